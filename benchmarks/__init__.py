@@ -1,0 +1,7 @@
+"""Speed and memory beside peers: `python -m benchmarks` measures and writes RESULTS.md.
+
+Ratios are taken side by side in one process; nothing here is a timed test.
+"""
+
+# Builders in `benchmarks.rows`, in the order in which they run.
+ROWS = ("machine", "quantizer", "summary_mixing", "branchformer", "conformer")

@@ -1,0 +1,77 @@
+"""The one runner: `python -m benchmarks [row ...] [--quick] [--device cpu|cuda] ...`."""
+
+import argparse
+import os
+import shlex
+import sys
+from time import perf_counter
+
+from benchmarks import ROWS
+
+SECONDS = {"full": 60.0, "quick": 2.0}  # of time measurements, a row
+
+
+def main(argv=None):
+    """Measures rows, prints the table, writes it where --out says.
+
+    Arguments
+    ---------
+    argv : list of str, optional
+        Instead of the command line.
+
+    Returns
+    -------
+    int
+        0, also where a ratio is not reached: that is a result. 1 where contenders disagree.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure speed and memory beside peers, side by side in one run.",
+        epilog=f"rows: {', '.join(ROWS)}",
+    )
+    parser.add_argument("rows", nargs="*", metavar="row", help="which to measure (all)")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer: only a look")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, metavar="N", help="of torch on a CPU (all cores)")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where RESULTS.md and results.json go (benchmarks, for a full run of all rows; "
+        "any other is only printed)",
+    )
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(argv)
+    if unknown := [name for name in args.rows if name not in ROWS]:
+        parser.error(f"there is no row {', '.join(unknown)}: choose from {', '.join(ROWS)}")
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else torch's profiler misses a GPU aloud
+    import torch  # and speechbrain below: seconds that --help need not wait for
+
+    from benchmarks import contest, report, rows
+    from speechbrain_music.utils.memory import keep_freed_memory
+
+    keep_freed_memory()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    size = "quick" if args.quick else "full"
+    facts, results = report.machine(args.device), {}
+    for name in args.rows or ROWS:
+        start = perf_counter()
+        print(f"{name} ...", end=" ", flush=True)
+        try:
+            results[name] = contest.measure(getattr(rows, name), size, args.device, SECONDS[size])
+        except contest.Disagreement as error:
+            print(f"\nerror: {error}; nothing was written", file=sys.stderr)
+            return 1
+        print(f"{perf_counter() - start:.0f} s", flush=True)
+
+    command = shlex.join(["python", "-m", "benchmarks", *argv])
+    print("\n" + report.table(results, facts, command, args.device))
+    folder = args.out or (None if args.rows or args.quick else "benchmarks")
+    if folder:
+        report.write(folder, results, facts, command, args.device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

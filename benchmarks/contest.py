@@ -1,0 +1,126 @@
+"""What a row is: contenders for the same work, a check that it is the same, ratios to reach."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.timing import Spread, extra_memory, side_by_side
+
+
+class Disagreement(AssertionError):
+    """Contenders that should give the same do not: their times say nothing."""
+
+
+class Claim(NamedTuple):
+    """A ratio theirs / ours, the more the better; `reach` None is for information."""
+
+    what: str
+    ours: str
+    theirs: str
+    reach: float | None = None
+    of: str = "time"  # or "memory"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What a builder of `benchmarks.rows` returns.
+
+    Arguments
+    ---------
+    contenders : dict
+        Name -> function without arguments that does the work once.
+    claims : list of Claim
+        What is compared.
+    check : callable
+        Takes `contenders`, raises `Disagreement` where they should agree and do not.
+    flops : dict
+        Contender -> floating point operations of its matrix products, for a rate.
+    """
+
+    contenders: dict[str, Callable]
+    claims: list[Claim] = field(default_factory=list)
+    check: Callable[[dict], None] = lambda contenders: None
+    flops: dict[str, int] = field(default_factory=dict)
+
+
+def measure(build, size="full", device="cpu", seconds=60.0):
+    """Checks and measures one row.
+
+    Arguments
+    ---------
+    build : callable
+        Takes a size and a device, returns a `Contest`; defined in a module, because memory is
+        measured in a process of its own.
+    size : str
+        "full", "quick" or "tiny".
+    device : str
+        "cpu" or "cuda".
+    seconds : float
+        About how long to measure time.
+
+    Returns
+    -------
+    dict
+        seconds, rounds, gflops, extra_bytes by contender; claims with their ratios; and for a
+        claim of time that is not reached, where ours spends it.
+
+    Raises
+    ------
+    Disagreement
+        If contenders do not give the same where they should.
+    """
+    contest = build(size, device)
+    contest.check(contest.contenders)
+    times = side_by_side(contest.contenders, seconds, device)
+    weighed = [claim for claim in contest.claims if claim.of == "memory"]
+    needed = {name for claim in weighed for name in (claim.ours, claim.theirs)}
+    extra = {name: extra_memory(build, name, size, device) for name in sorted(needed)}
+    claims = [_settle(claim, times, extra) for claim in contest.claims]
+    short = {c["ours"] for c in claims if c["met"] is False and c["of"] == "time"}
+    spreads = {name: Spread.of(samples) for name, samples in times.items()}
+    return {
+        "seconds": {name: spread._asdict() for name, spread in spreads.items()},
+        "rounds": len(next(iter(times.values()))),
+        "gflops": {name: n / spreads[name].median / 1e9 for name, n in contest.flops.items()},
+        "extra_bytes": extra,
+        "claims": claims,
+        "shares": {name: shares(contest.contenders[name], device) for name in short},
+    }
+
+
+def _settle(claim, times, extra):
+    if claim.of == "memory":
+        ratio = Spread(*[extra[claim.theirs] / max(extra[claim.ours], 1)] * 3)
+    else:
+        pairs = zip(times[claim.theirs], times[claim.ours], strict=True)
+        ratio = Spread.of([theirs / ours for theirs, ours in pairs])
+    met = None if claim.reach is None else ratio.median >= claim.reach
+    return {**claim._asdict(), "ratio": ratio._asdict(), "met": met}
+
+
+def shares(call, device="cpu", top=6):
+    """Shares of a call's time by torch operation, the largest first.
+
+    Example
+    -------
+    >>> import torch
+    >>> x = torch.ones(256, 256)
+    >>> list(shares(lambda: x @ x, top=1))
+    ['mm']
+    """
+    call()
+    gpu = device == "cuda"
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * gpu
+    with profile(activities=activities, acc_events=True) as profiler:
+        call()
+    spent = {
+        event.key.removeprefix("aten::"): (
+            event.self_device_time_total if gpu else event.self_cpu_time_total
+        )
+        for event in profiler.key_averages()
+    }
+    total = sum(spent.values()) or 1
+    largest = sorted(spent, key=spent.get, reverse=True)[:top]
+    return {name: spent[name] / total for name in largest}

@@ -1,0 +1,145 @@
+"""Time and memory of contenders for the same work."""
+
+import re
+import resource
+import statistics
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import torch
+
+MIN_ROUNDS, MAX_ROUNDS = 3, 200
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
+
+
+class Spread(NamedTuple):
+    """Median and quartiles of repeated measurements."""
+
+    median: float
+    lower: float
+    upper: float
+
+    @classmethod
+    def of(cls, values):
+        """Of two values or more.
+
+        Example
+        -------
+        >>> Spread.of([1.0, 2.0, 3.0, 4.0, 90.0])
+        Spread(median=3.0, lower=2.0, upper=4.0)
+        """
+        lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, lower, upper)
+
+
+def side_by_side(contenders, seconds, device="cpu"):
+    """Times contenders in one process, interleaved.
+
+    A round calls each of them once, and every other round goes backwards: a drift of the machine
+    meets all of them alike, and a ratio within a round hardly sees it.
+
+    Arguments
+    ---------
+    contenders : dict
+        Name -> function without arguments that does the work once.
+    seconds : float
+        About how long to measure after a warm-up; at least 3 rounds, at most 200.
+    device : str
+        "cpu", or "cuda", whose queue is waited for.
+
+    Returns
+    -------
+    dict
+        Name -> list of seconds, one a round.
+
+    Example
+    -------
+    >>> times = side_by_side({"a": lambda: sum(range(99)), "b": lambda: None}, seconds=0)
+    >>> [len(samples) for samples in times.values()]
+    [3, 3]
+    """
+    for call in contenders.values():  # first calls set things up
+        _timed(call, device)
+    order = list(contenders)
+    times = {name: [] for name in order}
+    start = perf_counter()
+    while (rounds := len(times[order[0]])) < MAX_ROUNDS:
+        if rounds >= MIN_ROUNDS and perf_counter() - start > seconds:
+            break
+        for name in order:
+            times[name].append(_timed(contenders[name], device))
+        order.reverse()
+    return times
+
+
+def _timed(call, device):
+    _synchronize(device)
+    start = perf_counter()
+    call()
+    _synchronize(device)
+    return perf_counter() - start
+
+
+def _synchronize(device):
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def extra_memory(build, contender, size, device="cpu"):
+    """Peak of what one call needs beyond its inputs and weights, in a process of its own.
+
+    Arguments
+    ---------
+    build : callable
+        A builder of `benchmarks.rows`.
+    contender : str
+        Which of its contenders.
+    size, device : str
+        As for the builder.
+
+    Returns
+    -------
+    int
+        Bytes: of the process's resident memory on a CPU, of torch's allocator on a GPU.
+
+    Raises
+    ------
+    concurrent.futures.process.BrokenProcessPool
+        If the system ended the process, as it does where memory runs out.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_measure, build, contender, size, device).result()
+
+
+def _measure(build, contender, size, device):
+    call = build(size, device).contenders[contender]
+    build("tiny", device).contenders[contender]()  # threads, handles, buffers of libraries
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    _forget_peak()
+    before = _peak()
+    call()
+    return _peak() - before
+
+
+def _forget_peak():
+    """Lets the peak of memory begin again at what is held now: importing may have needed more."""
+    forget = Path("/proc/self/clear_refs")
+    if forget.exists():
+        forget.write_text("5", encoding="ascii")
+
+
+def _peak():
+    """Bytes of resident memory that this process held at most."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the parent's peak too, from before the exec
+        text = status.read_text(encoding="utf-8")
+        return int(re.search(r"VmHWM:\s+(\d+) kB", text).group(1)) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT

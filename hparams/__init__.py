@@ -1,0 +1,1 @@
+"""The experiments: one yaml shows one whole experiment."""

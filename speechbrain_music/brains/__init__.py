@@ -1,0 +1,1 @@
+"""Training loops: subclasses of SpeechBrain's Brain."""

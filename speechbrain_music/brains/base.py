@@ -1,0 +1,238 @@
+"""The one place that fences SpeechBrain's Brain: exact steps, exact resuming, no silent defaults.
+
+The number of optimiser steps done is the whole state of a run's position: epoch, place in the
+epoch, learning rate and every random draw follow from it.
+"""
+
+import hashlib
+import logging
+import math
+from typing import NamedTuple
+
+import speechbrain as sb
+import torch
+from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
+
+from speechbrain_music.optim.clipping import scale_and_clip
+from speechbrain_music.optim.groups import decay_groups
+from speechbrain_music.utils.config import ConfigError, check_ranges
+from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.memory import keep_freed_memory
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingError(UserError):
+    """Training that cannot go on."""
+
+
+class Plan(NamedTuple):
+    """What a run consists of: micro-batches a step on each rank, steps an epoch, steps in all."""
+
+    accumulation: int
+    steps_per_epoch: int
+    total_steps: int
+
+
+def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epochs, max_steps):
+    """Computes a `Plan`; max_steps may be None.
+
+    Raises ConfigError if the effective batch is no multiple of what all processes take at a time,
+    or the epoch no multiple of the effective batch.
+
+    Example
+    -------
+    >>> plan_steps(64, 4, 8, per_epoch=640, number_of_epochs=5, max_steps=20)
+    Plan(accumulation=2, steps_per_epoch=10, total_steps=20)
+    """
+    at_once = batch_size * world_size
+    if effective_batch < 1 or effective_batch % at_once:
+        lower = max(1, effective_batch // at_once) * at_once
+        raise ConfigError(
+            f"effective_batch {effective_batch} is no multiple of batch_size {batch_size} x "
+            f"{world_size} process(es): take {lower} or {lower + at_once}, or another batch_size"
+        )
+    if per_epoch < effective_batch or per_epoch % effective_batch:
+        lower = max(1, per_epoch // effective_batch) * effective_batch
+        raise ConfigError(
+            f"segments_per_epoch {per_epoch} is no multiple of effective_batch {effective_batch}: "
+            f"take {lower} or {lower + effective_batch}"
+        )
+    steps = per_epoch // effective_batch
+    total = steps * number_of_epochs
+    if max_steps is not None:
+        total = min(total, max_steps)
+    return Plan(effective_batch // at_once, steps, total)
+
+
+def key_seed(*key):
+    """A 63-bit seed from whole numbers: near keys give unrelated seeds.
+
+    Example
+    -------
+    >>> key_seed(0, 1) == key_seed(0, 1), key_seed(0, 1) == key_seed(1, 0)
+    (True, False)
+    """
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def reduce_sum(tensor):
+    """The sum of a tensor over all processes, in place; the tensor itself where there is one."""
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def check_options(hparams):
+    """Refuses what a `MusicBrain` cannot train with: fp16 (sums overflow in it), no clipping."""
+    if hparams["precision"] not in ("fp32", "bf16"):
+        raise ConfigError(f"precision is {hparams['precision']!r}: use fp32 or bf16")
+    check_ranges(hparams, positive="max_grad_norm", natural="nonfinite_patience")
+
+
+class MusicBrain(sb.Brain):
+    """A Brain whose N processes compute what one does, and whose resumed runs end like others.
+
+    A subclass gives `compute_forward`, `compute_objectives` (the SUM of the loss over what `count`
+    counts) and `count`. A step's gradient is that sum over all micro-batches and processes,
+    divided by the count over all of them.
+
+    Arguments
+    ---------
+    modules, opt_class, hparams, run_opts, checkpointer
+        As `speechbrain.Brain`. `hparams` needs seed, epoch_counter, weight_decay, max_grad_norm.
+    plan : Plan
+        From `plan_steps`.
+    learning_rate_factor : callable
+        Steps done before this one -> factor on every group's learning rate.
+
+    Raises
+    ------
+    ConfigError
+        See `check_options`.
+    TrainingError
+        In `fit`, when more than `nonfinite_patience` steps in a row were not finite.
+    """
+
+    def __init__(
+        self, modules, opt_class, hparams, run_opts, checkpointer, plan, learning_rate_factor
+    ):
+        check_options(hparams)
+        device = getattr(run_opts, "device", None) or sb.utils.distributed.infer_device()
+        if device == "cpu" and hparams["precision"] == "bf16":
+            logger.info("bf16 is for GPUs: this run on a CPU computes in fp32")
+            hparams = hparams | {"precision": "fp32"}
+        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+        if self.device_type == "cpu":
+            keep_freed_memory()
+        self.plan = plan
+        self.learning_rate_factor = learning_rate_factor
+        self.grad_accumulation_factor = plan.accumulation
+        self.optimizer_step_limit = plan.total_steps
+        self.rank = getattr(self, "rank", 0)
+        self.world_size = torch.distributed.get_world_size() if self.distributed_launch else 1
+        self.skipped_in_a_row = self.skipped_steps = 0
+        self._clear_window()
+
+    # ---- what a subclass says ----
+
+    def count(self, batch):
+        """What the loss of a batch is a sum over: a number, or a tensor of one number."""
+        raise NotImplementedError
+
+    # ---- one optimiser step ----
+
+    def fit_batch(self, batch):
+        """Forward and backward; at the end of an accumulation window, a step."""
+        batch = batch.to(self.device)
+        should_step = self.step % self.grad_accumulation_factor == 0
+        # Dropout does not depend on what ran before, so that resuming cannot change it.
+        micro = (self.step - 1) % self.grad_accumulation_factor
+        torch.manual_seed(key_seed(self.hparams.seed, self.optimizer_step, micro, self.rank))
+        self.on_fit_batch_start(batch, should_step)
+        with self.no_sync(not should_step):
+            with self.training_ctx:
+                outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+                loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+            loss.backward()
+        self._window[0] += loss.detach()
+        self._window[1] += self.count(batch)
+        if should_step:
+            self.optimizers_step()
+        self.on_fit_batch_end(batch, outputs, loss, should_step)
+        return torch.tensor(self.last_loss)
+
+    def optimizers_step(self):
+        """One step on the gradient of the whole effective batch, or none if it is not finite."""
+        loss, count = reduce_sum(self._window).tolist()
+        # DDP has averaged the ranks' gradients: times their number they are a sum again.
+        scale = self.world_size / count if count else math.nan
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.gradient_norm = scale_and_clip(parameters, scale, self.max_grad_norm)
+        self.last_loss = loss / count if count else math.nan
+        if math.isfinite(self.last_loss) and math.isfinite(self.gradient_norm):
+            factor = self.learning_rate_factor(self.optimizer_step)
+            for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
+                group["lr"] = rate * factor
+            self.optimizer.step()
+            self.skipped_in_a_row = 0
+        else:
+            self._skip_step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._clear_window()
+        self.optimizer_step += 1
+
+    def _skip_step(self):
+        self.skipped_in_a_row += 1
+        self.skipped_steps += 1
+        logger.warning(
+            f"step {self.optimizer_step + 1} is skipped: loss {self.last_loss}, gradient norm "
+            f"{self.gradient_norm} ({self.skipped_steps} skipped so far)"
+        )
+        if self.skipped_in_a_row > self.nonfinite_patience:
+            raise TrainingError(
+                f"{self.skipped_in_a_row} steps in a row were not finite (nonfinite_patience "
+                f"{self.nonfinite_patience}): look at the skipped files, lower lr, or raise it"
+            )
+
+    def _clear_window(self):
+        self._window = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self.last_loss = getattr(self, "last_loss", math.nan)
+
+    def evaluate_batch(self, batch, stage):
+        """As SpeechBrain's, on a batch that knows how to move itself."""
+        return super().evaluate_batch(batch.to(self.device), stage)
+
+    # ---- position and checkpoints ----
+
+    def init_optimizers(self):
+        """One optimiser; weight decay on matrices only."""
+        self.optimizer = self.opt_class(decay_groups(self.modules, self.hparams.weight_decay))
+        self.optimizers_dict = {"optimizer": self.optimizer}
+        self.learning_rates = [group["lr"] for group in self.optimizer.param_groups]
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def on_fit_start(self):
+        """Recovers, then derives the place in the run from the number of steps done."""
+        super().on_fit_start()
+        counter, done = self.hparams.epoch_counter, self.optimizer_step
+        finished = done >= self.plan.total_steps
+        counter.current = counter.limit if finished else done // self.plan.steps_per_epoch
+        self.step = done % self.plan.steps_per_epoch * self.plan.accumulation
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        # Inside an accumulation window a checkpoint would lose the gradients so far.
+        if self.step % self.grad_accumulation_factor:
+            return False
+        return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+
+    def _save_intra_epoch_ckpt(self):
+        self.checkpointer.save_and_keep_only(
+            meta={INTRA_EPOCH_CKPT_FLAG: True, "step": self.optimizer_step},
+            end_of_epoch=False,
+            num_to_keep=2,  # the one before, should the disk damage the last
+            ckpt_predicate=lambda checkpoint: INTRA_EPOCH_CKPT_FLAG in checkpoint.meta,
+            verbosity=logging.DEBUG,
+        )

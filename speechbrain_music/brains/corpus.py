@@ -1,0 +1,163 @@
+"""Statistics of a training corpus: mel bands, token frequencies. Made once, kept, exported."""
+
+import hashlib
+import logging
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from speechbrain_music.dataio.sampler import every_row
+from speechbrain_music.dataio.segments import collate
+from speechbrain_music.metrics.pretraining import TokenStatistics, count_pairs, perplexity
+from speechbrain_music.models.frontend import STACK, TOKEN_RATE, padding_mask
+from speechbrain_music.utils.atomic import atomic_file
+from speechbrain_music.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FIRST_TOKENS = 50_000
+LOW_PERPLEXITY = 100
+
+
+def prepare_statistics(path, key, dataset, model, features, batch_size, workers=0, bar=True):
+    """Makes a corpus's statistics, or reads those made before, and sets the features by them.
+
+    Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
+    pairs of a masked token with its nearest visible one.
+
+    Arguments
+    ---------
+    path : path
+        Of the npz file.
+    key : str
+        Names all that the statistics depend on (see `statistics_key`).
+    dataset : SegmentDataset
+        Its rows are all visited once.
+    model : BestRQ
+        For its quantizer.
+    features : LogMel
+        Gets the means and standard deviations.
+    batch_size, workers : int
+        Of the loader.
+    bar : bool
+        Whether progress is shown.
+
+    Returns
+    -------
+    TokenStatistics
+        Of the training corpus.
+
+    Raises
+    ------
+    UserError
+        If the file there belongs to another corpus or another quantizer, or if no item of the
+        data set could be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        _make(path, key, dataset, model, features, batch_size, workers, bar)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values = dict(stored)
+        stored_key = str(values["key"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({error}): delete it, it is made again") from None
+    if stored_key != key:
+        raise UserError(
+            f"{path} was made for another corpus, segment length or quantizer: choose another "
+            "output_folder, or delete that file if nothing was trained with it yet"
+        )
+    features.normalize.set_statistics(
+        torch.from_numpy(values["mean"]), torch.from_numpy(values["std"])
+    )
+    return TokenStatistics(values["unigram"], values["pairs"], values["pair_counts"])
+
+
+def statistics_key(*parts):
+    """A hash of manifests (paths) and settings (anything with a repr).
+
+    Example
+    -------
+    >>> statistics_key("a", 1) == statistics_key("a", 1) != statistics_key("a", 2)
+    True
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes() if isinstance(part, Path) else repr(part).encode())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def _make(path, key, dataset, model, features, batch_size, workers, bar):
+    def batches(what):
+        loader = DataLoader(
+            dataset,
+            batch_sampler=every_row(len(dataset), batch_size),
+            collate_fn=collate,
+            num_workers=workers,
+            generator=torch.Generator(),
+        )
+        device = features.normalize.mean.device
+        for batch in tqdm(loader, desc=what, disable=not bar, dynamic_ncols=True):
+            batch = batch.to(device)
+            readable = batch.mask.any(dim=1)
+            if readable.any():
+                yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
+
+    total = torch.zeros(3, len(features.normalize.mean), dtype=torch.float64)
+    for wave, samples, _ in batches("corpus: mel bands"):
+        mel, tokens = features.raw(wave, samples)
+        mask = padding_mask(STACK * tokens, mel.shape[1])
+        frames = (mel if mask is None else mel[~mask]).double().reshape(-1, mel.shape[-1]).cpu()
+        total += torch.stack(
+            [frames.new_full((mel.shape[-1],), len(frames)), frames.sum(0), frames.square().sum(0)]
+        )
+    if not total[0, 0]:
+        raise UserError("none of the training tracks could be read: check the manifest's paths")
+    mean = total[1] / total[0]
+    std = (total[2] / total[0] - mean.square()).clamp(min=0).sqrt()
+    features.normalize.set_statistics(mean.float(), std.float())
+
+    size = model.quantizer.config["codebook_size"]
+    unigram = np.zeros((model.codebooks, size))
+    first = np.zeros((model.codebooks, size))
+    codes, counts = [], []
+    for wave, samples, mask in batches("corpus: tokens"):
+        mel, lengths = features(wave, samples)
+        tokens = model.tokenize(mel)
+        mask = mask[:, : tokens.shape[1]]
+        valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
+        for book, column in enumerate(tokens[valid].T.cpu().numpy()):
+            unigram[book] += np.bincount(column, minlength=size)
+            room = int(FIRST_TOKENS - first[book].sum())
+            first[book] += np.bincount(column[:room], minlength=size)
+        pair, count = count_pairs(tokens, mask, lengths, size)
+        codes.append(pair)
+        counts.append(count)
+    pairs, place = np.unique(np.concatenate(codes), return_inverse=True)
+    pair_counts = np.bincount(place, weights=np.concatenate(counts)).astype(np.int64)
+
+    value = min(perplexity(counts) for counts in first)
+    logger.info(
+        f"corpus statistics over {total[0, 0] / STACK / TOKEN_RATE / 3600:.2f} h: "
+        f"perplexity {value:.0f} over the first {int(first[0].sum())} tokens"
+    )
+    if value < LOW_PERPLEXITY:
+        logger.warning(
+            f"the codebook's perplexity is {value:.0f}, below {LOW_PERPLEXITY}: the corpus is "
+            "small or uniform (or nearly silent), and its tokens have little to teach"
+        )
+    with atomic_file(path, "wb") as file:
+        np.savez(
+            file,
+            key=np.array(key),
+            mean=mean.float().numpy(),
+            std=std.float().numpy(),
+            unigram=unigram,
+            pairs=pairs,
+            pair_counts=pair_counts,
+        )

@@ -1,0 +1,85 @@
+"""Which draws make up which batch, on every rank and after every restart."""
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from speechbrain_music.dataio.segments import TRAIN, Draw
+
+
+class DrawSampler(Sampler):
+    """Batches of draws; tracks are drawn with probability proportional to their weight.
+
+    An epoch is `draws` draws in one global order. Consecutive batches of it go round the ranks:
+    what an optimiser step of the whole job consumes does not depend on the number of ranks.
+
+    Arguments
+    ---------
+    weights : array
+        (tracks,) of each track: its duration times its corpus's weight.
+    draws : int
+        In an epoch; a multiple of batch_size * world_size.
+    batch_size : int
+        On one rank.
+    seed : int
+        Key of the draws, with the epoch.
+    rank, world_size : int
+        This process, and how many there are.
+
+    Raises
+    ------
+    ValueError
+        If `draws` does not divide into whole batches for every rank.
+
+    Example
+    -------
+    >>> sampler = DrawSampler([1.0, 3.0], draws=8, batch_size=2)
+    >>> first = list(sampler)
+    >>> sampler.start(epoch=0, batch=3)  # as after a restart
+    >>> list(sampler) == first[3:]
+    True
+    """
+
+    def __init__(self, weights, draws, batch_size, seed=0, rank=0, world_size=1):
+        if draws < 1 or draws % (batch_size * world_size):
+            raise ValueError(
+                f"{draws} draws do not divide into batches of {batch_size} "
+                f"on {world_size} processes"
+            )
+        self.edges = np.cumsum(np.asarray(weights, dtype=np.float64))
+        self.draws = draws
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.start(epoch=0)
+
+    def start(self, epoch, batch=0):
+        """Sets where the next iteration begins: a batch of this rank, within an epoch."""
+        self.epoch = epoch
+        self.first = batch
+
+    def __len__(self):
+        return self.draws // (self.batch_size * self.world_size)
+
+    def __iter__(self):
+        rng = np.random.default_rng([self.seed, TRAIN, self.epoch])
+        rows = np.searchsorted(self.edges, rng.random(self.draws) * self.edges[-1], side="right")
+        for batch in range(self.first, len(self)):
+            begin = (batch * self.world_size + self.rank) * self.batch_size
+            yield [
+                Draw(self.epoch, index, int(rows[index]))
+                for index in range(begin, begin + self.batch_size)
+            ]
+
+
+def every_row(count, batch_size, rank=0, world_size=1):
+    """Batches of draws that visit each row once, in order, the batches going round the ranks.
+
+    Example
+    -------
+    >>> [[draw.row for draw in batch] for batch in every_row(5, 2, rank=1, world_size=2)]
+    [[2, 3]]
+    """
+    draws = [Draw(0, row, row) for row in range(count)]
+    batches = [draws[i : i + batch_size] for i in range(0, count, batch_size)]
+    return batches[rank::world_size]

@@ -1,0 +1,1 @@
+"""Models: front-end, blocks, encoder, pre-training heads, export."""

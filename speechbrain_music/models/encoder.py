@@ -1,0 +1,134 @@
+"""The encoder: front-end, a stack of blocks, every hidden state."""
+
+import torch
+from speechbrain.nnet.normalization import LayerNorm
+from torch import nn
+
+from speechbrain_music.models.branchformer import BranchformerLayer
+from speechbrain_music.models.conformer import ConformerLayer
+from speechbrain_music.models.frontend import STACK, ConvFrontEnd, padding_mask
+from speechbrain_music.nnet.convolution import zero_padding
+
+
+class Encoder(nn.Module):
+    """Music encoder from normalised log-mel to 25 Hz tokens.
+
+    Arguments
+    ---------
+    block : str
+        "branchformer" or "conformer".
+    mixing : str
+        "summary" (linear in time), "attention" (SpeechBrain's relative positions) or "rope".
+    num_layers, d_model, nhead : int
+        Depth, width, heads (or groups).
+    ffn_units : int
+        Width inside a block: of the cgMLP (Branchformer, 3072 by default) or of the feed-forward
+        modules (Conformer, 2048 by default).
+    kernel_size : int
+        Of the blocks' depthwise convolutions, in tokens.
+    frontend_channels : int
+        Of the front-end's convolutions.
+    dropout : float
+        In the front-end and the blocks.
+
+    Raises
+    ------
+    ValueError
+        For an unknown block or mixing, or widths that do not divide by nhead.
+
+    Example
+    -------
+    >>> encoder = Encoder("branchformer", "summary", num_layers=2, d_model=32, ffn_units=64)
+    >>> out, hidden, lengths = encoder(torch.randn(2, 40, 128), torch.tensor([10, 7]))
+    >>> out.shape, len(hidden), lengths
+    (torch.Size([2, 10, 32]), 3, tensor([10,  7]))
+    """
+
+    def __init__(
+        self,
+        block="branchformer",
+        mixing="summary",
+        num_layers=12,
+        d_model=512,
+        nhead=4,
+        ffn_units=None,
+        kernel_size=31,
+        frontend_channels=32,
+        dropout=0.1,
+    ):
+        super().__init__()
+        if block == "branchformer":
+            make_layer, units = BranchformerLayer, {"csgu_linear_units": ffn_units or 3072}
+        elif block == "conformer":
+            make_layer, units = ConformerLayer, {"d_ffn": ffn_units or 2048}
+        else:
+            raise ValueError(f"block is {block!r}: choose branchformer or conformer")
+        # What `export` writes down and `load_export` builds from: plain values only.
+        self.config = {
+            "block": block,
+            "mixing": mixing,
+            "num_layers": num_layers,
+            "d_model": d_model,
+            "nhead": nhead,
+            "ffn_units": next(iter(units.values())),
+            "kernel_size": kernel_size,
+            "frontend_channels": frontend_channels,
+            "dropout": dropout,
+        }
+        self.frontend = ConvFrontEnd(d_model, frontend_channels, dropout)
+        self.layers = nn.ModuleList(
+            make_layer(
+                d_model,
+                nhead=nhead,
+                mixing=mixing,
+                kernel_size=kernel_size,
+                dropout=dropout,
+                **units,
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = LayerNorm(d_model, eps=1e-6)
+
+    def forward(self, mel, lengths=None):
+        """Encodes a batch.
+
+        Arguments
+        ---------
+        mel : torch.Tensor
+            (B, 4 T, 128) normalised log-mel, 0 past each item's end (as `LogMel` gives it).
+        lengths : torch.Tensor, optional
+            (B,) tokens of each item; None means that nothing is padded.
+
+        Returns
+        -------
+        out : torch.Tensor
+            (B, T, d_model), 0 past each item's end.
+        hidden : list of torch.Tensor
+            num_layers + 1 tensors like `out`: the front-end's, then each block's; the last is
+            `out` itself.
+        lengths : torch.Tensor
+            (B,) tokens.
+        """
+        if lengths is None:
+            lengths = torch.full((len(mel),), mel.shape[1] // STACK, device=mel.device)
+        mask = padding_mask(lengths, mel.shape[1] // STACK)
+        x = zero_padding(self.frontend(mel), mask)
+        hidden = [x]
+        for layer in self.layers:
+            x = zero_padding(layer(x, mask), mask)
+            hidden.append(x)
+        hidden[-1] = zero_padding(self.norm(x), mask)
+        return hidden[-1], hidden, lengths
+
+
+def from_speechbrain(state):
+    """Renames the state dict of a SpeechBrain Branchformer or Conformer encoder.
+
+    Load the result with `strict=False`: SpeechBrain's encoders have no front-end.
+
+    Example
+    -------
+    >>> list(from_speechbrain({"layers.0.mha_layer.out_proj.bias": 0}))
+    ['layers.0.mixing.out_proj.bias']
+    """
+    return {key.replace(".mha_layer.", ".mixing."): value for key, value in state.items()}

@@ -1,0 +1,149 @@
+"""From a wave to normalised log-mel frames, and from frames to tokens of width d_model.
+
+This module owns the one frame grid of the project: a token is 960 samples (40 ms at 24 kHz),
+and each token has exactly four mel frames.
+"""
+
+import torch
+import torchaudio
+from torch import nn
+
+from speechbrain_music.dataio.audio import SAMPLE_RATE
+from speechbrain_music.nnet.convolution import zero_padding
+from speechbrain_music.nnet.normalization import BandNormalization
+from speechbrain_music.nnet.precision import full_float32
+
+N_FFT = 2048
+HOP = 240  # samples a mel frame
+STACK = 4  # mel frames a token
+SAMPLES_PER_TOKEN = HOP * STACK
+TOKEN_RATE = SAMPLE_RATE // SAMPLES_PER_TOKEN  # 25 Hz
+BANDS = 128
+FLOOR = 1e-5  # of the mel power, before the logarithm
+
+
+def token_count(samples):
+    """Tokens of a wave: ceil(samples / 960), for an int or an int64 tensor.
+
+    Example
+    -------
+    >>> [token_count(n) for n in (1, 960, 961, 720000)]
+    [1, 1, 2, 750]
+    """
+    return -(-samples // SAMPLES_PER_TOKEN)
+
+
+def padding_mask(lengths, steps):
+    """(B, steps) bool mask, True = padding; None if no item is shorter than `steps`.
+
+    Example
+    -------
+    >>> padding_mask(torch.tensor([1, 3]), 3)
+    tensor([[False,  True,  True],
+            [False, False, False]])
+    >>> padding_mask(torch.tensor([3, 3]), 3) is None
+    True
+    """
+    mask = torch.arange(steps, device=lengths.device) >= lengths.unsqueeze(1)
+    return mask if mask.any() else None
+
+
+class LogMel(nn.Module):
+    """Log-mel frames at 100 Hz, normalised per band with the corpus's statistics.
+
+    ln(max(mel power, 1e-5)), n_fft 2048, hop 240, 128 HTK bands over 0 to 12 kHz, 24 kHz input.
+    The wave is padded with zeros, never by reflection: an item in a batch gives what it gives
+    alone, and one sample is enough. Computed in float32 whatever the autocast state.
+
+    Example
+    -------
+    >>> mel, lengths = LogMel()(torch.randn(2, 2000), torch.tensor([2000, 900]))
+    >>> mel.shape, lengths  # 3 tokens and 1 token, of four frames each
+    (torch.Size([2, 12, 128]), tensor([3, 1]))
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.mel = torchaudio.transforms.MelSpectrogram(
+            sample_rate=SAMPLE_RATE,
+            n_fft=N_FFT,
+            hop_length=HOP,
+            n_mels=BANDS,
+            f_max=SAMPLE_RATE / 2,
+            center=True,
+            pad_mode="constant",
+        )
+        self.normalize = BandNormalization(BANDS)
+
+    def raw(self, wave, lengths):
+        """(B, N) samples at 24 kHz and (B,) lengths to unnormalised (B, 4 T, 128) and (B,) tokens.
+
+        Frames past an item's end are meaningless here.
+        """
+        tokens = token_count(lengths)
+        steps = token_count(wave.shape[1])
+        beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths.unsqueeze(1)
+        wave = wave.float().masked_fill(beyond, 0.0)
+        wave = nn.functional.pad(wave, (0, steps * SAMPLES_PER_TOKEN - wave.shape[1]))
+        with full_float32(wave.device):
+            power = self.mel(wave)[..., : steps * STACK]
+            return power.clamp(min=FLOOR).log().transpose(1, 2), tokens
+
+    def forward(self, wave, lengths):
+        """Normalised log-mel.
+
+        Arguments
+        ---------
+        wave : torch.Tensor
+            (B, N) mono samples at 24 kHz; what stands past an item's length is not read.
+        lengths : torch.Tensor
+            (B,) int64, samples of each item.
+
+        Returns
+        -------
+        mel : torch.Tensor
+            (B, 4 T, 128), 0 past each item's end.
+        lengths : torch.Tensor
+            (B,) int64, tokens of each item.
+        """
+        mel, tokens = self.raw(wave, lengths)
+        mask = padding_mask(tokens * STACK, mel.shape[1])
+        return zero_padding(self.normalize(mel), mask), tokens
+
+
+class ConvFrontEnd(nn.Module):
+    """Two 3x3 stride-2 convolutions over log-mel, then a linear layer: 100 Hz to 25 Hz.
+
+    Arguments
+    ---------
+    d_model : int
+        Width of a token.
+    channels : int
+        Of the convolutions; few, because this runs at the frame rate.
+    dropout : float
+        On the output.
+
+    Example
+    -------
+    >>> ConvFrontEnd(64, channels=8)(torch.randn(2, 12, 128)).shape
+    torch.Size([2, 3, 64])
+    """
+
+    def __init__(self, d_model, channels=32, dropout=0.0):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.linear = nn.Linear(channels * BANDS // 4, d_model)
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, mel):
+        """(B, 4 T, 128) to (B, T, d_model).
+
+        Kernels of 3 at stride 2 reach one frame back and none past their own pair: a token reads
+        no frame after its own four, so that padding behind an item cannot be seen.
+        """
+        x = nn.functional.gelu(self.conv1(mel.unsqueeze(1)))  # (B, C, 2 T, 64)
+        x = nn.functional.gelu(self.conv2(x))  # (B, C, T, 32)
+        x = self.linear(x.transpose(1, 2).flatten(2))
+        return self.dropout(self.norm(x))

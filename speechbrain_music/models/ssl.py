@@ -1,0 +1,121 @@
+"""BEST-RQ on music: predict the tokens, and rebuild the mel, of what was masked."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from speechbrain_music.models.frontend import BANDS, STACK
+from speechbrain_music.nnet.masking import fill_masked
+
+RECONSTRUCT = ("masked", "all")
+
+
+class Prediction(NamedTuple):
+    """What the model says of a batch with M masked tokens, and N codebooks of K entries.
+
+    `token_loss` and `mel_loss` are sums over masked tokens (`mel_loss` of the mean squared error
+    of a token's 512 values): divide by M, or by the masked tokens of the whole effective batch.
+    """
+
+    logits: torch.Tensor  # (M, N, K)
+    tokens: torch.Tensor  # (M, N) int64
+    mel: torch.Tensor  # (M, 512), the rebuilt stack of four frames
+    token_loss: torch.Tensor  # scalar
+    mel_loss: torch.Tensor  # scalar
+
+
+class BestRQ(nn.Module):
+    """An encoder with the two heads of pre-training.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        As `models.encoder.Encoder`.
+    quantizer : torch.nn.Module
+        As `nnet.quantizer.RandomProjectionQuantizer`, for vectors of 512 values.
+    reconstruct : str
+        "masked": the mel of masked tokens is rebuilt. "all": of all valid tokens; an item's error
+        is then its mean over all its tokens, and counts as often as it has masked ones.
+
+    Raises
+    ------
+    ValueError
+        For another value of `reconstruct`.
+
+    Example
+    -------
+    >>> from speechbrain_music.models.encoder import Encoder
+    >>> from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
+    >>> model = BestRQ(Encoder(num_layers=1, d_model=32), RandomProjectionQuantizer(512))
+    >>> mel, lengths = torch.randn(1, 80, 128), torch.tensor([20])
+    >>> mask = torch.arange(20).unsqueeze(0) < 10
+    >>> model(mel, lengths, mask, 0.1 * torch.randn(40, 128)).logits.shape
+    torch.Size([10, 1, 8192])
+    """
+
+    def __init__(self, encoder, quantizer, reconstruct="masked"):
+        super().__init__()
+        if reconstruct not in RECONSTRUCT:
+            raise ValueError(f"reconstruct is {reconstruct!r}: choose {' or '.join(RECONSTRUCT)}")
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.reconstruct = reconstruct
+        self.codebooks = quantizer.config["num_codebooks"]
+        width, entries = encoder.config["d_model"], quantizer.config["codebook_size"]
+        self.token_head = nn.Linear(width, self.codebooks * entries)
+        self.mel_head = nn.Linear(width, STACK * BANDS)
+
+    def tokenize(self, mel):
+        """(B, 4 T, 128) normalised log-mel to (B, T, N) tokens."""
+        return self.quantizer(stack_frames(mel)).view(len(mel), -1, self.codebooks)
+
+    def forward(self, mel, lengths, mask, noise):
+        """Hides the masked tokens behind noise, encodes, predicts.
+
+        Arguments
+        ---------
+        mel : torch.Tensor
+            (B, 4 T, 128) normalised log-mel, 0 past each item's end.
+        lengths : torch.Tensor
+            (B,) tokens.
+        mask : torch.Tensor
+            (B, T) bool, True = masked, False past each item's end.
+        noise : torch.Tensor
+            (4 M, 128), what the encoder sees in place of the M masked tokens.
+
+        Returns
+        -------
+        Prediction
+            Of the masked tokens, in the order of the mask's True values.
+        """
+        target = stack_frames(mel)
+        tokens = self.quantizer(target[mask].unsqueeze(0)).view(-1, self.codebooks)
+        out, _, _ = self.encoder(fill_masked(mel, mask, noise), lengths)
+        # Heads on masked positions only: 8192 logits for every token would cost half a step.
+        masked = out[mask]
+        logits = self.token_head(masked).unflatten(-1, (self.codebooks, -1))
+        token_loss = F.cross_entropy(
+            logits.flatten(0, 1).float(), tokens.flatten(), reduction="sum"
+        )
+        rebuilt = self.mel_head(masked)
+        if self.reconstruct == "masked":
+            mel_loss = (rebuilt.float() - target[mask]).square().mean(dim=-1).sum()
+        else:
+            error = (self.mel_head(out).float() - target).square().mean(dim=-1)
+            valid = torch.arange(mask.shape[1], device=mask.device) < lengths.unsqueeze(1)
+            weight = valid * (mask.sum(dim=1) / lengths).unsqueeze(1)
+            mel_loss = (error * weight).sum()
+        return Prediction(logits, tokens, rebuilt, token_loss / self.codebooks, mel_loss)
+
+
+def stack_frames(mel):
+    """(B, 4 T, 128) to (B, T, 512): the four frames of a token side by side.
+
+    Example
+    -------
+    >>> stack_frames(torch.zeros(2, 12, 128)).shape
+    torch.Size([2, 3, 512])
+    """
+    return mel.reshape(len(mel), -1, STACK * mel.shape[-1])

@@ -1,0 +1,1 @@
+"""Neural modules of the method: pure torch, nothing else of this package."""

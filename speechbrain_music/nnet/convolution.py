@@ -1,0 +1,77 @@
+"""Convolutions over time that a padded item does not notice."""
+
+import torch
+from torch.nn import functional as F
+
+
+def zero_padding(x, padding_mask):
+    """Zeroes (B, T, C) where the (B, T) mask is True; None means that nothing is padded."""
+    return x if padding_mask is None else x.masked_fill(padding_mask.unsqueeze(-1), 0.0)
+
+
+def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
+    """Depthwise convolution over time that keeps the length, each item padded at its own end.
+
+    The same numbers as torch's Conv1d, computed as a Conv2d straight on (B, T, C): that layout is
+    channels-last already, and several times faster on CPUs than Conv1d.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (B, T, C).
+    weight : torch.Tensor
+        (C, 1, K) with odd K, as in a depthwise Conv1d.
+    bias : torch.Tensor
+        (C,).
+    padding_mask : torch.Tensor, optional
+        (B, T), True = padding.
+    padding_mode : str
+        "zeros", or "reflect" as in SpeechBrain's convolutions (for items shorter than K // 2 the
+        reflection goes on, as numpy's does, where torch's raises).
+
+    Returns
+    -------
+    torch.Tensor
+        (B, T, C).
+
+    Example
+    -------
+    >>> x = torch.ones(1, 5, 1)
+    >>> depthwise_conv(x, torch.ones(1, 1, 3), torch.zeros(1)).flatten()
+    tensor([2., 3., 3., 3., 2.])
+    >>> mask = torch.tensor([[False, False, False, True, True]])
+    >>> depthwise_conv(x, torch.ones(1, 1, 3), torch.zeros(1), mask).flatten()[:3]
+    tensor([2., 3., 2.])
+    """
+    context = weight.shape[-1] // 2
+    x = zero_padding(x, padding_mask)
+    if padding_mode == "reflect":
+        x, padding = _reflect(x, context, padding_mask), 0
+    else:
+        padding = context
+    # (B, T, 1, C) seen as (B, C, T, 1): made in this order, torch takes it for channels last.
+    image = x.unsqueeze(2).permute(0, 3, 1, 2)
+    image = F.conv2d(image, weight.unsqueeze(-1), bias, padding=(padding, 0), groups=len(weight))
+    return image.permute(0, 2, 3, 1).squeeze(2)
+
+
+def _reflect(x, context, padding_mask):
+    """(B, T, C) to (B, T + 2 context, C): each item reflected at its first and last frame."""
+    batch, steps, channels = x.shape
+    if padding_mask is None:
+        lengths = torch.full((batch, 1), steps, device=x.device)
+    else:
+        lengths = (~padding_mask).sum(dim=1, keepdim=True)
+    outside = torch.arange(1, context + 1, device=x.device)
+    left = -outside.flip(0).expand(batch, -1)
+    right = lengths - 1 + outside
+    last = (lengths - 1).clamp(min=0)
+    wanted = torch.cat([left, right], dim=1)
+    wanted = wanted.remainder((2 * last).clamp(min=1))  # a reflection repeats every 2 (n - 1)
+    source = torch.where(wanted > last, 2 * last - wanted, wanted).clamp(min=0)
+    edges = x.gather(1, source.unsqueeze(-1).expand(-1, -1, channels))
+    if padding_mask is None:
+        return torch.cat([edges[:, :context], x, edges[:, context:]], dim=1)
+    padded = torch.cat([edges[:, :context], x, x.new_zeros(batch, context, channels)], dim=1)
+    target = (right + context).unsqueeze(-1).expand(-1, -1, channels)
+    return padded.scatter(1, target, edges[:, context:])

@@ -1,0 +1,112 @@
+"""What is hidden from the encoder: blocks on a fixed grid, and noise in their place."""
+
+import numpy as np
+import torch
+
+
+def mask_blocks(tokens, block, probability, rng):
+    """Draws which tokens of one item are masked.
+
+    The grid starts at token 0 and a last partial block counts. Every block is masked with the
+    given probability; if that masks none or all of them, one block at random is flipped.
+
+    Arguments
+    ---------
+    tokens : int
+        Length of the item; two blocks at least must begin in it.
+    block : int
+        Tokens in a block (10 of 40 ms are 400 ms).
+    probability : float
+        Of a block to be masked.
+    rng : numpy.random.Generator
+        Source of the draw.
+
+    Returns
+    -------
+    numpy.ndarray
+        (tokens,) bool, True = masked; at least one masked and one visible block.
+
+    Raises
+    ------
+    ValueError
+        If the item holds fewer than two blocks.
+
+    Example
+    -------
+    >>> mask = mask_blocks(25, 10, 0.2, np.random.default_rng(0))
+    >>> bool(mask.any()), bool(mask.all())
+    (True, False)
+    """
+    blocks = -(-tokens // block)
+    if blocks < 2:
+        raise ValueError(
+            f"{tokens} tokens hold fewer than two blocks of {block}: "
+            "nothing could stay visible beside what is masked"
+        )
+    masked = rng.random(blocks) < probability
+    if masked.all() or not masked.any():
+        flipped = rng.integers(blocks)
+        masked[flipped] = ~masked[flipped]
+    return np.repeat(masked, block)[:tokens]
+
+
+def fill_masked(mel, mask, noise):
+    """Puts noise in place of the mel frames of masked tokens.
+
+    Arguments
+    ---------
+    mel : torch.Tensor
+        (B, T * stack, bands).
+    mask : torch.Tensor
+        (B, T) bool, True = masked.
+    noise : torch.Tensor
+        (masked tokens * stack, bands), in the order of the mask's True values.
+
+    Returns
+    -------
+    torch.Tensor
+        A new tensor like `mel`, which is left as it was.
+
+    Example
+    -------
+    >>> mel, mask = torch.ones(1, 8, 2), torch.tensor([[True, False]])
+    >>> fill_masked(mel, mask, torch.zeros(4, 2)).sum(dim=-1)
+    tensor([[0., 0., 0., 0., 2., 2., 2., 2.]])
+    """
+    frames = mask.repeat_interleave(mel.shape[1] // mask.shape[1], dim=1)
+    filled = mel.clone()
+    filled[frames] = noise.to(mel.dtype)
+    return filled
+
+
+def nearest_visible(mask, lengths):
+    """For each token the nearest visible one of its item, the earlier one of two equally near.
+
+    Arguments
+    ---------
+    mask : torch.Tensor
+        (B, T) bool, True = masked.
+    lengths : torch.Tensor
+        (B,) valid tokens.
+
+    Returns
+    -------
+    before, after, nearest : torch.Tensor
+        (B, T) int64 positions: the last visible token up to here, the next one from here on (each
+        is the other where there is none), and the nearer of the two.
+
+    Example
+    -------
+    >>> mask = torch.tensor([[False, True, True, True, False]])
+    >>> nearest_visible(mask, torch.tensor([5]))[2]
+    tensor([[0, 0, 0, 4, 4]])
+    """
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    visible = ~mask & (steps < lengths.unsqueeze(1))
+    before = torch.where(visible, steps, -1).cummax(dim=1).values
+    far = mask.shape[1]
+    after = torch.where(visible, steps, far).flip(1).cummin(dim=1).values.flip(1)
+    none_before, none_after = before < 0, after >= far
+    before, after = before.where(~none_before, after), after.where(~none_after, before)
+    nearest = torch.where(steps - before <= after - steps, before, after)
+    return before, after, torch.where(none_before, after, torch.where(none_after, before, nearest))

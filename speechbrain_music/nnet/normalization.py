@@ -1,0 +1,51 @@
+"""Normalisation of log-mel bands by the statistics of a corpus."""
+
+import torch
+from torch import nn
+
+# A band that hardly moves in a corpus (say, above the band limit of all its files) would turn
+# the first sound in it into an enormous value.
+MIN_STD = 0.1
+
+
+class BandNormalization(nn.Module):
+    """(x - mean) / std for each band, with statistics held in buffers.
+
+    One scalar for all bands is as bad as no normalisation: the codebook's perplexity falls to a
+    fraction (`tests/conformance/test_frames.py` shows it on real recordings).
+
+    Arguments
+    ---------
+    bands : int
+        Number of bands.
+
+    Example
+    -------
+    >>> norm = BandNormalization(2)
+    >>> norm.set_statistics(torch.tensor([1.0, -1.0]), torch.tensor([2.0, 4.0]))
+    >>> norm(torch.tensor([[3.0, 3.0]]))
+    tensor([[1., 1.]])
+    """
+
+    def __init__(self, bands):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(bands))
+        self.register_buffer("std", torch.ones(bands))
+
+    def set_statistics(self, mean, std):
+        """Takes over (bands,) means and standard deviations, in nats; std is held above 0.1.
+
+        Raises ValueError where a shape differs or a value is not finite.
+        """
+        for name, value in (("mean", mean), ("std", std)):
+            if value.shape != self.mean.shape or not torch.isfinite(value).all():
+                raise ValueError(
+                    f"corpus {name} of shape {tuple(value.shape)} does not fit: "
+                    f"{len(self.mean)} finite values are needed, one for each band"
+                )
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp(min=MIN_STD))
+
+    def forward(self, x):
+        """(..., bands) in, the same shape out."""
+        return (x - self.mean) / self.std

@@ -1,0 +1,118 @@
+"""BEST-RQ's frozen tokenizer: a random projection and the nearest entry of a random codebook.
+
+Source: Chiu et al., "Self-supervised Learning with Random-projection Quantizer for Speech
+Recognition", arXiv 2202.01855.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from speechbrain_music.nnet.precision import full_float32
+
+# Rows whose similarities to the codebook are held at once: 256 x 8192 float32 are 8 MB.
+CHUNK = 256
+
+
+class RandomProjectionQuantizer(nn.Module):
+    """Maps feature vectors to token numbers; nothing in it is trained.
+
+    Arguments
+    ---------
+    input_dim : int
+        Width of a feature vector.
+    codebook_dim : int
+        Width after the projection (Xavier).
+    codebook_size : int
+        Number of entries (standard normal, l2-normalised) in a codebook.
+    num_codebooks : int
+        Independent projections with a codebook each.
+    seed : int
+        Of the quantizer's own generator: the same on every rank and after every restart, whatever
+        the global generator's state.
+
+    Raises
+    ------
+    ValueError
+        If the last axis of an input is not `input_dim`.
+
+    Example
+    -------
+    >>> quantizer = RandomProjectionQuantizer(input_dim=512)
+    >>> x = torch.randn(2, 750, 512)
+    >>> quantizer(x).shape
+    torch.Size([2, 750])
+    >>> torch.equal(quantizer(x), quantizer(3 * x))  # only the direction counts
+    True
+    """
+
+    def __init__(self, input_dim, codebook_dim=16, codebook_size=8192, num_codebooks=1, seed=0):
+        super().__init__()
+        self.input_dim = input_dim
+        self.config = {
+            "input_dim": input_dim,
+            "codebook_dim": codebook_dim,
+            "codebook_size": codebook_size,
+            "num_codebooks": num_codebooks,
+            "seed": seed,
+        }
+        generator = torch.Generator().manual_seed(seed)
+        projection = torch.empty(num_codebooks, input_dim, codebook_dim)
+        for matrix in projection:
+            nn.init.xavier_uniform_(matrix, generator=generator)
+        codebook = torch.randn(num_codebooks, codebook_size, codebook_dim, generator=generator)
+        self.register_buffer("projection", projection)
+        self.register_buffer("codebook", F.normalize(codebook, dim=-1))
+
+    @torch.no_grad()
+    def forward(self, x):
+        """Tokens of feature vectors, in float32 whatever the autocast state.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (B, T, input_dim).
+
+        Returns
+        -------
+        torch.Tensor
+            int64, (B, T), or (B, T, num_codebooks) for more than one codebook.
+        """
+        if x.shape[-1] != self.input_dim:
+            raise ValueError(
+                f"the quantizer was built for vectors of {self.input_dim} values, "
+                f"this input has {x.shape[-1]}: pass (B, T, {self.input_dim})"
+            )
+        with full_float32(x.device):
+            rows = x.reshape(-1, self.input_dim).float()
+            tokens = [
+                self._nearest(rows @ projection, codebook)
+                for projection, codebook in zip(self.projection, self.codebook, strict=True)
+            ]
+        tokens = torch.stack(tokens, dim=-1).view(*x.shape[:-1], len(tokens))
+        return tokens.squeeze(-1)
+
+    @staticmethod
+    def _nearest(rows, codebook):
+        # On unit vectors the smallest distance is the largest dot product, and the length of
+        # a row changes no comparison: so a row needs no normalisation.
+        return torch.cat([argmax(chunk @ codebook.T) for chunk in rows.split(CHUNK)])
+
+
+def argmax(x):
+    """Position of each row's largest value, (N, K) to (N,), as torch's argmax gives it.
+
+    First the best stretch of 128 by its maximum, then the place within it: on CPUs torch's maximum
+    runs at the speed of memory and its argmax at half the speed of the product before it.
+
+    Example
+    -------
+    >>> argmax(torch.tensor([[1.0, 3.0, 2.0, 3.0]]))
+    tensor([1])
+    """
+    stretches = x.unflatten(-1, (-1, math.gcd(x.shape[-1], 128)))
+    best = stretches.amax(dim=-1).argmax(dim=-1)
+    within = stretches[torch.arange(len(x), device=x.device), best].argmax(dim=-1)
+    return best * stretches.shape[-1] + within

@@ -1,0 +1,145 @@
+"""SummaryMixing: global context at a cost linear in time.
+
+Written from the equations of Parcollet et al., "SummaryMixing: A Linear-Complexity Alternative to
+Self-Attention for Speech Recognition and Understanding", arXiv 2307.07421.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class GroupedLinear(nn.Module):
+    """A linear layer that is block-diagonal over groups of features.
+
+    Arguments
+    ---------
+    in_features, out_features : int
+        Widths; each must divide by `groups`.
+    groups : int
+        Number of independent blocks.
+
+    Raises
+    ------
+    ValueError
+        If a width does not divide by `groups`.
+
+    Example
+    -------
+    >>> GroupedLinear(8, 16, groups=2)(torch.randn(2, 10, 4)).shape
+    torch.Size([2, 10, 8])
+    """
+
+    def __init__(self, in_features, out_features, groups):
+        super().__init__()
+        for width in (in_features, out_features):
+            if width < 1 or width % groups:
+                raise ValueError(
+                    f"width {width} does not divide by nhead {groups}: "
+                    f"take a positive multiple of {groups}"
+                )
+        fan_in, fan_out = in_features // groups, out_features // groups
+        bound = 1 / math.sqrt(fan_in)  # the range of nn.Linear, for each block
+        self.weight = nn.Parameter(torch.empty(groups, fan_in, fan_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, x):
+        """(groups, frames, in/groups) to (groups, frames, out/groups).
+
+        Groups come first so that a layer is one batched matrix product, and layers follow each
+        other without a transposition.
+        """
+        return torch.baddbmm(self.bias.view(len(x), 1, -1), x, self.weight)
+
+
+class SummaryMixing(nn.Module):
+    """Mixes every time step with the mean of all valid time steps.
+
+    output_t = GELU(W [f(x_t); s_bar] + b) with s_bar the mean of s(x_t) over valid t. f and s are
+    per-step MLPs, block-diagonal over `nhead` groups, GELU after every layer.
+
+    Arguments
+    ---------
+    d_model : int
+        Width of input and output.
+    nhead : int
+        Groups of f and s; every width must divide by it.
+    hidden : tuple of int, optional
+        Hidden widths of f and s; None means one hidden layer, (d_model,).
+    out_features : int, optional
+        Width of f(x_t) and of s_bar; None means d_model.
+    dropout : float
+        On f per frame, and on s_bar per item.
+
+    Raises
+    ------
+    ValueError
+        If a width does not divide by `nhead`.
+
+    Example
+    -------
+    >>> mixing = SummaryMixing(64)
+    >>> x = torch.randn(2, 10, 64)
+    >>> mixing(x).shape
+    torch.Size([2, 10, 64])
+    >>> order = torch.randperm(10)  # the summary does not depend on the order of time
+    >>> torch.allclose(mixing(x)[:, order], mixing(x[:, order]), atol=1e-5)
+    True
+    """
+
+    def __init__(self, d_model, nhead=4, hidden=None, out_features=None, dropout=0.0):
+        super().__init__()
+        self.nhead = nhead
+        self.out_features = out_features or d_model
+        widths = (d_model, *((d_model,) if hidden is None else hidden), self.out_features)
+        self.f = self._mlp(widths, nhead)
+        self.s = self._mlp(widths, nhead)
+        self.merge = nn.Linear(2 * self.out_features, d_model)
+        nn.init.zeros_(self.merge.bias)
+        self.dropout = nn.Dropout(dropout)
+
+    @staticmethod
+    def _mlp(widths, nhead):
+        layers = []
+        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+            layers += [GroupedLinear(fan_in, fan_out, nhead), nn.GELU()]
+        return nn.Sequential(*layers)
+
+    def forward(self, x, padding_mask=None):
+        """Mixes a batch.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (B, T, d_model).
+        padding_mask : torch.Tensor, optional
+            (B, T), True = padding. An item that is all padding has a summary of zeros.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T, d_model); what stands at padded steps has no meaning.
+        """
+        batch, steps, width = x.shape
+        groups = x.reshape(batch * steps, self.nhead, -1).transpose(0, 1)
+        local = self.f(groups).transpose(0, 1).reshape(batch, steps, self.out_features)
+        summary = self._mean(self.s(groups).view(self.nhead, batch, steps, -1), padding_mask)
+        summary = summary.transpose(0, 1).reshape(batch, self.out_features)
+        # W [f; s_bar] = W_f f + W_s s_bar: the second product once per item, never per frame.
+        frame_weight, summary_weight = self.merge.weight.split(self.out_features, dim=1)
+        context = F.linear(self.dropout(summary).to(x.dtype), summary_weight, self.merge.bias)
+        return F.gelu(F.linear(self.dropout(local), frame_weight) + context.unsqueeze(1))
+
+    @staticmethod
+    def _mean(s, padding_mask):
+        """Mean over valid steps of (groups, B, T, features), summed in float32 or better."""
+        dtype = torch.promote_types(s.dtype, torch.float32)
+        if padding_mask is None:  # sum and division: a mean's gradient would be spread out first
+            return s.sum(dim=2, dtype=dtype) / s.shape[2]
+        valid = (~padding_mask).to(dtype)
+        count = valid.sum(dim=1).clamp(min=1).view(1, -1, 1)
+        # where, not a product with 0: what a padded step holds may be anything.
+        s = torch.where(padding_mask.unsqueeze(-1), 0, s.to(dtype))
+        return s.sum(dim=2) / count

@@ -1,0 +1,34 @@
+"""Which parameters are decayed."""
+
+
+def decay_groups(module, weight_decay):
+    """Parameter groups for AdamW: weight decay on matrices, none on norms and biases.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        Parameters that need no gradient are left out.
+    weight_decay : float
+        Of everything with two axes or more, except biases.
+
+    Returns
+    -------
+    list of dict
+        Two groups, decayed first.
+
+    Example
+    -------
+    >>> import torch
+    >>> decayed, plain = decay_groups(torch.nn.Linear(2, 3), 0.01)
+    >>> decayed["params"][0].shape, plain["params"][0].shape
+    (torch.Size([3, 2]), torch.Size([3]))
+    """
+    decayed, plain = [], []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            is_bias = parameter.ndim < 2 or "bias" in name.rsplit(".", 1)[-1]
+            (plain if is_bias else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,31 @@
+"""Learning rate as a pure function of the step, so that nothing of it needs saving."""
+
+import math
+
+
+def warmup_cosine(step, warmup, total, floor=0.0):
+    """Factor on the learning rate: linear warm-up, then a cosine down to `floor` at `total`.
+
+    Arguments
+    ---------
+    step : int
+        Optimiser steps done before this one.
+    warmup, total : int
+        Steps of warm-up, and steps in all.
+    floor : float
+        The factor at the end.
+
+    Returns
+    -------
+    float
+        In (0, 1]; after `total` it stays at `floor`.
+
+    Example
+    -------
+    >>> [round(warmup_cosine(step, 2, 6), 3) for step in range(7)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,1 @@
+"""Small tools: atomic files, checkpoints, reports."""

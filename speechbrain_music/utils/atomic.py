@@ -1,0 +1,113 @@
+"""Files and folders that are either whole or not there.
+
+Standard library only: every part of the project may import this.
+"""
+
+import os
+import shutil
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_file(path, mode="w", **open_options):
+    """Opens a temporary file beside `path`, which takes its place only if the block succeeds.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> with atomic_file(folder / "a.txt") as file:
+    ...     _ = file.write("whole")
+    >>> [p.name for p in folder.iterdir()]
+    ['a.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.tmp")  # what a killed process left is written over
+    try:
+        with open(staging, mode, **open_options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staging, path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+
+
+def write_together(files):
+    """Writes several text files: all are written before the first takes its place.
+
+    Arguments
+    ---------
+    files : dict
+        Path -> text. They appear in this order, so a file that says "all is there" comes last.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "new" / "note.txt"
+    >>> write_together({path: "do re mi"})
+    >>> path.read_text()
+    'do re mi'
+    """
+    with ExitStack() as stack:
+        for path, text in reversed(files.items()):  # the stack is unwound backwards
+            file = stack.enter_context(atomic_file(path, encoding="utf-8", newline=""))
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def atomic_folder(path):
+    """Yields an empty temporary folder, which takes the place of `path` if the block succeeds.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path") / "export"
+    >>> with atomic_folder(folder) as staging:
+    ...     _ = (staging / "a.txt").write_text("whole")
+    >>> [p.name for p in folder.iterdir()]
+    ['a.txt']
+    """
+    path = Path(path)
+    staging = path.with_name(f".{path.name}.tmp")
+    replaced = path.with_name(f".{path.name}.old")
+    # Leftovers of a process that was killed here; between the two renames below, the only whole
+    # folder is the old one.
+    if replaced.exists() and not path.exists():
+        os.replace(replaced, path)
+    for leftover in (staging, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        sync_folder(staging)
+        if path.exists():
+            os.replace(path, replaced)
+        os.replace(staging, path)
+        sync_entries(path.parent)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        if replaced.exists() and not path.exists():
+            os.replace(replaced, path)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def sync_folder(folder):
+    """Brings all files below a folder, and the folder itself, to the disk."""
+    for file in Path(folder).rglob("*"):
+        if file.is_file():
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+    sync_entries(folder)
+
+
+def sync_entries(folder):
+    """Brings a folder's list of names to the disk, so that a rename outlives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,117 @@
+"""SpeechBrain's Checkpointer, made to survive being killed at any moment."""
+
+import logging
+import os
+import shutil
+
+import yaml
+from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from speechbrain_music.utils.atomic import sync_entries, sync_folder
+from speechbrain_music.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointError(UserError):
+    """No checkpoint could be written, or none of those there could be read."""
+
+
+class AtomicCheckpointer(Checkpointer):
+    """Writes a checkpoint beside its place, then renames it; reads the newest that is whole.
+
+    Arguments
+    ---------
+    checkpoints_dir, recoverables, ...
+        As `speechbrain.utils.checkpoints.Checkpointer`.
+
+    Raises
+    ------
+    CheckpointError
+        If a checkpoint cannot be written (the ones before stay as they are), or if there are
+        checkpoints and none can be read.
+
+    Example
+    -------
+    >>> import torch
+    >>> model = torch.nn.Linear(1, 1)
+    >>> checkpointer = AtomicCheckpointer(getfixture("tmp_path"), {"model": model})
+    >>> older, newer = checkpointer.save_checkpoint(), checkpointer.save_checkpoint()
+    >>> _ = newer.paramfiles["model"].write_bytes(b"damaged")
+    >>> checkpointer.recover_if_possible().path == older.path
+    True
+    """
+
+    def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
+        """As SpeechBrain's, atomically; numbers in `meta` become plain floats."""
+        meta = {key: _plain(value) for key, value in (meta or {}).items()}
+        folder, self.checkpoints_dir = self.checkpoints_dir, self.checkpoints_dir / ".saving"
+        try:
+            if if_main_process():
+                shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
+                self.checkpoints_dir.mkdir()
+            saved = super().save_checkpoint(meta, end_of_epoch, name, logging.DEBUG)
+            if if_main_process():
+                saved = _publish(saved, folder)
+                logger.log(verbosity, f"Saved a checkpoint in {saved.path}")
+        except OSError as error:
+            raise CheckpointError(
+                f"no checkpoint could be written to {folder} ({error}): the ones before are "
+                "whole; make room or choose another output_folder, then run the same command again"
+            ) from error
+        finally:
+            if if_main_process():
+                shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
+            self.checkpoints_dir = folder
+        ddp_barrier()
+        return saved
+
+    def save_and_keep_only(self, importance_keys=(), **options):
+        """As SpeechBrain's, whose default list grows by one sort key with every save."""
+        super().save_and_keep_only(importance_keys=list(importance_keys), **options)
+
+    def recover_if_possible(self, **choice):
+        """Loads the best by `choice` (the newest without it) that can be read, and returns it."""
+        candidates = self.find_checkpoints(**choice)
+        for checkpoint in candidates:
+            try:
+                self.load_checkpoint(checkpoint)
+                return checkpoint
+            except Exception as error:  # whatever a damaged file makes its reader raise
+                logger.warning(f"{checkpoint.path} cannot be read ({error!r}): trying another one")
+        if candidates:
+            raise CheckpointError(
+                f"none of the {len(candidates)} checkpoints in {self.checkpoints_dir} fits this "
+                "experiment or can be read: choose another output_folder, or delete that folder "
+                "to begin anew"
+            )
+        return None
+
+    @staticmethod
+    def _construct_checkpoint_objects(checkpoint_dirs):
+        whole = []
+        for folder in checkpoint_dirs:
+            try:
+                (checkpoint,) = Checkpointer._construct_checkpoint_objects([folder])
+                float(checkpoint.meta["unixtime"])
+                whole.append(checkpoint)
+            except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+                logger.warning(f"{folder / METAFNAME} cannot be read: this checkpoint is passed by")
+        return whole
+
+
+def _publish(saved, folder):
+    sync_folder(saved.path)
+    target, number = folder / saved.path.name, 0
+    while target.exists():
+        number += 1
+        target = folder / f"{saved.path.name}_{number}"
+    os.replace(saved.path, target)
+    sync_entries(folder)
+    paramfiles = {name: target / path.name for name, path in saved.paramfiles.items()}
+    return saved._replace(path=target, paramfiles=paramfiles)
+
+
+def _plain(value):
+    return value if isinstance(value, (bool, int, str)) else float(value)

@@ -1,0 +1,229 @@
+"""Every block with every mixing: size, padding, gradients, cost, and SpeechBrain's own numbers."""
+
+from itertools import product
+
+import pytest
+import torch
+from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
+from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
+from speechbrain.nnet.attention import RelPosEncXL
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from speechbrain_music.models.branchformer import BranchformerLayer, ConvolutionBranch
+from speechbrain_music.models.conformer import ConformerLayer
+from speechbrain_music.models.encoder import Encoder, from_speechbrain
+from speechbrain_music.models.ssl import BestRQ
+from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
+
+LAYERS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
+UNITS = {"branchformer": "csgu_linear_units", "conformer": "d_ffn"}
+SYSTEMS = list(product(LAYERS, ("summary", "attention", "rope")))
+
+
+@pytest.fixture(params=SYSTEMS, ids="-".join)
+def system(request):
+    return request.param
+
+
+def randomise(module, factor=1.0):
+    """Makes every part matter: SpeechBrain starts the Branchformer's depthwise gate at 1e-6."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, ConvolutionBranch):
+                part.csgu.conv.conv.weight.normal_(std=0.2)
+        for parameter in module.parameters():
+            if parameter.ndim == 1:  # biases at 0 and norms at 1 hide what is missing
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.mul_(factor)
+    return module
+
+
+def tiny(block, mixing, factor=1.0, dropout=0.0):
+    torch.manual_seed(0)
+    encoder = Encoder(block, mixing, 2, 16, 2, 16, frontend_channels=2, dropout=dropout)
+    return randomise(encoder, factor)
+
+
+def tiny_ssl(block, mixing):
+    encoder = tiny(block, mixing)
+    return BestRQ(encoder, RandomProjectionQuantizer(512, codebook_size=64))
+
+
+def ssl_batch():
+    generator = torch.Generator().manual_seed(1)
+    mel = torch.randn(2, 160, 128, generator=generator)
+    mask = (torch.arange(40) // 10 % 2 == 1).expand(2, -1).clone()
+    lengths = torch.tensor([40, 33])
+    mask[1, 33:], mel[1, 132:] = False, 0
+    return mel, lengths, mask, 0.1 * torch.randn(4 * int(mask.sum()), 128, generator=generator)
+
+
+def size(block, mixing):
+    return sum(p.numel() for p in LAYERS[block](512, nhead=4, mixing=mixing).parameters())
+
+
+def test_parameters_are_the_papers():
+    counts = {system: size(*system) for system in SYSTEMS if system[1] != "rope"}
+    assert counts == {
+        ("branchformer", "summary"): 3_730_944,
+        ("branchformer", "attention"): 4_254_208,
+        ("conformer", "summary"): 5_798_912,
+        ("conformer", "attention"): 6_322_176,
+    }
+    saved = {b: 1 - counts[b, "summary"] / counts[b, "attention"] for b in LAYERS}
+    assert saved == pytest.approx({"branchformer": 0.123, "conformer": 0.083}, abs=5e-4)
+    ratio = counts["branchformer", "summary"] / counts["conformer", "attention"]
+    assert ratio == pytest.approx(0.59, abs=5e-3)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0], ids=["weights", "doubled"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@torch.no_grad()
+def test_padded_equals_alone_in_every_hidden_state(system, factor, dtype):
+    encoder = tiny(*system, factor).eval().to(dtype)
+    lengths = torch.tensor([1, 2, 31, 750])
+    mel = torch.randn(4, 3000, 128, dtype=dtype, generator=torch.Generator().manual_seed(2))
+    for item, length in zip(mel, lengths, strict=True):
+        item[4 * length :] = 0  # as LogMel leaves it
+    if (system[1], dtype) == ("attention", torch.float64):
+        # RelPosMHAXL multiplies its float32 softmax with float64 values. If this raises no more,
+        # the limit has gone and this branch can go too.
+        with pytest.raises(RuntimeError, match="Double"):
+            encoder(mel[:1, :40])
+        return
+    out, hidden, returned = encoder(mel, lengths)
+    assert len(hidden) == 3 and hidden[-1] is out and torch.equal(returned, lengths)
+    bound = 1e-5 if dtype == torch.float32 else 1e-10
+    for row, length in enumerate(lengths.tolist()):
+        alone = encoder(mel[row : row + 1, : 4 * length])[1]
+        for layer, (batch, single) in enumerate(zip(hidden, alone, strict=True)):
+            assert not batch[row, length:].any()
+            error = (batch[row, :length] - single[0]).abs().max()
+            assert error <= bound * max(1, single.abs().max()), (length, layer, error)
+
+
+@torch.no_grad()
+def test_what_stands_in_padding_is_never_read(system):
+    block, mixing = system
+    layer = LAYERS[block](32, nhead=4, mixing=mixing, **{UNITS[block]: 32})
+    layer = randomise(layer).eval()
+    lengths = torch.tensor([40, 1, 7, 0])  # the last one is all padding
+    mask = torch.arange(40) >= lengths.unsqueeze(1)
+    x = torch.randn(4, 40, 32).masked_fill(mask.unsqueeze(-1), 0)
+    clean = layer(x, mask)
+    dirty = layer(x + 1e4 * mask.unsqueeze(-1) * torch.randn(4, 40, 32), mask)
+    assert torch.equal(clean[~mask], dirty[~mask])
+    assert dirty.isfinite().all()
+
+
+def test_an_item_of_padding_alone_is_finite_forward_and_backward(system):
+    encoder = tiny(*system)
+    out = encoder(torch.randn(2, 80, 128), torch.tensor([20, 0]))[0]
+    out.square().sum().backward()
+    assert not out[1].any()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_every_parameter_learns(system):
+    model = tiny_ssl(*system)
+    prediction = model(*ssl_batch())
+    (prediction.token_loss + prediction.mel_loss).backward()
+    idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not idle
+
+
+def test_bfloat16_steps_are_finite_and_keep_the_targets(system):
+    model, batch = tiny_ssl(*system), ssl_batch()
+    expected = model(*batch).tokens
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            prediction = model(*batch)
+            loss = prediction.token_loss + prediction.mel_loss
+        assert prediction.logits.dtype == torch.bfloat16  # or autocast did nothing
+        assert torch.equal(prediction.tokens, expected) and loss.isfinite()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert all(p.isfinite().all() and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("steps", [40, 100])
+@pytest.mark.parametrize("block", LAYERS)
+@torch.no_grad()
+def test_speechbrains_weights_give_speechbrains_numbers(block, steps):
+    theirs = {
+        "branchformer": lambda: BranchformerEncoder(2, 32, 4, csgu_linear_units=64),
+        "conformer": lambda: ConformerEncoder(2, 32, 48, 4),
+    }[block]()
+    torch.manual_seed(0)
+    for parameter in theirs.parameters():
+        parameter.mul_(2).add_(0.1 * torch.randn_like(parameter))
+    units = {"branchformer": 64, "conformer": 48}[block]
+    ours = Encoder(block, "attention", 2, 32, 4, units, frontend_channels=4).eval()
+    missing, unexpected = ours.load_state_dict(from_speechbrain(theirs.state_dict()), strict=False)
+    assert not unexpected and all(name.startswith("frontend.") for name in missing)
+    x = torch.randn(2, steps, 32)
+    expected = theirs.eval()(x, pos_embs=RelPosEncXL(32)(x))[0]
+    result = x
+    for layer in ours.layers:
+        result = layer(result)
+    torch.testing.assert_close(ours.norm(result), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def flops(encoder, tokens):
+    # torch counts no FLOPs of its fused CPU attention, so "rope" takes the plain one.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        encoder(torch.zeros(1, 4 * tokens, 128))
+    return counter.get_total_flops()
+
+
+def test_cost_grows_with_length_as_claimed(system):
+    encoder = tiny(*system).eval()
+    growth = flops(encoder, 400) / flops(encoder, 200)
+    if system[1] == "summary":
+        assert growth == pytest.approx(2, rel=0.01)
+    else:
+        assert growth > 2.1
+
+
+@torch.no_grad()
+def test_dropout_is_off_in_eval_and_on_in_training(system):
+    encoder, mel = tiny(*system, dropout=0.3), torch.randn(1, 80, 128)
+    assert not torch.equal(encoder(mel)[0], encoder(mel)[0])
+    encoder.eval()
+    assert torch.equal(encoder(mel)[0], encoder(mel)[0])
+
+
+@pytest.mark.parametrize(
+    "choice, words",
+    [
+        ({"block": "transformer"}, ["transformer", "branchformer", "conformer"]),
+        ({"mixing": "sum"}, ["sum", "summary", "attention", "rope"]),
+        ({"d_model": 30, "mixing": "summary"}, ["30", "multiple of 4"]),
+        ({"d_model": 30, "mixing": "attention"}, ["30", "multiple of 4"]),
+        ({"d_model": 36, "mixing": "rope"}, ["36", "multiple of 8"]),
+    ],
+)
+def test_a_wrong_choice_names_the_right_ones(choice, words):
+    with pytest.raises(ValueError) as caught:
+        Encoder(**{"num_layers": 1, "d_model": 32} | choice)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("block", LAYERS)
+def test_a_ready_module_is_a_mixing(block):
+    class Shift(nn.Module):
+        def forward(self, x, padding_mask=None):
+            self.seen = padding_mask
+            return x + 1
+
+    mine = Shift()
+    layer = LAYERS[block](32, mixing=mine)
+    mask = torch.zeros(1, 6, dtype=torch.bool)
+    layer(torch.randn(1, 6, 32), mask)
+    assert layer.mixing is mine and mine.seen is mask

@@ -1,0 +1,29 @@
+"""What tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tones import write_tones
+
+# Threads of several processes on few cores wait for each other: one each is faster here.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def tone_folder(tmp_path_factory):
+    """A folder of 8 synthetic recordings, 6 to 12 s each; not to be written to."""
+    folder = tmp_path_factory.mktemp("tones")
+    write_tones(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_audio():
+    """The folder of real recordings that SBMUSIC_REAL_AUDIO names."""
+    folder = Path(os.environ.get("SBMUSIC_REAL_AUDIO", "/nonexistent"))
+    if not folder.is_dir():
+        pytest.skip("SBMUSIC_REAL_AUDIO names no folder of real recordings")
+    return folder

@@ -1,0 +1,145 @@
+"""Bad input: one clear sentence, exit code not 0, nothing half-written."""
+
+import subprocess
+import sys
+
+import pytest
+import soundfile
+import tiny
+from tones import melody
+
+from recipes.pretrain.train import main
+from speechbrain_music.utils.errors import UserError, run
+
+
+def refused(arguments, match):
+    with pytest.raises(UserError, match=match) as caught:
+        main(arguments)
+    assert "\n" not in str(caught.value).strip()
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"effective_batch": 5}, "effective_batch 5 is no multiple .* take 4 or 6"),
+        ({"segments_per_epoch": 13}, "segments_per_epoch 13 .* take 12 or 18"),
+        ({"segment_second": 3}, "unknown option --segment_second: did you mean --segment_seconds"),
+        ({"mixing": "mamba"}, "mixing is 'mamba': choose summary, attention, rope"),
+        ({"nhead": 3}, "does not divide by nhead 3"),
+        ({"segment_seconds": 0.5}, "segment_seconds 0.5 holds fewer than two mask blocks"),
+        ({"reconstruct": "some"}, "reconstruct is 'some': choose masked or all"),
+        ({"grad_accumulation_factor": 2}, "use effective_batch"),
+        ({"precision": "fp16"}, "precision is 'fp16': use fp32 or bf16"),
+        ({"max_grad_norm": -1}, "max_grad_norm is -1: it must be above 0"),
+        ({"valid_share": 2}, "valid_share is 2: it must be between 0 and 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"max_steps": 1.5}, "max_steps is 1.5"),
+        ({"lr": "fast"}, "lr is 'fast'"),
+    ],
+)
+def test_values(changes, match, tone_folder, tmp_path):
+    refused(tiny.arguments(tone_folder, tmp_path / "run", **changes), match)
+    assert not (tmp_path / "run" / "save").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda root: root / "nowhere", "no folder"),
+        (lambda root: root / "song.wav", "is a file"),
+        (lambda root: root / "empty", "holds no audio"),
+        (lambda root: root / "texts", "holds no audio.*\\.txt"),
+        (lambda root: root / "unreadable", "0 usable of 2 audio"),
+        (lambda root: root / "one", "1 usable of 1 audio"),
+    ],
+)
+def test_folders(make, match, tmp_path):
+    for name in ("empty", "texts", "unreadable", "one"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "song.wav").write_bytes(b"")
+    (tmp_path / "texts" / "a.txt").write_text("do re mi")
+    for name in ("a.wav", "b.mp3"):
+        (tmp_path / "unreadable" / name).write_text("do re mi")
+    soundfile.write(tmp_path / "one" / "a.wav", [0.0] * 48000, 24000)
+    refused(tiny.arguments(make(tmp_path), tmp_path / "run"), match)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_folder_is_needed(tmp_path):
+    refused(tiny.arguments("", tmp_path / "run"), "data_folder is not set")
+
+
+def test_a_yaml_with_a_key_that_nothing_uses(tone_folder, tmp_path):
+    text = (tiny.ROOT / "hparams/brn_sum_tiny.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(text.replace("log_interval:", "log_intervall:"))
+    arguments = tiny.arguments(tone_folder, tmp_path / "run")
+    index = arguments.index("--log_interval")
+    del arguments[index : index + 2]
+    refused(
+        [str(tmp_path / "own.yaml"), *arguments[1:]], "log_intervall: did you mean log_interval"
+    )
+
+
+def test_a_manifest_without_a_column(tone_folder, tmp_path):
+    (tmp_path / "train.csv").write_text("ID,wav\na,$data_root/waltz.wav\n")
+    own = tiny.arguments(
+        tone_folder,
+        tmp_path / "run",
+        train_csv=tmp_path / "train.csv",
+        valid_csv=tmp_path / "train.csv",
+    )
+    refused(own, "duration")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_short_files(tmp_path):
+    for name in ("a.wav", "b.wav", "c.wav"):
+        soundfile.write(tmp_path / name, [0.1] * 12000, 24000)
+    refused(tiny.arguments(tmp_path, tmp_path / "run"), "usable")
+
+
+def test_another_corpus_does_not_slip_into_a_run(tone_folder, tmp_path):
+    main(tiny.arguments(tone_folder, tmp_path / "run", max_steps=1))
+    refused(
+        tiny.arguments(tone_folder, tmp_path / "run", max_steps=2, segment_seconds=3),
+        "was made for another corpus",
+    )
+    refused(
+        tiny.arguments(tone_folder, tmp_path / "run", max_steps=2, d_model=8),
+        "none of the 1 checkpoints .* fits this experiment",
+    )
+
+
+def test_names_with_spaces_and_signs(tmp_path):
+    folder = tmp_path / "my music = 100% #1, {best}: <of>"
+    for index in range(3):
+        (folder / f"disc {index}").mkdir(parents=True)
+        soundfile.write(folder / f"disc {index}" / "a=b.wav", melody_of(index), 24000)
+    main(tiny.arguments(folder, tmp_path / "out put=1", max_steps=1))
+    assert (tmp_path / "out put=1" / "export" / "config.json").exists()
+
+
+def melody_of(seed):
+    import numpy as np
+
+    return melody(4, 24000, 1, np.random.default_rng(seed))
+
+
+def test_output_that_cannot_be_written(tone_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(tiny.arguments(tone_folder, tmp_path / "file" / "run"), "cannot be written")
+
+
+def test_the_command_says_it_in_one_line(tmp_path):
+    script = tiny.ROOT / "recipes/pretrain/train.py"
+    command = [sys.executable, str(script), *tiny.arguments(tmp_path / "nowhere", tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: There is no folder")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_lets_other_errors_through(monkeypatch):
+    with pytest.raises(ZeroDivisionError):
+        run(lambda argv: 1 / 0)

@@ -1,0 +1,134 @@
+"""The recipe from its command line: trains, writes, exports, resumes, survives bad sound."""
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+import torch
+
+from recipes.pretrain.train import main
+from speechbrain_music.dataio import segments
+from speechbrain_music.models.export import load_export
+from speechbrain_music.utils.errors import UserError
+
+SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_trains_and_exports(system, tone_folder, tmp_path):
+    main(tiny.arguments(tone_folder, tmp_path / "run", system))
+    steps = [row["step"] for row in tiny.rows(tmp_path / "run", "train")]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    valid = tiny.rows(tmp_path / "run", "valid")
+    assert [row["step"] for row in valid] == [2, 4, 6]
+    assert valid[-1]["loss"] < valid[0]["loss"]
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 20_000
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+    model = load_export(tmp_path / "run" / "export")
+    best = min(valid, key=lambda row: row["loss"])
+    assert model.config["training"]["step"] == best["step"]
+    assert model.config["training"]["system"] == f"{system}_tiny"
+    out, hidden, lengths = model(torch.randn(1, 48000))
+    assert out.shape == (1, 50, 16) and len(hidden) == 3 and lengths.tolist() == [50]
+    assert not model.features.normalize.mean.eq(0).any()  # the corpus's statistics travel along
+
+
+def test_stopped_and_continued_equals_one_run(tone_folder, tmp_path):
+    """Stopping at max_steps, in the middle of an epoch, and going on is the whole run."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    # The cosine ends where the run ends: a constant rate keeps the two comparable.
+    main(tiny.arguments(tone_folder, whole, warmup_steps=100, dropout=0.1))
+    for steps in (3, 3, 6):  # the second finds all done
+        main(tiny.arguments(tone_folder, parts, warmup_steps=100, dropout=0.1, max_steps=steps))
+    expected, found = tiny.last_checkpoint(whole), tiny.last_checkpoint(parts)
+    for name, value in expected["model.ckpt"].items():
+        assert torch.equal(value, found["model.ckpt"][name]), name
+    assert [r["step"] for r in tiny.rows(parts, "train")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture
+def spoiled(monkeypatch):
+    """Makes the wave of some draws something else: {(epoch, index): function of the wave}."""
+    changes = {}
+    collate = segments.SegmentDataset.__getitem__
+
+    def getitem(self, draw):
+        item = collate(self, draw)
+        change = changes.get((draw.epoch, draw.index)) if self.stream == segments.TRAIN else None
+        return item | ({"wave": change(item["wave"])} if change else {})
+
+    monkeypatch.setattr(segments.SegmentDataset, "__getitem__", getitem)
+    return changes
+
+
+def test_a_batch_that_is_not_finite_is_skipped(spoiled, tone_folder, tmp_path):
+    spoiled[(1, 7)] = lambda wave: wave * float("nan")
+    main(tiny.arguments(tone_folder, tmp_path, max_steps=4))
+    rows = tiny.rows(tmp_path, "train")
+    assert [row["skipped_steps"] for row in rows] == [0, 1, 1, 1]
+    assert all(value.isfinite().all() for value in tiny.exported(tmp_path).values())
+
+
+def test_too_many_of_them_end_the_run(spoiled, tone_folder, tmp_path):
+    spoiled.update({(1, index): lambda wave: wave * float("inf") for index in range(12)})
+    with pytest.raises(UserError, match="2 steps in a row were not finite"):
+        main(tiny.arguments(tone_folder, tmp_path, nonfinite_patience=1))
+
+
+def test_a_spike_moves_the_weights_no_further_than_others(spoiled, tone_folder, tmp_path):
+    spoiled.update({(1, index): lambda wave: 1e8 * wave for index in range(6)})
+    main(tiny.arguments(tone_folder, tmp_path, max_steps=4))
+    assert tiny.rows(tmp_path, "train")[0]["gradient_norm"] > 1
+    assert all(value.isfinite().all() for value in tiny.exported(tmp_path).values())
+
+
+def test_silence_dc_and_square_waves(tmp_path):
+    time = np.arange(5 * 24000)
+    sounds = {
+        "silence": np.zeros(len(time)),
+        "dc": np.full(len(time), 0.9),
+        "square": np.where(time // 50 % 2, 1.0, -1.0),
+        "silence too": np.zeros(len(time)),
+    }
+    for name, wave in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", wave, 24000, subtype="FLOAT")
+    main(tiny.arguments(tmp_path, tmp_path / "run", max_steps=4))
+    assert all(np.isfinite(row["cross_entropy"]) for row in tiny.rows(tmp_path / "run", "train"))
+    assert all(value.isfinite().all() for value in tiny.exported(tmp_path / "run").values())
+    assert "perplexity is" in (tmp_path / "run" / "log.txt").read_text()  # the warning
+
+
+def test_unreadable_files_are_counted_and_named(tone_folder, tmp_path):
+    arguments = tiny.arguments(tone_folder, tmp_path / "run", max_steps=1)
+    main(arguments)
+    manifest = tmp_path / "run" / "manifests" / "train.csv"
+    text = manifest.read_text()
+    name = next(line.split(",")[0] for line in text.splitlines()[1:])
+    (tmp_path / "own.csv").write_text(text.replace(f"$data_root/{name}", "$data_root/vanished.wav"))
+    valid = manifest.with_name("valid.csv")
+    own = tiny.arguments(
+        tone_folder, tmp_path / "own", train_csv=tmp_path / "own.csv", valid_csv=valid
+    )
+    main(own)
+    assert "vanished.wav" in (tmp_path / "own" / "unreadable.csv").read_text()
+    assert "1 files could not be read" in (tmp_path / "own" / "log.txt").read_text()
+    assert not (tmp_path / "own" / "manifests").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_full_size_steps_on_real_recordings(system, real_audio, tmp_path):
+    main(
+        [
+            str(tiny.ROOT / f"hparams/{system}.yaml"),
+            *("--data_folder", str(real_audio), "--output_folder", str(tmp_path)),
+            *("--effective_batch", "4", "--max_steps", "3", "--num_workers", "0"),
+            *("--log_interval", "1", "--noprogressbar"),
+        ]
+    )
+    rows = tiny.rows(tmp_path, "train")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(np.isfinite(row["cross_entropy"]) and row["skipped_steps"] == 0 for row in rows)
+    out, hidden, _ = load_export(tmp_path / "export")(torch.randn(1, 48000))
+    assert out.shape == (1, 50, 512) and len(hidden) == 13

@@ -1,0 +1,147 @@
+"""Imports point down only; a yaml is a whole experiment with no idle key."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from speechbrain.utils.run_opts import RunOptions
+
+from speechbrain_music.utils.config import _refuse_unused
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "speechbrain_music"
+
+# What each part may import of this package, besides itself and the ground.
+TOOLS = {"models", "dataio", "optim", "metrics", "utils", "nnet"}
+MAY_IMPORT = {
+    "recipes": TOOLS | {"brains", "inference", "data_prep", "hparams"},
+    "brains": TOOLS,
+    "inference": TOOLS,
+    "models": {"nnet"},
+    "dataio": {"nnet"},
+    "optim": {"nnet"},
+    "metrics": {"nnet"},
+    "utils": set(),
+    "nnet": set(),
+    "data_prep": set(),
+    "hparams": set(),
+}
+# What stands below everything: light enough for anyone to import.
+GROUND = {f"{PACKAGE}.dataio.audio", f"{PACKAGE}.utils.atomic", f"{PACKAGE}.utils.errors"}
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] in ("data_prep", "hparams"):
+        parts = (PACKAGE, *parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {
+    module_name(path): path
+    for folder in (PACKAGE, "data_prep", "hparams", "recipes")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def part_of(name):
+    parts = name.split(".")
+    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else parts[0]
+
+
+def imports(module):
+    """Full names of all that a module imports, wherever in it the statement stands."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"  # a module, or a name in one
+                yield name if name in MODULES else node.module
+
+
+def outsiders(module):
+    """Top-level packages that are neither this one nor the standard library's."""
+    tops = {name.split(".")[0] for name in imports(module)}
+    return tops - sys.stdlib_module_names - {PACKAGE}
+
+
+def test_every_part_has_a_place():
+    assert len(MODULES) > 30
+    assert {part_of(module) for module in MODULES} <= {PACKAGE, *MAY_IMPORT}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    own = {name for name in imports(module) if name.split(".")[0] in (PACKAGE, "recipes")}
+    if module == PACKAGE or module in GROUND:
+        assert own <= GROUND
+        return
+    part = part_of(module)
+    if part == "recipes":
+        assert not any(name.startswith("recipes") for name in own)
+    allowed = MAY_IMPORT[part] | {part, PACKAGE}
+    assert not {name for name in own - GROUND if part_of(name) not in allowed}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_imported_from_elsewhere(module):
+    found = outsiders(module)
+    if part_of(module) == "nnet":
+        assert found <= {"torch", "numpy"}
+    elif part_of(module) == "data_prep" or module in GROUND:
+        assert not found & {"torch", "torchaudio", "speechbrain"}
+    if module.startswith(f"{PACKAGE}.utils.") and module in GROUND:
+        assert not found
+    assert not found & {"data_prep", "hparams", "tests"}  # they have one name, inside the package
+
+
+@pytest.mark.parametrize("light", [PACKAGE, f"{PACKAGE}.data_prep.folder", *sorted(GROUND)])
+def test_light_modules_load_nothing_heavy(light):
+    code = f"import {light}, sys; print({{'torch', 'speechbrain'}} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()", result.stderr
+
+
+FULL = ["brn_sum", "brn_att", "cnf_sum", "cnf_att"]
+TINY = [f"{name}_tiny" for name in FULL]
+
+
+def blocks(system):
+    """Top-level key -> its text without comments."""
+    text = (ROOT / "hparams" / f"{system}.yaml").read_text()
+    lines = [re.sub(r"(^|\s+)#.*", "", line).rstrip() for line in text.splitlines()]
+    parts = re.split(r"^(\w+):", "\n".join(line for line in lines if line), flags=re.MULTILINE)
+    assert not parts[0].strip()
+    keys = parts[1::2]
+    assert len(set(keys)) == len(keys)
+    return dict(zip(keys, parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("family", [FULL, TINY], ids=["full", "tiny"])
+def test_the_four_systems_differ_in_at_most_three_keys(family):
+    systems = {name: blocks(name) for name in family}
+    for one, two in combinations(family, 2):
+        assert systems[one].keys() == systems[two].keys()
+        differing = {key for key, text in systems[one].items() if text != systems[two][key]}
+        assert "system" in differing and differing <= {"system", "block", "mixing"}
+
+
+@pytest.mark.parametrize("system", FULL + TINY)
+def test_every_key_is_used_and_every_key_that_is_read_is_there(system):
+    path = ROOT / "recipes/pretrain/train.py"
+    spec = importlib.util.spec_from_file_location("pretrain_recipe", path)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    keys = list(blocks(system))
+    yaml = ROOT / "hparams" / f"{system}.yaml"
+    # Options of SpeechBrain's Brain are used by the Brain.
+    _refuse_unused(yaml, yaml.read_text(), keys, recipe.READS | set(RunOptions().as_dict()))
+    assert recipe.READS <= set(keys)
+    assert blocks(system)["system"].strip() == system

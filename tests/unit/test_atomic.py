@@ -1,0 +1,135 @@
+"""What fails half-way leaves what was there, and nothing else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from speechbrain_music.utils import atomic
+from speechbrain_music.utils.atomic import atomic_file, atomic_folder, write_together
+
+
+def contents(folder):
+    """Everything below a folder: path -> text."""
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def kill(*_, **__):
+    raise KeyboardInterrupt
+
+
+def disk_full(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.fixture(params=["first", "again"])
+def before(request, tmp_path):
+    """What stands in a folder before the write: nothing, or an older version."""
+    if request.param == "again":
+        (tmp_path / "a.txt").write_text("old")
+        (tmp_path / "b.txt").write_text("old too")
+    return contents(tmp_path)
+
+
+@pytest.mark.parametrize("fault", [kill, disk_full])
+@pytest.mark.parametrize("where", ["block", "fsync", "replace"])
+def test_a_file_is_old_or_new(tmp_path, before, monkeypatch, where, fault):
+    if where != "block":
+        monkeypatch.setattr(atomic.os, where, fault)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        with atomic_file(tmp_path / "a.txt") as file:
+            file.write("half")
+            if where == "block":
+                fault()
+    assert contents(tmp_path) == before
+    monkeypatch.undo()
+    with atomic_file(tmp_path / "a.txt") as file:
+        file.write("new")
+    assert contents(tmp_path) == before | {"a.txt": "new"}
+
+
+def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_file(path) as file:
+        file.write("new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("bad", ["a.txt", "b.txt"])
+def test_files_that_belong_together_appear_together(tmp_path, before, bad):
+    texts = {"a.txt": "new", "b.txt": "new"} | {bad: None}  # None cannot be written
+    with pytest.raises(TypeError):
+        write_together({tmp_path / name: text for name, text in texts.items()})
+    assert contents(tmp_path) == before
+
+
+def test_the_file_that_says_all_is_there_comes_last(tmp_path):
+    (tmp_path / "a.txt").mkdir()  # in the way of the first one
+    with pytest.raises(OSError):
+        write_together({tmp_path / "a.txt": "data", tmp_path / "done.txt": "all is there"})
+    assert contents(tmp_path) == {}
+    write_together({tmp_path / "b.txt": "data", tmp_path / "done.txt": "all is there"})
+    assert contents(tmp_path) == {"b.txt": "data", "done.txt": "all is there"}
+
+
+def write_folder(folder, text, fault=lambda: None):
+    with atomic_folder(folder) as staging:
+        (staging / "a.txt").write_text(text)
+        fault()
+        (staging / "b.txt").write_text(text)
+
+
+@pytest.mark.parametrize("fault", [kill, disk_full])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_is_old_or_new(tmp_path, again, fault):
+    if again:
+        write_folder(tmp_path / "export", "old")
+    before = contents(tmp_path)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        write_folder(tmp_path / "export", "new", fault)
+    assert contents(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["export"] * again
+    write_folder(tmp_path / "export", "new")
+    assert contents(tmp_path) == {"export/a.txt": "new", "export/b.txt": "new"}
+
+
+@pytest.mark.parametrize("renames_done", [0, 1])
+@pytest.mark.parametrize("undone", [True, False], ids=["failed", "killed"])
+def test_a_folder_outlives_a_fault_between_its_two_renames(
+    tmp_path, monkeypatch, renames_done, undone
+):
+    write_folder(tmp_path / "export", "old")
+    replace, calls = os.replace, []
+
+    def failing(*paths):
+        calls.append(paths)
+        # A killed process undoes nothing, so there every later rename fails too.
+        if len(calls) == renames_done + 1 or (not undone and len(calls) > renames_done):
+            disk_full()
+        replace(*paths)
+
+    monkeypatch.setattr(atomic.os, "replace", failing)
+    with pytest.raises(OSError):
+        write_folder(tmp_path / "export", "new")
+    monkeypatch.undo()
+    if undone:
+        assert contents(tmp_path) == {"export/a.txt": "old", "export/b.txt": "old"}
+    # Whatever was left: the next write, even one that fails, ends with a whole folder.
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / "export", "newer", kill)
+    assert contents(tmp_path) == {"export/a.txt": "old", "export/b.txt": "old"}
+
+
+def test_parents_are_made(tmp_path):
+    with atomic_file(tmp_path / "x" / "y" / "a.bin", "wb") as file:
+        file.write(b"new")
+    write_folder(tmp_path / "z" / "export", "new")
+    assert Path(tmp_path / "x/y/a.bin").read_bytes() == b"new"
+    assert contents(tmp_path / "z") == {"export/a.txt": "new", "export/b.txt": "new"}

@@ -1,0 +1,242 @@
+"""Reading a part of a file equals that part of the whole; bad files are named."""
+
+import math
+import os
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from tones import melody
+
+from speechbrain_music.dataio.audio import (
+    SAMPLE_RATE,
+    AudioError,
+    AudioInfo,
+    audio_info,
+    read_segment,
+    resampled_length,
+)
+
+
+def noise(frames, channels=1, seed=0):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (frames, channels)).astype("f4")
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize(
+    "rate, channels",
+    [(8000, 1), (22050, 1), (24000, 2), (44100, 1), (44100, 2), (48000, 1)],
+)
+def test_part_equals_whole(tmp_path, kind, rate, channels):
+    path = tmp_path / f"noise.{kind}"
+    # 2^18 frames more, so that in Ogg files too some parts are sought and some reached by decoding
+    soundfile.write(path, noise(4 * rate + 2**18, channels), rate)
+    decoded = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
+    reference = soxr.resample(decoded, rate, SAMPLE_RATE, quality="HQ")
+    whole = read_segment(path)
+    assert whole.dtype == np.float32
+    assert len(whole) == resampled_length(len(decoded), rate)
+    np.testing.assert_allclose(whole, reference[: len(whole)], atol=1e-6)
+    starts = [0, 1, 159, 160, 161, 9999, 24000, 50001, len(whole) - 300, len(whole) - 1]
+    for start in starts:
+        for length in (1, 17, 7200):
+            part = read_segment(path, start, length)
+            assert len(part) == min(length, len(whole) - start)
+            np.testing.assert_allclose(part, whole[start : start + length], atol=2e-5)
+
+
+@pytest.mark.parametrize("rate", [11025, 12345, 44056, 96000, 192000])
+def test_unusual_rates(tmp_path, rate):
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, noise(2 * rate + 7), rate)
+    whole = read_segment(path)
+    part = read_segment(path, 30011, 5003)
+    np.testing.assert_allclose(part, whole[30011:35014], atol=2e-5)
+    assert len(read_segment(path, 30011)) == len(whole) - 30011
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 96000])
+def test_a_sine_keeps_its_frequency_and_level(tmp_path, rate):
+    path = tmp_path / "sine.wav"
+    time = np.arange(2 * rate) / rate
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 1000 * time), rate, subtype="FLOAT")
+    part = read_segment(path, 12000, 24000)
+    expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(12000, 36000) / 24000)
+    np.testing.assert_allclose(part, expected, atol=1e-3)
+
+
+def test_channels_are_averaged(tmp_path):
+    path = tmp_path / "six.wav"
+    wave = noise(24000, 6)
+    soundfile.write(path, wave, 24000, subtype="FLOAT")
+    np.testing.assert_allclose(read_segment(path), wave.mean(axis=1), atol=1e-6)
+    assert audio_info(path) == AudioInfo(24000, 24000, 6)
+
+
+def test_another_target_rate(tmp_path):
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, noise(44100), 44100)
+    whole = read_segment(path, sample_rate=16000)
+    assert len(whole) == 16000
+    part = read_segment(path, 5001, 3000, sample_rate=16000)
+    np.testing.assert_allclose(part, whole[5001:8001], atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+def test_only_the_part_is_read(tmp_path, monkeypatch, rate):
+    path = tmp_path / "long.wav"
+    soundfile.write(path, noise(60 * rate), rate)
+    counts = []
+    read = soundfile.SoundFile.read
+
+    def counting(self, *args, **kwargs):
+        data = read(self, *args, **kwargs)
+        counts.append(len(data))
+        return data
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting)
+    assert len(read_segment(path, 30 * SAMPLE_RATE + 5, SAMPLE_RATE)) == SAMPLE_RATE
+    assert sum(counts) < 1.3 * rate
+    counts.clear()
+    audio_info(path)
+    assert not counts
+
+
+def test_resampled_length_is_the_last_whole_sample():
+    for frames in (0, 1, 2, 43, 44100, 1323001):
+        for rate in (8000, 24000, 44100, 48000):
+            assert resampled_length(frames, rate) == math.floor(frames * 24000 / rate)
+
+
+def test_a_segment_past_the_end_is_short_and_beyond_it_an_error(tmp_path):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, noise(44100), 44100)
+    assert len(read_segment(path, 23000, 5000)) == 1000
+    for start in (24000, 24001, 10**9):
+        with pytest.raises(AudioError, match="short.wav: has no sample at"):
+            read_segment(path, start, 100)
+
+
+@pytest.mark.parametrize("start, length", [(-1, 5), (0, 0), (0, -3)])
+def test_a_wrong_place_is_refused(tmp_path, start, length):
+    with pytest.raises(ValueError, match="start must be"):
+        read_segment(tmp_path / "any.wav", start, length)
+
+
+def _text(path):
+    path.write_text("do re mi fa so la ti do\n" * 200)
+
+
+def _m4a(path):
+    path.write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(500))
+
+
+def _unknown_length(path):
+    soundfile.write(path, noise(8000), 8000, format="FLAC")
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+
+
+BAD = {
+    "missing.wav": (lambda path: None, "does not exist"),
+    "folder.wav": (lambda path: path.mkdir(), "is not a file"),
+    "pipe.wav": (os.mkfifo, "is not a file"),
+    "empty.wav": (lambda path: path.touch(), "is empty"),
+    "empty.au": (lambda path: path.touch(), "is empty"),
+    "text.wav": (_text, "is not readable as audio"),
+    "text.mp3": (_text, "is not readable as audio"),
+    "text.au": (_text, "is not readable as audio"),
+    "song.m4a": (_m4a, "format that libsndfile cannot read"),
+    "really_m4a.mp3": (_m4a, "format that libsndfile cannot read"),
+    "song.wma": (_text, "format that libsndfile cannot read"),
+    "none.wav": (lambda path: soundfile.write(path, noise(0), 44100), "holds no samples"),
+    "unknown.flac": (_unknown_length, "does not let parts of it be found"),
+    "gsm.wav": (
+        lambda path: soundfile.write(path, noise(8000), 8000, subtype="GSM610"),
+        "does not let parts of it be found",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_named_with_the_reason_in_one_line(tmp_path, name):
+    make, reason = BAD[name]
+    make(tmp_path / name)
+    for read in (audio_info, read_segment):
+        with pytest.raises(AudioError) as caught:
+            read(tmp_path / name)
+        message = str(caught.value)
+        assert message.startswith(f"{tmp_path / name}: ") and reason in message
+        assert ";" in message and "\n" not in message and message.endswith(".")
+        assert str(pickle.loads(pickle.dumps(caught.value))) == message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_that_are_no_numbers(tmp_path, value, channels, recwarn):
+    path = tmp_path / "bad.wav"
+    wave = noise(48000, channels)
+    wave[30000, -1] = value
+    soundfile.write(path, wave, 24000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="bad.wav: has NaN or infinite samples"):
+        read_segment(path)
+    assert len(read_segment(path, 0, 24000)) == 24000
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_truncated_files_give_what_is_there_or_an_error(tmp_path, kind):
+    path = tmp_path / f"cut.{kind}"
+    soundfile.write(path, noise(6 * 44100, 2), 44100)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert len(read_segment(path, 24000, 24000)) == 24000
+    with pytest.raises(AudioError):
+        read_segment(path, 5 * 24000, 24000)
+    try:
+        assert 2.5 * 24000 < len(read_segment(path)) < 3.5 * 24000
+    except AudioError as error:
+        assert kind == "flac" and "is damaged" in str(error)
+
+
+def test_content_counts_and_not_the_name(tmp_path):
+    path = tmp_path / "really_wav.mp3"
+    soundfile.write(path, noise(24000), 24000, format="WAV", subtype="FLOAT")
+    np.testing.assert_array_equal(read_segment(path), noise(24000)[:, 0])
+
+
+def test_harmless_oddities(tmp_path):
+    path = tmp_path / "odd.wav"
+    soundfile.write(path, np.zeros((44100, 2)), 44100)
+    assert not read_segment(path).any()
+    soundfile.write(path, noise(1), 24000)
+    assert len(read_segment(path, 0, 100)) == 1
+    soundfile.write(path, noise(1), 44100)  # less than one sample at 24 kHz
+    with pytest.raises(AudioError, match="has no sample at 0.000 s"):
+        read_segment(path)
+
+
+def test_real_recordings(real_audio):
+    paths = sorted(p for p in real_audio.rglob("*") if p.suffix in (".wav", ".ogg", ".mp3"))
+    for path in paths:
+        info = audio_info(path)
+        length = resampled_length(info.frames, info.sample_rate)
+        middle = length // 2
+        whole = read_segment(path, max(0, middle - 60000), 120000)
+        part = read_segment(path, middle, 5000)
+        offset = min(middle, 60000)
+        np.testing.assert_allclose(part, whole[offset : offset + 5000], atol=1e-4)
+
+
+def test_tones_are_what_they_should_be(tone_folder):
+    paths = [path for path in tone_folder.rglob("*") if path.is_file()]
+    infos = [audio_info(path) for path in paths]
+    assert len(paths) == 8
+    assert {info.sample_rate for info in infos} == {24000, 32000, 44100, 48000}
+    assert {info.channels for info in infos} == {1, 2}
+    assert all(6 <= info.frames / info.sample_rate <= 12.1 for info in infos)
+    same = [melody(1, 8000, 2, np.random.default_rng(3)) for _ in range(2)]
+    np.testing.assert_array_equal(*same)

@@ -1,0 +1,305 @@
+"""Any folder of music becomes manifests, and nothing is dropped in silence."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_music.data_prep.folder import PreparationError, main, prepare_folder
+from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment, resampled_length
+
+
+def wav(path, seconds=1.0, rate=8000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros(int(seconds * rate)), rate, format="WAV")
+    return path
+
+
+def prepare(folder, out, **settings):
+    return prepare_folder(folder, out / "train.csv", out / "valid.csv", **settings)
+
+
+def ids(out, *splits):
+    tables = [read_manifest(out / f"{split}.csv", "/") for split in splits or ("train", "valid")]
+    return sorted(key for table in tables for key in table["ID"])
+
+
+def skipped(out):
+    with open(out / "skipped.csv", newline="", encoding="utf-8") as file:
+        return {line["path"]: line["reason"] for line in csv.DictReader(file)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(20):
+        wav(tmp_path / "music" / f"{index:02}.wav")
+    return tmp_path / "music"
+
+
+def test_tones(tone_folder, tmp_path):
+    report = prepare(tone_folder, tmp_path / "new" / "out", valid_share=0.25)
+    out = tmp_path / "new" / "out"
+    assert report == json.loads((out / "report.json").read_text())
+    assert [part["files"] for part in report["splits"].values()] == [6, 2]
+    assert report["skipped"] == 0 and not skipped(out)
+    tables = [read_manifest(out / f"{split}.csv", tone_folder) for split in ("train", "valid")]
+    for table, split in zip(tables, report["splits"].values(), strict=True):
+        assert split["hours"] == pytest.approx(table["duration"].sum() / 3600, abs=1e-6)
+        for line in table.itertuples():
+            info = audio_info(line.wav)
+            assert (line.start, line.stop) == (0, info.frames)
+            length = resampled_length(info.frames, info.sample_rate)
+            assert len(read_segment(line.wav)) == length
+            assert length == pytest.approx(24000 * line.duration, abs=1)
+    assert "it's 'live', \"take [2]\", (remix).flac" in ids(out)
+    assert "sets/hymn.wav" in ids(out)
+    assert sorted(p.name for p in out.iterdir()) == [
+        "report.json",
+        "skipped.csv",
+        "train.csv",
+        "valid.csv",
+    ]
+
+
+def test_same_folder_same_bytes(folder, tmp_path):
+    for out in ("one", "two"):
+        prepare(folder, tmp_path / out)
+    for name in ("train.csv", "valid.csv", "report.json", "skipped.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_held_out_files_hardly_change_with_the_folder(folder, tmp_path):
+    prepare(folder, tmp_path / "1", valid_share=0.5)
+    prepare(folder, tmp_path / "seed", valid_share=0.5, seed=1)
+    wav(folder / "a new one.wav")
+    prepare(folder, tmp_path / "2", valid_share=0.5)
+    before, after = (set(ids(tmp_path / out, "valid")) for out in "12")
+    assert len(before) == 10 and len(before - after) <= 1
+    assert set(ids(tmp_path / "seed", "valid")) != before
+
+
+@pytest.mark.parametrize("share, expected", [(0.001, 1), (0.3, 6), (0.999, 19)])
+def test_both_splits_have_a_file(folder, tmp_path, share, expected):
+    report = prepare(folder, tmp_path / "out", valid_share=share)
+    assert report["splits"]["valid"]["files"] == expected
+    assert len(ids(tmp_path / "out")) == 20
+
+
+def test_a_second_run_keeps_the_manifests(folder, tmp_path, caplog):
+    out = tmp_path / "out"
+    first = prepare(folder, out)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()}
+    wav(folder / "later.wav")
+    (folder / "03.wav").unlink()
+    assert prepare(folder, out) == first
+    assert prepare(str(folder) + "/../music/", out) == first
+    assert not caplog.records
+    assert prepare(folder, out, seed=5) == first
+    assert "made with another seed" in caplog.text
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()} == before
+    (out / "train.csv").unlink()
+    prepare(folder, out)
+    assert "later.wav" in ids(out) and "03.wav" not in ids(out)
+
+
+def test_a_file_that_vanishes_after_the_manifest_is_named(folder, tmp_path):
+    prepare(folder, tmp_path / "out")
+    path = read_manifest(tmp_path / "out" / "train.csv", folder)["wav"][0]
+    os.remove(path)
+    with pytest.raises(AudioError, match="does not exist"):
+        read_segment(path)
+
+
+def test_other_manifests_are_not_overwritten(folder, tmp_path):
+    out = tmp_path / "out"
+    prepare(folder, out)
+    shutil.copytree(folder, tmp_path / "other")
+    with pytest.raises(PreparationError, match="prepared from .*music, not from .*other; delete"):
+        prepare(tmp_path / "other", out)
+    (out / "report.json").write_text("{")
+    with pytest.raises(PreparationError, match="prepared from an unknown folder"):
+        prepare(folder, out)
+
+
+def test_bad_files_are_skipped_and_told(folder, tmp_path, caplog):
+    out = tmp_path / "out"
+    (folder / "empty.wav").touch()
+    (folder / "text.flac").write_text("do re mi " * 100)
+    (folder / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    (folder / "b.M4A").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    (folder / "gone.wav").symlink_to("nowhere.wav")
+    os.mkfifo(folder / "pipe.wav")
+    wav(folder / "one sample.wav", 1 / 8000)
+    wav(folder / "short.wav", 0.7)
+    wav(folder / "two\nlines.wav")
+    wav(folder / "$data_root.wav")
+    with open(os.fsencode(folder) + b"/latin\xe9.wav", "wb") as file:
+        file.write((folder / "00.wav").read_bytes())
+    with caplog.at_level("INFO"):
+        report = prepare(folder, out)
+    reasons = skipped(out)
+    assert len(ids(out)) == 20 and report["skipped"] == len(reasons) == 11
+    assert sum(report["reasons"].values()) == 11
+    assert reasons["empty.wav"].startswith("is empty")
+    assert reasons["text.flac"].startswith("is not readable as audio")
+    assert reasons["a.m4a"].startswith("is in a format that libsndfile cannot read")
+    assert reasons["gone.wav"] == reasons["pipe.wav"]
+    assert reasons["gone.wav"].startswith("does not exist or is not a file")
+    assert reasons["short.wav"] == reasons["one sample.wav"] == "shorter than 0.8 s"
+    for name in ("two\nlines.wav", "$data_root.wav", "latin\\xe9.wav"):
+        assert reasons[name].startswith("its name has")
+    assert report["reasons"][reasons["a.m4a"]] == 2
+    assert "train: 18 files" in caplog.text and "skipped 2: shorter than 0.8 s" in caplog.text
+
+
+def test_odd_names_and_kinds(tmp_path):
+    music = tmp_path / "my music, [live]"
+    names = [
+        "a.wav",
+        "a.flac",
+        "UPPER.WAV",
+        "twice.mp3.mp3",
+        'A$AP: don\'t, "stop" (50%).aif',
+        "日本/é è.au",
+        "deep/er/and deeper/#1;2.opus",
+        "-rf.ogg",
+        "really_wav.mp3",
+    ]
+    for name in names:
+        (music / name).parent.mkdir(parents=True, exist_ok=True)
+        kind = {"opus": "OGG", "aif": "AIFF"}.get(name.rsplit(".")[-1].lower())
+        if name == "really_wav.mp3":
+            kind = "WAV"
+        subtype = "OPUS" if name.endswith("opus") else None
+        soundfile.write(music / name, np.zeros(48000), 48000, format=kind, subtype=subtype)
+    for name in ("._a.wav", ".git/b.wav", ".Trash/c/d.flac", "cover.jpg", "notes", "x.csv"):
+        wav(music / name)
+    (music / "deep" / "round").symlink_to(music)
+    assert prepare(music, tmp_path)["skipped"] == 0
+    assert ids(tmp_path) == sorted(names)
+    for split in ("train", "valid"):
+        for path in read_manifest(tmp_path / f"{split}.csv", music)["wav"]:
+            assert len(read_segment(path)) == 24000
+
+
+def test_a_linked_folder_is_followed_once(folder, tmp_path):
+    (tmp_path / "disk").mkdir()
+    shutil.move(folder / "05.wav", tmp_path / "disk" / "05.wav")
+    (folder / "link").symlink_to(tmp_path / "disk")
+    (folder / "same").symlink_to(tmp_path / "disk")
+    prepare(folder, tmp_path / "out")
+    assert ids(tmp_path / "out").count("link/05.wav") == 1 and len(ids(tmp_path / "out")) == 20
+
+
+def _break_nothing(folder):
+    return folder
+
+
+def _misspell(folder):
+    return folder.with_name("musik")
+
+
+def _nowhere(folder):
+    return folder.with_name("zzz") / "deep" / "er"
+
+
+def _file(folder):
+    return folder / "00.wav"
+
+
+def _only(folder, *names):
+    for path in folder.iterdir():
+        path.unlink()
+    for name in names:
+        (folder / name).write_text("x")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "break_it, settings, message",
+    [
+        (_misspell, {}, "There is no folder .*musik; did you mean .*music"),
+        (_nowhere, {}, "There is no folder .*zzz/deep/er; .* is as far as it goes"),
+        (_file, {}, "00.wav is a file; give the folder that holds it"),
+        (
+            lambda f: _only(f, "a.jpg", "b.JPG", "c"),
+            {},
+            r"looked for \.aif.* found \.jpg \(2\), no",
+        ),
+        (_only, {}, "holds no audio.*found no files at all"),
+        (lambda f: _only(f, "a.wav"), {}, "0 usable of 1 audio .*a.wav: is not readable as audio"),
+        (_break_nothing, {"min_seconds": 2}, "0 usable of 20 .*00.wav: shorter than 2 s"),
+        (_break_nothing, {"valid_share": 0}, "valid_share is 0; it must lie between 0 and 1"),
+        (_break_nothing, {"valid_share": 1.0}, "valid_share is 1.0"),
+        (_break_nothing, {"valid_share": float("nan")}, "valid_share is nan"),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_nothing(folder, tmp_path, break_it, settings, message):
+    with pytest.raises(PreparationError, match=message) as caught:
+        prepare(break_it(folder), tmp_path / "out", **settings)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_usable_file_is_too_few(folder, tmp_path):
+    _only(folder)
+    wav(folder / "alone.wav")
+    with pytest.raises(PreparationError, match="1 usable of 1 .*one to train and one to hold out"):
+        prepare(folder, tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_written(folder, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(PreparationError, match="train.csv cannot be written; choose another"):
+        prepare(folder, tmp_path / "file" / "out")
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_full_disk_leaves_nothing_behind(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    fsync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 3:  # of four files
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PreparationError, match="could not be written .No space left on device"):
+        prepare(folder, out)
+    assert not list(out.iterdir())
+
+
+def test_command_line(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([str(folder), "--out", str(out), "--valid_share", "0.2", "--seed", "3"]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["splits"]["valid"]["files"] == 4 and report["seed"] == 3
+    assert main([str(folder / "none"), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: There is no folder") and error.count("\n") == 1
+
+
+def test_the_command_imports_nothing_heavy():
+    code = (
+        "import sys, speechbrain_music.data_prep.folder as f\n"
+        "print(sorted({'torch', 'pandas', 'speechbrain', 'torchaudio'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+def test_real_recordings(real_audio, tmp_path):
+    report = prepare(real_audio, tmp_path)
+    assert sum(part["files"] for part in report["splits"].values()) == 34
+    assert report["skipped"] == 0
+    hours = sum(part["hours"] for part in report["splits"].values())
+    assert hours == pytest.approx(15.6 / 60, abs=0.005)

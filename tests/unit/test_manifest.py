@@ -1,0 +1,133 @@
+"""Manifests: the same bytes for the same rows, and every fault named."""
+
+import csv
+
+import pytest
+
+from speechbrain_music.data_prep.manifest import (
+    ManifestError,
+    read_manifest,
+    write_manifest,
+)
+from speechbrain_music.utils.atomic import write_together
+
+HEAD = "ID,duration,wav,start,stop"
+GOOD = "a,1.5,$data_root/a.wav,0,36000"
+
+
+def row(key, **extra):
+    return {"ID": key, "duration": 1.5, "wav": f"x/{key}.wav", "start": 0, "stop": 36000} | extra
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(*lines, end="\n", encoding="utf-8"):
+        path = tmp_path / "m.csv"
+        path.write_bytes((end.join(lines) + end).encode(encoding))
+        return read_manifest(path, "/music")
+
+    return read
+
+
+def test_same_rows_same_bytes_sorted_by_id(tmp_path):
+    rows = [row(key, genre='é,"q"', weight=2) for key in ("b", "a", "B", "10", "9")]
+    write_manifest(tmp_path / "1.csv", rows, ["genre", "weight"])
+    write_manifest(tmp_path / "2.csv", iter(rows[::-1]), ["genre", "weight"])
+    data = (tmp_path / "1.csv").read_bytes()
+    assert data == (tmp_path / "2.csv").read_bytes() and b"\r" not in data
+    table = read_manifest(tmp_path / "1.csv", "/music")
+    assert table["ID"].tolist() == ["10", "9", "B", "a", "b"]
+    assert table["genre"].tolist() == ['é,"q"'] * 5
+    assert table["weight"].tolist() == [2.0] * 5
+    assert table["wav"][3] == "/music/x/a.wav"
+    assert table["start"].dtype == table["stop"].dtype == "int64"
+
+
+def test_text_stays_text(read):
+    names = ["007", "NA", "null", "1e5", "True", "日本"]
+    table = read(HEAD + ",key", *(f"{n},1,$data_root/{n},0,5,{n}" for n in names))
+    assert table["ID"].tolist() == table["key"].tolist() == names
+    assert table["weight"].tolist() == [1.0] * 6
+
+
+def test_line_ends_quoted_newlines_and_byte_order_mark(read):
+    table = read(HEAD + ",title", GOOD + ',"one\r\ntwo, ""three"""', end="\r\n")
+    assert table["title"].tolist() == ['one\r\ntwo, "three"']
+    assert read(HEAD, GOOD, encoding="utf-8-sig")["ID"].tolist() == ["a"]
+
+
+def test_only_a_leading_data_root_is_replaced(read):
+    table = read(HEAD, GOOD, "b,1,/abs/b.wav,0,5", "c,1,$data_root/A$AP/$data_root/c.wav,0,5")
+    assert table["wav"].tolist() == ["/music/a.wav", "/abs/b.wav", "/music/A$AP/$data_root/c.wav"]
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        (["ID,duration,wav", "a,1,b"], "lacks the column.s. start, stop; a manifest has ID, dur"),
+        ([HEAD], "has no rows"),
+        ([""], "is not a readable manifest"),
+        ([HEAD, GOOD + ',"open'], "is not a readable manifest"),
+        ([HEAD, GOOD, GOOD], "an ID that is not unique at ID 'a'"),
+        ([HEAD, GOOD, "b,long,x.wav,0,5"], "a duration that is not a positive number at ID 'b'"),
+        ([HEAD, "b,-1,x.wav,0,5"], "a duration that is not a positive number at ID 'b'"),
+        ([HEAD, "b,0,x.wav,0,5"], "a duration that is not a positive number"),
+        ([HEAD, "b,nan,x.wav,0,5"], "a duration that is not a positive number"),
+        ([HEAD, "b,inf,x.wav,0,5"], "a duration that is not a positive number"),
+        ([HEAD, "b,,x.wav,0,5"], "a duration that is not a positive number"),
+        ([HEAD, "b,1,x.wav,-1,5"], "a start that is not a whole number >= 0 at ID 'b'"),
+        ([HEAD, "b,1,x.wav,0.5,5"], "a start that is not a whole number >= 0"),
+        ([HEAD, "b,1,x.wav,5,5"], "a stop that is not a whole number > start"),
+        ([HEAD, "b,1,x.wav,0,inf"], "a stop that is not a whole number > start"),
+        ([HEAD, "b,1,x.wav"], "a start that is not a whole number"),
+        ([HEAD + ",weight", GOOD + ",0"], "a weight that is not a positive number at ID 'a'"),
+        ([HEAD + ",weight", GOOD + ","], "a weight that is not a positive number"),
+    ],
+)
+def test_faults_are_named_in_one_line(read, lines, message):
+    with pytest.raises(ManifestError, match=message) as caught:
+        read(*lines)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_manifest(tmp_path):
+    with pytest.raises(ManifestError, match="none.csv is not a readable manifest .*No such file"):
+        read_manifest(tmp_path / "none.csv", "/music")
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ([row("a"), row("a")], "Two rows have the ID 'a'"),
+        ([row("a", wav="/abs/a.wav")], "must be a path relative to the data folder"),
+        ([row("a", wav="$data_root/a.wav")], "must be a path relative to the data folder"),
+    ],
+)
+def test_writing_refuses_what_reading_would(tmp_path, rows, message):
+    with pytest.raises(ManifestError, match=message):
+        write_manifest(tmp_path / "m.csv", rows)
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_files_or_none(tmp_path):
+    old, blocked = tmp_path / "old.txt", tmp_path / "file" / "new.txt"
+    old.write_text("old")
+    (tmp_path / "file").write_text("in the way of a folder")
+    with pytest.raises(OSError):
+        write_together({old: "new", blocked: "new"})
+    assert old.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "old.txt"]
+
+
+def test_speechbrain_reads_it_too(tmp_path):
+    dataset = pytest.importorskip("speechbrain.dataio.dataset").DynamicItemDataset
+    path = tmp_path / "m.csv"
+    write_manifest(path, [row("007", genre="a, b"), row('it\'s "x"', genre="é")], ["genre"])
+    data = dataset.from_csv(path, replacements={"data_root": "/music"})
+    data.set_output_keys(["id", "wav", "genre", "duration"])
+    expected = {"id": "007", "wav": "/music/x/007.wav", "genre": "a, b", "duration": 1.5}
+    assert data[0] == expected and len(data) == 2
+    ours = read_manifest(path, "/music")
+    assert [data[i]["wav"] for i in range(2)] == ours["wav"].tolist()
+    with open(path, newline="") as file:
+        assert [line["ID"] for line in csv.DictReader(file)] == ours["ID"].tolist()

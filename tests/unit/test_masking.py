@@ -1,0 +1,75 @@
+"""Blocks on a grid, noise in their place, and the nearest thing that is left to see."""
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_music.nnet.masking import fill_masked, mask_blocks, nearest_visible
+
+
+@pytest.mark.parametrize("tokens, block", [(20, 10), (11, 10), (25, 10), (750, 10), (7, 3), (2, 1)])
+@pytest.mark.parametrize("probability", [0.0, 0.2, 1.0])
+def test_whole_blocks_of_the_grid_one_masked_and_one_visible(tokens, block, probability):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        mask = mask_blocks(tokens, block, probability, rng)
+        assert mask.shape == (tokens,) and mask.any() and not mask.all()
+        for start in range(0, tokens, block):
+            assert len(set(mask[start : start + block])) == 1
+
+
+@pytest.mark.parametrize("blocks, probability", [(2, 0.2), (5, 0.2), (75, 0.2), (4, 0.7)])
+def test_the_share_that_is_masked(blocks, probability):
+    rng = np.random.default_rng(0)
+    draws = np.stack([mask_blocks(10 * blocks, 10, probability, rng) for _ in range(4000)])
+    # None masked (or all) becomes one masked (or one visible): the expected number moves by one.
+    none, everything = (1 - probability) ** blocks, probability**blocks
+    share = probability + (none - everything) / blocks
+    error = np.sqrt(share * (1 - share) / (4000 * blocks))
+    assert abs(draws.mean() - share) < 4 * error
+    by_block = draws[:, ::10].mean(axis=0)
+    assert np.abs(by_block - share).max() < 4.5 * np.sqrt(share * (1 - share) / 4000)
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 10])
+def test_under_two_blocks_is_refused(tokens):
+    with pytest.raises(ValueError, match=f"{tokens} tokens hold fewer than two blocks of 10"):
+        mask_blocks(tokens, 10, 0.2, np.random.default_rng(0))
+
+
+def test_noise_stands_in_masked_places_in_order_and_nowhere_else():
+    generator = torch.Generator().manual_seed(0)
+    mel = torch.randn(3, 24, 5, generator=generator)
+    mask = torch.rand(3, 6, generator=generator) < 0.5
+    noise = torch.randn(4 * int(mask.sum()), 5, generator=generator)
+    before = mel.clone()
+    filled = fill_masked(mel, mask, noise)
+    assert torch.equal(mel, before)
+    left = iter(noise)
+    for row, frame in np.ndindex(3, 24):
+        expected = next(left) if mask[row, frame // 4] else mel[row, frame]
+        assert torch.equal(filled[row, frame], expected)
+
+
+def nearest(visible, here):
+    """Positions before, after and nearest, by looking at every one of them."""
+    before = max((v for v in visible if v <= here), default=None)
+    after = min((v for v in visible if v >= here), default=None)
+    before, after = (after if before is None else before), (before if after is None else after)
+    return before, after, min(visible, key=lambda v: (abs(v - here), v))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_nearest_visible_by_brute_force(share):
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(60, 17, generator=generator) < share
+    lengths = torch.randint(1, 18, (60,), generator=generator)
+    mask[:, 0] &= lengths > 1  # one visible token in every item
+    for row in range(60):
+        mask[row, torch.randint(int(lengths[row]), (1,), generator=generator)] = False
+    found = torch.stack(nearest_visible(mask, lengths), dim=-1)
+    for row, length in enumerate(lengths.tolist()):
+        visible = [i for i in range(length) if not mask[row, i]]
+        expected = [nearest(visible, here) for here in range(length)]
+        assert found[row, :length].tolist() == [list(e) for e in expected]
+        assert found[row].max() < length  # padding is nobody's neighbour

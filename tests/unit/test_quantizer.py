@@ -1,0 +1,106 @@
+"""The frozen tokenizer: nearest neighbour by definition, and the same everywhere for ever."""
+
+import pytest
+import speechbrain.nnet.quantisers as theirs
+import torch
+from torch.nn import functional as F
+
+from speechbrain_music.nnet import quantizer as ours
+from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
+
+
+def vectors(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def distances(quantizer, x):
+    """(N, rows, size) squared distances of unit vectors, in float64, straight from the paper."""
+    rows = F.normalize(x.double().flatten(0, -2) @ quantizer.projection.double(), dim=-1)
+    codes = F.normalize(quantizer.codebook.double(), dim=-1)
+    return (rows.unsqueeze(2) - codes.unsqueeze(1)).square().sum(-1)
+
+
+@pytest.mark.parametrize("codebooks", [1, 3])
+def test_the_nearest_code_by_brute_force(codebooks):
+    quantizer = RandomProjectionQuantizer(24, 5, 300, codebooks, seed=1)
+    x = vectors(3, 200, 24)
+    tokens = quantizer(x).view(600, codebooks).T
+    near = distances(quantizer, x).topk(2, largest=False)
+    clear = near.values[..., 1] - near.values[..., 0] > 1e-6  # float32 cannot tell closer ones
+    assert clear.float().mean() > 0.99
+    assert torch.equal(tokens[clear], near.indices[..., 0][clear])
+
+
+def test_agrees_with_speechbrains():
+    reference = theirs.RandomProjectionQuantizer(input_dim=24, cb_dim=8, cb_vocab=300)
+    quantizer = RandomProjectionQuantizer(24, 8, 300)
+    quantizer.projection[0], quantizer.codebook[0] = reference.P, reference.CB
+    x = vectors(1, 400, 24)  # SpeechBrain's takes items of a batch apart; one is enough
+    near = distances(quantizer, x)[0].topk(2, largest=False).values
+    clear = near[:, 1] - near[:, 0] > 1e-6
+    expected = torch.stack([reference(row.view(1, 1, -1)).squeeze() for row in x[0]])
+    assert torch.equal(quantizer(x)[0][clear], expected[clear])
+
+
+def test_shapes_and_statistics_of_what_is_frozen():
+    quantizer = RandomProjectionQuantizer(512, 16, 2000, num_codebooks=2)
+    assert quantizer.projection.shape == (2, 512, 16)
+    assert quantizer.codebook.shape == (2, 2000, 16)
+    assert not list(quantizer.parameters())
+    limit = (6 / (512 + 16)) ** 0.5  # Xavier's
+    assert 0.99 * limit < quantizer.projection.abs().max() <= limit
+    torch.testing.assert_close(quantizer.codebook.norm(dim=-1), torch.ones(2, 2000))
+    assert quantizer.codebook.mean(dim=1).abs().max() < 0.05  # every direction alike
+    assert not torch.equal(*quantizer.codebook) and not torch.equal(*quantizer.projection)
+    x = vectors(2, 7, 512)
+    both = quantizer(x)
+    assert both.shape == (2, 7, 2) and both.dtype == torch.int64
+    assert not torch.equal(both[..., 0], both[..., 1])
+    assert RandomProjectionQuantizer(512)(x).shape == (2, 7)
+
+
+def test_its_seed_alone_decides_and_the_global_generator_is_left_alone():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = RandomProjectionQuantizer(32, seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    same, other = (RandomProjectionQuantizer(32, seed=seed) for seed in (5, 6))
+    for name, buffer in first.state_dict().items():
+        assert torch.equal(buffer, same.state_dict()[name])
+        assert not torch.equal(buffer, other.state_dict()[name])
+    x = vectors(1, 50, 32)
+    assert not torch.equal(first(x), other(x))
+    other.load_state_dict(first.state_dict(), strict=True)
+    assert torch.equal(first(x), other(x))
+
+
+def test_float32_whatever_autocast_says():
+    quantizer = RandomProjectionQuantizer(512)
+    x = vectors(1, 300, 512)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = quantizer(x)
+        coarse = (x[0] @ quantizer.projection[0] @ quantizer.codebook[0].T).argmax(dim=-1)
+    assert torch.equal(inside, quantizer(x))
+    assert not torch.equal(inside[0], coarse)  # so it would have shown
+
+
+@pytest.mark.parametrize("rows", [1, 6, 7, 8, 14, 15])
+def test_no_row_is_lost_where_chunks_meet(rows, monkeypatch):
+    quantizer = RandomProjectionQuantizer(16, 4, 50)
+    x = vectors(1, rows, 16)
+    whole = quantizer(x)
+    monkeypatch.setattr(ours, "CHUNK", 7)
+    assert torch.equal(quantizer(x), whole)
+
+
+def test_length_of_a_vector_does_not_count_and_zero_has_a_token():
+    quantizer = RandomProjectionQuantizer(16)
+    x = vectors(1, 20, 16)
+    assert torch.equal(quantizer(x), quantizer(1024 * x))
+    assert 0 <= quantizer(torch.zeros(1, 1, 16)).item() < 8192
+
+
+def test_a_wrong_width_is_told():
+    with pytest.raises(ValueError, match=r"16 values.*has 15.*\(B, T, 16\)"):
+        RandomProjectionQuantizer(16)(torch.zeros(1, 2, 15))

@@ -1,0 +1,205 @@
+"""Which items a run sees: a function of its seed, and of nothing that happened before."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from speechbrain_music.dataio import segments
+from speechbrain_music.dataio.audio import audio_info
+from speechbrain_music.dataio.sampler import DrawSampler, every_row
+from speechbrain_music.dataio.segments import (
+    TRAIN,
+    VALID,
+    Draw,
+    FrameGrid,
+    SegmentDataset,
+    collate,
+    split_tracks,
+)
+
+GRID = FrameGrid(samples_per_token=960, stack=4, bands=8)
+
+
+def chi_square(counts, expected):
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def test_tracks_are_drawn_by_their_duration():
+    duration = np.array([10800.0] + [30.0] * 1000)  # a concert among songs
+    (draws,) = DrawSampler(duration, draws=20000, batch_size=20000)
+    counts = np.bincount([draw.row for draw in draws], minlength=1001)
+    expected = 20000 * duration / duration.sum()
+    assert chi_square(counts, expected) < 1175  # 1 in 10,000 of chi-square, 1000 degrees
+
+
+def test_a_track_without_weight_is_never_drawn_and_the_last_one_is():
+    (draws,) = DrawSampler([0, 1, 0, 1, 0], draws=1000, batch_size=1000)
+    assert {draw.row for draw in draws} == {1, 3}
+
+
+def steps_of(world_size, batch_size, effective=8, draws=48):
+    """For each optimiser step the draws that all ranks consume in it, sorted."""
+    ranks = [
+        list(DrawSampler(range(1, 9), draws, batch_size, 3, rank, world_size))
+        for rank in range(world_size)
+    ]
+    accumulation = effective // (batch_size * world_size)
+    return [
+        sorted(d for rank in ranks for b in rank[i : i + accumulation] for d in b)
+        for i in range(0, len(ranks[0]), accumulation)
+    ]
+
+
+@pytest.mark.parametrize("world_size, batch_size", [(1, 2), (2, 4), (2, 2), (4, 2), (4, 1)])
+def test_a_step_consumes_the_same_draws_on_any_number_of_ranks(world_size, batch_size):
+    steps = steps_of(world_size, batch_size)
+    assert steps == steps_of(1, 8)
+    assert [draw.index for step in steps for draw in step] == list(range(48))
+
+
+def test_seed_and_epoch_decide_and_a_restart_goes_on():
+    sampler = DrawSampler(range(1, 9), draws=24, batch_size=4, seed=3)
+    first = list(sampler)
+    assert list(sampler) == first == list(DrawSampler(range(1, 9), 24, 4, seed=3))
+    rows = [draw.row for batch in first for draw in batch]
+    sampler.start(epoch=1)
+    second = list(sampler)
+    assert [draw.row for batch in second for draw in batch] != rows
+    assert {draw.epoch for batch in second for draw in batch} == {1}
+    sampler.start(epoch=0, batch=4)
+    assert list(sampler) == first[4:]
+    other = DrawSampler(range(1, 9), 24, 4, seed=4)
+    assert [draw.row for batch in other for draw in batch] != rows
+
+
+@pytest.mark.parametrize("draws", [0, 7, 12])
+def test_draws_must_divide(draws):
+    with pytest.raises(ValueError, match=f"{draws} draws do not divide into batches of 4 on 2"):
+        DrawSampler([1.0], draws, batch_size=4, world_size=2)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_every_row_comes_once(world_size):
+    batches = [b for rank in range(world_size) for b in every_row(11, 3, rank, world_size)]
+    assert sorted(draw.row for batch in batches for draw in batch) == list(range(11))
+
+
+@pytest.fixture(scope="module")
+def tracks(tone_folder):
+    """A manifest of the tones and of one file that is not there."""
+    rows = [{"wav": "gone.wav", "start": 0, "stop": 48000, "duration": 2.0}]
+    for path in sorted(p for p in tone_folder.rglob("*") if p.is_file()):
+        info = audio_info(path)
+        duration = info.frames / info.sample_rate
+        rows.append({"wav": str(path), "start": 0, "stop": info.frames, "duration": duration})
+    return pd.DataFrame(rows)
+
+
+def same(one, two):
+    tensors = ("wave", "mask", "noise")
+    return all(torch.equal(one[name], two[name]) for name in tensors)
+
+
+def test_an_item_depends_on_its_key_alone(tracks):
+    draws = [Draw(0, 5, 1), Draw(0, 6, 1), Draw(1, 5, 1), Draw(0, 7, 2)]
+    dataset = SegmentDataset(tracks, 50, GRID, seed=1)
+    items = [dataset[draw] for draw in draws]
+    np.random.seed(9)
+    torch.manual_seed(9)
+    again = [dataset[draw] for draw in reversed(draws)][::-1]
+    assert all(same(one, two) for one, two in zip(items, again, strict=True))
+    assert not same(items[0], items[1]) and not same(items[0], items[2])
+    for other in ({"seed": 2}, {"seed": 1, "stream": VALID}):
+        assert not same(items[0], SegmentDataset(tracks, 50, GRID, **other)[draws[0]])
+
+
+def test_workers_change_nothing(tracks):
+    dataset = SegmentDataset(tracks, 50, GRID, stream=TRAIN)
+    draws = DrawSampler([1.0] * len(tracks), draws=24, batch_size=4)
+    runs = [
+        list(DataLoader(dataset, batch_sampler=draws, collate_fn=collate, num_workers=workers))
+        for workers in (0, 2)
+    ]
+    assert any(batch.errors for batch in runs[0])
+    for one, two in zip(*runs, strict=True):
+        assert one.errors == two.errors
+        for name in ("wave", "samples", "mask", "noise", "rows"):
+            assert torch.equal(getattr(one, name), getattr(two, name))
+
+
+def test_an_unreadable_file_gives_an_item_that_counts_for_nothing(tracks):
+    dataset = SegmentDataset(tracks, 50, GRID)
+    batch = collate([dataset[Draw(0, 0, 0)], dataset[Draw(0, 1, 1)]])
+    ((path, reason),) = batch.errors
+    assert path == "gone.wav" and "gone.wav: does not exist" in reason
+    assert not batch.mask[0].any() and not batch.wave[0].any()
+    assert batch.mask[1].any() and len(batch.noise) == 4 * batch.mask.sum()
+    assert batch.rows.tolist() == [0, 1]
+
+
+def test_noise_has_the_deviation_that_was_asked_for(tracks):
+    dataset = SegmentDataset(tracks, 100, GRID._replace(bands=128), noise_std=0.1)
+    noise = torch.cat([dataset[Draw(0, index, 1)]["noise"] for index in range(20)])
+    assert noise.std() == pytest.approx(0.1, rel=0.02) and abs(noise.mean()) < 0.002
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Places that were read, as (start, length) in samples at 24 kHz."""
+    places = []
+
+    def read(path, start, length):
+        places.append((start, length))
+        return np.zeros(length, np.float32)
+
+    monkeypatch.setattr(segments, "read_segment", read)
+    return places
+
+
+def one_track(start, stop, rate):
+    row = {"wav": "a.wav", "start": start, "stop": stop, "duration": (stop - start) / rate}
+    return pd.DataFrame([row])
+
+
+@pytest.mark.parametrize("rate", [24000, 48000])
+def test_crops_are_uniform_within_the_track(reads, rate):
+    dataset = SegmentDataset(one_track(10 * rate, 70 * rate, rate), 500, GRID)
+    for index in range(2000):
+        dataset[Draw(0, index, 0)]
+    starts, lengths = np.array(reads).T
+    assert (lengths == 480000).all()
+    assert starts.min() >= 240000 and (starts + lengths).max() <= 1680000
+    counts, _ = np.histogram(starts, 20, (240000, 1200000))
+    assert chi_square(counts, 100) < 51.1  # 1 in 10,000 of chi-square, 19 degrees
+
+
+def test_the_first_and_the_last_sample_can_be_reached(reads):
+    dataset = SegmentDataset(one_track(0, 20 * 960 + 3, 24000), 20, GRID)
+    for index in range(100):
+        dataset[Draw(0, index, 0)]
+    assert {start for start, _ in reads} == {0, 1, 2, 3}
+
+
+def test_a_shorter_track_is_taken_whole(reads):
+    dataset = SegmentDataset(one_track(48000, 48000 + 44100, 44100), 100, GRID)
+    dataset[Draw(0, 0, 0)]
+    assert reads == [(round(48000 / 44100 * 24000), 24000)]
+
+
+@pytest.mark.parametrize("start, seconds", [(0, 61.0), (12345, 60.0), (0, 60.7), (7, 0.5)])
+def test_pieces_follow_each_other_and_only_a_short_end_is_lost(start, seconds):
+    rate = 44100
+    track = one_track(start, start + round(seconds * rate), rate).assign(ID="x", genre="waltz")
+    pieces = split_tracks(track, 5.0, 0.8)
+    assert list(pieces.columns) == list(track.columns)
+    rest = seconds % 5.0
+    assert len(pieces) == seconds // 5.0 + (rest >= 0.8)
+    if len(pieces):
+        edges = [start, *pieces["stop"]]
+        assert pieces["start"].tolist() == edges[:-1]
+        assert track["stop"][0] - edges[-1] < 0.8 * rate
+        lengths = (pieces["stop"] - pieces["start"]) / rate
+        np.testing.assert_allclose(pieces["duration"], lengths)
+        assert (lengths <= 5.0).all() and (pieces["genre"] == "waltz").all()
