@@ -1,5 +1,6 @@
 """What a row is: contenders for the same work, a check that it is the same, ratios to reach."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -7,6 +8,8 @@ from typing import NamedTuple
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.timing import Spread, extra_memory, side_by_side
+
+PRODUCTS = "matrix products"
 
 
 class Disagreement(AssertionError):
@@ -101,26 +104,24 @@ def _settle(claim, times, extra):
 
 
 def shares(call, device="cpu", top=6):
-    """Shares of a call's time by torch operation, the largest first.
+    """Shares of a call's time by torch operation, matrix products as one, the largest first.
 
     Example
     -------
     >>> import torch
     >>> x = torch.ones(256, 256)
     >>> list(shares(lambda: x @ x, top=1))
-    ['mm']
+    ['matrix products']
     """
     call()
     gpu = device == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * gpu
     with profile(activities=activities, acc_events=True) as profiler:
         call()
-    spent = {
-        event.key.removeprefix("aten::"): (
-            event.self_device_time_total if gpu else event.self_cpu_time_total
-        )
-        for event in profiler.key_averages()
-    }
-    total = sum(spent.values()) or 1
-    largest = sorted(spent, key=spent.get, reverse=True)[:top]
-    return {name: spent[name] / total for name in largest}
+    spent = Counter()
+    for event in profiler.key_averages():
+        name = event.key.removeprefix("aten::")
+        time = event.self_device_time_total if gpu else event.self_cpu_time_total
+        spent[PRODUCTS if name in ("mm", "addmm", "bmm", "baddbmm") else name] += time
+    total = spent.total() or 1
+    return {name: time / total for name, time in spent.most_common(top)}

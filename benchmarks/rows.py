@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contest import Claim, Contest, Disagreement
 from speechbrain_music.models.branchformer import BranchformerLayer
 from speechbrain_music.models.conformer import ConformerLayer
+from speechbrain_music.models.encoder import from_speechbrain
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 
@@ -112,10 +113,7 @@ def _blocks(name, make, make_theirs, size, device):
         mixing: make(D_MODEL, NHEAD, mixing, dropout=DROPOUT).to(device)
         for mixing in ("summary", "attention", "rope")
     }
-    weights = theirs.state_dict()
-    blocks["attention"].load_state_dict(
-        {key.replace("mha_layer.", "mixing."): value for key, value in weights.items()}
-    )
+    blocks["attention"].load_state_dict(from_speechbrain(theirs.state_dict()))
     contenders = {mixing: training_step(block, x) for mixing, block in blocks.items()}
     contenders["SpeechBrain's"] = training_step(
         lambda x: theirs(x, pos_embs=positions)[0], x, theirs.parameters()

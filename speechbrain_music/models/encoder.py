@@ -122,13 +122,13 @@ class Encoder(nn.Module):
 
 
 def from_speechbrain(state):
-    """Renames the state dict of a SpeechBrain Branchformer or Conformer encoder.
+    """Renames the state dict of a SpeechBrain Branchformer or Conformer encoder, or of a layer.
 
-    Load the result with `strict=False`: SpeechBrain's encoders have no front-end.
+    Load an encoder's with `strict=False`: SpeechBrain's encoders have no front-end.
 
     Example
     -------
     >>> list(from_speechbrain({"layers.0.mha_layer.out_proj.bias": 0}))
     ['layers.0.mixing.out_proj.bias']
     """
-    return {key.replace(".mha_layer.", ".mixing."): value for key, value in state.items()}
+    return {key.replace("mha_layer.", "mixing."): value for key, value in state.items()}
