@@ -43,7 +43,7 @@ READS = set(
     "number_of_epochs max_steps segments_per_epoch batch_size effective_batch num_workers "
     "segment_seconds mask_block mask_probability noise_std reconstruction_weight model features "
     "modules opt_class weight_decay lr warmup_steps learning_rate_factor statistics_segments "
-    "valid_segments log_interval keep_checkpoints".split()
+    "valid_segments keep_in_memory log_interval keep_checkpoints".split()
 )
 
 
@@ -96,6 +96,7 @@ def make_datasets(hparams):
         mask_probability=hparams["mask_probability"],
         noise_std=hparams["noise_std"],
         seed=hparams["seed"],
+        keep_in_memory=hparams["keep_in_memory"],
     )
     train, held_out = usable("train_csv"), usable("valid_csv")
     valid = pieces(held_out, hparams["valid_segments"], VALID)

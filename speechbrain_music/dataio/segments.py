@@ -79,6 +79,9 @@ class SegmentDataset(Dataset):
         See `nnet.masking.mask_blocks`; the standard deviation of the noise.
     seed, stream : int
         Key of everything random here, with the draw.
+    keep_in_memory : bool
+        Whether a track is decoded whole at its first draw and kept (346 MB an hour, in each
+        worker): on a small corpus decoding takes longer than a small model's step.
 
     Example
     -------
@@ -99,6 +102,7 @@ class SegmentDataset(Dataset):
         noise_std=0.1,
         seed=0,
         stream=TRAIN,
+        keep_in_memory=False,
     ):
         rate = ((tracks["stop"] - tracks["start"]) / tracks["duration"]).to_numpy()
         self.paths = tracks["wav"].tolist()
@@ -111,9 +115,17 @@ class SegmentDataset(Dataset):
         self.noise_std = noise_std
         self.seed = seed
         self.stream = stream
+        self.kept = {} if keep_in_memory else None
 
     def __len__(self):
         return len(self.paths)
+
+    def _read(self, path, start, length):
+        if self.kept is None:
+            return read_segment(path, start, length)
+        if path not in self.kept:
+            self.kept[path] = read_segment(path)
+        return self.kept[path][start : start + length]
 
     def __getitem__(self, draw):
         rng = np.random.default_rng([self.seed, self.stream, draw.epoch, draw.index])
@@ -121,7 +133,7 @@ class SegmentDataset(Dataset):
         start = self.starts[draw.row] + rng.integers(spare + 1)
         length = min(self.segment_samples, self.samples[draw.row])
         try:
-            wave = read_segment(self.paths[draw.row], int(start), int(length))
+            wave = self._read(self.paths[draw.row], int(start), int(length))
             tokens = -(-len(wave) // self.grid.samples_per_token)
             mask = mask_blocks(tokens, self.mask_block, self.mask_probability, rng)
             error = None

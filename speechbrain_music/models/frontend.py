@@ -134,7 +134,6 @@ class ConvFrontEnd(nn.Module):
         self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.linear = nn.Linear(channels * BANDS // 4, d_model)
-        self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, mel):
@@ -146,4 +145,4 @@ class ConvFrontEnd(nn.Module):
         x = nn.functional.gelu(self.conv1(mel.unsqueeze(1)))  # (B, C, 2 T, 64)
         x = nn.functional.gelu(self.conv2(x))  # (B, C, T, 32)
         x = self.linear(x.transpose(1, 2).flatten(2))
-        return self.dropout(self.norm(x))
+        return self.dropout(x)

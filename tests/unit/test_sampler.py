@@ -129,6 +129,20 @@ def test_workers_change_nothing(tracks):
             assert torch.equal(getattr(one, name), getattr(two, name))
 
 
+def test_tracks_kept_in_memory_give_the_same_items_and_are_read_once(tracks, monkeypatch):
+    draws = [Draw(0, index, index % len(tracks)) for index in range(3 * len(tracks))]
+    read = [SegmentDataset(tracks, 50, GRID)[draw] for draw in draws]
+    calls, original = [], segments.read_segment
+    monkeypatch.setattr(segments, "read_segment", lambda *a: calls.append(a) or original(*a))
+    dataset = SegmentDataset(tracks, 50, GRID, keep_in_memory=True)
+    for draw, item in zip(draws, read, strict=True):
+        kept = dataset[draw]
+        assert torch.allclose(kept["wave"], item["wave"], atol=1e-4)
+        assert torch.equal(kept["mask"], item["mask"]) and torch.equal(kept["noise"], item["noise"])
+    found = [call for call in calls if "gone" not in call[0]]
+    assert len(found) == len(tracks) - 1
+
+
 def test_an_unreadable_file_gives_an_item_that_counts_for_nothing(tracks):
     dataset = SegmentDataset(tracks, 50, GRID)
     batch = collate([dataset[Draw(0, 0, 0)], dataset[Draw(0, 1, 1)]])
