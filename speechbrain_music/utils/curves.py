@@ -56,13 +56,13 @@ def draw_curves(log, path, title):
             points = [(row["step"], row[key]) for row in rows[kind] if row.get(key) is not None]
             if points:
                 style = BASELINE if number > 1 else {"linewidth": 1.6 if kind == "valid" else 0.9}
-                marker = "." if kind == "valid" and len(points) < 40 else None
+                marker = "." if kind == "valid" and number < 2 and len(points) < 40 else None
                 axes.plot(*zip(*points, strict=True), label=label, marker=marker, **style)
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("optimiser step", fontsize=9)
         axes.grid(alpha=0.3)
         axes.margins(y=0.15)  # room for the legend
         if any(label for *_, label in lines) and axes.lines:
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, framealpha=0.6)
     with atomic_file(path, "wb") as file:
         figure.savefig(file, format="png", dpi=110)
