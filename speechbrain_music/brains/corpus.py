@@ -13,7 +13,7 @@ from tqdm import tqdm
 from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics.pretraining import TokenStatistics, count_pairs, perplexity
-from speechbrain_music.models.frontend import STACK, TOKEN_RATE, padding_mask
+from speechbrain_music.models.frontend import STACK, padding_mask
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
@@ -102,49 +102,19 @@ def _make(path, key, dataset, model, features, batch_size, workers, bar):
             generator=torch.Generator(),
         )
         device = features.normalize.mean.device
-        for batch in tqdm(loader, desc=what, disable=not bar, dynamic_ncols=True):
+        for batch in tqdm(loader, desc=f"corpus: {what}", disable=not bar, dynamic_ncols=True):
             batch = batch.to(device)
             readable = batch.mask.any(dim=1)
             if readable.any():
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
-    total = torch.zeros(3, len(features.normalize.mean), dtype=torch.float64)
-    for wave, samples, _ in batches("corpus: mel bands"):
-        mel, tokens = features.raw(wave, samples)
-        mask = padding_mask(STACK * tokens, mel.shape[1])
-        frames = (mel if mask is None else mel[~mask]).double().reshape(-1, mel.shape[-1]).cpu()
-        total += torch.stack(
-            [frames.new_full((mel.shape[-1],), len(frames)), frames.sum(0), frames.square().sum(0)]
-        )
-    if not total[0, 0]:
-        raise UserError("none of the training tracks could be read: check the manifest's paths")
-    mean = total[1] / total[0]
-    std = (total[2] / total[0] - mean.square()).clamp(min=0).sqrt()
-    features.normalize.set_statistics(mean.float(), std.float())
-
-    size = model.quantizer.config["codebook_size"]
-    unigram = np.zeros((model.codebooks, size))
-    first = np.zeros((model.codebooks, size))
-    codes, counts = [], []
-    for wave, samples, mask in batches("corpus: tokens"):
-        mel, lengths = features(wave, samples)
-        tokens = model.tokenize(mel)
-        mask = mask[:, : tokens.shape[1]]
-        valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
-        for book, column in enumerate(tokens[valid].T.cpu().numpy()):
-            unigram[book] += np.bincount(column, minlength=size)
-            room = int(FIRST_TOKENS - first[book].sum())
-            first[book] += np.bincount(column[:room], minlength=size)
-        pair, count = count_pairs(tokens, mask, lengths, size)
-        codes.append(pair)
-        counts.append(count)
-    pairs, place = np.unique(np.concatenate(codes), return_inverse=True)
-    pair_counts = np.bincount(place, weights=np.concatenate(counts)).astype(np.int64)
-
+    mean, std = _band_statistics(batches("mel bands"), features)
+    features.normalize.set_statistics(mean, std)
+    tokens, first = _token_statistics(batches("tokens"), features, model)
     value = min(perplexity(counts) for counts in first)
     logger.info(
-        f"corpus statistics over {total[0, 0] / STACK / TOKEN_RATE / 3600:.2f} h: "
-        f"perplexity {value:.0f} over the first {int(first[0].sum())} tokens"
+        f"corpus: {tokens.unigram[0].sum():.0f} tokens; perplexity {value:.0f} over the first "
+        f"{first[0].sum():.0f} of them"
     )
     if value < LOW_PERPLEXITY:
         logger.warning(
@@ -152,12 +122,42 @@ def _make(path, key, dataset, model, features, batch_size, workers, bar):
             "small or uniform (or nearly silent), and its tokens have little to teach"
         )
     with atomic_file(path, "wb") as file:
-        np.savez(
-            file,
-            key=np.array(key),
-            mean=mean.float().numpy(),
-            std=std.float().numpy(),
-            unigram=unigram,
-            pairs=pairs,
-            pair_counts=pair_counts,
-        )
+        arrays = tokens._asdict() | {"mean": mean.numpy(), "std": std.numpy()}
+        np.savez(file, key=np.array(key), **arrays)
+
+
+def _band_statistics(batches, features):
+    """(128,) mean and standard deviation of each band, in nats, over all valid frames."""
+    count, total, squares = 0, 0.0, 0.0
+    for wave, samples, _ in batches:
+        mel, tokens = features.raw(wave, samples)
+        mask = padding_mask(STACK * tokens, mel.shape[1])
+        frames = (mel.flatten(0, 1) if mask is None else mel[~mask]).double().cpu()
+        count += len(frames)
+        total += frames.sum(dim=0)
+        squares += frames.square().sum(dim=0)
+    if not count:
+        raise UserError("none of the training tracks could be read: check the manifest's paths")
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()
+
+
+def _token_statistics(batches, features, model):
+    """`TokenStatistics`, and (N, K) counts over the first 50,000 tokens alone."""
+    entries = model.quantizer.config["codebook_size"]
+    unigram, first = np.zeros((2, model.codebooks, entries))
+    codes, counts = [], []
+    for wave, samples, mask in batches:
+        mel, lengths = features(wave, samples)
+        tokens = model.tokenize(mel)
+        valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
+        for book, column in enumerate(tokens[valid].T.cpu().numpy()):
+            room = int(FIRST_TOKENS - first[book].sum())
+            first[book] += np.bincount(column[:room], minlength=entries)
+            unigram[book] += np.bincount(column, minlength=entries)
+        code, count = count_pairs(tokens, mask, lengths, entries)
+        codes.append(code)
+        counts.append(count)
+    pairs, place = np.unique(np.concatenate(codes), return_inverse=True)
+    pair_counts = np.bincount(place, weights=np.concatenate(counts)).astype(np.int64)
+    return TokenStatistics(unigram, pairs, pair_counts), first

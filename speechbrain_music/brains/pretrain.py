@@ -76,11 +76,11 @@ class PretrainBrain(MusicBrain):
             logger.info(f"All {self.plan.total_steps} steps are done: nothing to train")
         else:
             logger.info("What this run costs\n" + "\n".join(self._cost()))
-        self._started, self._first_step = time.monotonic(), self.optimizer_step
 
     def _cost(self):
-        model, plan, batch_size = self.hparams.model, self.plan, self.train_loader.batch_sampler
-        segments = plan.accumulation * self.world_size * batch_size.batch_size
+        model, plan = self.hparams.model, self.plan
+        batch_size = self.train_loader.batch_sampler.batch_size
+        segments = plan.accumulation * self.world_size * batch_size
         seconds = self.train_loader.dataset.segment_samples / SAMPLES_PER_TOKEN / TOKEN_RATE
         rate, micro_seconds = self._measure_speed()
         left = (plan.total_steps - self.optimizer_step) * plan.accumulation * micro_seconds
@@ -96,7 +96,7 @@ class PretrainBrain(MusicBrain):
             f"  audio       {self.hours['train']:.2f} h to train on, "
             f"{self.hours['valid']:.2f} h held out",
             f"  a step      {segments} segments of {seconds:g} s = "
-            f"{segments * seconds / 3600:.3f} h of audio ({batch_size.batch_size} a batch x "
+            f"{segments * seconds / 3600:.3f} h of audio ({batch_size} a batch x "
             f"{self.world_size} processes x {plan.accumulation} accumulated)",
             f"  the run     {plan.total_steps} steps, {plan.steps_per_epoch} an epoch, "
             f"{plan.total_steps * segments * seconds / 3600:.1f} h of audio; "

@@ -8,7 +8,13 @@ class UserError(ValueError):
 
 
 def run(main):
-    """Runs a command's `main(argv)`; a `UserError` becomes one line on stderr and exit code 2."""
+    """Runs a command's `main(argv)`; a `UserError` becomes one line on stderr and exit code 2.
+
+    `--help` prints the docstring of main's module.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(sys.modules[main.__module__].__doc__)
+        return
     try:
         main(sys.argv[1:])
     except UserError as error:

@@ -1,5 +1,7 @@
 """The recipe from its command line: trains, writes, exports, resumes, survives bad sound."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,6 +10,7 @@ import torch
 
 from recipes.pretrain.train import main
 from speechbrain_music.dataio import segments
+from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.models.export import load_export
 from speechbrain_music.utils.errors import UserError
 
@@ -114,6 +117,18 @@ def test_unreadable_files_are_counted_and_named(tone_folder, tmp_path):
     assert "vanished.wav" in (tmp_path / "own" / "unreadable.csv").read_text()
     assert "1 files could not be read" in (tmp_path / "own" / "log.txt").read_text()
     assert not (tmp_path / "own" / "manifests").exists()
+
+
+def test_real_recordings_train_resume_export_and_load(real_audio, tmp_path):
+    for steps in (2, 4):
+        main(tiny.arguments(real_audio, tmp_path, max_steps=steps))
+    assert [row["step"] for row in tiny.rows(tmp_path, "train")] == [1, 2, 3, 4]
+    report = json.loads((tmp_path / "manifests" / "report.json").read_text())
+    assert sum(split["files"] for split in report["splits"].values()) == 34
+    assert report["skipped"] == 0
+    song = read_segment(sorted(real_audio.rglob("*.ogg"))[0], length=60000)
+    out, _, lengths = load_export(tmp_path / "export")(torch.from_numpy(song).unsqueeze(0))
+    assert out.shape == (1, 63, 16) and lengths.tolist() == [63] and out.isfinite().all()
 
 
 @pytest.mark.slow
