@@ -133,6 +133,7 @@ class MusicBrain(sb.Brain):
         self.rank = getattr(self, "rank", 0)
         self.world_size = torch.distributed.get_world_size() if self.distributed_launch else 1
         self.skipped_in_a_row = self.skipped_steps = 0
+        self.last_loss = math.nan  # of the last whole step
         self._clear_window()
 
     # ---- what a subclass says ----
@@ -198,7 +199,6 @@ class MusicBrain(sb.Brain):
 
     def _clear_window(self):
         self._window = torch.zeros(2, dtype=torch.float64, device=self.device)
-        self.last_loss = getattr(self, "last_loss", math.nan)
 
     def evaluate_batch(self, batch, stage):
         """As SpeechBrain's, on a batch that knows how to move itself."""

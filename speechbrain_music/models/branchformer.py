@@ -7,6 +7,7 @@ from torch import nn
 
 from speechbrain_music.models.mixing import make_mixing
 from speechbrain_music.nnet.convolution import depthwise_conv
+from speechbrain_music.nnet.dropout import replace_dropout
 
 
 class ConvolutionBranch(Branchformer.ConvolutionBranch):
@@ -78,6 +79,7 @@ class BranchformerLayer(nn.Module):
         self.norm_mhsa = LayerNorm(d_model)
         self.norm_conv = LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
+        replace_dropout(self)
 
     def forward(self, x, padding_mask=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""

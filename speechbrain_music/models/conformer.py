@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from speechbrain_music.models.mixing import make_mixing
 from speechbrain_music.nnet.convolution import depthwise_conv
+from speechbrain_music.nnet.dropout import replace_dropout
 
 
 class ConvolutionModule(Conformer.ConvolutionModule):
@@ -78,6 +79,7 @@ class ConformerLayer(nn.Module):
         self.ffn_module2 = _feed_forward(d_model, d_ffn, dropout)
         self.norm1 = LayerNorm(d_model)
         self.norm2 = LayerNorm(d_model)
+        replace_dropout(self)
 
     def forward(self, x, padding_mask=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.nnet.convolution import zero_padding
+from speechbrain_music.nnet.dropout import Dropout
 from speechbrain_music.nnet.normalization import BandNormalization
 from speechbrain_music.nnet.precision import full_float32
 
@@ -134,7 +135,7 @@ class ConvFrontEnd(nn.Module):
         self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.linear = nn.Linear(channels * BANDS // 4, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, mel):
         """(B, 4 T, 128) to (B, T, d_model).

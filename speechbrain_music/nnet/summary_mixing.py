@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from speechbrain_music.nnet.dropout import Dropout
+
 
 class GroupedLinear(nn.Module):
     """A linear layer that is block-diagonal over groups of features.
@@ -98,7 +100,7 @@ class SummaryMixing(nn.Module):
         self.s = self._mlp(widths, nhead)
         self.merge = nn.Linear(2 * self.out_features, d_model)
         nn.init.zeros_(self.merge.bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @staticmethod
     def _mlp(widths, nhead):

@@ -100,7 +100,7 @@ def test_a_second_run_keeps_the_manifests(folder, tmp_path, caplog):
     (folder / "03.wav").unlink()
     assert prepare(folder, out) == first
     assert prepare(str(folder) + "/../music/", out) == first
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
     assert prepare(folder, out, seed=5) == first
     assert "made with another seed" in caplog.text
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()} == before

@@ -1,0 +1,50 @@
+"""Dropout that does not wait for the random generator."""
+
+import torch
+from torch import nn
+
+LEVELS = 2**16  # of a 16-bit number: the probability is rounded to a multiple of 1 / 65536
+
+
+class Dropout(nn.Dropout):
+    """torch's Dropout; on CPUs each 64-bit random number decides for four values.
+
+    Drawing one number a value takes an eighth of a block's training step on a CPU, on one core
+    however many there are.
+
+    Arguments
+    ---------
+    p : float
+        Probability of a value to become 0; the others are scaled so that the mean stays.
+
+    Example
+    -------
+    >>> x = Dropout(0.5)(torch.ones(100, 100))
+    >>> sorted(set(x.flatten().tolist()))
+    [0.0, 2.0]
+    """
+
+    def forward(self, x):
+        """Any shape to the same shape; the identity in eval mode."""
+        dropped = round(self.p * LEVELS)
+        if not self.training or x.device.type != "cpu" or not 0 < dropped < LEVELS:
+            return super().forward(x)
+        numbers = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = numbers.view(torch.int16)[: x.numel()] >= dropped - LEVELS // 2
+        return x * kept.view(x.shape).to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+
+
+def replace_dropout(module):
+    """Puts `Dropout` in place of every torch Dropout below a module, and returns the module.
+
+    Example
+    -------
+    >>> replace_dropout(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)))[1]
+    Dropout(p=0.1, inplace=False)
+    """
+    for name, child in module.named_children():
+        if type(child) is nn.Dropout:
+            setattr(module, name, Dropout(child.p))
+        else:
+            replace_dropout(child)
+    return module
