@@ -96,7 +96,7 @@ def make_datasets(hparams):
         mask_probability=hparams["mask_probability"],
         noise_std=hparams["noise_std"],
         seed=hparams["seed"],
-        keep_in_memory=hparams["keep_in_memory"],
+        kept={} if hparams["keep_in_memory"] else None,  # one for all three
     )
     train, held_out = usable("train_csv"), usable("valid_csv")
     valid = pieces(held_out, hparams["valid_segments"], VALID)

@@ -79,9 +79,9 @@ class SegmentDataset(Dataset):
         See `nnet.masking.mask_blocks`; the standard deviation of the noise.
     seed, stream : int
         Key of everything random here, with the draw.
-    keep_in_memory : bool
-        Whether a track is decoded whole at its first draw and kept (346 MB an hour, in each
-        worker): on a small corpus decoding takes longer than a small model's step.
+    kept : dict, optional
+        Where a track, decoded whole at its first draw, is kept (346 MB an hour, in each worker):
+        on a small corpus decoding takes longer than a small model's step. Data sets can share it.
 
     Example
     -------
@@ -102,7 +102,7 @@ class SegmentDataset(Dataset):
         noise_std=0.1,
         seed=0,
         stream=TRAIN,
-        keep_in_memory=False,
+        kept=None,
     ):
         rate = ((tracks["stop"] - tracks["start"]) / tracks["duration"]).to_numpy()
         self.paths = tracks["wav"].tolist()
@@ -115,7 +115,7 @@ class SegmentDataset(Dataset):
         self.noise_std = noise_std
         self.seed = seed
         self.stream = stream
-        self.kept = {} if keep_in_memory else None
+        self.kept = kept
 
     def __len__(self):
         return len(self.paths)

@@ -134,7 +134,7 @@ def test_tracks_kept_in_memory_give_the_same_items_and_are_read_once(tracks, mon
     read = [SegmentDataset(tracks, 50, GRID)[draw] for draw in draws]
     calls, original = [], segments.read_segment
     monkeypatch.setattr(segments, "read_segment", lambda *a: calls.append(a) or original(*a))
-    dataset = SegmentDataset(tracks, 50, GRID, keep_in_memory=True)
+    dataset = SegmentDataset(tracks, 50, GRID, kept={})
     for draw, item in zip(draws, read, strict=True):
         kept = dataset[draw]
         assert torch.allclose(kept["wave"], item["wave"], atol=1e-4)
