@@ -1,6 +1,7 @@
 """BEST-RQ pre-training of a music encoder.
 
 python recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/music
+python recipes/pretrain/train.py hparams/brn_sum_tiny.yaml  # on composed music, made once
 torchrun --nproc_per_node=8 recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/music
 
 Any top-level key of the yaml can be set on the command line. The same command resumes.
@@ -21,6 +22,7 @@ from speechbrain_music.brains.corpus import prepare_statistics, statistics_key
 from speechbrain_music.brains.pretrain import PretrainBrain
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.dataio.sampler import DrawSampler, every_row
 from speechbrain_music.dataio.segments import (
     CORPUS,
@@ -38,8 +40,10 @@ from speechbrain_music.utils.errors import run
 
 logger = logging.getLogger(__name__)
 
+REPLICA = "data/replica/corpus_{:g}h"  # music composed for who has none
 READS = set(
-    "system data_folder train_csv valid_csv valid_share output_folder seed epoch_counter "
+    "system data_folder replica_hours train_csv valid_csv valid_share output_folder seed "
+    "epoch_counter "
     "number_of_epochs max_steps segments_per_epoch batch_size effective_batch num_workers "
     "segment_seconds mask_block mask_probability noise_std reconstruction_weight model features "
     "modules opt_class weight_decay lr warmup_steps learning_rate_factor statistics_segments "
@@ -118,13 +122,13 @@ def check(hparams):
         whole="number_of_epochs segments_per_epoch effective_batch batch_size statistics_segments "
         "valid_segments log_interval keep_checkpoints mask_block",
         natural="num_workers warmup_steps seed",
-        positive="segment_seconds lr noise_std reconstruction_weight",
+        positive="replica_hours segment_seconds lr noise_std reconstruction_weight",
         share="mask_probability valid_share",
     )
+    if hparams["data_folder"] == "":
+        raise ConfigError("data_folder is empty: pass a folder of music, or leave it out")
     if hparams["max_steps"] is not None:
         check_ranges(hparams, whole="max_steps")
-    if not hparams["data_folder"]:
-        raise ConfigError("data_folder is not set: pass --data_folder with a folder of music")
 
 
 def main(argv):
@@ -142,7 +146,15 @@ def main(argv):
         hparams["number_of_epochs"],
         hparams["max_steps"],
     )
-    if not {"train_csv", "valid_csv"} & set(overrides):
+    own_manifests = {"train_csv", "valid_csv"} & set(overrides)
+    if hparams["data_folder"] is None:
+        if own_manifests:
+            raise ConfigError("data_folder is not set: pass what stands for $data_root")
+        hours = hparams["replica_hours"]
+        hparams["data_folder"] = folder = REPLICA.format(hours)
+        logger.warning(f"No data_folder: {hours:g} hours of composed music in {folder} stand in")
+        run_on_main(make_corpus, kwargs={"out": folder, "hours": hours})
+    if not own_manifests:
         manifests = {name: hparams[name] for name in ("train_csv", "valid_csv")}
         run_on_main(
             prepare_folder,

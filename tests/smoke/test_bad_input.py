@@ -66,7 +66,7 @@ def test_folders(make, match, tmp_path):
 
 
 def test_data_folder_is_needed(tmp_path):
-    refused(tiny.arguments("", tmp_path / "run"), "data_folder is not set")
+    refused(tiny.arguments("", tmp_path / "run"), "data_folder is empty")
 
 
 def test_a_yaml_with_a_key_that_nothing_uses(tone_folder, tmp_path):

@@ -1,0 +1,1 @@
+"""Synthetic stand-ins: music composed from a seed and rendered, with its true labels."""

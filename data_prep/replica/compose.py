@@ -1,0 +1,374 @@
+"""A seed -> a piece of music: form, harmony, parts, and the truth about all of it."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechbrain_music.data_prep.replica import theory
+from speechbrain_music.data_prep.replica.genres import GENRES
+from speechbrain_music.data_prep.replica.players import (
+    METERS,
+    Bassist,
+    Comper,
+    Drummer,
+    Soloist,
+)
+from speechbrain_music.data_prep.replica.synth import DRUMS, NOTE
+from speechbrain_music.data_prep.replica.theory import MODES, SCALES, TONICS, Chord, choose
+
+SLOWEST, FASTEST = 60.0, 180.0  # beats per minute
+# How a section is played: dynamics against the chorus, and who plays besides the comp.
+DYNAMICS = {"intro": 0.8, "verse": 0.9, "chorus": 1.0, "bridge": 0.93, "outro": 0.82}
+SILENT = {"intro": {"melody"}, "verse": {"pad"}, "outro": {"melody"}}
+CENTERS = {"comp": 62, "pad": 60, "melody": 72}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one instrument plays: its role, General MIDI program and notes (dtype `NOTE`)."""
+
+    role: str
+    program: int
+    notes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece and its truth; times in seconds. `truth` is the plain form of everything."""
+
+    genre: str
+    artist: str
+    seconds: float
+    tempo: float
+    meter: str
+    keys: list  # (start, end, tonic, mode)
+    chords: list  # (start, end, name)
+    sections: list  # (start, end, name)
+    beats: list
+    downbeats: list
+    mood: dict
+    parts: list
+
+    def truth(self):
+        """Everything but the audio, as values that JSON can hold."""
+        rounded = [
+            {
+                "role": part.role,
+                "program": part.program,
+                "notes": [
+                    [round(float(n["start"]), 4), round(float(n["end"]), 4)]
+                    + [int(n["pitch"]), int(n["velocity"])]
+                    for n in part.notes
+                ],
+            }
+            for part in self.parts
+        ]
+        plain = {name: value for name, value in vars(self).items() if name != "parts"}
+        return plain | {"instruments": rounded}
+
+
+class _Clock:
+    """Steps of the grid -> seconds, with swing: off-beats come late by a share of the beat."""
+
+    def __init__(self, tempo, meter, swing, lead):
+        self.beat = 60.0 / tempo
+        self.steps = meter.steps
+        self.swing = swing if meter.steps == 4 else 0.0
+        self.lead = lead
+
+    def __call__(self, step):
+        beat, within = divmod(np.asarray(step, float) / self.steps, 1.0)
+        half = 0.5 + self.swing
+        early = within * half / 0.5
+        late = half + (within - 0.5) * (1 - half) / 0.5
+        return self.lead + self.beat * (beat + np.where(within < 0.5, early, late))
+
+
+def compose(artist, seconds, rng, bank):
+    """Composes a piece of an artist.
+
+    Arguments
+    ---------
+    artist : Artist
+        The style.
+    seconds : float
+        Its length.
+    rng : numpy.random.Generator
+        Decides everything else: the same generator state gives the same piece.
+    bank : Bank
+        What will play it: notes that it cannot play are not composed.
+
+    Returns
+    -------
+    Piece
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.genres import make_artist
+    >>> from speechbrain_music.data_prep.replica.synth import load_bank
+    >>> artist = make_artist("a1", "jazz", np.random.default_rng(0))
+    >>> piece = compose(artist, 20.0, np.random.default_rng(0), load_bank())
+    >>> piece.genre, piece.meter in METERS, len(piece.parts) >= 3
+    ('jazz', True, True)
+    """
+    genre = GENRES[artist.genre]
+    tempo = artist.tempo + artist.tempo_spread * rng.standard_normal()
+    while not SLOWEST <= tempo <= FASTEST:  # folded, not clipped: no pile at the ends
+        tempo = 2 * SLOWEST - tempo if tempo < SLOWEST else 2 * FASTEST - tempo
+    meter_name = choose(rng, genre.meters)
+    meter = METERS[meter_name]
+    mode = MODES[int(rng.random() < artist.minor)]
+    tonic = int(rng.integers(12))
+    scale = choose(rng, genre.scales[mode])
+    clock = _Clock(tempo, meter, artist.swing, lead=float(rng.uniform(0, 0.4)))
+    bars = max(1, round((seconds - clock.lead) / (clock.beat * meter.beats)))
+
+    material = _Material(genre, artist, mode, rng)
+    form = _form(genre, bars, material.phrase, rng)
+    shifts = _modulations(artist.genre, form, rng)
+    harmony = [  # one entry a bar: [(step, length, chord)]
+        material.harmony(name, index, length, (tonic + shift) % 12, meter)
+        for (name, length), shift in zip(form, shifts, strict=True)
+        for index in range(length)
+    ]
+    home = Chord.parse("I" if mode == "major" else "i", (tonic + shifts[-1]) % 12)
+    harmony[-1] = [(0, meter.bar, home.colored("plain"))]
+    parts = _perform(genre, artist, meter, form, shifts, tonic, SCALES[scale], harmony, clock, rng)
+    parts = _finish(parts, seconds, bank)
+
+    def seconds_of(bar):
+        return float(clock(bar * meter.bar)) if bar < bars else seconds
+
+    edges = np.cumsum([0] + [length for _, length in form])
+    spans = [(seconds_of(a), seconds_of(b)) for a, b in zip(edges, edges[1:], strict=False)]
+    keys = [
+        (*span, TONICS[(tonic + shift) % 12], mode)
+        for span, shift in zip(spans, shifts, strict=True)
+    ]
+    chords = [
+        (
+            float(clock(bar * meter.bar + step)),
+            float(clock(bar * meter.bar + step + length)) if bar < bars - 1 else seconds,
+            chord.name,
+        )
+        for bar, chords in enumerate(harmony)
+        for step, length, chord in chords
+    ]
+    beats = [float(t) for t in clock(np.arange(bars * meter.beats) * meter.steps) if t < seconds]
+    return Piece(
+        genre=artist.genre,
+        artist=artist.name,
+        seconds=seconds,
+        tempo=tempo,
+        meter=meter_name,
+        keys=_joined(keys),
+        chords=_joined(chords),
+        sections=[(*span, name) for span, (name, _) in zip(spans, form, strict=True)],
+        beats=beats,
+        downbeats=beats[:: meter.beats],
+        mood=_mood(parts, tempo, mode, seconds),
+        parts=parts,
+    )
+
+
+class _Material:
+    """The chords of each kind of section, written when first asked for and kept."""
+
+    def __init__(self, genre, artist, mode, rng):
+        self.genre, self.artist, self.mode, self.rng = genre, artist, mode, rng
+        self.kept = {}
+        self.phrase = len(self._symbols("verse")) if len(self._symbols("verse")) == 12 else 8
+
+    def _symbols(self, name):
+        name = {"intro": "verse", "outro": "verse"}.get(name, name)
+        if name not in self.kept:
+            if self.rng.random() < self.genre.loop_share:
+                loops = self.genre.loops[self.mode]
+                symbols = loops[self.rng.integers(len(loops))].split()
+            else:
+                symbols = theory.phrase(self.rng, self.mode, int(self.rng.choice((4, 8))))
+            self.kept[name] = symbols
+        return self.kept[name]
+
+    def harmony(self, name, index, length, tonic, meter):
+        """The chords of bar `index` of a section, as (step, length, chord)."""
+        symbols = self._symbols(name)
+        pair = symbols[index % len(symbols)].split("/")
+        chords = [Chord.parse(symbol, tonic).colored(self.artist.color) for symbol in pair]
+        middle = meter.steps * math.ceil(meter.beats / 2)
+        if len(chords) == 1:
+            return [(0, meter.bar, chords[0])]
+        return [(0, middle, chords[0]), (middle, meter.bar - middle, chords[1])]
+
+
+def _form(genre, bars, phrase, rng):
+    """(name, bars) of each section, `bars` in all."""
+    names = choose(rng, genre.forms).split()
+    # A short piece has short sections, so that it has a form at all.
+    unit = phrase if bars >= 4 * phrase else max(2, phrase // 2)
+    lengths = {"intro": max(2, unit // 2), "outro": max(2, unit // 2)}
+    body = [name for name in names if name not in ("intro", "outro")]
+    sections, left = [], bars
+    if names[0] == "intro":
+        sections.append(("intro", min(lengths["intro"], left)))
+    outro = min(lengths["outro"], bars // 4) if names[-1] == "outro" else 0
+    left = bars - sum(length for _, length in sections) - outro
+    turn = 0
+    while left > 0:
+        name = body[turn % len(body)]
+        sections.append((name, min(unit, left)))
+        left -= unit
+        turn += 1
+    if outro:
+        sections.append(("outro", outro))
+    return sections
+
+
+def _modulations(genre, form, rng):
+    """Semitones of each section against the first: a last chorus lifted, a bridge elsewhere."""
+    shifts = [0] * len(form)
+    names = [name for name, _ in form]
+    lift, away = {"pop": (0.2, 0), "country": (0.15, 0), "disco": (0.15, 0)}.get(genre, (0, 0.0))
+    if genre in ("classical", "jazz"):
+        away = 0.35
+    if rng.random() < away:
+        step = int(rng.choice((5, 7)))
+        shifts = [step if name == "bridge" else 0 for name in names]
+    elif rng.random() < lift and names.count("chorus") > 1:
+        last = len(names) - 1 - names[::-1].index("chorus")
+        shifts[last:] = [int(rng.choice((1, 2)))] * (len(names) - last)
+    return shifts
+
+
+def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, rng):
+    """The parts, each a list of notes."""
+    programs = {
+        role: choices[int(rng.random() < 0.25)] for role, choices in artist.programs.items()
+    }
+    solo = artist.programs["melody"][1] if rng.random() < 0.5 else programs["melody"]
+    drummed = rng.random() < genre.drums
+    padded = rng.random() < 0.6
+    density = rng.normal(1.0, 0.06)  # dynamics of this piece
+    players = {
+        "bass": Bassist(artist.ways["bass"], meter, rng),
+        "comp": Comper(artist.ways["comp"], meter, rng, CENTERS["comp"]),
+        "pad": Comper("block", meter, rng, CENTERS["pad"]),
+    }
+    drummers = {name: Drummer(artist.ways["beats"], meter, rng) for name in ("verse", "chorus")}
+    soloists = {
+        name: Soloist(artist.ways["melody"], meter, rng, CENTERS["melody"] + lift)
+        for name, lift in (("verse", -2), ("chorus", 3), ("bridge", 1))
+    }
+    played = {}
+
+    def play(role, program, bar, notes, dynamics, legato, tightness):
+        events = played.setdefault((role, program), [])
+        for step, length, pitch, velocity in notes:
+            begin, end = clock(bar * meter.bar + step), clock(bar * meter.bar + step + length)
+            start = max(0.0, float(begin) + tightness * rng.standard_normal())
+            stop = start + max(0.05, legato * float(end - begin))
+            loud = dynamics * density * velocity + 4 * rng.standard_normal()
+            events.append((start, stop, pitch, int(np.clip(loud, 20, 127))))
+
+    bar = 0
+    for (name, length), shift in zip(form, shifts, strict=True):
+        silent = SILENT.get(name, set())
+        like = name if name in soloists else "verse"
+        classes = {(tonic + shift + step) % 12 for step in scale}
+        soloist = soloists[like]
+        for index in range(length):
+            chords = harmony[bar]
+            following = harmony[min(bar + 1, len(harmony) - 1)][0][2]
+            ends = bar == len(harmony) - 1
+            feel = (DYNAMICS[name], artist.legato, artist.tightness)
+            notes = {
+                "comp": players["comp"].bar(chords),
+                "bass": players["bass"].bar(rng, chords, following),
+            }
+            if padded and "pad" not in silent:
+                notes["pad"] = players["pad"].bar(chords)
+            if "melody" not in silent:
+                closes = index == length - 1
+                notes["melody"] = soloist.bar(rng, index, length, chords, classes, closes)
+            if drummed and not (name == "intro" and index < length // 2):
+                drummer = drummers["chorus" if name == "chorus" else "verse"]
+                notes["drums"] = drummer.bar(
+                    rng, index == 0 and name == "chorus", index == length - 1
+                )
+            for role, events in notes.items():
+                if ends and role != "drums":  # all come to rest on the last bar's chord
+                    events = list(events)
+                    first = min((step for step, *_ in events), default=0)
+                    events = [(0, 2 * meter.bar, p, v) for s, _, p, v in events if s == first]
+                program = DRUMS if role == "drums" else programs[role]
+                if role == "melody" and name == "bridge":
+                    program = solo
+                play(role, program, bar, events, *feel)
+            bar += 1
+    return [
+        Part(role, program, np.array(sorted(events), NOTE))
+        for (role, program), events in sorted(played.items())
+        if events
+    ]
+
+
+def _finish(parts, seconds, bank):
+    """Cuts at the end, moves what the bank cannot play, ends a note where its voice goes on."""
+    finished = []
+    for part in parts:
+        notes = part.notes[part.notes["start"] < seconds - 0.05].copy()
+        notes["end"] = np.minimum(notes["end"], seconds)
+        for note in notes:
+            pitch = int(note["pitch"])
+            octaves = (0, -12, 12, -24, 24)
+            note["pitch"] += next((o for o in octaves if bank.plays(part.program, pitch + o)), 0)
+        notes = notes[[bank.plays(part.program, int(pitch)) for pitch in notes["pitch"]]]
+        if part.role in ("bass", "melody"):
+            voices = [np.arange(len(notes))]
+        else:
+            voices = [np.flatnonzero(notes["pitch"] == pitch) for pitch in set(notes["pitch"])]
+        for voice in voices:
+            starts, ends = notes["start"][voice], notes["end"][voice]
+            ends[:-1] = np.minimum(ends[:-1], starts[1:] - 0.005)
+            notes["end"][voice] = np.maximum(ends, starts + 0.02)
+        if len(notes):
+            finished.append(Part(part.role, part.program, notes))
+    return finished
+
+
+def _mood(parts, tempo, mode, seconds):
+    """Arousal and valence in -1..1 and what they are made of.
+
+    Arousal rises with tempo, dynamics and density, valence with the major mode, a high register
+    and short notes: the directions of Gabrielsson and Lindström (2010), the weights ours.
+    """
+    pitched = [part.notes for part in parts if part.program != DRUMS]
+    everything = np.concatenate([part.notes for part in parts])
+    tune = np.concatenate([part.notes for part in parts if part.role != "drums"])
+    lengths = np.concatenate([notes["end"] - notes["start"] for notes in pitched])
+    density = len(everything) / seconds
+    dynamics = float(everything["velocity"].mean())
+    register = float(tune["pitch"].mean())
+    short = float((lengths < 0.25).mean())
+    arousal = (tempo - 112) / 30 + (dynamics - 85) / 8 + (density - 18) / 9
+    valence = (0.9 if mode == "major" else -0.9) + (register - 60) / 6 + 1.5 * (short - 0.5)
+    return {
+        "arousal": math.tanh(0.5 * arousal),
+        "valence": math.tanh(0.7 * valence),
+        "density": density,
+        "dynamics": dynamics,
+        "register": register,
+        "short_notes": short,
+    }
+
+
+def _joined(spans):
+    """Neighbouring spans of one label made one."""
+    joined = []
+    for begin, end, *label in spans:
+        if joined and joined[-1][2:] == tuple(label):
+            joined[-1] = (joined[-1][0], end, *label)
+        elif end > begin:
+            joined.append((begin, end, *label))
+    return joined

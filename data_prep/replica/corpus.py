@@ -1,0 +1,234 @@
+"""A corpus of composed tracks on disk: `<artist>/<track>.wav`, beside each its truth as JSON.
+
+`corpus.json` says what made it and `tracks.csv`, a manifest with labels, appears when all is
+there. Each track depends on the seed and its number alone, so the same seed gives the same bytes
+on any number of processes, a corpus that was interrupted is continued, and a longer one begins
+with the tracks of a shorter one.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from speechbrain_music.data_prep import manifest
+from speechbrain_music.data_prep.replica.compose import compose
+from speechbrain_music.data_prep.replica.genres import GENRES, make_artist
+from speechbrain_music.data_prep.replica.mix import mix
+from speechbrain_music.data_prep.replica.mortal import run_all
+from speechbrain_music.data_prep.replica.synth import RATE, load_bank
+from speechbrain_music.utils.atomic import atomic_file, write_together
+from speechbrain_music.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+SOURCES = ("theory", "genres", "players", "compose", "mix", "synth", "corpus")
+PATIENCE = 120.0  # seconds for a track, which takes a few
+ATTEMPTS = 3
+AUDIBLE = 1e-3  # peak
+LABELS = ("artist", "genre", "tempo", "meter", "key", "arousal", "valence", "generator")
+ARTIST, TRACK, LENGTH = range(3)  # streams of random numbers
+
+
+class CorpusError(UserError):
+    """A corpus that cannot be made. The message is one sentence with the remedy."""
+
+
+def generator_id():
+    """Version and hash of what composes and renders: another one makes other tracks."""
+    digest = hashlib.sha256()
+    for name in (*(f"{source}.py" for source in SOURCES), "bank.json"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return f"{VERSION}-{digest.hexdigest()[:12]}"
+
+
+def keyed(*key):
+    """A generator of random numbers that depends on whole numbers alone."""
+    return np.random.default_rng([VERSION, *key])
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """Which tracks a corpus has, without end; genres take turns.
+
+    Arguments
+    ---------
+    seed : int
+        Another seed gives other artists and tracks of the same kind.
+    shortest, longest : float
+        Seconds of a track, log-uniform between.
+    per_artist : int
+        Tracks of an artist.
+    held_out : bool
+        Whether the programs that training corpora never play are played too.
+    soundfont : str, optional
+        A sound bank other than TimGM6mb.
+
+    Example
+    -------
+    >>> wave, truth = CorpusPlan(seed=0, longest=30.0).track(3)
+    >>> truth["genre"], len(wave) == round(truth["seconds"] * RATE)
+    ('disco', True)
+    """
+
+    seed: int = 0
+    shortest: float = 20.0
+    longest: float = 240.0
+    per_artist: int = 6
+    held_out: bool = False
+    soundfont: str = None
+
+    def seconds(self, index):
+        """Length of a track, known before it is composed."""
+        share = keyed(self.seed, LENGTH, index).random()
+        return round(self.shortest * (self.longest / self.shortest) ** share, 3)
+
+    def artist(self, index):
+        """Who plays a track."""
+        which, number = index % len(GENRES), index // len(GENRES) // self.per_artist
+        genre = list(GENRES)[which]
+        rng = keyed(self.seed, ARTIST, which, number)
+        return make_artist(f"{genre}_{number:03d}", genre, rng, self.held_out)
+
+    def track(self, index, attempt=0):
+        """Composes and renders a track; another attempt gives another one.
+
+        Returns
+        -------
+        wave : numpy.ndarray
+            (samples,) float32 at 24 kHz.
+        truth : dict
+            `Piece.truth`.
+        """
+        bank = load_bank(self.soundfont)
+        artist, rng = self.artist(index), keyed(self.seed, TRACK, index, attempt)
+        piece = compose(artist, self.seconds(index), rng, bank)
+        return mix(piece, artist, rng, bank), piece.truth()
+
+    def places(self, hours):
+        """Paths, without extension, of the tracks that make up so many hours."""
+        places, total = [], 0.0
+        while total < 3600 * hours:
+            index = len(places)
+            places.append(f"{self.artist(index).name}/{index:05d}")
+            total += self.seconds(index)
+        return places
+
+
+def make_corpus(out, hours, plan=None, workers=None):
+    """Makes a corpus, or continues one, or finds it complete.
+
+    Arguments
+    ---------
+    out : str | Path
+        Its folder.
+    hours : float
+        Of music, at least.
+    plan : CorpusPlan, optional
+        Which tracks.
+    workers : int, optional
+        Processes; None takes one a core.
+
+    Returns
+    -------
+    Path
+        The manifest `tracks.csv`.
+
+    Raises
+    ------
+    CorpusError
+        If the folder holds something else, cannot be written, or a track cannot be rendered.
+    BankError
+        If the sound bank or a package of the extra [replica] is missing.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path") / "corpus"
+    >>> path = make_corpus(folder, 0.001, CorpusPlan(shortest=2.0, longest=4.0), workers=1)
+    >>> len(manifest.read_manifest(path, folder)) > 0
+    True
+    """
+    out, plan = Path(out), plan or CorpusPlan()
+    if not (math.isfinite(hours) and hours > 0):
+        raise CorpusError(f"hours is {hours}; it must be greater than 0.")
+    if not 2 <= plan.shortest <= plan.longest < math.inf:
+        raise CorpusError(
+            f"tracks of {plan.shortest:g} to {plan.longest:g} seconds cannot be made; give two "
+            "lengths of 2 or more, the shorter one first."
+        )
+    facts = {"generator": generator_id(), "sound_bank": load_bank(plan.soundfont).sha256}
+    facts |= {name: value for name, value in asdict(plan).items() if name != "soundfont"}
+    tracks_csv, places = out / "tracks.csv", plan.places(hours)
+    try:
+        _claim(out, facts | {"tracks": len(places)})
+        missing = [i for i, place in enumerate(places) if not (out / f"{place}.json").exists()]
+        if missing or not tracks_csv.exists():
+            jobs = [(str(out / places[index]), plan, index) for index in missing]
+            run_all(write_track, jobs, PATIENCE, ATTEMPTS, workers, "Composing and rendering")
+            rows = [_row(out, place, facts["generator"]) for place in places]
+            manifest.write_manifest(tracks_csv, rows, LABELS)
+            total = sum(row["duration"] for row in rows) / 3600
+            logger.info("%s: %d tracks, %.2f hours", out, len(rows), total)
+    except OSError as error:
+        raise CorpusError(
+            f"{out} cannot be written ({error.strerror}); choose another folder or make room "
+            "there, the same command continues."
+        ) from error
+    return tracks_csv
+
+
+def _claim(out, facts):
+    """Writes what the corpus will be, or checks that it is what was begun."""
+    path = out / "corpus.json"
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            differing = [key for key in facts if found.get(key) != facts[key]]
+        except (ValueError, AttributeError):
+            differing = ["corpus.json, which is damaged"]
+        if not differing:
+            return
+        if differing != ["tracks"]:
+            raise CorpusError(
+                f"{out} holds a corpus with another {', '.join(differing)}; delete it or choose "
+                "another folder."
+            )
+        (out / "tracks.csv").unlink(missing_ok=True)  # what follows is longer or shorter
+    elif out.exists() and any(out.iterdir()):
+        raise CorpusError(f"{out} is not empty and holds no corpus; choose another folder.")
+    write_together({path: json.dumps(facts, indent=2) + "\n"})
+
+
+def write_track(attempt, stem, plan, index):
+    """Makes a track and writes it, the truth last: where that is, the track is whole."""
+    for again in range(attempt, attempt + ATTEMPTS):
+        wave, truth = plan.track(index, again)
+        if np.abs(wave).max() > AUDIBLE:
+            break
+    else:
+        raise CorpusError(f"track {index} is silent; use another --soundfont.")
+    with atomic_file(f"{stem}.wav", "wb") as file:
+        soundfile.write(file, wave, RATE, format="WAV", subtype="PCM_16")
+    write_together({Path(f"{stem}.json"): json.dumps(truth | {"attempt": again}) + "\n"})
+
+
+def _row(out, place, generator):
+    truth = json.loads((out / f"{place}.json").read_text(encoding="utf-8"))
+    _, _, tonic, mode = truth["keys"][0]
+    labels = {"artist": truth["artist"], "genre": truth["genre"], "meter": truth["meter"]}
+    labels |= {"tempo": round(truth["tempo"], 3), "key": f"{tonic} {mode}"}
+    labels |= {name: round(truth["mood"][name], 4) for name in ("arousal", "valence")}
+    return labels | {
+        "ID": place,
+        "duration": truth["seconds"],
+        "wav": f"{place}.wav",
+        "start": 0,
+        "stop": round(truth["seconds"] * RATE),
+        "generator": generator,
+    }
