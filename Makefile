@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: test test-slow lint bench install clean
+.PHONY: demo test test-slow lint bench install clean
 
 install: $(VENV)/installed
 
@@ -13,6 +13,9 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(RUN) -m pip install --quiet --requirement requirements.txt
 	$(RUN) -m pip install --quiet --no-deps --editable .
 	touch $@
+
+demo: install
+	$(RUN) recipes/demo/demo.py
 
 test: install lint
 	$(RUN) -m pytest -m "not slow"

@@ -133,7 +133,7 @@ def compose(artist, seconds, rng, bank):
         for index in range(length)
     ]
     home = Chord.parse("I" if mode == "major" else "i", (tonic + shifts[-1]) % 12)
-    harmony[-1] = [(0, meter.bar, home.colored("plain"))]
+    harmony[-1] = [(0, meter.bar, home)]
     parts = _perform(genre, artist, meter, form, shifts, tonic, SCALES[scale], harmony, clock, rng)
     parts = _finish(parts, seconds, bank)
 
@@ -351,8 +351,9 @@ def _mood(parts, tempo, mode, seconds):
     dynamics = float(everything["velocity"].mean())
     register = float(tune["pitch"].mean())
     short = float((lengths < 0.25).mean())
-    arousal = (tempo - 112) / 30 + (dynamics - 85) / 8 + (density - 18) / 9
-    valence = (0.9 if mode == "major" else -0.9) + (register - 60) / 6 + 1.5 * (short - 0.5)
+    # Each against its mean over 200 tracks, in standard deviations.
+    arousal = (tempo - 110) / 25 + (dynamics - 81) / 6 + (density - 15) / 7
+    valence = (0.9 if mode == "major" else -0.7) + 0.5 * (register - 57) / 4 + (short - 0.56) / 0.5
     return {
         "arousal": math.tanh(0.5 * arousal),
         "valence": math.tanh(0.7 * valence),

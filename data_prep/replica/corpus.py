@@ -124,6 +124,8 @@ class CorpusPlan:
 def make_corpus(out, hours, plan=None, workers=None):
     """Makes a corpus, or continues one, or finds it complete.
 
+    It starts processes: a script calls it under `if __name__ == "__main__":`.
+
     Arguments
     ---------
     out : str | Path

@@ -22,7 +22,7 @@ POOLS = {
     "harmonica": ((22,), ()),
     "acoustic guitar": ((25, 24), (15,)),
     "clean guitar": ((27, 26), (28,)),
-    "distorted guitar": ((30, 29), (31,)),
+    "distorted guitar": ((30, 29), ()),
     "acoustic bass": ((32,), (43,)),
     "electric bass": ((33, 34, 36, 35), (37,)),
     "synth bass": ((38,), (39,)),

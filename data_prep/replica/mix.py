@@ -7,6 +7,7 @@ from speechbrain_music.data_prep.replica.synth import RATE, render
 
 LOUDEST, SOFTEST = -14.0, -26.0  # dBFS RMS of a finished track, drawn apart from its genre
 CEILING = 0.97  # no sample lies above
+WET = {"drums": 0.4, "bass": 0.1, "comp": 1.0, "melody": 1.0, "pad": 1.0}  # shares of the reverb
 
 
 def mix(piece, artist, rng, bank):
@@ -43,9 +44,6 @@ def mix(piece, artist, rng, bank):
     wave += np.float32(_gain(artist.noise)) * rng.standard_normal(len(wave), dtype=np.float32)
     wave *= np.float32(_gain(rng.uniform(SOFTEST, LOUDEST)) / np.sqrt(np.mean(wave**2)))
     return np.float32(CEILING) * np.tanh(wave / np.float32(CEILING))
-
-
-WET = {"drums": 0.4, "bass": 0.1, "comp": 1.0, "melody": 1.0, "pad": 1.0}  # shares of the reverb
 
 
 def _gain(decibels):

@@ -1,6 +1,7 @@
 """A thousand composed tracks: none silent, clipped or stuck, and no label to be had for nothing."""
 
 import json
+import resource
 from collections import Counter
 
 import numpy as np
@@ -36,6 +37,11 @@ def corpus(tmp_path_factory):
         size = len(wave) * 2 + 44
         rows.append((loudness, len(wave) / rate, np.mean(levels < -60), size, np.abs(wave).max()))
     return table, np.array(rows)
+
+
+def test_memory_does_not_grow_with_the_corpus(corpus):
+    """The largest process that rendered stays under 400 MB, whatever the number of tracks."""
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 400_000  # kB
 
 
 def test_no_track_is_silent_clipped_or_was_stuck(corpus):

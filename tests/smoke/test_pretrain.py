@@ -50,6 +50,17 @@ def test_stopped_and_continued_equals_one_run(tone_folder, tmp_path):
     assert [r["step"] for r in tiny.rows(parts, "train")] == [1, 2, 3, 4, 5, 6]
 
 
+def test_composes_music_where_there_is_none(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    arguments = tiny.arguments("-", tmp_path / "run", replica_hours=0.03, number_of_epochs=1)
+    position = arguments.index("--data_folder")
+    del arguments[position : position + 2]
+    main(arguments)
+    assert "composed music in data/replica/corpus_0.03h stand in" in caplog.text
+    assert len(list(tmp_path.glob("data/replica/corpus_0.03h/*/*.wav"))) >= 2
+    assert (tmp_path / "run" / "export").is_dir()
+
+
 @pytest.fixture
 def spoiled(monkeypatch):
     """Makes the wave of some draws something else: {(epoch, index): function of the wave}."""

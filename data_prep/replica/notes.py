@@ -1,0 +1,170 @@
+"""Single notes of the kind of NSynth: 4 s, of which 3 s are held, labelled by family and pitch.
+
+Families, velocities and lengths are those of Engel et al. (ICML 2017); the sounds are a sound
+bank's. The programs that training corpora never play (`genres.POOLS`) are held out here too.
+"""
+
+import numpy as np
+
+from speechbrain_music.data_prep.replica.synth import HIGHEST, LOWEST, NOTE, render
+from speechbrain_music.utils.errors import UserError
+
+HELD, SECONDS = 3.0, 4.0
+VELOCITIES = (25, 50, 75, 100, 127)
+LOUDEST, SOFTEST = -16.0, -36.0  # dBFS RMS of the loudest `FRAME`, drawn apart from the sound
+FRAME = 1200  # samples, 50 ms
+CEILING = 0.97  # no sample lies above
+
+# Known General MIDI programs of a family, and held-out ones. Organs sound the octave below too, as
+# stops of 16 feet do; celesta and glockenspiel have the partials of bars, which no series fits.
+FAMILIES = {
+    "bass": ((32, 33, 34, 35, 36, 38), (37, 39)),
+    "brass": ((56, 58, 59, 61, 62, 63), (57, 60)),
+    "flute": ((72, 73, 74), (75, 79)),
+    "guitar": ((24, 25, 26, 27, 29, 30), (28, 106)),  # 31 sounds two octaves higher
+    "keyboard": ((0, 1, 3, 4, 6, 7), (2, 5, 8)),
+    "mallet": ((9, 10, 11, 12), (13, 15)),
+    "organ": ((16, 18, 19), (17, 20)),
+    "reed": ((22, 65, 66, 67, 68, 71), (64, 69, 70)),
+    "string": ((40, 42, 48, 50, 51, 110), (41, 43, 49)),
+    "synth_lead": ((80, 81, 84, 85), (82, 87)),
+    "vocal": ((52, 54, 91), (53,)),
+}
+# Lowest and highest pitch. Ranges are wide and overlap: a pitch should not give its family away.
+RANGES = {
+    "bass": (24, 67),
+    "brass": (36, 86),
+    "flute": (53, 98),
+    "guitar": (36, 90),
+    "keyboard": (LOWEST, HIGHEST),
+    "mallet": (45, HIGHEST),
+    "organ": (30, 98),
+    "reed": (36, 93),
+    "string": (33, 98),
+    "synth_lead": (33, 98),
+    "vocal": (40, 86),
+}
+
+
+class NoteError(UserError):
+    """A note that cannot be made. The message is one sentence with the remedy."""
+
+
+def playable(bank, family, held_out=False):
+    """What a family plays.
+
+    Returns
+    -------
+    dict
+        Program -> pitches, within the family's range and in tune.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.synth import load_bank
+    >>> list(playable(load_bank(), "flute")), playable(load_bank(), "brass")[59][-1]
+    ([72, 73, 74], 86)
+    """
+    low, high = RANGES[family]
+    programs = FAMILIES[family][bool(held_out)]
+    return {p: [n for n in range(low, high + 1) if bank.plays(p, n)] for p in programs}
+
+
+def make_note(rng, bank, family=None, held_out=False, pitch=None, velocity=None):
+    """Renders a note; what is not given is drawn: the family, then its program, then the pitch.
+
+    Arguments
+    ---------
+    rng : numpy.random.Generator
+        Decides everything that is not given.
+    bank : Bank
+        From `synth.load_bank`.
+    family : str, optional
+        A key of `FAMILIES`.
+    held_out : bool
+        Whether held-out programs play, and they alone, rather than the known ones.
+    pitch : int, optional
+        MIDI number, 21 to 108, that the family plays.
+    velocity : int, optional
+        One of `VELOCITIES`.
+
+    Returns
+    -------
+    wave : numpy.ndarray
+        (96000,) float32 at 24 kHz, within +-0.97.
+    truth : dict
+        `family`, `program`, `pitch` and `velocity`.
+
+    Raises
+    ------
+    NoteError
+        If there is no such family or velocity, or the family has no such pitch.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.synth import load_bank
+    >>> wave, truth = make_note(np.random.default_rng(0), load_bank(), "bass", pitch=40)
+    >>> wave.shape, truth["family"], truth["pitch"]
+    ((96000,), 'bass', 40)
+    """
+    if family not in (None, *FAMILIES):
+        raise NoteError(f"family is {family!r}; choose one of {', '.join(FAMILIES)}.")
+    if velocity not in (None, *VELOCITIES):
+        allowed = ", ".join(map(str, VELOCITIES))
+        raise NoteError(f"velocity is {velocity!r}; choose one of {allowed}.")
+    if pitch is not None and pitch not in range(LOWEST, HIGHEST + 1):
+        raise NoteError(f"pitch is {pitch!r}; choose a whole number from {LOWEST} to {HIGHEST}.")
+    able = {}  # family -> program -> pitches
+    for name in [family] if family else FAMILIES:
+        programs = playable(bank, name, held_out)
+        if pitch is not None:
+            programs = {program: [pitch] for program in programs if pitch in programs[program]}
+        if programs:
+            able[name] = programs
+    if not able:
+        low, high = RANGES[family]
+        raise NoteError(f"pitch is {pitch}, but {family} plays from {low} to {high}; choose there.")
+    family = str(rng.choice(list(able)))
+    program = int(rng.choice(list(able[family])))
+    pitch = int(rng.choice(able[family][program]))
+    velocity = int(rng.choice(VELOCITIES) if velocity is None else velocity)
+    notes = np.array([(0.0, HELD, pitch, velocity)], NOTE)
+    wave = render([(program, notes, 10.0, rng.uniform(0, 0.3))], SECONDS, bank)
+    truth = {"family": family, "program": program, "pitch": pitch, "velocity": velocity}
+    return set_level(wave, rng), truth
+
+
+def set_level(wave, rng):
+    """Lays a noise floor under a sound and draws its level.
+
+    The level is that of the loudest 50 ms, for the RMS of all would make what rings briefly peak
+    higher than what lasts. It tells nothing about what sounds.
+
+    Arguments
+    ---------
+    wave : numpy.ndarray
+        (samples,) float32 at 24 kHz, at least 50 ms, not silent.
+    rng : numpy.random.Generator
+        Draws level and noise.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32, within +-0.97.
+
+    Example
+    -------
+    >>> wave = np.sin(np.arange(24000, dtype=np.float32))
+    >>> level = 20 * np.log10(loudest_rms(set_level(wave, np.random.default_rng(0))))
+    >>> bool(SOFTEST <= level <= LOUDEST)
+    True
+    """
+    noise = 10 ** (rng.uniform(-75, -50) / 20) * loudest_rms(wave)
+    wave = wave + np.float32(noise) * rng.standard_normal(len(wave), dtype=np.float32)
+    gain = 10 ** (rng.uniform(SOFTEST, LOUDEST) / 20) / loudest_rms(wave)
+    return wave * np.float32(min(gain, CEILING / np.abs(wave).max()))
+
+
+def loudest_rms(wave):
+    """RMS of the loudest 50 ms."""
+    frames = wave[: len(wave) // FRAME * FRAME].reshape(-1, FRAME)
+    return float(np.sqrt(np.mean(frames**2, axis=1).max()))

@@ -1,0 +1,305 @@
+"""A singing voice: glottal pulses and breath through the resonances of a vocal tract.
+
+Techniques are those of VocalSet (Wilkins et al., ISMIR 2018), made by what is known of them:
+how the pitch moves, how the glottis opens and what the tract lets through.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import signal
+
+from speechbrain_music.data_prep.replica.notes import set_level
+from speechbrain_music.data_prep.replica.synth import RATE
+from speechbrain_music.utils.errors import UserError
+
+OVER = 4  # pulses are made at a rate so many times higher, or they would alias
+LOWEST, HIGHEST = 36, 84  # MIDI pitches
+SHORTEST = 0.05  # seconds of a note
+FADE = 480  # samples, 20 ms
+# First three formants of men in Hz, averages of Peterson and Barney (JASA 1952), Table II; e and o
+# are the vowels of "head" and "hawed". Formants above are those of a neutral tube of 17.5 cm.
+VOWELS = {
+    "a": (730, 1090, 2440),
+    "e": (530, 1840, 2480),
+    "i": (270, 2290, 3010),
+    "o": (570, 840, 2410),
+    "u": (300, 870, 2240),
+}
+UPPER = (3500, 4500, 5500, 6500, 7500)
+BANDWIDTHS = np.array((90, 110, 150, 200, 280, 360, 440, 540))  # Hz
+# Typical lowest pitch and mean factor of the formants: the shorter the tract, the higher they are.
+KINDS = {
+    "bass": (40, 0.94),
+    "baritone": (43, 0.98),
+    "tenor": (47, 1.03),
+    "alto": (53, 1.10),
+    "mezzo": (57, 1.15),
+    "soprano": (60, 1.20),
+}
+
+
+class VoiceError(UserError):
+    """A song that cannot be sung. The message is one sentence with the remedy."""
+
+
+@dataclass(frozen=True)
+class Technique:
+    """What a technique does to a voice.
+
+    `motion` is how the pitch moves; `vibrato` a share of the singer's extent; `breath` dB above
+    the singer's; `bright` and `open` factors of `Singer.corner` and `Singer.open`; `rough` one of
+    jitter and shimmer; `ring` the share by which the formants 3 to 5 draw together; `cutoff` Hz
+    that the lips let through; `beat` the slowest and fastest rate in Hz at which the loudness
+    pulses, how many times faster it is at the end, and how deep from 0 to 1.
+    """
+
+    motion: str = "sung"
+    vibrato: float = 0.0
+    breath: float = 0.0
+    bright: float = 1.0
+    open: float = 1.0
+    rough: float = 1.0
+    ring: float = 0.0
+    cutoff: float = math.inf
+    beat: tuple = (5.0, 6.0, 1.0, 0.0)
+
+
+TECHNIQUES = {
+    "belt": Technique(vibrato=0.3, breath=-6, bright=2.0, open=0.75, ring=0.3),
+    "breathy": Technique(vibrato=0.2, breath=24, bright=0.5, open=1.3),
+    "inhaled": Technique(breath=38, bright=0.4, open=1.2, rough=6),
+    "lip_trill": Technique(breath=3, bright=0.7, rough=3, cutoff=1200, beat=(20, 30, 1, 0.85)),
+    "spoken": Technique("spoken", breath=4, rough=1.5, beat=(3, 5, 1, 0.5)),
+    "straight": Technique(),
+    "trill": Technique("trill"),
+    "trillo": Technique(breath=3, beat=(3, 4.5, 3, 0.95)),
+    "vibrato": Technique(vibrato=1.0),
+    "vocal_fry": Technique("fry", breath=2, open=0.55, rough=20),
+}
+
+
+@dataclass(frozen=True)
+class Singer:
+    """A latent voice: what all that one singer sings shares.
+
+    `lowest` and `highest` are comfortable pitches; `tract` holds the factors of the formants and
+    `widths` that of their bandwidths; `corner` is the frequency in Hz above which the pulses fall
+    by 6 dB per octave more, `open` the share of a period in which the glottis is open; `rate` in
+    Hz and `extent` in cents are the vibrato's; `breath` is in dB against the pulses; `jitter` and
+    `shimmer` are relative deviations from period to period; `glide` is seconds between notes.
+    """
+
+    name: str
+    kind: str
+    lowest: int
+    highest: int
+    tract: tuple
+    widths: float
+    corner: float
+    open: float
+    rate: float
+    extent: float
+    breath: float
+    jitter: float
+    shimmer: float
+    glide: float
+
+
+def make_singer(name, rng):
+    """Draws a singer.
+
+    Arguments
+    ---------
+    name : str
+        Its name in manifests.
+    rng : numpy.random.Generator
+        Decides everything else.
+
+    Returns
+    -------
+    Singer
+
+    Example
+    -------
+    >>> singer = make_singer("s1", np.random.default_rng(0))
+    >>> singer.kind in KINDS, 4.5 <= singer.rate <= 7
+    (True, True)
+    """
+    kind = str(rng.choice(list(KINDS)))
+    lowest, length = KINDS[kind]
+    lowest += int(rng.integers(-2, 3))
+    tract = length * rng.normal(1, 0.03) * rng.normal(1, 0.03, len(BANDWIDTHS))
+    return Singer(
+        name=name,
+        kind=kind,
+        lowest=lowest,
+        highest=lowest + 22,
+        tract=tuple(tract.tolist()),
+        widths=float(rng.uniform(0.8, 1.4)),
+        corner=float(np.exp(rng.uniform(np.log(1200), np.log(5000)))),
+        open=float(rng.uniform(0.55, 0.75)),
+        rate=float(rng.uniform(4.5, 7)),
+        extent=float(rng.uniform(40, 110)),
+        breath=float(rng.uniform(-36, -24)),
+        jitter=float(rng.uniform(0.002, 0.006)),
+        shimmer=float(rng.uniform(0.01, 0.03)),
+        glide=float(rng.uniform(0.06, 0.16)),
+    )
+
+
+def sing(singer, technique, melody, vowel, rng):
+    """Sings a melody on a vowel.
+
+    Arguments
+    ---------
+    singer : Singer
+        Who sings.
+    technique : str
+        A key of `TECHNIQUES`.
+    melody : list of (int, float)
+        MIDI pitches, 36 to 84, and seconds, 0.05 or more. Speech keeps to the pitches loosely,
+        a vocal fry lies far below.
+    vowel : str
+        A key of `VOWELS`; speech goes on to others.
+    rng : numpy.random.Generator
+        Decides what varies from one rendition to the next.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32 at 24 kHz, within +-0.97.
+
+    Raises
+    ------
+    VoiceError
+        If technique or vowel has another name, or the melody no note or one out of range.
+
+    Example
+    -------
+    >>> rng = np.random.default_rng(0)
+    >>> wave = sing(make_singer("s1", rng), "vibrato", [(57, 0.5), (60, 1.0)], "a", rng)
+    >>> wave.shape, wave.dtype
+    ((36000,), dtype('float32'))
+    """
+    _check(technique, melody, vowel)
+    way = TECHNIQUES[technique]
+    edges = np.rint(RATE * np.cumsum([0.0] + [length for _, length in melody])).astype(int)
+    size = edges[-1]
+    pulses, flow = _glottis(singer, way, _pitch(singer, way, melody, edges, rng), rng)
+    if technique == "inhaled":
+        flow[:] = 0.5  # air that is drawn in does not come in puffs
+    breath = signal.lfilter([1, -0.7], 1, rng.standard_normal(size)) * (0.15 + flow)
+    breath *= 10 ** ((singer.breath + way.breath) / 20) * pulses.std() / breath.std()
+    source = (pulses + breath) * _loudness(way, size, rng)
+
+    wave = np.zeros(size)
+    for start, end, pitch, spoken in _syllables(way, melody, edges, vowel, rng):
+        # Each with a little before it, for the filter to settle, and a fade from one to the next.
+        low, high = max(0, start - 2 * FADE), min(size, end + FADE)
+        sound = signal.sosfilt(_tract(singer, way, spoken, pitch), source[low:high])
+        fades = [start - FADE, start + FADE, end - FADE, end + FADE]
+        weights = [start == 0, 1, 1, end == size]
+        wave[low:high] += sound * np.interp(np.arange(low, high), fades, weights)
+    if way.cutoff < RATE / 2:
+        wave = signal.sosfilt(signal.butter(2, way.cutoff, fs=RATE, output="sos"), wave)
+    return set_level((wave * _fade(size, rng)).astype(np.float32), rng)
+
+
+def _check(technique, melody, vowel):
+    if technique not in TECHNIQUES:
+        raise VoiceError(f"technique is {technique!r}; choose one of {', '.join(TECHNIQUES)}.")
+    if vowel not in VOWELS:
+        raise VoiceError(f"vowel is {vowel!r}; choose one of {', '.join(VOWELS)}.")
+    if not melody:
+        raise VoiceError("The melody is empty; give at least one (pitch, seconds).")
+    for pitch, length in melody:
+        if not LOWEST <= pitch <= HIGHEST:
+            raise VoiceError(f"pitch is {pitch!r}; choose one from {LOWEST} to {HIGHEST}.")
+        if not SHORTEST <= length < math.inf:
+            raise VoiceError(f"A note lasts {length!r} seconds; give {SHORTEST} or more.")
+
+
+def _pitch(singer, way, melody, edges, rng):
+    """Hz of every sample."""
+    lengths, size = np.diff(edges), edges[-1]
+    time = np.arange(size) / RATE
+    pitch = np.repeat([float(pitch) for pitch, _ in melody], lengths)
+    if way.motion == "spoken":  # each note falls
+        pitch += 2 - 6 * np.concatenate([np.arange(length) / length for length in lengths])
+        pitch += 1.5 * np.sin(2 * np.pi * (rng.uniform(1, 2) * time + rng.random()))
+    glide = signal.windows.hann(round(singer.glide * RATE) | 1)
+    padded = np.pad(pitch, len(glide) // 2, mode="edge")
+    pitch = signal.oaconvolve(padded, glide / glide.sum(), mode="valid")
+    for rate in rng.uniform(0.3, 2, 3):  # nobody holds a pitch exactly
+        pitch += 0.03 * np.sin(2 * np.pi * (rate * time + rng.random()))
+    rate = singer.rate * rng.normal(1, 0.02)
+    depth = way.vibrato * singer.extent / 100 * np.minimum(1, time / 0.3)
+    pitch += depth * np.sin(2 * np.pi * (rate * time + rng.random()))
+    if way.motion == "trill":
+        swing = np.sin(2 * np.pi * (rng.uniform(5, 7) * time + rng.random()))
+        pitch += rng.integers(1, 3) * (0.5 + 0.5 * np.tanh(3 * swing))
+    hertz = 440 * 2 ** ((pitch - 69) / 12)
+    if way.motion == "fry":  # the melody moves it a little
+        hertz = np.clip(rng.uniform(38, 58) * (hertz / hertz.mean()) ** 0.3, 30, 70)
+    return hertz
+
+
+def _glottis(singer, way, hertz, rng):
+    """Pulses, the derivative of the flow, and the flow itself (Rosenberg, JASA 1971, type C)."""
+    steps = np.repeat(hertz, OVER) / (OVER * RATE)
+    period = np.floor(np.cumsum(steps)).astype(int)
+    steps *= np.exp(way.rough * singer.jitter * rng.standard_normal(period[-1] + 1))[period]
+    period, phase = np.divmod(rng.random() + np.cumsum(steps), 1)
+    period = period.astype(int)
+    close = np.clip(singer.open * way.open, 0.25, 0.9)  # where in the period the glottis closes
+    peak = 0.67 * close
+    rising, falling = np.pi * phase / peak, np.pi / 2 * (phase - peak) / (close - peak)
+    flow = np.where(phase < peak, 0.5 - 0.5 * np.cos(rising), np.cos(falling) * (phase < close))
+    level = np.exp(way.rough * singer.shimmer * rng.standard_normal(period[-1] + 1))[period]
+    # Differences, not the derivative's values: a mean over each sample aliases far less.
+    slope = np.diff(level * flow, prepend=level[0] * flow[0])
+    pole = np.exp(-2 * np.pi * way.bright * singer.corner / (OVER * RATE))
+    pulses = signal.resample_poly(signal.lfilter([1 - pole], [1, -pole], slope), 1, OVER)
+    return pulses, flow[::OVER].copy()
+
+
+def _loudness(way, size, rng):
+    """Factor of every sample: the pulsation of a technique."""
+    slow, fast, quicker, depth = way.beat
+    rate = rng.uniform(slow, fast) * quicker ** np.linspace(0, 1, size)
+    return 1 - depth * (0.5 + 0.5 * np.cos(2 * np.pi * np.cumsum(rate) / RATE))
+
+
+def _syllables(way, melody, edges, vowel, rng):
+    """(start, end, pitch, vowel): the notes, or what speech makes of them."""
+    for (pitch, _), start, end in zip(melody, edges, edges[1:], strict=False):
+        count = max(1, round((end - start) / (0.3 * RATE))) if way.motion == "spoken" else 1
+        bounds = np.linspace(start, end, count + 1).astype(int)
+        for low, high in zip(bounds, bounds[1:], strict=False):
+            yield low, high, pitch, vowel
+            if way.motion == "spoken":
+                vowel = str(rng.choice(list(VOWELS)))
+
+
+def _tract(singer, way, vowel, pitch):
+    """Resonators in cascade (Klatt, JASA 1980), as second-order sections."""
+    formants = np.array(VOWELS[vowel] + UPPER) * singer.tract
+    formants[2:5] += way.ring * (formants[3] - formants[2:5])
+    if way.motion != "fry":  # who sings high opens the mouth: the first formant follows the pitch
+        formants[0] = max(formants[0], 440 * 2 ** ((pitch - 69) / 12))
+        formants[1] = max(formants[1], 1.2 * formants[0])
+    radius = np.exp(-np.pi * BANDWIDTHS * singer.widths / RATE)
+    b, c = 2 * radius * np.cos(2 * np.pi * formants / RATE), -(radius**2)
+    zero, one = np.zeros(len(b)), np.ones(len(b))
+    return np.stack([1 - b - c, zero, zero, one, -b, -c], axis=1)
+
+
+def _fade(size, rng):
+    """A smooth onset and offset."""
+    time = np.arange(size)
+    rise, fall = RATE * rng.uniform((0.02, 0.04), (0.08, 0.15))
+    rise, fall = min(rise, size / 2), min(fall, size / 2)
+    share = np.minimum(1, np.minimum((time + 0.5) / rise, (size - time - 0.5) / fall))
+    return np.sin(np.pi / 2 * share) ** 2
