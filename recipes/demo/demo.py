@@ -1,6 +1,6 @@
 """What pre-training gives, on a machine that has nothing: `make demo`.
 
-python recipes/demo/demo.py [--out results/demo] [--hours 1] [--epochs 10] [--clips 600]
+python recipes/demo/demo.py [--out results/demo] [--hours 1] [--epochs 12] [--clips 600]
 
 Composes music, pre-trains `brn_sum_tiny` on it, and compares what simple classifiers get from mel
 statistics, from untrained encoders and from the pre-trained one. Everything is in `report.md`.
@@ -212,7 +212,7 @@ def main(argv):
     parser.add_argument("--out", type=Path, default=Path("results/demo"))
     parser.add_argument("--music", type=Path, default=Path("data/replica/demo"))
     parser.add_argument("--hours", type=float, default=1.0, help="of music to pre-train on")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--clips", type=int, default=600, help="of each probe, all splits together")
     args, others = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.WARNING)
