@@ -7,6 +7,7 @@ with the tracks of a shorter one.
 """
 
 import hashlib
+import io
 import json
 import logging
 import math
@@ -215,8 +216,10 @@ def write_track(attempt, stem, plan, index):
             break
     else:
         raise CorpusError(f"track {index} is silent; use another --soundfont.")
+    encoded = io.BytesIO()  # soundfile hides why a file cannot be written
+    soundfile.write(encoded, wave, RATE, format="WAV", subtype="PCM_16")
     with atomic_file(f"{stem}.wav", "wb") as file:
-        soundfile.write(file, wave, RATE, format="WAV", subtype="PCM_16")
+        file.write(encoded.getvalue())
     write_together({Path(f"{stem}.json"): json.dumps(truth | {"attempt": again}) + "\n"})
 
 

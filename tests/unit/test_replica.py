@@ -283,6 +283,24 @@ def test_another_corpus_is_not_written_over(tmp_path):
     assert digests(tmp_path) == before
 
 
+def test_a_full_disk_is_said_and_the_corpus_continued(tmp_path):
+    """A limit on the size of files stands in for a full disk."""
+    command = [sys.executable, "-m", "speechbrain_music.data_prep.replica", "corpus"]
+    command += ["--hours", "0.001", "--out", str(tmp_path / "corpus"), "--workers", "1"]
+    limited = (
+        "import resource, os, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (99_000, 99_000))"
+    )
+    limited += "; os.execv(sys.argv[1], sys.argv[1:])"
+    result = subprocess.run(
+        [sys.executable, "-c", limited, *command], capture_output=True, text=True
+    )
+    assert result.returncode == 2 and result.stderr.count("\n") <= 2
+    assert "cannot be written" in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.rglob("*.wav")) and not list(tmp_path.rglob("*.tmp"))
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert (tmp_path / "corpus" / "tracks.csv").exists()
+
+
 def test_command_line_makes_a_corpus_and_its_card(tmp_path, capsys):
     command.main(["corpus", "--hours", "0.001", "--out", str(tmp_path / "my corpus")])
     command.main(["card", str(tmp_path / "my corpus")])
