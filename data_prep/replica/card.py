@@ -19,7 +19,7 @@ from speechbrain_music.utils.atomic import write_together
 MEASURED = 300  # tracks whose audio is read, at most
 SHOWN = ("jazz", "metal", "classical", "reggae")  # one track each beside its mel
 EXCERPT = 12.0  # seconds
-COLORS = {"melody": "C3", "comp": "C0", "pad": "C2", "bass": "C1", "drums": "0.6"}
+COLORS = {"melody": "C3", "comp": "C0", "pad": "C2", "bass": "C1"}
 
 
 def write_card(folder):
@@ -59,7 +59,7 @@ def write_card(folder):
         f"seed {facts['seed']}, sound bank {facts['sound_bank'][:12]}. "
         "Made by a program from a seed: it stands in for music where there is none.",
         "",
-        f"![keys, tempi, durations, loudness](card/{'distributions.png'})",
+        "![keys, tempi, durations, loudness](card/distributions.png)",
         "",
         "| genre | tracks | tempo: median (5% to 95%) | minor | 4/4, 3/4, 6/8 |",
         "|---|---:|---|---:|---|",

@@ -128,7 +128,7 @@ def compose(artist, seconds, rng, bank):
     form = _form(genre, bars, material.phrase, rng)
     shifts = _modulations(artist.genre, form, rng)
     harmony = [  # one entry a bar: [(step, length, chord)]
-        material.harmony(name, index, length, (tonic + shift) % 12, meter)
+        material.harmony(name, index, (tonic + shift) % 12, meter)
         for (name, length), shift in zip(form, shifts, strict=True)
         for index in range(length)
     ]
@@ -178,7 +178,7 @@ class _Material:
     def __init__(self, genre, artist, mode, rng):
         self.genre, self.artist, self.mode, self.rng = genre, artist, mode, rng
         self.kept = {}
-        self.phrase = len(self._symbols("verse")) if len(self._symbols("verse")) == 12 else 8
+        self.phrase = 12 if len(self._symbols("verse")) == 12 else 8
 
     def _symbols(self, name):
         name = {"intro": "verse", "outro": "verse"}.get(name, name)
@@ -191,7 +191,7 @@ class _Material:
             self.kept[name] = symbols
         return self.kept[name]
 
-    def harmony(self, name, index, length, tonic, meter):
+    def harmony(self, name, index, tonic, meter):
         """The chords of bar `index` of a section, as (step, length, chord)."""
         symbols = self._symbols(name)
         pair = symbols[index % len(symbols)].split("/")
@@ -207,12 +207,12 @@ def _form(genre, bars, phrase, rng):
     names = choose(rng, genre.forms).split()
     # A short piece has short sections, so that it has a form at all.
     unit = phrase if bars >= 4 * phrase else max(2, phrase // 2)
-    lengths = {"intro": max(2, unit // 2), "outro": max(2, unit // 2)}
+    half = max(2, unit // 2)  # bars of an intro or outro
     body = [name for name in names if name not in ("intro", "outro")]
-    sections, left = [], bars
+    sections = []
     if names[0] == "intro":
-        sections.append(("intro", min(lengths["intro"], left)))
-    outro = min(lengths["outro"], bars // 4) if names[-1] == "outro" else 0
+        sections.append(("intro", min(half, bars)))
+    outro = min(half, bars // 4) if names[-1] == "outro" else 0
     left = bars - sum(length for _, length in sections) - outro
     turn = 0
     while left > 0:
@@ -249,7 +249,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     solo = artist.programs["melody"][1] if rng.random() < 0.5 else programs["melody"]
     drummed = rng.random() < genre.drums
     padded = rng.random() < 0.6
-    density = rng.normal(1.0, 0.06)  # dynamics of this piece
+    force = rng.normal(1.0, 0.06)  # how hard this piece is played
     players = {
         "bass": Bassist(artist.ways["bass"], meter, rng),
         "comp": Comper(artist.ways["comp"], meter, rng, CENTERS["comp"]),
@@ -268,15 +268,14 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
             begin, end = clock(bar * meter.bar + step), clock(bar * meter.bar + step + length)
             start = max(0.0, float(begin) + tightness * rng.standard_normal())
             stop = start + max(0.05, legato * float(end - begin))
-            loud = dynamics * density * velocity + 4 * rng.standard_normal()
+            loud = dynamics * force * velocity + 4 * rng.standard_normal()
             events.append((start, stop, pitch, int(np.clip(loud, 20, 127))))
 
     bar = 0
     for (name, length), shift in zip(form, shifts, strict=True):
         silent = SILENT.get(name, set())
-        like = name if name in soloists else "verse"
         classes = {(tonic + shift + step) % 12 for step in scale}
-        soloist = soloists[like]
+        soloist = soloists.get(name, soloists["verse"])
         for index in range(length):
             chords = harmony[bar]
             following = harmony[min(bar + 1, len(harmony) - 1)][0][2]
@@ -290,9 +289,9 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
                 notes["pad"] = players["pad"].bar(chords)
             if "melody" not in silent:
                 closes = index == length - 1
-                notes["melody"] = soloist.bar(rng, index, length, chords, classes, closes)
+                notes["melody"] = soloist.bar(rng, index, chords, classes, closes)
             if drummed and not (name == "intro" and index < length // 2):
-                drummer = drummers["chorus" if name == "chorus" else "verse"]
+                drummer = drummers.get(name, drummers["verse"])
                 notes["drums"] = drummer.bar(
                     rng, index == 0 and name == "chorus", index == length - 1
                 )

@@ -309,8 +309,8 @@ class Soloist:
             contour = (contour - contour.mean()) / max(1.0, np.abs(contour).max())
             self.motifs.append((pattern, SPREAD[way] * contour))
 
-    def bar(self, rng, index, length, chords, scale, closes):
-        """Notes of bar `index` of a section of `length`; `scale` is a set of pitch classes."""
+    def bar(self, rng, index, chords, scale, closes):
+        """Notes of bar `index` of a section; `scale` is a set of pitch classes."""
         # Phrases of four bars: a b a c; the last bar of a section rests on its chord.
         pattern, contour = self.motifs[(0, 1, 0, 2)[index % 4]]
         if closes:

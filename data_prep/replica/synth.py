@@ -17,9 +17,10 @@ import numpy as np
 import soundfile
 import soxr
 
+from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.utils.errors import UserError
 
-RATE = 24000
+RATE = SAMPLE_RATE  # Hz
 DRUMS = 128  # stands for the drum kit where a program number is expected
 LOWEST, HIGHEST = 21, 108  # the piano's range
 VOLUME, REVERB = 7, 91  # MIDI controllers
@@ -84,7 +85,7 @@ def load_bank(path=None):
     except OSError as error:
         raise BankError(
             f"{file} cannot be read ({error.strerror}); give another --soundfont."
-        ) from (error)
+        ) from error
     if content[:4] != b"RIFF" or content[8:12] != b"sfbk":
         raise BankError(f"{file} is no SF2 sound bank; give another --soundfont.")
     sha256 = hashlib.sha256(content).hexdigest()
