@@ -85,7 +85,7 @@ class _Clock:
         return self.lead + self.beat * (beat + np.where(within < 0.5, early, late))
 
 
-def compose(artist, seconds, rng, bank):
+def compose(artist, seconds, rng, bank, tonic=None):
     """Composes a piece of an artist.
 
     Arguments
@@ -98,6 +98,8 @@ def compose(artist, seconds, rng, bank):
         Decides everything else: the same generator state gives the same piece.
     bank : Bank
         What will play it: notes that it cannot play are not composed.
+    tonic : int, optional
+        0 to 11 from C on; a piece that is given one stays in its key.
 
     Returns
     -------
@@ -119,14 +121,15 @@ def compose(artist, seconds, rng, bank):
     meter_name = choose(rng, genre.meters)
     meter = METERS[meter_name]
     mode = MODES[int(rng.random() < artist.minor)]
-    tonic = int(rng.integers(12))
+    stays, drawn = tonic is not None, int(rng.integers(12))
+    tonic = tonic if stays else drawn
     scale = choose(rng, genre.scales[mode])
     clock = _Clock(tempo, meter, artist.swing, lead=float(rng.uniform(0, 0.4)))
     bars = max(1, round((seconds - clock.lead) / (clock.beat * meter.beats)))
 
     material = _Material(genre, artist, mode, rng)
     form = _form(genre, bars, material.phrase, rng)
-    shifts = _modulations(artist.genre, form, rng)
+    shifts = [0] * len(form) if stays else _modulations(artist.genre, form, rng)
     harmony = [  # one entry a bar: [(step, length, chord)]
         material.harmony(name, index, (tonic + shift) % 12, meter)
         for (name, length), shift in zip(form, shifts, strict=True)

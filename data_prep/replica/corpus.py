@@ -41,11 +41,14 @@ class CorpusError(UserError):
     """A corpus that cannot be made. The message is one sentence with the remedy."""
 
 
-def generator_id():
-    """Version and hash of what composes and renders: another one makes other tracks."""
+def generator_id(*more):
+    """Version and hash of what composes and renders: another one makes other tracks.
+
+    `more` are further sources that a replica is made by.
+    """
     digest = hashlib.sha256()
-    for name in (*(f"{source}.py" for source in SOURCES), "bank.json"):
-        digest.update(Path(__file__).with_name(name).read_bytes())
+    for name in (*(f"{source}.py" for source in SOURCES + more), "bank.json"):
+        digest.update((Path(__file__).parent / name).read_bytes())
     return f"{VERSION}-{digest.hexdigest()[:12]}"
 
 
@@ -169,7 +172,8 @@ def make_corpus(out, hours, plan=None, workers=None):
     facts |= {name: value for name, value in asdict(plan).items() if name != "soundfont"}
     tracks_csv, places = out / "tracks.csv", plan.places(hours)
     try:
-        _claim(out, facts | {"tracks": len(places)})
+        if claim(out / "corpus.json", facts | {"tracks": len(places)}, grows=["tracks"]):
+            tracks_csv.unlink(missing_ok=True)  # what follows is longer or shorter
         missing = [i for i, place in enumerate(places) if not (out / f"{place}.json").exists()]
         if missing or not tracks_csv.exists():
             jobs = [(str(out / places[index]), plan, index) for index in missing]
@@ -186,26 +190,48 @@ def make_corpus(out, hours, plan=None, workers=None):
     return tracks_csv
 
 
-def _claim(out, facts):
-    """Writes what the corpus will be, or checks that it is what was begun."""
-    path = out / "corpus.json"
+def claim(path, facts, grows=()):
+    """Writes what a folder will hold, or checks that it is what was begun there.
+
+    Arguments
+    ---------
+    path : Path
+        A JSON file, the first in its folder.
+    facts : dict
+        What makes the folder's content.
+    grows : sequence of str
+        Facts that may change: what is there remains valid.
+
+    Returns
+    -------
+    bool
+        Whether one of those changed.
+
+    Raises
+    ------
+    CorpusError
+        If the folder holds something else.
+    """
+    out, differing = path.parent, []
     if path.exists():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             differing = [key for key in facts if found.get(key) != facts[key]]
         except (ValueError, AttributeError):
-            differing = ["corpus.json, which is damaged"]
+            differing = [f"{path.name}, which is damaged"]
         if not differing:
-            return
-        if differing != ["tracks"]:
+            return False
+        if not set(differing) <= set(grows):
             raise CorpusError(
-                f"{out} holds a corpus with another {', '.join(differing)}; delete it or choose "
+                f"{out} was made with another {', '.join(differing)}; delete it or choose "
                 "another folder."
             )
-        (out / "tracks.csv").unlink(missing_ok=True)  # what follows is longer or shorter
     elif out.exists() and any(out.iterdir()):
-        raise CorpusError(f"{out} is not empty and holds no corpus; choose another folder.")
+        raise CorpusError(
+            f"{out} is not empty and was not made by this command; choose another folder."
+        )
     write_together({path: json.dumps(facts, indent=2) + "\n"})
+    return bool(differing)
 
 
 def write_track(attempt, stem, plan, index):
@@ -216,11 +242,18 @@ def write_track(attempt, stem, plan, index):
             break
     else:
         raise CorpusError(f"track {index} is silent; use another --soundfont.")
-    encoded = io.BytesIO()  # soundfile hides why a file cannot be written
-    soundfile.write(encoded, wave, RATE, format="WAV", subtype="PCM_16")
-    with atomic_file(f"{stem}.wav", "wb") as file:
-        file.write(encoded.getvalue())
+    write_audio(f"{stem}.wav", wave, RATE)
     write_together({Path(f"{stem}.json"): json.dumps(truth | {"attempt": again}) + "\n"})
+
+
+def write_audio(path, wave, rate):
+    """Writes a wave (samples,) or (samples, channels) atomically: 16 bit, or as the name ends."""
+    encoded = io.BytesIO()  # soundfile hides why a file cannot be written
+    kind = Path(path).suffix[1:].upper()
+    subtype = "MPEG_LAYER_III" if kind == "MP3" else "PCM_16"
+    soundfile.write(encoded, wave, rate, format=kind, subtype=subtype)
+    with atomic_file(path, "wb") as file:
+        file.write(encoded.getvalue())
 
 
 def _row(out, place, generator):

@@ -34,13 +34,13 @@ def mix(piece, artist, rng, bank):
         for part in piece.parts
     ]
     wave = render(parts, piece.seconds, bank)
-    level = _active_rms(wave)
+    level = active_rms(wave)
     if level == 0:
         return wave
     wave /= np.float32(level)
     if artist.drive:
         wave = np.tanh(artist.drive * wave) / np.float32(artist.drive)
-    wave = _colour(wave, artist.tilt, artist.cutoff)
+    wave = colour(wave, artist.tilt, artist.cutoff)
     wave += np.float32(_gain(artist.noise)) * rng.standard_normal(len(wave), dtype=np.float32)
     wave *= np.float32(_gain(rng.uniform(SOFTEST, LOUDEST)) / np.sqrt(np.mean(wave**2)))
     return np.float32(CEILING) * np.tanh(wave / np.float32(CEILING))
@@ -50,7 +50,7 @@ def _gain(decibels):
     return 10 ** (decibels / 20)
 
 
-def _active_rms(wave):
+def active_rms(wave):
     """RMS over the frames of 50 ms that are not silent."""
     frames = wave[: len(wave) // 1200 * 1200].reshape(-1, 1200)
     power = np.mean(frames**2, axis=1)
@@ -58,7 +58,7 @@ def _active_rms(wave):
     return float(np.sqrt(power[active].mean())) if active.any() else 0.0
 
 
-def _colour(wave, tilt, cutoff):
+def colour(wave, tilt, cutoff):
     """Tilts the spectrum around 800 Hz by `tilt` dB, and cuts what lies above `cutoff` Hz."""
     low = signal.butter(1, 800, "low", fs=RATE, output="sos").astype(np.float32)
     bass = signal.sosfilt(low, wave).astype(np.float32)

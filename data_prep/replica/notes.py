@@ -69,7 +69,7 @@ def playable(bank, family, held_out=False):
     return {p: [n for n in range(low, high + 1) if bank.plays(p, n)] for p in programs}
 
 
-def make_note(rng, bank, family=None, held_out=False, pitch=None, velocity=None):
+def make_note(rng, bank, family=None, held_out=False, pitch=None, velocity=None, program=None):
     """Renders a note; what is not given is drawn: the family, then its program, then the pitch.
 
     Arguments
@@ -86,6 +86,8 @@ def make_note(rng, bank, family=None, held_out=False, pitch=None, velocity=None)
         MIDI number, 21 to 108, that the family plays.
     velocity : int, optional
         One of `VELOCITIES`.
+    program : int, optional
+        One that plays the pitch in the family.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def make_note(rng, bank, family=None, held_out=False, pitch=None, velocity=None)
         low, high = RANGES[family]
         raise NoteError(f"pitch is {pitch}, but {family} plays from {low} to {high}; choose there.")
     family = str(rng.choice(list(able)))
-    program = int(rng.choice(list(able[family])))
+    program = int(rng.choice(list(able[family]) if program is None else [program]))
     pitch = int(rng.choice(able[family][program]))
     velocity = int(rng.choice(VELOCITIES) if velocity is None else velocity)
     notes = np.array([(0.0, HELD, pitch, velocity)], NOTE)

@@ -107,7 +107,7 @@ class Singer:
     glide: float
 
 
-def make_singer(name, rng):
+def make_singer(name, rng, kinds=tuple(KINDS)):
     """Draws a singer.
 
     Arguments
@@ -116,6 +116,8 @@ def make_singer(name, rng):
         Its name in manifests.
     rng : numpy.random.Generator
         Decides everything else.
+    kinds : sequence of str
+        Of `KINDS`, from which one is drawn.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def make_singer(name, rng):
     >>> singer.kind in KINDS, 4.5 <= singer.rate <= 7
     (True, True)
     """
-    kind = str(rng.choice(list(KINDS)))
+    kind = str(rng.choice(kinds))
     lowest, length = KINDS[kind]
     lowest += int(rng.integers(-2, 3))
     tract = length * rng.normal(1, 0.03) * rng.normal(1, 0.03, len(BANDWIDTHS))

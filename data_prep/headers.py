@@ -1,0 +1,121 @@
+"""The headers of many audio files: read side by side, remembered, read again only if changed."""
+
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from speechbrain_music.dataio import audio
+
+_BATCH = 1024  # headers in flight: a pool given all files at once would hold a task for each
+_UNFIT = re.compile(r"[\r\n\ud800-\udfff]|\$data_root")  # surrogates: bytes that are not UTF-8
+
+
+class Header(NamedTuple):
+    """Length in frames at the file's own rate, and that rate in Hz."""
+
+    frames: int
+    sample_rate: int
+
+    @property
+    def seconds(self):
+        """The duration."""
+        return self.frames / self.sample_rate
+
+
+def read_headers(root, names, log, bar="Reading headers"):
+    """Reads headers, or takes from a log those of files that have not changed since.
+
+    What is read is added to the log at once, so an interrupted run is continued where it was.
+    Files that cannot be read are not remembered: they are tried each time.
+
+    Arguments
+    ---------
+    root : str | Path
+        A folder.
+    names : iterable of str
+        Paths of audio files, relative to it.
+    log : str | Path
+        A text file, made if missing; one JSON list a line: name, bytes, time of the last change
+        (ns), frames, rate.
+    bar : str, optional
+        What the progress bar is called; None shows none.
+
+    Returns
+    -------
+    dict
+        Name -> `Header`, or the reason (str) why the file is of no use.
+
+    Raises
+    ------
+    OSError
+        If the log cannot be written.
+
+    Example
+    -------
+    >>> import numpy, soundfile
+    >>> root = getfixture("tmp_path")
+    >>> soundfile.write(root / "a.wav", numpy.zeros(8000), 8000)
+    >>> read_headers(root, ["a.wav", "b.wav"], root / "log", bar=None)["a.wav"].seconds
+    1.0
+    """
+    root, log, names = Path(root), Path(log), list(names)
+    known, found = _remembered(log), {}
+    workers = min(32, 4 * (os.cpu_count() or 1))  # headers wait for the disk, not for a core
+    progress = tqdm(total=len(names), desc=bar, unit="file", disable=True if bar is None else None)
+    with progress, ThreadPoolExecutor(workers) as pool:
+        for begin in range(0, len(names), _BATCH):
+            batch = names[begin : begin + _BATCH]
+            new = []
+            looked = pool.map(lambda name: _look(root, name, known.pop(name, None)), batch)
+            for name, (header, line) in zip(batch, looked, strict=True):
+                found[name] = header
+                if line:
+                    new.append(line)
+                progress.update()
+            if new:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with open(log, "a", encoding="utf-8") as file:
+                    file.writelines(new)
+    return found
+
+
+def _remembered(log):
+    """Name -> (bytes, time, frames, rate); a line that a killed process left torn is no line."""
+    known = {}
+    if log.exists():
+        with open(log, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    name, *facts = json.loads(line)
+                    size, time, frames, rate = map(int, facts)
+                except (ValueError, TypeError):
+                    continue
+                known[name] = (size, time, frames, rate)
+    return known
+
+
+def _look(root, name, known):
+    """The header or the reason, and the line to remember it by if it is new."""
+    if _UNFIT.search(name):
+        reason = "its name has a line break, $data_root or bytes that are not UTF-8; rename it"
+        return reason, None
+    path = os.path.join(root, name)
+    try:
+        status = os.stat(path)
+        state = [status.st_size, status.st_mtime_ns]
+    except OSError:
+        state = None  # audio_info says why
+    if known and state == list(known[:2]):
+        return Header(*known[2:]), None
+    try:
+        info = audio.audio_info(path)
+    except audio.AudioError as error:
+        return str(error).removeprefix(f"{path}: ").rstrip("."), None
+    facts = [name, *(state or (0, 0)), info.frames, info.sample_rate]
+    # Begins a line of its own, whatever was torn before it.
+    return Header(info.frames, info.sample_rate), f"\n{json.dumps(facts)}"

@@ -1,0 +1,94 @@
+"""EmoMusic: `clips_45seconds/2.mp3` at 44.1 kHz and the tables; emotions are those of the score,
+on the scale of 1 to 9, with the disagreement of ten listeners.
+
+Artists are named so that the published rule gives the published counts; every third artist of the
+evaluation set has music in the development set too.
+"""
+
+from collections import Counter
+from itertools import count
+
+import numpy as np
+
+from speechbrain_music.data_prep.emomusic import COUNTS, artist_split, plain_name
+from speechbrain_music.data_prep.manifest import csv_text
+from speechbrain_music.data_prep.replica.compose import compose
+from speechbrain_music.data_prep.replica.corpus import keyed
+from speechbrain_music.data_prep.replica.genres import GENRES
+from speechbrain_music.data_prep.replica.mix import mix
+from speechbrain_music.data_prep.replica.synth import load_bank
+from speechbrain_music.data_prep.replica.trees import PIECE, PLAN, Tree, scaled, style
+
+SECONDS = 45.0
+PER_ARTIST = 2
+LISTENERS, DISAGREEMENT = 10, 1.2
+HEAD = (
+    "song_id,file_name,Artist,Song title,start of the segment (min.sec),"
+    "end of the segment (min.sec),Genre,Mediaeval 2013 set"
+)
+STATIC = "song_id,mean_arousal,std_arousal,mean_valence,std_valence"
+
+
+def plan(scale, seed):
+    """The tree; see `make_replica`."""
+    counts, songs = scaled(COUNTS, scale), []
+    wanted = Counter(counts)
+    for group in count():
+        name = f'The "Group"  No. {"abcdefghij"[group % 10]}{_letters(group)}, Jr.'
+        split = artist_split(name)
+        sets = [split] * PER_ARTIST + ["test"] * (1 + group % 2)
+        if group % 3:
+            sets = ["test"] * PER_ARTIST if wanted["test"] > wanted[split] else [split] * PER_ARTIST
+        for part in sets:
+            if wanted[part] > 0:
+                wanted[part] -= 1
+                songs.append((name, group, part))
+        if not any(wanted.values()):
+            break
+    info, static, sounds = [], [], []
+    bank = load_bank()
+    for index, (name, group, part) in enumerate(songs):
+        number = 2 + index + index // 3  # as in the original, some are missing
+        genre = list(GENRES)[group % len(GENRES)]
+        mood = piece_of(seed, genre, group, number, part, bank)[1].mood
+        rng, row = keyed(seed, PLAN, number), [number]
+        for emotion in ("arousal", "valence"):
+            felt = 5 + 3.5 * mood[emotion] + DISAGREEMENT * rng.standard_normal(LISTENERS)
+            felt = np.clip(np.rint(felt), 1, 9)
+            row += [f"{felt.mean():.2f}", f"{felt.std():.2f}"]
+        static.append(row)
+        part_name = "evaluation" if part == "test" else "development"
+        info.append(
+            [number, f"{number}.mp3", f"\t{name}\t", f"\tSong, {number}\t"]
+            + ["0.30", "1.15", f"\t{genre.title()}\t", part_name]
+        )
+        sounds.append((f"clips_45seconds/{number}.mp3", (seed, genre, group, number, part)))
+    texts = {
+        "annotations/songs_info.csv": csv_text(info, HEAD.split(",")),
+        "annotations/static_annotations.csv": csv_text(static, STATIC.split(",")),
+    }
+    tested = {plain_name(name) for name, _, part in songs if part == "test"}
+    apart = Counter(
+        part for name, _, part in songs if part == "test" or plain_name(name) not in tested
+    )
+    variants = {"published": counts, "artist_disjoint": dict(apart)}
+    return Tree(variants, texts, sounds, render, 44100, folders=("clips_45seconds",))
+
+
+def _letters(number):
+    """A number in letters, for digits are no part of a name that is hashed."""
+    return "".join("zyxwvutsrq"[int(digit)] for digit in str(number))
+
+
+def piece_of(seed, genre, group, number, part, bank, attempt=0):
+    """The artist, the piece and the random numbers left for its mix."""
+    artist = style(genre, seed, group)
+    rng = keyed(seed, PIECE, number, attempt)
+    return artist, compose(artist, SECONDS, rng, bank), rng
+
+
+def render(attempt, seed, genre, group, number, part):
+    """A clip of 45 s; always the piece that was annotated."""
+    bank = load_bank()
+    artist, piece, rng = piece_of(seed, genre, group, number, part, bank)
+    return mix(piece, artist, rng, bank)

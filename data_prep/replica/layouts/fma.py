@@ -1,0 +1,62 @@
+"""FMA: `fma_large/000/000002.mp3`, 44.1 kHz stereo, and tracks.csv as it is: three header rows,
+line breaks and quotes in cells."""
+
+from speechbrain_music.data_prep.fma import COUNTS, SPLIT_NAMES
+from speechbrain_music.data_prep.manifest import csv_text
+from speechbrain_music.data_prep.replica.genres import GENRES
+from speechbrain_music.data_prep.replica.trees import Tree, scaled, song, style
+
+SECONDS = 30.0
+PER_ARTIST = 6
+SMALLEST = ("small", "medium", "large")
+COLUMNS = {
+    "album": "comments date_created date_released engineer favorites id information listens "
+    "producer tags title tracks type",
+    "artist": "active_year_begin active_year_end associated_labels bio comments date_created "
+    "favorites id latitude location longitude members name related_projects tags website "
+    "wikipedia_page",
+    "set": "split subset",
+    "track": "bit_rate comments composer date_created date_recorded duration favorites genre_top "
+    "genres genres_all information interest language_code license listens lyricist number "
+    "publisher tags title",
+}
+
+
+def plan(scale, seed):
+    """The tree; see `make_replica`."""
+    names = [(group, name) for group, text in COLUMNS.items() for name in text.split()]
+    heads = [["", *(group for group, _ in names)], ["", *(name for _, name in names)]]
+    rows, sounds, counts, number = [], [], {}, 0
+    least = dict.fromkeys(SPLIT_NAMES.values(), 0)
+    for subset in SMALLEST:  # each holds the ones before it
+        counts[subset] = scaled(COUNTS[subset], scale)
+        for part, (spelled, split) in enumerate(SPLIT_NAMES.items()):
+            for index in range(least[split], max(least[split], counts[subset][split])):
+                number += 1 + (7 * number + part) % 3  # as in the original, some are missing
+                artist = index // PER_ARTIST
+                genre = list(GENRES)[(artist + part) % len(GENRES)]
+                cells = {
+                    ("artist", "bio"): f'<p>Plays {genre},\nsays "always",\r\nand means it.</p>',
+                    ("artist", "id"): 10 * artist + part,
+                    ("artist", "name"): f"{genre.title()} & Sons, No. {10 * artist + part}",
+                    ("set", "split"): spelled,
+                    ("set", "subset"): subset,
+                    ("track", "duration"): round(SECONDS),
+                    ("track", "genre_top"): genre.title(),
+                    ("track", "license"): "made by rules",
+                    ("track", "title"): f"Piece {index}",
+                }
+                rows.append([number, *(cells.get(name, "") for name in names)])
+                path = f"fma_large/{number // 1000:03d}/{number:06d}.mp3"
+                sounds.append((path, (seed, genre, part, artist, index)))
+            least[split] = max(least[split], counts[subset][split])
+    counts["full"] = counts["large"]
+    table = csv_text([heads[1], ["track_id", *[""] * len(names)], *rows], heads[0])
+    texts = {"fma_metadata/tracks.csv": table}
+    return Tree(counts, texts, sounds, render, 44100, channels=2, folders=("fma_large",))
+
+
+def render(attempt, seed, genre, part, artist, index):
+    """A clip of 30 s."""
+    player = style(genre, seed, part, artist, held_out=part == 2)
+    return song(player, SECONDS, seed, part, index, attempt)[1]

@@ -1,0 +1,170 @@
+"""MagnaTagATune: `mp3/c/<artist>-<album>-<track>-<title>-<start>-<end>.mp3`, 16 kHz, 29 s, and the
+table of 188 tags.
+
+What a clip is made of is drawn first (genre, programs, tempo, who sings, how busy), its tags name
+parts of that, as listeners do who never name everything; then it is composed accordingly. Artists
+keep to one folder, so to one split.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from speechbrain_music.data_prep.magnatagatune import (
+    COUNTS,
+    FOLDERS,
+    TAGGED_COUNTS,
+    TAGS,
+    UNREADABLE,
+)
+from speechbrain_music.data_prep.replica.compose import compose
+from speechbrain_music.data_prep.replica.corpus import keyed
+from speechbrain_music.data_prep.replica.genres import GENRES
+from speechbrain_music.data_prep.replica.mix import CEILING, active_rms, mix
+from speechbrain_music.data_prep.replica.synth import RATE, load_bank
+from speechbrain_music.data_prep.replica.trees import PIECE, PLAN, STYLE, Tree, scaled, style
+from speechbrain_music.data_prep.replica.voice import SHORTEST, make_singer, sing
+
+SECONDS = 29.0
+PER_ARTIST = 8
+HEARD = 0.6  # how often a listener names what is there
+OTHERS = 138  # tags that are not among the 50
+# Programs that the genres' pools lack, and how often one of them plays the melody.
+SOLOISTS, SOLO_SHARE = (40, 42, 46, 73, 104, 6, 68), 0.2
+VOICES = {"female": ("alto", "mezzo", "soprano"), "male": ("bass", "baritone", "tenor")}
+SUNG, CHOIR, SINGER = 0.4, 52, 99
+# What is there -> the tags that may name it.
+PROGRAMS = {
+    "guitar": range(24, 32), "piano": range(4), "harpsichord": (6, 7), "violin": (40, 110),
+    "cello": (42,), "strings": (40, 41, 42, 43, 48, 49, 50, 51), "harp": (46,), "sitar": (104,),
+    "indian": (104,), "flute": (72, 73, 74, 75), "synth": (38, 39, *range(80, 96)),
+    "choir": (CHOIR,), "choral": (CHOIR,),
+}  # fmt: skip
+GENRE_TAGS = {
+    "blues": ("rock", "guitar"), "classical": ("classical", "classic", "opera"),
+    "country": ("country",), "disco": ("dance", "techno", "beat", "electronic"),
+    "hiphop": ("beat", "beats", "electronic", "weird"), "jazz": ("solo",),
+    "metal": ("metal", "rock", "loud"), "pop": ("pop", "new age"),
+    "reggae": ("beat",), "rock": ("rock",),
+}  # fmt: skip
+VOICE_TAGS = {
+    "female": "vocal singing vocals voice female woman,female vocal,female voice",
+    "male": "vocal singing vocals voice male man,male vocal,male voice",
+    None: "no vocals,no vocal,no voice",
+}
+
+
+def draw_clip(seed, split, artist, index):
+    """What a clip is made of, from which it is both tagged and composed."""
+    rng = keyed(seed, PLAN, split, index)
+    genre = list(GENRES)[artist % len(GENRES)]
+    player = style(genre, seed, split, artist, held_out=split == 2)
+    programs = {role: (choices[0],) * 2 for role, choices in player.programs.items()}
+    if rng.random() < SOLO_SHARE:
+        programs["melody"] = (int(rng.choice(SOLOISTS)),) * 2
+    tempo = float(np.clip(player.tempo, 62, 178))
+    player = replace(player, programs=programs, tempo=tempo, tempo_spread=0.0)
+    singer = str(rng.choice(list(VOICES))) if rng.random() < SUNG else None
+    return player, singer, rng
+
+
+def tags_of(player, singer, rng):
+    """The tags that a listener gave."""
+    used = {player.programs[role][0] for role in ("bass", "comp", "melody")}
+    if singer:
+        used.discard(player.programs["melody"][0])
+    true = {tag for tag, programs in PROGRAMS.items() if used & set(programs)}
+    true |= set(GENRE_TAGS[player.genre])
+    true |= set(TAGS) & {
+        tag for text in VOICE_TAGS[singer].split(",") for tag in (text, *text.split())
+    }
+    if not singer:
+        true -= {"vocal", "vocals", "voice"}
+    if GENRES[player.genre].drums == 1.0:
+        true.add("drums")
+    true |= {"fast"} if player.tempo > 130 else {"slow"} if player.tempo < 90 else set()
+    true |= {"soft", "quiet", "ambient"} if GENRES[player.genre].drums < 0.5 else set()
+    return [tag for tag in TAGS if tag in true and rng.random() < HEARD]
+
+
+def plan(scale, seed):
+    """The tree; see `make_replica`."""
+    counts, tagged = scaled(COUNTS, scale, least=6), scaled(TAGGED_COUNTS, scale, least=5)
+    columns = [*TAGS, *(f"tag {number}" for number in range(len(TAGS), len(TAGS) + OTHERS))]
+    rows, sounds = [], []
+    number = 2
+    for part, split in enumerate(counts):
+        letters = [letter for letter, name in FOLDERS.items() if name == split]
+        untagged = counts[split] - tagged[split]
+        for index in range(counts[split]):
+            artist = index // PER_ARTIST
+            player, singer, rng = draw_clip(seed, part, artist, index)
+            tags = tags_of(player, singer, rng)
+            # The last ones are those that nobody tagged, spread over the artists.
+            bare = (index * 7919 + 1) % counts[split] < untagged
+            while not (bare or tags):
+                tags = tags_of(player, singer, rng)
+            letter = letters[artist % len(letters)]
+            title = f"artist_{artist}-album_{artist}-{index % PER_ARTIST + 1:02d}-piece_{index}"
+            path = f"{letter}/{title}-0-29.mp3"
+            rows.append((number, [] if bare else tags, path))
+            sounds.append((f"mp3/{path}", (seed, part, artist, index)))
+            number += 1 + (str(number + 1) in UNREADABLE)
+    rows += [(int(key), ["guitar"], f"6/damaged-{key}-0-29.mp3") for key in sorted(UNREADABLE)]
+    lines = ["\t".join(f'"{cell}"' for cell in ["clip_id", *columns, "mp3_path"]) + "\n"]
+    for number, tags, path in sorted(rows):
+        cells = [str(number), *("1" if tag in tags else "0" for tag in columns), path]
+        lines.append("\t".join(f'"{cell}"' for cell in cells) + "\n")
+    texts = {"annotations_final.csv": lines}
+    texts |= {f"mp3/{path}": b"" for number, _, path in rows if str(number) in UNREADABLE}
+    folders = tuple(f"mp3/{letter}" for letter in FOLDERS)
+    variants = {"published": counts, "tagged": tagged}
+    return Tree(variants, texts, sounds, render, 16000, folders=folders)
+
+
+def render(attempt, seed, part, artist, index):
+    """A clip of 29 s, its melody sung if it has a singer."""
+    player, singer, _ = draw_clip(seed, part, artist, index)
+    rng, bank = keyed(seed, PIECE, part, index, attempt), load_bank()
+    piece = compose(player, SECONDS, rng, bank)
+    if singer is None:
+        return mix(piece, player, rng, bank)
+    others = [part for part in piece.parts if part.role != "melody"]
+    wave = mix(replace(piece, parts=others), player, rng, bank)
+    voice = np.zeros_like(wave)
+    person = make_singer("s", keyed(seed, STYLE, SINGER, artist), VOICES[singer])
+    for phrase in _phrases(part.notes for part in piece.parts if part.role == "melody"):
+        start = round(RATE * phrase[0][0])
+        melody = [(_within(person, pitch), length) for _, length, pitch in phrase]
+        sound = sing(person, "vibrato", melody, str(rng.choice(list("aeiou"))), rng)
+        voice[start : start + len(sound)] += sound[: len(voice) - start]
+    level = np.sqrt(np.mean(wave**2))
+    if active_rms(voice):
+        wave = wave + voice * np.float32(active_rms(wave) / active_rms(voice))
+    wave *= np.float32(level / np.sqrt(np.mean(wave**2)))
+    return np.float32(CEILING) * np.tanh(wave / np.float32(CEILING))
+
+
+def _phrases(parts):
+    """Lists of (start, seconds, pitch) that follow each other without a rest."""
+    notes = sorted((float(n["start"]), float(n["end"]), int(n["pitch"])) for p in parts for n in p)
+    phrases = []
+    for (start, end, pitch), following in zip(notes, [*notes[1:], None], strict=True):
+        joins = following and following[0] - end < 0.15
+        length = (following[0] if joins else end) - start
+        if length < SHORTEST:
+            continue
+        if phrases and abs(sum(phrases[-1][-1][:2]) - start) < 1e-6:
+            phrases[-1].append((start, length, pitch))
+        else:
+            phrases.append([(start, length, pitch)])
+    return phrases
+
+
+def _within(singer, pitch):
+    """The pitch, moved by octaves into a singer's range."""
+    while pitch < singer.lowest:
+        pitch += 12
+    while pitch > singer.highest:
+        pitch -= 12
+    return pitch

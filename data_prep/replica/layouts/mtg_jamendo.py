@@ -1,0 +1,33 @@
+"""MTG-Jamendo: `audio/14/214.mp3`, 44.1 kHz stereo, tracks of 30 s and more, and raw_30s.tsv with
+line ends of two characters, whose tags fill as many columns as there are."""
+
+from speechbrain_music.data_prep.mtg_jamendo import COLUMNS
+from speechbrain_music.data_prep.replica.corpus import keyed
+from speechbrain_music.data_prep.replica.genres import GENRES
+from speechbrain_music.data_prep.replica.trees import PLAN, Tree, scaled, song, style
+
+TRACKS = 55701
+SHORTEST, LONGEST = 30.5, 60.0
+PER_ARTIST = 6
+
+
+def plan(scale, seed):
+    """The tree; see `make_replica`."""
+    lines, sounds = ["\t".join(COLUMNS)], []
+    for index in range(scaled({"tracks": TRACKS}, scale, least=2)["tracks"]):
+        number, artist = 214 + 11 * index, index // PER_ARTIST
+        genre = list(GENRES)[artist % len(GENRES)]
+        seconds = round(keyed(seed, PLAN, index).uniform(SHORTEST, LONGEST), 1)
+        path = f"{number % 100:02d}/{number}.mp3"
+        cells = [f"track_{number:07d}", f"artist_{artist:06d}", f"album_{artist:06d}", path]
+        cells += [f"{seconds}", f"genre---{genre}", "instrument---synthesizer"]
+        lines.append("\t".join(cells))
+        sounds.append((f"audio/{path}", (seed, genre, artist, index, seconds)))
+    texts = {"data/raw_30s.tsv": "\r\n".join([*lines, ""])}
+    folders = tuple(sorted({path.rpartition("/")[0] for path, _ in sounds}))
+    return Tree({}, texts, sounds, render, 44100, channels=2, folders=folders)
+
+
+def render(attempt, seed, genre, artist, index, seconds):
+    """A track."""
+    return song(style(genre, seed, artist), seconds, seed, index, attempt)[1]

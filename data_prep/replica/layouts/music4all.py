@@ -1,0 +1,30 @@
+"""Music4All: `audios/<16 letters and digits>.mp3`, 44.1 kHz stereo, and id_information.csv."""
+
+import base64
+import hashlib
+
+from speechbrain_music.data_prep.replica.genres import GENRES
+from speechbrain_music.data_prep.replica.trees import Tree, scaled, song, style
+
+CLIPS = 109269
+SECONDS = 30.0
+PER_ARTIST = 6
+
+
+def plan(scale, seed):
+    """The tree; see `make_replica`."""
+    lines, sounds = ["id\tartist\tsong\talbum_name\n"], []
+    for index in range(scaled({"clips": CLIPS}, scale, least=2)["clips"]):
+        digest = hashlib.sha1(f"{seed}:{index}".encode()).digest()
+        name = base64.b32encode(digest).decode()[:16]
+        artist = index // PER_ARTIST
+        genre = list(GENRES)[artist % len(GENRES)]
+        lines.append(f'{name}\tThe "{genre}" {artist}\tSong: {index}\tAlbum, {artist}\n')
+        sounds.append((f"audios/{name}.mp3", (seed, genre, artist, index)))
+    texts = {"id_information.csv": "".join(lines)}
+    return Tree({}, texts, sounds, render, 44100, channels=2, folders=("audios",))
+
+
+def render(attempt, seed, genre, artist, index):
+    """A clip of 30 s."""
+    return song(style(genre, seed, artist), SECONDS, seed, index, attempt)[1]

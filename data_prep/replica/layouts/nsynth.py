@@ -1,0 +1,93 @@
+"""NSynth: `nsynth-train/audio/guitar_acoustic_010-066-100.wav`, 16 kHz, and examples.json.
+
+An instrument is a General MIDI program with a colour of its own; those of the training set play
+programs that the other two never play. Families are equally frequent.
+"""
+
+import json
+from itertools import product
+
+from speechbrain_music.data_prep.nsynth import COUNTS
+from speechbrain_music.data_prep.replica.corpus import keyed
+from speechbrain_music.data_prep.replica.mix import colour
+from speechbrain_music.data_prep.replica.notes import (
+    FAMILIES,
+    VELOCITIES,
+    make_note,
+    playable,
+    set_level,
+)
+from speechbrain_music.data_prep.replica.synth import load_bank
+from speechbrain_music.data_prep.replica.trees import PLAN, STYLE, Tree, scaled
+
+NOTES = 300  # of an instrument, at most; as in the original about 1,000 instruments in all
+SOURCES = ("acoustic", "electronic", "synthetic")
+
+
+def plan(scale, seed):
+    """The tree; see `make_replica`."""
+    counts = scaled(COUNTS, scale, least=len(FAMILIES))
+    bank = load_bank()
+    able = {(f, h): playable(bank, f, h) for f in FAMILIES for h in (False, True)}
+    texts, sounds = {}, []
+    for part, (split, count) in enumerate(counts.items()):
+        notes = list(_notes(seed, part, count, able))
+        texts[f"nsynth-{split}/examples.json"] = _json(notes)
+        for name, number, family, program, pitch, velocity in notes:
+            key = (seed, family, number, program, pitch, velocity)
+            sounds.append((f"nsynth-{split}/audio/{name}.wav", key))
+    folders = tuple(f"nsynth-{split}/audio" for split in counts)
+    return Tree({"published": counts}, texts, sounds, render, 16000, folders=folders)
+
+
+def _notes(seed, part, count, able):
+    """(name, instrument, family, program, pitch, velocity) of each note of a split."""
+    for which, family in enumerate(FAMILIES):
+        programs = able[family, part > 0]
+        rng = keyed(seed, PLAN, part, which)
+        left, number = len(range(which, count, len(FAMILIES))), 0
+        while left:
+            program = list(programs)[number % len(programs)]
+            # Validation and test share programs, not instruments.
+            instrument = 1000 * part + 20 * number + which
+            name = f"{family}_{SOURCES[instrument % 3]}_{instrument:03d}"
+            range_ = list(product(programs[program], VELOCITIES))
+            most = max(1, min(left, NOTES, left // 3))
+            chosen = rng.permutation(len(range_))[:most]
+            for pitch, velocity in (range_[place] for place in sorted(chosen)):
+                note = f"{name}-{pitch:03d}-{velocity:03d}"
+                yield note, instrument, family, program, pitch, velocity
+            left, number = left - len(chosen), number + 1
+
+
+def _json(notes):
+    """The records as text, piece by piece: of all notes together they would fill the memory."""
+    families = list(FAMILIES)
+    for index, (name, instrument, family, _, pitch, velocity) in enumerate(notes):
+        source = SOURCES[instrument % 3]
+        record = {
+            "qualities": [0] * 10,
+            "pitch": pitch,
+            "note": 100000 + (7919 * index) % 400009,
+            "instrument_source_str": source,
+            "velocity": velocity,
+            "instrument_str": name.rpartition("-")[0].rpartition("-")[0],
+            "instrument": instrument,
+            "sample_rate": 16000,
+            "qualities_str": [],
+            "instrument_source": SOURCES.index(source),
+            "note_str": name,
+            "instrument_family": families.index(family),
+            "instrument_family_str": family,
+        }
+        yield ("{" if index == 0 else ",") + f'\n    "{name}": {json.dumps(record)}'
+    yield "\n}\n"
+
+
+def render(attempt, seed, family, instrument, program, pitch, velocity):
+    """A note of 4 s, in the instrument's colour."""
+    rng = keyed(seed, PLAN, instrument, pitch, velocity, attempt)
+    held_out = program in FAMILIES[family][1]
+    wave, _ = make_note(rng, load_bank(), family, held_out, pitch, velocity, program)
+    own = keyed(seed, STYLE, instrument)
+    return set_level(colour(wave, own.normal(0, 3), own.uniform(4000, 12000)), rng)
