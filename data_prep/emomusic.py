@@ -20,23 +20,13 @@ import hashlib
 import statistics
 import sys
 
-from speechbrain_music.data_prep.preparation import (
-    DataSet,
-    Item,
-    PreparationError,
-    answer,
-    existing_folder,
-    in_one_sentence,
-    locate,
-    make_parser,
-    prepare_items,
-    read_table,
-)
+from speechbrain_music.data_prep import command, disk
+from speechbrain_music.data_prep import preparation as prep
 
 COUNTS = {"train": 504, "valid": 115, "test": 125}
 EMOTIONS = ("arousal", "valence")
 CLIPS = ("clips_45seconds", "clips_45sec")
-EMOMUSIC = DataSet(
+EMOMUSIC = prep.DataSet(
     title="EmoMusic",
     source="Soleymani et al. (CrowdMM 2013), cvml.unige.ch/databases/emoMusic",
     licence="research use; clips of the Free Music Archive, Creative Commons",
@@ -66,6 +56,15 @@ def artist_split(artist):
     return "train" if share < 8 else "valid"
 
 
+def _felt(text, path):
+    try:
+        if 1 <= float(text) <= 9:
+            return float(text)
+    except ValueError:
+        pass
+    raise disk.PreparationError(f"{path} has the emotion {text!r}, not 1 to 9; fetch it again.")
+
+
 def read_emomusic(data_folder, split="published"):
     """The clips, with their emotions and what standardises them.
 
@@ -89,24 +88,26 @@ def read_emomusic(data_folder, split="published"):
     PreparationError
         If a table is missing or damaged.
     """
-    place = locate(data_folder, "EmoMusic", "songs_info.csv", ("annotations", ""))
+    place = disk.locate(data_folder, "EmoMusic", "songs_info.csv", ("annotations", ""))
     clips = next((name for name in CLIPS if (data_folder / name).is_dir()), CLIPS[0])
-    path = data_folder / place / "static_annotations.csv"
-    emotions = {}
-    for row in read_table(path, ("song_id", "mean_arousal", "mean_valence")):
-        try:
-            emotions[int(row["song_id"])] = [float(row[f"mean_{name}"]) for name in EMOTIONS]
-        except ValueError as error:
-            raise PreparationError(f"{path} is damaged ({error}); fetch it again.") from error
-    info, songs = data_folder / place / "songs_info.csv", {}
-    for row in read_table(info, ("song_id", "Artist", "Mediaeval 2013 set")):
-        song, artist, part = int(row["song_id"]), row["Artist"], row["Mediaeval 2013 set"]
-        if song not in emotions:
-            raise PreparationError(f"{path} has no song {song}, which {info} has; fetch both.")
+    static = data_folder / place / "static_annotations.csv"
+    info = data_folder / place / "songs_info.csv"
+    emotions, songs = {}, {}
+    for row in disk.read_table(static, ("song_id", "mean_arousal", "mean_valence")):
+        emotions[row["song_id"]] = [_felt(row[f"mean_{name}"], static) for name in EMOTIONS]
+    for row in disk.read_table(info, ("song_id", "Artist", "Mediaeval 2013 set")):
+        song, artist, part = row["song_id"], row["Artist"], row["Mediaeval 2013 set"]
+        if song not in emotions or part not in ("development", "evaluation"):
+            raise disk.PreparationError(
+                f"{info} has a song {song!r} of the set {part!r}; sets are development and "
+                f"evaluation, and {static.name} must have each song: fetch both again."
+            )
         songs[song] = artist, "test" if part == "evaluation" else artist_split(artist)
     developed = [emotions[song] for song, (_, part) in songs.items() if part != "test"]
+    if not developed:
+        raise disk.PreparationError(f"{info} has no song of the development set; fetch it again.")
     scale = {
-        name: {"mean": statistics.fmean(values), "std": statistics.pstdev(values)}
+        name: {"mean": statistics.fmean(values), "std": statistics.pstdev(values) or 1.0}
         for name, values in zip(EMOTIONS, zip(*developed, strict=True), strict=True)
     }
     tested = {plain_name(artist) for artist, part in songs.values() if part == "test"}
@@ -119,11 +120,11 @@ def read_emomusic(data_folder, split="published"):
             f"{(value - scale[name]['mean']) / scale[name]['std']:.6f}"
             for name, value in zip(EMOTIONS, values, strict=True)
         ]
-        items.append(Item(str(song), f"{clips}/{song}.mp3", part, (artist, *values, *standard)))
+        items.append(prep.Item(song, f"{clips}/{song}.mp3", part, (artist, *values, *standard)))
     return items, scale
 
 
-@in_one_sentence
+@disk.in_one_sentence
 def prepare_emomusic(data_folder, out, split="published", allow_missing=False):
     """Writes EmoMusic's manifests: columns `artist`, `arousal`, `valence` (1 to 9), `arousal_z`
     and `valence_z` (standardised by the development set).
@@ -158,10 +159,10 @@ def prepare_emomusic(data_folder, out, split="published", allow_missing=False):
     (74, ['arousal', 'valence'])
     """
     if split not in ("published", "artist_disjoint"):
-        raise PreparationError(f"split is {split!r}; choose published or artist_disjoint.")
-    root = existing_folder(data_folder)
+        raise disk.PreparationError(f"split is {split!r}; choose published or artist_disjoint.")
+    root = disk.existing_folder(data_folder)
     items, scale = read_emomusic(root, split)
-    return prepare_items(
+    return prep.prepare_items(
         EMOMUSIC,
         root,
         out,
@@ -177,9 +178,9 @@ def prepare_emomusic(data_folder, out, split="published", allow_missing=False):
 
 def main(argv=None):
     """The command line."""
-    parser = make_parser("emomusic", __doc__, allow_missing=True)
+    parser = command.make_parser("emomusic", __doc__, allow_missing=True)
     parser.add_argument("--split", default="published", help="published or artist_disjoint")
-    return answer(prepare_emomusic, parser, argv)
+    return command.answer(prepare_emomusic, parser, argv)
 
 
 if __name__ == "__main__":

@@ -19,17 +19,8 @@ Licence: metadata CC BY 4.0, code MIT; each track its own (the column `license` 
 import csv
 import sys
 
-from speechbrain_music.data_prep.preparation import (
-    DataSet,
-    Item,
-    PreparationError,
-    answer,
-    existing_folder,
-    in_one_sentence,
-    locate,
-    make_parser,
-    prepare_items,
-)
+from speechbrain_music.data_prep import command, disk
+from speechbrain_music.data_prep import preparation as prep
 
 SUBSETS = ("small", "medium", "large", "full")
 SPLIT_NAMES = {"training": "train", "validation": "valid", "test": "test"}
@@ -40,7 +31,7 @@ COUNTS = {
     "large": {"train": 84353, "valid": 10958, "test": 11263},
     "full": {"train": 84353, "valid": 10958, "test": 11263},
 }
-FMA = DataSet(
+FMA = prep.DataSet(
     title="FMA",
     source="Defferrard et al. (ISMIR 2017), github.com/mdeff/fma",
     licence="metadata CC BY 4.0; each track its own",
@@ -50,6 +41,7 @@ FMA = DataSet(
           Bresson, Xavier},
   booktitle={Proc. ISMIR}, pages={316--323}, year={2017}}""",
     labels=("artist", "genre"),
+    min_seconds=prep.MIN_SECONDS,
 )
 
 
@@ -81,7 +73,7 @@ def read_fma(data_folder, subset, split="official"):
     PreparationError
         If tracks.csv is missing, cut off or lacks a column.
     """
-    path = data_folder / locate(data_folder, "FMA", "fma_metadata/tracks.csv")
+    path = data_folder / disk.locate(data_folder, "FMA", "fma_metadata/tracks.csv")
     path = path / "fma_metadata" / "tracks.csv"
     size = SUBSETS.index(subset)
     audio = next((n for n in SUBSETS[size:] if (data_folder / f"fma_{n}").is_dir()), subset)
@@ -94,19 +86,22 @@ def read_fma(data_folder, subset, split="official"):
         wanted = (("artist", "id"), ("track", "genre_top"), ("set", "split"), ("set", "subset"))
         lacking = [" ".join(name) for name in wanted if name not in names]
         if lacking:
-            raise PreparationError(f"{path} lacks the column(s) {', '.join(lacking)}; fetch it.")
+            raise disk.PreparationError(
+                f"{path} lacks the column(s) {', '.join(lacking)}; fetch it."
+            )
         places = [names.index(name) for name in wanted]
-        for row in rows:
-            if len(row) != len(names) or not row[0].isdigit():
-                raise PreparationError(
+        for row in filter(None, rows):
+            whole = len(row) == len(names) and row[0].isdigit()
+            artist, genre, part, smallest = (row[place] for place in places) if whole else 4 * [""]
+            if part not in SPLIT_NAMES or smallest not in SUBSETS:
+                raise disk.PreparationError(
                     f"{path} breaks off or is damaged at line {rows.line_num}; fetch it again."
                 )
-            artist, genre, part, smallest = (row[place] for place in places)
             if smallest in within or subset == "full":
                 number = f"{int(row[0]):06d}"
                 wav = f"fma_{audio}/{number[:3]}/{number}.mp3"
                 items.append(
-                    Item(
+                    prep.Item(
                         number,
                         wav,
                         SPLIT_NAMES[part] if split == "official" else None,
@@ -116,7 +111,7 @@ def read_fma(data_folder, subset, split="official"):
     return items
 
 
-@in_one_sentence
+@disk.in_one_sentence
 def prepare_fma(data_folder, out, subset=None, split="official", valid_share=0.05, seed=0):
     """Writes FMA's manifests: columns `artist` and `genre`.
 
@@ -152,13 +147,13 @@ def prepare_fma(data_folder, out, subset=None, split="official", valid_share=0.0
     (8, 106)
     """
     if split not in ("official", "artist"):
-        raise PreparationError(f"split is {split!r}; choose official or artist.")
+        raise disk.PreparationError(f"split is {split!r}; choose official or artist.")
     if subset not in (None, *SUBSETS):
-        raise PreparationError(f"subset is {subset!r}; choose one of {', '.join(SUBSETS)}.")
-    root = existing_folder(data_folder)
+        raise disk.PreparationError(f"subset is {subset!r}; choose one of {', '.join(SUBSETS)}.")
+    root = disk.existing_folder(data_folder)
     subset = subset or largest_subset(root)
     share = {"valid_share": valid_share, "seed": seed} if split == "artist" else {}
-    return prepare_items(
+    return prep.prepare_items(
         FMA,
         root,
         out,
@@ -173,12 +168,10 @@ def prepare_fma(data_folder, out, subset=None, split="official", valid_share=0.0
 
 def main(argv=None):
     """The command line."""
-    parser = make_parser("fma", __doc__)
+    parser = command.make_parser("fma", __doc__, valid_share=0.05)
     parser.add_argument("--subset", help="small, medium, large or full (default: what is there)")
     parser.add_argument("--split", default="official", help="official (default) or artist")
-    parser.add_argument("--valid_share", type=float, default=0.05, help="by artist (default 0.05)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the artists (default: 0)")
-    return answer(prepare_fma, parser, argv)
+    return command.answer(prepare_fma, parser, argv)
 
 
 if __name__ == "__main__":

@@ -11,24 +11,17 @@ import sys
 from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.headers import read_headers
-from speechbrain_music.data_prep.preparation import (
-    MIN_SECONDS,
+from speechbrain_music.data_prep.command import answer, make_parser
+from speechbrain_music.data_prep.disk import (
     PreparationError,
-    answer,
     check_output,
-    counted,
     existing_folder,
     find_audio,
-    hold_out,
     in_one_sentence,
-    make_parser,
-    manifest_row,
-    refuse_others,
-    save,
-    say,
-    summary,
 )
+from speechbrain_music.data_prep.headers import read_headers
+from speechbrain_music.data_prep.preparation import MIN_SECONDS, hold_out, manifest_row
+from speechbrain_music.data_prep.report import counted, refuse_others, save, say, summary
 from speechbrain_music.dataio import audio
 
 logger = logging.getLogger(__name__)
@@ -140,9 +133,7 @@ def _kept(out, report, settings):
 
 def main(argv=None):
     """The command line: 0 if all went well, 2 after a one-line error."""
-    parser = make_parser("folder", __doc__)
-    parser.add_argument("--valid_share", type=float, default=0.1, help="held out (default: 0.1)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the held-out (default: 0)")
+    parser = make_parser("folder", __doc__, valid_share=0.1)
 
     def prepare(data_folder, out, **options):
         files = (out / "train.csv", out / "valid.csv")

@@ -27,18 +27,8 @@ import logging
 import re
 import sys
 
-from speechbrain_music.data_prep.preparation import (
-    DataSet,
-    Item,
-    PreparationError,
-    answer,
-    existing_folder,
-    in_one_sentence,
-    locate,
-    make_parser,
-    prepare_items,
-    read_table,
-)
+from speechbrain_music.data_prep import command, disk
+from speechbrain_music.data_prep import preparation as prep
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +38,7 @@ COUNTS = {"train": 923, "valid": 236, "test": 604}
 PAPER = 1077  # tracks to train and validate, by the MARBLE paper
 KEY_SET, MTG_SET = "giantsteps-key-dataset", "giantsteps-mtg-key-dataset"
 _STEPS = dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))
-GIANTSTEPS = DataSet(
+GIANTSTEPS = prep.DataSet(
     title="GiantSteps key",
     source="Knees et al. (ISMIR 2015), Faraldo et al. (ECIR 2016), github.com/GiantSteps",
     licence="annotations for research; previews of Beatport",
@@ -95,8 +85,8 @@ def artist_splits(credits):
     Returns
     -------
     dict
-        Artist -> `train` or `valid`. Nobody validates who made music with one who trains, up to
-        two steps away.
+        Artist -> `train` or `valid`. Who made music with one who validates does too, up to two
+        steps away at least; the published rule looks no further.
 
     Example
     -------
@@ -120,7 +110,7 @@ def artist_splits(credits):
 
 def _folder(data_folder, name):
     marker = f"{name}*/annotations"
-    place = locate(data_folder, "GiantSteps key", marker)
+    place = disk.locate(data_folder, "GiantSteps key", marker)
     return min((data_folder / place).glob(marker)).parent
 
 
@@ -155,37 +145,39 @@ def read_giantsteps(data_folder):
     items = []
     tests, mtg = _folder(data_folder, KEY_SET), _folder(data_folder, MTG_SET)
     for path in sorted((tests / "annotations" / "key").glob("*.key")):
-        key, track = one_of_24(path.read_text(encoding="utf-8")), path.name.partition(".")[0]
+        key, track = one_of_24(path.read_text(encoding="utf-8-sig")), path.name.partition(".")[0]
         if key is None:
-            raise PreparationError(
+            raise disk.PreparationError(
                 f"{path} holds {path.read_text(encoding='utf-8').strip()!r}, no key like "
                 "'Eb minor'; fetch it again."
             )
         wav = _audio(data_folder, tests, f"{track}.LOFI")
-        items.append(Item(track, wav, "test", (key, "")))
+        items.append(prep.Item(track, wav, "test", (key, "")))
 
     names = mtg / "annotations" / "beatport_metadata.txt"
-    table = read_table(names, ("ID", "ARTIST"), "\t", csv.QUOTE_NONE)
+    table = disk.read_table(names, ("ID", "ARTIST"), "\t", csv.QUOTE_NONE)
     credits = {row["ID"]: [artist.strip() for artist in row["ARTIST"].split(",")] for row in table}
     splits = artist_splits(credits.values())
     left_out = {"confidence under 2": 0, "no key or several": 0}
     path = mtg / "annotations" / "annotations.txt"
-    for row in read_table(path, ("ID", "MANUAL KEY", "C"), "\t", csv.QUOTE_NONE):
+    for row in disk.read_table(path, ("ID", "MANUAL KEY", "C"), "\t", csv.QUOTE_NONE):
         track, key = row["ID"], one_of_24(row["MANUAL KEY"])
         if row["C"] != "2":
             left_out["confidence under 2"] += 1
         elif key is None:
             left_out["no key or several"] += 1
         elif track not in credits:
-            raise PreparationError(f"{names} has no track {track}, which {path} has; fetch both.")
+            raise disk.PreparationError(
+                f"{names} has no track {track}, which {path} has; fetch both."
+            )
         else:
             wav = _audio(data_folder, mtg, f"{track}.LOFI")
             split = splits[credits[track][0]]
-            items.append(Item(track, wav, split, (key, ", ".join(credits[track]))))
+            items.append(prep.Item(track, wav, split, (key, ", ".join(credits[track]))))
     return items, left_out
 
 
-@in_one_sentence
+@disk.in_one_sentence
 def prepare_giantsteps(data_folder, out, allow_missing=False):
     """Writes the manifests of GiantSteps key: clips of 30 s, columns `key`, `artist`, `track`.
 
@@ -215,9 +207,9 @@ def prepare_giantsteps(data_folder, out, allow_missing=False):
     >>> len(items), items[0].labels[0] in KEYS
     (176, True)
     """
-    root = existing_folder(data_folder)
+    root = disk.existing_folder(data_folder)
     items, left_out = read_giantsteps(root)
-    report = prepare_items(
+    report = prep.prepare_items(
         GIANTSTEPS,
         root,
         out,
@@ -235,7 +227,9 @@ def prepare_giantsteps(data_folder, out, allow_missing=False):
 
 def main(argv=None):
     """The command line."""
-    return answer(prepare_giantsteps, make_parser("giantsteps", __doc__, allow_missing=True), argv)
+    return command.answer(
+        prepare_giantsteps, command.make_parser("giantsteps", __doc__, allow_missing=True), argv
+    )
 
 
 if __name__ == "__main__":

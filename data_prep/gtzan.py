@@ -18,20 +18,11 @@ import hashlib
 import logging
 import sys
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
-from speechbrain_music.data_prep.preparation import (
-    SPLITS,
-    DataSet,
-    Item,
-    PreparationError,
-    answer,
-    existing_folder,
-    in_one_sentence,
-    locate,
-    make_parser,
-    prepare_items,
-)
+from speechbrain_music.data_prep import command, disk
+from speechbrain_music.data_prep import preparation as prep
 from speechbrain_music.utils.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
@@ -45,7 +36,7 @@ SHA256 = {
     "valid": "f8fbee7c52397a0e0f3a91dc54fedecb2e27f5bdc9a9daeab8cb10d077e26956",
     "test": "09cafa6a89ce0a27f30ed250d56ecb4d03c22fffb5a693f96c7ae655ee02ac72",
 }
-GTZAN = DataSet(
+GTZAN = prep.DataSet(
     title="GTZAN",
     source="Tzanetakis and Cook (2002), lists of Kereliuk et al. (2015)",
     licence="none given; research use is customary",
@@ -89,30 +80,30 @@ def read_gtzan(data_folder, lists=None, fetched=None):
     PreparationError
         If genres or lists are not there, or a list names something else.
     """
-    place = locate(data_folder, "GTZAN", "blues", PLACES)
+    place = disk.locate(data_folder, "GTZAN", "blues", PLACES)
     audio = data_folder / place
     where = [Path(lists)] if lists else [data_folder, audio.parent, audio]
     items, official = [], True
-    for split in SPLITS:
+    for split in prep.SPLITS:
         name = f"{split}_filtered.txt"
         path = next((folder / name for folder in where if (folder / name).is_file()), None)
         if path is None:
             if lists or fetched is None:
-                raise PreparationError(f"{where[0]} has no {name}; get it from {LISTS}{name}.")
+                raise disk.PreparationError(f"{where[0]} has no {name}; get it from {LISTS}{name}.")
             path = _fetch(split, fetched / name)
         data = path.read_bytes()
         official &= hashlib.sha256(data).hexdigest() == SHA256[split]
         for line in data.decode("utf-8-sig").split():
             clip = PurePosixPath(line.replace("\\", "/"))
             if clip.parent.name not in GENRES:
-                raise PreparationError(
+                raise disk.PreparationError(
                     f"{path} names {line!r}, which is in none of the genres "
                     f"{', '.join(GENRES)}; fetch the list again."
                 )
             stem = PurePosixPath(clip.parent.name, clip.stem)
             wav = next((f for f in (f"{stem}.wav", f"{stem}.au") if (audio / f).exists()), clip)
             wav = PurePosixPath(place, wav).as_posix()
-            items.append(Item(clip.stem, wav, split, (clip.parent.name,)))
+            items.append(prep.Item(clip.stem, wav, split, (clip.parent.name,)))
     return items, official
 
 
@@ -124,13 +115,13 @@ def _fetch(split, path):
         try:
             with urllib.request.urlopen(url, timeout=30) as answered:
                 data = answered.read()
-        except OSError as error:
-            raise PreparationError(
+        except (OSError, HTTPException) as error:
+            raise disk.PreparationError(
                 f"{url} could not be fetched ({error}); put {path.name} into the data folder, or "
                 "name its folder with --lists."
             ) from error
         if hashlib.sha256(data).hexdigest() != SHA256[split]:
-            raise PreparationError(
+            raise disk.PreparationError(
                 f"{url} is not the list it was (its sha256 is another); find the published one "
                 "and name its folder with --lists."
             )
@@ -139,7 +130,7 @@ def _fetch(split, path):
     return path
 
 
-@in_one_sentence
+@disk.in_one_sentence
 def prepare_gtzan(data_folder, out, lists=None, allow_missing=False):
     """Writes GTZAN's manifests: column `genre`, one of `GENRES`.
 
@@ -171,25 +162,25 @@ def prepare_gtzan(data_folder, out, lists=None, allow_missing=False):
     >>> len(items), items[0].id, items[0].labels, official
     (930, 'blues.00000', ('blues',), False)
     """
-    root = existing_folder(data_folder)
+    root = disk.existing_folder(data_folder)
     items, official = read_gtzan(root, lists, Path(out) / "lists")
-    return prepare_items(
+    return prep.prepare_items(
         GTZAN,
         root,
         out,
         items,
         counts=COUNTS,
         allow_missing=allow_missing,
-        folders=[locate(root, "GTZAN", "blues", PLACES)],
+        folders=[disk.locate(root, "GTZAN", "blues", PLACES)],
         facts={"official_lists": official},
     )
 
 
 def main(argv=None):
     """The command line."""
-    parser = make_parser("gtzan", __doc__, allow_missing=True)
+    parser = command.make_parser("gtzan", __doc__, allow_missing=True)
     parser.add_argument("--lists", help="folder with the three lists, if not with the data")
-    return answer(prepare_gtzan, parser, argv)
+    return command.answer(prepare_gtzan, parser, argv)
 
 
 if __name__ == "__main__":

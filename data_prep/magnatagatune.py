@@ -17,19 +17,8 @@ Licence: the recordings are Magnatune's, CC BY-NC-SA.
 import sys
 from pathlib import PurePosixPath
 
-from speechbrain_music.data_prep.preparation import (
-    SEVERAL,
-    DataSet,
-    Item,
-    PreparationError,
-    answer,
-    existing_folder,
-    in_one_sentence,
-    locate,
-    make_parser,
-    prepare_items,
-    read_table,
-)
+from speechbrain_music.data_prep import command, disk
+from speechbrain_music.data_prep import preparation as prep
 
 # The order that the field has used since musicnn's `MTT_LABELS`.
 TAGS = tuple(
@@ -43,7 +32,7 @@ FOLDERS = dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkey
 COUNTS = {"train": 18706, "valid": 1825, "test": 5329}
 TAGGED_COUNTS = {"train": 15247, "valid": 1529, "test": 4332}
 UNREADABLE = frozenset({"35644", "55753", "57881"})  # in every copy
-MAGNATAGATUNE = DataSet(
+MAGNATAGATUNE = prep.DataSet(
     title="MagnaTagATune",
     source="Law et al. (ISMIR 2009), mirg.city.ac.uk/codeapps/the-magnatagatune-dataset",
     licence="recordings of Magnatune, CC BY-NC-SA",
@@ -76,27 +65,31 @@ def read_magnatagatune(data_folder, tagged_only=False):
     PreparationError
         If the table or the folders are missing or damaged.
     """
-    place = locate(
+    place = disk.locate(
         data_folder, "MagnaTagATune", "annotations_final.csv", ("", "annotations", "mp3")
     )
     table = data_folder / place / "annotations_final.csv"
-    audio = locate(data_folder, "MagnaTagATune", "[0-9a-f]", ("mp3", "", "audio"))
+    audio = disk.locate(data_folder, "MagnaTagATune", "[0-9a-f]", ("mp3", "", "audio"))
     items = []
-    for row in read_table(table, ("clip_id", *TAGS, "mp3_path"), delimiter="\t"):
+    for row in disk.read_table(table, ("clip_id", *TAGS, "mp3_path"), delimiter="\t"):
         path = PurePosixPath(row["mp3_path"])
-        if path.parts[0] not in FOLDERS:
-            raise PreparationError(
+        if path.parent.name not in FOLDERS:
+            raise disk.PreparationError(
                 f"{table} has the path {row['mp3_path']!r}, which is in none of the folders 0 to "
                 "f; fetch it again."
             )
         tags = [tag for tag in TAGS if row[tag] == "1"]
         if row["clip_id"] not in UNREADABLE and (tags or not tagged_only):
             wav = PurePosixPath(audio, path).as_posix()
-            items.append(Item(row["clip_id"], wav, FOLDERS[path.parts[0]], (SEVERAL.join(tags),)))
+            items.append(
+                prep.Item(
+                    row["clip_id"], wav, FOLDERS[path.parent.name], (prep.SEVERAL.join(tags),)
+                )
+            )
     return items
 
 
-@in_one_sentence
+@disk.in_one_sentence
 def prepare_magnatagatune(data_folder, out, tagged_only=False, allow_missing=False):
     """Writes MagnaTagATune's manifests: column `tags`, of `TAGS`, joined by "|".
 
@@ -128,8 +121,8 @@ def prepare_magnatagatune(data_folder, out, tagged_only=False, allow_missing=Fal
     >>> len(read_magnatagatune(folder)), len(read_magnatagatune(folder, tagged_only=True))
     (258, 210)
     """
-    root = existing_folder(data_folder)
-    return prepare_items(
+    root = disk.existing_folder(data_folder)
+    return prep.prepare_items(
         MAGNATAGATUNE,
         root,
         out,
@@ -138,16 +131,16 @@ def prepare_magnatagatune(data_folder, out, tagged_only=False, allow_missing=Fal
         counts=TAGGED_COUNTS if tagged_only else COUNTS,
         variant="tagged" if tagged_only else "published",
         allow_missing=allow_missing,
-        folders=[locate(root, "MagnaTagATune", "[0-9a-f]", ("mp3", "", "audio"))],
+        folders=[disk.locate(root, "MagnaTagATune", "[0-9a-f]", ("mp3", "", "audio"))],
         facts={"left_out": "unreadable as published: " + ", ".join(sorted(UNREADABLE))},
     )
 
 
 def main(argv=None):
     """The command line."""
-    parser = make_parser("magnatagatune", __doc__, allow_missing=True)
+    parser = command.make_parser("magnatagatune", __doc__, allow_missing=True)
     parser.add_argument("--tagged_only", action="store_true", help="leave out untagged clips")
-    return answer(prepare_magnatagatune, parser, argv)
+    return command.answer(prepare_magnatagatune, parser, argv)
 
 
 if __name__ == "__main__":

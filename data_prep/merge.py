@@ -19,16 +19,9 @@ import sys
 from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.preparation import (
-    PreparationError,
-    answer,
-    check_output,
-    counted,
-    in_one_sentence,
-    make_parser,
-    save,
-    summary,
-)
+from speechbrain_music.data_prep.command import answer, make_parser
+from speechbrain_music.data_prep.disk import PreparationError, check_output, in_one_sentence
+from speechbrain_music.data_prep.report import counted, save, summary
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +67,10 @@ def merge(corpora, out):
     """
     out = Path(out)
     check_output(out / "train.csv")
+    if not corpora:
+        raise PreparationError("Name at least one folder that a preparation wrote to.")
+    if (out / "train.csv").exists() and "corpora" not in _report(out):
+        raise PreparationError(f"{out} holds a corpus of its own; choose another folder.")
     folders = {Path(folder): weight for folder, weight in corpora.items()}
     if len({folder.resolve().name for folder in folders}) < len(folders):
         raise PreparationError("Two corpora have the same name; rename the folder of one.")
@@ -81,14 +78,7 @@ def merge(corpora, out):
     for folder, weight in folders.items():
         if not (math.isfinite(weight) and weight > 0):
             raise PreparationError(f"The weight of {folder} is {weight}; it must be above 0.")
-        try:
-            report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-            roots[folder] = report["data_folder"]
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise PreparationError(
-                f"{folder} holds no prepared corpus (train.csv, valid.csv, report.json); "
-                "prepare it first."
-            ) from error
+        roots[folder] = _report(folder)["data_folder"]
     root = os.path.commonpath(roots.values())
     rows = {split: [] for split in SPLITS}
     for folder, weight in folders.items():
@@ -114,12 +104,25 @@ def merge(corpora, out):
     return report
 
 
+def _report(folder):
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return report | {"data_folder": report["data_folder"]}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise PreparationError(
+            f"{folder} holds no prepared corpus (train.csv, valid.csv, report.json); "
+            "prepare it first."
+        ) from error
+
+
 def main(argv=None):
     """The command line."""
     parser = make_parser("merge", __doc__, several="corpora")
 
     def prepare(corpora, out):
         pairs = [text.rpartition("=") if "=" in text else (text, "=", "1") for text in corpora]
+        if len({folder for folder, _, _ in pairs}) < len(pairs):
+            raise PreparationError("A folder is named twice; give it one weight.")
         try:
             weights = {folder: float(weight) for folder, _, weight in pairs}
         except ValueError as error:

@@ -19,25 +19,15 @@ import logging
 import re
 import sys
 
-from speechbrain_music.data_prep.preparation import (
-    DataSet,
-    Item,
-    answer,
-    existing_folder,
-    find_audio,
-    in_one_sentence,
-    locate,
-    make_parser,
-    prepare_items,
-    read_table,
-)
+from speechbrain_music.data_prep import command, disk
+from speechbrain_music.data_prep import preparation as prep
 
 logger = logging.getLogger(__name__)
 
 PLACES = ("audio", "audio-low", "raw_30s/audio", "raw_30s/audio-low", "")
 TABLES = ("raw_30s", "raw_30s_cleantags", "raw_30s_cleantags_50artists", "autotagging")
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
-MTG_JAMENDO = DataSet(
+MTG_JAMENDO = prep.DataSet(
     title="MTG-Jamendo",
     source="Bogdanov et al. (2019), github.com/MTG/mtg-jamendo-dataset",
     licence="audio Creative Commons, track by track; metadata CC BY-NC-SA 4.0",
@@ -47,6 +37,7 @@ MTG_JAMENDO = DataSet(
           Serra, Xavier},
   booktitle={Machine Learning for Music Discovery Workshop, ICML}, year={2019}}""",
     labels=("artist",),
+    min_seconds=prep.MIN_SECONDS,
 )
 
 
@@ -68,24 +59,26 @@ def read_mtg_jamendo(data_folder):
     PreparationError
         If there is no audio folder, or the table is damaged.
     """
-    place = locate(data_folder, "MTG-Jamendo", "[0-9][0-9]", PLACES)
-    here = {re.sub(r"(\.low)?\.\w+$", "", name): name for name in find_audio(data_folder, place)[0]}
+    place = disk.locate(data_folder, "MTG-Jamendo", "[0-9][0-9]", PLACES)
+    here = {
+        re.sub(r"(\.low)?\.\w+$", "", name): name for name in disk.find_audio(data_folder, place)[0]
+    }
     tables = [data_folder / f / f"{name}.tsv" for name in TABLES for f in ("", "data")]
     # autotagging.tsv is a link: where links are not followed it is a file that holds a name.
     table = next((path for path in tables if path.is_file() and path.stat().st_size > 100), None)
     if table is None:
         logger.warning("No table of artists (%s.tsv): each file is its own artist.", TABLES[0])
-        return [Item(stem, name, None, ("",)) for stem, name in here.items()]
+        return [prep.Item(stem, name, None, ("",)) for stem, name in here.items()]
     items = []
-    for row in read_table(table, COLUMNS[:5], "\t", csv.QUOTE_NONE):
+    for row in disk.read_table(table, COLUMNS[:5], "\t", csv.QUOTE_NONE):
         stem = f"{place}/{row['PATH']}".removeprefix("/").removesuffix(".mp3")
         items.append(
-            Item(row["TRACK_ID"], here.get(stem, f"{stem}.mp3"), None, (row["ARTIST_ID"],))
+            prep.Item(row["TRACK_ID"], here.get(stem, f"{stem}.mp3"), None, (row["ARTIST_ID"],))
         )
     return items
 
 
-@in_one_sentence
+@disk.in_one_sentence
 def prepare_mtg_jamendo(data_folder, out, valid_share=0.05, seed=0):
     """Writes MTG-Jamendo's manifests: column `artist`.
 
@@ -116,15 +109,15 @@ def prepare_mtg_jamendo(data_folder, out, valid_share=0.05, seed=0):
     >>> len(read_mtg_jamendo(folder))
     56
     """
-    root = existing_folder(data_folder)
-    return prepare_items(
+    root = disk.existing_folder(data_folder)
+    return prep.prepare_items(
         MTG_JAMENDO,
         root,
         out,
         read_mtg_jamendo(root),
         settings={"valid_share": valid_share, "seed": seed},
         allow_missing=True,
-        folders=[locate(root, "MTG-Jamendo", "[0-9][0-9]", PLACES)],
+        folders=[disk.locate(root, "MTG-Jamendo", "[0-9][0-9]", PLACES)],
         valid_share=valid_share,
         seed=seed,
     )
@@ -132,10 +125,8 @@ def prepare_mtg_jamendo(data_folder, out, valid_share=0.05, seed=0):
 
 def main(argv=None):
     """The command line."""
-    parser = make_parser("mtg_jamendo", __doc__)
-    parser.add_argument("--valid_share", type=float, default=0.05, help="held out (default: 0.05)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the artists (default: 0)")
-    return answer(prepare_mtg_jamendo, parser, argv)
+    parser = command.make_parser("mtg_jamendo", __doc__, valid_share=0.05)
+    return command.answer(prepare_mtg_jamendo, parser, argv)
 
 
 if __name__ == "__main__":

@@ -15,19 +15,10 @@ Licence: research use, on request and signature.
 
 import sys
 
-from speechbrain_music.data_prep.preparation import (
-    DataSet,
-    Item,
-    answer,
-    existing_folder,
-    in_one_sentence,
-    locate,
-    make_parser,
-    prepare_items,
-    read_table,
-)
+from speechbrain_music.data_prep import command, disk
+from speechbrain_music.data_prep import preparation as prep
 
-MUSIC4ALL = DataSet(
+MUSIC4ALL = prep.DataSet(
     title="Music4All",
     source="Santana et al. (IWSSIP 2020), sites.google.com/view/contact4music4all",
     licence="research use, on request",
@@ -38,6 +29,7 @@ MUSIC4ALL = DataSet(
           Domingues, Marcos Aur{\\'e}lio and others},
   booktitle={Proc. IWSSIP}, pages={399--404}, year={2020}}""",
     labels=("artist",),
+    min_seconds=prep.MIN_SECONDS,
 )
 
 
@@ -58,12 +50,14 @@ def read_music4all(data_folder):
     PreparationError
         If `id_information.csv` is missing or damaged.
     """
-    locate(data_folder, "Music4All", "id_information.csv")
-    table = read_table(data_folder / "id_information.csv", ("id", "artist"), delimiter="\t")
-    return [Item(row["id"], f"audios/{row['id']}.mp3", None, (row["artist"],)) for row in table]
+    disk.locate(data_folder, "Music4All", "id_information.csv")
+    table = disk.read_table(data_folder / "id_information.csv", ("id", "artist"), delimiter="\t")
+    return [
+        prep.Item(row["id"], f"audios/{row['id']}.mp3", None, (row["artist"],)) for row in table
+    ]
 
 
-@in_one_sentence
+@disk.in_one_sentence
 def prepare_music4all(data_folder, out, valid_share=0.05, seed=0):
     """Writes Music4All's manifests: column `artist`.
 
@@ -94,8 +88,8 @@ def prepare_music4all(data_folder, out, valid_share=0.05, seed=0):
     >>> len(read_music4all(folder))
     109
     """
-    root = existing_folder(data_folder)
-    return prepare_items(
+    root = disk.existing_folder(data_folder)
+    return prep.prepare_items(
         MUSIC4ALL,
         root,
         out,
@@ -110,10 +104,8 @@ def prepare_music4all(data_folder, out, valid_share=0.05, seed=0):
 
 def main(argv=None):
     """The command line."""
-    parser = make_parser("music4all", __doc__)
-    parser.add_argument("--valid_share", type=float, default=0.05, help="held out (default: 0.05)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the artists (default: 0)")
-    return answer(prepare_music4all, parser, argv)
+    parser = command.make_parser("music4all", __doc__, valid_share=0.05)
+    return command.answer(prepare_music4all, parser, argv)
 
 
 if __name__ == "__main__":

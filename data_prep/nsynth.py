@@ -16,25 +16,15 @@ Licence: CC BY 4.0.
 import sys
 from pathlib import PurePosixPath
 
-from speechbrain_music.data_prep.preparation import (
-    SPLITS,
-    DataSet,
-    Item,
-    PreparationError,
-    answer,
-    existing_folder,
-    in_one_sentence,
-    locate,
-    make_parser,
-    prepare_items,
-)
+from speechbrain_music.data_prep import command, disk
+from speechbrain_music.data_prep import preparation as prep
 
 FAMILIES = tuple(
     "bass brass flute guitar keyboard mallet organ reed string synth_lead vocal".split()
 )
 PITCHES = range(128)
 COUNTS = {"train": 289205, "valid": 12678, "test": 4096}
-NSYNTH = DataSet(
+NSYNTH = prep.DataSet(
     title="NSynth",
     source="Engel et al. (ICML 2017), magenta.tensorflow.org/datasets/nsynth",
     licence="CC BY 4.0",
@@ -68,30 +58,33 @@ def read_nsynth(data_folder):
     """
     import ijson  # here, so that --help answers without it
 
-    place = locate(data_folder, "NSynth", "nsynth-*/examples.json", ("", "nsynth-data"))
-    for split in SPLITS:
+    place = disk.locate(data_folder, "NSynth", "nsynth-*/examples.json", ("", "nsynth-data"))
+    for split in prep.SPLITS:
         folder = PurePosixPath(place, f"nsynth-{split}")
         path = data_folder / folder / "examples.json"
         if not path.is_file():
-            raise PreparationError(f"{path} is not there; fetch nsynth-{split}.jsonwav.tar.gz.")
+            raise disk.PreparationError(
+                f"{path} is not there; fetch nsynth-{split}.jsonwav.tar.gz."
+            )
         try:
             with open(path, "rb") as file:
                 for name, facts in ijson.kvitems(file, ""):
                     pitch, family = facts["pitch"], facts["instrument_family_str"]
                     if pitch not in PITCHES or family not in FAMILIES:
-                        raise PreparationError(
+                        raise disk.PreparationError(
                             f"{path} gives {name} the pitch {pitch!r} and the family {family!r}; "
                             f"0 to 127 and one of {', '.join(FAMILIES)} are allowed."
                         )
                     labels = (pitch, family, facts["instrument_str"], facts["velocity"])
-                    yield Item(name, f"{folder}/audio/{name}.wav", split, labels)
+                    yield prep.Item(name, f"{folder}/audio/{name}.wav", split, labels)
         except (ijson.JSONError, LookupError, TypeError) as error:
-            raise PreparationError(
-                f"{path} is damaged or cut off ({error}); fetch it again."
+            what = " ".join(str(error).split())
+            raise disk.PreparationError(
+                f"{path} is damaged or cut off ({what}); fetch it again."
             ) from error
 
 
-@in_one_sentence
+@disk.in_one_sentence
 def prepare_nsynth(data_folder, out, allow_missing=False):
     """Writes NSynth's manifests: columns `pitch`, `family`, `instrument` and `velocity`.
 
@@ -120,22 +113,24 @@ def prepare_nsynth(data_folder, out, allow_missing=False):
     >>> len(list(read_nsynth(folder)))
     313
     """
-    root = existing_folder(data_folder)
-    place = locate(root, "NSynth", "nsynth-*/examples.json", ("", "nsynth-data"))
-    return prepare_items(
+    root = disk.existing_folder(data_folder)
+    place = disk.locate(root, "NSynth", "nsynth-*/examples.json", ("", "nsynth-data"))
+    return prep.prepare_items(
         NSYNTH,
         root,
         out,
         read_nsynth(root),
         counts=COUNTS,
         allow_missing=allow_missing,
-        folders=[f"{PurePosixPath(place, f'nsynth-{split}')}/audio" for split in SPLITS],
+        folders=[f"{PurePosixPath(place, f'nsynth-{split}')}/audio" for split in prep.SPLITS],
     )
 
 
 def main(argv=None):
     """The command line."""
-    return answer(prepare_nsynth, make_parser("nsynth", __doc__, allow_missing=True), argv)
+    return command.answer(
+        prepare_nsynth, command.make_parser("nsynth", __doc__, allow_missing=True), argv
+    )
 
 
 if __name__ == "__main__":

@@ -24,26 +24,18 @@ Licence: CC BY 4.0.
 
 import filecmp
 import hashlib
+import os
 import re
 import sys
 from collections import defaultdict
+from itertools import chain, count
 from pathlib import PurePosixPath
 
 import numpy as np
 
+from speechbrain_music.data_prep import command, disk
+from speechbrain_music.data_prep import preparation as prep
 from speechbrain_music.data_prep.headers import read_headers
-from speechbrain_music.data_prep.preparation import (
-    DataSet,
-    Item,
-    PreparationError,
-    answer,
-    existing_folder,
-    find_audio,
-    in_one_sentence,
-    locate,
-    make_parser,
-    prepare_items,
-)
 
 TECHNIQUES = tuple(
     "belt breathy inhaled lip_trill spoken straight trill trillo vibrato vocal_fry".split()
@@ -55,7 +47,7 @@ TEST_SINGERS = ("f2", "f8", "m3", "m5", "m10")
 PLACES = ("FULL", "data_by_singer", "VocalSet1-2/data_by_singer", "VocalSet11/FULL", "")
 REPAIRED = {"vibrado": "vibrato"}
 TASKS, SPLIT_RULES = ("singer", "technique"), ("default", "marble")
-VOCALSET = DataSet(
+VOCALSET = prep.DataSet(
     title="VocalSet",
     source="Wilkins et al. (ISMIR 2018), zenodo.org/records/1203819",
     licence="CC BY 4.0",
@@ -95,18 +87,19 @@ def read_vocalset(data_folder):
     PreparationError
         If no singer's folder is there.
     """
-    place = locate(data_folder, "VocalSet", "female1", PLACES)
+    place = disk.locate(data_folder, "VocalSet", "female1", PLACES)
     items, odd = {}, {}
     copied = re.compile(r"\(\d+\)$")  # what a copy's name ends in
-    names = find_audio(data_folder, place)[0]
+    names = disk.find_audio(data_folder, place)[0]
     for name in sorted(names, key=lambda name: bool(copied.search(PurePosixPath(name).stem))):
         parts = PurePosixPath(name).relative_to(place).parts
-        folder = re.fullmatch(r"(female|male)(\d+)", parts[0])
-        technique = REPAIRED.get(parts[-2], parts[-2])
-        if len(parts) != 4 or not folder or technique not in TECHNIQUES + OTHERS:
-            odd[name] = "left out: not <singer>/<context>/<technique>/<recording>"
+        singer = parts[0].replace("female", "f").replace("male", "m")
+        technique = REPAIRED.get(parts[-2], parts[-2]) if len(parts) == 4 else None
+        if singer not in SINGERS or technique not in TECHNIQUES + OTHERS or not name.isprintable():
+            odd[os.fsencode(name).decode(errors="backslashreplace")] = (
+                "left out: not <singer>/<context>/<technique>/<recording>"
+            )
             continue
-        singer = folder[1][0] + folder[2]
         stem = re.sub(r"\s+", "", PurePosixPath(name).stem)
         key = f"{singer}_{re.sub(r'^[fm][0-9]+_', '', stem)}"
         if (key, technique) != (PurePosixPath(name).stem, parts[-2]):
@@ -116,10 +109,10 @@ def read_vocalset(data_folder):
         if twin and filecmp.cmp(data_folder / twin, data_folder / name, shallow=False):
             odd[name] = f"left out: the same as {twin}"
             continue
-        if key in items:
-            key = f"{key}_{parts[1]}_{technique}"
+        names = chain([key], (f"{key}_{number}" for number in count(2)))
+        key = next(name for name in names if name not in items)
         last = first.rpartition("_")[2]
-        items[key] = Item(key, name, None, (singer, technique, last if last in VOWELS else ""))
+        items[key] = prep.Item(key, name, None, (singer, technique, last if last in VOWELS else ""))
     return list(items.values()), odd
 
 
@@ -128,7 +121,7 @@ def split_singers(items):
 
     Example
     -------
-    >>> items = [Item(f"f1_{i}", f"{i}.wav", None, ("f1", "belt", "a")) for i in range(25)]
+    >>> items = [prep.Item(f"f1_{i}", f"{i}.wav", None, ("f1", "belt", "a")) for i in range(25)]
     >>> [sum(item.split == s for item in split_singers(items)) for s in ("train", "valid", "test")]
     [12, 8, 5]
     """
@@ -217,7 +210,7 @@ def split_as_marble(items, seconds, task):
     ]
 
 
-@in_one_sentence
+@disk.in_one_sentence
 def prepare_vocalset(data_folder, out, task="singer", split="default", allow_missing=False):
     """Writes VocalSet's manifests for a task: columns `singer`, `technique` and `vowel`.
 
@@ -253,8 +246,8 @@ def prepare_vocalset(data_folder, out, task="singer", split="default", allow_mis
     """
     for name, value, allowed in (("task", task, TASKS), ("split", split, SPLIT_RULES)):
         if value not in allowed:
-            raise PreparationError(f"{name} is {value!r}; choose one of {', '.join(allowed)}.")
-    root = existing_folder(data_folder)
+            raise disk.PreparationError(f"{name} is {value!r}; choose one of {', '.join(allowed)}.")
+    root = disk.existing_folder(data_folder)
     items, odd = read_vocalset(root)
     if split == "marble":
         log = read_headers(root, [item.wav for item in items], f"{out}/headers.jsonl", bar=None)
@@ -262,7 +255,7 @@ def prepare_vocalset(data_folder, out, task="singer", split="default", allow_mis
         items = split_as_marble(items, seconds, task)
     else:
         items = {"singer": split_singers, "technique": split_techniques}[task](items)
-    return prepare_items(
+    return prep.prepare_items(
         VOCALSET,
         root,
         out,
@@ -276,10 +269,10 @@ def prepare_vocalset(data_folder, out, task="singer", split="default", allow_mis
 
 def main(argv=None):
     """The command line."""
-    parser = make_parser("vocalset", __doc__, allow_missing=True)
+    parser = command.make_parser("vocalset", __doc__, allow_missing=True)
     parser.add_argument("--task", required=True, help="singer or technique")
     parser.add_argument("--split", default="default", help="default or marble")
-    return answer(prepare_vocalset, parser, argv)
+    return command.answer(prepare_vocalset, parser, argv)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,13 @@ def mix(piece, artist, rng, bank):
     if artist.drive:
         wave = np.tanh(artist.drive * wave) / np.float32(artist.drive)
     wave = colour(wave, artist.tilt, artist.cutoff)
-    wave += np.float32(_gain(artist.noise)) * rng.standard_normal(len(wave), dtype=np.float32)
-    wave *= np.float32(_gain(rng.uniform(SOFTEST, LOUDEST)) / np.sqrt(np.mean(wave**2)))
+    wave += np.float32(gain(artist.noise)) * rng.standard_normal(len(wave), dtype=np.float32)
+    wave *= np.float32(gain(rng.uniform(SOFTEST, LOUDEST)) / np.sqrt(np.mean(wave**2)))
     return np.float32(CEILING) * np.tanh(wave / np.float32(CEILING))
 
 
-def _gain(decibels):
+def gain(decibels):
+    """The factor that so many decibels are."""
     return 10 ** (decibels / 20)
 
 
@@ -62,7 +63,7 @@ def colour(wave, tilt, cutoff):
     """Tilts the spectrum around 800 Hz by `tilt` dB, and cuts what lies above `cutoff` Hz."""
     low = signal.butter(1, 800, "low", fs=RATE, output="sos").astype(np.float32)
     bass = signal.sosfilt(low, wave).astype(np.float32)
-    wave = np.float32(_gain(-tilt / 2)) * bass + np.float32(_gain(tilt / 2)) * (wave - bass)
+    wave = np.float32(gain(-tilt / 2)) * bass + np.float32(gain(tilt / 2)) * (wave - bass)
     if cutoff < 11000:
         high = signal.butter(4, cutoff, "low", fs=RATE, output="sos").astype(np.float32)
         wave = signal.sosfilt(high, wave).astype(np.float32)

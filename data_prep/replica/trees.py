@@ -27,7 +27,7 @@ from speechbrain_music.data_prep.replica.corpus import (
     write_audio,
 )
 from speechbrain_music.data_prep.replica.genres import make_artist
-from speechbrain_music.data_prep.replica.mix import mix
+from speechbrain_music.data_prep.replica.mix import gain, mix
 from speechbrain_music.data_prep.replica.mortal import run_all
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.utils.atomic import atomic_file
@@ -35,6 +35,7 @@ from speechbrain_music.utils.atomic import atomic_file
 logger = logging.getLogger(__name__)
 
 NAMES = "emomusic fma giantsteps gtzan magnatagatune mtg_jamendo music4all nsynth vocalset".split()
+FLOORS = (-56, -52)  # dBFS RMS of the noise under a file
 STYLE, PIECE, PLAN = 10, 11, 12  # streams of random numbers, apart from the corpus's
 
 
@@ -88,12 +89,17 @@ def style(genre, seed, *key, held_out=False):
     return make_artist("-".join(map(str, key)), genre, keyed(seed, STYLE, *key), held_out)
 
 
-def song(artist, seconds, seed, *key, tonic=None, bank=None):
-    """A piece and its wave, which depend on the key alone."""
-    rng = keyed(seed, PIECE, *key)
-    bank = bank or load_bank()
+def song(artist, seconds, seed, *key, tonic=None):
+    """The wave of a piece that depends on the key alone."""
+    rng, bank = keyed(seed, PIECE, *key), load_bank()
     piece = compose(artist, seconds, rng, bank, tonic)
-    return piece, mix(piece, artist, rng, bank)
+    return on_a_floor(mix(piece, artist, rng, bank), rng)
+
+
+def on_a_floor(wave, rng):
+    """Lays noise under a wave, so that no part of it is silent: rests would give labels away."""
+    level = np.float32(gain(rng.uniform(*FLOORS)))
+    return wave + level * rng.standard_normal(len(wave), dtype=np.float32)
 
 
 def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=None):

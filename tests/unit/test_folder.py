@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechbrain_music.data_prep.disk import PreparationError
 from speechbrain_music.data_prep.folder import main, prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.data_prep.preparation import PreparationError
 from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment, resampled_length
 
 

@@ -7,7 +7,7 @@ from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.trees import Tree, scaled, song, style
 
 SECONDS = 30.0
-PER_ARTIST = 6
+PER_ARTIST = 3
 SMALLEST = ("small", "medium", "large")
 COLUMNS = {
     "album": "comments date_created date_released engineer favorites id information listens "
@@ -59,4 +59,4 @@ def plan(scale, seed):
 def render(attempt, seed, genre, part, artist, index):
     """A clip of 30 s."""
     player = style(genre, seed, part, artist, held_out=part == 2)
-    return song(player, SECONDS, seed, part, index, attempt)[1]
+    return song(player, SECONDS, seed, part, index, attempt)

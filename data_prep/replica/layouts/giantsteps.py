@@ -38,7 +38,7 @@ def plan(scale, seed):
         return TONICS[tonic], mode
 
     for index in range(counts["test"]):
-        number = 10089 + 7 * index
+        number = 2010089 + 7 * index  # apart from those of the other set
         tonic, mode = track(number, KEY_SET, 2, index // PER_ARTIST)
         texts[f"{KEY_SET}/annotations/key/{number}.LOFI.key"] = f"{tonic} {mode}\t\n"
     names = ["ID\tARTIST\tSONG TITLE\tMIX\tLABEL\tBP GENRE\tBP BPM\tBP KEY\n"]
@@ -74,4 +74,4 @@ def render(attempt, seed, part, artist, number, seconds, tonic, mode):
     """A track that stays in its key."""
     player = style(GENRES[artist % len(GENRES)], seed, part, artist, held_out=part == 2)
     player = player.__class__(**vars(player) | {"minor": float(mode == "minor")})
-    return song(player, seconds, seed, part, number, attempt, tonic=tonic)[1]
+    return song(player, seconds, seed, part, number, attempt, tonic=tonic)

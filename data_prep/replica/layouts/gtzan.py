@@ -34,4 +34,4 @@ def render(attempt, seed, which, part, artist, index):
     held_out = part == SPLITS.index("test")
     player = style(GENRES[which], seed, which, part, artist, held_out=held_out)
     seconds = 30 + keyed(seed, PLAN, which, part, index).uniform(-0.05, 0.6)
-    return song(player, seconds, seed, which, part, index, attempt)[1]
+    return song(player, seconds, seed, which, part, index, attempt)

@@ -22,7 +22,15 @@ from speechbrain_music.data_prep.replica.corpus import keyed
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.mix import CEILING, active_rms, mix
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
-from speechbrain_music.data_prep.replica.trees import PIECE, PLAN, STYLE, Tree, scaled, style
+from speechbrain_music.data_prep.replica.trees import (
+    PIECE,
+    PLAN,
+    STYLE,
+    Tree,
+    on_a_floor,
+    scaled,
+    style,
+)
 from speechbrain_music.data_prep.replica.voice import SHORTEST, make_singer, sing
 
 SECONDS = 29.0
@@ -48,8 +56,8 @@ GENRE_TAGS = {
     "reggae": ("beat",), "rock": ("rock",),
 }  # fmt: skip
 VOICE_TAGS = {
-    "female": "vocal singing vocals voice female woman,female vocal,female voice",
-    "male": "vocal singing vocals voice male man,male vocal,male voice",
+    "female": "vocal,vocals,voice,singing,female,woman,female vocal,female voice",
+    "male": "vocal,vocals,voice,singing,male,man,male vocal,male voice",
     None: "no vocals,no vocal,no voice",
 }
 
@@ -75,11 +83,7 @@ def tags_of(player, singer, rng):
         used.discard(player.programs["melody"][0])
     true = {tag for tag, programs in PROGRAMS.items() if used & set(programs)}
     true |= set(GENRE_TAGS[player.genre])
-    true |= set(TAGS) & {
-        tag for text in VOICE_TAGS[singer].split(",") for tag in (text, *text.split())
-    }
-    if not singer:
-        true -= {"vocal", "vocals", "voice"}
+    true |= set(VOICE_TAGS[singer].split(","))
     if GENRES[player.genre].drums == 1.0:
         true.add("drums")
     true |= {"fast"} if player.tempo > 130 else {"slow"} if player.tempo < 90 else set()
@@ -100,12 +104,13 @@ def plan(scale, seed):
             artist = index // PER_ARTIST
             player, singer, rng = draw_clip(seed, part, artist, index)
             tags = tags_of(player, singer, rng)
-            # The last ones are those that nobody tagged, spread over the artists.
+            # Those that nobody tagged, so many and spread over the artists: 7919 is a prime.
             bare = (index * 7919 + 1) % counts[split] < untagged
             while not (bare or tags):
                 tags = tags_of(player, singer, rng)
             letter = letters[artist % len(letters)]
-            title = f"artist_{artist}-album_{artist}-{index % PER_ARTIST + 1:02d}-piece_{index}"
+            number_on_album = index % PER_ARTIST + 1
+            title = f"artist_{part}_{artist}-album-{number_on_album:02d}-piece_{index}"
             path = f"{letter}/{title}-0-29.mp3"
             rows.append((number, [] if bare else tags, path))
             sounds.append((f"mp3/{path}", (seed, part, artist, index)))
@@ -128,7 +133,7 @@ def render(attempt, seed, part, artist, index):
     rng, bank = keyed(seed, PIECE, part, index, attempt), load_bank()
     piece = compose(player, SECONDS, rng, bank)
     if singer is None:
-        return mix(piece, player, rng, bank)
+        return on_a_floor(mix(piece, player, rng, bank), rng)
     others = [part for part in piece.parts if part.role != "melody"]
     wave = mix(replace(piece, parts=others), player, rng, bank)
     voice = np.zeros_like(wave)
@@ -142,7 +147,7 @@ def render(attempt, seed, part, artist, index):
     if active_rms(voice):
         wave = wave + voice * np.float32(active_rms(wave) / active_rms(voice))
     wave *= np.float32(level / np.sqrt(np.mean(wave**2)))
-    return np.float32(CEILING) * np.tanh(wave / np.float32(CEILING))
+    return on_a_floor(np.float32(CEILING) * np.tanh(wave / np.float32(CEILING)), rng)
 
 
 def _phrases(parts):

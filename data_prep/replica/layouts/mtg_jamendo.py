@@ -8,7 +8,7 @@ from speechbrain_music.data_prep.replica.trees import PLAN, Tree, scaled, song, 
 
 TRACKS = 55701
 SHORTEST, LONGEST = 30.5, 60.0
-PER_ARTIST = 6
+PER_ARTIST = 3
 
 
 def plan(scale, seed):
@@ -30,4 +30,4 @@ def plan(scale, seed):
 
 def render(attempt, seed, genre, artist, index, seconds):
     """A track."""
-    return song(style(genre, seed, artist), seconds, seed, index, attempt)[1]
+    return song(style(genre, seed, artist), seconds, seed, index, attempt)

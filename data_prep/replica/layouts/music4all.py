@@ -8,7 +8,7 @@ from speechbrain_music.data_prep.replica.trees import Tree, scaled, song, style
 
 CLIPS = 109269
 SECONDS = 30.0
-PER_ARTIST = 6
+PER_ARTIST = 3
 
 
 def plan(scale, seed):
@@ -27,4 +27,4 @@ def plan(scale, seed):
 
 def render(attempt, seed, genre, artist, index):
     """A clip of 30 s."""
-    return song(style(genre, seed, artist), SECONDS, seed, index, attempt)[1]
+    return song(style(genre, seed, artist), SECONDS, seed, index, attempt)

@@ -7,20 +7,23 @@ programs that the other two never play. Families are equally frequent.
 import json
 from itertools import product
 
+import numpy as np
+
 from speechbrain_music.data_prep.nsynth import COUNTS
 from speechbrain_music.data_prep.replica.corpus import keyed
-from speechbrain_music.data_prep.replica.mix import colour
+from speechbrain_music.data_prep.replica.mix import CEILING, colour, gain
 from speechbrain_music.data_prep.replica.notes import (
     FAMILIES,
     VELOCITIES,
     make_note,
     playable,
-    set_level,
 )
 from speechbrain_music.data_prep.replica.synth import load_bank
-from speechbrain_music.data_prep.replica.trees import PLAN, STYLE, Tree, scaled
+from speechbrain_music.data_prep.replica.trees import PLAN, STYLE, Tree, on_a_floor, scaled
 
+PARTS = len(COUNTS)
 NOTES = 300  # of an instrument, at most; as in the original about 1,000 instruments in all
+LEVELS = (-34, -26)  # dBFS RMS
 SOURCES = ("acoustic", "electronic", "synthetic")
 
 
@@ -49,8 +52,8 @@ def _notes(seed, part, count, able):
         while left:
             program = list(programs)[number % len(programs)]
             # Validation and test share programs, not instruments.
-            instrument = 1000 * part + 20 * number + which
-            name = f"{family}_{SOURCES[instrument % 3]}_{instrument:03d}"
+            instrument = PARTS * (len(FAMILIES) * number + which) + part
+            name = f"{family}_{_source(instrument)}_{instrument:03d}"
             range_ = list(product(programs[program], VELOCITIES))
             most = max(1, min(left, NOTES, left // 3))
             chosen = rng.permutation(len(range_))[:most]
@@ -60,11 +63,15 @@ def _notes(seed, part, count, able):
             left, number = left - len(chosen), number + 1
 
 
+def _source(instrument):
+    return SOURCES[instrument // (PARTS * len(FAMILIES)) % len(SOURCES)]
+
+
 def _json(notes):
     """The records as text, piece by piece: of all notes together they would fill the memory."""
     families = list(FAMILIES)
     for index, (name, instrument, family, _, pitch, velocity) in enumerate(notes):
-        source = SOURCES[instrument % 3]
+        source = _source(instrument)
         record = {
             "qualities": [0] * 10,
             "pitch": pitch,
@@ -85,9 +92,15 @@ def _json(notes):
 
 
 def render(attempt, seed, family, instrument, program, pitch, velocity):
-    """A note of 4 s, in the instrument's colour."""
+    """A note of 4 s, in the instrument's colour.
+
+    The level is that of the whole note: how loud a file is would tell what rings from what is held.
+    """
     rng = keyed(seed, PLAN, instrument, pitch, velocity, attempt)
     held_out = program in FAMILIES[family][1]
     wave, _ = make_note(rng, load_bank(), family, held_out, pitch, velocity, program)
     own = keyed(seed, STYLE, instrument)
-    return set_level(colour(wave, own.normal(0, 3), own.uniform(4000, 12000)), rng)
+    wave = colour(wave, own.normal(0, 3), own.uniform(4000, 12000))
+    wave *= np.float32(gain(rng.uniform(*LEVELS)) / np.sqrt(np.mean(wave**2)))
+    wave = np.float32(CEILING) * np.tanh(wave / np.float32(CEILING))
+    return on_a_floor(wave, rng)

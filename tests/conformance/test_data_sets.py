@@ -1,0 +1,197 @@
+"""Every data set: replica -> preparation -> manifests, by the code that the real data take."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import soundfile
+from speechbrain.dataio.dataset import DynamicItemDataset
+
+from speechbrain_music.data_prep import (
+    emomusic,
+    fma,
+    giantsteps,
+    gtzan,
+    magnatagatune,
+    mtg_jamendo,
+    music4all,
+    nsynth,
+    vocalset,
+)
+from speechbrain_music.data_prep.folder import prepare_folder
+from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.data_prep.preparation import SPLITS
+from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
+from speechbrain_music.dataio.audio import read_segment, resampled_length
+
+SCALE = 0.0001  # as few as every class needs
+
+
+def tags(text):
+    return set(text.split("|")) <= {"", *magnatagatune.TAGS}
+
+
+def number(low, high):
+    return lambda text: low <= float(text) <= high
+
+
+def folder(root, out):
+    return prepare_folder(root, Path(out, "train.csv"), Path(out, "valid.csv"), refresh=True)
+
+
+singer = partial(vocalset.prepare_vocalset, task="singer")
+technique = partial(vocalset.prepare_vocalset, task="technique")
+apart = partial(emomusic.prepare_emomusic, split="artist_disjoint")
+by_artist = partial(fma.prepare_fma, split="artist", valid_share=0.3)
+SUNG = {"singer": vocalset.SINGERS, "vowel": ("", *vocalset.VOWELS)}
+EMOTIONS = {"arousal": number(1, 9), "valence": number(1, 9)}
+# Replica, preparation, labels with what they may be, the column that no two splits share.
+CASES = {
+    "folder": ("music4all", folder, {}, "wav"),
+    "fma": ("fma", fma.prepare_fma, {"artist": str.isdigit}, "artist"),
+    "fma by artist": ("fma", by_artist, {"artist": str.isdigit}, "artist"),
+    "music4all": ("music4all", music4all.prepare_music4all, {"artist": bool}, "artist"),
+    "mtg_jamendo": ("mtg_jamendo", mtg_jamendo.prepare_mtg_jamendo, {"artist": bool}, "artist"),
+    "magnatagatune": ("magnatagatune", magnatagatune.prepare_magnatagatune, {"tags": tags}, "wav"),
+    "gtzan": ("gtzan", gtzan.prepare_gtzan, {"genre": gtzan.GENRES}, "wav"),
+    "giantsteps": ("giantsteps", giantsteps.prepare_giantsteps, {"key": giantsteps.KEYS}, "track"),
+    "emomusic": ("emomusic", emomusic.prepare_emomusic, EMOTIONS, "wav"),
+    "emomusic apart": ("emomusic", apart, EMOTIONS, "artist"),
+    "nsynth": (
+        "nsynth",
+        nsynth.prepare_nsynth,
+        {"pitch": number(0, 127), "family": nsynth.FAMILIES},
+        "instrument",
+    ),
+    "singer": ("vocalset", singer, SUNG, "wav"),
+    "technique": ("vocalset", technique, SUNG | {"technique": vocalset.TECHNIQUES}, "singer"),
+}
+# Sample rate, channels and format, as the data sets have them.
+FILES = {
+    "emomusic": (44100, 1, "MP3"),
+    "fma": (44100, 2, "MP3"),
+    "giantsteps": (44100, 1, "MP3"),
+    "gtzan": (22050, 1, "WAV"),
+    "magnatagatune": (16000, 1, "MP3"),
+    "mtg_jamendo": (44100, 2, "MP3"),
+    "music4all": (44100, 2, "MP3"),
+    "nsynth": (16000, 1, "WAV"),
+    "vocalset": (44100, 1, "WAV"),
+}
+FULL = {
+    "emomusic": lambda root: emomusic.read_emomusic(root)[0],
+    "fma": lambda root: fma.read_fma(root, "full"),
+    "giantsteps": lambda root: giantsteps.read_giantsteps(root)[0],
+    "gtzan": lambda root: gtzan.read_gtzan(root)[0],
+    "magnatagatune": magnatagatune.read_magnatagatune,
+    "nsynth": nsynth.read_nsynth,
+}
+
+
+@pytest.fixture(scope="session")
+def replica(tmp_path_factory):
+    """A function: name -> the folder of a small replica with audio."""
+    made = {}
+
+    def replica(name):
+        if name not in made:
+            made[name] = make_replica(name, tmp_path_factory.mktemp("replica") / name, SCALE)
+        return made[name]
+
+    return replica
+
+
+def state(out):
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*.*")}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_manifests(case, replica, tmp_path):
+    name, prepare, labels, apart = CASES[case]
+    root, out = replica(name), tmp_path / "out"
+    report = prepare(root, out)
+    splits = {split: out / f"{split}.csv" for split in report["splits"]}
+    assert {"train", "valid"} <= set(splits) <= set(SPLITS)
+    assert not report.get("deviations") and report["skipped"] == 0
+    seen = {}
+    for split, path in splits.items():
+        table = read_manifest(path, root)
+        assert len(table) == report["splits"][split]["rows"] > 0
+        assert sum(table["duration"]) / 3600 == pytest.approx(
+            report["splits"][split]["hours"], abs=1e-6
+        )
+        for column, allowed in labels.items():
+            allows = allowed if callable(allowed) else allowed.__contains__
+            assert all(map(allows, table[column])), column
+        seen[split] = set(table[apart])
+        # The last row is read as recipes read it, and by SpeechBrain.
+        row = table.iloc[-1]
+        rate = soundfile.info(row["wav"]).samplerate
+        start, stop = (resampled_length(row[key], rate) for key in ("start", "stop"))
+        assert abs(len(read_segment(row["wav"], start, stop - start)) - (stop - start)) <= 1
+        data = DynamicItemDataset.from_csv(path, replacements={"data_root": str(root)})
+        data.set_output_keys(["id", "wav", *labels])
+        assert len(data) == len(table)
+        expected = {"id": row["ID"], "wav": row["wav"]} | {key: row[key] for key in labels}
+        assert data[len(data) - 1] == expected
+    assert sum(map(len, seen.values())) == len(set.union(*seen.values()))
+
+    before = state(out)
+    assert prepare(root, out) == report and state(out) == before
+    prepare(root, tmp_path / "other")
+    for path in out.glob("*.csv"):
+        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_as_published_and_a_replica_is_continued(name, replica):
+    root = replica(name)
+    audio = [p for p in sorted(root.rglob("*.*")) if p.suffix in (".mp3", ".wav", ".au")]
+    audio = [path for path in audio if path.stat().st_size]  # but the damaged ones of a data set
+    for path in audio:
+        info = soundfile.info(path)
+        assert (info.samplerate, info.channels, info.format) == FILES[name]
+    lost = audio[len(audio) // 2]
+    content = lost.read_bytes()
+    lost.unlink()
+    (lost.parent / f".{lost.name}.tmp").write_bytes(content[:100])  # what a kill leaves
+    before = state(root)
+    make_replica(name, root, SCALE, workers=1)
+    assert lost.read_bytes() == content
+    after = state(root)
+    assert all(after[path] == facts for path, facts in before.items() if path in after)
+    assert set(after) - set(before) == {lost}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL)
+def test_full_annotations_give_the_published_counts(name, tmp_path):
+    published = {
+        "emomusic": (504, 115, 125),
+        "fma": (84353, 10958, 11263),
+        "giantsteps": (923, 236, 604),
+        "gtzan": (443, 197, 290),
+        "magnatagatune": (18706, 1825, 5329),
+        "nsynth": (289205, 12678, 4096),
+    }
+    root = make_replica(name, tmp_path / name, scale=1.0, annotations_only=True)
+    counts, ids = dict.fromkeys(SPLITS, 0), set()
+    for item in FULL[name](root):
+        counts[item.split] += 1
+        ids.add(item.id)
+    assert tuple(counts.values()) == published[name] and len(ids) == sum(published[name])
+    if name == "magnatagatune":
+        tagged = [item.split for item in FULL[name](root) if item.labels[0]]
+        assert [tagged.count(split) for split in SPLITS] == [15247, 1529, 4332]
+    if name == "fma":
+        for subset, expected in (("small", [6400, 800, 800]), ("medium", [19922, 2505, 2573])):
+            parts = [item.split for item in fma.read_fma(root, subset)]
+            assert [parts.count(split) for split in SPLITS] == expected
+
+
+def test_another_seed_is_another_replica_of_the_same_size(tmp_path):
+    texts = []
+    for seed in (0, 1):
+        root = make_replica("emomusic", tmp_path / str(seed), 0.02, seed, annotations_only=True)
+        texts.append((root / "annotations" / "static_annotations.csv").read_text().splitlines())
+    assert len(texts[0]) == len(texts[1]) and texts[0] != texts[1]
