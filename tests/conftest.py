@@ -7,6 +7,8 @@ import pytest
 import torch
 from tones import write_tones
 
+from speechbrain_music.data_prep.replica.trees import make_replica
+
 # Threads of several processes on few cores wait for each other: one each is faster here.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -27,3 +29,17 @@ def real_audio():
     if not folder.is_dir():
         pytest.skip("SBMUSIC_REAL_AUDIO names no folder of real recordings")
     return folder
+
+
+@pytest.fixture(scope="session")
+def replica(tmp_path_factory):
+    """A function: name of a data set -> the folder of its replica; as few pieces as can be."""
+    made = {}
+
+    def replica(name, scale=0.0001):
+        if (name, scale) not in made:
+            folder = tmp_path_factory.mktemp("replica") / name
+            made[name, scale] = make_replica(name, folder, scale)
+        return made[name, scale]
+
+    return replica

@@ -77,13 +77,6 @@ def key_seed(*key):
     return int.from_bytes(digest, "little") >> 1
 
 
-def reduce_sum(tensor):
-    """The sum of a tensor over all processes, in place; the tensor itself where there is one."""
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(tensor)
-    return tensor
-
-
 def check_options(hparams):
     """Refuses what a `MusicBrain` cannot train with: fp16 (sums overflow in it), no clipping."""
     if hparams["precision"] not in ("fp32", "bf16"):
@@ -166,13 +159,13 @@ class MusicBrain(sb.Brain):
 
     def optimizers_step(self):
         """One step on the gradient of the whole effective batch, or none if it is not finite."""
-        loss, count = reduce_sum(self._window).tolist()
+        loss, count = self.reduce_sum(self._window).tolist()
         # DDP has averaged the ranks' gradients: times their number they are a sum again.
         scale = self.world_size / count if count else math.nan
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.gradient_norm = scale_and_clip(parameters, scale, self.max_grad_norm)
         self.last_loss = loss / count if count else math.nan
-        if math.isfinite(self.last_loss) and math.isfinite(self.gradient_norm):
+        if self.is_finite():
             factor = self.learning_rate_factor(self.optimizer_step)
             for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
                 group["lr"] = rate * factor
@@ -183,6 +176,16 @@ class MusicBrain(sb.Brain):
         self.optimizer.zero_grad(set_to_none=True)
         self._clear_window()
         self.optimizer_step += 1
+
+    def reduce_sum(self, tensor):
+        """The sum of a tensor over all processes, in place; the tensor itself if there is one."""
+        if self.distributed_launch:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def is_finite(self):
+        """Whether the step may be taken: after accumulation, over all processes."""
+        return math.isfinite(self.last_loss) and math.isfinite(self.gradient_norm)
 
     def _skip_step(self):
         self.skipped_in_a_row += 1
@@ -206,9 +209,13 @@ class MusicBrain(sb.Brain):
 
     # ---- position and checkpoints ----
 
+    def parameter_groups(self):
+        """What the optimiser is given; by default weight decay on matrices only."""
+        return decay_groups(self.modules, self.hparams.weight_decay)
+
     def init_optimizers(self):
-        """One optimiser; weight decay on matrices only."""
-        self.optimizer = self.opt_class(decay_groups(self.modules, self.hparams.weight_decay))
+        """One optimiser for the `parameter_groups`."""
+        self.optimizer = self.opt_class(self.parameter_groups())
         self.optimizers_dict = {"optimizer": self.optimizer}
         self.learning_rates = [group["lr"] for group in self.optimizer.param_groups]
         if self.checkpointer is not None:

@@ -10,7 +10,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process
 
-from speechbrain_music.brains.base import MusicBrain, reduce_sum
+from speechbrain_music.brains.base import MusicBrain
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics.pretraining import MaskedPredictionMeasures
 from speechbrain_music.models.export import save_export
@@ -157,7 +157,7 @@ class PretrainBrain(MusicBrain):
             self._write_train_row()
 
     def _write_train_row(self):
-        token_loss, mel_loss, hits, count, tokens = reduce_sum(self._train_sums).tolist()
+        token_loss, mel_loss, hits, count, tokens = self.reduce_sum(self._train_sums).tolist()
         now = time.monotonic()
         if self.run_log and count:
             self.run_log.write(
@@ -206,7 +206,7 @@ class PretrainBrain(MusicBrain):
         """After validation: logs, curves and a checkpoint."""
         if stage != sb.Stage.VALID:
             return
-        figures = self.measures.figures(reduce_sum(self.measures.sums))
+        figures = self.measures.figures(self.reduce_sum(self.measures.sums))
         if not figures:
             raise UserError("none of the held-out tracks could be read: check valid_csv's paths")
         figures["loss"] = (

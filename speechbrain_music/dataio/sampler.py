@@ -5,6 +5,8 @@ from torch.utils.data import Sampler
 
 from speechbrain_music.dataio.segments import TRAIN, Draw
 
+SHUFFLE = 22  # what a key is for comes first in it (see `dataio.segments`)
+
 
 class DrawSampler(Sampler):
     """Batches of draws; tracks are drawn with probability proportional to their weight.
@@ -70,6 +72,48 @@ class DrawSampler(Sampler):
                 Draw(self.epoch, index, int(rows[index]))
                 for index in range(begin, begin + self.batch_size)
             ]
+
+
+class ShuffleSampler(Sampler):
+    """Batches that visit every row once an epoch, in an order of (seed, epoch).
+
+    The last optimiser step of an epoch is filled up with the epoch's first rows: nothing is left
+    out, and all steps have the same size.
+
+    Arguments
+    ---------
+    count, batch_size : int
+        Rows; of a batch on one rank.
+    effective_batch : int
+        Rows of an optimiser step over all ranks, a multiple of batch_size * world_size.
+    seed, rank, world_size : int
+        As `DrawSampler`.
+
+    Example
+    -------
+    >>> sampler = ShuffleSampler(count=3, batch_size=2, effective_batch=2)
+    >>> first, second = list(sampler)
+    >>> sorted(first + second[:1]), second[1] == first[0]
+    ([0, 1, 2], True)
+    """
+
+    def __init__(self, count, batch_size, effective_batch, seed=0, rank=0, world_size=1):
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.rows = -(-count // effective_batch) * effective_batch
+        self.start(epoch=1)
+
+    def start(self, epoch, batch=0):
+        """Sets where the next iteration begins: a batch of this rank, within an epoch."""
+        self.epoch, self.first = epoch, batch
+
+    def __len__(self):
+        return self.rows // (self.batch_size * self.world_size)
+
+    def __iter__(self):
+        order = np.random.default_rng([SHUFFLE, self.seed, self.epoch]).permutation(self.count)
+        order = np.resize(order, self.rows).reshape(-1, self.world_size, self.batch_size)
+        yield from order[self.first :, self.rank].tolist()
 
 
 def every_row(count, batch_size, rank=0, world_size=1):

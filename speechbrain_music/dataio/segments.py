@@ -184,14 +184,14 @@ def collate(items):
 
 
 def split_tracks(tracks, segment_seconds, min_seconds):
-    """Cuts tracks into consecutive pieces of one segment; a last piece too short is left out.
+    """Cuts tracks into consecutive pieces of one segment; a rest too short is left out.
 
     Arguments
     ---------
     tracks : pandas.DataFrame
         As for `SegmentDataset`.
     segment_seconds, min_seconds : float
-        Length of a piece, and the least that is kept.
+        Length of a piece, and the least that is kept of a rest.
 
     Returns
     -------
@@ -210,7 +210,7 @@ def split_tracks(tracks, segment_seconds, min_seconds):
         step = round(segment_seconds * rate)
         for start in range(track["start"], track["stop"], step):
             stop = min(start + step, track["stop"])
-            if stop - start >= min_seconds * rate:
+            if start == track["start"] or stop - start >= min_seconds * rate:
                 duration = (stop - start) / rate
                 pieces.append(track | {"start": start, "stop": stop, "duration": duration})
     return pd.DataFrame(pieces, columns=tracks.columns)

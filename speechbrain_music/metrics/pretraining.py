@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from speechbrain_music.nnet.masking import nearest_visible
+from speechbrain_music.nnet.masking import line_across, nearest_visible
 
 # Observations that a bigram's prior is worth; the one best on the held-out tokens themselves is
 # reported, in the baseline's favour.
@@ -133,7 +133,7 @@ class MaskedPredictionMeasures:
         lengths : torch.Tensor
             (B,) tokens.
         """
-        before, after, near = nearest_visible(mask, lengths)
+        near = nearest_visible(mask, lengths)[2]
         truth = tokens[mask]
         visible = tokens.gather(1, near.unsqueeze(-1).expand_as(tokens))[mask]
         hits = (logits.argmax(dim=-1) == truth).double().mean(dim=-1)
@@ -142,7 +142,7 @@ class MaskedPredictionMeasures:
             logits.flatten(0, 1).float(), truth.flatten(), reduction="sum"
         )
         prior, bigrams = self._baselines(visible, truth)
-        errors = _mel_errors(rebuilt, mel, mask, lengths, before, after)
+        errors = _mel_errors(rebuilt, mel, mask, lengths)
         place = torch.where(mask)[1] % self.block
         by_place = [
             torch.zeros(self.block, dtype=torch.float64, device=mask.device).index_add_(
@@ -211,30 +211,17 @@ class MaskedPredictionMeasures:
         return figures
 
 
-def _mel_errors(rebuilt, mel, mask, lengths, before, after):
+def _mel_errors(rebuilt, mel, mask, lengths):
     """Summed over masked tokens: mean squared errors of the model, the clip's mean, a line."""
-    batch, steps = mask.shape
-    stack = mel.shape[1] // steps
+    stack = mel.shape[1] // mask.shape[1]
     frames = mask.repeat_interleave(stack, dim=1)
-    valid = torch.arange(steps * stack, device=mel.device) < stack * lengths.unsqueeze(1)
+    valid = torch.arange(mel.shape[1], device=mel.device) < stack * lengths.unsqueeze(1)
     seen = (valid & ~frames).unsqueeze(-1)
     clip_mean = (mel * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
-
-    left, right = stack * before + stack - 1, stack * after  # the frames that face the gap
-    step = torch.arange(steps, device=mel.device)
-    one_sided = before == after  # at an item's edge the one visible neighbour is held
-    left = torch.where(one_sided & (after > step), right, left)
-    right = torch.where(one_sided & (before < step), left, right)
-    left, right = (side.repeat_interleave(stack, dim=1) for side in (left, right))
-    here = torch.arange(steps * stack, device=mel.device).expand(batch, -1)
-    share = ((here - left) / (right - left).clamp(min=1)).clamp(0, 1).unsqueeze(-1)
-    start, stop = (mel.gather(1, side.unsqueeze(-1).expand_as(mel)) for side in (left, right))
-    line = start + (stop - start) * share
-
     truth = mel[frames]
     rebuilt = rebuilt.float().view(-1, mel.shape[-1])
     mean = clip_mean.unsqueeze(1).expand_as(mel)[frames]
     return [
         (guess - truth).square().mean(dim=-1).double().sum() / stack
-        for guess in (rebuilt, mean, line[frames])
+        for guess in (rebuilt, mean, line_across(mel, mask, lengths))
     ]

@@ -7,9 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from speechbrain_music.models.frontend import BANDS, STACK
-from speechbrain_music.nnet.masking import fill_masked
+from speechbrain_music.nnet.masking import fill_masked, line_across
 
 RECONSTRUCT = ("masked", "all")
+RECONSTRUCT_FROM = ("nothing", "line")
 
 
 class Prediction(NamedTuple):
@@ -38,11 +39,14 @@ class BestRQ(nn.Module):
     reconstruct : str
         "masked": the mel of masked tokens is rebuilt. "all": of all valid tokens; an item's error
         is then its mean over all its tokens, and counts as often as it has masked ones.
+    reconstruct_from : str
+        "nothing": the mel head gives the mel. "line": in masked places it gives what lies beyond
+        a straight line between the neighbouring visible frames.
 
     Raises
     ------
     ValueError
-        For another value of `reconstruct`.
+        For another value of `reconstruct` or `reconstruct_from`.
 
     Example
     -------
@@ -55,13 +59,18 @@ class BestRQ(nn.Module):
     torch.Size([10, 1, 8192])
     """
 
-    def __init__(self, encoder, quantizer, reconstruct="masked"):
+    def __init__(self, encoder, quantizer, reconstruct="masked", reconstruct_from="nothing"):
         super().__init__()
-        if reconstruct not in RECONSTRUCT:
-            raise ValueError(f"reconstruct is {reconstruct!r}: choose {' or '.join(RECONSTRUCT)}")
+        for name, value, allowed in (
+            ("reconstruct", reconstruct, RECONSTRUCT),
+            ("reconstruct_from", reconstruct_from, RECONSTRUCT_FROM),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}: choose {' or '.join(allowed)}")
         self.encoder = encoder
         self.quantizer = quantizer
         self.reconstruct = reconstruct
+        self.reconstruct_from = reconstruct_from
         self.codebooks = quantizer.config["num_codebooks"]
         width, entries = encoder.config["d_model"], quantizer.config["codebook_size"]
         self.token_head = nn.Linear(width, self.codebooks * entries)
@@ -99,11 +108,15 @@ class BestRQ(nn.Module):
         token_loss = F.cross_entropy(
             logits.flatten(0, 1).float(), tokens.flatten(), reduction="sum"
         )
-        rebuilt = self.mel_head(masked)
+        rebuilt = self.mel_head(masked).float()
+        if self.reconstruct_from == "line":
+            rebuilt = rebuilt + line_across(mel, mask, lengths).view_as(rebuilt)
         if self.reconstruct == "masked":
-            mel_loss = (rebuilt.float() - target[mask]).square().mean(dim=-1).sum()
+            mel_loss = (rebuilt - target[mask]).square().mean(dim=-1).sum()
         else:
-            error = (self.mel_head(out).float() - target).square().mean(dim=-1)
+            whole = self.mel_head(out).float()
+            whole[mask] = rebuilt
+            error = (whole - target).square().mean(dim=-1)
             valid = torch.arange(mask.shape[1], device=mask.device) < lengths.unsqueeze(1)
             weight = valid * (mask.sum(dim=1) / lengths).unsqueeze(1)
             mel_loss = (error * weight).sum()

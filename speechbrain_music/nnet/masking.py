@@ -110,3 +110,42 @@ def nearest_visible(mask, lengths):
     before, after = before.where(~none_before, after), after.where(~none_after, before)
     nearest = torch.where(steps - before <= after - steps, before, after)
     return before, after, torch.where(none_before, after, torch.where(none_after, before, nearest))
+
+
+def line_across(mel, mask, lengths):
+    """Bridges each gap of masked frames with a straight line between the visible frames beside it.
+
+    At an item's edge the one visible neighbour is held.
+
+    Arguments
+    ---------
+    mel : torch.Tensor
+        (B, T * stack, bands); what stands in masked frames is not read.
+    mask : torch.Tensor
+        (B, T) bool, True = masked.
+    lengths : torch.Tensor
+        (B,) valid tokens.
+
+    Returns
+    -------
+    torch.Tensor
+        (masked tokens * stack, bands), in the order of the mask's True values.
+
+    Example
+    -------
+    >>> mel = torch.tensor([[[0.0], [9.0], [9.0], [9.0], [4.0]]])
+    >>> mask = torch.tensor([[False, True, True, True, False]])
+    >>> line_across(mel, mask, torch.tensor([5])).flatten()
+    tensor([1., 2., 3.])
+    """
+    stack = mel.shape[1] // mask.shape[1]
+    before, after, _ = nearest_visible(mask, lengths)
+    item, step = torch.where(mask)
+    before, after = before[item, step], after[item, step]
+    left, right = stack * before + stack - 1, stack * after  # the frames that face the gap
+    left = torch.where(before > step, right, left)  # no visible token before: hold the next one
+    right = torch.where(after < step, left, right)
+    here = stack * step.unsqueeze(1) + torch.arange(stack, device=mel.device)
+    share = (here - left.unsqueeze(1)) / (right - left).clamp(min=1).unsqueeze(1)
+    start, stop = mel[item, left].unsqueeze(1), mel[item, right].unsqueeze(1)
+    return torch.lerp(start, stop, share.to(mel.dtype).unsqueeze(-1)).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Normalisation of log-mel bands by the statistics of a corpus."""
+"""Normalisation by statistics held in buffers: of log-mel bands, of a probe's features."""
 
 import torch
 from torch import nn
@@ -48,4 +48,28 @@ class BandNormalization(nn.Module):
 
     def forward(self, x):
         """(..., bands) in, the same shape out."""
+        return (x - self.mean) / self.std
+
+
+class Standardization(nn.Module):
+    """(x - mean) / std for each value, with the statistics of a training split.
+
+    Arguments
+    ---------
+    mean, std : torch.Tensor
+        Of one shape; std above 0.
+
+    Example
+    -------
+    >>> Standardization(torch.tensor([1.0]), torch.tensor([2.0]))(torch.tensor([[3.0]]))
+    tensor([[1.]])
+    """
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, x):
+        """(..., *shape) in, the same shape out."""
         return (x - self.mean) / self.std

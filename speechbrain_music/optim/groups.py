@@ -32,3 +32,43 @@ def decay_groups(module, weight_decay):
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
+
+
+def layer_decay_groups(encoder, lr, layer_decay, weight_decay):
+    """Parameter groups for fine-tuning: the nearer to the input, the lower the learning rate.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        With `frontend`, `layers` and `norm`, as `models.encoder.Encoder`.
+    lr : float
+        Of the last layer and the norm.
+    layer_decay : float
+        What it is multiplied with from a layer to the one before.
+    weight_decay : float
+        See `decay_groups`.
+
+    Returns
+    -------
+    list of dict
+        Two groups a layer, the front-end first.
+
+    Example
+    -------
+    >>> import torch
+    >>> encoder = torch.nn.Module()
+    >>> encoder.frontend, encoder.norm = torch.nn.Linear(2, 2), torch.nn.LayerNorm(2)
+    >>> encoder.layers = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
+    >>> [group["lr"] for group in layer_decay_groups(encoder, 1.0, 0.5, 0.01)]
+    [0.5, 0.5, 1.0, 1.0, 1.0]
+    """
+    parts = [encoder.frontend, *encoder.layers]
+    groups = [
+        group | {"lr": lr * layer_decay ** (len(parts) - 1 - depth)}
+        for depth, part in enumerate([*parts, encoder.norm])
+        for group in decay_groups(part, weight_decay)
+        if group["params"]
+    ]
+    for group in groups:
+        group["lr"] = min(lr, group["lr"])  # the norm stands with the last layer
+    return groups

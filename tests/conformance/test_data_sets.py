@@ -24,8 +24,6 @@ from speechbrain_music.data_prep.preparation import SPLITS
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
 from speechbrain_music.dataio.audio import read_segment, resampled_length
 
-SCALE = 0.0001  # as few as every class needs
-
 
 def tags(text):
     return set(text.split("|")) <= {"", *magnatagatune.TAGS}
@@ -88,19 +86,6 @@ FULL = {
 }
 
 
-@pytest.fixture(scope="session")
-def replica(tmp_path_factory):
-    """A function: name -> the folder of a small replica with audio."""
-    made = {}
-
-    def replica(name):
-        if name not in made:
-            made[name] = make_replica(name, tmp_path_factory.mktemp("replica") / name, SCALE)
-        return made[name]
-
-    return replica
-
-
 def state(out):
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*.*")}
 
@@ -156,7 +141,7 @@ def test_files_are_as_published_and_a_replica_is_continued(name, replica):
     lost.unlink()
     (lost.parent / f".{lost.name}.tmp").write_bytes(content[:100])  # what a kill leaves
     before = state(root)
-    make_replica(name, root, SCALE, workers=1)
+    make_replica(name, root, 0.0001, workers=1)
     assert lost.read_bytes() == content
     after = state(root)
     assert all(after[path] == facts for path, facts in before.items() if path in after)

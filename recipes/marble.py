@@ -1,0 +1,153 @@
+"""Several encoders on several tasks, in one table with honest comparisons.
+
+python recipes/marble.py --encoders mel random:EXPORT mine=EXPORT
+python recipes/marble.py --encoders mel mine=EXPORT,EXPORT2 --tasks gtzan_genre nsynth_pitch
+python recipes/marble.py --encoders mine=EXPORT --data gtzan=/data/GTZAN nsynth=/data/NSynth
+
+Encoders are what a recipe's --encoder takes, with a name before "=" if wanted; several exports
+(seeds of one system) are separated by commas. Without --data all tasks are judged on replicas;
+with it, on these data sets, and tasks without one are left out and named. What is done already is
+not done again. Further options (--quick True ...) go to every recipe.
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechbrain_music.brains.probe import ProbeBrain
+from speechbrain_music.metrics.comparison import compare
+from speechbrain_music.metrics.resampling import interval, score
+from speechbrain_music.metrics.verdict import resampled_figures
+from speechbrain_music.utils.errors import UserError, run
+from speechbrain_music.utils.suite import write_suite
+from speechbrain_music.utils.verdicts import PREDICTIONS, RESULTS
+
+logger = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+TASKS = {  # recipe -> data set
+    "mtt_tagging": "magnatagatune",
+    "giantsteps_key": "giantsteps",
+    "gtzan_genre": "gtzan",
+    "emomusic_emotion": "emomusic",
+    "nsynth_pitch": "nsynth",
+    "nsynth_instrument": "nsynth",
+    "vocalset_singer": "vocalset",
+    "vocalset_technique": "vocalset",
+}
+
+
+def load_recipe(name):
+    """A recipe's module, by its path: recipes are scripts and do not import each other."""
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", HERE / name / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def task_of(module):
+    """The task of a recipe's Brain."""
+    brains = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, ProbeBrain)]
+    return next(brain.task for brain in brains if brain.task is not None)
+
+
+def judge(module, task, encoder, folder, data, others):
+    """Runs one recipe on one encoder; returns the folder with its results."""
+    options = {
+        "encoder": json.dumps(encoder) if isinstance(encoder, list) else encoder,
+        "output_folder": folder,
+        "feature_folder": folder.parents[1] / "features",
+    }
+    if data:
+        options["data_folder"] = data
+    pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+    return module.main([str(HERE.parent / "hparams" / f"{task}.yaml"), *pairs, *others])
+
+
+def collect(folder, module, name, encoder):
+    """One cell of the table, and the resampled score behind it."""
+    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    with np.load(folder / PREDICTIONS) as stored:
+        logits, answers = torch.from_numpy(stored["logits"]), torch.from_numpy(stored["answers"])
+    task = task_of(module)
+    figures = results["figures"]
+    # Tracks are drawn alike for all encoders of a task, encoders alike for all tasks.
+    drawn = resampled_figures(
+        task,
+        logits,
+        answers,
+        results["protocol"]["resamples"],
+        seed=zlib.crc32(name.encode()),
+        encoder_seed=zlib.crc32(encoder.encode()),
+    )
+    chance = {metric: figure["chance"] for metric, figure in figures.items()}
+    return results, (results["score"]["mean"], score(task, drawn, chance))
+
+
+def parse(argv):
+    """The command line: arguments, and what goes to the recipes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoders", nargs="+", required=True)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--data", nargs="*", default=[], help="DATASET=FOLDER ...")
+    parser.add_argument("--out", type=Path, default=Path("results/marble"))
+    args, others = parser.parse_known_args(argv)
+    for task in args.tasks:
+        if task not in TASKS:
+            raise UserError(f"there is no task {task!r}: choose from {', '.join(TASKS)}")
+    encoders = {}
+    for text in args.encoders:
+        name, equals, spec = text.partition("=")
+        parts = (spec if equals else text).split(",")
+        name = name if equals else Path(text.partition(":")[0]).name
+        if name in encoders or not name:
+            raise UserError(f"two encoders are named {name!r}: write NAME=ENCODER")
+        encoders[name] = parts if len(parts) > 1 else parts[0]
+    data = dict(item.partition("=")[::2] for item in args.data)
+    for data_set in data:
+        if data_set not in TASKS.values():
+            raise UserError(f"no task uses {data_set!r}: choose from {', '.join(TASKS.values())}")
+    return args, encoders, data, others
+
+
+def main(argv):
+    """Judges all encoders on all tasks, then writes the table; see this file's head."""
+    args, encoders, data, others = parse(argv)
+    cells, scores, failed = {}, {name: {} for name in encoders}, {}
+    for task in args.tasks:
+        root = data.get(TASKS[task])
+        if data and not root:
+            failed[task] = f"no folder of {TASKS[task]} was given with --data"
+            continue
+        module = load_recipe(task)
+        for name, encoder in encoders.items():
+            logger.info(f"-- {task}, {name}")
+            try:
+                folder = judge(module, task, encoder, args.out / task / name, root, others)
+                cells[task, name], scores[name][task] = collect(folder, module, task, name)
+            except (UserError, OSError) as error:
+                failed[f"{task}, {name}"] = " ".join(str(error).split())
+                logger.error(failed[f"{task}, {name}"])
+    if not cells:
+        raise UserError(f"nothing could be judged: {'; '.join(failed.values())}")
+    overall = {}
+    for name, by_task in scores.items():
+        if by_task:
+            low, high = interval(np.mean([drawn for _, drawn in by_task.values()], axis=0))
+            mean = float(np.mean([value for value, _ in by_task.values()]))
+            overall[name] = {"mean": mean, "low": low, "high": high, "tasks": len(by_task)}
+    write_suite(args.out, cells, overall, compare(scores), failed)
+    print((args.out / "marble.md").read_text(encoding="utf-8"))
+    if failed:
+        raise UserError(f"{len(failed)} of the results are missing, the table names them")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    run(main)

@@ -1,0 +1,285 @@
+"""A recipe's run: an encoder judged on a task, from its command line to its report."""
+
+import hashlib
+import json
+import logging
+import re
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+import speechbrain as sb
+import torch
+from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
+
+from speechbrain_music.brains.base import check_options
+from speechbrain_music.brains.finetune import finetune
+from speechbrain_music.brains.sweep import sweep
+from speechbrain_music.dataio.chunks import cut_into_chunks
+from speechbrain_music.dataio.feature_batches import FeatureSplit
+from speechbrain_music.dataio.feature_cache import FeatureCache
+from speechbrain_music.metrics.verdict import summarise
+from speechbrain_music.models.frozen import make_encoders
+from speechbrain_music.utils.config import ConfigError, check_ranges, load_experiment
+from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.verdicts import RESULTS, read_published, write_verdict
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid", "test")
+QUICK = {"learning_rates": [1e-4, 1e-3, 1e-2], "probe_seeds": [0], "number_of_epochs": 30}
+# What MARBLE's code does. A task's yaml may say more under `marble`.
+MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds": [1234]}
+PREPARATION = ("allow_missing", "split", "tagged_only")  # handed on if the yaml has them
+# What the figures depend on, besides the data and the encoder.
+PROTOCOL = (
+    "task chunk_seconds tail_seconds standardize mix_from random_mix hidden probe_dropout "
+    "batch_size learning_rates probe_seeds number_of_epochs patience plateau_patience "
+    "halving_over resamples quick marble_exact freeze_encoder"
+).split()
+FINE_TUNING = (
+    "seed lr_encoder lr_probe layer_decay warmup_steps weight_decay max_grad_norm "
+    "fine_tune_epochs fine_tune_patience fine_tune_plateau effective_batch precision"
+).split()
+READS = {*PROTOCOL, *FINE_TUNING} | set(
+    "encoder trust_remote_code data_folder replica_scale allow_missing output_folder "
+    "feature_folder extract_batch num_workers fine_tune_batch probes opt_class "
+    "fine_tune_opt_class first_seconds split tagged_only marble".split()
+)
+PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mir_eval soxr".split()
+
+
+def evaluate(argv, brain_class, find_data, published):
+    """Judges an encoder: prepares, extracts, sweeps, perhaps fine-tunes, reports.
+
+    Arguments
+    ---------
+    argv : list of str
+        A task's yaml, then `--key value` pairs.
+    brain_class : type
+        The recipe's `ProbeBrain`.
+    find_data : callable
+        `find_data(data_folder=..., out=..., replica_scale=..., **options)` -> the preparation's
+        report and split -> table; see `data_prep.stand_in.prepare_or_replace`.
+    published : path
+        CSV of published figures, which stand beside results on the published data only.
+
+    Returns
+    -------
+    Path
+        The folder with `results.json` and the rest of what `utils.verdicts` writes.
+
+    Raises
+    ------
+    UserError
+        For what the user can mend; what is whole before stays.
+    """
+    began = time.time()
+    hparams_file, hparams, run_opts, overrides = load_task(argv)
+    encoders = make_encoders(hparams["encoder"], hparams["trust_remote_code"])
+    output = _output(hparams, encoders[0].name)
+    ddp_init_group(run_opts)
+    options = {key: hparams[key] for key in PREPARATION if key in hparams}
+    options |= {key: hparams[key] for key in ("data_folder", "replica_scale")}
+    report, tables = run_on_main(find_data, kwargs=options | {"out": output / "manifests"})
+
+    task = brain_class.task
+    cut = {key: hparams.get(key) for key in ("chunk_seconds", "tail_seconds", "first_seconds")}
+    parts = {split: cut_into_chunks(tables[split], **cut) for split in SPLITS}
+    names = {split: list(dict.fromkeys(parts[split]["track"])) for split in SPLITS}
+    answers = {split: _answers(task, parts[split]) for split in SPLITS}
+    absent = {split: task.absent(answers[split]) for split in SPLITS}
+    _check_classes(task, absent)
+    chunks = pd.concat([parts[split].assign(split=split) for split in SPLITS], ignore_index=True)
+
+    caches = [FeatureCache(hparams["feature_folder"], encoder, chunks) for encoder in encoders]
+    key = _key(hparams, caches, answers)
+    if run_on_main(_is_done, [output, key]):
+        return output
+    sb.create_experiment_directory(output, hparams_file, overrides)
+    for cache in caches:
+        run_on_main(cache.open)
+        _extract(cache.check(), hparams, run_opts)
+        ddp_barrier()
+
+    runs, tables_of_probes, logits = [], [], []
+    for number, (encoder, cache) in enumerate(zip(encoders, caches, strict=True)):
+        values, readable, reasons = cache.load()
+        splits = _split_features(chunks, values, readable, names, answers)
+        swept = sweep(brain_class, splits, encoder.layers, hparams, run_opts)
+        tested, tuned = swept.logits, None
+        if not hparams["freeze_encoder"]:
+            folder = output / f"save_{number}"
+            tested, tuned = finetune(
+                brain_class, encoder, swept, chunks, splits, hparams, run_opts, folder
+            )
+        logits.append(tested)
+        valid = swept.table.query("layer == @swept.layer and lr == @swept.lr")["valid"].mean()
+        runs.append({"identity": encoder.identity, "layer": swept.layer, "lr": swept.lr})
+        runs[-1] |= {"valid": valid, "fine_tuned": tuned}
+        tables_of_probes.append(swept.table.assign(encoder=number))
+    if not if_main_process():
+        return output
+
+    verdict = summarise(
+        task,
+        torch.stack(logits),
+        splits["test"].answers,
+        splits["train"].answers,
+        hparams["resamples"],
+    )
+    replica = report["replica"]
+    real = replica is None and not report["deviations"]
+    results = {
+        "task": hparams["task"],
+        "key": key,
+        "encoder": {"spec": hparams["encoder"], "name": encoders[0].name, "runs": runs},
+        "data": {
+            "data_set": report["data_set"],
+            "replica": replica and {k: replica[k] for k in ("generator", "scale", "seed")},
+            "settings": report["settings"],
+            "deviations": report["deviations"],
+            "tracks": {split: len(splits[split].answers) for split in SPLITS},
+            "chunks": {split: len(splits[split].rows) for split in SPLITS},
+            "unreadable": len(reasons),
+            "reasons": list(reasons.values())[:20],
+            "absent": absent,
+        },
+        "protocol": {name: hparams[name] for name in PROTOCOL}
+        | {"halved": len(splits["train"].rows) > hparams["halving_over"]},
+        **verdict,
+        "published": read_published(published, task.metrics) if real else [],
+        "versions": {name: _version(name) for name in PACKAGES},
+        "seconds": round(time.time() - began, 1),
+    }
+    write_verdict(
+        output,
+        results,
+        pd.concat(tables_of_probes, ignore_index=True),
+        torch.stack(logits).numpy(),
+        splits["test"].answers.numpy(),
+        splits["test"].names,
+        task.names,
+    )
+    for metric, figure in verdict["figures"].items():
+        logger.info(
+            f"{hparams['task']}, {encoders[0].name}: {metric} {figure['mean']:.4f} "
+            f"({figure['low']:.4f} to {figure['high']:.4f}), chance {figure['chance']:.4f}"
+        )
+    return output
+
+
+def load_task(argv):
+    """A task's yaml with its short forms applied, checked; as `utils.config.load_experiment`."""
+    hparams_file, hparams, run_opts, overrides = load_experiment(argv, READS)
+    if hparams["encoder"] is None:
+        raise ConfigError(
+            "encoder is not set: pass --encoder with an export's folder, mel, random:FOLDER or "
+            "hf:NAME"
+        )
+    short = {}
+    for name, changes in (("marble_exact", MARBLE | hparams.get("marble", {})), ("quick", QUICK)):
+        if hparams[name]:
+            short |= {key: value for key, value in changes.items() if key not in overrides}
+    if short:
+        # The values reach the modules of the yaml too, as if they stood on the command line.
+        pairs = [part for key, value in short.items() for part in (f"--{key}", json.dumps(value))]
+        _, hparams, _, _ = load_experiment([*argv, *pairs], READS)
+    check_options(hparams)
+    check_ranges(
+        hparams,
+        whole="hidden batch_size number_of_epochs patience resamples extract_batch halving_over "
+        "fine_tune_epochs fine_tune_patience fine_tune_batch effective_batch",
+        natural="seed plateau_patience fine_tune_plateau num_workers warmup_steps mix_from",
+        positive="replica_scale lr_encoder lr_probe layer_decay",
+    )
+    for key, kind in (("learning_rates", float), ("probe_seeds", int)):
+        values = hparams[key]
+        if not isinstance(values, list) or not values or not all(type(v) is kind for v in values):
+            raise ConfigError(f"{key} is {values!r}: it must be a list of {kind.__name__}s")
+    if not 0 <= hparams["probe_dropout"] < 1:
+        raise ConfigError(f"probe_dropout is {hparams['probe_dropout']}: it must be in [0, 1)")
+    return hparams_file, hparams, run_opts, overrides
+
+
+def _output(hparams, name):
+    if hparams["output_folder"]:
+        return Path(hparams["output_folder"])
+    parts = [re.sub(r"[^\w.-]+", "_", name)]
+    parts += [word for word in ("quick", "marble_exact") if hparams[word]]
+    parts += [] if hparams["freeze_encoder"] else ["fine_tuned"]
+    return Path("results") / hparams["task"] / "-".join(parts)
+
+
+def _answers(task, chunks):
+    """Targets of the tracks, in the order in which they first come; all chunks must agree."""
+    first = ~chunks["track"].duplicated()
+    return task.encode(chunks[first])
+
+
+def _check_classes(task, absent):
+    if len(absent["train"]) > max(0, task.outputs - 2):
+        raise UserError(
+            f"the training split has tracks of {task.outputs - len(absent['train'])} of "
+            f"{task.outputs} classes, two are needed: use more data, or a larger --replica_scale"
+        )
+    for split, names in absent.items():
+        if names:
+            shown = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
+            logger.warning(f"{len(names)} classes have no {split} track: {shown}")
+
+
+def _key(hparams, caches, answers):
+    """A hash of all that the results depend on."""
+    names = PROTOCOL + ([] if hparams["freeze_encoder"] else FINE_TUNING)
+    parts = {name: hparams[name] for name in names}
+    parts["features"] = [cache.facts for cache in caches]
+    parts["answers"] = [answers[split].tolist() for split in SPLITS]
+    parts["versions"] = [_version(name) for name in PACKAGES]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _is_done(output, key):
+    try:
+        stored = json.loads((output / RESULTS).read_text(encoding="utf-8"))["key"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    if stored == key:
+        logger.warning(f"{output} has these results already: delete it to make them again")
+    return stored == key
+
+
+def _extract(cache, hparams, run_opts):
+    distributed = torch.distributed.is_initialized()
+    cache.extract(
+        hparams["extract_batch"],
+        hparams["num_workers"],
+        torch.distributed.get_rank() if distributed else 0,
+        torch.distributed.get_world_size() if distributed else 1,
+        run_opts.device or sb.utils.distributed.infer_device(),
+        bar=not run_opts.noprogressbar,
+    )
+
+
+def _split_features(chunks, values, readable, names, answers):
+    """split -> FeatureSplit of the tracks of which at least one chunk could be read."""
+    splits = {}
+    for split in SPLITS:
+        rows = ((chunks["split"] == split) & readable).to_numpy().nonzero()[0]
+        if not len(rows):
+            raise UserError(f"no {split} track could be read: check the data folder")
+        place = {name: number for number, name in enumerate(names[split])}
+        tracks = torch.tensor([place[name] for name in chunks["track"].iloc[rows]])
+        left, tracks = tracks.unique(return_inverse=True)
+        splits[split] = FeatureSplit(
+            values, rows, tracks, answers[split][left], [names[split][i] for i in left.tolist()]
+        )
+    return splits
+
+
+def _version(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

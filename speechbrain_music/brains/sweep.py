@@ -1,0 +1,154 @@
+"""All probes of a protocol on cached features: trained together, one chosen by validation."""
+
+import logging
+from typing import NamedTuple
+
+import pandas as pd
+import speechbrain as sb
+import torch
+from speechbrain.utils.epoch_loop import EpochCounter
+from torch.utils.data import DataLoader
+
+from speechbrain_music.brains.base import Plan
+from speechbrain_music.dataio.feature_batches import (
+    EveryChunk,
+    TrainingBatches,
+    standardisation,
+)
+from speechbrain_music.nnet.normalization import Standardization
+from speechbrain_music.nnet.probes import ProbeStack
+from speechbrain_music.optim.patience import Patience
+
+logger = logging.getLogger(__name__)
+
+RUNGS = (1, 2, 4, 8)  # epochs after which half of the field ends, where the data are many
+
+
+class Sweep(NamedTuple):
+    """What a sweep gives.
+
+    table: pandas.DataFrame, a row a probe: layer, lr, seed, valid (its best), epoch. layer, lr:
+    the chosen pair. logits (S, tracks, C): what its probes answer to the test split. mixed:
+    ProbeStack of one, the best on the mix of all layers. standardize: what stands before them.
+    """
+
+    table: pd.DataFrame
+    layer: str
+    lr: float
+    logits: torch.Tensor
+    mixed: ProbeStack
+    standardize: Standardization
+
+
+def sweep(brain_class, splits, layers, hparams, run_opts):
+    """Trains a probe for each layer (and the mix of all), learning rate and seed.
+
+    Layer and learning rate are chosen by the mean over seeds of the best validation values; the
+    test split is answered once, by the chosen probes.
+
+    Arguments
+    ---------
+    brain_class : type
+        A `ProbeBrain` with its task.
+    splits : dict
+        train, valid, test: FeatureSplit.
+    layers : sequence of str
+        Names of the hidden states.
+    hparams : dict
+        learning_rates, probe_seeds, number_of_epochs, batch_size, patience, plateau_patience,
+        standardize, probes (a function that makes a ProbeStack), opt_class, halving_over.
+    run_opts : RunOptions
+        For the Brain.
+
+    Returns
+    -------
+    Sweep
+    """
+    # SpeechBrain tells of each epoch and each Brain: here there are hundreds.
+    for name in ("core", "utils.epoch_loop"):
+        logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
+    train = splits["train"]
+    if hparams["standardize"]:
+        mean, std = map(torch.from_numpy, standardisation(train))
+    else:
+        mean, std = torch.zeros(()), torch.ones(())
+    standardize = Standardization(mean, std)
+    halving = len(train.rows) > hparams["halving_over"]
+    rows, stacks = [], []
+    fields = [list(range(len(layers)))] + [["all"]] * (len(layers) > 1)
+    for field in fields:
+        pairs = [(layer, lr) for layer in field for lr in hparams["learning_rates"]]
+        probes = [
+            (layer, lr, seed) for seed in sorted(hparams["probe_seeds"]) for layer, lr in pairs
+        ]
+        stack = hparams["probes"](
+            choices=[(layer, seed) for layer, _, seed in probes],
+            layers=len(layers),
+            dim=train.values.shape[2],
+            outputs=brain_class.task.outputs,
+        )
+        patience = Patience(len(probes), hparams["plateau_patience"], hparams["patience"])
+        rates = torch.tensor([lr for _, lr, _ in probes], dtype=torch.float64)
+        brain = _brain(
+            brain_class,
+            stack,
+            standardize,
+            splits,
+            hparams,
+            run_opts,
+            patience=patience,
+            groups=[{"params": list(stack.parameters()), "lr": rates}],
+            rungs=RUNGS if halving else (),
+            configurations=torch.tensor([pairs.index((layer, lr)) for layer, lr, _ in probes]),
+        )
+        batches = TrainingBatches(
+            train, hparams["batch_size"], stack.seeds, stack.hidden, stack.dropout
+        )
+        brain.fit(
+            brain.hparams.epoch_counter, _loader(batches), _loader(EveryChunk(splits["valid"]))
+        )
+        for place, (layer, lr, seed) in enumerate(probes):
+            name = layer if layer == "all" else layers[layer]
+            best, epoch = float(patience.best[place]), int(patience.best_epoch[place])
+            rows.append({"layer": name, "lr": lr, "seed": seed, "valid": best, "epoch": epoch})
+            stacks.append((stack, place))
+    table = pd.DataFrame(rows)
+    means = table.groupby(["layer", "lr"], sort=False)["valid"].mean()
+    layer, lr = means.idxmax()
+    chosen = table.index[(table["layer"] == layer) & (table["lr"] == lr)]
+    stack = stacks[chosen[0]][0].recall([stacks[row][1] for row in chosen])
+    brain = _brain(
+        brain_class,
+        stack,
+        standardize,
+        splits,
+        hparams,
+        run_opts,
+        patience=Patience(len(chosen), 1, 1),
+        groups=[{"params": list(stack.parameters()), "lr": torch.tensor(0.0)}],
+    )
+    logits = brain.judge(_loader(EveryChunk(splits["test"])), sb.Stage.TEST)
+    mixed = table[table["layer"] == ("all" if len(layers) > 1 else layers[0])]["valid"].idxmax()
+    mixed = stacks[mixed][0].recall([stacks[mixed][1]])
+    return Sweep(table, layer, float(lr), logits, mixed, standardize)
+
+
+def _loader(data):
+    # A generator of its own: the global one would make a run depend on its history.
+    return DataLoader(data, batch_size=None, generator=torch.Generator())
+
+
+def _brain(brain_class, stack, standardize, splits, hparams, run_opts, **options):
+    epochs = hparams["number_of_epochs"]
+    steps = -(-len(splits["train"].rows) // hparams["batch_size"])
+    return brain_class(
+        modules={"probes": stack, "standardize": standardize},
+        opt_class=hparams["opt_class"],
+        hparams=hparams | {"epoch_counter": EpochCounter(epochs), "precision": "fp32"},
+        run_opts=run_opts,
+        checkpointer=None,
+        plan=Plan(1, steps, steps * epochs),
+        learning_rate_factor=lambda step: 1.0,
+        targets={sb.Stage[name.upper()]: splits[name].answers for name in ("valid", "test")},
+        **options,
+    )

@@ -1,0 +1,155 @@
+"""What all kinds of task have in common."""
+
+import math
+
+import numpy as np
+
+from speechbrain_music.utils.errors import UserError
+
+
+class Task:
+    """How labels become targets, what a probe learns, and what it is judged by.
+
+    N tracks, C outputs, P probes, R resamples; B items of a batch. Logits that do not fit the
+    targets or are not finite, and a figure that these targets leave undefined, are a ValueError.
+
+    Attributes
+    ----------
+    outputs : int
+        C, logits of a track.
+    names : tuple of str
+        Of the classes, tags or dimensions.
+    metrics : tuple of str
+        In the order in which they are reported.
+    selected, scored : tuple of str
+        The metrics whose mean chooses a probe, and whose mean enters a score across tasks.
+    per_output : bool
+        Whether targets are (N, C) float32, one number an output, or (N,) int64, one class a track.
+    floor : float
+        What a figure below it counts as in a score across tasks.
+    """
+
+    per_output = True
+    floor = -math.inf
+
+    def __init__(self, names):
+        self.names = tuple(names)
+        self.outputs = len(self.names)
+        if len(set(self.names)) < self.outputs or not self.names:
+            raise UserError(f"the names {self.names} must be one or more, none twice: correct them")
+
+    def encode(self, table):
+        """Targets of a manifest's rows (pandas.DataFrame of text); UserError for a bad label."""
+        raise NotImplementedError
+
+    def loss(self, logits, targets):
+        """Loss of each item, float32: logits (..., B, C), targets (..., B[, C]) -> (..., B)."""
+        raise NotImplementedError
+
+    def figures(self, logits, targets):
+        """dict metric -> float: logits (N, C), targets (N[, C])."""
+        raise NotImplementedError
+
+    def select(self, logits, targets):
+        """Mean of the selected metrics of P probes at once: logits (P, N, C) -> (P,) float64.
+
+        Equals `figures`; -inf for a probe whose logits are not finite, so that it is not chosen.
+        """
+        targets = self._fitting(logits, targets, dimensions=3)
+        diverged = ~logits.isfinite().flatten(1).all(dim=1)
+        return self._select(logits, targets).masked_fill(diverged, -math.inf)
+
+    def _select(self, logits, targets):
+        raise NotImplementedError
+
+    def resampled(self, logits, targets, counts):
+        """Figures in R resamples: counts (R, N) int -> dict metric -> (R,) float64 array.
+
+        Each equals `figures` on the rows repeated that often; nan where that is not defined.
+        """
+        targets, counts = self._checked(logits, targets), np.asarray(counts)
+        if counts.ndim != 2 or counts.shape[1] != len(logits) or counts.dtype.kind not in "iu":
+            raise ValueError(
+                f"counts {counts.shape} of {counts.dtype} do not fit {len(logits)} tracks: pass "
+                "whole numbers (R, N)"
+            )
+        return self._resampled(logits.detach(), targets, counts)
+
+    def _resampled(self, logits, targets, counts):
+        raise NotImplementedError
+
+    def chance(self, train_targets, targets):
+        """dict metric -> float: what the best constant answer to `train_targets` scores."""
+        raise NotImplementedError
+
+    def absent(self, targets):
+        """Names of classes or tags that no track has."""
+        return []
+
+    def by_class(self, logits, targets):
+        """dict name -> dict of figures, None for those a class or tag leaves undefined."""
+        raise NotImplementedError
+
+    def confusion(self, logits, targets):
+        """(C, C) int64 counts, rows = truth; None where there are no classes."""
+        return None
+
+    def _checked(self, logits, targets):
+        targets = self._fitting(logits, targets, dimensions=2)
+        if not logits.isfinite().all():
+            raise ValueError("logits are not finite: the probe diverged; lower its learning rate")
+        return targets
+
+    def _fitting(self, logits, targets, dimensions):
+        """`targets` beside the logits, float64 if they are numbers and not classes."""
+        rows = logits.shape[-2:] if self.per_output else logits.shape[-2:-1]
+        if (
+            logits.ndim != dimensions
+            or logits.shape[-1] != self.outputs
+            or targets.shape != rows
+            or targets.is_floating_point() != self.per_output
+        ):
+            raise ValueError(
+                f"logits {tuple(logits.shape)} and {targets.dtype} targets {tuple(targets.shape)} "
+                f"do not fit: pass {dimensions} dimensions, the last of {self.outputs}, and "
+                "targets as encode makes them"
+            )
+        if not len(targets):
+            raise ValueError("there is no track to judge: pass one or more")
+        if self.per_output and not targets.isfinite().all():
+            raise ValueError("targets are not finite: pass them as encode makes them")
+        if not self.per_output and not 0 <= targets.min() <= targets.max() < self.outputs:
+            raise ValueError(f"targets are not all classes from 0 to {self.outputs - 1}")
+        targets = targets.to(logits.device)
+        return targets.double() if self.per_output else targets
+
+
+def read_column(table, column):
+    """The texts of a manifest's column; UserError if there is none."""
+    if column not in table:
+        raise UserError(
+            f"the manifest has no column {column}, only {', '.join(table)}: prepare the data set "
+            "again"
+        )
+    return table[column].fillna("").tolist()
+
+
+def refused(table, row, column, value, allowed):
+    """The UserError for a label outside `allowed` (sequence of str)."""
+    track = table["ID"].iloc[row] if "ID" in table else f"in row {row}"
+    known = ", ".join(allowed[:12]) + (f" ... ({len(allowed)} in all)" if allowed[12:] else "")
+    return UserError(
+        f"track {track} has {column} {value!r}, allowed are {known}: correct the manifest or "
+        "prepare the data set again"
+    )
+
+
+def ratio(total, of):
+    """total / of in float64, nan where `of` is 0.
+
+    Example
+    -------
+    >>> ratio(np.array([1, 0]), np.array([2, 0]))
+    array([0.5, nan])
+    """
+    return np.divide(total, of, out=np.full(np.shape(total), np.nan), where=of > 0)

@@ -1,0 +1,57 @@
+"""Which of several systems is better: paired on the same resamples, corrected for many tests."""
+
+from itertools import combinations
+
+import numpy as np
+
+from speechbrain_music.metrics.resampling import holm, interval, paired_p
+
+LEVEL = 0.05
+
+
+def compare(scores):
+    """Differences between any two systems, task by task and overall.
+
+    Arguments
+    ---------
+    scores : dict
+        System -> task -> (value, (R,) resampled values), the resamples of a task being the same
+        for all systems.
+
+    Returns
+    -------
+    list of dict
+        For each pair: first, second, and for each task that both have, and "all tasks" (the mean
+        of them): difference (first - second), low, high (95% interval), p, and differs: whether
+        the difference is one. For a task that is p after Holm's correction over tasks under 0.05,
+        for all tasks the interval excluding 0.
+
+    Example
+    -------
+    >>> good, bad = np.linspace(0.5, 0.7, 999), np.linspace(0.1, 0.3, 999)
+    >>> (pair,) = compare({"a": {"key": (0.6, good)}, "b": {"key": (0.2, bad)}})
+    >>> pair["all tasks"]["differs"], round(pair["tasks"]["key"]["difference"], 3)
+    (True, 0.4)
+    """
+    pairs = []
+    for first, second in combinations(scores, 2):
+        shared = [task for task in scores[first] if task in scores[second]]
+        if not shared:
+            continue
+        one, two = scores[first], scores[second]
+        value = {task: one[task][0] - two[task][0] for task in shared}
+        drawn = {task: one[task][1] - two[task][1] for task in shared}
+        corrected = holm({task: paired_p(drawn[task]) for task in shared})
+        tasks = {task: _difference(value[task], drawn[task]) for task in shared}
+        for task in shared:
+            tasks[task] |= {"p": corrected[task], "differs": corrected[task] < LEVEL}
+        overall = np.mean(list(drawn.values()), axis=0)
+        whole = _difference(float(np.mean(list(value.values()))), overall)
+        whole |= {"p": paired_p(overall), "differs": whole["low"] > 0 or whole["high"] < 0}
+        pairs.append({"first": first, "second": second, "tasks": tasks, "all tasks": whole})
+    return pairs
+
+
+def _difference(value, drawn):
+    low, high = interval(drawn)
+    return {"difference": value, "low": low, "high": high}

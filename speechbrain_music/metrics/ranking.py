@@ -1,0 +1,90 @@
+"""How well scores rank: ROC-AUC and average precision of many probes, or in many resamples."""
+
+import numpy as np
+
+
+def roc_auc(scores, positive):
+    """Share of pairs (positive, negative) in which the positive item scores higher; ties half.
+
+    Arguments
+    ---------
+    scores : np.ndarray
+        (P, N): P probes.
+    positive : np.ndarray
+        (N,) bool, with at least one True and one False.
+
+    Returns
+    -------
+    np.ndarray
+        (P,) float64.
+
+    Example
+    -------
+    >>> roc_auc(np.array([[3, 1, 2, 1], [1, 1, 1, 1]]), np.array([True, True, False, False]))
+    array([0.625, 0.5  ])
+    """
+    negatives = np.sort(scores[:, ~positive], axis=1)
+    beaten = [
+        sum(np.searchsorted(row, hits, side).sum() for side in ("left", "right")) / 2
+        for row, hits in zip(negatives, scores[:, positive], strict=True)
+    ]
+    return np.array(beaten) / (negatives.shape[1] * positive.sum())
+
+
+def in_resamples(scores, positive, counts):
+    """ROC-AUC and average precision of one tag in R resamples of N items.
+
+    Scores are sorted once: a resample only changes how often each item counts.
+
+    Arguments
+    ---------
+    scores : np.ndarray
+        (N,).
+    positive : np.ndarray
+        (N,) bool.
+    counts : np.ndarray
+        (R, N) int: how often an item is in a resample.
+
+    Returns
+    -------
+    roc_auc, average_precision : np.ndarray
+        (R,) float64; nan where a resample holds no positive or no negative item.
+
+    Example
+    -------
+    >>> scores, positive = np.array([3, 2, 1]), np.array([True, False, True])
+    >>> auc, precision = in_resamples(scores, positive, np.array([[1, 1, 1], [0, 1, 2], [1, 0, 1]]))
+    >>> auc.round(3).tolist(), precision.round(3).tolist()
+    ([0.5, 0.0, nan], [0.833, 0.667, nan])
+    """
+    order = np.argsort(-scores)  # the best score first
+    ranked, hits = scores[order], order[positive[order]]
+    # Thresholds at which positive items lie; each with all items above it, and with its ties.
+    thresholds = np.unique(scores[positive])[::-1]
+    above, through = (np.searchsorted(-ranked, -thresholds, side) for side in ("left", "right"))
+    last_hit = np.searchsorted(-scores[hits], -thresholds, "right")
+
+    items = _cumulated(counts[:, order])
+    items_above, items_through = items[:, above], items[:, through]
+    true_through = _cumulated(counts[:, hits])[:, np.append(0, last_hit)]
+    true_above, true_through = true_through[:, :-1], true_through[:, 1:]
+    drawn = true_through - true_above
+    positives = drawn.sum(axis=1)
+    negatives = items[:, -1] - positives
+
+    # An item beats the negatives under its threshold, and half of those on it.
+    false_alarms = (items_above - true_above + items_through - true_through) / 2
+    beaten = (drawn * (negatives[:, None] - false_alarms)).sum(axis=1)
+    precision = (drawn * (true_through / np.maximum(items_through, 1))).sum(axis=1)
+    possible = (positives > 0) & (negatives > 0)
+    return tuple(
+        np.divide(total, of, out=np.full(len(counts), np.nan), where=possible)
+        for total, of in ((beaten, positives * negatives), (precision, positives))
+    )
+
+
+def _cumulated(counts):
+    """(R, N) -> (R, N + 1) int64 sums of the first 0, 1 ... N items."""
+    sums = np.zeros((counts.shape[0], counts.shape[1] + 1), dtype=np.int64)
+    np.cumsum(counts, axis=1, out=sums[:, 1:])
+    return sums

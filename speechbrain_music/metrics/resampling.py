@@ -1,0 +1,154 @@
+"""How sure a figure is: bootstrap over tracks and encoders, and a score across tasks."""
+
+import numpy as np
+
+
+def draw_counts(tracks, resamples=1000, seed=0):
+    """How often each track is in each bootstrap resample.
+
+    Arguments
+    ---------
+    tracks, resamples : int
+        N and R; a resample draws N tracks with replacement.
+    seed : int
+        The same seed gives the same resamples: figures that are compared share them.
+
+    Returns
+    -------
+    np.ndarray
+        (R, N) int32; each row sums to N.
+
+    Example
+    -------
+    >>> counts = draw_counts(5, resamples=3)
+    >>> counts.shape, counts.sum(axis=1).tolist()
+    ((3, 5), [5, 5, 5])
+    """
+    if tracks < 1 or resamples < 1:
+        raise ValueError(f"{tracks} tracks and {resamples} resamples: both must be 1 or more")
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(tracks, np.full(tracks, 1 / tracks), size=resamples).astype(np.int32)
+
+
+def interval(values, level=0.95):
+    """The percentile interval (low, high) of resampled values (R,), nan left out.
+
+    Raises ValueError if all are nan.
+
+    Example
+    -------
+    >>> interval(np.arange(101.0), level=0.9)
+    (5.0, 95.0)
+    """
+    low, high = np.percentile(_defined(values), [50 - 50 * level, 50 + 50 * level])
+    return float(low), float(high)
+
+
+def normalise(metric, chance):
+    """(metric - chance) / (1 - chance), elementwise: 0 at chance, 1 at best.
+
+    Raises ValueError if chance is 1: nothing can be better.
+
+    Example
+    -------
+    >>> normalise(0.75, chance=0.5)
+    0.5
+    """
+    if np.any(np.asarray(chance) >= 1):
+        raise ValueError(f"chance is {chance}; it must be below 1 for anything to be better")
+    return (metric - chance) / (1 - chance)
+
+
+def score(task, figures, chance):
+    """What a task adds to a score across tasks: its scored metrics, normalised, averaged.
+
+    Arguments
+    ---------
+    task : Task
+        Of `metrics.tasks`; a figure under its floor counts as the floor (R2 under 0 as 0).
+    figures : dict
+        Metric -> float, or (R,) array of resampled values.
+    chance : dict
+        Metric -> float.
+
+    Returns
+    -------
+    float or np.ndarray
+        As the figures: one value, or (R,).
+
+    Example
+    -------
+    >>> from speechbrain_music.metrics.tasks import Regression
+    >>> score(Regression(["arousal"]), {"r2_arousal": np.array([0.5, -3])}, {"r2_arousal": 0.0})
+    array([0.5, 0. ])
+    """
+    parts = [
+        normalise(np.maximum(figures[metric], task.floor), chance[metric]) for metric in task.scored
+    ]
+    mean = np.mean(parts, axis=0)
+    return mean if mean.ndim else float(mean)
+
+
+def paired_p(differences):
+    """Two-sided bootstrap p-value of a difference, from its resampled values (R,), nan left out.
+
+    Twice the smaller share of values on one side of 0, counting one more value on each side: no
+    number of resamples shows p = 0. Raises ValueError if all are nan.
+
+    Example
+    -------
+    >>> paired_p(np.ones(999))
+    0.002
+    """
+    values = _defined(differences)
+    tail = min((values <= 0).sum(), (values >= 0).sum())
+    return min(1.0, float(2 * (tail + 1) / (len(values) + 1)))
+
+
+def holm(p_values):
+    """Holm's adjustment for several tests: dict name -> p to dict name -> adjusted p.
+
+    Example
+    -------
+    >>> holm({"genre": 0.5, "key": 0.25, "tags": 0.0625})
+    {'genre': 0.5, 'key': 0.5, 'tags': 0.1875}
+    """
+    adjusted, largest = {}, 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.get)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in p_values}
+
+
+def over_encoders(values, rng):
+    """Resampled figures of a system of which several encoders were trained (seeds).
+
+    Arguments
+    ---------
+    values : np.ndarray
+        (E, R): each encoder's figures on the same resamples of tracks.
+    rng : np.random.Generator
+        Draws the encoders.
+
+    Returns
+    -------
+    np.ndarray
+        (R,): in each resample the mean of E encoders drawn with replacement, so that its spread
+        is that of tracks and of training.
+
+    Example
+    -------
+    >>> over_encoders(np.array([[0.25, 0.5]]), np.random.default_rng(0))
+    array([0.25, 0.5 ])
+    """
+    values = np.asarray(values)
+    drawn = rng.integers(len(values), size=values.shape)
+    return np.take_along_axis(values, drawn, axis=0).mean(axis=0)
+
+
+def _defined(values):
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        raise ValueError("all resampled values are nan: the figure is not defined in any resample")
+    return values

@@ -1,0 +1,321 @@
+"""Kinds of task, one class each: one label, a key, tags, numbers.
+
+A track has one answer: logits, averaged over its chunks by the caller. Figures are computed on all
+tracks of a split at once, by torchmetrics and mir_eval; what `select` and `resampled` compute for
+many probes and many resamples equals them.
+"""
+
+import mir_eval
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torchmetrics.functional import r2_score
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_average_precision,
+    multiclass_confusion_matrix,
+)
+
+from speechbrain_music.metrics import ranking
+from speechbrain_music.metrics.base import Task, ratio, read_column, refused
+from speechbrain_music.utils.errors import UserError
+
+# Entries of counts (R, N) that are sorted at a time: 32 MB as int64.
+AT_A_TIME = 2**22
+
+
+class SingleLabel(Task):
+    """One class a track; cross-entropy; accuracy.
+
+    Arguments
+    ---------
+    column : str
+        Of the manifest.
+    classes : sequence of str
+        All that the column may hold, in the order of the outputs.
+
+    Example
+    -------
+    >>> task = SingleLabel("genre", ["blues", "jazz"])
+    >>> targets = task.encode(pd.DataFrame({"ID": ["a", "b"], "genre": ["jazz", "blues"]}))
+    >>> targets, task.figures(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), targets)
+    (tensor([1, 0]), {'accuracy': 0.5})
+    """
+
+    metrics = selected = scored = ("accuracy",)
+    per_output = False
+
+    def __init__(self, column, classes):
+        super().__init__(classes)
+        self.column = column
+        # What an answer (column) is worth where a class (row) is true: a metric is its mean.
+        self.worth = {"accuracy": torch.eye(self.outputs, dtype=torch.float64)}
+
+    def encode(self, table):
+        place = {name: index for index, name in enumerate(self.names)}
+        labels = read_column(table, self.column)
+        for row, label in enumerate(labels):
+            if label not in place:
+                raise refused(table, row, self.column, label, self.names)
+        return torch.tensor([place[label] for label in labels], dtype=torch.int64)
+
+    def loss(self, logits, targets):
+        rows = logits.float().flatten(0, -2)
+        return F.cross_entropy(rows, targets.flatten(), reduction="none").view(targets.shape)
+
+    def _points(self, logits, targets):
+        """metric -> what each answer is worth, float64: logits (..., N, C) -> (..., N)."""
+        answers = logits.argmax(dim=-1)
+        return {name: self.worth[name].to(logits.device)[targets, answers] for name in self.metrics}
+
+    def figures(self, logits, targets):
+        points = self._points(logits, self._checked(logits, targets))
+        return {metric: float(values.mean()) for metric, values in points.items()}
+
+    def _select(self, logits, targets):
+        points = self._points(logits, targets)
+        return torch.stack([points[metric] for metric in self.selected]).mean(dim=(0, -1))
+
+    def _resampled(self, logits, targets, counts):
+        points, drawn = self._points(logits, targets), counts.sum(axis=1)
+        return {
+            name: ratio(counts @ values.cpu().numpy(), drawn) for name, values in points.items()
+        }
+
+    def chance(self, train_targets, targets):
+        figures = {}
+        for metric in self.metrics:
+            worth = self.worth[metric]
+            answer = worth[train_targets].mean(dim=0).argmax()
+            figures[metric] = float(worth[targets, answer].mean())
+        return figures
+
+    def absent(self, targets):
+        counts = targets.bincount(minlength=self.outputs).tolist()
+        return [name for name, count in zip(self.names, counts, strict=True) if not count]
+
+    def by_class(self, logits, targets):
+        confusion = self.confusion(logits, targets).numpy()
+        figures = {}
+        for place, name in enumerate(self.names):
+            hits, count, answers = (
+                int(part[place])
+                for part in (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
+            )
+            figures[name] = {
+                "count": count,
+                "recall": hits / count if count else None,
+                "precision": hits / answers if answers else None,
+            }
+        return figures
+
+    def confusion(self, logits, targets):
+        targets = self._checked(logits, targets)
+        return multiclass_confusion_matrix(logits.argmax(dim=-1), targets, self.outputs).cpu()
+
+
+class MusicalKey(SingleLabel):
+    """A key like "Eb minor"; cross-entropy; MIREX weighted score and accuracy.
+
+    The score is mir_eval's: 1 for the key, 0.5 for the key a fifth above, 0.3 for the relative and
+    0.2 for the parallel one.
+
+    Example
+    -------
+    >>> task = MusicalKey("key", ["C major", "G major", "A minor", "A major"])
+    >>> figures = task.figures(torch.eye(4)[[1, 0, 2, 2]], torch.tensor([0, 1, 0, 2]))
+    >>> {metric: round(value, 3) for metric, value in figures.items()}
+    {'weighted_score': 0.45, 'accuracy': 0.25}
+    """
+
+    metrics = ("weighted_score", "accuracy")
+    selected = scored = ("weighted_score",)
+
+    def __init__(self, column, classes):
+        super().__init__(column, classes)
+        try:
+            worth = [[mir_eval.key.weighted_score(i, j) for j in self.names] for i in self.names]
+        except ValueError as error:
+            raise UserError(f"{column} cannot be judged ({error}): write 'Eb minor'") from None
+        self.worth["weighted_score"] = torch.tensor(worth, dtype=torch.float64)
+
+
+class MultiLabel(Task):
+    """Any number of tags a track; binary cross-entropy; ROC-AUC and average precision, macro.
+
+    A tag that no track has, or every track, cannot be scored: means are over the other tags.
+
+    Arguments
+    ---------
+    column : str
+        Of the manifest; an empty cell is a track without tags.
+    classes : sequence of str
+        All tags, in the order of the outputs.
+    separator : str
+        Between the tags in a cell.
+
+    Example
+    -------
+    >>> task = MultiLabel("tags", ["slow", "solo"])
+    >>> targets = task.encode(pd.DataFrame({"ID": ["a", "b"], "tags": ["slow|solo", "solo"]}))
+    >>> targets.tolist(), task.figures(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), targets)
+    ([[1.0, 1.0], [0.0, 1.0]], {'roc_auc': 1.0, 'average_precision': 1.0})
+    """
+
+    metrics = scored = ("roc_auc", "average_precision")
+    selected = ("roc_auc",)
+
+    def __init__(self, column, classes, separator="|"):
+        super().__init__(classes)
+        self.column, self.separator = column, separator
+
+    def encode(self, table):
+        place = {name: index for index, name in enumerate(self.names)}
+        targets = torch.zeros(len(table), self.outputs)
+        for row, cell in enumerate(read_column(table, self.column)):
+            for tag in cell.split(self.separator) if cell else ():
+                if tag not in place:
+                    raise refused(table, row, self.column, tag, self.names)
+                targets[row, place[tag]] = 1
+        return targets
+
+    def loss(self, logits, targets):
+        losses = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+        return losses.mean(dim=-1)
+
+    def figures(self, logits, targets):
+        targets = self._checked(logits, targets)
+        rows = [self._ranked(logits, targets, tag) for tag in self._scoreable(targets)]
+        return dict(zip(self.metrics, np.mean(rows, axis=0).tolist(), strict=True))
+
+    def _scoreable(self, targets):
+        """Indices of the tags that some tracks have and some have not."""
+        positives = targets.sum(dim=0)
+        tags = ((positives > 0) & (positives < len(targets))).nonzero().flatten().tolist()
+        if not tags:
+            raise ValueError("no tag divides these tracks, so none can be scored: judge more")
+        return tags
+
+    def _ranked(self, logits, targets, tag):
+        """ROC-AUC and average precision of one tag."""
+        # Only ranks matter; torchmetrics would take logits outside 0 to 1 through a sigmoid, which
+        # makes ties of large ones.
+        ranks = logits[:, tag].unique(return_inverse=True)[1].double() / len(logits)
+        truth = targets[:, tag].long()
+        return float(binary_auroc(ranks, truth)), float(binary_average_precision(ranks, truth))
+
+    def _select(self, logits, targets):
+        # numpy sorts many times faster than torch does on a CPU; each tag's scores lie together.
+        scores = logits.detach().movedim(-1, 0).double().contiguous().cpu().numpy()
+        truth = targets.cpu().numpy() > 0
+        figures = [ranking.roc_auc(scores[i], truth[:, i]) for i in self._scoreable(targets)]
+        return torch.from_numpy(np.mean(figures, axis=0)).to(logits.device)
+
+    def _resampled(self, logits, targets, counts):
+        scores, truth = logits.double().cpu().numpy(), targets.cpu().numpy() > 0
+        sums, tags = np.zeros((2, 2, len(counts)))  # of each metric and resample
+        step = max(1, AT_A_TIME // len(logits))
+        for tag in self._scoreable(targets):
+            for start in range(0, len(counts), step):
+                part = slice(start, start + step)
+                found = np.stack(ranking.in_resamples(scores[:, tag], truth[:, tag], counts[part]))
+                sums[:, part] += np.nan_to_num(found)
+                tags[:, part] += ~np.isnan(found)
+        return dict(zip(self.metrics, ratio(sums, tags), strict=True))
+
+    def chance(self, train_targets, targets):
+        # One answer to all tracks is one tie: its precision is the share of positive ones.
+        shares = targets[:, self._scoreable(targets)].double().mean(dim=0)
+        return {"roc_auc": 0.5, "average_precision": float(shares.mean())}
+
+    def absent(self, targets):
+        return [self.names[tag] for tag in (~targets.any(dim=0)).nonzero().flatten().tolist()]
+
+    def by_class(self, logits, targets):
+        targets = self._checked(logits, targets)
+        scoreable = set(self._scoreable(targets))
+        figures = {}
+        for tag, name in enumerate(self.names):
+            found = self._ranked(logits, targets, tag) if tag in scoreable else (None, None)
+            figures[name] = {"count": int(targets[:, tag].sum())}
+            figures[name] |= dict(zip(self.metrics, found, strict=True))
+        return figures
+
+
+class Regression(Task):
+    """Numbers, standardised as `arousal_z` is; squared error; R2 of each.
+
+    Arguments
+    ---------
+    columns : sequence of str
+        Of the manifest; the names are these without `_z`.
+
+    Example
+    -------
+    >>> task = Regression(["arousal_z"])
+    >>> targets = task.encode(pd.DataFrame({"ID": ["a", "b"], "arousal_z": ["-1", "1.0"]}))
+    >>> task.figures(torch.tensor([[-1.0], [0.0]]), targets)
+    {'r2_arousal': 0.5}
+    """
+
+    floor = 0.0
+
+    def __init__(self, columns):
+        self.columns = tuple(columns)
+        super().__init__(column.removesuffix("_z") for column in self.columns)
+        self.metrics = self.selected = self.scored = tuple(f"r2_{name}" for name in self.names)
+
+    def encode(self, table):
+        targets = torch.empty(len(table), self.outputs)
+        for place, column in enumerate(self.columns):
+            texts = read_column(table, column)
+            numbers = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce")
+            targets[:, place] = torch.tensor(numbers.tolist())
+            bad = (~targets[:, place].isfinite()).nonzero()
+            if len(bad):
+                raise refused(table, int(bad[0]), column, texts[bad[0]], ["finite numbers"])
+        return targets
+
+    def loss(self, logits, targets):
+        return (logits.float() - targets).square().mean(dim=-1)
+
+    def figures(self, logits, targets):
+        targets = self._checked(logits, targets)
+        self._refuse_constant(targets)
+        found = r2_score(logits.double(), targets, multioutput="raw_values")
+        return dict(zip(self.metrics, found.reshape(-1).tolist(), strict=True))
+
+    def _refuse_constant(self, targets):
+        for name, column in zip(self.names, targets.T, strict=True):
+            if (column == column[0]).all():
+                raise ValueError(
+                    f"R2 of {name} is not defined, all {len(column)} targets are {column[0]:g}: "
+                    "judge more tracks"
+                )
+
+    def _select(self, logits, targets):
+        self._refuse_constant(targets)
+        errors = (logits.double() - targets).square().sum(dim=1)
+        spread = (targets - targets.mean(dim=0)).square().sum(dim=0)
+        return (1 - errors / spread).mean(dim=-1)
+
+    def _resampled(self, logits, targets, counts):
+        errors = (logits.double() - targets).square().cpu().numpy()
+        truth = (targets - targets.mean(dim=0)).cpu().numpy()
+        figures = {}
+        for metric, error, values in zip(self.metrics, errors.T, truth.T, strict=True):
+            mean = ratio(counts @ values, counts.sum(axis=1))
+            spread = counts @ values**2 - counts.sum(axis=1) * mean**2
+            # Rounding leaves a spread where all values drawn are one.
+            lowest = np.where(counts > 0, values, np.inf).min(axis=1)
+            highest = np.where(counts > 0, values, -np.inf).max(axis=1)
+            figures[metric] = 1 - ratio(counts @ error, np.where(lowest < highest, spread, 0))
+        return figures
+
+    def chance(self, train_targets, targets):
+        return dict.fromkeys(self.metrics, 0.0)
+
+    def by_class(self, logits, targets):
+        found = self.figures(logits, targets)
+        return {name: {"r2": found[f"r2_{name}"]} for name in self.names}

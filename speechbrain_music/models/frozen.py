@@ -1,0 +1,295 @@
+"""Encoders as frozen sources of features for probes, all under one interface."""
+
+import json
+import re
+from hashlib import blake2b
+from pathlib import Path
+from textwrap import shorten
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from torch import nn
+
+from speechbrain_music.dataio.audio import SAMPLE_RATE
+from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.export import FEATURES, WaveEncoder, load_export
+from speechbrain_music.models.frontend import BANDS, HOP, LogMel
+from speechbrain_music.utils.errors import UserError
+
+UNTRAINED_SEEDS = (0, 1, 2)
+# Log-mel values of music lie between -11.5 (the floor) and 8: what is near enough where there is
+# no corpus. With mean 0 and std 1 the front-end would mostly see one large negative constant.
+GENERIC_MEAN, GENERIC_STD = -4.0, 3.5
+SPECS = (
+    "choose the folder of an export, a list of such folders, mel, random:FOLDER (of an export), "
+    "random:FILE.yaml (of a pre-training) or hf:NAME_OR_PATH"
+)
+
+
+class FrozenEncoder(nn.Module):
+    """From waves to one vector for each layer; a subclass gives `pool(wave, samples)`.
+
+    It stays in eval mode, whatever holds it, and without gradients: features may be kept, under
+    `identity`.
+
+    Arguments
+    ---------
+    name : str
+        Short, for tables.
+    identity : str
+        Hex; equal weights and configuration have equal identities, wherever they come from.
+    sample_rate, dim : int
+        In Hz, of the waves that `forward` takes; width of a layer's vector.
+    layers : tuple of str
+        Names of the layers.
+    padding_safe : bool
+        Whether an item in a padded batch gives what it gives alone; else lengths must be equal.
+    """
+
+    def __init__(self, name, identity, sample_rate, layers, dim, padding_safe=True):
+        super().__init__()
+        self.name, self.identity, self.sample_rate = name, identity, sample_rate
+        self.layers, self.dim, self.padding_safe = tuple(layers), dim, padding_safe
+        self.train()
+
+    def train(self, mode=True):
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, wave, samples):
+        """Features of whole clips.
+
+        Arguments
+        ---------
+        wave : torch.Tensor
+            (B, N) float32, mono, at `sample_rate`; what stands past an item's length is not read.
+        samples : torch.Tensor
+            (B,) int64, samples of each item, 1 to N.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, layers, dim) float32: over an item's own frames only.
+
+        Raises
+        ------
+        ValueError
+            If a length is out of range, or if lengths differ where `padding_safe` is False.
+        """
+        shortest, longest = int(samples.min()), int(samples.max())
+        if shortest < 1 or longest > wave.shape[1]:
+            raise ValueError(
+                f"lengths {shortest} to {longest} for waves of {wave.shape[1]} samples"
+            )
+        if not self.padding_safe and shortest != longest:
+            raise ValueError(
+                f"lengths {shortest} to {longest} in one batch of {self.name}, where padding "
+                "changes the result: give batches of equal lengths"
+            )
+        return self.pool(wave[:, :longest], samples)
+
+
+class ExportEncoder(FrozenEncoder):
+    """Every hidden state of an export, each averaged over time.
+
+    Arguments
+    ---------
+    model : WaveEncoder
+        Is taken over: frozen, and put in eval mode.
+    name : str
+        Short, for tables.
+
+    Example
+    -------
+    >>> encoder = Encoder(num_layers=2, d_model=16, ffn_units=16)
+    >>> frozen = ExportEncoder(WaveEncoder(LogMel(), encoder, {}), "small")
+    >>> frozen.layers, frozen(torch.randn(4, 24000), torch.tensor([24000, 960, 7000, 1])).shape
+    (('0', '1', '2'), torch.Size([4, 3, 16]))
+    """
+
+    def __init__(self, model, name):
+        config = model.encoder.config
+        # The mel's window and filters follow from FEATURES, and their last bit from the machine.
+        weights = {k: v for k, v in model.state_dict().items() if not k.startswith("features.mel.")}
+        identity = fingerprint({"features": FEATURES, "encoder": config}, weights)
+        layers = map(str, range(config["num_layers"] + 1))
+        super().__init__(name, identity, SAMPLE_RATE, layers, config["d_model"])
+        self.model = model.eval().requires_grad_(False)
+
+    def pool(self, wave, samples):
+        _, hidden, tokens = self.model(wave, samples)
+        return pool_states(hidden, tokens)
+
+
+class MelEncoder(FrozenEncoder):
+    """The baseline without an encoder: mean and standard deviation of each log-mel band.
+
+    Frames are those centred on the item's samples, ceil(samples / 240); the deviation is the
+    population's, 0 for a single frame.
+
+    Example
+    -------
+    >>> MelEncoder()(torch.randn(1, 24000), torch.tensor([24000])).shape  # 128 means, then 128 sds
+    torch.Size([1, 1, 256])
+    """
+
+    def __init__(self):
+        identity = fingerprint({"mel": 1, "features": FEATURES}, {})
+        super().__init__("mel", identity, SAMPLE_RATE, ("mel",), 2 * BANDS)
+        self.features = LogMel()
+
+    def pool(self, wave, samples):
+        frames = -(-samples // HOP)
+        mel = self.features.raw(wave, samples)[0].double()
+        mean = _mean(mel, frames)
+        variance = _mean((mel - mean.unsqueeze(1)).square(), frames)
+        return torch.cat([mean, variance.sqrt()], 1).unsqueeze(1).float()
+
+
+def untrained(model, seed):
+    """The same encoder with fresh weights: what the architecture alone is worth.
+
+    Arguments
+    ---------
+    model : WaveEncoder
+        Gives configuration and band statistics, and is not changed.
+    seed : int
+        Of the weights; the global random state stays as it is.
+
+    Returns
+    -------
+    ExportEncoder
+        On the CPU, named "random".
+
+    Example
+    -------
+    >>> model = WaveEncoder(LogMel(), Encoder(num_layers=1, d_model=16), {})
+    >>> untrained(model, 0).identity == untrained(model, 1).identity
+    False
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs too
+        encoder = Encoder(**model.encoder.config)
+    features = LogMel()
+    features.normalize.load_state_dict(model.features.normalize.state_dict())
+    return ExportEncoder(WaveEncoder(features, encoder, {}), "random")
+
+
+def make_encoders(spec, trust_remote_code=False):
+    """What `--encoder` names.
+
+    Arguments
+    ---------
+    spec : str | Path | list
+        The folder of an export; a list of such folders; "mel"; "random:FOLDER" (untrained, with
+        the configuration and the band statistics of an export); "random:FILE.yaml" (untrained,
+        the yaml's `encoder`, whose modules are built as the yaml says; every band's mean is then
+        -4.0 and its std 3.5, generic values of music); "hf:NAME_OR_PATH" (of `transformers`).
+    trust_remote_code : bool
+        Whether a model of `transformers` may bring code of its own and pickled weights.
+
+    Returns
+    -------
+    list of FrozenEncoder
+        On the CPU; several are seeds of one system (three for "random:"), to be averaged.
+
+    Raises
+    ------
+    UserError
+        For anything else, exports that are no seeds of one system, and what cannot be loaded.
+
+    Example
+    -------
+    >>> [encoder.name for encoder in make_encoders("mel")]
+    ['mel']
+    """
+    if isinstance(spec, (list, tuple)) and spec:
+        return _seeds_of_one_system([_from_export(folder) for folder in spec])
+    if isinstance(spec, (str, Path)):
+        kind, _, rest = str(spec).partition(":")
+        if str(spec) == "mel":
+            return [MelEncoder()]
+        if kind == "random" and rest:
+            model = _from_yaml(Path(rest)) if rest.endswith(".yaml") else load_export(rest)
+            return [untrained(model, seed) for seed in UNTRAINED_SEEDS]
+        if kind == "hf" and rest:
+            from speechbrain_music.models.hugging_face import HuggingFaceEncoder
+
+            return [HuggingFaceEncoder(rest, trust_remote_code)]
+        if Path(spec).exists():
+            return [_from_export(spec)]
+    raise UserError(f"encoder is {spec!r}: {SPECS}")
+
+
+def fingerprint(config, weights):
+    """Hex hash of a configuration and of every weight's name, type, shape and bytes.
+
+    Example
+    -------
+    >>> fingerprint({}, {"w": torch.zeros(2)}) == fingerprint({}, {"w": torch.zeros(1, 2)})
+    False
+    """
+    digest = blake2b(json.dumps(config, sort_keys=True, default=str).encode(), digest_size=16)
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def pool_states(hidden, tokens):
+    """L hidden states (B, T, d) and (B,) tokens to (B, L, d): means over an item's own tokens."""
+    return torch.stack([_mean(state.float(), tokens) for state in hidden], 1)
+
+
+def _mean(x, lengths):
+    """(B, T, D) and (B,) steps, at least one, to (B, D)."""
+    beyond = torch.arange(x.shape[1], device=x.device) >= lengths.unsqueeze(1)
+    return x.masked_fill(beyond.unsqueeze(2), 0.0).sum(1) / lengths.unsqueeze(1)
+
+
+def _from_export(folder):
+    if not isinstance(folder, (str, Path)):
+        raise UserError(f"encoder has {folder!r} in its list: a list holds folders of exports")
+    model = load_export(folder)
+    name, facts = Path(folder).resolve().name, model.config.get("training")
+    if isinstance(facts, dict) and {"system", "seed"} <= facts.keys():
+        name = f"{facts['system']}-{facts['seed']}"
+    return ExportEncoder(model, name)
+
+
+def _seeds_of_one_system(encoders):
+    first = encoders[0]
+    for encoder in encoders[1:]:
+        if (encoder.layers, encoder.dim) != (first.layers, first.dim):
+            raise UserError(
+                f"{first.name} has {len(first.layers)} layers of {first.dim} and {encoder.name} "
+                f"{len(encoder.layers)} of {encoder.dim}: a list holds seeds of one system"
+            )
+    if len({encoder.identity for encoder in encoders}) < len(encoders):
+        raise UserError("the list of encoders holds one twice: name each seed's export once")
+    return encoders
+
+
+def _from_yaml(path):
+    """The `encoder` of a pre-training's yaml; none but the keys that it refers to is loaded."""
+    try:
+        _, *parts = re.split(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        blocks = dict(zip(parts[::2], parts[1::2], strict=True))
+        needed, new = set(), {"encoder"}
+        while new:
+            needed |= new
+            new = {key for name in new for key in re.findall(r"<(\w+)", blocks[name])} - needed
+            new &= blocks.keys()  # a comment may hold <anything>
+        text = "".join(f"{key}:{block}" for key, block in blocks.items() if key in needed)
+        with torch.random.fork_rng(devices=[]):
+            encoder = load_hyperpyyaml(text)["encoder"]
+    except Exception as error:  # a yaml builds anything, so that it may raise anything
+        fault = shorten(f"{type(error).__name__}: {error}", 200)
+        raise UserError(f"{path} gives no encoder ({fault}): pass a pre-training's yaml") from error
+    if not isinstance(encoder, Encoder):
+        raise UserError(f"encoder in {path} is a {type(encoder).__name__}: it must be an Encoder")
+    features = LogMel()
+    generic = torch.ones(BANDS)
+    features.normalize.set_statistics(GENERIC_MEAN * generic, GENERIC_STD * generic)
+    return WaveEncoder(features, encoder, {})

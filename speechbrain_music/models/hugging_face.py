@@ -1,0 +1,141 @@
+"""Audio models of `transformers` (wav2vec 2.0, HuBERT, WavLM, MERT ...) as frozen encoders.
+
+`transformers` is an optional extra and is imported only where it is used.
+"""
+
+import re
+from pathlib import Path
+from textwrap import shorten
+
+import torch
+from torch import nn
+
+from speechbrain_music.models.frozen import FrozenEncoder, fingerprint
+from speechbrain_music.utils.errors import UserError
+
+# Of a configuration: where a model comes from and how it was stored, not what it computes.
+PROVENANCE = {"transformers_version", "architectures", "auto_map", "dtype", "torch_dtype"}
+# Stands in for masked steps in training only; many checkpoints lack it, and it is then random.
+UNUSED = "masked_spec_embed"
+
+
+class HuggingFaceEncoder(FrozenEncoder):
+    """Every hidden state of a model that takes a raw wave, each averaged over time; in float32.
+
+    A wave is brought to zero mean and unit variance where the model's feature extractor says so.
+    One shorter than the model's receptive field is padded with zeros to one frame.
+
+    Arguments
+    ---------
+    path : str | Path
+        A local folder, or a name on huggingface.co.
+    trust_remote_code : bool
+        Whether the model may bring code of its own (MERT does) and weights in pickle files.
+
+    Raises
+    ------
+    UserError
+        If `transformers` is missing, if the model cannot be loaded, needs trust, lacks weights
+        or a sampling rate, or takes something else than a raw wave.
+
+    Example
+    -------
+    >>> from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+    >>> folder = getfixture("tmp_path") / "small"
+    >>> sizes = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2)
+    >>> _ = HubertModel(HubertConfig(num_hidden_layers=1, **sizes)).save_pretrained(folder)
+    >>> _ = Wav2Vec2FeatureExtractor(sampling_rate=16000).save_pretrained(folder)
+    >>> encoder = HuggingFaceEncoder(folder)
+    >>> encoder.name, encoder(torch.randn(2, 16000), torch.tensor([16000, 16000])).shape
+    ('hf-small', torch.Size([2, 2, 16]))
+    """
+
+    def __init__(self, path, trust_remote_code=False):
+        model, extractor = _load(str(path), trust_remote_code)
+        config = model.config
+        facts = {
+            key: value
+            for key, value in config.to_dict().items()
+            if key not in PROVENANCE and not key.startswith("_")
+        }
+        facts["extractor"] = [extractor.sampling_rate, extractor.do_normalize]
+        weights = {k: v for k, v in model.state_dict().items() if not k.endswith(UNUSED)}
+        super().__init__(
+            name="hf-" + Path(path).name,
+            identity=fingerprint(facts, weights),
+            sample_rate=extractor.sampling_rate,
+            layers=map(str, range(config.num_hidden_layers + 1)),
+            dim=config.hidden_size,
+            padding_safe=False,  # group normalisation over time sees what stands behind an item
+        )
+        self.model = model.eval().requires_grad_(False)
+        self.normalize = extractor.do_normalize
+        self.shortest = 1
+        convolutions = zip(config.conv_kernel, config.conv_stride, strict=True)
+        for kernel, stride in reversed(list(convolutions)):
+            self.shortest = (self.shortest - 1) * stride + kernel
+
+    def pool(self, wave, samples):
+        if self.normalize:  # as Wav2Vec2FeatureExtractor does
+            variance, mean = torch.var_mean(wave, 1, correction=0, keepdim=True)
+            wave = (wave - mean) / (variance + 1e-7).sqrt()
+        wave = nn.functional.pad(wave, (0, max(0, self.shortest - wave.shape[1])))
+        hidden = self.model(wave, output_hidden_states=True).hidden_states
+        return torch.stack([state.float().mean(1) for state in hidden], 1)
+
+
+def _load(path, trust):
+    """The model, in float32, and its feature extractor."""
+    try:
+        import transformers as hf
+    except ImportError:
+        remedy = "pip install 'speechbrain-music[hf]'"
+        raise UserError(f"hf:{path} needs transformers: {remedy}") from None
+    if not Path(path).is_dir() and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
+        raise UserError(f"hf:{path} is no folder: pass a model's, or a name on huggingface.co")
+    try:
+        config = hf.AutoConfig.from_pretrained(path, trust_remote_code=trust)
+        options = {"config": config, "trust_remote_code": trust}
+        try:
+            described, _ = hf.FeatureExtractionMixin.get_feature_extractor_dict(path)
+        except OSError:
+            described = {}
+        if "sampling_rate" not in described:  # transformers would take 16 kHz, unasked
+            raise UserError(
+                f"hf:{path} says no sampling_rate in a preprocessor_config.json: "
+                "add one with the rate that the model was trained at"
+            )
+        extractor = hf.AutoFeatureExtractor.from_pretrained(path, **options)
+        sizes = ("num_hidden_layers", "hidden_size", "conv_kernel", "conv_stride")
+        takes_wave = type(extractor) is hf.Wav2Vec2FeatureExtractor
+        if not takes_wave or not all(hasattr(config, size) for size in sizes):
+            raise UserError(f"hf:{path} takes no raw wave: choose a wav2vec 2.0, HuBERT or MERT")
+        model, info = hf.AutoModel.from_pretrained(
+            path, use_safetensors=None if trust else True, output_loading_info=True, **options
+        )
+    except UserError:
+        raise
+    except Exception as error:  # of files and code that are not ours
+        raise UserError(_sentence(path, trust, error)) from error
+    missing = sorted(key for key in info["missing_keys"] if not key.endswith(UNUSED))
+    if missing:  # transformers fills them at random, with a warning
+        raise UserError(
+            f"hf:{path} lacks {len(missing)} of its weights ({shorten(', '.join(missing), 200)}): "
+            "they would be random, so take a checkpoint of the whole model"
+        )
+    return model.float(), extractor
+
+
+def _sentence(path, trust, error):
+    text = str(error)
+    if not trust and "trust_remote_code" in text:
+        return (
+            f"hf:{path} brings code of its own, which may do anything: allow it to run with "
+            "--trust_remote_code True if you trust its authors"
+        )
+    if not trust and isinstance(error, OSError) and "safetensors" in text:
+        return (
+            f"hf:{path} has no safetensors weights, and pickle files may run code: convert them, "
+            "or allow them with --trust_remote_code True if you trust their authors"
+        )
+    return f"hf:{path} cannot be loaded ({shorten(text, 200)}): pass a model's folder or hub name"

@@ -1,0 +1,177 @@
+"""Many probes trained side by side: one hidden layer each, on one hidden state or on a mix."""
+
+import torch
+from torch import nn
+
+
+class ProbeStack(nn.Module):
+    """P probes, each Linear - ReLU - dropout - Linear on its own view of L hidden states.
+
+    A probe sees one hidden state, or all of them added with softmax weights that it learns. A
+    seed alone decides a probe's first weights, so that it is what it would be without the others.
+    Those that have ended leave the stack (`keep`); the best weights of all stay (`remember`,
+    `recall`). A stack without "all" is faster: no gradient has to reach its input.
+
+    Arguments
+    ---------
+    choices : sequence
+        (P,) of (layer, seed): a hidden state's index or "all", and a whole number. Sorted by seed.
+    layers, dim, outputs : int
+        L hidden states of width d; C logits.
+    hidden : int
+        Width of the hidden layer.
+    dropout : float
+        In [0, 1), after the ReLU; its masks come with the batch (see `forward`).
+    mix_from : int
+        The first hidden state that "all" mixes.
+    random_mix : bool
+        Whether the mix starts from standard normal logits, as MARBLE's does, or from equal parts.
+
+    Raises
+    ------
+    ValueError
+        If choices are not sorted by seed, or name a hidden state that is not there.
+
+    Example
+    -------
+    >>> stack = ProbeStack([(0, 7), ("all", 7), (1, 8)], layers=2, dim=4, outputs=3, hidden=5)
+    >>> stack(torch.randn(2, 6, 2, 4)).shape  # a batch of 6 for each of the two seeds
+    torch.Size([3, 6, 3])
+    >>> stack.remember(torch.tensor([True, True, True]))
+    >>> stack.keep(torch.tensor([False, True, False]))
+    >>> stack(torch.randn(1, 6, 2, 4)).shape  # one batch, seen by whatever probes there are
+    torch.Size([1, 6, 3])
+    >>> stack.recall([0, 2]).choices
+    [(0, 7), (1, 8)]
+    """
+
+    def __init__(
+        self,
+        choices,
+        layers,
+        dim,
+        outputs,
+        hidden=512,
+        dropout=0.2,
+        mix_from=0,
+        random_mix=False,
+    ):
+        super().__init__()
+        self.choices = list(choices)
+        self.seeds = sorted({seed for _, seed in self.choices})
+        if [seed for _, seed in self.choices] != sorted(seed for _, seed in self.choices):
+            raise ValueError("choices must be sorted by seed")
+        fixed = torch.zeros(len(self.choices), layers)
+        for row, (layer, _) in enumerate(self.choices):
+            if layer != "all":
+                if not 0 <= layer < layers:
+                    raise ValueError(f"layer is {layer!r}: choose 0 to {layers - 1}, or 'all'")
+                fixed[row, layer] = 1.0
+        self.size = {"layers": layers, "dim": dim, "outputs": outputs, "hidden": hidden}
+        self.size |= {"dropout": dropout, "mix_from": mix_from, "random_mix": random_mix}
+        self.hidden, self.dropout, self.mix_from = hidden, dropout, mix_from
+        drawn = {seed: self._draw(seed, random_mix) for seed in self.seeds}
+        self.mix = None
+        for name in next(iter(drawn.values())):
+            if name != "mix" or "all" in dict(self.choices):
+                rows = [drawn[seed][name] for _, seed in self.choices]
+                setattr(self, name, nn.Parameter(torch.stack(rows)))
+        self.register_buffer("fixed", fixed)
+        self.best = {}
+        # Places in the first stack of the probes that are left.
+        self.places = torch.arange(len(self.choices))
+
+    def _draw(self, seed, random_mix):
+        """One probe's first weights, as `nn.Linear` draws them, from a seed of its own."""
+        generator = torch.Generator().manual_seed(seed)
+        layers, dim, outputs = (self.size[name] for name in ("layers", "dim", "outputs"))
+
+        def uniform(*shape, fan_in):
+            return (2 * torch.rand(shape, generator=generator) - 1) / fan_in**0.5
+
+        weights = {
+            "weight1": uniform(dim, self.hidden, fan_in=dim),
+            "bias1": uniform(1, self.hidden, fan_in=dim),
+            "weight2": uniform(self.hidden, outputs, fan_in=self.hidden),
+            "bias2": uniform(1, outputs, fan_in=self.hidden),
+        }
+        start = torch.randn(layers, generator=generator) if random_mix else torch.zeros(layers)
+        return weights | {"mix": start}
+
+    def weighting(self):
+        """(P, L) how much of each hidden state a probe sees: one of them, or its learned mix."""
+        if self.mix is None:
+            return self.fixed
+        mix = self.mix.clone()
+        mix[:, : self.mix_from] = -torch.inf
+        learned = (self.fixed.sum(dim=1) == 0).unsqueeze(1)
+        return torch.where(learned, mix.softmax(dim=1), self.fixed)
+
+    def forward(self, x, dropout=None):
+        """Logits of all probes.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (S, B, L, d): a batch for each seed, in the order of `seeds`, or one for all (S = 1).
+        dropout : torch.Tensor, optional
+            (S, B, hidden): what each hidden value is multiplied with; see `dropout_masks`.
+
+        Returns
+        -------
+        torch.Tensor
+            (P, B, C).
+        """
+        weighting, batch = self.weighting(), self.batch_of(len(x))
+        seen = torch.cat(
+            [torch.einsum("pl,bld->pbd", weighting[batch == s], x[s]) for s in range(len(x))]
+        )
+        hidden = torch.baddbmm(self.bias1, seen, self.weight1).relu()
+        if dropout is not None:
+            hidden = hidden * dropout[batch]
+        return torch.baddbmm(self.bias2, hidden, self.weight2)
+
+    def batch_of(self, batches):
+        """(P,) which of S batches each probe sees: that of its seed, or the only one."""
+        if batches == 1:
+            return torch.zeros(len(self.choices), dtype=torch.long)
+        return torch.tensor([self.seeds.index(seed) for _, seed in self.choices])
+
+    def remember(self, which):
+        """Stores the weights of the probes that (P,) bool `which` marks as their best so far."""
+        for name, value in self.named_parameters():
+            if name not in self.best:
+                self.best[name] = value.detach().clone()
+                self.first = list(self.choices)
+            else:
+                self.best[name][self.places[which.cpu()]] = value.detach()[which]
+
+    def keep(self, which):
+        """Lets go of the probes that (P,) bool `which` does not mark."""
+        for name, value in self.named_parameters():
+            setattr(self, name, nn.Parameter(value.detach()[which]))
+        self.fixed = self.fixed[which]
+        self.places = self.places[which.cpu()]
+        self.choices = [choice for choice, stays in zip(self.choices, which, strict=True) if stays]
+
+    def recall(self, rows):
+        """A new stack of the first stack's probes in `rows`, with their best weights."""
+        size = self.size
+        stack = ProbeStack([self.first[row] for row in rows], **size).to(self.fixed.device)
+        with torch.no_grad():
+            for name, value in stack.named_parameters():
+                value.copy_(self.best[name][rows])
+        return stack
+
+
+def dropout_masks(shape, probability, rng):
+    """Dropout as a factor: 0 with this probability, else 1 / (1 - probability); float32.
+
+    Example
+    -------
+    >>> import numpy as np
+    >>> dropout_masks((2, 2), 0.5, np.random.default_rng(1)).tolist()
+    [[0.0, 2.0], [2.0, 2.0]]
+    """
+    kept = torch.from_numpy(rng.random(shape, "f4")) >= probability
+    return kept.float() / (1 - probability)

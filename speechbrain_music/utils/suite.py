@@ -1,0 +1,154 @@
+"""Several encoders on several tasks on disk: a table to read, one to compute with, a picture."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from speechbrain_music.utils.atomic import atomic_file, write_together
+
+COLUMNS = "task encoder metric mean sd low high chance layer lr".split()
+PICTURE = "marble.png"
+
+
+def write_suite(folder, cells, overall, pairs, failed):
+    """Writes marble.md, marble.csv, marble.json and marble.png.
+
+    Arguments
+    ---------
+    folder : path
+        Of the suite.
+    cells : dict
+        (task, encoder) -> a recipe's results.
+    overall : dict
+        Encoder -> mean, low, high of the normalised score, and how many tasks it is over.
+    pairs : list of dict
+        Of `metrics.comparison.compare`.
+    failed : dict
+        What is missing -> why.
+    """
+    folder = Path(folder)
+    rows = [
+        {"task": task, "encoder": encoder, "metric": metric, **figure}
+        | {key: [run[key] for run in results["encoder"]["runs"]] for key in ("layer", "lr")}
+        for (task, encoder), results in cells.items()
+        for metric, figure in results["figures"].items()
+    ]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        row | {key: " ".join(map(str, row[key])) for key in ("layer", "lr")} for row in rows
+    )
+    stored = {"rows": rows, "overall": overall, "pairs": pairs, "failed": failed}
+    stored["scores"] = [
+        {"task": task, "encoder": encoder, **results["score"]}
+        for (task, encoder), results in cells.items()
+    ]
+    _draw(folder / PICTURE, cells, overall)
+    write_together(
+        {
+            folder / "marble.csv": table.getvalue(),
+            folder / "marble.md": _page(cells, overall, pairs, failed),
+            folder / "marble.json": json.dumps(stored, indent=2) + "\n",
+        }
+    )
+
+
+def _page(cells, overall, pairs, failed):
+    tasks = list(dict.fromkeys(task for task, _ in cells))
+    encoders = list(dict.fromkeys(encoder for _, encoder in cells))
+    replicas = {r["data"]["replica"]["generator"] for r in cells.values() if r["data"]["replica"]}
+    lines = ["# Encoders and tasks", ""]
+    if replicas:
+        lines += [
+            f"**On replicas** ({', '.join(sorted(replicas))}): music composed by a program. No "
+            "figure says anything about recorded music, and none may stand beside a published one.",
+            "",
+        ]
+    lines += [f"| task | metric | chance | {' | '.join(encoders)} |"]
+    lines += ["|---|---|---:|" + "---|" * len(encoders)]
+    for task in tasks:
+        here = {e: cells[task, e] for e in encoders if (task, e) in cells}
+        any_one = next(iter(here.values()))
+        for metric, first in any_one["figures"].items():
+            row = [_cell(here[e]["figures"][metric]) if e in here else "missing" for e in encoders]
+            lines += [f"| {task} | {metric} | {first['chance']:.3f} | {' | '.join(row)} |"]
+    score = [_cell(overall[e]) if e in overall else "missing" for e in encoders]
+    lines += [f"| **score** | (metric - chance) / (1 - chance) | 0 | {' | '.join(score)} |", ""]
+    counts = sorted({value["tasks"] for value in overall.values()})
+    lines += [
+        f"Means over encoders of a system and probe seeds, 95% bootstrap intervals over test "
+        f"tracks and encoders. The score is the mean over {' or '.join(map(str, counts))} tasks, "
+        "of several metrics of a task their mean, R2 under 0 as 0.",
+        "",
+        f"![scores]({PICTURE})",
+        "",
+    ]
+    if pairs:
+        lines += [
+            "## Differences of scores",
+            "",
+            "Paired on the same resamples. A difference is called one for a task if p, after "
+            "Holm's correction over tasks, is under 0.05, and over all tasks if its interval "
+            "excludes 0.",
+            "",
+        ]
+    for pair in pairs:
+        lines += [f"### {pair['first']} - {pair['second']}", ""]
+        lines += ["| task | difference | 95% interval | p | |", "|---|---:|---|---:|---|"]
+        for name, d in [("**all tasks**", pair["all tasks"]), *pair["tasks"].items()]:
+            word = "no difference shown"
+            if d["differs"]:
+                word = f"{pair['first' if d['difference'] > 0 else 'second']} is better"
+            lines += [
+                f"| {name} | {d['difference']:+.3f} | {d['low']:+.3f} to {d['high']:+.3f} | "
+                f"{d['p']:.3f} | {word} |"
+            ]
+        lines += [""]
+    lines += ["## Chosen", "", "| task | encoder | layer | learning rate |", "|---|---|---|---|"]
+    for (task, encoder), results in cells.items():
+        runs = results["encoder"]["runs"]
+        layers, rates = (", ".join(str(run[key]) for run in runs) for key in ("layer", "lr"))
+        lines += [f"| {task} | {encoder} | {layers} | {rates} |"]
+    if failed:
+        lines += ["", "## Missing", "", *(f"- {what}: {why}" for what, why in failed.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(figure):
+    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+def _draw(path, cells, overall):
+    tasks = list(dict.fromkeys(task for task, _ in cells))
+    encoders = list(dict.fromkeys(encoder for _, encoder in cells))
+    figure = Figure(figsize=(2.5 + 1.3 * (len(tasks) + 1), 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    width = 0.8 / len(encoders)
+    for place, encoder in enumerate(encoders):
+        found = [cells.get((task, encoder), {}).get("score") for task in tasks]
+        found.append(overall.get(encoder))
+        bars = [(x, value) for x, value in enumerate(found) if value]
+        axes.bar(
+            [x + (place - (len(encoders) - 1) / 2) * width for x, _ in bars],
+            [value["mean"] for _, value in bars],
+            width,
+            yerr=[
+                [max(0, value["mean"] - value["low"]) for _, value in bars],
+                [max(0, value["high"] - value["mean"]) for _, value in bars],
+            ],
+            label=encoder,
+            capsize=2,
+        )
+    axes.set_xticks(range(len(tasks) + 1), [*tasks, "all tasks"], rotation=30, ha="right")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylabel("score: 0 at chance, 1 at best")
+    axes.legend()
+    axes.grid(axis="y", alpha=0.3)
+    with atomic_file(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=110)

@@ -1,0 +1,500 @@
+"""Encoders as sources of features: what they give, by hand, and what they refuse."""
+
+import json
+import random
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from safetensors.torch import load_file, save_file
+
+from speechbrain_music.models import frozen
+from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.export import ExportError, load_export, save_export
+from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.frozen import ExportEncoder, MelEncoder, make_encoders, untrained
+from speechbrain_music.models.hugging_face import HuggingFaceEncoder
+from speechbrain_music.utils.errors import UserError
+
+LENGTHS = torch.tensor([1, 960, 5000, 24000])
+
+
+def waves(count, samples, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    return 0.3 * torch.randn(count, samples, generator=generator)
+
+
+def export(folder, seed=0, num_layers=2, mixing="summary", **facts):
+    torch.manual_seed(seed)
+    features = LogMel()
+    features.normalize.set_statistics(torch.randn(128) - 5, torch.rand(128) + 1)
+    encoder = Encoder("branchformer", mixing, num_layers, 16, 2, 24, 5, 2, dropout=0.5)
+    save_export(folder, encoder, features, **facts)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return export(tmp_path / "one", step=10)
+
+
+def refusal(spec, **options):
+    """The one sentence with which a spec is refused."""
+    with pytest.raises(UserError) as caught:
+        make_encoders(spec, **options)
+    message = str(caught.value)
+    assert "\n" not in message and message
+    return message
+
+
+# What is pooled
+
+
+def test_an_export_gives_the_mean_of_each_hidden_state_over_valid_tokens(folder):
+    (encoder,) = make_encoders(str(folder))
+    wave, samples = waves(3, 9000), torch.tensor([9000, 1, 2000])
+    result = encoder(wave, samples)
+    with torch.no_grad():
+        _, hidden, tokens = load_export(folder)(wave, samples)
+    assert tokens.tolist() == [10, 1, 3] and result.shape == (3, 3, 16)
+    for item, count in enumerate(tokens):
+        for layer, state in enumerate(hidden):
+            torch.testing.assert_close(result[item, layer], state[item, :count].mean(0))
+    facts = (encoder.sample_rate, encoder.layers, encoder.dim, encoder.padding_safe)
+    assert facts == (24000, ("0", "1", "2"), 16, True)
+    assert result.dtype == torch.float32
+
+
+def test_mel_statistics_by_hand():
+    wave, samples = waves(2, 24000), torch.tensor([24000, 5000])
+    wave[:, :12000] *= 0.01  # the level changes, or the deviation would be noise's alone
+    encoder = MelEncoder()
+    result = encoder(wave, samples)
+    assert result.shape == (2, 1, 256) and result.dtype == torch.float32
+    assert (encoder.sample_rate, encoder.layers, encoder.dim) == (24000, ("mel",), 256)
+    filters = torchaudio.functional.melscale_fbanks(1025, 0.0, 12000.0, 128, 24000).numpy()
+    window = np.sin(np.pi * np.arange(2048) / 2048) ** 2
+    for item, (signal, length) in enumerate(zip(wave.numpy(), samples.tolist(), strict=True)):
+        signal = np.pad(signal[:length].astype(float), 1024)
+        starts = range(0, length, 240)  # 100 frames for 24000 samples, 21 for 5000
+        power = [abs(np.fft.rfft(window * signal[start : start + 2048])) ** 2 for start in starts]
+        mel = np.log(np.maximum(np.stack(power) @ filters, 1e-5))
+        expected = np.concatenate([mel.mean(0), mel.std(0)])
+        np.testing.assert_allclose(result[item, 0].numpy(), expected, atol=2e-4)
+
+
+def test_the_deviation_is_0_for_one_frame_and_stable_far_from_0():
+    encoder = MelEncoder()
+    assert (encoder(waves(1, 240), torch.tensor([240]))[0, 0, 128:] == 0).all()
+    assert (encoder(waves(1, 241), torch.tensor([241]))[0, 0, 128:] > 0).any()
+    level = 8192 + torch.tensor([0.0, 1.0, 2.0, 4.0]) / 1024  # steps of float32 there
+    encoder.features.raw = lambda wave, samples: (level.view(1, 4, 1).expand(1, 4, 128), None)
+    result = encoder(torch.zeros(1, 960), torch.tensor([960]))[0, 0, 128:]
+    torch.testing.assert_close(result, torch.full((128,), level.double().numpy().std()).float())
+
+
+@pytest.mark.parametrize("mixing", ["summary", "attention", "rope", "mel"])
+def test_a_padded_item_gives_what_it_gives_alone(tmp_path, mixing):
+    if mixing == "mel":
+        encoder = MelEncoder()
+    else:
+        (encoder,) = make_encoders(export(tmp_path / "export", mixing=mixing))
+    assert encoder.padding_safe
+    wave = waves(4, 24000)
+    padded = encoder(wave, LENGTHS)
+    assert padded.isfinite().all()
+    for item, length in enumerate(LENGTHS):
+        alone = encoder(wave[item : item + 1, :length], LENGTHS[item : item + 1])[0]
+        assert (padded[item] - alone).abs().max() <= 1e-5 * max(1, alone.abs().max())
+
+
+def test_it_stays_in_eval_mode_and_without_gradients(folder):
+    (encoder,) = make_encoders(folder)
+    torch.nn.ModuleList([encoder]).train()
+    wave, samples = waves(1, 9000), torch.tensor([9000])
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    encoder.requires_grad_(True)  # as a careless caller does
+    one, two = encoder(wave, samples), encoder(wave, samples)  # dropout is 0.5
+    assert torch.equal(one, two) and not one.requires_grad
+
+
+@pytest.mark.parametrize("samples", [[0, 960], [960, 961]])
+def test_a_length_out_of_range(samples):
+    with pytest.raises(ValueError, match="for waves of 960 samples"):
+        MelEncoder()(waves(2, 960), torch.tensor(samples))
+
+
+# Identity
+
+
+def spoil_weight(folder, name, change):
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = change(weights[name])
+    save_file(weights, folder / "model.safetensors")
+
+
+def test_identity_is_of_weights_and_configuration_only(folder, tmp_path):
+    identity = make_encoders(folder)[0].identity
+    assert int(identity, 16)
+    shutil.copytree(folder, tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    config["training"] = {"step": 11, "corpus": "/elsewhere"}
+    (tmp_path / "copy/config.json").write_text(json.dumps(config))
+    assert make_encoders(tmp_path / "copy")[0].identity == identity
+    seen = {identity}
+    for name, index in (("encoder.norm.norm.bias", 0), ("features.normalize.mean", 127)):
+        shutil.copytree(folder, tmp_path / name)
+        mask = torch.arange(128) == index
+        spoil_weight(tmp_path / name, name, lambda x, mask=mask: x + 1e-6 * mask[: len(x)])
+        seen.add(make_encoders(tmp_path / name)[0].identity)
+    export(tmp_path / "rope", mixing="rope")
+    config = json.loads((tmp_path / "rope/config.json").read_text())
+    seen.add(make_encoders(tmp_path / "rope")[0].identity)
+    config["encoder"]["nhead"] = 4  # the weights fit all the same
+    (tmp_path / "rope/config.json").write_text(json.dumps(config))
+    seen.add(make_encoders(tmp_path / "rope")[0].identity)
+    seen.add(MelEncoder().identity)
+    assert len(seen) == 6
+    assert frozen.fingerprint({"a": 1, "b": 2}, {}) == frozen.fingerprint({"b": 2, "a": 1}, {})
+    assert MelEncoder().identity == MelEncoder().identity
+
+
+def test_identity_of_mel_follows_its_features(monkeypatch):
+    before = MelEncoder().identity
+    monkeypatch.setitem(frozen.FEATURES, "hop", 480)
+    assert MelEncoder().identity != before
+
+
+# Untrained
+
+
+def random_state():
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+
+def test_untrained_encoders(folder):
+    model = load_export(folder)
+    before = random_state()
+    encoders = [untrained(model, seed) for seed in (0, 1, 2, 0)]
+    assert random_state() == before
+    assert len({encoder.identity for encoder in encoders}) == 3
+    assert encoders[0].identity == encoders[3].identity
+    wave, samples = waves(1, 9000), torch.tensor([9000])
+    results = [encoder(wave, samples) for encoder in [*encoders, ExportEncoder(model, "trained")]]
+    assert torch.equal(results[0], results[3])
+    for one, two in ((0, 1), (0, 2), (1, 2), (0, 4)):
+        assert (results[one] - results[two]).abs().max() > 0.01
+    for encoder in encoders:
+        assert encoder.name == "random" and encoder.layers == ("0", "1", "2")
+        assert encoder.model.encoder.config == model.encoder.config
+        for name in ("mean", "std"):
+            ours = getattr(encoder.model.features.normalize, name)
+            assert torch.equal(ours, getattr(model.features.normalize, name))
+
+
+YAML = """# <nothing> of this is code
+seed: 1
+__set_seed: !apply:speechbrain.utils.seed_everything [!ref <seed>]
+width: 8
+d_model: !ref <width> * 2  # tokens, see <paper>
+owned: !apply:pathlib.Path.touch [!apply:pathlib.Path ["OWNED"]]
+encoder: !new:speechbrain_music.models.encoder.Encoder
+    num_layers: 2
+    d_model: !ref <d_model>
+    ffn_units: 24
+    nhead: 2
+model: !new:no.such.Model
+    encoder: !ref <encoder>
+"""
+
+
+def test_untrained_from_a_yaml_loads_the_encoder_alone(tmp_path):
+    path = tmp_path / "pretrain.yaml"
+    path.write_text(YAML.replace("OWNED", str(tmp_path / "owned")))
+    before = random_state()
+    encoders = make_encoders(f"random:{path}")
+    assert random_state() == before
+    assert not (tmp_path / "owned").exists()
+    assert [encoder.name for encoder in encoders] == ["random"] * 3
+    assert len({encoder.identity for encoder in encoders}) == 3
+    again = make_encoders(f"random:{path}")
+    assert [e.identity for e in again] == [e.identity for e in encoders]
+    for encoder in encoders:
+        assert encoder.layers == ("0", "1", "2") and encoder.dim == 16
+        assert (encoder.model.features.normalize.mean == -4.0).all()
+        assert (encoder.model.features.normalize.std == 3.5).all()
+
+
+def test_untrained_from_a_yaml_of_the_project():
+    encoders = make_encoders("random:hparams/brn_sum_tiny.yaml")
+    assert {(len(encoder.layers), encoder.dim) for encoder in encoders} == {(5, 160)}
+
+
+# Specs
+
+
+def test_specs_of_exports(tmp_path, folder):
+    two = export(tmp_path / "two", seed=1, system="brn_sum_tiny", seed_=0)
+    spoil = json.loads((two / "config.json").read_text())
+    spoil["training"] = {"system": "brn_sum_tiny", "seed": 1234}
+    (two / "config.json").write_text(json.dumps(spoil))
+    assert [encoder.name for encoder in make_encoders(two)] == ["brn_sum_tiny-1234"]
+    encoders = make_encoders([str(folder), two])
+    assert [encoder.name for encoder in encoders] == ["one", "brn_sum_tiny-1234"]
+    assert [type(encoder) for encoder in make_encoders("mel")] == [MelEncoder]
+    untrained_ones = make_encoders(f"random:{folder}")
+    expected = [untrained(load_export(folder), seed).identity for seed in (0, 1, 2)]
+    assert [encoder.identity for encoder in untrained_ones] == expected
+
+
+def test_wrong_specs(tmp_path, folder):
+    wrong = ["mell", "nowhere/export", "random:", "hf:", "random", "", 3, None, [], {"a": 1}]
+    for spec in wrong:
+        message = refusal(spec)
+        if spec != "":
+            assert repr(spec) in message and "random:FOLDER" in message and "mel" in message
+    (tmp_path / "empty").mkdir()
+    for spec in ("{}", "random:{}", "random:{}/nowhere"):
+        with pytest.raises(ExportError, match="is no export"):
+            make_encoders(spec.format(tmp_path / "empty"))
+    assert "a list holds folders" in refusal([folder, 3])
+    assert "a list holds folders" in refusal([[folder]])
+    assert "is no export" in refusal(["mel"])
+    deeper = export(tmp_path / "deeper", num_layers=3)
+    message = refusal([folder, deeper])
+    assert "one has 3 layers" in message and "deeper 4" in message
+    assert "holds one twice" in refusal([folder, shutil.copytree(folder, tmp_path / "copy")])
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (None, "No such file"),
+        ("seed: 1\n", "KeyError: 'encoder'"),
+        ("encoder: !new:torch.nn.Linear [1, 1]\n", "is a Linear: it must be an Encoder"),
+        (YAML.replace("nhead: 2", "nhead: 3"), "gives no encoder (ValueError"),
+        (YAML.replace("nhead: 2", "nhead: ["), "gives no encoder"),
+    ],
+)
+def test_yamls_without_an_encoder(tmp_path, text, words):
+    path = tmp_path / "pretrain.yaml"
+    if text is not None:
+        path.write_text(text)
+    message = refusal(f"random:{path}")
+    assert str(path) in message and words in message
+
+
+# Models of transformers
+
+
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "conv_dim": (8, 8),
+    "conv_kernel": (10, 4),
+    "conv_stride": (5, 4),
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    import huggingface_hub
+    import transformers
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    # Code that a model brings is copied to here.
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", tmp_path / "modules")
+
+
+def hf_model(folder, kind="Wav2Vec2", seed=0, do_normalize=True, sampling_rate=8000, **sizes):
+    import transformers
+
+    torch.manual_seed(seed)
+    config = getattr(transformers, f"{kind}Config")(**SIZES | sizes)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(
+        sampling_rate=sampling_rate, do_normalize=do_normalize
+    ).save_pretrained(folder)
+    return folder
+
+
+def extracted(folder, wave):
+    """Means of the hidden states, all by transformers, item by item."""
+    import transformers
+
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    means = []
+    for signal in wave.numpy():
+        inputs = extractor(signal, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        with torch.no_grad():
+            hidden = model(inputs.input_values, output_hidden_states=True).hidden_states
+        means.append(torch.stack([state[0].mean(0) for state in hidden]))
+    return torch.stack(means)
+
+
+@pytest.mark.parametrize("kind", ["Wav2Vec2", "Hubert"])
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_a_model_gives_the_mean_of_each_hidden_state(tmp_path, kind, norm, do_normalize):
+    folder = hf_model(tmp_path / "small", kind, do_normalize=do_normalize, feat_extract_norm=norm)
+    (encoder,) = make_encoders(f"hf:{folder}")
+    wave = waves(2, 4000) + 0.5
+    result = encoder(wave, torch.tensor([4000, 4000]))
+    torch.testing.assert_close(result, extracted(folder, wave), atol=1e-5, rtol=1e-5)
+    facts = (encoder.name, encoder.sample_rate, encoder.layers, encoder.dim, encoder.padding_safe)
+    assert facts == ("hf-small", 8000, ("0", "1", "2"), 16, False)
+    assert not encoder.training and not result.requires_grad
+    shifted = encoder(wave + 0.5, torch.tensor([4000, 4000]))
+    if norm == "layer":  # group normalisation takes a shift away by itself
+        assert torch.allclose(shifted, result, atol=1e-4) == do_normalize
+
+
+def test_lengths_in_a_batch_of_a_model(tmp_path):
+    encoder = HuggingFaceEncoder(hf_model(tmp_path / "small"))
+    wave = waves(2, 4000)
+    with pytest.raises(ValueError, match="lengths 3999 to 4000 in one batch of hf-small"):
+        encoder(wave, torch.tensor([4000, 3999]))
+    beyond = encoder(wave, torch.tensor([3000, 3000]))  # of both, the rest is not read
+    assert torch.equal(beyond, encoder(wave[:, :3000], torch.tensor([3000, 3000])))
+    assert encoder.shortest == (4 - 1) * 5 + 10
+    for samples in (1, 24, 25):  # one frame
+        assert encoder(wave[:, :samples], torch.tensor([samples] * 2)).isfinite().all()
+
+
+def test_identity_of_a_model(tmp_path):
+    folder = hf_model(tmp_path / "small")
+    identity = HuggingFaceEncoder(folder).identity
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    weights.pop("masked_spec_embed")  # made at random each time, used in training only
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert HuggingFaceEncoder(copy).identity == identity == HuggingFaceEncoder(copy).identity
+    legacy = {"original0": "weight_g", "original1": "weight_v"}  # as MERT names them
+    for new, old in legacy.items():
+        key = f"encoder.pos_conv_embed.conv.parametrizations.weight.{new}"
+        weights[f"encoder.pos_conv_embed.conv.{old}"] = weights.pop(key)
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert HuggingFaceEncoder(copy).identity == identity
+    others = [
+        hf_model(tmp_path / "seed", seed=1),
+        hf_model(tmp_path / "config", layer_norm_eps=1e-3),
+        hf_model(tmp_path / "extractor", do_normalize=False),
+        hf_model(tmp_path / "rate", sampling_rate=16000),
+    ]
+    assert len({identity, *(HuggingFaceEncoder(other).identity for other in others)}) == 5
+
+
+def test_half_precision_weights_are_computed_in_float32(tmp_path):
+    folder = hf_model(tmp_path / "small")
+    change_json("config.json", dtype="float16")(folder)
+    weights = {k: v.half() for k, v in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    encoder = HuggingFaceEncoder(folder)
+    assert {value.dtype for value in encoder.model.parameters()} == {torch.float32}
+    assert encoder(waves(1, 4000), torch.tensor([4000])).dtype == torch.float32
+
+
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def as_pickle(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def change_json(name, **values):
+    def change(folder):
+        config = json.loads((folder / name).read_text()) | values
+        config = {key: value for key, value in config.items() if value is not None}
+        (folder / name).write_text(json.dumps(config))
+
+    return change
+
+
+def lose_a_weight(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("encoder.layers.1.final_layer_norm.bias")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def bring_code(folder):
+    names = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}
+    change_json("config.json", model_type="own", auto_map=names)(folder)
+    code = f"""
+from pathlib import Path
+from transformers import HubertConfig, HubertModel
+Path({str(folder / "owned")!r}).touch()
+class OwnConfig(HubertConfig):
+    model_type = "own"
+class OwnModel(HubertModel):
+    config_class = OwnConfig
+"""
+    (folder / "own.py").write_text(code)
+
+
+EXTRACTOR = "preprocessor_config.json"
+FAULTS = {
+    "missing extractor": (without(EXTRACTOR), "says no sampling_rate"),
+    "no rate": (change_json(EXTRACTOR, sampling_rate=None), "says no sampling_rate"),
+    "spectrogram": (
+        change_json(EXTRACTOR, feature_extractor_type="ASTFeatureExtractor"),
+        "takes no raw wave",
+    ),
+    "no such model": (change_json("config.json", model_type="unheard"), "cannot be loaded"),
+    "no convolutions": (
+        change_json("config.json", model_type="bert", conv_kernel=None),
+        "takes no raw wave",
+    ),
+    "missing config": (without("config.json"), "cannot be loaded"),
+    "damaged config": (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
+    "no weights": (without("model.safetensors"), "has no safetensors weights"),
+    "pickle": (as_pickle, "allow them with --trust_remote_code True"),
+    "damaged weights": (lambda f: (f / "model.safetensors").write_bytes(b"x"), "cannot be loaded"),
+    "a weight is lost": (
+        lose_a_weight,
+        "1 of its weights (encoder.layers.1.final_layer_norm.bias)",
+    ),
+    "own code": (bring_code, "allow it to run with --trust_remote_code True"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_of_a_model_is_one_sentence(tmp_path, name):
+    spoil, words = FAULTS[name]
+    folder = hf_model(tmp_path / "small", "Hubert")
+    spoil(folder)
+    message = refusal(f"hf:{folder}")
+    assert str(folder) in message and words in message
+    assert not (folder / "owned").exists()
+
+
+@pytest.mark.parametrize("spoil", [as_pickle, bring_code])
+def test_what_trust_allows(tmp_path, spoil):
+    folder = hf_model(tmp_path / "small", "Hubert")
+    wave, samples = waves(1, 4000), torch.tensor([4000])
+    expected = HuggingFaceEncoder(folder)(wave, samples)
+    spoil(folder)
+    (encoder,) = make_encoders(f"hf:{folder}", trust_remote_code=True)
+    assert torch.equal(encoder(wave, samples), expected)
+    assert (folder / "owned").exists() == (spoil is bring_code)
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    assert "is no folder" in refusal(f"hf:{tmp_path}/nowhere")
+    assert "is no folder" in refusal("hf:./nowhere")
+    assert "hf:nobody/nothing cannot be loaded" in refusal("hf:nobody/nothing")
+
+
+def test_without_transformers(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert "pip install 'speechbrain-music[hf]'" in refusal("hf:facebook/hubert-base-ls960")
+    assert make_encoders("mel")

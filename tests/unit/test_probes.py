@@ -1,0 +1,238 @@
+"""Probes trained side by side are what each would be alone, by torch's own modules."""
+
+import numpy as np
+import pytest
+import torch
+from speechbrain.utils.run_opts import RunOptions
+from torch import nn
+
+from speechbrain_music.brains import sweep as sweeping
+from speechbrain_music.brains.evaluation import load_task
+from speechbrain_music.brains.probe import ProbeBrain
+from speechbrain_music.dataio.feature_batches import (
+    FeatureSplit,
+    TrainingBatches,
+    standardisation,
+)
+from speechbrain_music.metrics.tasks import MultiLabel, SingleLabel
+from speechbrain_music.nnet.probes import ProbeStack
+from speechbrain_music.optim.patience import Patience
+
+LAYERS, DIM, HIDDEN = 3, 6, 8
+CLASSES = tuple("abcd")
+
+
+class LetterBrain(ProbeBrain):
+    """One of four letters."""
+
+    task = SingleLabel("letter", CLASSES)
+
+
+def make_splits(seed=0, tracks=(40, 20, 20), chunks=2, noise=1.0):
+    """Features in which layer 1 tells the class best; the first track of each has one chunk."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((4, LAYERS, DIM)) * np.array([0.3, 1.0, 0.1])[:, None]
+    splits, values, begin = {}, [], 0
+    for name, count in zip(("train", "valid", "test"), tracks, strict=True):
+        answers = torch.from_numpy(rng.integers(4, size=count))
+        of = torch.arange(count).repeat_interleave(chunks)[chunks - 1 :]
+        values.append(centres[answers[of]] + noise * rng.standard_normal((len(of), LAYERS, DIM)))
+        rows = np.arange(begin, begin + len(of))
+        begin += len(of)
+        splits[name] = (rows, of, answers, [f"{name}{i}" for i in range(count)])
+    stacked = (3 + 2 * np.concatenate(values)).astype(np.float32)
+    return {name: FeatureSplit(stacked, *parts) for name, parts in splits.items()}
+
+
+def options(**changes):
+    """What a recipe's yaml would say, at the size of a test."""
+    pairs = {"encoder": "mel", "hidden": HIDDEN, "batch_size": 16, "number_of_epochs": 8}
+    pairs |= {"learning_rates": [0.001, 0.01], "probe_seeds": [0, 5], "patience": 3}
+    pairs |= {"plateau_patience": 1} | changes
+    argv = [str(part) for key, value in pairs.items() for part in (f"--{key}", value)]
+    return load_task(["hparams/gtzan_genre.yaml", *argv])[1]
+
+
+def quiet():
+    return RunOptions(noprogressbar=True, device="cpu")
+
+
+def alone(splits, layer, lr, seed, hparams):
+    """One probe, written with torch's modules: (best validation value, epoch, test logits)."""
+    mean, std = (torch.from_numpy(part) for part in standardisation(splits["train"]))
+    first = ProbeStack([(layer, seed)], LAYERS, DIM, 4, HIDDEN, hparams["probe_dropout"])
+    mix = nn.Parameter(torch.zeros(LAYERS))
+    model = nn.Sequential(nn.Linear(DIM, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 4))
+    with torch.no_grad():
+        for linear, number in ((model[0], 1), (model[2], 2)):
+            linear.weight.copy_(getattr(first, f"weight{number}")[0].T)
+            linear.bias.copy_(getattr(first, f"bias{number}")[0, 0])
+    parameters = [*model.parameters(), *([mix] if layer == "all" else [])]
+    optimiser = torch.optim.Adam(parameters, lr)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser, "max", 0.5, hparams["plateau_patience"]
+    )
+
+    def see(x):
+        x = (x - mean) / std
+        if layer == "all":
+            return (x * mix.softmax(0)[:, None]).sum(1)
+        return x[:, layer]
+
+    @torch.no_grad()
+    def answer(split):
+        logits = model(see(torch.from_numpy(split.values[split.rows])))
+        tracks = torch.zeros(len(split.answers), 4).index_add_(0, split.tracks, logits)
+        return tracks / split.tracks.bincount().unsqueeze(1)
+
+    batches = TrainingBatches(
+        splits["train"], hparams["batch_size"], [seed], HIDDEN, hparams["probe_dropout"]
+    )
+    best, best_epoch, kept = -1.0, 0, None
+    for epoch in range(1, hparams["number_of_epochs"] + 1):
+        batches.start(epoch)
+        for batch in batches:
+            hidden = model[:2](see(batch.x[0])) * batch.dropout[0]
+            loss = nn.functional.cross_entropy(model[2](hidden), batch.targets[0])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        right = answer(splits["valid"]).argmax(1) == splits["valid"].answers
+        value = right.double().mean().item()
+        if value > best:
+            best, best_epoch, kept = value, epoch, answer(splits["test"])
+        plateau.step(value)
+        if epoch - best_epoch >= hparams["patience"]:
+            break
+    return best, best_epoch, kept
+
+
+def test_each_probe_of_a_sweep_is_what_it_is_alone():
+    splits, hparams = make_splits(), options()
+    names = [str(layer) for layer in range(LAYERS)]
+    swept = sweeping.sweep(LetterBrain, splits, names, hparams, quiet())
+    assert len(swept.table) == (LAYERS + 1) * 2 * 2
+    assert swept.table["epoch"].nunique() > 2  # they end at different times: the stack shrank
+    found = {}
+    for row in swept.table.itertuples():
+        layer = row.layer if row.layer == "all" else int(row.layer)
+        valid, epoch, logits = alone(splits, layer, row.lr, row.seed, hparams)
+        assert (row.valid, row.epoch) == (pytest.approx(valid, abs=1e-9), epoch), row
+        found[row.layer, row.lr, row.seed] = logits
+    for seed, logits in zip((0, 5), swept.logits, strict=True):
+        expected = found[swept.layer, swept.lr, seed]
+        assert (logits - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
+
+
+def test_the_pair_is_chosen_by_the_mean_over_seeds():
+    swept = sweeping.sweep(LetterBrain, make_splits(), ["0", "1", "2"], options(), quiet())
+    means = swept.table.groupby(["layer", "lr"])["valid"].mean()
+    assert means[swept.layer, swept.lr] == means.max()
+    assert swept.layer in ("1", "all")
+    assert swept.mixed.choices[0][0] == "all" and len(swept.mixed.choices) == 1
+
+
+def test_poisoned_test_answers_change_no_choice():
+    splits = make_splits()
+    honest = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], options(), quiet())
+    poisoned = splits["test"].answers.flip(0)
+    assert not torch.equal(poisoned, splits["test"].answers)
+    splits["test"] = splits["test"]._replace(answers=poisoned)
+    swept = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], options(), quiet())
+    assert swept.table.equals(honest.table)
+    assert (swept.layer, swept.lr) == (honest.layer, honest.lr)
+    assert torch.equal(swept.logits, honest.logits)
+
+
+def test_shuffled_labels_give_chance():
+    splits = make_splits(tracks=(80, 60, 400))
+    rng = np.random.default_rng(1)
+    for name, split in splits.items():
+        order = torch.from_numpy(rng.permutation(len(split.answers)))
+        splits[name] = split._replace(answers=split.answers[order])
+    swept = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], options(), quiet())
+    task, answers = LetterBrain.task, splits["test"].answers
+    accuracy = np.mean([task.figures(logits, answers)["accuracy"] for logits in swept.logits])
+    assert abs(accuracy - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
+
+
+def test_many_data_halve_the_field():
+    splits, hparams = make_splits(), options(halving_over=10, patience=8)
+    swept = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], hparams, quiet())
+    whole = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], options(patience=8), quiet())
+    assert swept.table["epoch"].sum() < whole.table["epoch"].sum()
+    field = swept.table[swept.table["layer"] != "all"].groupby(["layer", "lr"])["epoch"].max()
+    assert (field <= 1).sum() >= 3  # of 6 pairs, half ended after the first epoch
+
+
+def test_a_probe_that_diverges_leaves_the_others_alone():
+    splits = make_splits()
+    calm = sweeping.sweep(
+        LetterBrain, splits, ["0", "1", "2"], options(learning_rates=[0.001, 0.01]), quiet()
+    )
+    wild = sweeping.sweep(
+        LetterBrain, splits, ["0", "1", "2"], options(learning_rates=[0.001, 0.01, 1e38]), quiet()
+    )
+    rest = wild.table[wild.table["lr"] < 1].reset_index(drop=True)
+    assert rest.equals(calm.table)
+
+
+def test_tags_are_swept_too():
+    class TagBrain(ProbeBrain):
+        task = MultiLabel("tags", CLASSES)
+
+    splits = {
+        name: split._replace(answers=nn.functional.one_hot(split.answers, 4).float())
+        for name, split in make_splits().items()
+    }
+    swept = sweeping.sweep(TagBrain, splits, ["0", "1", "2"], options(), quiet())
+    figures = TagBrain.task.figures(swept.logits[0], splits["test"].answers)
+    assert figures["roc_auc"] > 0.6
+
+
+def test_standardisation_by_hand():
+    split = make_splits()["train"]
+    rows = split.values[split.rows].astype(np.float64)
+    mean, std = standardisation(split, most=7)
+    np.testing.assert_allclose(mean, rows.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(std, rows.std(axis=0), rtol=1e-5)
+    split.values[:, 0, 0] = 5.0
+    assert standardisation(split)[1][0, 0] == 1.0
+
+
+def test_marble_exact_leaves_the_front_end_out_of_the_mix():
+    hparams = options(marble_exact=True)
+    assert (hparams["standardize"], hparams["mix_from"], hparams["probe_seeds"]) == (
+        False,
+        1,
+        [0, 5],
+    )
+    stack = hparams["probes"]([("all", 0)], LAYERS, DIM, 4)
+    weighting = stack.weighting()[0].detach()
+    assert weighting[0] == 0 and weighting.sum() == pytest.approx(1)
+    assert weighting[1] != weighting[2]  # drawn, not equal parts
+
+
+@pytest.mark.parametrize("plateau", [0, 1, 3])
+def test_patience_halves_as_torch_does(plateau):
+    values = torch.rand(30, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    patience = Patience(4, plateau, stop=100)
+    optimisers = [torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0) for _ in range(4)]
+    plateaus = [
+        torch.optim.lr_scheduler.ReduceLROnPlateau(o, "max", 0.5, plateau, min_lr=0)
+        for o in optimisers
+    ]
+    for row in values:
+        patience.update(row)
+        for scheduler, value in zip(plateaus, row, strict=True):
+            scheduler.step(value.item())
+        rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
+        # ReduceLROnPlateau makes no step below 1e-8.
+        assert patience.factor.tolist() == pytest.approx(rates, abs=2e-8)
+
+
+def test_choices_must_fit():
+    with pytest.raises(ValueError, match="sorted by seed"):
+        ProbeStack([(0, 1), (0, 0)], LAYERS, DIM, 4)
+    with pytest.raises(ValueError, match="choose 0 to 2, or 'all'"):
+        ProbeStack([(3, 0)], LAYERS, DIM, 4)

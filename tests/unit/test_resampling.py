@@ -1,0 +1,131 @@
+"""Intervals, p-values and scores against hand-worked answers and what statistics expects."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_music.metrics.resampling import (
+    draw_counts,
+    holm,
+    interval,
+    normalise,
+    over_encoders,
+    paired_p,
+    score,
+)
+from speechbrain_music.metrics.tasks import MultiLabel, MusicalKey, Regression, SingleLabel
+
+
+def test_counts_are_those_of_a_bootstrap():
+    counts = draw_counts(50, resamples=400, seed=3)
+    assert counts.shape == (400, 50) and counts.dtype == np.int32
+    assert (counts.sum(axis=1) == 50).all()
+    assert (counts == draw_counts(50, resamples=400, seed=3)).all()
+    assert (counts != draw_counts(50, resamples=400, seed=4)).any()
+    # 50 draws of 1/50: every track once on average, variance 1 - 1/50.
+    assert counts.mean(axis=0) == pytest.approx(np.ones(50), abs=0.25)
+    assert counts.var() == pytest.approx(1 - 1 / 50, rel=0.05)
+    for bad in ((0, 5), (5, 0)):
+        with pytest.raises(ValueError, match="1 or more"):
+            draw_counts(*bad)
+
+
+def test_interval_by_hand():
+    values = np.random.default_rng(0).permutation(np.arange(201.0))
+    assert interval(values) == pytest.approx((5, 195))  # 2.5% and 97.5% of 0 to 200
+    assert interval(values, level=0.5) == pytest.approx((50, 150))
+    assert interval([1, math.nan, 3, math.nan], level=0.5) == pytest.approx((1.5, 2.5))
+    with pytest.raises(ValueError, match="nan"):
+        interval([math.nan, math.nan])
+
+
+def test_interval_of_a_mean_is_the_normal_one():
+    sample = np.random.default_rng(0).standard_normal(300)
+    low, high = interval(draw_counts(300, resamples=2000) @ sample / 300)
+    half = 1.96 * sample.std() / math.sqrt(300)
+    assert (low, high) == pytest.approx((sample.mean() - half, sample.mean() + half), abs=half / 10)
+
+
+GENRE = SingleLabel("genre", list("abcd"))
+TAGS = MultiLabel("tags", list("abc"))
+EMOTION = Regression(["arousal_z"])
+KEY = MusicalKey("key", ["C major", "G major", "A minor", "Eb minor"])
+
+
+@pytest.mark.parametrize("task", [GENRE, KEY, TAGS, EMOTION], ids=lambda task: type(task).__name__)
+def test_shuffled_labels_leave_chance_in_the_interval(task):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 160)
+    if task is TAGS:
+        truth = torch.from_numpy(truth[:, None] == np.arange(3)).float()
+    elif task is EMOTION:
+        truth = torch.from_numpy(rng.standard_normal((160, 1))).float()
+    else:
+        truth = torch.from_numpy(truth)
+    knowing = truth.clone() if task.per_output else torch.eye(4)[truth]
+    # A regression that knows nothing answers with the mean, nearly.
+    knowing = knowing * 0.05 if task is EMOTION else knowing
+    useless = knowing[torch.from_numpy(rng.permutation(160))]
+    chance, counts = task.chance(truth, truth), draw_counts(160, resamples=400)
+    for metric in task.scored:
+        low, high = interval(task.resampled(useless, truth, counts)[metric])
+        assert low < chance[metric] < high
+        assert interval(task.resampled(knowing, truth, counts)[metric])[0] > chance[metric] + 0.05
+
+
+def test_normalise_by_hand():
+    assert normalise(0.4, 0.2) == pytest.approx(0.25)
+    assert normalise(np.array([0.1, 1.0]), np.array([0.1, 0.5])).tolist() == [0, 1]
+    assert normalise(0.0, 0.5) == -1
+    with pytest.raises(ValueError, match="below 1"):
+        normalise(1.0, 1.0)
+
+
+def test_score_by_hand():
+    # (0.75 - 0.5) / 0.5 = 0.5 and (0.4 - 0.2) / 0.8 = 0.25.
+    figures, chance = {"roc_auc": 0.75, "average_precision": 0.4}, {"roc_auc": 0.5}
+    found = score(TAGS, figures, chance | {"average_precision": 0.2})
+    assert type(found) is float and found == pytest.approx(0.375)
+    # Accuracy beside the weighted score does not count; under chance is under 0.
+    figures, chance = {"weighted_score": 0.1, "accuracy": 1.0}, {"weighted_score": 0.2}
+    assert score(KEY, figures, chance) == pytest.approx(-0.125)
+    # R2 of -3 counts as 0, before the mean with 0.5.
+    task = Regression(["arousal_z", "valence_z"])
+    figures = {"r2_arousal": np.array([-3, 0.2]), "r2_valence": np.array([0.5, math.nan])}
+    found = score(task, figures, {"r2_arousal": 0.0, "r2_valence": 0.0})
+    assert found.tolist() == pytest.approx([0.25, math.nan], nan_ok=True)
+
+
+def test_paired_p_by_hand():
+    # One of four at or under 0: 2 x (1 + 1) / (4 + 1).
+    assert paired_p([-1, 1, 2, 3]) == paired_p([1, -1, -2, -3]) == pytest.approx(0.8)
+    assert paired_p([1, 2, 3, math.nan]) == pytest.approx(2 / 4)
+    assert paired_p(np.zeros(9)) == paired_p([-1, 1]) == 1
+    with pytest.raises(ValueError, match="nan"):
+        paired_p([math.nan])
+
+
+def test_holm_by_hand():
+    # Sorted 0.01 x 4, 0.02 x 3, 0.03 x 2 (no less than before), 0.9 x 1.
+    p_values = {"tags": 0.03, "key": 0.9, "genre": 0.01, "pitch": 0.02}
+    assert holm(p_values) == pytest.approx({"tags": 0.06, "key": 0.9, "genre": 0.04, "pitch": 0.06})
+    assert list(holm(p_values)) == list(p_values)
+    assert holm({"a": 0.8, "b": 0.7}) == {"a": 1, "b": 1}
+    assert holm({}) == {}
+
+
+def test_encoders_are_drawn_beside_tracks():
+    values = np.repeat([[0.0], [1.0]], 4000, axis=1)
+    found = over_encoders(values, np.random.default_rng(0))
+    # Two drawn of two: both the first, one each, both the second.
+    shares = [(found == mean).mean() for mean in (0, 0.5, 1)]
+    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+
+    one = np.random.default_rng(1).random((1, 7))
+    assert (over_encoders(one, np.random.default_rng(0)) == one[0]).all()
+
+    # Each resample stays itself: encoders that agree give its value.
+    same = np.repeat(one, 3, axis=0)
+    assert over_encoders(same, np.random.default_rng(0)) == pytest.approx(one[0])

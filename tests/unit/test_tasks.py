@@ -1,0 +1,392 @@
+"""Figures of tasks against hand-worked answers, scikit-learn, mir_eval, and each other."""
+
+import math
+
+import mir_eval
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    r2_score,
+    roc_auc_score,
+)
+
+from speechbrain_music.metrics import tasks
+from speechbrain_music.metrics.tasks import MultiLabel, MusicalKey, Regression, SingleLabel
+from speechbrain_music.utils.errors import UserError
+
+KEYS = tuple(
+    f"{tonic} {mode}"
+    for mode in ("major", "minor")
+    for tonic in "C Db D Eb E F Gb G Ab A Bb B".split()
+)
+GENRE = SingleLabel("genre", ["blues", "jazz", "rock"])
+KEY = MusicalKey("key", KEYS)
+TAGS = MultiLabel("tags", ["slow", "loud", "solo", "live"])
+EMOTION = Regression(["arousal_z", "valence_z"])
+ALL = [GENRE, KEY, TAGS, EMOTION]
+BY_KIND = pytest.mark.parametrize("task", ALL, ids=lambda task: type(task).__name__)
+
+
+def some(task, tracks, seed=0, probes=None):
+    """Logits with many ties, and targets; the last tag is rare."""
+    rng = np.random.default_rng(seed)
+    shape = (tracks, task.outputs) if probes is None else (probes, tracks, task.outputs)
+    logits = torch.from_numpy(rng.integers(-3, 4, shape) * 0.7).float()
+    if task is TAGS:
+        targets = rng.random((tracks, 4)) < (0.3, 0.5, 0.7, 0)
+        targets[1, 3] = True
+        return logits, torch.from_numpy(targets).float()
+    if task is EMOTION:
+        return logits, torch.from_numpy(rng.integers(-2, 3, (tracks, 2)) * 0.4).float()
+    return logits, torch.from_numpy(rng.integers(0, task.outputs, tracks))
+
+
+def answers(task, names):
+    """Logits that answer with these classes."""
+    return torch.eye(task.outputs)[[task.names.index(name) for name in names]]
+
+
+def keys(*names):
+    return torch.tensor([KEYS.index(name) for name in names])
+
+
+def columns(*lists):
+    return torch.tensor(lists, dtype=torch.float32).T
+
+
+# Known answers
+
+
+def test_accuracy_by_hand():
+    figures = GENRE.figures(answers(GENRE, ["jazz", "rock", "rock"]), torch.tensor([1, 2, 0]))
+    assert figures == {"accuracy": pytest.approx(2 / 3)}
+
+
+def test_weighted_score_by_hand():
+    # In C major: itself 1, a fifth above 0.5, a fifth below 0, relative 0.3, parallel 0.2, D 0.
+    said = ["C major", "G major", "F major", "A minor", "C minor", "D major"]
+    figures = KEY.figures(answers(KEY, said), keys(*["C major"] * 6))
+    assert figures == pytest.approx({"weighted_score": 2 / 6, "accuracy": 1 / 6})
+    assert list(figures) == ["weighted_score", "accuracy"]
+
+
+def test_ranking_by_hand():
+    task = MultiLabel("tags", ["a", "b"])
+    # a: of the pairs (4, 3), (4, 1), (2, 3), (2, 1) three are right; hits at ranks 1 and 3.
+    # b: beats 2 of 2, then ties 1 and beats 1 of 2; at the tie 2 of 3 are hits.
+    logits, targets = columns([4, 3, 2, 1], [2, 1, 1, 0]), columns([1, 0, 1, 0], [1, 1, 0, 0])
+    precision = (1 + 2 / 3) / 2
+    expected = {"roc_auc": (3 / 4 + 3.5 / 4) / 2, "average_precision": precision}
+    assert task.figures(logits, targets) == pytest.approx(expected)
+    assert task.by_class(logits, targets)["a"] == pytest.approx(
+        {"count": 2, "roc_auc": 3 / 4, "average_precision": precision}
+    )
+
+
+def test_large_logits_stay_apart():
+    task = MultiLabel("tags", ["a"])
+    logits, targets = columns([300, 200, 100, -1]), columns([1, 0, 0, 0])
+    assert task.figures(logits, targets) == {"roc_auc": 1, "average_precision": 1}
+
+
+def test_r2_by_hand():
+    # arousal: mean 1, spread 1 + 1, error 0 + 1.
+    logits, targets = columns([0, 1], [5, 7]), columns([0, 2], [5, 7])
+    assert EMOTION.figures(logits, targets) == pytest.approx({"r2_arousal": 0.5, "r2_valence": 1})
+
+
+@BY_KIND
+def test_perfect_predictions_give_one(task):
+    targets = some(task, 30)[1]
+    logits = targets if task.per_output else torch.eye(task.outputs)[targets]
+    assert task.figures(logits, targets) == pytest.approx(dict.fromkeys(task.metrics, 1))
+
+
+def test_what_is_reported_selected_and_scored():
+    both, r2 = ("roc_auc", "average_precision"), ("r2_arousal", "r2_valence")
+    found = [(task.metrics, task.selected, task.scored) for task in ALL]
+    score = ("weighted_score",)
+    assert found == [
+        (("accuracy",),) * 3,
+        ((*score, "accuracy"), score, score),
+        (both, both[:1], both),
+        (r2, r2, r2),
+    ]
+    assert [task.outputs for task in ALL] == [3, 24, 4, 2]
+    assert EMOTION.names == ("arousal", "valence")
+
+
+def test_loss_by_hand():
+    targets = torch.tensor([[0, 1], [2, 1]])
+    loss = GENRE.loss(torch.zeros(2, 2, 3, dtype=torch.bfloat16), targets)
+    torch.testing.assert_close(loss, torch.full((2, 2), math.log(3)))
+    logits = torch.tensor([[[1.0, 0, 0], [0, 0, 0]]])
+    loss = GENRE.loss(logits, torch.tensor([[0, 0]]))[0, 0]
+    assert loss.item() == pytest.approx(math.log(math.e + 2) - 1)
+
+    # softplus(0) three times, and softplus(1) for a tag missed by one.
+    loss = TAGS.loss(torch.tensor([[0.0, 0, 0, -1]]), torch.tensor([[0.0, 1, 0, 1]]))
+    expected = (3 * math.log(2) + math.log(1 + math.e)) / 4
+    torch.testing.assert_close(loss, torch.tensor([expected]))
+
+    loss = EMOTION.loss(torch.tensor([[1.0, 2], [0, 0]]), torch.tensor([[1.0, 0], [0, 0]]))
+    torch.testing.assert_close(loss, torch.tensor([2.0, 0]))
+
+
+# Others' figures
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_single_label_as_scikit_learn(seed):
+    logits, targets = some(GENRE, 40, seed)
+    said = logits.numpy().argmax(axis=1)
+    assert GENRE.figures(logits, targets)["accuracy"] == pytest.approx(
+        accuracy_score(targets, said)
+    )
+    assert (GENRE.confusion(logits, targets).numpy() == confusion_matrix(targets, said)).all()
+    precision, recall, _, count = precision_recall_fscore_support(targets, said)
+    found = GENRE.by_class(logits, targets)
+    for place, name in enumerate(GENRE.names):
+        expected = {"count": count[place], "recall": recall[place], "precision": precision[place]}
+        assert found[name] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_keys_as_mir_eval(seed):
+    logits, targets = some(KEY, 40, seed)
+    pairs = zip(targets.tolist(), logits.numpy().argmax(axis=1), strict=True)
+    expected = np.mean([mir_eval.key.weighted_score(KEYS[i], KEYS[j]) for i, j in pairs])
+    assert KEY.figures(logits, targets)["weighted_score"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tags_as_scikit_learn(seed):
+    logits, targets = some(TAGS, 60, seed)
+    assert TAGS.figures(logits, targets) == pytest.approx(
+        {
+            "roc_auc": roc_auc_score(targets, logits, average="macro"),
+            "average_precision": average_precision_score(targets, logits, average="macro"),
+        },
+        abs=1e-6,
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_r2_as_scikit_learn(seed):
+    logits, targets = some(EMOTION, 40, seed)
+    expected = r2_score(targets, logits, multioutput="raw_values")
+    assert list(EMOTION.figures(logits, targets).values()) == pytest.approx(list(expected))
+
+
+# Many at once
+
+
+@BY_KIND
+def test_select_is_the_mean_of_the_selected_figures(task):
+    logits, targets = some(task, 50, probes=7)
+    expected = [
+        np.mean([task.figures(probe, targets)[metric] for metric in task.selected])
+        for probe in logits
+    ]
+    found = task.select(logits, targets)
+    assert found.dtype == torch.float64
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    assert len(set(found.tolist())) > 1
+
+    logits[2, 0, 0] = math.nan
+    expected[2] = -math.inf
+    assert task.select(logits, targets).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@BY_KIND
+@pytest.mark.parametrize("at_a_time", [tasks.AT_A_TIME, 30])
+def test_resampled_is_figures_on_repeated_rows(task, at_a_time, monkeypatch):
+    monkeypatch.setattr(tasks, "AT_A_TIME", at_a_time)
+    logits, targets = some(task, 12)
+    counts = np.random.default_rng(1).multinomial(12, np.full(12, 1 / 12), size=40)
+    counts[5] = np.eye(12, dtype=int)[3] * 12
+    found = task.resampled(logits, targets, counts)
+    assert list(found) == list(task.metrics)
+    for row, count in enumerate(counts):
+        rows = np.repeat(np.arange(12), count)
+        try:
+            expected = task.figures(logits[rows], targets[rows])
+        except ValueError:
+            expected = dict.fromkeys(task.metrics, math.nan)
+        here = {metric: values[row] for metric, values in found.items()}
+        assert here == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    # One track many times leaves nothing to rank or to explain; a lost tag only itself.
+    assert [np.isnan(values).sum() for values in found.values()] == [task.per_output] * len(found)
+    if task is TAGS:
+        assert (counts[:, 1] == 0).sum() > 5
+
+
+def test_resamples_of_one_target_value_have_no_r2():
+    # Sums are rounded: by their spread alone about half of these would be scored.
+    task, rng = Regression(["a"]), np.random.default_rng(0)
+    targets = columns([0.3] * 9 + [-1])
+    counts = np.pad(rng.multinomial(10, np.full(9, 1 / 9), size=50), ((0, 0), (0, 1)))
+    counts[0, 9] = 1
+    found = task.resampled(torch.zeros(10, 1), targets, counts)["r2_a"]
+    assert np.isnan(found).tolist() == [False] + [True] * 49
+
+
+# Manifests
+
+
+def table(**cells):
+    rows = len(next(iter(cells.values())))
+    return pd.DataFrame({"ID": [f"track{row}" for row in range(rows)], **cells}, dtype=str)
+
+
+def test_encode():
+    assert GENRE.encode(table(genre=["rock", "blues"])).tolist() == [2, 0]
+    assert KEY.encode(table(key=["Eb minor"])).dtype == torch.int64
+    tags = TAGS.encode(table(tags=["solo|slow", "", "live"]))
+    assert tags.dtype == torch.float32
+    assert tags.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
+    spaced = MultiLabel("tags", ["a|b", "c"], separator=", ")
+    assert spaced.encode(table(tags=["c, a|b"])).tolist() == [[1, 1]]
+    emotion = EMOTION.encode(table(arousal_z=["-1.5", "2e-1"], valence_z=["0", "1"]))
+    assert emotion.dtype == torch.float32
+    torch.testing.assert_close(emotion, torch.tensor([[-1.5, 0], [0.2, 1]]))
+
+
+@pytest.mark.parametrize(
+    "task, cells, words",
+    [
+        (GENRE, {"genre": ["rock", "polka"]}, ["track1", "genre 'polka'", "blues, jazz, rock:"]),
+        (GENRE, {"genre": [""]}, ["track0", "genre ''"]),
+        (KEY, {"key": ["D# minor"]}, ["track0", "key 'D# minor'", "C major", "(24 in all)"]),
+        (TAGS, {"tags": ["slow", "slow|fast"]}, ["track1", "tags 'fast'"]),
+        (EMOTION, {"arousal_z": ["1"], "valence_z": ["high"]}, ["track0", "valence_z 'high'"]),
+        (EMOTION, {"arousal_z": ["1", "inf"], "valence_z": ["1", "1"]}, ["track1", "'inf'"]),
+        (EMOTION, {"arousal_z": ["1"], "valence_z": ["1e300"]}, ["track0", "finite numbers"]),
+        (GENRE, {"mood": ["calm"]}, ["no column genre", "ID, mood"]),
+        (EMOTION, {"arousal_z": ["1"]}, ["no column valence_z"]),
+    ],
+)
+def test_a_label_outside_the_set_is_refused(task, cells, words):
+    with pytest.raises(UserError) as error:
+        task.encode(table(**cells))
+    assert [word for word in words if word not in str(error.value)] == []
+    assert "prepare the data set again" in str(error.value)
+
+
+def test_names_that_cannot_be_are_refused():
+    with pytest.raises(UserError, match="none twice"):
+        SingleLabel("genre", ["rock", "rock"])
+    with pytest.raises(UserError, match="Key H is invalid"):
+        MusicalKey("key", ["C major", "H major"])
+
+
+def test_absent_classes_are_named():
+    assert GENRE.absent(torch.tensor([1, 1])) == ["blues", "rock"]
+    assert TAGS.absent(torch.tensor([[0.0, 1, 1, 0], [1, 1, 0, 0]])) == ["live"]
+    assert EMOTION.absent(torch.zeros(2, 2)) == []
+
+
+def test_tags_that_divide_nobody_are_left_out():
+    logits = columns([2, 1, 0], [0, 1, 2], [0, 0, 0], [0, 0, 0])
+    # slow is ranked best; loud is on every track, solo and live on none.
+    targets = columns([1, 0, 0], [1, 1, 1], [0, 0, 0], [0, 0, 0])
+    assert TAGS.figures(logits, targets) == {"roc_auc": 1, "average_precision": 1}
+    by_tag = TAGS.by_class(logits, targets)
+    assert by_tag["loud"] == {"count": 3, "roc_auc": None, "average_precision": None}
+    assert by_tag["slow"] == {"count": 1, "roc_auc": 1, "average_precision": 1}
+
+
+def test_by_class_by_hand():
+    logits, targets = answers(GENRE, ["jazz", "jazz", "blues"]), torch.tensor([1, 0, 0])
+    assert GENRE.by_class(logits, targets) == {
+        "blues": {"count": 2, "recall": 0.5, "precision": 1},
+        "jazz": {"count": 1, "recall": 1, "precision": 0.5},
+        "rock": {"count": 0, "recall": None, "precision": None},
+    }
+    assert GENRE.confusion(logits, targets).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert GENRE.confusion(logits, targets).dtype == torch.int64
+    logits, targets = columns([0, 1], [5, 7]), columns([0, 2], [5, 7])
+    found = EMOTION.by_class(logits, targets)
+    assert {name: row["r2"] for name, row in found.items()} == {"arousal": 0.5, "valence": 1}
+    assert EMOTION.confusion(logits, targets) is None
+    assert TAGS.confusion(*some(TAGS, 5)) is None
+
+
+# Chance
+
+
+def test_chance_by_hand():
+    # rock is the commonest to train on, and one of four to judge.
+    chance = GENRE.chance(torch.tensor([2, 2, 0]), torch.tensor([0, 0, 1, 2]))
+    assert chance == {"accuracy": 0.25}
+
+    # Of the training keys C major gets 1 + 2 x 0.5 (a fifth above F) + 0.3 (relative of A minor),
+    # F major 2: C major is the better answer, F major the commonest. Judged on C, F and G major:
+    # C gets 1 + 0.5 + 0 (a fifth below), F is right once.
+    train = keys("F major", "F major", "C major", "A minor")
+    chance = KEY.chance(train, keys("C major", "F major", "G major"))
+    assert chance == pytest.approx({"weighted_score": 0.5, "accuracy": 1 / 3})
+
+    # slow on one track of four, loud on three; solo and live divide nobody.
+    targets = columns([1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1])
+    chance = TAGS.chance(torch.ones(2, 4), targets)
+    assert chance == {"roc_auc": 0.5, "average_precision": (1 / 4 + 3 / 4) / 2}
+    assert EMOTION.chance(torch.ones(2, 2), torch.zeros(2, 2)) == {"r2_arousal": 0, "r2_valence": 0}
+
+
+def test_chance_of_tags_is_what_a_constant_gets():
+    targets = some(TAGS, 40)[1]
+    chance = TAGS.chance(targets, targets)
+    assert TAGS.figures(torch.zeros(40, 4), targets) == pytest.approx(chance, abs=1e-6)
+
+
+# Wrong use
+
+
+@BY_KIND
+def test_what_does_not_fit_is_refused(task):
+    logits, targets = some(task, 6)
+    wrong = torch.zeros(6, dtype=torch.int64) if task.per_output else torch.zeros(6, task.outputs)
+    for pair in (
+        (logits[:5], targets),
+        (logits[:, 1:], targets),
+        (logits.unsqueeze(0), targets),
+        (logits, targets.long() if task.per_output else targets.float()),
+        (logits, wrong),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            task.figures(*pair)
+    with pytest.raises(ValueError, match="no track"):
+        task.figures(logits[:0], targets[:0])
+    with pytest.raises(ValueError, match="diverged"):
+        task.figures(logits / 0, targets)
+    with pytest.raises(ValueError, match="do not fit"):
+        task.select(logits, targets)
+    for counts in (np.ones((3, 5), int), np.ones(6, int), np.ones((3, 6))):
+        with pytest.raises(ValueError, match="do not fit"):
+            task.resampled(logits, targets, counts)
+    targets = targets / 0 if task.per_output else targets - task.outputs
+    with pytest.raises(ValueError, match="targets are not"):
+        task.figures(logits, targets)
+
+
+def test_figures_that_are_not_defined_are_refused():
+    for tracks in (1, 3):
+        same = torch.full((tracks, 2), 0.1)
+        for call in (EMOTION.figures, lambda *pair: EMOTION.select(pair[0][None], pair[1])):
+            with pytest.raises(ValueError, match=f"arousal is not defined, all {tracks} targets"):
+                call(torch.zeros(tracks, 2), same)
+    logits, targets = torch.zeros(3, 4), torch.ones(3, 4)
+    for call in (
+        lambda: TAGS.figures(logits, targets),
+        lambda: TAGS.select(logits[None], targets),
+        lambda: TAGS.chance(targets, targets),
+    ):
+        with pytest.raises(ValueError, match="none can be scored"):
+            call()
