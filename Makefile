@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow lint bench install clean
+.PHONY: demo demo-full study test test-slow lint bench install clean
 
 install: $(VENV)/installed
 
@@ -16,6 +16,14 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 demo: install
 	$(RUN) recipes/demo/demo.py
+
+# The demo, then its encoder beside mel statistics and untrained ones on the eight tasks' replicas.
+demo-full: demo
+	$(RUN) recipes/marble.py --quick True --out results/demo/marble \
+		--encoders mel random:results/demo/brn_sum_tiny/export pre-trained=results/demo/brn_sum_tiny/export
+
+study: install
+	$(RUN) recipes/study/study.py
 
 test: install lint
 	$(RUN) -m pytest -m "not slow"

@@ -4,4 +4,4 @@ Ratios are taken side by side in one process; nothing here is a timed test.
 """
 
 # Builders in `benchmarks.rows`, in the order in which they run.
-ROWS = ("machine", "quantizer", "summary_mixing", "branchformer", "conformer")
+ROWS = ("machine", "quantizer", "summary_mixing", "branchformer", "conformer", "probes")

@@ -14,8 +14,10 @@ from benchmarks.contest import Claim, Contest, Disagreement
 from speechbrain_music.models.branchformer import BranchformerLayer
 from speechbrain_music.models.conformer import ConformerLayer
 from speechbrain_music.models.encoder import from_speechbrain
+from speechbrain_music.nnet.probes import ProbeStack
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
+from speechbrain_music.optim.stacked import StackedAdam
 
 D_MODEL, NHEAD = 512, 4
 DROPOUT = 0.1  # of a block's training step, on both sides
@@ -134,6 +136,65 @@ def _blocks(name, make, make_theirs, size, device):
     return Contest(
         contenders,
         [Claim(f"{what}, {mixing}", mixing, "SpeechBrain's", reach[mixing]) for mixing in reach],
+        check,
+    )
+
+
+def probes(size="full", device="cpu"):
+    """A training step of a sweep's probes on single layers, stacked, against one by one."""
+    layers, dim, rates, seeds, batch = {
+        "full": (13, 512, 6, 3, 64),
+        "quick": (4, 256, 3, 2, 64),
+        "tiny": (2, 8, 2, 1, 4),
+    }[size]
+    choices = [(k, seed) for seed in range(seeds) for k in range(layers) for _ in range(rates)]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(seeds, batch, layers, dim, generator=generator).to(device)
+    targets = torch.randint(10, (seeds, batch), generator=generator).to(device)
+    stack = ProbeStack(choices, layers, dim, 10).to(device)
+    optimiser = StackedAdam(stack.parameters(), torch.full((len(choices),), 1e-3))
+    of = stack.batch_of(seeds)
+
+    def stacked():
+        logits = stack(x)
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), targets[of].flatten(), reduction="none"
+        ).view(len(choices), batch)
+        optimiser.zero_grad()
+        losses.sum().div(batch).backward()
+        optimiser.step()
+        return [losses.detach().mean(dim=1)]
+
+    alone = []
+    for row, (layer, seed) in enumerate(choices):
+        probe = torch.nn.Sequential(
+            torch.nn.Linear(dim, stack.hidden), torch.nn.ReLU(), torch.nn.Linear(stack.hidden, 10)
+        ).to(device)
+        with torch.no_grad():
+            for linear, number in ((probe[0], 1), (probe[2], 2)):
+                linear.weight.copy_(getattr(stack, f"weight{number}")[row].T)
+                linear.bias.copy_(getattr(stack, f"bias{number}")[row, 0])
+        adam = torch.optim.Adam(probe.parameters(), 1e-3, fused=True)
+        alone.append((probe, adam, layer, seed))
+
+    def one_by_one():
+        losses = []
+        for probe, adam, layer, seed in alone:
+            loss = F.cross_entropy(probe(x[seed][:, layer]), targets[seed])
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses.append(loss.detach())
+        return [torch.stack(losses)]
+
+    def check(contenders):
+        for _ in range(2):  # after a step of both the weights must agree, too
+            same("probes", contenders["stacked"](), contenders["one by one"]())
+
+    what = f"{len(choices)} probes of {layers} x {dim}, a training step on {batch}"
+    return Contest(
+        {"stacked": stacked, "one by one": one_by_one},
+        [Claim(what, "stacked", "one by one", 1)],
         check,
     )
 

@@ -16,6 +16,7 @@ import json
 import logging
 import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from speechbrain_music.brains.probe import ProbeBrain
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import interval, score
 from speechbrain_music.metrics.verdict import resampled_figures
+from speechbrain_music.models.frozen import name_specs
 from speechbrain_music.utils.errors import UserError, run
 from speechbrain_music.utils.suite import write_suite
 from speechbrain_music.utils.verdicts import PREDICTIONS, RESULTS
@@ -71,10 +73,14 @@ def judge(module, task, encoder, folder, data, others):
 
 
 def collect(folder, module, name, encoder):
-    """One cell of the table, and the resampled score behind it."""
-    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    with np.load(folder / PREDICTIONS) as stored:
-        logits, answers = torch.from_numpy(stored["logits"]), torch.from_numpy(stored["answers"])
+    """One cell of the table, the resampled score behind it, and the tracks it is over."""
+    try:
+        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        with np.load(folder / PREDICTIONS) as stored:
+            logits, answers = (torch.from_numpy(stored[key]) for key in ("logits", "answers"))
+            tracks = stored["tracks"].tolist()
+    except (OSError, ValueError, LookupError, EOFError, BadZipFile) as error:
+        raise UserError(f"{folder} is damaged ({error}): delete it, it is made again") from error
     task = task_of(module)
     figures = results["figures"]
     # Tracks are drawn alike for all encoders of a task, encoders alike for all tasks.
@@ -87,7 +93,7 @@ def collect(folder, module, name, encoder):
         encoder_seed=zlib.crc32(encoder.encode()),
     )
     chance = {metric: figure["chance"] for metric, figure in figures.items()}
-    return results, (results["score"]["mean"], score(task, drawn, chance))
+    return results, (results["score"]["mean"], score(task, drawn, chance)), tracks
 
 
 def parse(argv):
@@ -101,25 +107,19 @@ def parse(argv):
     for task in args.tasks:
         if task not in TASKS:
             raise UserError(f"there is no task {task!r}: choose from {', '.join(TASKS)}")
-    encoders = {}
-    for text in args.encoders:
-        name, equals, spec = text.partition("=")
-        parts = (spec if equals else text).split(",")
-        name = name if equals else Path(text.partition(":")[0]).name
-        if name in encoders or not name:
-            raise UserError(f"two encoders are named {name!r}: write NAME=ENCODER")
-        encoders[name] = parts if len(parts) > 1 else parts[0]
+    if {"--output_folder", "--feature_folder", "--encoder", "--data_folder"} & set(others):
+        raise UserError("folders and encoders of all recipes are set by --out, --encoders, --data")
     data = dict(item.partition("=")[::2] for item in args.data)
     for data_set in data:
         if data_set not in TASKS.values():
             raise UserError(f"no task uses {data_set!r}: choose from {', '.join(TASKS.values())}")
-    return args, encoders, data, others
+    return args, name_specs(args.encoders), data, others
 
 
 def main(argv):
     """Judges all encoders on all tasks, then writes the table; see this file's head."""
     args, encoders, data, others = parse(argv)
-    cells, scores, failed = {}, {name: {} for name in encoders}, {}
+    cells, scores, failed, judged = {}, {name: {} for name in encoders}, {}, {}
     for task in args.tasks:
         root = data.get(TASKS[task])
         if data and not root:
@@ -130,7 +130,10 @@ def main(argv):
             logger.info(f"-- {task}, {name}")
             try:
                 folder = judge(module, task, encoder, args.out / task / name, root, others)
-                cells[task, name], scores[name][task] = collect(folder, module, task, name)
+                results, scored, tracks = collect(folder, module, task, name)
+                if tracks != judged.setdefault(task, tracks):
+                    raise UserError("other test tracks could be read than for the encoders before")
+                cells[task, name], scores[name][task] = results, scored
             except (UserError, OSError) as error:
                 failed[f"{task}, {name}"] = " ".join(str(error).split())
                 logger.error(failed[f"{task}, {name}"])

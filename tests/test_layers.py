@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_music.brains.evaluation import FINE_TUNING, PROTOCOL, READS
 from speechbrain_music.utils.config import _refuse_unused
 
 ROOT = Path(__file__).parents[1]
@@ -145,3 +146,32 @@ def test_every_key_is_used_and_every_key_that_is_read_is_there(system):
     _refuse_unused(yaml, yaml.read_text(), keys, recipe.READS | set(RunOptions().as_dict()))
     assert recipe.READS <= set(keys)
     assert blocks(system)["system"].strip() == system
+
+
+TASKS = sorted(path.parent.name for path in ROOT.glob("recipes/*/published.csv"))
+# What the tasks' protocols differ in; all else is one protocol.
+OWN = set("task number_of_epochs patience plateau_patience replica_scale".split())
+OWN |= set("chunk_seconds first_seconds split tagged_only marble".split())
+
+
+def test_the_tasks_share_one_protocol():
+    assert len(TASKS) == 8
+    yamls = {task: blocks(task) for task in TASKS}
+    for task, keys in yamls.items():
+        assert keys["task"].strip() == task
+        assert yamls["gtzan_genre"].keys() - keys.keys() == set()
+        differing = {key for key in keys if keys[key] != yamls["gtzan_genre"].get(key)}
+        assert differing <= OWN, task
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_key_of_a_task_is_used(task):
+    yaml = ROOT / "hparams" / f"{task}.yaml"
+    _refuse_unused(yaml, yaml.read_text(), list(blocks(task)), READS | set(RunOptions().as_dict()))
+    assert {*PROTOCOL, *FINE_TUNING} <= set(blocks(task))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_is_four_short_files(task):
+    lines = (ROOT / "recipes" / task / "train.py").read_text().splitlines()
+    assert len(lines) < 45

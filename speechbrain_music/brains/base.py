@@ -12,6 +12,7 @@ from typing import NamedTuple
 import speechbrain as sb
 import torch
 from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
+from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
@@ -176,6 +177,14 @@ class MusicBrain(sb.Brain):
         self.optimizer.zero_grad(set_to_none=True)
         self._clear_window()
         self.optimizer_step += 1
+
+    def _wrap_distributed(self):
+        super()._wrap_distributed()
+        for module in self.modules.values():
+            # Buffers are constant here. To send them before an evaluation's first batch would be
+            # to wait for ever for a process that has no batch to evaluate.
+            if isinstance(module, DistributedDataParallel):
+                module.broadcast_buffers = False
 
     def reduce_sum(self, tensor):
         """The sum of a tensor over all processes, in place; the tensor itself if there is one."""

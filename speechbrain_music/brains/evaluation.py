@@ -34,7 +34,7 @@ MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds"
 PREPARATION = ("allow_missing", "split", "tagged_only")  # handed on if the yaml has them
 # What the figures depend on, besides the data and the encoder.
 PROTOCOL = (
-    "task chunk_seconds tail_seconds standardize mix_from random_mix hidden probe_dropout "
+    "task chunk_seconds tail_seconds pooling standardize mix_from random_mix hidden probe_dropout "
     "batch_size learning_rates probe_seeds number_of_epochs patience plateau_patience "
     "halving_over resamples quick marble_exact freeze_encoder"
 ).split()
@@ -77,7 +77,7 @@ def evaluate(argv, brain_class, find_data, published):
     """
     began = time.time()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
-    encoders = make_encoders(hparams["encoder"], hparams["trust_remote_code"])
+    encoders = make_encoders(hparams["encoder"], hparams["trust_remote_code"], hparams["pooling"])
     output = _output(hparams, encoders[0].name)
     ddp_init_group(run_opts)
     options = {key: hparams[key] for key in PREPARATION if key in hparams}

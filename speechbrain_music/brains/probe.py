@@ -35,7 +35,7 @@ class ProbeBrain(MusicBrain):
         (P,) which such pair a probe has; only for rungs.
     **brain
         As `MusicBrain`. `modules` are probes (ProbeStack), standardize and, to be trained too,
-        encoder (WaveEncoder).
+        encoder (WaveEncoder), whose states are pooled as `hparams` says (`pooling`).
     """
 
     task = None
@@ -62,7 +62,7 @@ class ProbeBrain(MusicBrain):
             x, dropout = batch.x, batch.dropout
         else:
             _, hidden, tokens = self.modules.encoder(batch.wave, batch.samples)
-            x, dropout = pool_states(hidden, tokens).unsqueeze(0), None
+            x, dropout = pool_states(hidden, tokens, self.hparams.pooling).unsqueeze(0), None
             if stage == sb.Stage.TRAIN:
                 ones = torch.ones(1, len(batch.wave), self.stack.hidden, device=x.device)
                 dropout = Dropout(self.stack.dropout)(ones)

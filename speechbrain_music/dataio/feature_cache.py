@@ -68,6 +68,7 @@ class FeatureCache:
                     np.lib.format.open_memmap(
                         self.folder / name, mode="w+", dtype=kind, shape=tuple(shape)
                     )
+                    _occupy(self.folder / name)
                 write_together({self.folder / FACTS: json.dumps(self.facts, indent=2) + "\n"})
         except OSError as error:
             raise UserError(
@@ -83,7 +84,7 @@ class FeatureCache:
             shape = tuple(self.facts["shape"])
             values, state = (np.load(self.folder / n, mmap_mode="r") for n in (VALUES, STATE))
             whole = values.shape == shape and state.shape == shape[:1]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(
                 f"{self.folder} is no whole feature cache ({error}): delete it, it is made again"
             ) from error
@@ -126,8 +127,7 @@ class FeatureCache:
             for batch in shown:
                 done = batch.rows.numpy()
                 if len(done):
-                    moved = batch.to(device)
-                    values[done] = encoder(moved.wave, moved.samples).cpu().numpy()
+                    values[done] = _features(encoder, batch.to(device))
                     values.flush()  # before the state that vouches for them
                     state[done] = THERE
                 self._note(batch.errors, state)
@@ -160,6 +160,25 @@ class FeatureCache:
                 note = json.loads(line)
                 reasons[note["row"]] = note["reason"]
         return np.load(self.folder / VALUES, mmap_mode="r"), state == THERE, reasons
+
+
+def _occupy(path):
+    """Takes a file's space now: on a full disk, writing into a mapped hole kills the process."""
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        try:
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError:
+            path.unlink()  # it may hold all that was left
+            raise
+
+
+def _features(encoder, batch):
+    """One by one where padding counts and a file is shorter than its manifest says."""
+    whole = encoder.padding_safe or batch.samples.min() == batch.samples.max()
+    parts = [slice(None)] if whole else [slice(i, i + 1) for i in range(len(batch.samples))]
+    found = [encoder(batch.wave[part], batch.samples[part]) for part in parts]
+    return torch.cat(found).cpu().numpy()
 
 
 def _identify(chunks):

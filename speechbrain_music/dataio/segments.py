@@ -208,9 +208,11 @@ def split_tracks(tracks, segment_seconds, min_seconds):
     for track in tracks.to_dict("records"):
         rate = (track["stop"] - track["start"]) / track["duration"]
         step = round(segment_seconds * rate)
+        # A whole piece is long enough, whatever the rounding of the manifest's duration says.
+        least = min(step, min_seconds * rate)
         for start in range(track["start"], track["stop"], step):
             stop = min(start + step, track["stop"])
-            if start == track["start"] or stop - start >= min_seconds * rate:
+            if start == track["start"] or stop - start >= least:
                 duration = (stop - start) / rate
                 pieces.append(track | {"start": start, "stop": stop, "duration": duration})
     return pd.DataFrame(pieces, columns=tracks.columns)

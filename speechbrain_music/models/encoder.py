@@ -28,6 +28,8 @@ class Encoder(nn.Module):
         Of the blocks' depthwise convolutions, in tokens.
     frontend_channels : int
         Of the front-end's convolutions.
+    frontend_bypass : bool
+        Whether a linear layer runs beside them; see `ConvFrontEnd`.
     dropout : float
         In the front-end and the blocks.
 
@@ -55,6 +57,7 @@ class Encoder(nn.Module):
         kernel_size=31,
         frontend_channels=32,
         dropout=0.1,
+        frontend_bypass=False,
     ):
         super().__init__()
         if block == "branchformer":
@@ -74,8 +77,9 @@ class Encoder(nn.Module):
             "kernel_size": kernel_size,
             "frontend_channels": frontend_channels,
             "dropout": dropout,
+            "frontend_bypass": frontend_bypass,
         }
-        self.frontend = ConvFrontEnd(d_model, frontend_channels, dropout)
+        self.frontend = ConvFrontEnd(d_model, frontend_channels, dropout, frontend_bypass)
         self.layers = nn.ModuleList(
             make_layer(
                 d_model,

@@ -123,6 +123,9 @@ class ConvFrontEnd(nn.Module):
         Of the convolutions; few, because this runs at the frame rate.
     dropout : float
         On the output.
+    bypass : bool
+        Whether a linear layer on the token's four frames is added: convolutions of stride 2 blur
+        what lies near in frequency, pitch and key among it.
 
     Example
     -------
@@ -130,11 +133,12 @@ class ConvFrontEnd(nn.Module):
     torch.Size([2, 3, 64])
     """
 
-    def __init__(self, d_model, channels=32, dropout=0.0):
+    def __init__(self, d_model, channels=32, dropout=0.0, bypass=False):
         super().__init__()
         self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.linear = nn.Linear(channels * BANDS // 4, d_model)
+        self.bypass = nn.Linear(STACK * BANDS, d_model, bias=False) if bypass else None
         self.dropout = Dropout(dropout)
 
     def forward(self, mel):
@@ -146,4 +150,6 @@ class ConvFrontEnd(nn.Module):
         x = nn.functional.gelu(self.conv1(mel.unsqueeze(1)))  # (B, C, 2 T, 64)
         x = nn.functional.gelu(self.conv2(x))  # (B, C, T, 32)
         x = self.linear(x.transpose(1, 2).flatten(2))
+        if self.bypass is not None:
+            x = x + self.bypass(mel.reshape(len(mel), -1, STACK * BANDS))
         return self.dropout(x)

@@ -17,6 +17,7 @@ from speechbrain_music.models.frontend import BANDS, HOP, LogMel
 from speechbrain_music.utils.errors import UserError
 
 UNTRAINED_SEEDS = (0, 1, 2)
+POOLINGS = {"mean": 1, "mean_sd": 2}  # over time -> how many values a hidden value gives
 # Log-mel values of music lie between -11.5 (the floor) and 8: what is near enough where there is
 # no corpus. With mean 0 and std 1 the front-end would mostly see one large negative constant.
 GENERIC_MEAN, GENERIC_STD = -4.0, 3.5
@@ -90,7 +91,7 @@ class FrozenEncoder(nn.Module):
 
 
 class ExportEncoder(FrozenEncoder):
-    """Every hidden state of an export, each averaged over time.
+    """Every hidden state of an export, each pooled over time.
 
     Arguments
     ---------
@@ -98,6 +99,8 @@ class ExportEncoder(FrozenEncoder):
         Is taken over: frozen, and put in eval mode.
     name : str
         Short, for tables.
+    pooling : str
+        "mean", or "mean_sd": means, then standard deviations.
 
     Example
     -------
@@ -107,18 +110,20 @@ class ExportEncoder(FrozenEncoder):
     (('0', '1', '2'), torch.Size([4, 3, 16]))
     """
 
-    def __init__(self, model, name):
+    def __init__(self, model, name, pooling="mean"):
         config = model.encoder.config
         # The mel's window and filters follow from FEATURES, and their last bit from the machine.
         weights = {k: v for k, v in model.state_dict().items() if not k.startswith("features.mel.")}
-        identity = fingerprint({"features": FEATURES, "encoder": config}, weights)
+        facts = {"features": FEATURES, "encoder": config, "pooling": pooling}
         layers = map(str, range(config["num_layers"] + 1))
-        super().__init__(name, identity, SAMPLE_RATE, layers, config["d_model"])
+        dim = config["d_model"] * POOLINGS[pooling]
+        super().__init__(name, fingerprint(facts, weights), SAMPLE_RATE, layers, dim)
         self.model = model.eval().requires_grad_(False)
+        self.pooling = pooling
 
     def pool(self, wave, samples):
         _, hidden, tokens = self.model(wave, samples)
-        return pool_states(hidden, tokens)
+        return pool_states(hidden, tokens, self.pooling)
 
 
 class MelEncoder(FrozenEncoder):
@@ -141,12 +146,10 @@ class MelEncoder(FrozenEncoder):
     def pool(self, wave, samples):
         frames = -(-samples // HOP)
         mel = self.features.raw(wave, samples)[0].double()
-        mean = _mean(mel, frames)
-        variance = _mean((mel - mean.unsqueeze(1)).square(), frames)
-        return torch.cat([mean, variance.sqrt()], 1).unsqueeze(1).float()
+        return pool_states([mel], frames, "mean_sd").float()
 
 
-def untrained(model, seed):
+def untrained(model, seed, pooling="mean"):
     """The same encoder with fresh weights: what the architecture alone is worth.
 
     Arguments
@@ -155,6 +158,8 @@ def untrained(model, seed):
         Gives configuration and band statistics, and is not changed.
     seed : int
         Of the weights; the global random state stays as it is.
+    pooling : str
+        As for `ExportEncoder`.
 
     Returns
     -------
@@ -172,10 +177,10 @@ def untrained(model, seed):
         encoder = Encoder(**model.encoder.config)
     features = LogMel()
     features.normalize.load_state_dict(model.features.normalize.state_dict())
-    return ExportEncoder(WaveEncoder(features, encoder, {}), "random")
+    return ExportEncoder(WaveEncoder(features, encoder, {}), "random", pooling)
 
 
-def make_encoders(spec, trust_remote_code=False):
+def make_encoders(spec, trust_remote_code=False, pooling="mean"):
     """What `--encoder` names.
 
     Arguments
@@ -187,6 +192,8 @@ def make_encoders(spec, trust_remote_code=False):
         -4.0 and its std 3.5, generic values of music); "hf:NAME_OR_PATH" (of `transformers`).
     trust_remote_code : bool
         Whether a model of `transformers` may bring code of its own and pickled weights.
+    pooling : str
+        Of hidden states over time: "mean" or "mean_sd". Mel statistics are always both.
 
     Returns
     -------
@@ -203,22 +210,58 @@ def make_encoders(spec, trust_remote_code=False):
     >>> [encoder.name for encoder in make_encoders("mel")]
     ['mel']
     """
+    if pooling not in POOLINGS:
+        raise UserError(f"pooling is {pooling!r}: choose {' or '.join(POOLINGS)}")
     if isinstance(spec, (list, tuple)) and spec:
-        return _seeds_of_one_system([_from_export(folder) for folder in spec])
+        return _seeds_of_one_system([_from_export(folder, pooling) for folder in spec])
     if isinstance(spec, (str, Path)):
         kind, _, rest = str(spec).partition(":")
         if str(spec) == "mel":
             return [MelEncoder()]
         if kind == "random" and rest:
             model = _from_yaml(Path(rest)) if rest.endswith(".yaml") else load_export(rest)
-            return [untrained(model, seed) for seed in UNTRAINED_SEEDS]
+            return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind == "hf" and rest:
             from speechbrain_music.models.hugging_face import HuggingFaceEncoder
 
-            return [HuggingFaceEncoder(rest, trust_remote_code)]
+            return [HuggingFaceEncoder(rest, trust_remote_code, pooling)]
         if Path(spec).exists():
-            return [_from_export(spec)]
+            return [_from_export(spec, pooling)]
     raise UserError(f"encoder is {spec!r}: {SPECS}")
+
+
+def name_specs(texts):
+    """Names of encoders on a command line: NAME=SPEC, or SPEC, which then gives the name.
+
+    Arguments
+    ---------
+    texts : list of str
+        SPEC is what `make_encoders` takes; exports of several seeds are separated by commas.
+
+    Returns
+    -------
+    dict
+        Name -> spec, a list where there are several exports.
+
+    Raises
+    ------
+    UserError
+        If two have one name, or one has an empty one.
+
+    Example
+    -------
+    >>> name_specs(["mel", "random:results/a", "mine=results/a,results/b"])
+    {'mel': 'mel', 'random': 'random:results/a', 'mine': ['results/a', 'results/b']}
+    """
+    specs = {}
+    for text in texts:
+        name, equals, spec = text.partition("=")
+        parts = (spec if equals else text).split(",")
+        name = name if equals else Path(text.partition(":")[0]).name
+        if name in specs or not name:
+            raise UserError(f"two encoders are named {name!r}: write NAME=ENCODER")
+        specs[name] = parts if len(parts) > 1 else parts[0]
+    return specs
 
 
 def fingerprint(config, weights):
@@ -237,9 +280,20 @@ def fingerprint(config, weights):
     return digest.hexdigest()
 
 
-def pool_states(hidden, tokens):
-    """L hidden states (B, T, d) and (B,) tokens to (B, L, d): means over an item's own tokens."""
-    return torch.stack([_mean(state.float(), tokens) for state in hidden], 1)
+def pool_states(hidden, tokens, pooling="mean"):
+    """L hidden states (B, T, d) and (B,) tokens to (B, L, d), or (B, L, 2 d) with "mean_sd".
+
+    Over an item's own tokens; the deviation is the population's, 0 for a single token.
+    """
+    pooled = []
+    for state in hidden:
+        state = state if state.dtype == torch.float64 else state.float()
+        mean = _mean(state, tokens)
+        if pooling == "mean_sd":
+            variance = _mean((state - mean.unsqueeze(1)).square(), tokens)
+            mean = torch.cat([mean, variance.sqrt()], dim=1)
+        pooled.append(mean)
+    return torch.stack(pooled, 1)
 
 
 def _mean(x, lengths):
@@ -248,14 +302,14 @@ def _mean(x, lengths):
     return x.masked_fill(beyond.unsqueeze(2), 0.0).sum(1) / lengths.unsqueeze(1)
 
 
-def _from_export(folder):
+def _from_export(folder, pooling):
     if not isinstance(folder, (str, Path)):
         raise UserError(f"encoder has {folder!r} in its list: a list holds folders of exports")
     model = load_export(folder)
     name, facts = Path(folder).resolve().name, model.config.get("training")
     if isinstance(facts, dict) and {"system", "seed"} <= facts.keys():
         name = f"{facts['system']}-{facts['seed']}"
-    return ExportEncoder(model, name)
+    return ExportEncoder(model, name, pooling)
 
 
 def _seeds_of_one_system(encoders):

@@ -10,7 +10,7 @@ from textwrap import shorten
 import torch
 from torch import nn
 
-from speechbrain_music.models.frozen import FrozenEncoder, fingerprint
+from speechbrain_music.models.frozen import POOLINGS, FrozenEncoder, fingerprint, pool_states
 from speechbrain_music.utils.errors import UserError
 
 # Of a configuration: where a model comes from and how it was stored, not what it computes.
@@ -20,7 +20,7 @@ UNUSED = "masked_spec_embed"
 
 
 class HuggingFaceEncoder(FrozenEncoder):
-    """Every hidden state of a model that takes a raw wave, each averaged over time; in float32.
+    """Every hidden state of a model that takes a raw wave, each pooled over time; in float32.
 
     A wave is brought to zero mean and unit variance where the model's feature extractor says so.
     One shorter than the model's receptive field is padded with zeros to one frame.
@@ -31,6 +31,8 @@ class HuggingFaceEncoder(FrozenEncoder):
         A local folder, or a name on huggingface.co.
     trust_remote_code : bool
         Whether the model may bring code of its own (MERT does) and weights in pickle files.
+    pooling : str
+        As for `ExportEncoder`.
 
     Raises
     ------
@@ -50,7 +52,7 @@ class HuggingFaceEncoder(FrozenEncoder):
     ('hf-small', torch.Size([2, 2, 16]))
     """
 
-    def __init__(self, path, trust_remote_code=False):
+    def __init__(self, path, trust_remote_code=False, pooling="mean"):
         model, extractor = _load(str(path), trust_remote_code)
         config = model.config
         facts = {
@@ -58,6 +60,7 @@ class HuggingFaceEncoder(FrozenEncoder):
             for key, value in config.to_dict().items()
             if key not in PROVENANCE and not key.startswith("_")
         }
+        facts["pooling"] = pooling
         facts["extractor"] = [extractor.sampling_rate, extractor.do_normalize]
         weights = {k: v for k, v in model.state_dict().items() if not k.endswith(UNUSED)}
         super().__init__(
@@ -65,11 +68,11 @@ class HuggingFaceEncoder(FrozenEncoder):
             identity=fingerprint(facts, weights),
             sample_rate=extractor.sampling_rate,
             layers=map(str, range(config.num_hidden_layers + 1)),
-            dim=config.hidden_size,
+            dim=config.hidden_size * POOLINGS[pooling],
             padding_safe=False,  # group normalisation over time sees what stands behind an item
         )
         self.model = model.eval().requires_grad_(False)
-        self.normalize = extractor.do_normalize
+        self.normalize, self.pooling = extractor.do_normalize, pooling
         self.shortest = 1
         convolutions = zip(config.conv_kernel, config.conv_stride, strict=True)
         for kernel, stride in reversed(list(convolutions)):
@@ -81,7 +84,8 @@ class HuggingFaceEncoder(FrozenEncoder):
             wave = (wave - mean) / (variance + 1e-7).sqrt()
         wave = nn.functional.pad(wave, (0, max(0, self.shortest - wave.shape[1])))
         hidden = self.model(wave, output_hidden_states=True).hidden_states
-        return torch.stack([state.float().mean(1) for state in hidden], 1)
+        steps = torch.full((len(wave),), hidden[0].shape[1], device=wave.device)
+        return pool_states(hidden, steps, self.pooling)
 
 
 def _load(path, trust):

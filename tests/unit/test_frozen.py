@@ -498,3 +498,20 @@ def test_without_transformers(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert "pip install 'speechbrain-music[hf]'" in refusal("hf:facebook/hubert-base-ls960")
     assert make_encoders("mel")
+
+
+@pytest.mark.parametrize("kind", ["export", "hf"])
+def test_mean_sd_gives_means_then_deviations(kind, tmp_path):
+    (export if kind == "export" else hf_model)(tmp_path / "model")
+    spec = str(tmp_path / "model") if kind == "export" else f"hf:{tmp_path / 'model'}"
+    (mean,), (both,) = (make_encoders(spec, pooling=name) for name in ("mean", "mean_sd"))
+    wave, samples = waves(2, 24000), torch.tensor([24000, 24000])
+    assert both.dim == 2 * mean.dim and both.identity != mean.identity
+    found = both(wave, samples)
+    torch.testing.assert_close(found[..., : mean.dim], mean(wave, samples))
+    assert (found[..., mean.dim :] > 0).any() and (found[..., mean.dim :] >= 0).all()
+
+
+def test_a_pooling_that_is_none():
+    with pytest.raises(UserError, match="pooling is 'max': choose mean or mean_sd"):
+        make_encoders("mel", pooling="max")

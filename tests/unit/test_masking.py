@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_music.nnet.masking import fill_masked, mask_blocks, nearest_visible
+from speechbrain_music.nnet.masking import (
+    fill_masked,
+    line_across,
+    mask_blocks,
+    nearest_visible,
+)
 
 
 @pytest.mark.parametrize("tokens, block", [(20, 10), (11, 10), (25, 10), (750, 10), (7, 3), (2, 1)])
@@ -73,3 +78,25 @@ def test_nearest_visible_by_brute_force(share):
         expected = [nearest(visible, here) for here in range(length)]
         assert found[row, :length].tolist() == [list(e) for e in expected]
         assert found[row].max() < length  # padding is nobody's neighbour
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_lines_by_hand(share):
+    """Frame by frame, with numpy's interpolation between the frames that face each gap."""
+    generator = torch.Generator().manual_seed(int(10 * share))
+    lengths, stack, bands = torch.tensor([20, 13]), 4, 3
+    mask = torch.rand(2, 20, generator=generator) < share
+    mask[0, 3], mask[1, 5], mask[1, 13:] = False, False, False
+    mel = torch.randn(2, 20 * stack, bands, generator=generator)
+    expected = []
+    for item, length in enumerate(lengths):
+        frames = mask[item].repeat_interleave(stack).numpy()
+        here = np.arange(len(frames))
+        seen = ~frames & (here < stack * int(length))
+        for band in range(bands):
+            line = np.interp(here[frames], here[seen], mel[item, seen, band])
+            expected.append((item, band, line))
+    found = line_across(mel, mask, lengths)
+    place = torch.where(mask.repeat_interleave(stack, dim=1))[0]
+    for item, band, line in expected:
+        np.testing.assert_allclose(found[place == item, band], line, atol=1e-5)

@@ -13,11 +13,18 @@ from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 SYSTEMS = list(product(("branchformer", "conformer"), ("summary", "attention", "rope")))
 
 
-def make_model(block="branchformer", mixing="summary", reconstruct="masked", codebooks=1, width=16):
+def make_model(
+    block="branchformer",
+    mixing="summary",
+    reconstruct="masked",
+    codebooks=1,
+    width=16,
+    start="nothing",
+):
     torch.manual_seed(0)
     encoder = Encoder(block, mixing, 1, width, 2, 2 * width, frontend_channels=4, dropout=0.0)
     quantizer = RandomProjectionQuantizer(512, 8, 64, codebooks)
-    return BestRQ(encoder, quantizer, reconstruct)
+    return BestRQ(encoder, quantizer, reconstruct, start)
 
 
 def random_batch(lengths=(30, 23), seed=1):
@@ -31,10 +38,11 @@ def random_batch(lengths=(30, 23), seed=1):
     return mel, torch.tensor(lengths), mask, noise
 
 
+@pytest.mark.parametrize("start", ["nothing", "line"])
 @pytest.mark.parametrize("system", SYSTEMS, ids="-".join)
 @torch.no_grad()
-def test_what_is_masked_cannot_be_seen(system):
-    model = make_model(*system).eval()
+def test_what_is_masked_cannot_be_seen(system, start):
+    model = make_model(*system, start=start).eval()
     mel, lengths, mask, noise = random_batch()
     before = model(mel, lengths, mask, noise)
     frames = mask.repeat_interleave(4, dim=1)

@@ -1,0 +1,111 @@
+"""Whether excerpts find the others of their recording: nearest neighbour, average precision."""
+
+import numpy as np
+
+MEASURES = ("nearest", "precision")
+
+
+def unit_vectors(features):
+    """Standardised over all rows, then of length 1: what cosine similarity is computed on.
+
+    Arguments
+    ---------
+    features : np.ndarray
+        (N, D).
+
+    Returns
+    -------
+    np.ndarray
+        (N, D) float32; a column that does not vary is 0, as is a row that is the mean of all.
+
+    Example
+    -------
+    >>> print(unit_vectors(np.array([[1, 0, 7], [5, 2, 7]])).round(3))
+    [[-0.707 -0.707  0.   ]
+     [ 0.707  0.707  0.   ]]
+    """
+    features = features.astype(np.float64)
+    varies = features.min(axis=0) < features.max(axis=0)
+    scale = np.where(varies, features.std(axis=0), np.inf)
+    standard = (features - features.mean(axis=0)) / scale
+    lengths = np.linalg.norm(standard, axis=1, keepdims=True)
+    return (standard / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def retrieve(vectors, recordings, places, gap=0):
+    """How well each excerpt finds the others of its recording among all others.
+
+    Excerpts that are equally similar share what they are worth, so their order does not count.
+
+    Arguments
+    ---------
+    vectors : np.ndarray
+        (N, D) of length 1, see `unit_vectors`.
+    recordings, places : np.ndarray
+        (N,) int: whose each excerpt is, and which of that recording's.
+    gap : int
+        So many neighbours on each side of an excerpt are not ranked.
+
+    Returns
+    -------
+    dict
+        nearest: whether the most similar excerpt is of the same recording; precision: average
+        precision of that recording's. Each (N,) float64, nan where none of these is ranked.
+
+    Example
+    -------
+    >>> vectors = np.array([[1, 0], [0.6, 0.8], [0.8, -0.6], [0, 1]])
+    >>> found = retrieve(vectors, np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    >>> {name: values.round(2).tolist() for name, values in found.items()}
+    {'nearest': [0.0, 0.0, 0.0, 0.0], 'precision': [0.5, 0.5, 0.33, 0.33]}
+    """
+    found = {name: np.full(len(vectors), np.nan) for name in MEASURES}
+    for query, own, same, row in _queries(recordings, places, gap, vectors):
+        wanted = row[same]
+        ranked = np.delete(row, own)
+        best = ranked.max()
+        found["nearest"][query] = (wanted == best).sum() / (ranked == best).sum()
+        through, hits = (_at_least(values, wanted) for values in (ranked, wanted))
+        found["precision"][query] = np.mean(hits / through)
+    return found
+
+
+def by_chance(recordings, places, gap=0):
+    """What `retrieve` gives on average where the order is random.
+
+    Of N excerpts, R of them wanted, the expected average precision is (H + (R - 1) (N - H) /
+    (N - 1)) / N, with H = 1 + 1/2 + ... + 1/N: at rank k lies a wanted one in R of N cases, and
+    then (R - 1) of the N - 1 others are wanted, k - 1 of these others lying above.
+
+    Example
+    -------
+    >>> chance = by_chance(np.array([0, 0, 1]), np.array([0, 1, 0]))
+    >>> {name: values.tolist() for name, values in chance.items()}
+    {'nearest': [0.5, 0.5, nan], 'precision': [0.75, 0.75, nan]}
+    """
+    harmonic = np.cumsum(1 / np.arange(1, len(recordings) + 1))
+    chance = {name: np.full(len(recordings), np.nan) for name in MEASURES}
+    for query, own, same, _ in _queries(recordings, places, gap):
+        ranked, wanted = len(recordings) - len(own), len(same)
+        h = harmonic[ranked - 1]
+        share = (wanted - 1) / (ranked - 1) if ranked > 1 else 0.0
+        chance["nearest"][query] = wanted / ranked
+        chance["precision"][query] = (h + share * (ranked - h)) / ranked
+    return chance
+
+
+def _queries(recordings, places, gap, vectors=None):
+    """For each excerpt that can be asked about: its row, the rows that are not ranked (itself and
+    its neighbours), those that are wanted, and (N,) similarities."""
+    for recording in np.unique(recordings):
+        rows = np.flatnonzero(recordings == recording)
+        similar = None if vectors is None else vectors[rows] @ vectors.T
+        for number, query in enumerate(rows):
+            near = np.abs(places[rows] - places[query]) <= gap
+            if not near.all():
+                yield query, rows[near], rows[~near], None if similar is None else similar[number]
+
+
+def _at_least(values, thresholds):
+    """How many values are a threshold or above, for each of them."""
+    return len(values) - np.searchsorted(np.sort(values), thresholds, "left")

@@ -1,0 +1,208 @@
+"""Recordings found again: measures by hand, the command on tones and on real recordings."""
+
+import csv
+import importlib.util
+import itertools
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from tiny import ROOT
+from tones import write_tones
+
+from speechbrain_music.metrics.retrieval import by_chance, retrieve, unit_vectors
+from speechbrain_music.models.frozen import name_specs
+from speechbrain_music.utils.errors import UserError
+
+SPEC = importlib.util.spec_from_file_location(
+    "retrieval_recipe", ROOT / "recipes/retrieval/retrieval.py"
+)
+recipe = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(recipe)
+# Recordings of 4, 3 and 2 excerpts.
+RECORDINGS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])
+PLACES = np.array([0, 1, 2, 3, 0, 1, 2, 0, 1])
+
+
+def test_clusters_are_found():
+    rng = np.random.default_rng(0)
+    vectors = unit_vectors(np.eye(3)[RECORDINGS] + 0.01 * rng.standard_normal((9, 3)))
+    for gap, asked in ((0, 9), (1, 6), (2, 2), (3, 0)):
+        for values in retrieve(vectors, RECORDINGS, PLACES, gap).values():
+            assert np.isnan(values).sum() == 9 - asked
+            assert (values[~np.isnan(values)] == 1).all()
+
+
+def test_a_ranking_by_hand():
+    """The first excerpt's others lie at ranks 1, 3 and 6 of 8; its neighbour is the nearest."""
+    angles = np.radians([0, 10, 30, 60, 20, 40, 50, 70, 80])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    found = retrieve(vectors, RECORDINGS, PLACES)
+    assert found["nearest"][0] == 1
+    assert found["precision"][0] == pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3)
+    # Without the neighbour the others lie at 2 and 5 of 7.
+    found = retrieve(vectors, RECORDINGS, PLACES, gap=1)
+    assert found["nearest"][0] == 0
+    assert found["precision"][0] == pytest.approx((1 / 2 + 2 / 5) / 2)
+
+
+def test_ties_count_in_no_order():
+    """Excerpts that are all alike give the share of those that are wanted."""
+    for order in (np.arange(9), np.arange(9)[::-1]):
+        found = retrieve(np.ones((9, 2)), RECORDINGS[order], PLACES[order])
+        expected = np.array([3, 3, 3, 3, 2, 2, 2, 1, 1])[order] / 8
+        for values in found.values():
+            np.testing.assert_allclose(values, expected)
+
+
+@pytest.mark.parametrize("gap", [0, 1, 2])
+def test_chance_is_the_mean_over_all_orders(gap):
+    recordings, places = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 1])
+    chance = by_chance(recordings, places, gap)
+    for query in range(5):
+        own = np.abs(places - places[query]) <= gap
+        ranked = (recordings != recordings[query]) | ~own
+        wanted = [recordings[row] == recordings[query] for row in np.flatnonzero(ranked)]
+        if not any(wanted):
+            assert np.isnan(chance["nearest"][query]) and np.isnan(chance["precision"][query])
+            continue
+        orders = [np.array(order) for order in itertools.permutations(wanted)]
+        ranks = np.arange(1, len(wanted) + 1)
+        precision = [np.mean((np.cumsum(order) / ranks)[order]) for order in orders]
+        assert chance["nearest"][query] == pytest.approx(np.mean([o[0] for o in orders]))
+        assert chance["precision"][query] == pytest.approx(np.mean(precision))
+
+
+def test_random_features_give_chance():
+    rng = np.random.default_rng(0)
+    recordings, places = np.repeat(np.arange(40), 5), np.tile(np.arange(5), 40)
+    vectors = unit_vectors(rng.standard_normal((200, 64)))
+    found, chance = retrieve(vectors, recordings, places, 1), by_chance(recordings, places, 1)
+    for name, values in found.items():
+        sd = np.nanstd(values) / np.sqrt(200)
+        assert abs(np.nanmean(values) - np.nanmean(chance[name])) < 4 * sd
+
+
+def test_every_recording_counts_once():
+    values = np.array([1, 1, 1, np.nan, 0, 0.5, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(recipe.by_recording(values, RECORDINGS), [1, 0.25, np.nan])
+
+
+def test_features_are_standardised_and_layers_weigh_the_same():
+    """A constant column, its scale and a layer's width change nothing."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((9, 1, 4)).astype(np.float32)
+    scaled = np.concatenate([values * [1, 100, 1e-3, 5] + 7, np.full((9, 1, 1), 0.1)], axis=2)
+    rows = np.arange(9)
+    one, two = (recipe.judge(v, rows, RECORDINGS, PLACES, [0]) for v in (values, scaled))
+    assert one["precision", 0].shape == (2, 3)
+    for key, found in one.items():
+        np.testing.assert_allclose(found, two[key])
+        np.testing.assert_allclose(found[0], found[1])  # one layer, and all of them
+
+
+def main(folder, out, *options):
+    """The command; what it wrote."""
+    recipe.main([str(folder), "--out", str(out), *map(str, options)])
+    stored = json.loads((out / "retrieval.json").read_text())
+    rows = list(csv.DictReader((out / "retrieval.csv").read_text().splitlines()))
+    assert [row["encoder"] for row in rows] == [row["encoder"] for row in stored["rows"]]
+    return stored, (out / "retrieval.md").read_text()
+
+
+def figure(stored, encoder, layer, measure, gap):
+    keys = {"encoder": encoder, "layer": layer, "measure": measure, "gap": gap}
+    return next(row for row in stored["rows"] if keys.items() <= row.items())
+
+
+@pytest.fixture(scope="module")
+def music(tone_folder, tmp_path_factory):
+    """Eight recordings of 6 to 12 s, one of 3 s, one that is no audio."""
+    folder = tmp_path_factory.mktemp("music")
+    for path in tone_folder.rglob("*.*"):
+        (folder / path.name).symlink_to(path)
+    soundfile.write(folder / "short.wav", 0.1 * np.sin(np.arange(72000) / 9), 24000)
+    (folder / "broken.wav").write_text("no audio")
+    return folder
+
+
+def test_the_command(music, tmp_path):
+    small = ROOT / "hparams/brn_sum_tiny.yaml"
+    encoders = ("--encoders", "mel", f"untrained=random:{small}")
+    stored, page = main(music, tmp_path, *encoders, "--seconds", 2, "--resamples", 50)
+    assert stored["counts"]["recordings"] == 8
+    assert stored["counts"]["too short for two excerpts"] == 1
+    assert stored["counts"]["skipped files"] == 1
+    assert len(stored["encoders"]["untrained"]["identities"]) == 3
+    layers = {row["layer"] for row in stored["rows"] if row["encoder"] == "untrained"}
+    assert layers == {"0", "1", "2", "3", "4", "all"}
+    for row in stored["rows"]:
+        assert 0 <= row["low"] <= row["high"] <= 1 and 0 < row["chance"] < row["mean"]
+    best = max(
+        (figure(stored, "untrained", layer, "precision", 1) for layer in layers - {"all"}),
+        key=lambda row: row["mean"],
+    )
+    assert f"{best['layer']}: {best['mean']:.3f}" in page
+    assert page.count("| best layer |") == page.count("| last layer |") == 4
+    assert "1 recordings with fewer than two excerpts, 1 files that cannot be used" in page
+
+    # Again: nothing is extracted anew, the same figures; another gap needs no features either.
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("features.npy")}
+    assert len(kept) == 4
+    again, _ = main(music, tmp_path, *encoders, "--seconds", 2, "--resamples", 50)
+    assert again == stored
+    wider, _ = main(music, tmp_path, *encoders, "--seconds", 2, "--resamples", 50, "--gap", 2)
+    assert figure(wider, "mel", "mel", "precision", 0) == figure(
+        stored, "mel", "mel", "precision", 0
+    )
+    assert wider["counts"]["too short for the gap"] > 0
+    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("features.npy")}
+
+
+def test_whole_excerpts_are_kept_whatever_the_rate(tmp_path):
+    """All of a recording, at every rate: its duration in the manifest is rounded."""
+    folder = tmp_path / "music"
+    write_tones(folder, seconds=(9, 9.9))
+    excerpts, _ = recipe.find_excerpts(folder, tmp_path / "out", 3.0)
+    assert (excerpts.groupby("track").size() == 3).all() and excerpts["track"].nunique() == 8
+    assert excerpts["place"].tolist() == [0, 1, 2] * 8
+    np.testing.assert_allclose(excerpts["duration"], 3.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("--encoders mel --seconds 7", "0 of 9 recordings in .* have two excerpts of 7 s"),
+        ("--encoders mel --seconds 2.5 --gap 9", "gap is 9: 0 recording"),
+        ("--encoders mel --gap -1", "gap is -1: it must be 0 or more"),
+        ("--encoders mel --seconds 0", "seconds is 0.0: it must be at least 0.1"),
+        ("--encoders mel --seconds nan", "seconds is nan"),
+        ("--encoders mel mel", "two encoders are named 'mel': write NAME=ENCODER"),
+        ("--encoders nowhere", "encoder is 'nowhere': choose"),
+    ],
+)
+def test_wrong_input(options, message, music, tmp_path):
+    with pytest.raises(UserError, match=message):
+        recipe.main([str(music), "--out", str(tmp_path / "out"), *options.split()])
+    assert not (tmp_path / "out" / "retrieval.md").exists()
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        recipe.main([str(tmp_path / "nowhere"), "--encoders", "mel", "--out", str(tmp_path / "o")])
+
+
+def test_names_of_encoders():
+    assert name_specs(["a/b/export", "hf:x/y"]) == {"export": "a/b/export", "hf": "hf:x/y"}
+    with pytest.raises(UserError, match="named '': write NAME=ENCODER"):
+        name_specs(["=mel"])
+
+
+def test_real_recordings(real_audio, tmp_path):
+    """Mel statistics find a recording's excerpts far more often than chance."""
+    stored, page = main(real_audio, tmp_path, "--encoders", "mel")
+    print("\n" + page)
+    for gap in (0, 1):
+        row = figure(stored, "mel", "mel", "nearest", gap)
+        assert row["low"] > 2 * row["chance"]

@@ -1,0 +1,256 @@
+"""Features on disk: those of the encoder, made once, by whom they say."""
+
+import errno
+import json
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tones import write_tones
+
+from speechbrain_music.dataio import feature_cache
+from speechbrain_music.dataio.audio import audio_info, read_segment
+from speechbrain_music.dataio.chunks import cut_into_chunks
+from speechbrain_music.dataio.feature_cache import FeatureCache
+from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.export import WaveEncoder
+from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.frozen import ExportEncoder, FrozenEncoder, MelEncoder
+from speechbrain_music.utils.errors import UserError
+
+
+def table(folder):
+    """A manifest of all files of a folder, in chunks of 0.7 s at most."""
+    rows = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        info = audio_info(path)
+        duration = info.frames / info.sample_rate
+        name = str(path.relative_to(folder))
+        row = {"ID": name, "wav": str(path), "start": 0, "stop": info.frames}
+        rows.append(row | {"duration": duration, "genre": "jazz"})
+    return cut_into_chunks(pd.DataFrame(rows), chunk_seconds=0.7, tail_seconds=0.1)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tones")
+    write_tones(folder, count=6, seconds=(0.9, 1.9))
+    return folder
+
+
+@pytest.fixture
+def own(tones, tmp_path):
+    """The tones in a folder that may be changed."""
+    return shutil.copytree(tones, tmp_path / "own")
+
+
+class Level(FrozenEncoder):
+    """Mean absolute value and length; may fail at a batch, and refuse unequal lengths."""
+
+    def __init__(self, fail_at=None, padding_safe=True, identity="ab"):
+        super().__init__("level", identity, 16000, ("0",), 2, padding_safe)
+        self.fail_at, self.seen = fail_at, []
+
+    def pool(self, wave, samples):
+        if len(self.seen) == self.fail_at:
+            raise KeyboardInterrupt
+        self.seen.append(samples.tolist())
+        level = wave.abs().sum(1) / samples
+        return torch.stack([level, samples.float()], 1).unsqueeze(1)
+
+
+def small_export():
+    torch.manual_seed(0)
+    features = LogMel()
+    features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
+    encoder = Encoder(num_layers=1, d_model=16, nhead=2, ffn_units=16, kernel_size=5)
+    return ExportEncoder(WaveEncoder(features, encoder, {}), "small")
+
+
+def alone(encoder, chunks):
+    """Features chunk by chunk, without the cache."""
+    found = []
+    for chunk in chunks.to_dict("records"):
+        native = round((chunk["stop"] - chunk["start"]) / chunk["duration"])
+        place = (chunk["start"] / native, chunk["duration"])
+        start, length = (round(seconds * encoder.sample_rate, 6) for seconds in place)
+        wave = read_segment(chunk["wav"], round(start), int(length), encoder.sample_rate)
+        found.append(encoder(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))[0])
+    return torch.stack(found).numpy()
+
+
+def filled(folder, encoder, chunks, batch_size=3):
+    cache = FeatureCache(folder, encoder, chunks).open()
+    cache.extract(batch_size, bar=False)
+    return cache
+
+
+@pytest.mark.parametrize("make", [MelEncoder, small_export])
+def test_the_cache_holds_what_the_encoder_gives_alone(make, tones, tmp_path):
+    encoder, chunks = make(), table(tones)
+    assert chunks["duration"].nunique() > 3  # or nothing would be padded
+    expected = alone(encoder, chunks)
+    for batch_size in (1, 3, 8):
+        values, readable, reasons = filled(
+            tmp_path / str(batch_size), encoder, chunks, batch_size
+        ).load()
+        assert readable.all() and reasons == {}
+        assert values.dtype == np.float32
+        assert np.abs(values - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_a_killed_extraction_goes_on_where_it_was(tones, tmp_path):
+    chunks, broken, whole = table(tones), Level(fail_at=2), Level()
+    with pytest.raises(KeyboardInterrupt):
+        filled(tmp_path / "a", broken, chunks, batch_size=2)
+    with pytest.raises(AssertionError):
+        FeatureCache(tmp_path / "a", whole, chunks).open().load()
+    values, _, _ = filled(tmp_path / "a", whole, chunks, batch_size=2).load()
+    assert sum(map(len, broken.seen)) == 4
+    assert sum(map(len, whole.seen)) == len(chunks) - 4
+    np.testing.assert_array_equal(
+        values, filled(tmp_path / "b", Level(), chunks, batch_size=2).load()[0]
+    )
+    again = Level()
+    filled(tmp_path / "a", again, chunks)
+    assert again.seen == []
+
+
+def test_a_start_that_was_killed_is_made_anew(tones, tmp_path):
+    cache = filled(tmp_path, Level(), table(tones))
+    (cache.folder / "facts.json").unlink()
+    again = Level()
+    filled(tmp_path, again, table(tones))
+    assert sum(map(len, again.seen)) == len(table(tones))
+
+
+def test_two_processes_fill_it_together(tones, tmp_path):
+    chunks = table(tones)
+    encoders = Level(), Level()
+    cache = FeatureCache(tmp_path / "two", encoders[0], chunks).open()
+    for rank, encoder in enumerate(encoders):
+        part = FeatureCache(tmp_path / "two", encoder, chunks).check()
+        part.extract(2, rank=rank, world_size=2, bar=False)
+        done = sum(map(len, encoder.seen))
+        assert done == len(chunks[rank::2])
+    one = filled(tmp_path / "one", Level(), chunks).load()
+    np.testing.assert_array_equal(cache.load()[0], one[0])
+
+
+def refusal(action):
+    with pytest.raises(UserError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_features_of_another_encoder_are_refused(tones, tmp_path):
+    chunks = table(tones)
+    theirs = filled(tmp_path, Level(), chunks)
+    ours = FeatureCache(tmp_path, MelEncoder(), chunks)
+    shutil.copytree(theirs.folder, ours.folder)
+    message = refusal(ours.open)
+    assert "holds features of level with shape" in message and "not those of mel" in message
+    other = FeatureCache(tmp_path, Level(identity="cd"), chunks)  # of the same shape
+    shutil.copytree(theirs.folder, other.folder)
+    assert "delete it, or choose another feature_folder" in refusal(other.open)
+
+
+@pytest.mark.parametrize("name", ["features.npy", "state.npy", "facts.json"])
+@pytest.mark.parametrize("left", [0, 20, 140])
+def test_a_truncated_cache_is_refused(name, left, tones, tmp_path):
+    cache = filled(tmp_path, Level(), table(tones))
+    content = (cache.folder / name).read_bytes()
+    assert len(content) > left
+    (cache.folder / name).write_bytes(content[:left])
+    assert "is no whole feature cache" in refusal(cache.open)
+    (cache.folder / name).write_bytes(content)
+    cache.open()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tones, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    message = refusal(FeatureCache(tmp_path / "file/below", Level(), table(tones)).open)
+    assert "cannot be written" in message and "choose another feature_folder" in message
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # Writing into a file with holes on a full disk would kill the process (SIGBUS).
+    monkeypatch.setattr(feature_cache.os, "posix_fallocate", full, raising=False)
+    cache = FeatureCache(tmp_path / "full", Level(), table(tones))
+    assert "No space left" in refusal(cache.open)
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_unreadable_chunks_are_noted_and_the_others_right(own, tmp_path, caplog):
+    chunks = table(own)
+    expected = alone(Level(), chunks)
+    (own / "waltz.wav").unlink()
+    march = own / "march.flac"
+    march.write_bytes(march.read_bytes()[:3000])
+    cache = filled(tmp_path / "f", Level(), chunks)
+    values, readable, reasons = cache.load()
+    lost = chunks.index[chunks["wav"].str.contains("waltz|march")].tolist()
+    assert set(reasons) == set(np.flatnonzero(~readable)) and set(reasons) <= set(lost)
+    gone = chunks.index[chunks["wav"].str.contains("waltz")]
+    assert all("waltz.wav: does not exist" in reasons[row] for row in gone)
+    assert any("march.flac" in reason for reason in reasons.values())
+    assert "waltz.wav: does not exist" in caplog.text and "left out" in caplog.text
+    whole = [row for row in chunks.index if row not in lost]
+    np.testing.assert_allclose(values[whole], expected[whole], rtol=1e-6)
+    again = Level()
+    filled(tmp_path / "f", again, chunks)
+    assert again.seen == []  # nor are they tried again
+
+
+def key(chunks, encoder=None):
+    return FeatureCache("", encoder or Level(), chunks).folder.name
+
+
+def test_the_key_follows_content_and_not_place_or_label(own, tmp_path):
+    chunks = table(own)
+    first = key(chunks)
+    assert key(chunks.assign(genre="blues", key="C major")) == first
+    shutil.copytree(own, tmp_path / "moved")  # keeps the time of change
+    assert key(table(tmp_path / "moved")) == first
+    assert key(chunks, Level(identity="cd")) != first
+    assert key(chunks.assign(start=chunks["start"] + 1)) != first
+    assert key(chunks.iloc[1:]) != first and key(chunks.iloc[::-1]) != first
+
+    path = own / "waltz.wav"
+    content, state = path.read_bytes(), path.stat()
+    path.write_bytes(content[:-2] + b"xy")  # as long, of the same name
+    assert key(chunks) != first
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert key(chunks) == first
+    path.write_bytes(content + b"xy")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert key(chunks) != first
+    path.unlink()
+    assert key(chunks) != first
+
+
+def test_an_encoder_that_minds_padding_gets_equal_lengths(own, tmp_path):
+    chunks, encoder = table(own), Level(padding_safe=False)
+    rate = (chunks["stop"] - chunks["start"]) / chunks["duration"]
+    # A manifest that overstates a length, as headers of mp3 do: the file ends before.
+    last = chunks.index[chunks["wav"].str.contains("waltz")][-1]
+    chunks.loc[last, "duration"] = 0.7
+    chunks.loc[last, "stop"] = chunks.loc[last, "start"] + int(0.7 * rate[last])
+    assert chunks["duration"].nunique() > 3
+    values, readable, _ = filled(tmp_path / "f", encoder, chunks, batch_size=4).load()
+    assert all(len(set(lengths)) == 1 for lengths in encoder.seen)
+    assert max(map(len, encoder.seen)) > 1 and readable.all()
+    np.testing.assert_allclose(values, alone(Level(), chunks), rtol=1e-6)
+    assert values[last, 0, 1] < 0.7 * 16000  # it is not filled up
+
+
+def test_what_is_stored_says_whose_it_is(tones, tmp_path):
+    cache = filled(tmp_path, Level(), table(tones))
+    facts = json.loads((cache.folder / "facts.json").read_text())
+    assert (facts["encoder"], facts["name"]) == ("ab", "level")
+    assert facts["shape"] == [len(table(tones)), 1, 2]
