@@ -59,17 +59,17 @@ def task_of(module):
     return next(brain.task for brain in brains if brain.task is not None)
 
 
-def judge(module, task, encoder, folder, data, others):
-    """Runs one recipe on one encoder; returns the folder with its results."""
+def judge(module, task, encoder, folder, features, data, others):
+    """Runs one recipe on one encoder."""
     options = {
         "encoder": json.dumps(encoder) if isinstance(encoder, list) else encoder,
         "output_folder": folder,
-        "feature_folder": folder.parents[1] / "features",
+        "feature_folder": features,
     }
     if data:
         options["data_folder"] = data
     pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-    return module.main([str(HERE.parent / "hparams" / f"{task}.yaml"), *pairs, *others])
+    module.main([str(HERE.parent / "hparams" / f"{task}.yaml"), *pairs, *others])
 
 
 def collect(folder, module, name, encoder):
@@ -96,6 +96,13 @@ def collect(folder, module, name, encoder):
     return results, (results["score"]["mean"], score(task, drawn, chance)), tracks
 
 
+def over_tasks(by_task):
+    """The mean score of an encoder over its tasks, with its interval."""
+    low, high = interval(np.mean([drawn for _, drawn in by_task.values()], axis=0))
+    mean = float(np.mean([value for value, _ in by_task.values()]))
+    return {"mean": mean, "low": low, "high": high, "tasks": len(by_task)}
+
+
 def parse(argv):
     """The command line: arguments, and what goes to the recipes."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,6 +110,8 @@ def parse(argv):
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--data", nargs="*", default=[], help="DATASET=FOLDER ...")
     parser.add_argument("--out", type=Path, default=Path("results/marble"))
+    parser.add_argument("--features", type=Path, help="a folder to share (default: in --out)")
+    parser.add_argument("--no_table", action="store_true", help="only judge: another run tabulates")
     args, others = parser.parse_known_args(argv)
     for task in args.tasks:
         if task not in TASKS:
@@ -119,6 +128,7 @@ def parse(argv):
 def main(argv):
     """Judges all encoders on all tasks, then writes the table; see this file's head."""
     args, encoders, data, others = parse(argv)
+    features = args.features or args.out / "features"
     cells, scores, failed, judged = {}, {name: {} for name in encoders}, {}, {}
     for task in args.tasks:
         root = data.get(TASKS[task])
@@ -129,7 +139,8 @@ def main(argv):
         for name, encoder in encoders.items():
             logger.info(f"-- {task}, {name}")
             try:
-                folder = judge(module, task, encoder, args.out / task / name, root, others)
+                folder = args.out / task / name
+                judge(module, task, encoder, folder, features, root, others)
                 results, scored, tracks = collect(folder, module, task, name)
                 if tracks != judged.setdefault(task, tracks):
                     raise UserError("other test tracks could be read than for the encoders before")
@@ -139,14 +150,10 @@ def main(argv):
                 logger.error(failed[f"{task}, {name}"])
     if not cells:
         raise UserError(f"nothing could be judged: {'; '.join(failed.values())}")
-    overall = {}
-    for name, by_task in scores.items():
-        if by_task:
-            low, high = interval(np.mean([drawn for _, drawn in by_task.values()], axis=0))
-            mean = float(np.mean([value for value, _ in by_task.values()]))
-            overall[name] = {"mean": mean, "low": low, "high": high, "tasks": len(by_task)}
-    write_suite(args.out, cells, overall, compare(scores), failed)
-    print((args.out / "marble.md").read_text(encoding="utf-8"))
+    if not args.no_table:
+        overall = {name: over_tasks(by_task) for name, by_task in scores.items() if by_task}
+        write_suite(args.out, cells, overall, compare(scores), failed)
+        print((args.out / "marble.md").read_text(encoding="utf-8"))
     if failed:
         raise UserError(f"{len(failed)} of the results are missing, the table names them")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_music.brains.evaluation import FINE_TUNING, PROTOCOL, READS
+from speechbrain_music.brains.protocol import FINE_TUNING, PROTOCOL, READS
 from speechbrain_music.utils.config import _refuse_unused
 
 ROOT = Path(__file__).parents[1]

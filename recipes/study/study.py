@@ -1,12 +1,12 @@
 """Is pre-training worth it here? Some encoders, all tasks, one table: `make study`.
 
 python recipes/study/study.py [--out results/study] [--hours 3] [--seeds 1 2] [--epochs 30]
-    [--judge "--quick True"] [--music FOLDER]
+    [--protocols mean mean_sd whitened] [--judge "--quick True"] [--music FOLDER]
 
 Composes music, pre-trains `brn_sum_tiny` on it with several seeds, side by side where there are
 cores, and judges them beside mel statistics and three untrained encoders on the eight tasks'
-replicas. With --music, also by retrieval on real recordings. Further options (`--lr 0.001` ...)
-go to the pre-training recipe. It continues where it was interrupted.
+replicas, under three protocols. With --music, also by retrieval on real recordings. Further
+options (`--lr 0.001` ...) go to the pre-training recipe. It continues where it was interrupted.
 """
 
 import argparse
@@ -29,6 +29,18 @@ from speechbrain_music.utils.errors import UserError, run
 
 RECIPES = Path(__file__).parents[1]
 YAML = RECIPES.parent / "hparams" / "brn_sum_tiny.yaml"
+# Pitch and key suffer most from minutes of training: see README.md.
+MENDED = ["--frontend_bypass", "True"]
+TASKS = (
+    "mtt_tagging giantsteps_key gtzan_genre emomusic_emotion nsynth_pitch nsynth_instrument "
+    "vocalset_singer vocalset_technique"
+).split()
+# How hidden states become features: as MARBLE's, as mel statistics are pooled, uncorrelated, too.
+PROTOCOLS = {
+    "mean": [],
+    "mean_sd": ["--pooling", "mean_sd"],
+    "whitened": ["--pooling", "mean_sd", "--standardize", "whiten"],
+}
 LONGEST = 30.0  # seconds of a track: many short ones differ more than few long ones
 FIGURES = (
     ("cross-entropy (nats)", "cross_entropy", ("unigram", "bigram")),
@@ -37,37 +49,29 @@ FIGURES = (
 )
 
 
-def pretrain(corpus, folders, epochs, others):
-    """Pre-trains one encoder a (seed, folder), as many at a time as there are cores for."""
-    at_once = 1 if torch.accelerator.is_available() else min(len(folders), os.cpu_count())
-    threads = str(max(1, os.cpu_count() // at_once))
-    waiting, running = dict(folders), {}
+def side_by_side(commands):
+    """Runs recipes in processes of their own, as many at a time as there are cores for.
+
+    Arguments
+    ---------
+    commands : list of list
+        What follows `python`. If one fails the others are ended, and it is a UserError.
+    """
+    at_once = 1 if torch.accelerator.is_available() else min(len(commands), os.cpu_count())
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // at_once))}
+    quiet = ["--noprogressbar"] * (at_once > 1)  # bars would write over each other
+    waiting = [[str(part) for part in [*command, *quiet]] for command in commands]
+    running = []
     while waiting or running:
         while waiting and len(running) < at_once:
-            seed, folder = waiting.popitem()
-            options = {"data_folder": corpus, "output_folder": folder, "seed": seed}
-            options["number_of_epochs"] = epochs
-            pairs = [str(part) for k, v in options.items() for part in (f"--{k}", v)]
-            command = [sys.executable, str(RECIPES / "pretrain" / "train.py"), str(YAML), *pairs]
-            quiet = ["--noprogressbar"] * (at_once > 1)
-            running[seed] = subprocess.Popen(
-                [*command, *quiet, *others], env=os.environ | {"OMP_NUM_THREADS": threads}
-            )
+            running.append(subprocess.Popen([sys.executable, *waiting.pop(0)], env=environment))
         time.sleep(1)
-        for seed, process in list(running.items()):
-            if process.poll() is not None:
-                del running[seed]
-                if process.returncode:
-                    for other in running.values():
-                        other.terminate()
-                    raise UserError(f"pre-training with seed {seed} failed: see above")
-
-
-def step(command):
-    """Runs another recipe."""
-    done = subprocess.run([sys.executable, *map(str, command)], check=False)
-    if done.returncode:
-        raise UserError(f"{shlex.join(map(str, command))} failed: see above")
+        for process in [p for p in running if p.poll() is not None]:
+            running.remove(process)
+            if process.returncode:
+                for other in running:
+                    other.terminate()
+                raise UserError(f"{shlex.join(process.args[1:])} failed: see above")
 
 
 def page(args, argv, folders, seconds):
@@ -102,9 +106,23 @@ def page(args, argv, folders, seconds):
     steps = next(iter(last.values()))["step"]
     lines += ["", f"{steps} optimiser steps each. {'; '.join(seconds)}.", ""]
     lines += [f"![curves](curves-{seed}.png)" for seed in folders]
-    lines += ["", "The tasks: [marble.md](marble.md)."]
+    lines += ["", "## The eight tasks", ""]
+    for name in args.protocols:
+        options = " ".join(PROTOCOLS[name]) or "MARBLE's pooling, dimensions standardised"
+        stored = json.loads((args.work / name / "marble.json").read_text(encoding="utf-8"))
+        cells = ", ".join(
+            f"{e} {v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})"
+            for e, v in stored["overall"].items()
+        )
+        lines += [f"- [{name}]({name}.md) (`{options}`): {cells}"]
+        for pair in stored["pairs"]:
+            d = pair["all tasks"]
+            lines += [
+                f"  - {pair['first']} - {pair['second']}: {d['difference']:+.3f} "
+                f"({d['low']:+.3f} to {d['high']:+.3f})"
+            ]
     if args.music:
-        lines += [" Real recordings: [retrieval.md](retrieval.md)."]
+        lines += ["", "Real recordings: [retrieval.md](retrieval.md)."]
     return "\n".join(lines) + "\n"
 
 
@@ -115,7 +133,8 @@ def main(argv):
     parser.add_argument("--hours", type=float, default=3.0, help="of music to pre-train on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--tasks", nargs="*", default=[], help="default: all")
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
     parser.add_argument("--judge", default="", help="options for the tasks: '--quick True'")
     parser.add_argument("--music", help="a folder of real recordings, for retrieval")
     parser.add_argument("--work", type=Path, default=Path("results/study-work"))
@@ -132,26 +151,42 @@ def main(argv):
     corpus = Path(f"data/replica/study_{args.hours:g}h")
     make_corpus(corpus, args.hours, CorpusPlan(longest=LONGEST))
     note("composing")
-    pretrain(corpus, folders, args.epochs, others)
+    options = ["--data_folder", corpus, "--number_of_epochs", args.epochs, *MENDED, *others]
+    train = [RECIPES / "pretrain" / "train.py", YAML]
+    side_by_side(
+        [
+            [*train, "--output_folder", folder, "--seed", seed, *options]
+            for seed, folder in folders.items()
+        ]
+    )
     note("pre-training")
     exports = [folder / "export" for folder in folders.values()]
     encoders = ["mel", f"random:{exports[0]}", f"pre-trained={','.join(map(str, exports))}"]
-    tasks = ["--tasks", *args.tasks] if args.tasks else []
-    judge = [RECIPES / "marble.py", "--out", args.work / "marble", "--encoders", *encoders]
-    step([*judge, *tasks, *shlex.split(args.judge)])
-    note("judging")
-    sources = [args.work / "marble" / f"marble.{end}" for end in ("md", "csv", "json", "png")]
+    sources = {}
+    for name in args.protocols:
+        judge = [RECIPES / "marble.py", "--out", args.work / name, "--encoders", *encoders]
+        judge += ["--features", args.work / "features", *PROTOCOLS[name], *shlex.split(args.judge)]
+        half = -(-len(args.tasks) // 2)
+        parts = [part for part in (args.tasks[:half], args.tasks[half:]) if part]
+        side_by_side([[*judge, "--no_table", "--tasks", *part] for part in parts])
+        side_by_side([[*judge, "--tasks", *args.tasks]])
+        note(f"judging ({name})")
+        for end in ("md", "csv", "json", "png"):
+            sources[f"{name}.{end}"] = args.work / name / f"marble.{end}"
     if args.music:
         where = args.work / "retrieval"
         command = [RECIPES / "retrieval" / "retrieval.py", args.music, "--encoders", *encoders]
-        step([*command, "--out", where])
+        side_by_side([[*command, "--out", where]])
         note("retrieval")
-        sources += [where / f"retrieval.{end}" for end in ("md", "csv", "json")]
+        for end in ("md", "csv", "json"):
+            sources[f"retrieval.{end}"] = where / f"retrieval.{end}"
+    sources |= {f"curves-{seed}.png": folder / "curves.png" for seed, folder in folders.items()}
     args.out.mkdir(parents=True, exist_ok=True)
-    for source in sources:
-        (args.out / source.name).write_bytes(source.read_bytes())
-    for seed, folder in folders.items():
-        (args.out / f"curves-{seed}.png").write_bytes((folder / "curves.png").read_bytes())
+    for name, source in sources.items():
+        text = source.read_bytes()
+        if name.endswith(".md"):  # each protocol's picture has its name here
+            text = text.replace(b"(marble.png)", f"({source.parent.name}.png)".encode())
+        (args.out / name).write_bytes(text)
     write_together({args.out / "study.md": page(args, argv, folders, seconds)})
     print((args.out / "study.md").read_text(encoding="utf-8"))
 

@@ -1,53 +1,36 @@
 """A recipe's run: an encoder judged on a task, from its command line to its report."""
 
-import hashlib
 import json
 import logging
-import re
 import time
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 
-from speechbrain_music.brains.base import check_options
 from speechbrain_music.brains.finetune import finetune
+from speechbrain_music.brains.protocol import (
+    PREPARATION,
+    PROTOCOL,
+    load_task,
+    output_folder,
+    results_key,
+    versions,
+)
 from speechbrain_music.brains.sweep import sweep
 from speechbrain_music.dataio.chunks import cut_into_chunks
 from speechbrain_music.dataio.feature_batches import FeatureSplit
 from speechbrain_music.dataio.feature_cache import FeatureCache
 from speechbrain_music.metrics.verdict import summarise
 from speechbrain_music.models.frozen import make_encoders
-from speechbrain_music.utils.config import ConfigError, check_ranges, load_experiment
 from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.memory import keep_freed_memory
 from speechbrain_music.utils.verdicts import RESULTS, read_published, write_verdict
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-QUICK = {"learning_rates": [1e-4, 1e-3, 1e-2], "probe_seeds": [0], "number_of_epochs": 30}
-# What MARBLE's code does. A task's yaml may say more under `marble`.
-MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds": [1234]}
-PREPARATION = ("allow_missing", "split", "tagged_only")  # handed on if the yaml has them
-# What the figures depend on, besides the data and the encoder.
-PROTOCOL = (
-    "task chunk_seconds tail_seconds pooling standardize mix_from random_mix hidden probe_dropout "
-    "batch_size learning_rates probe_seeds number_of_epochs patience plateau_patience "
-    "halving_over resamples quick marble_exact freeze_encoder"
-).split()
-FINE_TUNING = (
-    "seed lr_encoder lr_probe layer_decay warmup_steps weight_decay max_grad_norm "
-    "fine_tune_epochs fine_tune_patience fine_tune_plateau effective_batch precision"
-).split()
-READS = {*PROTOCOL, *FINE_TUNING} | set(
-    "encoder trust_remote_code data_folder replica_scale allow_missing output_folder "
-    "feature_folder extract_batch num_workers fine_tune_batch probes opt_class "
-    "fine_tune_opt_class first_seconds split tagged_only marble".split()
-)
-PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mir_eval soxr".split()
 
 
 def evaluate(argv, brain_class, find_data, published):
@@ -76,9 +59,10 @@ def evaluate(argv, brain_class, find_data, published):
         For what the user can mend; what is whole before stays.
     """
     began = time.time()
+    keep_freed_memory()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
     encoders = make_encoders(hparams["encoder"], hparams["trust_remote_code"], hparams["pooling"])
-    output = _output(hparams, encoders[0].name)
+    output = output_folder(hparams, encoders[0].name)
     ddp_init_group(run_opts)
     options = {key: hparams[key] for key in PREPARATION if key in hparams}
     options |= {key: hparams[key] for key in ("data_folder", "replica_scale")}
@@ -94,7 +78,7 @@ def evaluate(argv, brain_class, find_data, published):
     chunks = pd.concat([parts[split].assign(split=split) for split in SPLITS], ignore_index=True)
 
     caches = [FeatureCache(hparams["feature_folder"], encoder, chunks) for encoder in encoders]
-    key = _key(hparams, caches, answers)
+    key = results_key(hparams, [cache.facts for cache in caches], answers)
     if run_on_main(_is_done, [output, key]):
         return output
     sb.create_experiment_directory(output, hparams_file, overrides)
@@ -133,6 +117,7 @@ def evaluate(argv, brain_class, find_data, published):
     real = replica is None and not report["deviations"]
     results = {
         "task": hparams["task"],
+        "command": [str(part) for part in argv],
         "key": key,
         "encoder": {"spec": hparams["encoder"], "name": encoders[0].name, "runs": runs},
         "data": {
@@ -150,7 +135,7 @@ def evaluate(argv, brain_class, find_data, published):
         | {"halved": len(splits["train"].rows) > hparams["halving_over"]},
         **verdict,
         "published": read_published(published, task.metrics) if real else [],
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "seconds": round(time.time() - began, 1),
     }
     write_verdict(
@@ -170,48 +155,6 @@ def evaluate(argv, brain_class, find_data, published):
     return output
 
 
-def load_task(argv):
-    """A task's yaml with its short forms applied, checked; as `utils.config.load_experiment`."""
-    hparams_file, hparams, run_opts, overrides = load_experiment(argv, READS)
-    if hparams["encoder"] is None:
-        raise ConfigError(
-            "encoder is not set: pass --encoder with an export's folder, mel, random:FOLDER or "
-            "hf:NAME"
-        )
-    short = {}
-    for name, changes in (("marble_exact", MARBLE | hparams.get("marble", {})), ("quick", QUICK)):
-        if hparams[name]:
-            short |= {key: value for key, value in changes.items() if key not in overrides}
-    if short:
-        # The values reach the modules of the yaml too, as if they stood on the command line.
-        pairs = [part for key, value in short.items() for part in (f"--{key}", json.dumps(value))]
-        _, hparams, _, _ = load_experiment([*argv, *pairs], READS)
-    check_options(hparams)
-    check_ranges(
-        hparams,
-        whole="hidden batch_size number_of_epochs patience resamples extract_batch halving_over "
-        "fine_tune_epochs fine_tune_patience fine_tune_batch effective_batch",
-        natural="seed plateau_patience fine_tune_plateau num_workers warmup_steps mix_from",
-        positive="replica_scale lr_encoder lr_probe layer_decay",
-    )
-    for key, kind in (("learning_rates", float), ("probe_seeds", int)):
-        values = hparams[key]
-        if not isinstance(values, list) or not values or not all(type(v) is kind for v in values):
-            raise ConfigError(f"{key} is {values!r}: it must be a list of {kind.__name__}s")
-    if not 0 <= hparams["probe_dropout"] < 1:
-        raise ConfigError(f"probe_dropout is {hparams['probe_dropout']}: it must be in [0, 1)")
-    return hparams_file, hparams, run_opts, overrides
-
-
-def _output(hparams, name):
-    if hparams["output_folder"]:
-        return Path(hparams["output_folder"])
-    parts = [re.sub(r"[^\w.-]+", "_", name)]
-    parts += [word for word in ("quick", "marble_exact") if hparams[word]]
-    parts += [] if hparams["freeze_encoder"] else ["fine_tuned"]
-    return Path("results") / hparams["task"] / "-".join(parts)
-
-
 def _answers(task, chunks):
     """Targets of the tracks, in the order in which they first come; all chunks must agree."""
     first = ~chunks["track"].duplicated()
@@ -228,16 +171,6 @@ def _check_classes(task, absent):
         if names:
             shown = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
             logger.warning(f"{len(names)} classes have no {split} track: {shown}")
-
-
-def _key(hparams, caches, answers):
-    """A hash of all that the results depend on."""
-    names = PROTOCOL + ([] if hparams["freeze_encoder"] else FINE_TUNING)
-    parts = {name: hparams[name] for name in names}
-    parts["features"] = [cache.facts for cache in caches]
-    parts["answers"] = [answers[split].tolist() for split in SPLITS]
-    parts["versions"] = [_version(name) for name in PACKAGES]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _is_done(output, key):
@@ -276,10 +209,3 @@ def _split_features(chunks, values, readable, names, answers):
             values, rows, tracks, answers[split][left], [names[split][i] for i in left.tolist()]
         )
     return splits
-
-
-def _version(package):
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -131,9 +131,11 @@ class ProbeBrain(MusicBrain):
     def evaluate_batch(self, batch, stage):
         """Adds a batch's logits to their tracks."""
         batch = batch.to(self.device)
+        if not len(batch.tracks):  # its files have vanished since their features were computed
+            return torch.zeros(())
         with torch.no_grad(), self.evaluation_ctx:
             logits = self.compute_forward(batch, stage).float()
-            loss = self.losses(logits, batch).mean() if len(batch.tracks) else logits.sum()
+            loss = self.losses(logits, batch).mean()
         self.sums.index_add_(1, batch.tracks, logits)
         self.chunks.index_add_(0, batch.tracks, torch.ones_like(batch.tracks, dtype=torch.float))
         return loss.cpu()

@@ -14,6 +14,7 @@ from speechbrain_music.dataio.feature_batches import (
     EveryChunk,
     TrainingBatches,
     standardisation,
+    whitening,
 )
 from speechbrain_music.nnet.normalization import Standardization
 from speechbrain_music.nnet.probes import ProbeStack
@@ -68,11 +69,7 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
     for name in ("core", "utils.epoch_loop"):
         logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
     train = splits["train"]
-    if hparams["standardize"]:
-        mean, std = map(torch.from_numpy, standardisation(train))
-    else:
-        mean, std = torch.zeros(()), torch.ones(())
-    standardize = Standardization(mean, std)
+    standardize = make_standardization(train, hparams["standardize"])
     halving = len(train.rows) > hparams["halving_over"]
     rows, stacks = [], []
     fields = [list(range(len(layers)))] + [["all"]] * (len(layers) > 1)
@@ -131,6 +128,15 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
     mixed = table[table["layer"] == ("all" if len(layers) > 1 else layers[0])]["valid"].idxmax()
     mixed = stacks[mixed][0].recall([stacks[mixed][1]])
     return Sweep(table, layer, float(lr), logits, mixed, standardize)
+
+
+def make_standardization(train, kind):
+    """The `Standardization` by a training split: kind True, "whiten", or False for none."""
+    if not kind:
+        return Standardization(torch.zeros(()), torch.ones(()))
+    mean, std = standardisation(train)
+    matrix = torch.from_numpy(whitening(train, mean, std)) if kind == "whiten" else None
+    return Standardization(torch.from_numpy(mean), torch.from_numpy(std), matrix)
 
 
 def _loader(data):

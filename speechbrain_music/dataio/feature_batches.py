@@ -8,6 +8,8 @@ from torch.utils.data import IterableDataset
 
 from speechbrain_music.nnet.probes import dropout_masks
 
+AT_A_TIME = 2048  # chunks
+FLOOR = 1e-3  # of the mean variance
 ORDER, DROPOUT = 20, 21  # what a key is for comes first in it (see `dataio.segments`)
 
 
@@ -42,30 +44,58 @@ class FeatureSplit(NamedTuple):
     names: list
 
 
-def standardisation(split, most=20_000):
+def standardisation(split):
     """Mean and standard deviation of each dimension of each layer over a split's chunks.
 
     Arguments
     ---------
     split : FeatureSplit
         The training split.
-    most : int
-        Chunks that are read at a time.
 
     Returns
     -------
     mean, std : numpy.ndarray
         (L, d) float32; a standard deviation of 0 becomes 1.
     """
-    total, squares = 0.0, 0.0
-    pieces = [split.rows[begin : begin + most] for begin in range(0, len(split.rows), most)]
-    for piece in pieces:
-        total = total + split.values[piece].sum(axis=0, dtype=np.float64)
-    mean = total / len(split.rows)
-    for piece in pieces:
-        squares = squares + ((split.values[piece] - mean) ** 2).sum(axis=0, dtype=np.float64)
+    mean = sum(part.sum(axis=0) for part in _parts(split)) / len(split.rows)
+    squares = sum(((part - mean) ** 2).sum(axis=0) for part in _parts(split))
     std = np.sqrt(squares / len(split.rows))
     return mean.astype(np.float32), np.where(std > 1e-8, std, 1.0).astype(np.float32)
+
+
+def whitening(split, mean, std):
+    """What makes standardised dimensions uncorrelated, with least change (ZCA).
+
+    A trained encoder's features vary in few directions (see `recipes/study/README.md`): what
+    varies little, pitch and timbre among it, is drowned when only dimensions are scaled.
+
+    Arguments
+    ---------
+    split : FeatureSplit
+        The training split.
+    mean, std : numpy.ndarray
+        From `standardisation`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (L, d, d) float32, symmetric. A direction's variance is first raised by `FLOOR` times the
+        mean variance, so that noise is not blown up.
+    """
+    total = 0.0
+    for part in _parts(split):
+        scaled = ((part - mean) / std).transpose(1, 0, 2)
+        total = total + scaled.transpose(0, 2, 1) @ scaled
+    variance, directions = np.linalg.eigh(total / len(split.rows))
+    variance = variance.clip(min=0) + FLOOR * variance.mean(axis=1, keepdims=True)
+    scaled = directions / np.sqrt(variance)[:, None]
+    return (scaled @ directions.transpose(0, 2, 1)).astype(np.float32)
+
+
+def _parts(split):
+    """The split's values, some thousand chunks at a time, as float64."""
+    for begin in range(0, len(split.rows), AT_A_TIME):
+        yield split.values[split.rows[begin : begin + AT_A_TIME]].astype(np.float64)
 
 
 class TrainingBatches(IterableDataset):

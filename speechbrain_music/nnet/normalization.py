@@ -52,24 +52,30 @@ class BandNormalization(nn.Module):
 
 
 class Standardization(nn.Module):
-    """(x - mean) / std for each value, with the statistics of a training split.
+    """(x - mean) / std for each value, then a linear map for each layer if there is one.
 
     Arguments
     ---------
     mean, std : torch.Tensor
-        Of one shape; std above 0.
+        Of one shape, (L, d) or a scalar; std above 0.
+    matrix : torch.Tensor, optional
+        (L, d, d), such as one that whitens.
 
     Example
     -------
-    >>> Standardization(torch.tensor([1.0]), torch.tensor([2.0]))(torch.tensor([[3.0]]))
+    >>> Standardization(torch.tensor([[1.0]]), torch.tensor([[2.0]]))(torch.tensor([[3.0]]))
     tensor([[1.]])
     """
 
-    def __init__(self, mean, std):
+    def __init__(self, mean, std, matrix=None):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        self.register_buffer("matrix", matrix)
 
     def forward(self, x):
-        """(..., *shape) in, the same shape out."""
-        return (x - self.mean) / self.std
+        """(..., L, d) in, the same shape out."""
+        x = (x - self.mean) / self.std
+        if self.matrix is not None:
+            x = torch.einsum("...ld,lde->...le", x, self.matrix)
+        return x

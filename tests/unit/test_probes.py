@@ -7,8 +7,9 @@ from speechbrain.utils.run_opts import RunOptions
 from torch import nn
 
 from speechbrain_music.brains import sweep as sweeping
-from speechbrain_music.brains.evaluation import load_task
 from speechbrain_music.brains.probe import ProbeBrain
+from speechbrain_music.brains.protocol import load_task
+from speechbrain_music.dataio import feature_batches
 from speechbrain_music.dataio.feature_batches import (
     FeatureSplit,
     TrainingBatches,
@@ -190,14 +191,41 @@ def test_tags_are_swept_too():
     assert figures["roc_auc"] > 0.6
 
 
-def test_standardisation_by_hand():
+@pytest.fixture(params=[7, 2048])
+def at_a_time(request, monkeypatch):
+    """Chunks that are read at a time."""
+    monkeypatch.setattr(feature_batches, "AT_A_TIME", request.param)
+
+
+def test_standardisation_by_hand(at_a_time):
     split = make_splits()["train"]
     rows = split.values[split.rows].astype(np.float64)
-    mean, std = standardisation(split, most=7)
+    mean, std = standardisation(split)
     np.testing.assert_allclose(mean, rows.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(std, rows.std(axis=0), rtol=1e-5)
     split.values[:, 0, 0] = 5.0
     assert standardisation(split)[1][0, 0] == 1.0
+
+
+def test_whitened_features_are_uncorrelated(at_a_time):
+    split = make_splits(tracks=(400, 2, 2))["train"]
+    split.values[..., 1] = split.values[..., 0] + 0.05 * split.values[..., 1]  # nearly one
+    whiten = sweeping.make_standardization(split, "whiten")
+    x = whiten(torch.from_numpy(split.values[split.rows])).double()
+    for layer in range(LAYERS):
+        covariance = torch.cov(x[:, layer].T, correction=0)
+        # The weakest direction stays a little below 1: its variance was raised first.
+        assert (covariance - torch.eye(DIM)).abs().max() < 0.5
+        plain = sweeping.make_standardization(split, True)(torch.from_numpy(split.values))
+        assert (torch.cov(plain[:, layer].T) - torch.eye(DIM)).abs().max() > 0.9
+
+
+def test_a_constant_dimension_does_no_harm():
+    split = make_splits()["train"]
+    split.values[..., 2] = 4.0
+    for kind in (True, "whiten"):
+        x = sweeping.make_standardization(split, kind)(torch.from_numpy(split.values))
+        assert x.isfinite().all() and x[..., 2].abs().max() < 1e-3
 
 
 def test_marble_exact_leaves_the_front_end_out_of_the_mix():

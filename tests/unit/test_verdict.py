@@ -8,8 +8,8 @@ import torch
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_music.brains import sweep as sweeping
-from speechbrain_music.brains.evaluation import load_task
 from speechbrain_music.brains.probe import ProbeBrain
+from speechbrain_music.brains.protocol import load_task
 from speechbrain_music.dataio.feature_batches import EveryChunk, FeatureSplit
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.tasks import MultiLabel, MusicalKey, Regression, SingleLabel

@@ -1,0 +1,100 @@
+"""A task's settings: its yaml, its short forms, and what the figures depend on."""
+
+import hashlib
+import json
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from speechbrain_music.brains.base import check_options
+from speechbrain_music.utils.config import ConfigError, check_ranges, load_experiment
+
+QUICK = {"learning_rates": [1e-4, 1e-3, 1e-2], "probe_seeds": [0], "number_of_epochs": 30}
+# What MARBLE's code does. A task's yaml may say more under `marble`.
+MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds": [1234]}
+PREPARATION = ("allow_missing", "split", "tagged_only")  # handed on if the yaml has them
+# What the figures depend on, besides the data and the encoder.
+PROTOCOL = (
+    "task chunk_seconds tail_seconds pooling standardize mix_from random_mix hidden probe_dropout "
+    "batch_size learning_rates probe_seeds number_of_epochs patience plateau_patience "
+    "halving_over resamples quick marble_exact freeze_encoder"
+).split()
+FINE_TUNING = (
+    "seed lr_encoder lr_probe layer_decay warmup_steps weight_decay max_grad_norm "
+    "fine_tune_epochs fine_tune_patience fine_tune_plateau effective_batch precision"
+).split()
+READS = {*PROTOCOL, *FINE_TUNING} | set(
+    "encoder trust_remote_code data_folder replica_scale allow_missing output_folder "
+    "feature_folder extract_batch num_workers fine_tune_batch probes opt_class "
+    "fine_tune_opt_class first_seconds split tagged_only marble".split()
+)
+PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mir_eval soxr".split()
+
+
+def load_task(argv):
+    """A task's yaml with its short forms applied, checked; as `utils.config.load_experiment`."""
+    hparams_file, hparams, run_opts, overrides = load_experiment(argv, READS)
+    if hparams["encoder"] is None:
+        raise ConfigError(
+            "encoder is not set: pass --encoder with an export's folder, mel, random:FOLDER or "
+            "hf:NAME"
+        )
+    short = {}
+    for name, changes in (("marble_exact", MARBLE | hparams.get("marble", {})), ("quick", QUICK)):
+        if hparams[name]:
+            short |= {key: value for key, value in changes.items() if key not in overrides}
+    if short:
+        # The values reach the modules of the yaml too, as if they stood on the command line.
+        pairs = [part for key, value in short.items() for part in (f"--{key}", json.dumps(value))]
+        _, hparams, _, _ = load_experiment([*argv, *pairs], READS)
+    check_options(hparams)
+    check_ranges(
+        hparams,
+        whole="hidden batch_size number_of_epochs patience resamples extract_batch halving_over "
+        "fine_tune_epochs fine_tune_patience fine_tune_batch effective_batch",
+        natural="seed plateau_patience fine_tune_plateau num_workers warmup_steps mix_from",
+        positive="replica_scale lr_encoder lr_probe layer_decay",
+    )
+    for key, kind in (("learning_rates", float), ("probe_seeds", int)):
+        values = hparams[key]
+        if not isinstance(values, list) or not values or not all(type(v) is kind for v in values):
+            raise ConfigError(f"{key} is {values!r}: it must be a list of {kind.__name__}s")
+    if hparams["standardize"] not in (True, False, "whiten"):
+        raise ConfigError(f"standardize is {hparams['standardize']!r}: use True, False or whiten")
+    if not 0 <= hparams["probe_dropout"] < 1:
+        raise ConfigError(f"probe_dropout is {hparams['probe_dropout']}: it must be in [0, 1)")
+    return hparams_file, hparams, run_opts, overrides
+
+
+def output_folder(hparams, name):
+    """Where a run writes: what the yaml says, else results/<task>/<encoder and short forms>."""
+    if hparams["output_folder"]:
+        return Path(hparams["output_folder"])
+    parts = [re.sub(r"[^\w.-]+", "_", name)]
+    parts += [word for word in ("quick", "marble_exact") if hparams[word]]
+    parts += [] if hparams["freeze_encoder"] else ["fine_tuned"]
+    return Path("results") / hparams["task"] / "-".join(parts)
+
+
+def results_key(hparams, facts, answers):
+    """A hash of all that the results depend on: settings, features, labels, versions.
+
+    facts: list of the feature caches' facts. answers: split -> targets of its tracks.
+    """
+    names = PROTOCOL + ([] if hparams["freeze_encoder"] else FINE_TUNING)
+    parts = {name: hparams[name] for name in names}
+    parts["features"] = facts
+    parts["answers"] = {split: value.tolist() for split, value in answers.items()}
+    parts["versions"] = versions()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def versions():
+    """Package -> version of what figures depend on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # of a host that brings its own
+            found[package] = None
+    return found
