@@ -20,7 +20,7 @@ from speechbrain_music.brains.protocol import (
 )
 from speechbrain_music.brains.sweep import sweep
 from speechbrain_music.dataio.chunks import cut_into_chunks
-from speechbrain_music.dataio.feature_batches import FeatureSplit
+from speechbrain_music.dataio.feature_batches import FeatureSplit, directions_for
 from speechbrain_music.dataio.feature_cache import FeatureCache
 from speechbrain_music.metrics.verdict import summarise
 from speechbrain_music.models.frozen import make_encoders
@@ -102,6 +102,10 @@ def evaluate(argv, brain_class, find_data, published):
         valid = swept.table.query("layer == @swept.layer and lr == @swept.lr")["valid"].mean()
         runs.append({"identity": encoder.identity, "layer": swept.layer, "lr": swept.lr})
         runs[-1] |= {"valid": valid, "fine_tuned": tuned}
+        # Few of many: features that differ little in most of what they could tell.
+        runs[-1]["directions"] = {
+            f"{share:.0%}": directions_for(swept.variance, share).tolist() for share in (0.9, 0.99)
+        }
         tables_of_probes.append(swept.table.assign(encoder=number))
     if not if_main_process():
         return output

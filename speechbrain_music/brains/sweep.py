@@ -3,6 +3,7 @@
 import logging
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import speechbrain as sb
 import torch
@@ -13,6 +14,7 @@ from speechbrain_music.brains.base import Plan
 from speechbrain_music.dataio.feature_batches import (
     EveryChunk,
     TrainingBatches,
+    principal_directions,
     standardisation,
     whitening,
 )
@@ -31,6 +33,7 @@ class Sweep(NamedTuple):
     table: pandas.DataFrame, a row a probe: layer, lr, seed, valid (its best), epoch. layer, lr:
     the chosen pair. logits (S, tracks, C): what its probes answer to the test split. mixed:
     ProbeStack of one, the best on the mix of all layers. standardize: what stands before them.
+    variance: (L, d), of the training features' principal directions.
     """
 
     table: pd.DataFrame
@@ -39,6 +42,7 @@ class Sweep(NamedTuple):
     logits: torch.Tensor
     mixed: ProbeStack
     standardize: Standardization
+    variance: np.ndarray
 
 
 def sweep(brain_class, splits, layers, hparams, run_opts):
@@ -69,7 +73,7 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
     for name in ("core", "utils.epoch_loop"):
         logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
     train = splits["train"]
-    standardize = make_standardization(train, hparams["standardize"])
+    standardize, variance = make_standardization(train, hparams["standardize"])
     halving = len(train.rows) > hparams["halving_over"]
     rows, stacks = [], []
     fields = [list(range(len(layers)))] + [["all"]] * (len(layers) > 1)
@@ -127,16 +131,32 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
     logits = brain.judge(_loader(EveryChunk(splits["test"])), sb.Stage.TEST)
     mixed = table[table["layer"] == ("all" if len(layers) > 1 else layers[0])]["valid"].idxmax()
     mixed = stacks[mixed][0].recall([stacks[mixed][1]])
-    return Sweep(table, layer, float(lr), logits, mixed, standardize)
+    return Sweep(table, layer, float(lr), logits, mixed, standardize, variance)
 
 
 def make_standardization(train, kind):
-    """The `Standardization` by a training split: kind True, "whiten", or False for none."""
-    if not kind:
-        return Standardization(torch.zeros(()), torch.ones(()))
+    """What stands before the probes, by a training split.
+
+    Arguments
+    ---------
+    train : FeatureSplit
+        The split.
+    kind : bool or str
+        True for each dimension, "whiten" for uncorrelated ones, too, False for nothing.
+
+    Returns
+    -------
+    standardize : Standardization
+        Of features (..., L, d).
+    variance : numpy.ndarray
+        (L, d) of the standardised features' principal directions.
+    """
     mean, std = standardisation(train)
-    matrix = torch.from_numpy(whitening(train, mean, std)) if kind == "whiten" else None
-    return Standardization(torch.from_numpy(mean), torch.from_numpy(std), matrix)
+    variance, directions = principal_directions(train, mean, std)
+    if not kind:
+        return Standardization(torch.zeros(()), torch.ones(())), variance
+    matrix = torch.from_numpy(whitening(variance, directions)) if kind == "whiten" else None
+    return Standardization(torch.from_numpy(mean), torch.from_numpy(std), matrix), variance
 
 
 def _loader(data):

@@ -63,11 +63,8 @@ def standardisation(split):
     return mean.astype(np.float32), np.where(std > 1e-8, std, 1.0).astype(np.float32)
 
 
-def whitening(split, mean, std):
-    """What makes standardised dimensions uncorrelated, with least change (ZCA).
-
-    A trained encoder's features vary in few directions (see `recipes/study/README.md`): what
-    varies little, pitch and timbre among it, is drowned when only dimensions are scaled.
+def principal_directions(split, mean, std):
+    """Directions in which standardised features vary, and how much.
 
     Arguments
     ---------
@@ -78,18 +75,49 @@ def whitening(split, mean, std):
 
     Returns
     -------
-    numpy.ndarray
-        (L, d, d) float32, symmetric. A direction's variance is first raised by `FLOOR` times the
-        mean variance, so that noise is not blown up.
+    variance, directions : numpy.ndarray
+        (L, d), ascending, and (L, d, d), a direction a column; float64.
     """
     total = 0.0
     for part in _parts(split):
         scaled = ((part - mean) / std).transpose(1, 0, 2)
         total = total + scaled.transpose(0, 2, 1) @ scaled
     variance, directions = np.linalg.eigh(total / len(split.rows))
-    variance = variance.clip(min=0) + FLOOR * variance.mean(axis=1, keepdims=True)
-    scaled = directions / np.sqrt(variance)[:, None]
+    return variance.clip(min=0), directions
+
+
+def whitening(variance, directions):
+    """What makes standardised dimensions uncorrelated, with least change (ZCA).
+
+    A trained encoder's features vary in few directions: what varies little, pitch and timbre
+    among it, is drowned when only dimensions are scaled.
+
+    Arguments
+    ---------
+    variance, directions : numpy.ndarray
+        From `principal_directions`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (L, d, d) float32, symmetric. A direction's variance is first raised by `FLOOR` times the
+        mean variance, so that noise is not blown up.
+    """
+    raised = variance + FLOOR * variance.mean(axis=1, keepdims=True)
+    scaled = directions / np.sqrt(raised)[:, None]
     return (scaled @ directions.transpose(0, 2, 1)).astype(np.float32)
+
+
+def directions_for(variance, share):
+    """(L,) how many directions hold this share of the variance.
+
+    Example
+    -------
+    >>> directions_for(np.array([[1.0, 1.0, 8.0]]), 0.9)
+    array([2])
+    """
+    held = np.cumsum(variance[:, ::-1], axis=1) / variance.sum(axis=1, keepdims=True)
+    return (held < share - 1e-12).sum(axis=1) + 1
 
 
 def _parts(split):

@@ -45,7 +45,7 @@ def write_suite(folder, cells, overall, pairs, failed):
     )
     stored = {"rows": rows, "overall": overall, "pairs": pairs, "failed": failed}
     stored["scores"] = [
-        {"task": task, "encoder": encoder, **results["score"]}
+        {"task": task, "encoder": encoder, **results["score"], "runs": results["encoder"]["runs"]}
         for (task, encoder), results in cells.items()
     ]
     _draw(folder / PICTURE, cells, overall)
@@ -109,11 +109,20 @@ def _page(cells, overall, pairs, failed):
                 f"{d['p']:.3f} | {word} |"
             ]
         lines += [""]
-    lines += ["## Chosen", "", "| task | encoder | layer | learning rate |", "|---|---|---|---|"]
+    lines += [
+        "## Chosen",
+        "",
+        "Directions: how many hold 90% of the variance of the training features, least and most "
+        "over layers (of the first encoder of a system).",
+        "",
+        "| task | encoder | layer | learning rate | directions |",
+        "|---|---|---|---|---|",
+    ]
     for (task, encoder), results in cells.items():
         runs = results["encoder"]["runs"]
         layers, rates = (", ".join(str(run[key]) for run in runs) for key in ("layer", "lr"))
-        lines += [f"| {task} | {encoder} | {layers} | {rates} |"]
+        held = runs[0]["directions"]["90%"]
+        lines += [f"| {task} | {encoder} | {layers} | {rates} | {min(held)} to {max(held)} |"]
     if failed:
         lines += ["", "## Missing", "", *(f"- {what}: {why}" for what, why in failed.items())]
     return "\n".join(lines) + "\n"

@@ -75,7 +75,12 @@ def data(replica, export):
     return data
 
 
-@pytest.mark.parametrize("task", TASKS)
+def tasks(slow):
+    """Parameters: all tasks, some of them only in the slow run."""
+    return [pytest.param(task, marks=[pytest.mark.slow] * (task in slow)) for task in TASKS]
+
+
+@pytest.mark.parametrize("task", tasks({"mtt_tagging", "emomusic_emotion", "vocalset_technique"}))
 def test_every_recipe(task, data, tmp_path):
     results, out = run(task, tmp_path, **data(task))
     assert results["task"] == task and results["data"]["replica"]["seed"] == 0
@@ -91,12 +96,7 @@ def test_every_recipe(task, data, tmp_path):
     assert (out / "layers.png").stat().st_size > 5000
 
 
-SLOWER = set(TASKS) - {"nsynth_instrument", "giantsteps_key"}
-
-
-@pytest.mark.parametrize(
-    "task", [pytest.param(t, marks=[pytest.mark.slow] * (t in SLOWER)) for t in TASKS]
-)
+@pytest.mark.parametrize("task", tasks(set(TASKS) - {"nsynth_instrument", "giantsteps_key"}))
 def test_every_recipe_fine_tuned(task, data, tmp_path):
     results, out = run(task, tmp_path, **data(task), freeze_encoder=False, lr_probe=0.1)
     assert results["encoder"]["runs"][0]["fine_tuned"]["epoch"] in (1, 2)

@@ -13,6 +13,7 @@ from speechbrain_music.dataio import feature_batches
 from speechbrain_music.dataio.feature_batches import (
     FeatureSplit,
     TrainingBatches,
+    directions_for,
     standardisation,
 )
 from speechbrain_music.metrics.tasks import MultiLabel, SingleLabel
@@ -210,13 +211,15 @@ def test_standardisation_by_hand(at_a_time):
 def test_whitened_features_are_uncorrelated(at_a_time):
     split = make_splits(tracks=(400, 2, 2))["train"]
     split.values[..., 1] = split.values[..., 0] + 0.05 * split.values[..., 1]  # nearly one
-    whiten = sweeping.make_standardization(split, "whiten")
+    whiten, _ = sweeping.make_standardization(split, "whiten")
     x = whiten(torch.from_numpy(split.values[split.rows])).double()
     for layer in range(LAYERS):
         covariance = torch.cov(x[:, layer].T, correction=0)
         # The weakest direction stays a little below 1: its variance was raised first.
         assert (covariance - torch.eye(DIM)).abs().max() < 0.5
-        plain = sweeping.make_standardization(split, True)(torch.from_numpy(split.values))
+        plain, variance = sweeping.make_standardization(split, True)
+        plain = plain(torch.from_numpy(split.values))
+        assert directions_for(variance, 0.99)[layer] == DIM - 1
         assert (torch.cov(plain[:, layer].T) - torch.eye(DIM)).abs().max() > 0.9
 
 
@@ -224,7 +227,7 @@ def test_a_constant_dimension_does_no_harm():
     split = make_splits()["train"]
     split.values[..., 2] = 4.0
     for kind in (True, "whiten"):
-        x = sweeping.make_standardization(split, kind)(torch.from_numpy(split.values))
+        x = sweeping.make_standardization(split, kind)[0](torch.from_numpy(split.values))
         assert x.isfinite().all() and x[..., 2].abs().max() < 1e-3
 
 
