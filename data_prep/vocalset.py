@@ -263,7 +263,7 @@ def prepare_vocalset(data_folder, out, task="singer", split="default", allow_mis
         settings={"task": task, "split": split},
         variant=f"{task} {split}",
         allow_missing=allow_missing,
-        facts={"odd": odd, "published": "other split"},
+        facts={"odd": odd, "published": "another split"},
     )
 
 

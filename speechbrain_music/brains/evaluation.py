@@ -87,36 +87,27 @@ def evaluate(argv, brain_class, find_data, published):
         _extract(cache.check(), hparams, run_opts)
         ddp_barrier()
 
-    runs, tables_of_probes, logits = [], [], []
+    # Training that was cut short goes on, also to another number of epochs, and in no other case.
+    same = results_key(hparams | {"fine_tune_epochs": None}, [c.facts for c in caches], answers)
+    runs, probes, logits = [], [], []
     for number, (encoder, cache) in enumerate(zip(encoders, caches, strict=True)):
         values, readable, reasons = cache.load()
         splits = _split_features(chunks, values, readable, names, answers)
         swept = sweep(brain_class, splits, encoder.layers, hparams, run_opts)
         tested, tuned = swept.logits, None
         if not hparams["freeze_encoder"]:
-            folder = output / f"save_{number}"
+            folder = output / f"save-{same[:12]}-{number}"
             tested, tuned = finetune(
                 brain_class, encoder, swept, chunks, splits, hparams, run_opts, folder
             )
         logits.append(tested)
-        valid = swept.table.query("layer == @swept.layer and lr == @swept.lr")["valid"].mean()
-        runs.append({"identity": encoder.identity, "layer": swept.layer, "lr": swept.lr})
-        runs[-1] |= {"valid": valid, "fine_tuned": tuned}
-        # Few of many: features that differ little in most of what they could tell.
-        runs[-1]["directions"] = {
-            f"{share:.0%}": directions_for(swept.variance, share).tolist() for share in (0.9, 0.99)
-        }
-        tables_of_probes.append(swept.table.assign(encoder=number))
+        runs.append(_run(encoder, swept, tuned))
+        probes.append(swept.table.assign(encoder=number))
     if not if_main_process():
         return output
 
-    verdict = summarise(
-        task,
-        torch.stack(logits),
-        splits["test"].answers,
-        splits["train"].answers,
-        hparams["resamples"],
-    )
+    logits, test, train = torch.stack(logits), splits["test"], splits["train"]
+    verdict = summarise(task, logits, test.answers, train.answers, hparams["resamples"])
     replica = report["replica"]
     real = replica is None and not report["deviations"]
     results = {
@@ -128,6 +119,7 @@ def evaluate(argv, brain_class, find_data, published):
             "data_set": report["data_set"],
             "replica": replica and {k: replica[k] for k in ("generator", "scale", "seed")},
             "settings": report["settings"],
+            "published": report.get("published"),
             "deviations": report["deviations"],
             "tracks": {split: len(splits[split].answers) for split in SPLITS},
             "chunks": {split: len(splits[split].rows) for split in SPLITS},
@@ -136,7 +128,7 @@ def evaluate(argv, brain_class, find_data, published):
             "absent": absent,
         },
         "protocol": {name: hparams[name] for name in PROTOCOL}
-        | {"halved": len(splits["train"].rows) > hparams["halving_over"]},
+        | {"halved": len(train.rows) > hparams["halving_over"]},
         **verdict,
         "published": read_published(published, task.metrics) if real else [],
         "versions": versions(),
@@ -145,10 +137,10 @@ def evaluate(argv, brain_class, find_data, published):
     write_verdict(
         output,
         results,
-        pd.concat(tables_of_probes, ignore_index=True),
-        torch.stack(logits).numpy(),
-        splits["test"].answers.numpy(),
-        splits["test"].names,
+        pd.concat(probes, ignore_index=True),
+        logits.numpy(),
+        test.answers.numpy(),
+        test.names,
         task.names,
     )
     for metric, figure in verdict["figures"].items():
@@ -157,6 +149,23 @@ def evaluate(argv, brain_class, find_data, published):
             f"({figure['low']:.4f} to {figure['high']:.4f}), chance {figure['chance']:.4f}"
         )
     return output
+
+
+def _run(encoder, swept, tuned):
+    """What is told of one encoder."""
+    chosen = swept.table.query("layer == @swept.layer and lr == @swept.lr")
+    # Few of many: features that differ little in most of what they could tell.
+    directions = {
+        f"{share:.0%}": directions_for(swept.variance, share).tolist() for share in (0.9, 0.99)
+    }
+    return {
+        "identity": encoder.identity,
+        "layer": swept.layer,
+        "lr": swept.lr,
+        "valid": chosen["valid"].mean(),
+        "fine_tuned": tuned,
+        "directions": directions,
+    }
 
 
 def _answers(task, chunks):

@@ -95,6 +95,8 @@ def report(results):
     if results["confusion"] is not None:
         lines += [f"![confusion]({CONFUSION})", ""]
     if results["published"]:
+        if data["published"]:
+            lines += [f"The published figures are of {data['published']}.", ""]
         lines += ["| published | metric | value | source |", "|---|---|---:|---|"]
         lines += [
             f"| {row['model']} | {row['metric']} | {float(row['value']):.4g} | {row['source']} |"
