@@ -14,7 +14,7 @@ from speechbrain_music.brains.base import Plan
 from speechbrain_music.dataio.feature_batches import (
     EveryChunk,
     TrainingBatches,
-    principal_directions,
+    measure_spectrum,
     standardisation,
     whitening,
 )
@@ -152,11 +152,12 @@ def make_standardization(train, kind):
         (L, d) of the standardised features' principal directions.
     """
     mean, std = standardisation(train)
-    variance, directions = principal_directions(train, mean, std)
+    spectrum = measure_spectrum(train, mean, std)
     if not kind:
-        return Standardization(torch.zeros(()), torch.ones(())), variance
-    matrix = torch.from_numpy(whitening(variance, directions)) if kind == "whiten" else None
-    return Standardization(torch.from_numpy(mean), torch.from_numpy(std), matrix), variance
+        return Standardization(torch.zeros(()), torch.ones(())), spectrum.variance
+    matrix = torch.from_numpy(whitening(spectrum)) if kind == "whiten" else None
+    standardize = Standardization(torch.from_numpy(mean), torch.from_numpy(std), matrix)
+    return standardize, spectrum.variance
 
 
 def _loader(data):

@@ -9,7 +9,7 @@ from torch.utils.data import IterableDataset
 from speechbrain_music.nnet.probes import dropout_masks
 
 AT_A_TIME = 2048  # chunks
-FLOOR = 1e-3  # of the mean variance
+FLOOR = 1e-3  # of the mean variance: noise is not blown up without end
 ORDER, DROPOUT = 20, 21  # what a key is for comes first in it (see `dataio.segments`)
 
 
@@ -63,48 +63,50 @@ def standardisation(split):
     return mean.astype(np.float32), np.where(std > 1e-8, std, 1.0).astype(np.float32)
 
 
-def principal_directions(split, mean, std):
-    """Directions in which standardised features vary, and how much.
+class Spectrum(NamedTuple):
+    """How standardised features vary, layer by layer.
 
-    Arguments
-    ---------
-    split : FeatureSplit
-        The training split.
-    mean, std : numpy.ndarray
-        From `standardisation`.
-
-    Returns
-    -------
-    variance, directions : numpy.ndarray
-        (L, d), ascending, and (L, d, d), a direction a column; float64.
+    variance (L, d) ascending, directions (L, d, d), a direction a column; shrinkage (L,) in [0, 1],
+    how much of it is the chance of few chunks (Ledoit and Wolf, 2004).
     """
-    total = 0.0
+
+    variance: np.ndarray
+    directions: np.ndarray
+    shrinkage: np.ndarray
+
+
+def measure_spectrum(split, mean, std):
+    """The `Spectrum` of a training split, standardised by its mean and std."""
+    total, fourth = 0.0, 0.0
     for part in _parts(split):
         scaled = ((part - mean) / std).transpose(1, 0, 2)
         total = total + scaled.transpose(0, 2, 1) @ scaled
-    variance, directions = np.linalg.eigh(total / len(split.rows))
-    return variance.clip(min=0), directions
+        fourth = fourth + ((scaled**2).sum(axis=2) ** 2).sum(axis=1)
+    count = len(split.rows)
+    covariance = total / count
+    squared = (covariance**2).sum(axis=(1, 2))
+    level = np.trace(covariance, axis1=1, axis2=2) / covariance.shape[1]
+    # Of the covariance's distance from an even one, what sampling alone explains.
+    distance = squared - level**2 * covariance.shape[1]
+    chance = (fourth / count - squared) / count
+    shrinkage = np.divide(chance, distance, out=np.ones_like(chance), where=distance > 0)
+    variance, directions = np.linalg.eigh(covariance)
+    return Spectrum(variance.clip(min=0), directions, shrinkage.clip(0, 1))
 
 
-def whitening(variance, directions):
+def whitening(spectrum):
     """What makes standardised dimensions uncorrelated, with least change (ZCA).
 
     A trained encoder's features vary in few directions: what varies little, pitch and timbre
-    among it, is drowned when only dimensions are scaled.
+    among it, is drowned when only dimensions are scaled. Directions that few chunks cannot tell
+    from chance are left nearly as they are.
 
-    Arguments
-    ---------
-    variance, directions : numpy.ndarray
-        From `principal_directions`.
-
-    Returns
-    -------
-    numpy.ndarray
-        (L, d, d) float32, symmetric. A direction's variance is first raised by `FLOOR` times the
-        mean variance, so that noise is not blown up.
+    Returns (L, d, d) float32, symmetric.
     """
-    raised = variance + FLOOR * variance.mean(axis=1, keepdims=True)
-    scaled = directions / np.sqrt(raised)[:, None]
+    variance, directions, shrinkage = spectrum
+    level = variance.mean(axis=1, keepdims=True)
+    shrunk = (1 - shrinkage[:, None]) * variance + shrinkage[:, None] * level
+    scaled = directions / np.sqrt(np.maximum(shrunk, FLOOR * level))[:, None]
     return (scaled @ directions.transpose(0, 2, 1)).astype(np.float32)
 
 
