@@ -104,8 +104,8 @@ def page(args, argv, folders, seconds):
         cells = " | ".join(f"{row[key]:.3f}" for row in last.values())
         lines.append(f"| {title} | {cells} | {beside} |")
     steps = next(iter(last.values()))["step"]
-    lines += ["", f"{steps} optimiser steps each. {'; '.join(seconds)}.", ""]
-    lines += [f"![curves](curves-{seed}.png)" for seed in folders]
+    lines += ["", f"{steps} optimiser steps each.", ""]
+    lines += [f"![curves of seed {seed}](curves-{seed}.png)" for seed in folders]
     lines += ["", "## The eight tasks", ""]
     for name in args.protocols:
         options = " ".join(PROTOCOLS[name]) or "MARBLE's pooling, dimensions standardised"
@@ -121,6 +121,11 @@ def page(args, argv, folders, seconds):
                 f"  - {pair['first']} - {pair['second']}: {d['difference']:+.3f} "
                 f"({d['low']:+.3f} to {d['high']:+.3f})"
             ]
+    lines += [
+        "",
+        f"The last start of the command: {', '.join(seconds)}. It did not do again what earlier "
+        "starts had done.",
+    ]
     if args.music:
         lines += ["", "Real recordings: [retrieval.md](retrieval.md)."]
     return "\n".join(lines) + "\n"
