@@ -1,6 +1,6 @@
 """Is pre-training worth it here? Some encoders, all tasks, one table: `make study`.
 
-python recipes/study/study.py [--out results/study] [--hours 3] [--seeds 1 2] [--epochs 30]
+python recipes/study/study.py [--out results/study] [--hours 2] [--seeds 1 2] [--epochs 30]
     [--protocols mean mean_sd whitened] [--judge "--quick True"] [--music FOLDER]
 
 Composes music, pre-trains `brn_sum_tiny` on it with several seeds, side by side where there are
@@ -135,12 +135,12 @@ def main(argv):
     """Runs the study; see this file's head."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/study"))
-    parser.add_argument("--hours", type=float, default=3.0, help="of music to pre-train on")
+    parser.add_argument("--hours", type=float, default=2.0, help="of music to pre-train on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
-    parser.add_argument("--judge", default="", help="options for the tasks: '--quick True'")
+    parser.add_argument("--judge", default="--quick True", help="options for the tasks, or ''")
     parser.add_argument("--music", help="a folder of real recordings, for retrieval")
     parser.add_argument("--work", type=Path, default=Path("results/study-work"))
     args, others = parser.parse_known_args(argv)
