@@ -1,6 +1,5 @@
 """The eight recipes from their command line: frozen, fine-tuned, continued, refused."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,21 +8,12 @@ import pytest
 import torch
 from tiny import ROOT
 
+from recipes.marble import TASKS, load_recipe
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.utils.errors import UserError
 
-TASKS = {
-    "mtt_tagging": "magnatagatune",
-    "giantsteps_key": "giantsteps",
-    "gtzan_genre": "gtzan",
-    "emomusic_emotion": "emomusic",
-    "nsynth_pitch": "nsynth",
-    "nsynth_instrument": "nsynth",
-    "vocalset_singer": "vocalset",
-    "vocalset_technique": "vocalset",
-}
 SMALL = {
     "hidden": 8,
     "number_of_epochs": 3,
@@ -36,18 +26,11 @@ SMALL = {
 }
 
 
-def recipe(task):
-    spec = importlib.util.spec_from_file_location(task, ROOT / f"recipes/{task}/train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def run(task, folder, **options):
     """A recipe's main on a command line; the results that it wrote."""
     options = SMALL | {"output_folder": folder / "out", "feature_folder": folder / "f"} | options
     pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-    out = recipe(task).main([str(ROOT / f"hparams/{task}.yaml"), *pairs, "--noprogressbar"])
+    out = load_recipe(task).main([str(ROOT / f"hparams/{task}.yaml"), *pairs, "--noprogressbar"])
     return json.loads((Path(out) / "results.json").read_text()), Path(out)
 
 
@@ -173,4 +156,4 @@ def test_wrong_input(options, message, replica, export, tmp_path):
 
 def test_no_encoder_is_an_error(replica, tmp_path):
     with pytest.raises(UserError, match="encoder is not set: pass --encoder"):
-        recipe("gtzan_genre").main([str(ROOT / "hparams/gtzan_genre.yaml")])
+        load_recipe("gtzan_genre").main([str(ROOT / "hparams/gtzan_genre.yaml")])
