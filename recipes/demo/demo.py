@@ -8,7 +8,6 @@ Further options (`--lr 0.001` ...) are handed to the pre-training recipe.
 """
 
 import argparse
-import json
 import logging
 import platform
 import subprocess
@@ -34,6 +33,7 @@ from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import load_export
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.reports import HELD_OUT, beside, read_rows
 
 TRAIN = Path(__file__).parents[1] / "pretrain" / "train.py"
 YAML = Path(__file__).parents[2] / "hparams" / "brn_sum_tiny.yaml"
@@ -132,11 +132,6 @@ def interval(values):
 def report(results, labels, rows, seconds, facts):
     """The text of `report.md`."""
     last = rows[-1]
-    figures = [
-        ("cross-entropy (nats)", "cross_entropy", ("unigram", "bigram")),
-        ("accuracy", "accuracy", ("commonest", "copy")),
-        ("mel error", "mel_error", ("clip_mean", "interpolation")),
-    ]
     lines = [
         "# Demo: what a few minutes of pre-training on composed music give",
         "",
@@ -150,9 +145,8 @@ def report(results, labels, rows, seconds, facts):
         "| on masked tokens | model | trivial predictors |",
         "|---|---:|---|",
     ]
-    for name, key, baselines in figures:
-        beside = ", ".join(f"{b.replace('_', ' ')} {last[f'{key}_{b}']:.3f}" for b in baselines)
-        lines.append(f"| {name} | {last[key]:.3f} | {beside} |")
+    for name, key, baselines in HELD_OUT:
+        lines.append(f"| {name} | {last[key]:.3f} | {beside(last, key, baselines)} |")
     gain = last["cross_entropy_unigram"] - last["cross_entropy"]
     below = last["mel_error"] < last["mel_error_interpolation"]
     lines += [
@@ -254,8 +248,7 @@ def main(argv):
                     for task in tasks:
                         results[task][name].append(probe(vectors, labels[task]))
 
-    log = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, log) if row["kind"] == "valid"]
+    rows = read_rows(output, "valid")
     packages = ("speechbrain-music", "torch", "speechbrain", "numpy", "scikit-learn")
     facts = {
         "steps": rows[-1]["step"],

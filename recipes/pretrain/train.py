@@ -13,16 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import speechbrain as sb
-import torch
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
-from torch.utils.data import DataLoader
 
-from speechbrain_music.brains.base import check_options, plan_steps
+from speechbrain_music.brains.base import among_processes, check_options, plan_steps
 from speechbrain_music.brains.corpus import prepare_statistics, statistics_key
 from speechbrain_music.brains.pretrain import PretrainBrain
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import make_corpus
+from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import DrawSampler, every_row
 from speechbrain_music.dataio.segments import (
     CORPUS,
@@ -136,8 +135,7 @@ def main(argv):
     hparams_file, hparams, run_opts, overrides = load_experiment(argv, READS)
     check(hparams)
     ddp_init_group(run_opts)
-    world_size = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    rank = torch.distributed.get_rank() if world_size > 1 else 0
+    rank, world_size = among_processes()
     plan = plan_steps(
         hparams["effective_batch"],
         hparams["batch_size"],
@@ -200,11 +198,10 @@ def main(argv):
         learning_rate_factor=partial(hparams["learning_rate_factor"], total=plan.total_steps),
     )
     loader = partial(
-        DataLoader,
+        make_loader,
         collate_fn=collate,
         num_workers=hparams["num_workers"],
         pin_memory="cuda" in brain.device,
-        generator=torch.Generator(),  # the global one would make the run depend on its history
     )
     weights = tracks["duration"] * tracks["weight"]
     draws = plan.steps_per_epoch * hparams["effective_batch"]

@@ -7,8 +7,6 @@ should be the most similar. Encoders are what recipes/marble.py takes. README.md
 """
 
 import argparse
-import csv
-import io
 import json
 import logging
 from pathlib import Path
@@ -27,6 +25,7 @@ from speechbrain_music.metrics.retrieval import MEASURES, by_chance, retrieve, u
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run
+from speechbrain_music.utils.suite import with_interval
 
 COLUMNS = "encoder layer measure gap mean low high chance recordings".split()
 TITLES = {"nearest": "1-NN accuracy", "precision": "mean average precision"}
@@ -174,7 +173,7 @@ def page(title, facts, rows, gap):
 
 def _cell(row, what):
     layer = f"{row['layer']}: " if what == "best layer" else ""
-    return f"{layer}{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    return layer + with_interval(row)
 
 
 def parse(argv):
@@ -264,10 +263,7 @@ def _check(recordings, files, args):
 
 
 def _write(args, specs, systems, counts, table, text):
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
+    lines = pd.DataFrame(table, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
     stored = {
         "folder": str(args.folder),
         "seconds": args.seconds,
@@ -282,7 +278,7 @@ def _write(args, specs, systems, counts, table, text):
     }
     write_together(
         {
-            args.out / "retrieval.csv": lines.getvalue(),
+            args.out / "retrieval.csv": lines,
             args.out / "retrieval.md": text,
             args.out / "retrieval.json": json.dumps(stored, indent=2) + "\n",
         }

@@ -26,6 +26,8 @@ import torch
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run
+from speechbrain_music.utils.reports import HELD_OUT, beside, read_rows
+from speechbrain_music.utils.suite import with_interval
 
 RECIPES = Path(__file__).parents[1]
 YAML = RECIPES.parent / "hparams" / "brn_sum_tiny.yaml"
@@ -42,11 +44,6 @@ PROTOCOLS = {
     "whitened": ["--pooling", "mean_sd", "--standardize", "whiten"],
 }
 LONGEST = 30.0  # seconds of a track: many short ones differ more than few long ones
-FIGURES = (
-    ("cross-entropy (nats)", "cross_entropy", ("unigram", "bigram")),
-    ("accuracy", "accuracy", ("commonest", "copy")),
-    ("mel error", "mel_error", ("clip_mean", "interpolation")),
-)
 
 
 def side_by_side(commands):
@@ -94,26 +91,17 @@ def page(args, argv, folders, seconds):
         "| held-out tracks | " + " | ".join(f"seed {seed}" for seed in folders) + " | beside |",
         "|---|" + "---:|" * len(folders) + "---|",
     ]
-    last = {}
-    for seed, folder in folders.items():
-        rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        last[seed] = [r for r in map(json.loads, rows) if r["kind"] == "valid"][-1]
-    for title, key, baselines in FIGURES:
-        first = next(iter(last.values()))
-        beside = ", ".join(f"{b.replace('_', ' ')} {first[f'{key}_{b}']:.3f}" for b in baselines)
-        cells = " | ".join(f"{row[key]:.3f}" for row in last.values())
-        lines.append(f"| {title} | {cells} | {beside} |")
-    steps = next(iter(last.values()))["step"]
-    lines += ["", f"{steps} optimiser steps each.", ""]
+    last = [read_rows(folder, "valid")[-1] for folder in folders.values()]
+    for title, key, baselines in HELD_OUT:
+        cells = " | ".join(f"{row[key]:.3f}" for row in last)
+        lines.append(f"| {title} | {cells} | {beside(last[0], key, baselines)} |")
+    lines += ["", f"{last[0]['step']} optimiser steps each.", ""]
     lines += [f"![curves of seed {seed}](curves-{seed}.png)" for seed in folders]
     lines += ["", "## The eight tasks", ""]
     for name in args.protocols:
         options = " ".join(PROTOCOLS[name]) or "MARBLE's pooling, dimensions standardised"
         stored = json.loads((args.work / name / "marble.json").read_text(encoding="utf-8"))
-        cells = ", ".join(
-            f"{e} {v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})"
-            for e, v in stored["overall"].items()
-        )
+        cells = ", ".join(f"{e} {with_interval(v)}" for e, v in stored["overall"].items())
         lines += [f"- [{name}]({name}.md) (`{options}`): {cells}"]
         for pair in stored["pairs"]:
             d = pair["all tasks"]

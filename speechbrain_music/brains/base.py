@@ -78,6 +78,13 @@ def key_seed(*key):
     return int.from_bytes(digest, "little") >> 1
 
 
+def among_processes():
+    """(rank, world size) of this process; (0, 1) where it is alone."""
+    if torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
 def check_options(hparams):
     """Refuses what a `MusicBrain` cannot train with: fp16 (sums overflow in it), no clipping."""
     if hparams["precision"] not in ("fp32", "bf16"):

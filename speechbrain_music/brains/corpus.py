@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics.pretraining import TokenStatistics, count_pairs, perplexity
@@ -94,12 +94,11 @@ def statistics_key(*parts):
 @torch.no_grad()
 def _make(path, key, dataset, model, features, batch_size, workers, bar):
     def batches(what):
-        loader = DataLoader(
+        loader = make_loader(
             dataset,
             batch_sampler=every_row(len(dataset), batch_size),
             collate_fn=collate,
             num_workers=workers,
-            generator=torch.Generator(),
         )
         device = features.normalize.mean.device
         for batch in tqdm(loader, desc=f"corpus: {what}", disable=not bar, dynamic_ncols=True):

@@ -9,6 +9,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 
+from speechbrain_music.brains.base import among_processes
 from speechbrain_music.brains.finetune import finetune
 from speechbrain_music.brains.protocol import (
     PREPARATION,
@@ -83,9 +84,7 @@ def evaluate(argv, brain_class, find_data, published):
         return output
     sb.create_experiment_directory(output, hparams_file, overrides)
     for cache in caches:
-        run_on_main(cache.open)
-        _extract(cache.check(), hparams, run_opts)
-        ddp_barrier()
+        _extract(cache, hparams, run_opts)
 
     # Training that was cut short goes on, also to another number of epochs, and in no other case.
     same = results_key(hparams | {"fine_tune_epochs": None}, [c.facts for c in caches], answers)
@@ -197,15 +196,17 @@ def _is_done(output, key):
 
 
 def _extract(cache, hparams, run_opts):
-    distributed = torch.distributed.is_initialized()
-    cache.extract(
+    if if_main_process():  # not by run_on_main, which would send the encoder to all processes
+        cache.open()
+    ddp_barrier()
+    cache.check().extract(
         hparams["extract_batch"],
         hparams["num_workers"],
-        torch.distributed.get_rank() if distributed else 0,
-        torch.distributed.get_world_size() if distributed else 1,
+        *among_processes(),
         run_opts.device or sb.utils.distributed.infer_device(),
         bar=not run_opts.noprogressbar,
     )
+    ddp_barrier()
 
 
 def _split_features(chunks, values, readable, names, answers):

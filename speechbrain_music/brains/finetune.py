@@ -1,24 +1,21 @@
 """The encoder trained with its probe, from where the frozen one has led."""
 
-import logging
 from functools import partial
 from pathlib import Path
 
 import speechbrain as sb
-import torch
 from speechbrain.utils.epoch_loop import EpochCounter
-from torch.utils.data import DataLoader
 
-from speechbrain_music.brains.base import plan_steps
+from speechbrain_music.brains.base import among_processes, plan_steps
 from speechbrain_music.dataio.chunks import ChunkDataset, batches_of
+from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import ShuffleSampler
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.optim.groups import decay_groups, layer_decay_groups
 from speechbrain_music.optim.patience import Patience
+from speechbrain_music.optim.schedules import warmup_cosine
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer
 from speechbrain_music.utils.config import ConfigError
-
-logger = logging.getLogger(__name__)
 
 
 def finetune(brain_class, encoder, swept, chunks, splits, hparams, run_opts, folder):
@@ -63,8 +60,7 @@ def finetune(brain_class, encoder, swept, chunks, splits, hparams, run_opts, fol
             "leave --freeze_encoder True"
         )
     model, probe = encoder.model.requires_grad_(True), swept.mixed
-    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    rank = torch.distributed.get_rank() if world > 1 else 0
+    rank, world = among_processes()
     batch_size = hparams["fine_tune_batch"]
     data = {
         name: ChunkDataset(
@@ -85,12 +81,11 @@ def finetune(brain_class, encoder, swept, chunks, splits, hparams, run_opts, fol
     def loader(name):
         rows = range(len(data[name]))
         batches = batches_of(rows, data[name].lengths, batch_size)[rank::world]
-        return DataLoader(
+        return make_loader(
             data[name],
             sampler=order if name == "train" else batches,
             batch_size=None,
             num_workers=hparams["num_workers"],
-            generator=torch.Generator(),  # the global one would make a run depend on its history
         )
 
     patience = Patience(1, hparams["fine_tune_plateau"], hparams["fine_tune_patience"])
@@ -104,7 +99,9 @@ def finetune(brain_class, encoder, swept, chunks, splits, hparams, run_opts, fol
             Path(folder), {"encoder": model, "probes": probe, "patience": patience}
         ),
         plan=plan,
-        learning_rate_factor=partial(_warm_up, steps=hparams["warmup_steps"]),
+        learning_rate_factor=partial(
+            warmup_cosine, warmup=hparams["warmup_steps"], total=plan.total_steps, floor=1.0
+        ),
         patience=patience,
         targets={sb.Stage[name.upper()]: splits[name].answers for name in ("valid", "test")},
         groups=layer_decay_groups(
@@ -117,7 +114,3 @@ def finetune(brain_class, encoder, swept, chunks, splits, hparams, run_opts, fol
     logits = brain.judge(loader("test"), sb.Stage.TEST)
     facts = {"epoch": int(best.meta["epoch"]), "valid": best.meta["metric"]}
     return logits, facts
-
-
-def _warm_up(step, steps):
-    return min(1.0, (step + 1) / max(1, steps))

@@ -1,6 +1,7 @@
 """All probes of a protocol on cached features: trained together, one chosen by validation."""
 
 import logging
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,6 @@ import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.utils.epoch_loop import EpochCounter
-from torch.utils.data import DataLoader
 
 from speechbrain_music.brains.base import Plan
 from speechbrain_music.dataio.feature_batches import (
@@ -18,11 +18,10 @@ from speechbrain_music.dataio.feature_batches import (
     standardisation,
     whitening,
 )
+from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.nnet.normalization import Standardization
 from speechbrain_music.nnet.probes import ProbeStack
 from speechbrain_music.optim.patience import Patience
-
-logger = logging.getLogger(__name__)
 
 RUNGS = (1, 2, 4, 8)  # epochs after which half of the field ends, where the data are many
 
@@ -75,6 +74,8 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
     train = splits["train"]
     standardize, variance = make_standardization(train, hparams["standardize"])
     halving = len(train.rows) > hparams["halving_over"]
+    loader = partial(make_loader, batch_size=None)
+    make_brain = partial(_make_brain, brain_class, standardize, splits, hparams, run_opts)
     rows, stacks = [], []
     fields = [list(range(len(layers)))] + [["all"]] * (len(layers) > 1)
     for field in fields:
@@ -90,13 +91,8 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
         )
         patience = Patience(len(probes), hparams["plateau_patience"], hparams["patience"])
         rates = torch.tensor([lr for _, lr, _ in probes], dtype=torch.float64)
-        brain = _brain(
-            brain_class,
+        brain = make_brain(
             stack,
-            standardize,
-            splits,
-            hparams,
-            run_opts,
             patience=patience,
             groups=[{"params": list(stack.parameters()), "lr": rates}],
             rungs=RUNGS if halving else (),
@@ -105,9 +101,7 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
         batches = TrainingBatches(
             train, hparams["batch_size"], stack.seeds, stack.hidden, stack.dropout
         )
-        brain.fit(
-            brain.hparams.epoch_counter, _loader(batches), _loader(EveryChunk(splits["valid"]))
-        )
+        brain.fit(brain.hparams.epoch_counter, loader(batches), loader(EveryChunk(splits["valid"])))
         for place, (layer, lr, seed) in enumerate(probes):
             name = layer if layer == "all" else layers[layer]
             best, epoch = float(patience.best[place]), int(patience.best_epoch[place])
@@ -118,17 +112,12 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
     layer, lr = means.idxmax()
     chosen = table.index[(table["layer"] == layer) & (table["lr"] == lr)]
     stack = stacks[chosen[0]][0].recall([stacks[row][1] for row in chosen])
-    brain = _brain(
-        brain_class,
+    brain = make_brain(
         stack,
-        standardize,
-        splits,
-        hparams,
-        run_opts,
         patience=Patience(len(chosen), 1, 1),
         groups=[{"params": list(stack.parameters()), "lr": torch.tensor(0.0)}],
     )
-    logits = brain.judge(_loader(EveryChunk(splits["test"])), sb.Stage.TEST)
+    logits = brain.judge(loader(EveryChunk(splits["test"])), sb.Stage.TEST)
     mixed = table[table["layer"] == ("all" if len(layers) > 1 else layers[0])]["valid"].idxmax()
     mixed = stacks[mixed][0].recall([stacks[mixed][1]])
     return Sweep(table, layer, float(lr), logits, mixed, standardize, variance)
@@ -160,12 +149,7 @@ def make_standardization(train, kind):
     return standardize, spectrum.variance
 
 
-def _loader(data):
-    # A generator of its own: the global one would make a run depend on its history.
-    return DataLoader(data, batch_size=None, generator=torch.Generator())
-
-
-def _brain(brain_class, stack, standardize, splits, hparams, run_opts, **options):
+def _make_brain(brain_class, standardize, splits, hparams, run_opts, stack, **options):
     epochs = hparams["number_of_epochs"]
     steps = -(-len(splits["train"].rows) // hparams["batch_size"])
     return brain_class(

@@ -2,13 +2,12 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from speechbrain_music.dataio.audio import AudioError, read_segment
-from speechbrain_music.dataio.segments import split_tracks
+from speechbrain_music.dataio.segments import places_at, split_tracks
 
 
 class WaveBatch(NamedTuple):
@@ -88,11 +87,9 @@ class ChunkDataset(Dataset):
     """
 
     def __init__(self, chunks, sample_rate, tracks=None, answers=None):
-        native = ((chunks["stop"] - chunks["start"]) / chunks["duration"]).to_numpy()
         self.paths = chunks["wav"].tolist()
-        self.starts = np.rint(chunks["start"].to_numpy() / native * sample_rate).astype(np.int64)
-        lengths = np.floor(chunks["duration"].to_numpy() * sample_rate)
-        self.lengths = np.maximum(1, lengths).astype(np.int64)
+        self.starts, lengths = places_at(chunks, sample_rate)
+        self.lengths = lengths.clip(min=1)
         self.sample_rate = sample_rate
         self.tracks, self.answers = tracks, answers
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from speechbrain_music.dataio.chunks import ChunkDataset, batches_of
+from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError
 
@@ -108,13 +108,7 @@ class FeatureCache:
             return
         waves = ChunkDataset(self.chunks, self.encoder.sample_rate)
         batches = batches_of(rows, waves.lengths, batch_size, not self.encoder.padding_safe)
-        loader = DataLoader(
-            waves,
-            sampler=batches,
-            batch_size=None,
-            num_workers=workers,
-            generator=torch.Generator(),  # the global one would make a run depend on its history
-        )
+        loader = make_loader(waves, sampler=batches, batch_size=None, num_workers=workers)
         encoder = self.encoder.to(device).eval()
         shown = tqdm(
             loader,

@@ -104,10 +104,8 @@ class SegmentDataset(Dataset):
         stream=TRAIN,
         kept=None,
     ):
-        rate = ((tracks["stop"] - tracks["start"]) / tracks["duration"]).to_numpy()
         self.paths = tracks["wav"].tolist()
-        self.starts = np.rint(tracks["start"].to_numpy() / rate * SAMPLE_RATE).astype(np.int64)
-        self.samples = np.floor(tracks["duration"].to_numpy() * SAMPLE_RATE).astype(np.int64)
+        self.starts, self.samples = places_at(tracks, SAMPLE_RATE)
         self.segment_samples = segment_tokens * grid.samples_per_token
         self.grid = grid
         self.mask_block = mask_block
@@ -181,6 +179,33 @@ def collate(items):
         rows=torch.tensor([item["row"] for item in items]),
         errors=[item["error"] for item in items if item["error"]],
     )
+
+
+def places_at(tracks, sample_rate):
+    """Where a manifest's rows lie in their files at another rate than the files' own.
+
+    Arguments
+    ---------
+    tracks : pandas.DataFrame
+        As for `SegmentDataset`.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    starts, lengths : numpy.ndarray
+        (rows,) int64 samples at that rate.
+
+    Example
+    -------
+    >>> tracks = pd.DataFrame({"start": [48000], "stop": [96000], "duration": [1.0]})
+    >>> places_at(tracks, 24000)
+    (array([24000]), array([24000]))
+    """
+    seconds = tracks["duration"].to_numpy()
+    rate = (tracks["stop"] - tracks["start"]).to_numpy() / seconds
+    starts = np.rint(tracks["start"].to_numpy() / rate * sample_rate)
+    return starts.astype(np.int64), np.floor(seconds * sample_rate).astype(np.int64)
 
 
 def split_tracks(tracks, segment_seconds, min_seconds):

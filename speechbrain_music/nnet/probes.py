@@ -77,7 +77,7 @@ class ProbeStack(nn.Module):
                 rows = [drawn[seed][name] for _, seed in self.choices]
                 setattr(self, name, nn.Parameter(torch.stack(rows)))
         self.register_buffer("fixed", fixed)
-        self.best = {}
+        self.best, self.first = {}, self.choices
         # Places in the first stack of the probes that are left.
         self.places = torch.arange(len(self.choices))
 
@@ -142,7 +142,6 @@ class ProbeStack(nn.Module):
         for name, value in self.named_parameters():
             if name not in self.best:
                 self.best[name] = value.detach().clone()
-                self.first = list(self.choices)
             else:
                 self.best[name][self.places[which.cpu()]] = value.detach()[which]
 

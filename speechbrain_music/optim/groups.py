@@ -63,12 +63,10 @@ def layer_decay_groups(encoder, lr, layer_decay, weight_decay):
     [0.5, 0.5, 1.0, 1.0, 1.0]
     """
     parts = [encoder.frontend, *encoder.layers]
-    groups = [
-        group | {"lr": lr * layer_decay ** (len(parts) - 1 - depth)}
-        for depth, part in enumerate([*parts, encoder.norm])
+    below = [*reversed(range(len(parts))), 0]  # the norm stands with the last layer
+    return [
+        group | {"lr": lr * layer_decay**depth}
+        for part, depth in zip([*parts, encoder.norm], below, strict=True)
         for group in decay_groups(part, weight_decay)
         if group["params"]
     ]
-    for group in groups:
-        group["lr"] = min(lr, group["lr"])  # the norm stands with the last layer
-    return groups

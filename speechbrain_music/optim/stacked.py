@@ -28,7 +28,7 @@ class StackedAdam(torch.optim.Optimizer):
     """
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "steps": 0})
 
     @torch.no_grad()
     def step(self):
@@ -40,21 +40,18 @@ class StackedAdam(torch.optim.Optimizer):
                 if not state:
                     state["mean"] = torch.zeros_like(parameter)
                     state["square"] = torch.zeros_like(parameter)
-                    state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             rates = torch.as_tensor(group["lr"]).expand(len(parameters[0])).tolist()
             states = [self.state[parameter] for parameter in parameters]
-            before = [state["step"].clone() for state in states]
             # Model by model: its weights and moments stay in the processor's cache, and the
             # arithmetic is torch's own.
             for row, rate in enumerate(rates):
-                steps = [step.clone() for step in before]
                 adam(
                     [parameter[row] for parameter in parameters],
                     [parameter.grad[row] for parameter in parameters],
                     [state["mean"][row] for state in states],
                     [state["square"][row] for state in states],
                     [],
-                    steps,
+                    [torch.tensor(float(group["steps"]), device=p.device) for p in parameters],
                     fused=True,
                     amsgrad=False,
                     has_complex=False,
@@ -65,8 +62,7 @@ class StackedAdam(torch.optim.Optimizer):
                     eps=group["eps"],
                     maximize=False,
                 )
-            for state, step in zip(states, steps, strict=True):
-                state["step"] = step
+            group["steps"] += 1
 
     def keep(self, which, parameters):
         """Goes on with the models that (P,) bool `which` marks; `parameters` are their new ones."""
@@ -75,8 +71,7 @@ class StackedAdam(torch.optim.Optimizer):
         for old, new in zip(group["params"], parameters, strict=True):
             if old in self.state:
                 state = self.state[old]
-                kept[new] = {"step": state["step"]}
-                kept[new] |= {name: state[name][which] for name in ("mean", "square")}
+                kept[new] = {name: value[which] for name, value in state.items()}
         self.state.clear()
         self.state.update(kept)
         group["params"] = list(parameters)

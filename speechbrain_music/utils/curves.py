@@ -1,9 +1,6 @@
 """`curves.png`: a pre-training run at a glance."""
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from speechbrain_music.utils.atomic import atomic_file
+from speechbrain_music.utils.pictures import picture
 
 # Held-out figures share a panel with the trivial predictors that they must beat.
 PANELS = {
@@ -48,21 +45,20 @@ def draw_curves(log, path, title):
         Above it.
     """
     rows = {kind: log.rows(kind) for kind in ("train", "valid")}
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    for axes, (name, lines) in zip(figure.subplots(2, 3).flat, PANELS.items(), strict=True):
-        for number, (kind, key, label) in enumerate(lines):
-            points = [(row["step"], row[key]) for row in rows[kind] if row.get(key) is not None]
-            if points:
-                style = BASELINE if number > 1 else {"linewidth": 1.6 if kind == "valid" else 0.9}
-                marker = "." if kind == "valid" and number < 2 and len(points) < 40 else None
-                axes.plot(*zip(*points, strict=True), label=label, marker=marker, **style)
-        axes.set_title(name, fontsize=10)
-        axes.set_xlabel("optimiser step", fontsize=9)
-        axes.grid(alpha=0.3)
-        axes.margins(y=0.15)  # room for the legend
-        if any(label for *_, label in lines) and axes.lines:
-            axes.legend(fontsize=8, framealpha=0.6)
-    with atomic_file(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    with picture(path, (13, 7)) as figure:
+        figure.suptitle(title)
+        for axes, (name, lines) in zip(figure.subplots(2, 3).flat, PANELS.items(), strict=True):
+            for number, (kind, key, label) in enumerate(lines):
+                points = [(row["step"], row[key]) for row in rows[kind] if row.get(key) is not None]
+                if points:
+                    style = (
+                        BASELINE if number > 1 else {"linewidth": 1.6 if kind == "valid" else 0.9}
+                    )
+                    marker = "." if kind == "valid" and number < 2 and len(points) < 40 else None
+                    axes.plot(*zip(*points, strict=True), label=label, marker=marker, **style)
+            axes.set_title(name, fontsize=10)
+            axes.set_xlabel("optimiser step", fontsize=9)
+            axes.grid(alpha=0.3)
+            axes.margins(y=0.15)  # room for the legend
+            if any(label for *_, label in lines) and axes.lines:
+                axes.legend(fontsize=8, framealpha=0.6)

@@ -7,6 +7,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from speechbrain_music.utils.atomic import atomic_file
 
+METRICS = "metrics.jsonl"
+# A held-out figure's title and key, and the trivial predictors that it stands beside.
+HELD_OUT = (
+    ("cross-entropy (nats)", "cross_entropy", ("unigram", "bigram")),
+    ("accuracy", "accuracy", ("commonest", "copy")),
+    ("mel error", "mel_error", ("clip_mean", "interpolation")),
+)
+
 
 class RunLog:
     """Figures by optimiser step, in `metrics.jsonl` and for TensorBoard.
@@ -30,22 +38,11 @@ class RunLog:
     """
 
     def __init__(self, folder, step):
-        self.path = Path(folder) / "metrics.jsonl"
-        kept = [row for row in self._read() if row["step"] <= step]
+        self.path = Path(folder) / METRICS
+        kept = [row for row in _read(self.path) if row["step"] <= step]
         with atomic_file(self.path) as file:
             file.writelines(json.dumps(row) + "\n" for row in kept)
         self.board = SummaryWriter(Path(folder) / "tensorboard", purge_step=step + 1)
-
-    def _read(self):
-        if not self.path.exists():
-            return []
-        rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:  # cut by a kill
-                break
-        return rows
 
     def write(self, kind, step, **figures):
         """Adds a row; `kind` is train or valid, `figures` are numbers."""
@@ -57,4 +54,32 @@ class RunLog:
 
     def rows(self, kind):
         """All rows of a kind so far, in the order of steps."""
-        return [row for row in self._read() if row["kind"] == kind]
+        return read_rows(self.path.parent, kind)
+
+
+def read_rows(folder, kind):
+    """All rows of a kind that the run in a folder has written, in the order of steps."""
+    return [row for row in _read(Path(folder) / METRICS) if row["kind"] == kind]
+
+
+def beside(row, key, baselines):
+    """What a held-out figure of a row stands beside, in words.
+
+    Example
+    -------
+    >>> beside({"mel_error_clip_mean": 0.5}, "mel_error", ["clip_mean"])
+    'clip mean 0.500'
+    """
+    return ", ".join(f"{b.replace('_', ' ')} {row[f'{key}_{b}']:.3f}" for b in baselines)
+
+
+def _read(path):
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:  # cut by a kill
+            break
+    return rows

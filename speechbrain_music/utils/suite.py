@@ -1,14 +1,12 @@
 """Several encoders on several tasks on disk: a table to read, one to compute with, a picture."""
 
-import csv
-import io
 import json
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+import pandas as pd
 
-from speechbrain_music.utils.atomic import atomic_file, write_together
+from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.pictures import picture
 
 COLUMNS = "task encoder metric mean sd low high chance layer lr".split()
 PICTURE = "marble.png"
@@ -37,12 +35,8 @@ def write_suite(folder, cells, overall, pairs, failed):
         for (task, encoder), results in cells.items()
         for metric, figure in results["figures"].items()
     ]
-    table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        row | {key: " ".join(map(str, row[key])) for key in ("layer", "lr")} for row in rows
-    )
+    lines = [row | {key: " ".join(map(str, row[key])) for key in ("layer", "lr")} for row in rows]
+    table = pd.DataFrame(lines, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
     stored = {"rows": rows, "overall": overall, "pairs": pairs, "failed": failed}
     stored["scores"] = [
         {"task": task, "encoder": encoder, **results["score"], "runs": results["encoder"]["runs"]}
@@ -51,7 +45,7 @@ def write_suite(folder, cells, overall, pairs, failed):
     _draw(folder / PICTURE, cells, overall)
     write_together(
         {
-            folder / "marble.csv": table.getvalue(),
+            folder / "marble.csv": table,
             folder / "marble.md": _page(cells, overall, pairs, failed),
             folder / "marble.json": json.dumps(stored, indent=2) + "\n",
         }
@@ -75,9 +69,12 @@ def _page(cells, overall, pairs, failed):
         here = {e: cells[task, e] for e in encoders if (task, e) in cells}
         any_one = next(iter(here.values()))
         for metric, first in any_one["figures"].items():
-            row = [_cell(here[e]["figures"][metric]) if e in here else "missing" for e in encoders]
+            row = [
+                with_interval(here[e]["figures"][metric]) if e in here else "missing"
+                for e in encoders
+            ]
             lines += [f"| {task} | {metric} | {first['chance']:.3f} | {' | '.join(row)} |"]
-    score = [_cell(overall[e]) if e in overall else "missing" for e in encoders]
+    score = [with_interval(overall[e]) if e in overall else "missing" for e in encoders]
     lines += [f"| **score** | (metric - chance) / (1 - chance) | 0 | {' | '.join(score)} |", ""]
     counts = sorted({value["tasks"] for value in overall.values()})
     lines += [
@@ -128,36 +125,40 @@ def _page(cells, overall, pairs, failed):
     return "\n".join(lines) + "\n"
 
 
-def _cell(figure):
+def with_interval(figure):
+    """A figure (dict with mean, low, high) in a table's cell.
+
+    Example
+    -------
+    >>> with_interval({"mean": 0.5, "low": 0.25, "high": 0.75})
+    '0.500 (0.250 to 0.750)'
+    """
     return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
 def _draw(path, cells, overall):
     tasks = list(dict.fromkeys(task for task, _ in cells))
     encoders = list(dict.fromkeys(encoder for _, encoder in cells))
-    figure = Figure(figsize=(2.5 + 1.3 * (len(tasks) + 1), 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    width = 0.8 / len(encoders)
-    for place, encoder in enumerate(encoders):
-        found = [cells.get((task, encoder), {}).get("score") for task in tasks]
-        found.append(overall.get(encoder))
-        bars = [(x, value) for x, value in enumerate(found) if value]
-        axes.bar(
-            [x + (place - (len(encoders) - 1) / 2) * width for x, _ in bars],
-            [value["mean"] for _, value in bars],
-            width,
-            yerr=[
-                [max(0, value["mean"] - value["low"]) for _, value in bars],
-                [max(0, value["high"] - value["mean"]) for _, value in bars],
-            ],
-            label=encoder,
-            capsize=2,
-        )
-    axes.set_xticks(range(len(tasks) + 1), [*tasks, "all tasks"], rotation=30, ha="right")
-    axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_ylabel("score: 0 at chance, 1 at best")
-    axes.legend()
-    axes.grid(axis="y", alpha=0.3)
-    with atomic_file(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    with picture(path, (2.5 + 1.3 * (len(tasks) + 1), 5)) as figure:
+        axes = figure.subplots()
+        width = 0.8 / len(encoders)
+        for place, encoder in enumerate(encoders):
+            found = [cells.get((task, encoder), {}).get("score") for task in tasks]
+            found.append(overall.get(encoder))
+            bars = [(x, value) for x, value in enumerate(found) if value]
+            axes.bar(
+                [x + (place - (len(encoders) - 1) / 2) * width for x, _ in bars],
+                [value["mean"] for _, value in bars],
+                width,
+                yerr=[
+                    [max(0, value["mean"] - value["low"]) for _, value in bars],
+                    [max(0, value["high"] - value["mean"]) for _, value in bars],
+                ],
+                label=encoder,
+                capsize=2,
+            )
+        axes.set_xticks(range(len(tasks) + 1), [*tasks, "all tasks"], rotation=30, ha="right")
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_ylabel("score: 0 at chance, 1 at best")
+        axes.legend()
+        axes.grid(axis="y", alpha=0.3)

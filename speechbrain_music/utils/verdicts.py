@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from speechbrain_music.utils.atomic import atomic_file, write_together
+from speechbrain_music.utils.pictures import picture
 
 RESULTS, PREDICTIONS, REPORT = "results.json", "predictions.npz", "report.md"
 LAYERS, CONFUSION = "layers.png", "confusion.png"
+SIZE = (8, 6)  # inches, of both
 
 
 def write_verdict(folder, results, table, logits, answers, tracks, names):
@@ -38,9 +38,11 @@ def write_verdict(folder, results, table, logits, answers, tracks, names):
     folder = Path(folder)
     with atomic_file(folder / PREDICTIONS, "wb") as file:
         np.savez_compressed(file, logits=logits, answers=answers, tracks=np.array(tracks))
-    _draw(folder / LAYERS, _layers, table)
+    with picture(folder / LAYERS, SIZE) as figure:
+        _layers(figure, table)
     if results["confusion"] is not None:
-        _draw(folder / CONFUSION, _confusion, np.array(results["confusion"]), names)
+        with picture(folder / CONFUSION, SIZE) as figure:
+            _confusion(figure, np.array(results["confusion"]), names)
     write_together(
         {
             folder / "probes.csv": table.to_csv(index=False),
@@ -129,14 +131,6 @@ def _chosen(results):
             text += f" Fine-tuned: epoch {tuned['epoch']} (validation {tuned['valid']:.4f})."
         parts.append(text)
     return " ".join(parts)
-
-
-def _draw(path, drawing, *arguments):
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    drawing(figure, *arguments)
-    with atomic_file(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=110)
 
 
 def _layers(figure, table):
