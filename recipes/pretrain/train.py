@@ -46,7 +46,7 @@ READS = set(
     "number_of_epochs max_steps segments_per_epoch batch_size effective_batch num_workers "
     "segment_seconds mask_block mask_probability noise_std reconstruction_weight model features "
     "modules opt_class weight_decay lr warmup_steps learning_rate_factor statistics_segments "
-    "valid_segments keep_in_memory log_interval keep_checkpoints".split()
+    "valid_segments keep_in_memory augment log_interval keep_checkpoints".split()
 )
 
 
@@ -106,7 +106,7 @@ def make_datasets(hparams):
     corpus = pieces(train, hparams["statistics_segments"], CORPUS)
     hours = {name: t["duration"].sum() / 3600 for name, t in (("train", train), ("valid", valid))}
     return (
-        (train, dataset(train, stream=TRAIN)),
+        (train, dataset(train, stream=TRAIN, augment=hparams["augment"])),
         dataset(valid, stream=VALID),
         dataset(corpus, stream=CORPUS),
         hours,

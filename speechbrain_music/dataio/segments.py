@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, read_segment
+from speechbrain_music.dataio.augment import draw_speed, vary
 from speechbrain_music.nnet.masking import mask_blocks
 
 # What a key is for comes first in it, so that no two purposes ever share a random stream.
@@ -82,6 +83,8 @@ class SegmentDataset(Dataset):
     kept : dict, optional
         Where a track, decoded whole at its first draw, is kept (346 MB an hour, in each worker):
         on a small corpus decoding takes longer than a small model's step. Data sets can share it.
+    augment : bool
+        Whether crops are played at another speed, level and timbre, see `dataio.augment`.
 
     Example
     -------
@@ -103,6 +106,7 @@ class SegmentDataset(Dataset):
         seed=0,
         stream=TRAIN,
         kept=None,
+        augment=False,
     ):
         self.paths = tracks["wav"].tolist()
         self.starts, self.samples = places_at(tracks, SAMPLE_RATE)
@@ -114,6 +118,7 @@ class SegmentDataset(Dataset):
         self.seed = seed
         self.stream = stream
         self.kept = kept
+        self.augment = augment
 
     def __len__(self):
         return len(self.paths)
@@ -127,16 +132,21 @@ class SegmentDataset(Dataset):
 
     def __getitem__(self, draw):
         rng = np.random.default_rng([self.seed, self.stream, draw.epoch, draw.index])
-        spare = max(0, self.samples[draw.row] - self.segment_samples)
-        start = self.starts[draw.row] + rng.integers(spare + 1)
-        length = min(self.segment_samples, self.samples[draw.row])
+        samples = self.samples[draw.row]
+        least = 2 * self.mask_block * self.grid.samples_per_token
+        # Played fast, a short track must not become too short to be masked.
+        speed = min(draw_speed(rng), samples / least) if self.augment else 1.0
+        length = min(round(self.segment_samples * speed), samples)
+        start = self.starts[draw.row] + rng.integers(samples - length + 1)
         try:
             wave = self._read(self.paths[draw.row], int(start), int(length))
+            if self.augment:
+                wave = vary(wave, speed, rng)[: self.segment_samples]
             tokens = -(-len(wave) // self.grid.samples_per_token)
             mask = mask_blocks(tokens, self.mask_block, self.mask_probability, rng)
             error = None
         except (AudioError, ValueError) as fault:
-            wave = np.zeros(2 * self.mask_block * self.grid.samples_per_token, np.float32)
+            wave = np.zeros(least, np.float32)
             mask = np.zeros(2 * self.mask_block, bool)
             error = (self.paths[draw.row], str(fault))
         frames = int(mask.sum()) * self.grid.stack

@@ -75,6 +75,9 @@ class BestRQ(nn.Module):
         width, entries = encoder.config["d_model"], quantizer.config["codebook_size"]
         self.token_head = nn.Linear(width, self.codebooks * entries)
         self.mel_head = nn.Linear(width, STACK * BANDS)
+        if reconstruct_from == "line":  # what is not learned yet leaves the line as it is
+            nn.init.zeros_(self.mel_head.weight)
+            nn.init.zeros_(self.mel_head.bias)
 
     def tokenize(self, mel):
         """(B, 4 T, 128) normalised log-mel to (B, T, N) tokens."""

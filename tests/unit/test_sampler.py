@@ -115,8 +115,9 @@ def test_an_item_depends_on_its_key_alone(tracks):
         assert not same(items[0], SegmentDataset(tracks, 50, GRID, **other)[draws[0]])
 
 
-def test_workers_change_nothing(tracks):
-    dataset = SegmentDataset(tracks, 50, GRID, stream=TRAIN)
+@pytest.mark.parametrize("augment", [False, True])
+def test_workers_change_nothing(tracks, augment):
+    dataset = SegmentDataset(tracks, 50, GRID, stream=TRAIN, augment=augment)
     draws = DrawSampler([1.0] * len(tracks), draws=24, batch_size=4)
     runs = [
         list(DataLoader(dataset, batch_sampler=draws, collate_fn=collate, num_workers=workers))
@@ -200,6 +201,26 @@ def test_a_shorter_track_is_taken_whole(reads):
     dataset = SegmentDataset(one_track(48000, 48000 + 44100, 44100), 100, GRID)
     dataset[Draw(0, 0, 0)]
     assert reads == [(round(48000 / 44100 * 24000), 24000)]
+
+
+def test_augmented_crops_differ_in_speed_level_and_timbre(monkeypatch):
+    def read(path, start, length):
+        return np.sin(2 * np.pi * 1000 * np.arange(start, start + length) / 24000, dtype=np.float32)
+
+    monkeypatch.setattr(segments, "read_segment", read)
+    dataset = SegmentDataset(one_track(0, 240000, 24000), 50, GRID, augment=True)
+    waves = [dataset[Draw(0, index, 0)]["wave"].numpy() for index in range(100)]
+    assert all(47999 <= len(wave) <= 48000 for wave in waves)
+    pitches = [np.abs(np.fft.rfft(wave)).argmax() / 2 for wave in waves]
+    assert 700 < min(pitches) < 800 and 1250 < max(pitches) < 1400
+    levels = [20 * np.log10(wave.std() * 2**0.5) for wave in waves]
+    assert max(levels) - min(levels) > 15 and np.std(levels) > 4
+
+
+def test_a_short_track_played_fast_can_still_be_masked(reads):
+    dataset = SegmentDataset(one_track(0, 20 * 960 + 3, 24000), 20, GRID, augment=True)
+    items = [dataset[Draw(0, index, 0)] for index in range(50)]
+    assert all(item["error"] is None and item["mask"].any() for item in items)
 
 
 @pytest.mark.parametrize("start, seconds", [(0, 61.0), (12345, 60.0), (0, 60.7), (7, 0.5)])

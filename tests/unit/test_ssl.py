@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.ssl import BestRQ, stack_frames
+from speechbrain_music.nnet.masking import line_across
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 
 SYSTEMS = list(product(("branchformer", "conformer"), ("summary", "attention", "rope")))
@@ -24,7 +25,9 @@ def make_model(
     torch.manual_seed(0)
     encoder = Encoder(block, mixing, 1, width, 2, 2 * width, frontend_channels=4, dropout=0.0)
     quantizer = RandomProjectionQuantizer(512, 8, 64, codebooks)
-    return BestRQ(encoder, quantizer, reconstruct, start)
+    model = BestRQ(encoder, quantizer, reconstruct, start)
+    model.mel_head.reset_parameters()  # from a line it would begin at 0
+    return model
 
 
 def random_batch(lengths=(30, 23), seed=1):
@@ -55,6 +58,15 @@ def test_what_is_masked_cannot_be_seen(system, start):
     after = model(visible, lengths, mask, noise)
     assert not torch.equal(after.logits, before.logits)
     assert torch.equal(after.tokens, before.tokens)
+
+
+@torch.no_grad()
+def test_from_a_line_training_begins_at_that_line():
+    model = make_model()
+    model = BestRQ(model.encoder, model.quantizer, reconstruct_from="line").eval()
+    mel, lengths, mask, noise = random_batch()
+    line = line_across(mel, mask, lengths).reshape(-1, 512)
+    assert torch.equal(model(mel, lengths, mask, noise).mel, line)
 
 
 @pytest.mark.parametrize("codebooks", [1, 2])

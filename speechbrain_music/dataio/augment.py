@@ -1,0 +1,49 @@
+"""Crops as they might have been played and recorded elsewhere: for minutes of music, not hours."""
+
+import numpy as np
+import soxr
+
+SPEED = 0.3  # at most, of the logarithm: 0.74 to 1.35 times, pitch and tempo together
+LEVEL = (-12.0, 6.0)  # dB
+TAPS, SPREAD = 3, 0.3  # of a filter after its first tap of 1: a few dB up or down, smooth
+
+
+def draw_speed(rng):
+    """How fast a crop is played: its logarithm is uniform.
+
+    Example
+    -------
+    >>> speeds = [draw_speed(np.random.default_rng(seed)) for seed in range(100)]
+    >>> round(min(speeds), 1), round(max(speeds), 1)
+    (0.7, 1.3)
+    """
+    return float(np.exp(rng.uniform(-SPEED, SPEED)))
+
+
+def vary(wave, speed, rng):
+    """Another speed, level and timbre.
+
+    Arguments
+    ---------
+    wave : np.ndarray
+        (n,) float32.
+    speed : float
+        See `draw_speed`.
+    rng : np.random.Generator
+        Chooses level and timbre.
+
+    Returns
+    -------
+    np.ndarray
+        (about n / speed,) float32.
+
+    Example
+    -------
+    >>> wave = np.random.default_rng(0).standard_normal(24000, np.float32)
+    >>> len(vary(wave, 1.25, np.random.default_rng(0)))
+    19200
+    """
+    wave = soxr.resample(wave, speed, 1.0)
+    taps = np.concatenate([[1.0], rng.normal(0, SPREAD, TAPS)])
+    taps *= 10 ** (rng.uniform(*LEVEL) / 20) / np.linalg.norm(taps)
+    return np.convolve(wave, taps.astype(np.float32))[: len(wave)]
