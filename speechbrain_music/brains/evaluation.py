@@ -21,8 +21,9 @@ from speechbrain_music.brains.protocol import (
 )
 from speechbrain_music.brains.sweep import sweep
 from speechbrain_music.dataio.chunks import cut_into_chunks
-from speechbrain_music.dataio.feature_batches import FeatureSplit, directions_for
+from speechbrain_music.dataio.feature_batches import FeatureSplit
 from speechbrain_music.dataio.feature_cache import FeatureCache
+from speechbrain_music.dataio.feature_statistics import directions_for
 from speechbrain_music.metrics.verdict import summarise
 from speechbrain_music.models.frozen import make_encoders
 from speechbrain_music.utils.errors import UserError

@@ -11,9 +11,8 @@ import torch
 from speechbrain.utils.epoch_loop import EpochCounter
 
 from speechbrain_music.brains.base import Plan
-from speechbrain_music.dataio.feature_batches import (
-    EveryChunk,
-    TrainingBatches,
+from speechbrain_music.dataio.feature_batches import EveryChunk, TrainingBatches
+from speechbrain_music.dataio.feature_statistics import (
     measure_spectrum,
     standardisation,
     whitening,

@@ -10,10 +10,9 @@ from torch import nn
 from speechbrain_music.brains import sweep as sweeping
 from speechbrain_music.brains.probe import ProbeBrain
 from speechbrain_music.brains.protocol import load_task
-from speechbrain_music.dataio import feature_batches
-from speechbrain_music.dataio.feature_batches import (
-    FeatureSplit,
-    TrainingBatches,
+from speechbrain_music.dataio import feature_statistics
+from speechbrain_music.dataio.feature_batches import FeatureSplit, TrainingBatches
+from speechbrain_music.dataio.feature_statistics import (
     directions_for,
     measure_spectrum,
     standardisation,
@@ -198,7 +197,7 @@ def test_tags_are_swept_too():
 @pytest.fixture(params=[7, 2048])
 def at_a_time(request, monkeypatch):
     """Chunks that are read at a time."""
-    monkeypatch.setattr(feature_batches, "AT_A_TIME", request.param)
+    monkeypatch.setattr(feature_statistics, "AT_A_TIME", request.param)
 
 
 def test_standardisation_by_hand(at_a_time):
