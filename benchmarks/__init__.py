@@ -1,4 +1,5 @@
-"""Speed and memory beside peers: `python -m benchmarks` measures and writes RESULTS.md.
+"""Speed and memory beside peers: `python -m benchmarks` measures and writes RESULTS.md;
+`python -m benchmarks.embed` does so for embedding a file, beside whole models of others.
 
 Ratios are taken side by side in one process; nothing here is a timed test.
 """

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.timing import Spread, extra_memory, side_by_side
+from benchmarks.timing import MIN_ROUNDS, Spread, extra_memory, side_by_side
 
 PRODUCTS = "matrix products"
 
@@ -48,7 +48,7 @@ class Contest:
     flops: dict[str, int] = field(default_factory=dict)
 
 
-def measure(build, size="full", device="cpu", seconds=60.0):
+def measure(build, size="full", device="cpu", seconds=60.0, min_rounds=MIN_ROUNDS):
     """Checks and measures one row.
 
     Arguments
@@ -62,6 +62,8 @@ def measure(build, size="full", device="cpu", seconds=60.0):
         "cpu" or "cuda".
     seconds : float
         About how long to measure time.
+    min_rounds : int
+        As for `side_by_side`.
 
     Returns
     -------
@@ -76,7 +78,7 @@ def measure(build, size="full", device="cpu", seconds=60.0):
     """
     contest = build(size, device)
     contest.check(contest.contenders)
-    times = side_by_side(contest.contenders, seconds, device)
+    times = side_by_side(contest.contenders, seconds, device, min_rounds)
     weighed = [claim for claim in contest.claims if claim.of == "memory"]
     needed = {name for claim in weighed for name in (claim.ours, claim.theirs)}
     extra = {name: extra_memory(build, name, size, device) for name in sorted(needed)}

@@ -49,6 +49,16 @@ def machine(device):
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
+def in_words(facts):
+    """Those of `machine` in one line."""
+    return ", ".join(f"{name} {fact}" for name, fact in facts.items())
+
+
+def today():
+    """The date in UTC, as 2026-01-31."""
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
 def _processor():
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -73,8 +83,8 @@ def table(rows, facts, command, device="cpu"):
     """
     text = HEADER.format(
         command=command,
-        date=f"{datetime.now(UTC):%Y-%m-%d}",
-        machine=", ".join(f"{name} {fact}" for name, fact in facts.items()),
+        date=today(),
+        machine=in_words(facts),
         memory=GPU_MEMORY if device == "cuda" else CPU_MEMORY,
     )
     remarks = []
@@ -82,10 +92,10 @@ def table(rows, facts, command, device="cpu"):
         for claim in row["claims"]:
             ours, theirs = (_figure(row, claim[side], claim["of"]) for side in ("ours", "theirs"))
             text += (
-                f"| {claim['what']} | {ours} | {theirs} | {_ratio(claim)} | {_verdict(claim)} |\n"
+                f"| {claim['what']} | {ours} | {theirs} | {ratio(claim)} | {_verdict(claim)} |\n"
             )
             if claim["met"] is False and claim["ours"] in row["shares"]:
-                remarks.append(_cause(claim, row["shares"][claim["ours"]]))
+                remarks.append(cause(claim, row["shares"][claim["ours"]]))
         if not row["claims"]:
             text += "".join(
                 f"| {name} | {_figure(row, name, 'time')} | | | | |\n" for name in row["seconds"]
@@ -93,7 +103,8 @@ def table(rows, facts, command, device="cpu"):
     return text + ("\n" + "\n".join(remarks) + "\n" if remarks else "")
 
 
-def _cause(claim, shares):
+def cause(claim, shares):
+    """A line on where the time of a claim goes that is not reached."""
     spent = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     text = f"- {claim['what']}: its time goes to {spent}"
     if PRODUCTS in shares and claim["theirs"] != "products":
@@ -109,10 +120,11 @@ def _figure(row, name, of):
     return f"{name}: {1e3 * row['seconds'][name]['median']:.3g} ms{rate}"
 
 
-def _ratio(claim):
-    ratio = claim["ratio"]
-    spread = f" ({ratio['lower']:.2f} to {ratio['upper']:.2f})" if claim["of"] == "time" else ""
-    return f"{ratio['median']:.2f}{spread}"
+def ratio(claim):
+    """A claim's ratio, of times with its quartiles."""
+    value = claim["ratio"]
+    spread = f" ({value['lower']:.2f} to {value['upper']:.2f})" if claim["of"] == "time" else ""
+    return f"{value['median']:.2f}{spread}"
 
 
 def _verdict(claim):
@@ -132,15 +144,27 @@ def write(folder, rows, facts, command, device="cpu"):
     rows, facts, command, device
         As for `table`.
     """
-    raw = {
-        "command": command,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": facts,
-        "rows": rows,
-    }
-    write_together(
-        {
-            Path(folder) / "results.json": json.dumps(raw, indent=2) + "\n",
-            Path(folder) / "RESULTS.md": table(rows, facts, command, device),
-        }
-    )
+    text = table(rows, facts, command, device)
+    write_pair(folder, ("RESULTS.md", "results.json"), text, facts, command, rows=rows)
+
+
+def write_pair(folder, names, text, facts, command, **figures):
+    """Writes a text and what it was made of, both or neither.
+
+    Arguments
+    ---------
+    folder : path
+        Made if it is not there.
+    names : tuple of str
+        Of the text and of the JSON.
+    text : str
+        To read.
+    facts, command
+        As for `table`.
+    **figures
+        To compute with: plain values.
+    """
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    raw = {"command": command, "date": date, "machine": facts, **figures}
+    markdown, raw_name = (Path(folder) / name for name in names)
+    write_together({raw_name: json.dumps(raw, indent=2) + "\n", markdown: text})

@@ -25,18 +25,19 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values):
-        """Of two values or more.
+        """Of one value or more.
 
         Example
         -------
         >>> Spread.of([1.0, 2.0, 3.0, 4.0, 90.0])
         Spread(median=3.0, lower=2.0, upper=4.0)
         """
+        values = values if len(values) > 1 else values * 2
         lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, lower, upper)
 
 
-def side_by_side(contenders, seconds, device="cpu"):
+def side_by_side(contenders, seconds, device="cpu", min_rounds=MIN_ROUNDS):
     """Times contenders in one process, interleaved.
 
     A round calls each of them once, and every other round goes backwards: a drift of the machine
@@ -47,9 +48,11 @@ def side_by_side(contenders, seconds, device="cpu"):
     contenders : dict
         Name -> function without arguments that does the work once.
     seconds : float
-        About how long to measure after a warm-up; at least 3 rounds, at most 200.
+        About how long to measure after a warm-up; at most 200 rounds.
     device : str
         "cpu", or "cuda", whose queue is waited for.
+    min_rounds : int
+        Rounds that there are in any case; there are no others if `seconds` is 0.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def side_by_side(contenders, seconds, device="cpu"):
     times = {name: [] for name in order}
     start = perf_counter()
     while (rounds := len(times[order[0]])) < MAX_ROUNDS:
-        if rounds >= MIN_ROUNDS and perf_counter() - start > seconds:
+        if rounds >= min_rounds and perf_counter() - start > seconds:
             break
         for name in order:
             times[name].append(_timed(contenders[name], device))

@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils import errors
 
 
 def make_parser(module, doc, allow_missing=False, valid_share=None, several=None):
@@ -51,12 +51,8 @@ def answer(prepare, parser, argv):
     """Runs a preparation with a parser's options: 0 if all went well, 2 after one line of error."""
     options = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        prepare(**options)
-    except UserError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
-    return 0
+
+    def command():
+        prepare(**options)  # what it returns is a report, no exit code
+
+    return errors.answer(command)

@@ -144,6 +144,15 @@ def find_audio(root, below=""):
     return names, skipped, others
 
 
+def no_audio(root, others):
+    """The error for a folder where `find_audio` found none but `others`."""
+    found = ", ".join(f"{ext} ({n})" for ext, n in others.most_common(8)) or "no files at all"
+    return PreparationError(
+        f"{root} holds no audio: looked for {' '.join(sorted(audio.AUDIO_EXTENSIONS))}, "
+        f"found {found}; give the folder that holds the music."
+    )
+
+
 def read_table(path, columns, delimiter=",", quoting=csv.QUOTE_MINIMAL):
     """Reads an annotation table: line ends of any kind, quoted line breaks, a byte order mark.
 

@@ -18,11 +18,11 @@ from speechbrain_music.data_prep.disk import (
     existing_folder,
     find_audio,
     in_one_sentence,
+    no_audio,
 )
 from speechbrain_music.data_prep.headers import read_headers
 from speechbrain_music.data_prep.preparation import MIN_SECONDS, hold_out, manifest_row
 from speechbrain_music.data_prep.report import counted, refuse_others, save, say, summary
-from speechbrain_music.dataio import audio
 
 logger = logging.getLogger(__name__)
 
@@ -95,11 +95,7 @@ def prepare_folder(
 
     names, unlisted, others = find_audio(root)
     if not names and not unlisted:
-        found = ", ".join(f"{ext} ({n})" for ext, n in others.most_common(8)) or "no files at all"
-        raise PreparationError(
-            f"{root} holds no audio: looked for {' '.join(sorted(audio.AUDIO_EXTENSIONS))}, "
-            f"found {found}; give the folder that holds the music."
-        )
+        raise no_audio(root, others)
     rows, skipped = [], list(unlisted)
     for name, header in read_headers(root, names, out / "headers.jsonl").items():
         if isinstance(header, str):

@@ -86,7 +86,8 @@ def read_manifest(path, data_root):
     path : str | Path
         The CSV file.
     data_root : str | Path
-        What stands for `$data_root` at the beginning of the `wav` column.
+        What stands for `$data_root` at the beginning of the `wav` column; the address of a web
+        server for shards.
 
     Returns
     -------
@@ -134,7 +135,8 @@ def read_manifest(path, data_root):
             key = table.loc[rows.idxmax(), "ID"]
             raise ManifestError(f"{path} has {fault} at ID {key!r}; correct it or prepare again.")
     own = table["wav"].str.startswith(f"{DATA_ROOT}/")
-    table.loc[own, "wav"] = str(data_root) + table.loc[own, "wav"].str.removeprefix(DATA_ROOT)
+    root = str(data_root).rstrip("/")
+    table.loc[own, "wav"] = root + table.loc[own, "wav"].str.removeprefix(DATA_ROOT)
     return table.astype({"duration": float, "start": "int64", "stop": "int64", "weight": float})
 
 

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from speechbrain_music.data_prep.disk import PreparationError
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.preparation import SPLITS
 from speechbrain_music.data_prep.replica.trees import make_replica
@@ -17,8 +18,8 @@ def prepare_or_replace(data_set, prepare, data_folder, out, replica_scale, **opt
 
     Arguments
     ---------
-    data_set : str
-        Of the replica, a name of `replica.trees.NAMES`.
+    data_set : str | None
+        Of the replica, a name of `replica.trees.NAMES`; None if there is no replica.
     prepare : callable
         `prepare(data_folder, out, **options)`, as the data sets' modules have it.
     data_folder : str | Path | None
@@ -36,7 +37,14 @@ def prepare_or_replace(data_set, prepare, data_folder, out, replica_scale, **opt
         The preparation's.
     tables : dict
         Split -> manifest as `manifest.read_manifest` gives it.
+
+    Raises
+    ------
+    PreparationError
+        If there is neither a folder nor a replica, or as `prepare`.
     """
+    if data_folder is None and data_set is None:
+        raise PreparationError("data_folder is not set: pass --data_folder")
     if data_folder is None:
         data_folder = Path(REPLICA.format(data_set, replica_scale))
         logger.warning(

@@ -8,6 +8,9 @@ Encoders are what a recipe's --encoder takes, with a name before "=" if wanted; 
 (seeds of one system) are separated by commas. Without --data all tasks are judged on replicas;
 with it, on these data sets, and tasks without one are left out and named. What is done already is
 not done again. Further options (--quick True ...) go to every recipe.
+
+A recipe of one's own, recipes/NAME/ with hparams/NAME.yaml, is judged by --tasks NAME and --data
+NAME=FOLDER.
 """
 
 import argparse
@@ -57,6 +60,11 @@ def task_of(module):
     """The task of a recipe's Brain."""
     brains = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, ProbeBrain)]
     return next(brain.task for brain in brains if brain.task is not None)
+
+
+def data_set_of(task):
+    """Which data set a recipe needs; one of one's own has its name."""
+    return TASKS.get(task, task)
 
 
 def judge(module, task, encoder, folder, features, data, others):
@@ -114,14 +122,15 @@ def parse(argv):
     parser.add_argument("--no_table", action="store_true", help="only judge: another run tabulates")
     args, others = parser.parse_known_args(argv)
     for task in args.tasks:
-        if task not in TASKS:
+        if not (HERE / task / "published.csv").exists():
             raise UserError(f"there is no task {task!r}: choose from {', '.join(TASKS)}")
     if {"--output_folder", "--feature_folder", "--encoder", "--data_folder"} & set(others):
         raise UserError("folders and encoders of all recipes are set by --out, --encoders, --data")
     data = dict(item.partition("=")[::2] for item in args.data)
+    used = dict.fromkeys(map(data_set_of, [*TASKS, *args.tasks]))
     for data_set in data:
-        if data_set not in TASKS.values():
-            raise UserError(f"no task uses {data_set!r}: choose from {', '.join(TASKS.values())}")
+        if data_set not in used:
+            raise UserError(f"no task uses {data_set!r}: choose from {', '.join(used)}")
     return args, name_specs(args.encoders), data, others
 
 
@@ -131,9 +140,9 @@ def main(argv):
     features = args.features or args.out / "features"
     cells, scores, failed, judged = {}, {name: {} for name in encoders}, {}, {}
     for task in args.tasks:
-        root = data.get(TASKS[task])
+        root = data.get(data_set_of(task))
         if data and not root:
-            failed[task] = f"no folder of {TASKS[task]} was given with --data"
+            failed[task] = f"no folder of {data_set_of(task)} was given with --data"
             continue
         module = load_recipe(task)
         for name, encoder in encoders.items():

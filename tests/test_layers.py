@@ -5,10 +5,14 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from itertools import combinations
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_music.brains.protocol import FINE_TUNING, PROTOCOL, READS
@@ -22,7 +26,7 @@ TOOLS = {"models", "dataio", "optim", "metrics", "utils", "nnet"}
 MAY_IMPORT = {
     "recipes": TOOLS | {"brains", "inference", "data_prep", "hparams"},
     "brains": TOOLS,
-    "inference": TOOLS,
+    "inference": TOOLS | {"data_prep"},
     "models": {"nnet"},
     "dataio": {"nnet"},
     "optim": {"nnet"},
@@ -33,7 +37,8 @@ MAY_IMPORT = {
     "hparams": set(),
 }
 # What stands below everything: light enough for anyone to import.
-GROUND = {f"{PACKAGE}.dataio.audio", f"{PACKAGE}.utils.atomic", f"{PACKAGE}.utils.errors"}
+GROUND = {f"{PACKAGE}.dataio.{name}" for name in ("audio", "byte_range")}
+GROUND |= {f"{PACKAGE}.utils.{name}" for name in ("atomic", "errors")}
 
 
 def module_name(path):
@@ -103,7 +108,20 @@ def test_what_is_imported_from_elsewhere(module):
     assert not found & {"data_prep", "hparams", "tests"}  # they have one name, inside the package
 
 
-@pytest.mark.parametrize("light", [PACKAGE, f"{PACKAGE}.data_prep.folder", *sorted(GROUND)])
+def test_every_import_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = sum(project["optional-dependencies"].values(), project["dependencies"])
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    brought_by = packages_distributions()
+    for module in MODULES:
+        for name in outsiders(module):
+            assert declared & set(map(canonicalize_name, brought_by[name])), f"{module}: {name}"
+
+
+LIGHT = [PACKAGE, f"{PACKAGE}.data_prep.folder", f"{PACKAGE}.inference.cli", *sorted(GROUND)]
+
+
+@pytest.mark.parametrize("light", LIGHT)
 def test_light_modules_load_nothing_heavy(light):
     code = f"import {light}, sys; print({{'torch', 'speechbrain'}} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

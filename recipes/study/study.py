@@ -1,12 +1,13 @@
 """Is pre-training worth it here? Some encoders, all tasks, one table: `make study`.
 
-python recipes/study/study.py [--out results/study] [--hours 2] [--seeds 1 2] [--epochs 30]
+python recipes/study/study.py [--out results/study] [--hours 2] [--seeds 1 2] [--epochs 35]
     [--protocols mean mean_sd whitened] [--judge "--quick True"] [--music FOLDER]
 
-Composes music, pre-trains `brn_sum_tiny` on it with several seeds, side by side where there are
-cores, and judges them beside mel statistics and three untrained encoders on the eight tasks'
-replicas, under three protocols. With --music, also by retrieval on real recordings. Further
-options (`--lr 0.001` ...) go to the pre-training recipe. It continues where it was interrupted.
+Composes music, and beside it voices and single notes, pre-trains `brn_sum_tiny` on all with
+several seeds, side by side where there are cores, and judges them beside mel statistics and three
+untrained encoders on the eight tasks' replicas, under three protocols. With --music, also by
+retrieval on real recordings. Further options (`--lr 0.001` ...) go to the pre-training recipe. It
+continues where it was interrupted.
 """
 
 import argparse
@@ -23,7 +24,10 @@ from pathlib import Path
 
 import torch
 
+from speechbrain_music.data_prep.folder import prepare_folder
+from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
+from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run
 from speechbrain_music.utils.reports import HELD_OUT, beside, read_rows
@@ -31,8 +35,8 @@ from speechbrain_music.utils.suite import with_interval
 
 RECIPES = Path(__file__).parents[1]
 YAML = RECIPES.parent / "hparams" / "brn_sum_tiny.yaml"
-# Pitch and key suffer most from minutes of training: see README.md.
-MENDED = ["--frontend_bypass", "True"]
+# Pitch, key and singers suffer most from minutes of training: see README.md.
+MENDED = ["--frontend_bypass", "True", "--reconstruct", "all"]
 TASKS = (
     "mtt_tagging giantsteps_key gtzan_genre emomusic_emotion nsynth_pitch nsynth_instrument "
     "vocalset_singer vocalset_technique"
@@ -44,6 +48,44 @@ PROTOCOLS = {
     "whitened": ["--pooling", "mean_sd", "--standardize", "whiten"],
 }
 LONGEST = 30.0  # seconds of a track: many short ones differ more than few long ones
+# Of what is heard. Voices and notes are by other singers, instruments and programs than the tasks'
+# test sets have.
+SHARES = {"music": 0.6, "voices": 0.2, "notes": 0.2}
+OTHER_SEED = 1000
+VOICES, NOTES = 0.075, 0.0025  # scale of VocalSet's and NSynth's replicas for each hour of music
+
+
+def compose(hours, manifests):
+    """Makes what is trained on, or finds it made, and one manifest a split of it.
+
+    Arguments
+    ---------
+    hours : float
+        Of music; voices and notes are about as long together.
+    manifests : Path
+        Where manifests go.
+
+    Returns
+    -------
+    list
+        Options of the pre-training recipe.
+    """
+    where = Path(f"data/replica/study_{hours:g}h")
+    make_corpus(where / "music", hours, CorpusPlan(longest=LONGEST))
+    for name, part, scale in (("voices", "vocalset", VOICES), ("notes", "nsynth", NOTES)):
+        make_replica(part, where / name, min(1.0, hours * scale), OTHER_SEED)
+    folders = {name: where / name for name in SHARES}
+    folders["notes"] /= "nsynth-train"  # the programs of NSynth's test set are not in it
+    weights = {}
+    for name, folder in folders.items():
+        out = manifests / name
+        report = prepare_folder(folder, out / "train.csv", out / "valid.csv")
+        weights[out] = SHARES[name] / report["splits"]["train"]["hours"]
+    root = merge(weights, manifests / "all")["data_folder"]
+    options = ["--data_folder", root]
+    for split in ("train", "valid"):
+        options += [f"--{split}_csv", manifests / "all" / f"{split}.csv"]
+    return options
 
 
 def side_by_side(commands):
@@ -85,7 +127,7 @@ def page(args, argv, folders, seconds):
         "All music to train on and in the tasks was composed and rendered by a program. **No "
         "figure says anything about recorded music**, and none may stand beside a published one.",
         "",
-        f"## Pre-training: {args.hours:g} hours of composed music, seeds "
+        f"## Pre-training: {args.hours:g} hours of composed music, voices and notes, seeds "
         f"{', '.join(map(str, folders))}",
         "",
         "| held-out tracks | " + " | ".join(f"seed {seed}" for seed in folders) + " | beside |",
@@ -125,7 +167,7 @@ def main(argv):
     parser.add_argument("--out", type=Path, default=Path("results/study"))
     parser.add_argument("--hours", type=float, default=2.0, help="of music to pre-train on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=35)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
     parser.add_argument("--judge", default="--quick True", help="options for the tasks, or ''")
@@ -141,10 +183,9 @@ def main(argv):
         seconds.append(f"{what} {(time.time() - began) / 60:.0f} min")
         began = time.time()
 
-    corpus = Path(f"data/replica/study_{args.hours:g}h")
-    make_corpus(corpus, args.hours, CorpusPlan(longest=LONGEST))
+    corpus = compose(args.hours, args.work / "manifests")
     note("composing")
-    options = ["--data_folder", corpus, "--number_of_epochs", args.epochs, *MENDED, *others]
+    options = [*corpus, "--number_of_epochs", args.epochs, *MENDED, *others]
     train = [RECIPES / "pretrain" / "train.py", YAML]
     side_by_side(
         [

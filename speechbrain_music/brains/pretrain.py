@@ -13,8 +13,9 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain_music.brains.base import MusicBrain
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics.pretraining import MaskedPredictionMeasures
-from speechbrain_music.models.export import save_export
+from speechbrain_music.models.export import export_run
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
+from speechbrain_music.utils.corpora import heard
 from speechbrain_music.utils.curves import draw_curves
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.reports import RunLog
@@ -35,8 +36,9 @@ class PretrainBrain(MusicBrain):
     hours : dict
         Of audio in "train" and "valid".
     **brain
-        As `MusicBrain`. `hparams` needs also model, features, output_folder, system,
-        reconstruction_weight, mask_block, log_interval, keep_checkpoints.
+        As `MusicBrain`. `hparams` needs also model, features, output_folder, system, seed,
+        data_folder, train_csv, valid_csv, reconstruction_weight, mask_block, log_interval,
+        keep_checkpoints.
     """
 
     def __init__(self, statistics, hours, **brain):
@@ -109,13 +111,15 @@ class PretrainBrain(MusicBrain):
         """Tokens/s of the whole job and seconds a micro-batch; leaves no trace in the model."""
         loader = self.train_loader
         draws = next(iter(loader.batch_sampler))
-        for _ in range(2):  # the first one warms up
+        # The first pass warms up. It is also the one by which DDP orders its buckets, and with them
+        # the sums over processes: steps before and after it would not be the same to the last bit.
+        for warm in (False, True):
             begun = time.perf_counter()
             batch = collate([loader.dataset[draw] for draw in draws])
             read = time.perf_counter() - begun
             begun = time.perf_counter()
             batch = batch.to(self.device)
-            with self.no_sync(), self.training_ctx:
+            with self.no_sync(warm), self.training_ctx:
                 outputs = self.compute_forward(batch, sb.Stage.TRAIN)
                 loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
                 loss.backward()
@@ -229,17 +233,9 @@ class PretrainBrain(MusicBrain):
         best = self.checkpointer.recover_if_possible(min_key="loss")
         if best is None or not if_main_process():
             return None
-        save_export(
-            folder,
-            self.hparams.model.encoder,
-            self.hparams.features,
-            system=self.hparams.system,
-            seed=self.hparams.seed,
-            step=best.meta["step"],
-            held_out_loss=best.meta["loss"],
-            hours=self.hours,
-            quantizer=self.hparams.model.quantizer.config,
-        )
+        run = vars(self.hparams)
+        facts = heard(run["train_csv"], run["valid_csv"], run["data_folder"])
+        export_run(folder, run, best.meta, **facts)
         logger.info(f"Exported the encoder of step {best.meta['step']} to {folder}")
         return best.meta["step"]
 

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from speechbrain_music.dataio import byte_range
 from speechbrain_music.utils.errors import UserError
 
 SAMPLE_RATE = 24000
@@ -27,6 +28,9 @@ _MAX_FRAMES = 2**43
 # libsndfile's seek into the last page of an Ogg file misses by some hundred frames: the end is
 # reached from before it (a page of Vorbis holds at most 255 packets of usually 1024 frames).
 _OGG_TAIL = 2**18
+# An mp3 frame takes bits from up to 511 bytes before it: after a seek the first frames come out
+# wrong, up to 23 of 576 samples at the lowest rates.
+_MP3_LEAD = 2**14
 
 
 class AudioError(UserError):
@@ -82,6 +86,34 @@ def resampled_length(frames, sample_rate, target=SAMPLE_RATE):
     return frames * target // sample_rate
 
 
+def places_at(tracks, sample_rate):
+    """Where a manifest's rows lie in their files at another rate than the files' own.
+
+    Arguments
+    ---------
+    tracks : pandas.DataFrame
+        Columns start, stop (samples at the file's rate), duration (seconds).
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    starts, lengths : numpy.ndarray
+        (rows,) int64 samples at that rate.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> tracks = pd.DataFrame({"start": [48000], "stop": [96000], "duration": [1.0]})
+    >>> places_at(tracks, 24000)
+    (array([24000]), array([24000]))
+    """
+    seconds = tracks["duration"].to_numpy()
+    rate = (tracks["stop"] - tracks["start"]).to_numpy() / seconds
+    starts = np.rint(tracks["start"].to_numpy() / rate * sample_rate)
+    return starts.astype(np.int64), np.floor(seconds * sample_rate).astype(np.int64)
+
+
 def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
     """Reads a part of a file as mono, with the values it has in the whole file resampled.
 
@@ -121,39 +153,85 @@ def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
     >>> len(whole), len(part), bool(np.allclose(part, whole[12345:18345], atol=1e-5))
     (48000, 6000, True)
     """
-    if start < 0 or (length is not None and length < 1):
-        raise ValueError(f"start must be >= 0 and length >= 1, not {start} and {length}.")
-    try:
-        with _open(path) as file:
-            native = file.samplerate
-            # `step` frames of the file are `stride` samples of the result: from a multiple of
-            # `step` on, the part's sampling grid is the whole file's, shifted by whole samples.
-            divisor = math.gcd(native, sample_rate)
-            step, stride = native // divisor, sample_rate // divisor
-            # soxr's HQ filter needs 20 ms at 8 kHz, less above (error 4e-7): this is ample.
-            margin = 0 if native == sample_rate else native // 20 + 256
-            first = start * native // sample_rate - margin
-            if file.format == "OGG":
-                first = min(first, file.frames - _OGG_TAIL)
-            first = max(0, first) // step * step
-            skipped = first // step * stride
-            count = -1
-            if length is not None:
-                count = math.ceil((start + length) * native / sample_rate) + margin - first
-            file.seek(min(first, file.frames))
-            wave = file.read(count, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise AudioError(f"{path}: is damaged; fetch it again or remove it.") from error
-    wave = _mono(wave)
-    if not np.isfinite(wave).all():
-        raise AudioError(f"{path}: has NaN or infinite samples; repair it or remove it.")
-    stop = resampled_length(len(wave), native, sample_rate)
-    if stop <= start - skipped:
+    (wave,) = read_segments(path, [(start, length)], sample_rate)
+    if not len(wave):
         raise AudioError(
             f"{path}: has no sample at {start / sample_rate:.3f} s; "
             "it is shorter than its header or its manifest says, so prepare the data again."
         )
-    if native != sample_rate:
+    return wave
+
+
+def read_segments(path, places, sample_rate=SAMPLE_RATE):
+    """Reads parts of a file one after the other, and opens it once.
+
+    To find a place in an mp3 file, all that stands before it is looked through: once here, again
+    for each part with `read_segment`.
+
+    Arguments
+    ---------
+    path : str | Path
+        As `read_segment`'s.
+    places : list of tuple
+        (start, length) of each part, as `read_segment` takes them.
+    sample_rate : int
+        Rate of the results in Hz.
+
+    Yields
+    ------
+    numpy.ndarray
+        As `read_segment` gives it, but empty if the file ends before `start`.
+
+    Raises
+    ------
+    AudioError, ValueError
+        As `read_segment`; of a damaged part, when it comes to it.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "silence.wav")
+    >>> soundfile.write(path, np.zeros(30000), 24000)
+    >>> [len(part) for part in read_segments(path, [(0, 24000), (24000, 24000), (48000, None)])]
+    [24000, 6000, 0]
+    """
+    for start, length in places:
+        if start < 0 or (length is not None and length < 1):
+            raise ValueError(f"start must be >= 0 and length >= 1, not {start} and {length}.")
+    with _open(path) as file:
+        for start, length in places:
+            yield _read(file, path, start, length, sample_rate)
+
+
+def _read(file, path, start, length, sample_rate):
+    native = file.samplerate
+    # `step` frames of the file are `stride` samples of the result: from a multiple of `step` on,
+    # the part's sampling grid is the whole file's, shifted by whole samples.
+    divisor = math.gcd(native, sample_rate)
+    step, stride = native // divisor, sample_rate // divisor
+    # soxr's HQ filter needs 20 ms at 8 kHz, less above (error 4e-7): this is ample.
+    margin = 0 if native == sample_rate else native // 20 + 256
+    first = start * native // sample_rate - margin
+    if file.format == "MP3":
+        first -= _MP3_LEAD
+    elif file.format == "OGG":
+        first = min(first, file.frames - _OGG_TAIL)
+    first = max(0, first) // step * step
+    skipped = first // step * stride
+    count = -1
+    if length is not None:
+        count = math.ceil((start + length) * native / sample_rate) + margin - first
+    try:
+        file.seek(min(first, file.frames))
+        wave = _mono(file.read(count, dtype="float32", always_2d=True))
+    except byte_range.RangeError as error:
+        raise AudioError(f"{path}: {error}.") from error
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"{path}: is damaged; fetch it again or remove it.") from error
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{path}: has NaN or infinite samples; repair it or remove it.")
+    stop = max(resampled_length(len(wave), native, sample_rate), start - skipped)
+    if native != sample_rate and len(wave):
         wave = soxr.resample(wave, native, sample_rate, quality="HQ")
     if length is not None:
         stop = min(stop, start - skipped + length)
@@ -170,12 +248,15 @@ def _mono(wave):
 
 
 def _open(path):
-    if not os.path.isfile(path):  # a named pipe would be waited for, for ever
+    part = byte_range.parse(path)
+    if not part and not os.path.isfile(path):  # a named pipe would be waited for, for ever
         raise AudioError(
             f"{path}: does not exist or is not a file; check the data folder and prepare it again."
         )
     try:
-        file = soundfile.SoundFile(path)
+        file = byte_range.RangeSoundFile(part) if part else soundfile.SoundFile(path)
+    except byte_range.RangeError as error:
+        raise AudioError(f"{path}: {error}.") from error
     except (soundfile.SoundFileError, UnicodeError) as error:
         raise AudioError(f"{path}: {_why_unreadable(path)}.") from error
     problem = None
@@ -194,6 +275,8 @@ def _open(path):
 
 
 def _why_unreadable(path):
+    if byte_range.parse(path):
+        return "is damaged; fetch the shard again or remove it from the manifest"
     try:
         with open(path, "rb") as file:
             head = file.read(8)

@@ -6,8 +6,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from speechbrain_music.dataio.audio import AudioError, read_segment
-from speechbrain_music.dataio.segments import places_at, split_tracks
+from speechbrain_music.dataio.audio import AudioError, places_at, read_segment
+from speechbrain_music.dataio.segments import split_tracks
 
 
 class WaveBatch(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, read_segment
+from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, places_at, read_segment
 from speechbrain_music.dataio.augment import draw_speed, vary
 from speechbrain_music.nnet.masking import mask_blocks
 
@@ -189,33 +189,6 @@ def collate(items):
         rows=torch.tensor([item["row"] for item in items]),
         errors=[item["error"] for item in items if item["error"]],
     )
-
-
-def places_at(tracks, sample_rate):
-    """Where a manifest's rows lie in their files at another rate than the files' own.
-
-    Arguments
-    ---------
-    tracks : pandas.DataFrame
-        As for `SegmentDataset`.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    starts, lengths : numpy.ndarray
-        (rows,) int64 samples at that rate.
-
-    Example
-    -------
-    >>> tracks = pd.DataFrame({"start": [48000], "stop": [96000], "duration": [1.0]})
-    >>> places_at(tracks, 24000)
-    (array([24000]), array([24000]))
-    """
-    seconds = tracks["duration"].to_numpy()
-    rate = (tracks["stop"] - tracks["start"]).to_numpy() / seconds
-    starts = np.rint(tracks["start"].to_numpy() / rate * sample_rate)
-    return starts.astype(np.int64), np.floor(seconds * sample_rate).astype(np.int64)
 
 
 def split_tracks(tracks, segment_seconds, min_seconds):

@@ -1,8 +1,8 @@
 """Kinds of task, one class each: one label, a key, tags, numbers.
 
 A track has one answer: logits, averaged over its chunks by the caller. Figures are computed on all
-tracks of a split at once, by torchmetrics and mir_eval; what `select` and `resampled` compute for
-many probes and many resamples equals them.
+tracks of a split at once, by torchmetrics and mir_eval (the extra [probe]); what `select` and
+`resampled` compute for many probes and many resamples equals them.
 """
 
 import mir_eval

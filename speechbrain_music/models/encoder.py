@@ -113,9 +113,11 @@ class Encoder(nn.Module):
         lengths : torch.Tensor
             (B,) tokens.
         """
+        steps = mel.shape[1] // STACK
         if lengths is None:
-            lengths = torch.full((len(mel),), mel.shape[1] // STACK, device=mel.device)
-        mask = padding_mask(lengths, mel.shape[1] // STACK)
+            lengths, mask = torch.full((len(mel),), steps, device=mel.device), None
+        else:
+            mask = padding_mask(lengths, steps)
         x = zero_padding(self.frontend(mel), mask)
         hidden = [x]
         for layer in self.layers:

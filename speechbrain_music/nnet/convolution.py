@@ -59,7 +59,7 @@ def _reflect(x, context, padding_mask):
     """(B, T, C) to (B, T + 2 context, C): each item reflected at its first and last frame."""
     batch, steps, channels = x.shape
     if padding_mask is None:
-        lengths = torch.full((batch, 1), steps, device=x.device)
+        lengths = torch.full((batch, 1), steps, dtype=torch.int64, device=x.device)
     else:
         lengths = (~padding_mask).sum(dim=1, keepdim=True)
     outside = torch.arange(1, context + 1, device=x.device)

@@ -1,22 +1,72 @@
 """The one kind of error that is the user's to mend."""
 
+import errno
+import os
 import sys
+from contextlib import contextmanager
+from importlib import import_module
 
 
 class UserError(ValueError):
     """Something the user can put right; the message is one sentence: value, allowed, remedy."""
 
 
-def run(main):
-    """Runs a command's `main(argv)`; a `UserError` becomes one line on stderr and exit code 2.
+def say(error):
+    """Prints an error as one line on stderr; returns the exit code, 2."""
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return 2
 
-    `--help` prints the docstring of main's module.
+
+@contextmanager
+def _full_disk_told():
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"a disk is full ({error}): make room, run the same command again"
+        ) from None
+
+
+def answer(command):
+    """Runs `command()`; returns an exit code.
+
+    What the command returns (0 for None), 2 after one line on stderr for a `UserError` or a full
+    disk, 130 if it is interrupted. Other errors go through.
+
+    Example
+    -------
+    >>> def fill():
+    ...     raise OSError(errno.ENOSPC, "No space left on device")
+    >>> answer(lambda: None), answer(lambda: 1), answer(fill)
+    (0, 1, 2)
+    """
+    try:
+        with _full_disk_told():
+            return command() or 0
+    except UserError as error:
+        return say(error)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+
+
+def run(main):
+    """Runs a recipe's `main(argv)`; a `UserError` becomes one line on stderr and exit code 2.
+
+    So does a full disk. `--help` prints the docstring of main's module. What a process of several
+    dies of is handed to torchrun, whose last lines tell it.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(sys.modules[main.__module__].__doc__)
         return
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        # Where torchrun is, torch is; elsewhere this module loads nothing.
+        elastic = import_module("torch.distributed.elastic.multiprocessing.errors")
+        main = elastic.record(main)
     try:
-        main(sys.argv[1:])
+        with _full_disk_told():
+            main(sys.argv[1:])
     except UserError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(say(error))

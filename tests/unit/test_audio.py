@@ -16,6 +16,7 @@ from speechbrain_music.dataio.audio import (
     AudioInfo,
     audio_info,
     read_segment,
+    read_segments,
     resampled_length,
 )
 
@@ -27,7 +28,7 @@ def noise(frames, channels=1, seed=0):
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
 @pytest.mark.parametrize(
     "rate, channels",
-    [(8000, 1), (22050, 1), (24000, 2), (44100, 1), (44100, 2), (48000, 1)],
+    [(8000, 1), (22050, 1), (24000, 1), (24000, 2), (44100, 1), (44100, 2), (48000, 1)],
 )
 def test_part_equals_whole(tmp_path, kind, rate, channels):
     path = tmp_path / f"noise.{kind}"
@@ -39,12 +40,16 @@ def test_part_equals_whole(tmp_path, kind, rate, channels):
     assert whole.dtype == np.float32
     assert len(whole) == resampled_length(len(decoded), rate)
     np.testing.assert_allclose(whole, reference[: len(whole)], atol=1e-6)
-    starts = [0, 1, 159, 160, 161, 9999, 24000, 50001, len(whole) - 300, len(whole) - 1]
+    starts = [0, 1, 159, 160, 161, 9999, 24000, 50001, 77777, len(whole) - 300, len(whole) - 1]
     for start in starts:
         for length in (1, 17, 7200):
             part = read_segment(path, start, length)
             assert len(part) == min(length, len(whole) - start)
             np.testing.assert_allclose(part, whole[start : start + length], atol=2e-5)
+    # One after the other, with gaps, overlaps and ways back, then past the end.
+    places = [(0, 30000), (30000, 30001), (50000, 1), (9, 999), (len(whole) - 5, 9), (10**9, 1)]
+    for part, (start, length) in zip(read_segments(path, places), places, strict=True):
+        np.testing.assert_allclose(part, whole[start : start + length], atol=2e-5)
 
 
 @pytest.mark.parametrize("rate", [11025, 12345, 44056, 96000, 192000])
@@ -102,6 +107,17 @@ def test_only_the_part_is_read(tmp_path, monkeypatch, rate):
     counts.clear()
     audio_info(path)
     assert not counts
+
+
+def test_parts_in_turn_open_the_file_once(tmp_path, monkeypatch):
+    path = tmp_path / "noise.mp3"
+    soundfile.write(path, noise(44100), 44100)
+    opened = []
+    true = soundfile.SoundFile.__init__
+    counting = lambda self, *args: opened.append(args) or true(self, *args)  # noqa: E731
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", counting)
+    assert len(list(read_segments(path, [(start, 100) for start in range(0, 9000, 100)]))) == 90
+    assert len(opened) == 1
 
 
 def test_resampled_length_is_the_last_whole_sample():

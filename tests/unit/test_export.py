@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import resource
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,7 +85,41 @@ def in_weights(change):
     return lambda folder: change_weights(folder, change)
 
 
+def in_encoder(**values):
+    return in_config(lambda config: config["encoder"].update(values))
+
+
 NORM = "encoder.norm.norm.weight"
+PAST = "encoder.layers.2.norm_mhsa.norm.weight"
+MEAN, STD = "features.normalize.mean", "features.normalize.std"
+
+
+def with_header(header, size=None):
+    """Writes weights of nothing but a header, which may claim another size."""
+
+    def spoil(folder):
+        text = json.dumps(header).encode()
+        size_field = (size or len(text)).to_bytes(8, "little")
+        (folder / "model.safetensors").write_bytes(size_field + text)
+
+    return spoil
+
+
+def named_layers(count):
+    """As many layers as the configuration says, each an empty tensor."""
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+
+    def spoil(folder):
+        with_header({f"encoder.layers.{i}.norm.weight": empty for i in range(count)})(folder)
+        change_config(folder, lambda c: c["encoder"].update(num_layers=count))
+
+    return spoil
+
+
+def in_text(text):
+    return lambda folder: (folder / "config.json").write_text(text)
+
+
 FAULTS = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "is no export: it needs"),
     "no config": (lambda f: (f / "config.json").unlink(), "is no export: it needs"),
@@ -93,29 +130,70 @@ FAULTS = {
     "no encoder": (in_config(lambda c: c.pop("encoder")), "config.json is damaged"),
     "other format": (in_config(lambda c: c.update(format_version=2)), "format 2, this version"),
     "other features": (in_config(lambda c: c["features"].update(hop=480)), "'hop': 480"),
-    "unknown block": (in_config(lambda c: c["encoder"].update(block="lstm")), "lstm"),
-    "unknown key": (in_config(lambda c: c["encoder"].update(depth=9)), "describes no encoder"),
-    "no heads": (in_config(lambda c: c["encoder"].update(nhead=0)), "describes no encoder"),
-    "negative width": (in_config(lambda c: c["encoder"].update(d_model=-16)), "no encoder"),
-    "other width": (in_config(lambda c: c["encoder"].update(d_model=32)), "do not fit"),
+    "unknown block": (in_encoder(block="lstm"), "lstm"),
+    "unknown key": (in_encoder(depth=9), "describes no encoder"),
+    "no heads": (in_encoder(nhead=0), "describes no encoder"),
+    "negative width": (in_encoder(d_model=-16), "no encoder"),
+    "other width": (in_encoder(d_model=32), "do not fit"),
+    "names a class": (in_encoder(block="builtins.exec"), "builtins.exec"),
+    "a class for a number": (in_encoder(d_model={"_target_": "os.system"}), "it must be int"),
+    "code of its own": (in_config(lambda c: c.update(auto_map={"A": "a.A"})), "auto_map is unk"),
+    "words for a number": (in_encoder(dropout="0.1"), "dropout is '0.1'"),
+    "truth for a number": (in_encoder(nhead=True), "nhead is True"),
+    "negative depth": (in_encoder(num_layers=-2), "num_layers is -2"),
+    "no depth": (in_config(lambda c: c["encoder"].pop("num_layers")), "num_layers is missing"),
+    "not a number": (in_encoder(dropout=float("nan")), "dropout is nan"),
+    "deep config": (in_text("[" * 10**5), "is damaged"),
+    "long config": (in_text('{"encoder": "' + "a" * 2**21 + '"}'), "is damaged"),
+    "long number": (in_text('{"encoder": ' + "9" * 10**5 + "}"), "is damaged"),
+    "absurd depth": (in_encoder(num_layers=10**6), "encoder.layers.2.mixing.f.0.weight is missing"),
+    "absurd width": (in_encoder(d_model=10**9), "do not fit"),
+    "absurd units": (in_encoder(ffn_units=10**14), "do not fit"),
+    "beyond any machine": (in_encoder(frontend_channels=10**9), "describes no encoder"),
+    "beyond any integer": (in_encoder(d_model=10**30), "describes no encoder"),
+    "many layers": (named_layers(10**5), "norm.weight is"),
+    "claims more than it holds": (
+        with_header({NORM: {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}),
+        "model.safetensors cannot be read",
+    ),
+    "header longer than it is": (with_header({}, 2**20), "model.safetensors cannot be read"),
+    "absurd header": (with_header({}, 2**60), f"a header of {2**60} bytes"),
     "cut weights": (truncate("model.safetensors", 0.5), "model.safetensors cannot be read"),
     "empty weights": (truncate("model.safetensors", 0), "model.safetensors cannot be read"),
     "pickle": (as_pickle, "model.safetensors cannot be read"),
     "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra"),
     "missing weight": (in_weights(lambda w: w.pop(NORM)), NORM),
-    "missing statistics": (in_weights(lambda w: w.pop("features.normalize.std")), "std"),
+    "missing statistics": (in_weights(lambda w: w.pop(STD)), STD),
     "other shape": (in_weights(lambda w: w.update({NORM: torch.ones(4)})), NORM),
+    "other type": (in_weights(lambda w: w.update({NORM: torch.ones(16).half()})), "F16 of shape"),
+    "layer past the last": (in_weights(lambda w: w.update({PAST: torch.ones(16)})), PAST),
+    "weight that is no number": (in_weights(lambda w: w[NORM].fill_(torch.nan)), "not finite"),
+    "mean that is no number": (in_weights(lambda w: w[MEAN].fill_(torch.inf)), "not finite"),
+    "std of zero": (in_weights(lambda w: w[STD].zero_()), "std of the features"),
 }
+
+
+@contextmanager
+def little_memory(more=2**29):
+    """What asks for more than half a GB more fails at once."""
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + more, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_is_one_sentence_that_names_the_folder(folder, name):
     spoil, words = FAULTS[name]
     spoil(folder)
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(ExportError) as caught, little_memory():
         load_export(folder)
     message = str(caught.value)
     assert str(folder) in message and words in message and "\n" not in message
+    assert len(message) < len(str(folder)) + 600
     assert not (folder / "owned").exists()  # no code ran
 
 

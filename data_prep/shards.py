@@ -1,0 +1,385 @@
+"""Manifests -> tar shards of 24 kHz mono flac, and manifests of what is in them.
+
+python -m speechbrain_music.data_prep.shards manifests/mine/train.csv manifests/mine/valid.csv \\
+    --data_folder /my/music --out shards/mine
+python -m speechbrain_music.data_prep.shards --check shards/mine
+
+For corpora of more files than a file system likes, or that lie on a web server. The new manifests
+name each piece by its shard and its bytes there, and training reads it as it reads a file:
+
+python recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder shards/mine \\
+    --train_csv shards/mine/train.csv --valid_csv shards/mine/valid.csv
+
+With `--data_folder https://...` the same shards are read from a server. Interrupted packing is
+continued by the same command, which also packs again a shard that was deleted.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import sys
+import tarfile
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from speechbrain_music.data_prep import manifest
+from speechbrain_music.data_prep.command import answer
+from speechbrain_music.data_prep.disk import (
+    PreparationError,
+    check_output,
+    existing_folder,
+    in_one_sentence,
+)
+from speechbrain_music.data_prep.report import counted, save, summary
+from speechbrain_music.dataio import audio
+from speechbrain_music.dataio.byte_range import ByteRange, parse
+from speechbrain_music.utils.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1  # of what shards hold: those of another are not continued
+_BITS = 24  # they round by 6e-8 of full scale
+_OTHER_BYTES = 4096  # of a piece besides its samples, at most
+_AT_ONCE = 60 * audio.SAMPLE_RATE  # samples of a piece that are decoded at once
+
+
+class Piece(NamedTuple):
+    """A manifest's row, its number there, and its place in its file at 24 kHz."""
+
+    number: int
+    row: dict
+    start: int
+    samples: int
+
+
+class Shard(NamedTuple):
+    """A tar file, the pieces that belong in it, and the folder that they are read from."""
+
+    tar: Path
+    pieces: list
+    root: Path
+
+    @property
+    def index(self):
+        """The file that says that the tar is whole, and what is where in it."""
+        return self.tar.with_suffix(".json")
+
+    @property
+    def key(self):
+        """Of all that the tar's content follows from, but the music itself."""
+        content = json.dumps([_VERSION, str(self.root), self.pieces])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+@in_one_sentence
+def pack(manifests, data_folder, out, shard_mb=500, workers=None):
+    """Packs what manifests list; the same music gives the same bytes, whatever the workers.
+
+    `train.csv` becomes `train-000000.tar` and so on, each with an index `train-000000.json`, then
+    `skipped.csv`, `report.json` and last another `train.csv`. In a tar a piece is two members
+    named by its number in the manifest (webdataset cuts names at dots, which IDs have): `.flac`,
+    and `.json` with its row. A piece keeps its duration and labels, and its place among the
+    others: what a run draws from shards is what it draws from files.
+
+    Arguments
+    ---------
+    manifests : sequence of path
+        See `manifest.py`; no two of the same name.
+    data_folder : path
+        What stands for `$data_root` in them.
+    out : path
+        The folder to write to.
+    shard_mb : float
+        In millions of bytes, what a shard of several pieces is never larger than; it is reckoned
+        without flac's compression.
+    workers : int, optional
+        Shards that are packed side by side; None takes one a core.
+
+    Returns
+    -------
+    dict
+        The report: `data_folder` (where the shards are), `source`, `splits`, `shards`, `bytes`,
+        `clipped` (pieces that go beyond full scale, as decoded mp3 does: cut off there),
+        `shortened` (pieces that end before their manifest says), `skipped`, `reasons`.
+
+    Raises
+    ------
+    PreparationError
+        If an argument is out of range, a manifest cannot be used, none of its pieces can be read,
+        `out` holds something else, or the disk fails.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> soundfile.write(root / "a.wav", np.zeros(44100), 44100)
+    >>> row = {"ID": "a", "duration": 1.0, "wav": "a.wav", "start": 0, "stop": 44100}
+    >>> manifest.write_manifest(root / "train.csv", [row])
+    >>> report = pack([root / "train.csv"], root, root / "shards")
+    >>> table = manifest.read_manifest(root / "shards" / "train.csv", root / "shards")
+    >>> os.path.relpath(table["wav"][0], root)
+    'shards/train-000000.tar#a@512+160'
+    >>> audio.audio_info(table["wav"][0])
+    AudioInfo(frames=24000, sample_rate=24000, channels=1)
+    """
+    if not shard_mb > 0:
+        raise PreparationError(f"shard_mb is {shard_mb}; it must be above 0.")
+    if workers is not None and workers < 1:
+        raise PreparationError(f"workers is {workers}; it must be 1 or more.")
+    root, out = existing_folder(data_folder), Path(out)
+    targets = {out / f"{Path(path).stem}.csv": path for path in manifests}
+    if len(targets) < len(manifests):
+        raise PreparationError("Two manifests have the same name; rename one.")
+    check_output(*targets)
+    if any(target.exists() for target in targets) and "shards" not in _facts(out / "report.json"):
+        raise PreparationError(f"{out} holds manifests of files; choose another folder.")
+
+    figures = dict.fromkeys(("shards", "bytes", "clipped", "shortened"), 0)
+    splits, texts, skipped = {}, {}, []
+    for target, path in targets.items():
+        pieces, columns = _read_pieces(path, root)
+        shards = [
+            Shard(target.with_name(f"{target.stem}-{number:06d}.tar"), part, root)
+            for number, part in enumerate(_share_out(pieces, shard_mb * 1e6))
+        ]
+        rows = []
+        for shard, index in zip(shards, _pack_all(shards, workers), strict=True):
+            figures["shards"] += index["bytes"] > 0
+            figures["bytes"] += index["bytes"]
+            figures["clipped"] += index["clipped"]
+            for piece, found in zip(shard.pieces, index["pieces"], strict=True):
+                if isinstance(found, str):
+                    skipped.append((piece.row["wav"], found))
+                    continue
+                rows.append(piece.row | {"start": 0} | found)
+                if found["stop"] < piece.samples - 1:  # by 1: a manifest's duration is rounded
+                    rows[-1]["duration"] = found["stop"] / audio.SAMPLE_RATE
+                    figures["shortened"] += 1
+        if not rows:
+            raise PreparationError(
+                f"None of the {len(pieces)} pieces of {path} can be read "
+                f"(last: {': '.join(skipped[-1])}); check the data folder."
+            )
+        splits[target.stem] = counted(rows)
+        texts[target] = manifest.manifest_text(rows, columns)
+    report = {"data_folder": str(out.resolve()), "source": str(root), "splits": splits}
+    report |= figures | summary(skipped)
+    save(out, report, skipped, texts)
+    logger.info("%d shards, %.1f MB", figures["shards"], figures["bytes"] / 1e6)
+    if figures["clipped"]:
+        logger.warning("%d pieces go beyond full scale and are cut off there", figures["clipped"])
+    if figures["shortened"]:
+        logger.warning("%d pieces end before their manifest says", figures["shortened"])
+    return report
+
+
+def _facts(path):
+    """What a JSON file says; nothing if it is not there or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _read_pieces(path, root):
+    """A manifest's pieces in the order of their IDs, as manifests are written; other columns."""
+    table = manifest.read_manifest(path, root).sort_values("ID", ignore_index=True)
+    table["wav"] = table["wav"].str.removeprefix(f"{root}/")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        columns = [name for name in next(csv.reader(file)) if name not in manifest.COLUMNS]
+    rows = table[[*manifest.COLUMNS, *columns]].to_dict("records")
+    places = (array.tolist() for array in audio.places_at(table, audio.SAMPLE_RATE))
+    return list(map(Piece, range(len(rows)), rows, *places)), columns
+
+
+def _share_out(pieces, shard_bytes):
+    """Lists of pieces, one a shard; they depend on nothing that only packing tells."""
+    shards, room = [], 0
+    for piece in pieces:
+        size = piece.samples * _BITS // 8 + _OTHER_BYTES
+        if size > room:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(piece)
+        room -= size
+    return shards
+
+
+def _pack_all(shards, workers):
+    """The indexes of shards, which are packed where they are not yet."""
+    indexes = {shard.tar: _kept(shard) for shard in shards}
+    waiting = [shard for shard in shards if not indexes[shard.tar]]
+    stop = threading.Event()
+    total = sum(len(shard.pieces) for shard in waiting)
+    # Threads: the work is done in C, and none outlives this process when it is killed.
+    with (
+        tqdm(total=total, desc="Packing", unit="piece", disable=None) as bar,
+        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+    ):
+        futures = [pool.submit(_pack, shard, stop, bar) for shard in waiting]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    packed = {shard.tar: future.result() for shard, future in zip(waiting, futures, strict=True)}
+    return (indexes | packed).values()
+
+
+def _kept(shard):
+    """The index of a shard that is there, as far as its size tells, or None."""
+    index = _facts(shard.index)
+    if index and index["key"] != shard.key:
+        raise PreparationError(
+            f"{shard.tar} was packed from another manifest, folder or version; delete the shards "
+            f"in {shard.tar.parent} or choose another folder."
+        )
+    whole = index and shard.tar.exists() and shard.tar.stat().st_size == index["bytes"]
+    return index if whole else None
+
+
+def _pack(shard, stop, bar):
+    found, clipped = [], 0
+    with atomic_file(shard.tar, "w+b") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for piece in shard.pieces:
+                if stop.is_set():
+                    raise CancelledError
+                bar.update()
+                path = os.path.join(shard.root, piece.row["wav"])
+                try:
+                    sound, frames, peak = _encode(path, piece)
+                except audio.AudioError as error:
+                    found.append(str(error).removeprefix(f"{path}: ").rstrip("."))
+                    continue
+                offset = file.tell() + tarfile.BLOCKSIZE  # after the member's header
+                place = ByteRange(shard.tar.name, piece.row["ID"], offset, len(sound))
+                found.append({"wav": str(place), "stop": frames})
+                clipped += int(peak > 1)
+                row = json.dumps(piece.row, ensure_ascii=False).encode()
+                for kind, content in (("flac", sound), ("json", row)):
+                    member = tarfile.TarInfo(f"{piece.number:09d}.{kind}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+        file.seek(0)
+        index = {
+            "key": shard.key,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            "bytes": file.tell(),
+            "clipped": clipped,
+            "pieces": found,
+        }
+    if not any(isinstance(piece, dict) for piece in found):
+        # The music is rather not there than damaged: when it is, this is tried again.
+        shard.tar.unlink()
+        return index | {"bytes": 0}
+    with atomic_file(shard.index, encoding="utf-8") as file:
+        json.dump(index, file, ensure_ascii=False)
+    return index
+
+
+def _encode(path, piece):
+    """A piece as flac, its length in samples and its largest absolute value."""
+    sound, frames, peak = io.BytesIO(), 0, 0.0
+    stop = piece.start + piece.samples
+    begins = range(piece.start, stop, _AT_ONCE)
+    places = [(begin, min(_AT_ONCE, stop - begin)) for begin in begins]
+    with soundfile.SoundFile(
+        sound, "w", audio.SAMPLE_RATE, 1, subtype=f"PCM_{_BITS}", format="FLAC"
+    ) as file:
+        for wave in audio.read_segments(path, places):
+            file.write(wave)
+            frames += len(wave)
+            peak = max(peak, np.abs(wave).max(initial=0))
+    if not frames:
+        raise audio.AudioError(f"{path}: ends before the piece begins.")
+    return sound.getvalue(), frames, peak
+
+
+@in_one_sentence
+def check(folder):
+    """Compares shards with their checksums.
+
+    Arguments
+    ---------
+    folder : path
+        Where `pack` wrote, or a copy of it.
+
+    Raises
+    ------
+    PreparationError
+        If a shard is missing or differs; it names those, and their pieces that cannot be read.
+    """
+    folder = existing_folder(folder)
+    wanted = _facts(folder / "report.json").get("shards")
+    if wanted is None:
+        raise PreparationError(f"{folder} holds no shards, or packing them has not ended.")
+    indexes = sorted(folder.glob("*-[0-9]*.json"))
+    faults = [fault for fault in map(_fault, tqdm(indexes, unit="shard", disable=None)) if fault]
+    if len(indexes) != wanted:
+        faults.append(f"{len(indexes)} of {wanted} indexes are there")
+    if faults:
+        raise PreparationError(
+            f"{folder} is not as packed: {'; '.join(faults)}. Copy these again, or delete them "
+            "and give the command by which they were packed."
+        )
+    logger.info("%d shards are as packed", wanted)
+
+
+def _fault(path):
+    """What is wrong with an index's shard, or None."""
+    index, tar = _facts(path), path.with_suffix(".tar")
+    if not (index and tar.exists()):
+        return f"{tar.name} or its index is missing"
+    with open(tar, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() == index["sha256"]:
+            return None
+    damaged = []
+    for piece in index["pieces"]:
+        try:
+            if not isinstance(piece, str):
+                audio.read_segment(path.parent / piece["wav"])
+        except audio.AudioError:
+            damaged.append(parse(piece["wav"]).item)
+    return f"{tar.name} differs (pieces that cannot be read: {', '.join(damaged) or 'none'})"
+
+
+def main(argv=None):
+    """The command line: 0 if all went well, 2 after a one-line error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m speechbrain_music.data_prep.shards",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("manifests", nargs="*", help="what to pack")
+    parser.add_argument("--data_folder", help="where the data are")
+    parser.add_argument("--out", help="folder for shards and manifests")
+    parser.add_argument("--shard_mb", type=float, default=500, help="at most (default: 500)")
+    parser.add_argument("--workers", type=int, help="shards at a time (default: one a core)")
+    parser.add_argument(
+        "--check", dest="check_folder", metavar="FOLDER", help="compare shards with their checksums"
+    )
+
+    def prepare(check_folder, **options):
+        if check_folder:
+            return check(check_folder)
+        if not (options["manifests"] and options["data_folder"] and options["out"]):
+            parser.error("give manifests, --data_folder and --out, or --check")
+        return pack(**options)
+
+    return answer(prepare, parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

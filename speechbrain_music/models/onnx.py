@@ -1,0 +1,137 @@
+"""An encoder as an ONNX graph, for programs without torch; needs the extra [onnx]."""
+
+import json
+import logging
+import warnings
+from contextlib import contextmanager
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from speechbrain_music.models.export import FEATURES, FORMAT_VERSION
+from speechbrain_music.models.frontend import BANDS, STACK
+from speechbrain_music.utils.atomic import atomic_file
+from speechbrain_music.utils.errors import UserError
+
+# SpeechBrain's relative positions are a table that Python makes for one T.
+MIXINGS = ("summary", "rope")
+TRACED_TOKENS = 24  # the graph holds for any number
+
+
+class _HiddenStates(nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, mel):
+        _, hidden, _ = self.encoder(mel.transpose(1, 2))
+        return torch.stack(hidden)
+
+
+def export_onnx(model, path):
+    """Writes one ONNX file, whole or not at all: from normalised log-mel to all hidden states.
+
+    The graph has one input, `mel`, float32 (1, 128, 4 T), and one output, `hidden`, float32
+    (L + 1, 1, T, d_model), for any T from 1 on: the front-end's state, then each block's, the last
+    one normalised as in `Encoder.forward`. onnxruntime gives what torch gives, to 1e-4 of the
+    largest value. Nothing is padded: one item, of whole tokens of 40 ms.
+
+    Where torch is at hand, `LogMel` gives the input: `mel, _ = model.features(wave, lengths)`,
+    then `mel.transpose(1, 2)`. Elsewhere, from N mono samples at 24 kHz:
+
+    1. T = ceil(N / 960); zeros are added at the end up to 960 T samples, then 1024 at both ends.
+    2. Power |STFT|^2 with n_fft 2048, hop 240 and a periodic Hann window (no scaling); the first
+       4 T frames are kept.
+    3. 128 triangular mel bands, HTK scale, 0 to 12 kHz, each with a peak of 1.
+    4. ln(max(power, floor)), then (x - mean) / std for each band.
+
+    The file's metadata has these figures, and what else is needed to use it alone, each as JSON:
+    "format_version", "features" (sample_rate, n_fft, hop, bands, stack, floor), "mean" and "std"
+    (128 each, in nats), "encoder" (its configuration), "training" (what its export says).
+
+    Arguments
+    ---------
+    model : WaveEncoder
+        On any device; is not changed.
+    path : path
+        Of the file; one that is there is replaced.
+
+    Raises
+    ------
+    UserError
+        If the mixing is neither "summary" nor "rope", or the extra [onnx] is not installed.
+
+    Example
+    -------
+    >>> import onnxruntime
+    >>> from speechbrain_music.models.encoder import Encoder
+    >>> from speechbrain_music.models.export import WaveEncoder
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> model = WaveEncoder(LogMel(), Encoder(num_layers=1, d_model=16, ffn_units=16), {}).eval()
+    >>> path = getfixture("tmp_path") / "model.onnx"
+    >>> export_onnx(model, path)
+    >>> session = onnxruntime.InferenceSession(path)
+    >>> wave = torch.randn(1, 24000)
+    >>> mel, _ = model.features(wave, torch.tensor([24000]))
+    >>> (hidden,) = session.run(None, {"mel": mel.transpose(1, 2).numpy()})
+    >>> hidden.shape, torch.allclose(torch.tensor(hidden[-1]), model(wave)[0], atol=1e-4)
+    ((2, 1, 25, 16), True)
+    >>> json.loads(session.get_modelmeta().custom_metadata_map["features"])["hop"]
+    240
+    """
+    mixing = model.encoder.config["mixing"]
+    if mixing not in MIXINGS:
+        raise UserError(
+            f"an encoder whose mixing is {mixing!r} cannot become ONNX: export one whose mixing "
+            f"is {' or '.join(MIXINGS)} (brn_sum and cnf_sum are summary)"
+        )
+    graph = _HiddenStates(deepcopy(model.encoder)).cpu().float().eval()
+    tokens = torch.export.Dim("T", min=1)
+    try:
+        from onnxscript import ir
+
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                graph,
+                (torch.zeros(1, BANDS, STACK * TRACED_TOKENS),),
+                dynamo=True,
+                dynamic_shapes={"mel": {2: STACK * tokens}},
+                input_names=["mel"],
+                output_names=["hidden"],
+                verbose=False,
+            )
+    except ImportError as error:
+        remedy = "pip install 'speechbrain-music[onnx]'"
+        raise UserError(f"an export to ONNX needs more packages ({error}): {remedy}") from None
+    hidden = program.model.graph.outputs[0]  # whose T has a name that says nothing
+    hidden.shape = ir.Shape([*hidden.shape[:2], "T", hidden.shape[3]])
+    program.model.metadata_props.update(_metadata(model))
+    with atomic_file(path, "wb") as file:
+        file.write(program.model_proto.SerializeToString())
+
+
+def _metadata(model):
+    normalize = model.features.normalize
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "features": FEATURES,
+        "mean": normalize.mean.tolist(),
+        "std": normalize.std.tolist(),
+        "encoder": model.encoder.config,
+        "training": model.config.get("training", {}),
+    }
+    return {key: json.dumps(value) for key, value in facts.items()}
+
+
+@contextmanager
+def _quiet():
+    """The exporter reports what it skips, such as packages that no graph of ours needs."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

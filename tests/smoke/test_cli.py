@@ -1,0 +1,559 @@
+"""`sbmusic` as a user meets it: files of every kind, killed and continued, honest to the hub."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import tiny
+import torch
+from tones import melody, write_tones
+
+import speechbrain_music.inference.encoder as encoder_module
+from recipes.pretrain.train import main as pretrain
+from speechbrain_music.dataio.audio import read_segment
+from speechbrain_music.inference.cli import doctor, main
+from speechbrain_music.inference.journal import KEY, Journal
+from speechbrain_music.inference.store import read_embeddings
+from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.export import load_export, save_export
+from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.frozen import ExportEncoder, pool_states
+
+DIM, LAYERS = 16, 3
+RUN_CLI = [sys.executable, "-m", "speechbrain_music.inference.cli"]
+
+
+def make_export(folder, seed=0, **facts):
+    torch.manual_seed(seed)
+    features = LogMel()
+    features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
+    save_export(folder, Encoder(num_layers=2, d_model=DIM, ffn_units=32), features, **facts)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_export(tmp_path_factory.mktemp("model") / "export", system="tiny", step=7)
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    """Eight files, all shorter than a chunk, beside something that is no audio."""
+    folder = tmp_path_factory.mktemp("music") / "my müsic"
+    write_tones(folder, seconds=(1, 3))
+    (folder / "notes.txt").write_text("do re mi")
+    return folder
+
+
+def names_in(folder):
+    files = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix != ".txt")
+    return [str(folder / name) for name in sorted(files) if (folder / name).is_file()]
+
+
+@torch.no_grad()
+def hidden_states(model, path):
+    """(L, T, D) by the model itself."""
+    wave = torch.from_numpy(read_segment(path))[None]
+    return torch.cat(load_export(model)(wave)[1]).numpy()
+
+
+def embed(*options, code=0):
+    assert main(["embed", *map(str, options)]) == code
+
+
+@pytest.mark.parametrize("kind", [".npy", ".npz", ".parquet"])
+def test_a_folder_becomes_a_table(music, model, tmp_path, kind, capsys):
+    if kind == ".parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / "new" / f"all{kind}"
+    embed(music, "--model", model, "--out", out)
+    assert "8 of 8 files" in capsys.readouterr().out
+    found = read_embeddings(out)
+    assert sorted(found.paths) == names_in(music)
+    for path, seconds, value in zip(found.paths, found.durations, found.values, strict=True):
+        expected = hidden_states(model, path)[-1].mean(axis=0)
+        np.testing.assert_allclose(value, expected, atol=1e-4)
+        header = soundfile.info(path)
+        assert seconds == pytest.approx(header.frames / header.samplerate, abs=1e-3)
+    assert found.settings["layers"] == 2 and found.settings["source"] == model
+    beside = {".npy": {"all.npy", "all.csv", "all.json"}}.get(kind, {f"all{kind}"})
+    assert {p.name for p in out.parent.iterdir()} == beside
+    if kind == ".parquet":
+        assert list(pd.read_parquet(out)) == ["path", "duration", "embedding"]
+    if kind == ".npz":
+        with np.load(out) as held:  # without pickle
+            assert held["embeddings"].shape == (8, DIM) and held["paths"][0] == found.paths[0]
+
+
+@pytest.mark.parametrize("kind", [".npy", ".npz", ".parquet"])
+def test_several_layers_are_an_axis(music, model, tmp_path, kind):
+    if kind == ".parquet":
+        pytest.importorskip("pyarrow")
+    song = names_in(music)[0]
+    options = ("--model", model, "--pool", "mean_sd")
+    embed(song, *options, "--layer=0,-1", "--out", tmp_path / f"two{kind}")
+    embed(song, *options, "--layer", "all", "--out", tmp_path / f"all{kind}")
+    two, all_layers = (read_embeddings(tmp_path / f"{n}{kind}").values for n in ("two", "all"))
+    states = hidden_states(model, song)
+    pooled = pool_states(torch.tensor(states)[:, None], torch.tensor([states.shape[1]]), "mean_sd")
+    assert all_layers.shape == (1, LAYERS, 2 * DIM) and two.shape == (1, 2, 2 * DIM)
+    np.testing.assert_allclose(all_layers[0], pooled[0], atol=1e-4)
+    np.testing.assert_allclose(two, all_layers[:, [0, -1]], atol=1e-6)
+
+
+def test_frames_of_one_file(music, model, tmp_path):
+    song = names_in(music)[0]
+    options = (song, "--model", model, "--pool", "none")
+    embed(*options, "--out", tmp_path / "a.npy")
+    embed(*options, "--out", tmp_path / "a.npz", "--layer", "all")
+    states = hidden_states(model, song)
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), states[-1], atol=1e-4)
+    with np.load(tmp_path / "a.npz") as held:
+        np.testing.assert_allclose(held["embeddings"], states, atol=1e-4)
+        np.testing.assert_allclose(held["times"], 0.04 * np.arange(states.shape[1]))
+    assert json.loads((tmp_path / "a.json").read_text())["path"] == song
+    assert {p.name for p in tmp_path.iterdir()} == {"a.npy", "a.json", "a.npz"}
+
+
+@pytest.mark.parametrize("long", [600, 1.5])  # seconds: what is longer goes straight to the disk
+def test_frames_of_many_files_have_names_that_do_not_collide(long, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("speechbrain_music.inference.collection.LONG", long)
+    rng = np.random.default_rng(0)
+    for name in ("one/a.wav", "one/a.flac", "two/a.wav", "two/b c.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, melody(1 + ("a" in name), 24000, 1, rng), 24000)
+    options = ("--model", model, "--pool", "none", "--out", tmp_path / "frames")
+    embed(tmp_path / "one", tmp_path / "two", *options)
+    index = pd.read_csv(tmp_path / "frames/index.csv")
+    assert index["file"].tolist() == [
+        "one/a.flac.npy",
+        "one/a.wav.npy",
+        "two/a.wav.npy",
+        "two/b c.wav.npy",
+    ]
+    for row in index.itertuples():
+        values = np.load(tmp_path / "frames" / row.file)
+        np.testing.assert_allclose(values, hidden_states(model, row.path)[-1], atol=1e-4)
+    written = {p.name for p in (tmp_path / "frames").iterdir()}
+    assert written == {"one", "two", "index.csv", "settings.json"}
+    embed(tmp_path / "one", *options, code=2)  # what is there is not touched
+    assert {p.name for p in tmp_path.iterdir()} == {"one", "two", "frames"}
+
+
+# ---- what goes wrong ----
+
+
+def test_a_list_with_bad_files_among_good_ones(music, model, tmp_path):
+    good = names_in(music)[:2]
+    (tmp_path / "empty song.wav").touch()
+    (tmp_path / "no song ♪.mp3").write_text("do re mi")
+    bad = [tmp_path / "empty song.wav", tmp_path / "no song ♪.mp3", tmp_path / "nowhere.wav"]
+    listed = "\n".join(map(str, [good[0], *bad, "", good[1], good[0]])) + "\n"
+    done = subprocess.run(
+        [*RUN_CLI, "embed", "-", "--model", model, "--out", "a.npz"],
+        input=listed,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 5 files" in done.stdout
+    assert "warning: 3 could not be read, see a.npz.unreadable.csv" in done.stderr
+    assert read_embeddings(tmp_path / "a.npz").paths == good
+    reasons = pd.read_csv(tmp_path / "a.npz.unreadable.csv").set_index("path")["reason"]
+    assert list(reasons.index) == [str(path) for path in bad]
+    assert reasons.str.contains("empty|not readable as audio|does not exist").all()
+    embed(good[0], "--model", model, "--out", tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz.unreadable.csv").exists()  # it would be of another time
+
+
+REFUSED = {
+    "no such file": (["nowhere.wav"], [], "nowhere.wav does not exist"),
+    "a folder without audio": (["texts"], [], "texts holds no audio.*\\.txt \\(1\\)"),
+    "nothing readable": (["bad.wav"], [], "none of 1 files could be read; bad.wav: .*empty"),
+    "a kind that is none": (["good.wav"], ["--out", "a.h5"], "a.h5 must end in .npy, .npz"),
+    "a folder": (["good.wav"], ["--out", "texts"], "texts must end in"),
+    "a place that is a folder": (["good.wav"], ["--out", "dir.npz"], "dir.npz is a folder"),
+    "under a file": (["good.wav"], ["--out", "good.wav/a.npz"], "cannot be written"),
+    "another's table": (["good.wav"], ["--out", "mine.npy"], "mine.csv .* written over"),
+    "frames of two": (["good.wav", "bad.wav"], ["--pool", "none"], "frames of 2 files.*--out out"),
+    "frames in a used folder": (
+        ["good.wav"],
+        ["--pool", "none", "--out", "texts"],
+        "texts is there already",
+    ),
+    "no model": (["good.wav"], ["--model", "texts"], "texts is no export"),
+    "a run": (["good.wav"], ["--model", "run"], "run is the folder of a run.*give run/export"),
+    "a layer too many": (["good.wav"], ["--layer", "9"], "9"),
+    "an overlap too long": (["good.wav"], ["--overlap", "30"], "overlap"),
+    "no batch": (["good.wav"], ["--batch", "0"], "batch"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_a_sentence_with_nothing_left(case, model, tmp_path, monkeypatch, capsys):
+    paths, changes, match = REFUSED[case]
+    monkeypatch.chdir(tmp_path)
+    for folder in ("texts", "dir.npz", "run/export"):
+        os.makedirs(folder)
+    for file in ("texts/a.txt", "run/hyperparams.yaml", "bad.wav", "mine.csv"):
+        open(file, "w").close()
+    soundfile.write("good.wav", np.ones(24000) / 2, 24000)
+    before = sorted(tmp_path.rglob("*"))
+    embed(*paths, "--model", model, "--out", "out.npz", *changes, code=2)
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert errors[-1].startswith("error: ")
+    pd.Series(errors[-1:]).str.contains(match).all() or pytest.fail(errors[-1])
+    left = set(tmp_path.rglob("*")) - set(before)
+    assert {p.name for p in left} <= {"out.npz.unreadable.csv"}
+
+
+# ---- killed, interrupted, continued ----
+
+KILLED = """
+import os, signal, sys
+from speechbrain_music.inference import cli, journal
+add, calls = journal.Journal.add, []
+def killing(*args, **facts):
+    calls.append(args)
+    if len(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    add(*args, **facts)
+journal.Journal.add = killing
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """The files that are computed, call by call."""
+    calls = []
+    original = encoder_module.MusicEncoder.encode_files
+
+    def noting(self, paths, *args, **options):
+        calls.append(list(paths))
+        return original(self, paths, *args, **options)
+
+    monkeypatch.setattr(encoder_module.MusicEncoder, "encode_files", noting)
+    return calls
+
+
+@pytest.mark.parametrize("kind", ["pooled", "frames"])
+def test_killed_and_continued(kind, music, model, tmp_path, embedded, capsys):
+    name, pool = {"pooled": ("a.npz", "mean"), "frames": ("frames", "none")}[kind]
+    whole, out = tmp_path / "whole" / name, tmp_path / name
+    options = [str(music), "--model", model, "--pool", pool, "--out"]
+    embed(*options, whole)
+    killed = [sys.executable, "-c", KILLED, "embed", *options, str(out)]
+    assert subprocess.run(killed, capture_output=True).returncode == -signal.SIGKILL
+    partial = tmp_path / f"{name}.partial"
+    assert not out.exists() and partial.is_dir()
+    with open(partial / "rows.jsonl", "a") as log:
+        log.write('{"path": "cut off')
+    if kind == "pooled":  # the first file's values are damaged, as by a power cut
+        data = bytearray((partial / "values.f32").read_bytes())
+        data[:4] = b"gone"
+        (partial / "values.f32").write_bytes(data + b"cut")
+    else:
+        (partial / ".waltz.wav.npy.tmp").write_bytes(b"cut")
+        next(partial.rglob("*.flac.npy")).unlink()
+
+    changed = [*options[:-3], "--pool", pool, "--layer", "0", "--out", out]
+    embed(*changed, code=2)
+    assert "begun with other settings (layers 2, now 0)" in capsys.readouterr().err
+    assert len(embedded.pop()) == 8 and not embedded
+
+    embed(*options, out)
+    assert "Going on: 2 of 8 files are done" in capsys.readouterr().out
+    assert [len(paths) for paths in embedded] == [6]
+    assert not partial.exists()
+    if kind == "pooled":
+        assert out.read_bytes() == whole.read_bytes()
+    else:
+        files = [
+            {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+            for folder in (whole, out)
+        ]
+        assert files[0] == files[1] and len(files[0]) == 10
+
+
+def test_a_file_that_has_changed_is_done_again(model, tmp_path, embedded, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    songs = [str(tmp_path / name) for name in ("a.wav", "b.wav", "c.wav")]
+    for song in songs:
+        soundfile.write(song, melody(1, 24000, 1, rng), 24000)
+    command = (tmp_path, "--model", model, "--out", tmp_path / "out.npz")
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("speechbrain_music.inference.store.write_embeddings", interrupt)
+        embed(*command, code=130)
+    assert "interrupted; the same command continues" in capsys.readouterr().err
+    soundfile.write(songs[1], melody(2, 24000, 1, rng), 24000)
+    embed(*command)
+    assert embedded == [songs, [songs[1]]]
+    assert read_embeddings(tmp_path / "out.npz").durations.tolist() == [1, 2, 1]
+
+
+def test_two_at_once_do_not_mix(music, model, tmp_path, capsys):
+    with Journal(tmp_path / "out.npz.partial", dict.fromkeys(KEY, 0)):
+        embed(music, "--model", model, "--out", tmp_path / "out.npz", code=2)
+    assert "another process is at work" in capsys.readouterr().err
+
+
+def test_a_full_disk_loses_nothing(music, model, tmp_path, monkeypatch, capsys):
+    command = (music, "--model", model, "--out", tmp_path / "out.npz")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        embed(*command, code=2)
+    assert "No space left on device" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["out.npz.partial"]
+    embed(*command)
+    assert "Going on: 8 of 8" in capsys.readouterr().out
+
+
+# ---- what is asked of embeddings and models ----
+
+
+@pytest.fixture(scope="module")
+def table(music, model, tmp_path_factory):
+    """Embeddings of the music, of which one file is there in another format too."""
+    folder = tmp_path_factory.mktemp("table")
+    shutil.copytree(music, folder / "music")
+    wave, rate = soundfile.read(folder / "music/sets/hymn.wav")
+    soundfile.write(folder / "music/twin.flac", wave, rate)
+    embed(folder / "music", "--model", model, "--layer", "all", "--out", folder / "all.npz")
+    return folder / "all.npz"
+
+
+@pytest.mark.parametrize("query", ["sets/hymn.wav", "hymn", "whole path", "audio"])
+def test_similar_finds_the_twin(query, table, model, tmp_path, capsys):
+    song = table.parent / "music/sets/hymn.wav"
+    options = ["--in", str(table), "--top", "3", "--out", str(tmp_path / "near.csv")]
+    if query == "audio":
+        shutil.copy(song, tmp_path / "another name.wav")
+        query = tmp_path / "another name.wav"
+        options += ["--model", model]
+    elif query == "whole path":
+        query = song
+    assert main(["similar", str(query), *options]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    found = pd.read_csv(tmp_path / "near.csv")
+    assert len(found) == 3 and len(printed) == 5
+    names = found["path"].str.rpartition("/")[2].tolist()
+    if query == tmp_path / "another name.wav":
+        assert set(names[:2]) == {"hymn.wav", "twin.flac"}
+    else:
+        assert names[0] == "twin.flac" and "hymn.wav" not in names
+    assert found["similarity"][0] > 0.99 > found["similarity"][2]
+    assert found["similarity"].is_monotonic_decreasing
+
+
+def test_similar_refuses_another_model(table, model, tmp_path, capsys):
+    song = shutil.copy(table.parent / "music/sets/hymn.wav", tmp_path / "new.wav")
+    asked = ["similar", str(song), "--in", str(table)]
+    other = make_export(tmp_path / "other", seed=1)
+    for options, match in (
+        ([], f"pass --model {model}"),
+        (["--model", other], "is not the model that made"),
+        (["--top", "0"], "top is 0"),
+    ):
+        assert main([*asked, *options]) == 2
+        assert match in capsys.readouterr().err
+    assert main(["similar", "himn", "--in", str(table)]) == 2
+    assert "hymn.wav" in capsys.readouterr().err
+    assert main(["similar", "x", "--in", str(song)]) == 2
+    assert "no file of embeddings" in capsys.readouterr().err
+
+
+def test_info(table, model, capsys):
+    assert main(["info", model]) == 0
+    said = capsys.readouterr().out
+    for words in ("2 branchformer blocks", "16 values", "steps          7", "not stated"):
+        assert words in said
+    identity = ExportEncoder(load_export(model), "").identity
+    assert identity in said
+    assert main(["info", str(table)]) == 0
+    said = capsys.readouterr().out
+    assert "9 files" in said and "9 x 3 x 16" in said and identity in said
+    assert main(["info", str(table.parent / "music/sets/hymn.wav")]) == 0
+    assert "24000 Hz" in capsys.readouterr().out
+
+
+def test_export_of_a_run_is_the_run_s_own(tone_folder, tmp_path, monkeypatch, capsys):
+    graphs = []
+    monkeypatch.setattr("speechbrain_music.models.onnx.export_onnx", lambda *a: graphs.append(a))
+    pretrain(tiny.arguments(tone_folder, tmp_path / "run", max_steps=2))
+    own = tmp_path / "run" / "export"
+    kept = {p.name: p.read_bytes() for p in own.iterdir()}
+    training = json.loads(kept["config.json"])["training"]
+    assert [corpus["composed"] for corpus in training["corpora"]] == [False]
+    assert training["corpora"][0]["hours"] == training["hours"]["train"] > 0
+    shutil.rmtree(own)
+    other = tmp_path / "other"
+    assert main(["export", str(tmp_path / "run")]) == 0
+    assert main(["export", str(tmp_path / "run"), "--out", str(other)]) == 0
+    for folder in (own, other):
+        assert {p.name: p.read_bytes() for p in folder.iterdir()} == kept
+    assert main(["export", str(own), "--onnx", str(tmp_path / "a.onnx")]) == 0
+    ((exported, path),) = graphs
+    assert path == tmp_path / "a.onnx" and exported.encoder.config["d_model"] == 16
+    capsys.readouterr()
+    assert main(["export", str(own)]) == 2
+    assert "is no pre-training run" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "run" / "save")
+    assert main(["export", str(tmp_path / "run")]) == 2
+    assert "has no checkpoint" in capsys.readouterr().err
+
+
+# ---- the hub ----
+
+
+def results_of(model, path, task, replica=None, deviations=(), **data):
+    """A results.json as a recipe writes it."""
+    identity = ExportEncoder(load_export(model), "").identity
+    results = {
+        "task": task,
+        "encoder": {"name": "export", "runs": [{"identity": identity}]},
+        "data": {
+            "data_set": task.upper(),
+            "replica": replica,
+            "deviations": list(deviations),
+            "tracks": {"test": 42},
+            **data,
+        },
+        "protocol": {"pooling": "mean", "freeze_encoder": True, "quick": False},
+        "figures": {"accuracy": {"mean": 0.5, "low": 0.4, "high": 0.6, "chance": 0.1}},
+    }
+    path.write_text(json.dumps(results))
+    return str(path)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """What is sent to the hub."""
+    sent = []
+
+    class Api:
+        def create_repo(self, name, **options):
+            sent.append((name, options))
+            return f"hub/{name}"
+
+        def create_commit(self, name, additions, **options):
+            sent.append({a.path_in_repo: a.path_or_fileobj for a in additions})
+
+        def repo_info(self, name):
+            return type("Info", (), {"private": name != "me/public"})
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    return sent
+
+
+def test_push_sends_the_export_and_an_honest_card(hub, model, tmp_path, capsys):
+    results = [
+        results_of(model, tmp_path / "a.json", "real"),
+        results_of(model, tmp_path / "b.json", "composed", replica={"generator": "1-abc"}),
+        results_of(model, tmp_path / "c.json", "part", deviations=["test has 3 of 9 tracks"]),
+    ]
+    command = ["push", model, "me/mine", "--licence", "cc-by-4.0", "--results", *results]
+    assert main([*command, "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    assert main([*command, "--dry_run", str(tmp_path / "card")]) == 0
+    assert not hub
+    assert main([*command, "--private"]) == 0
+    (name, options), files = hub
+    assert name == "me/mine" and options["private"]
+    assert set(files) == {"config.json", "model.safetensors", "README.md"}
+    card = files["README.md"].decode()
+    assert card == printed == (tmp_path / "card/README.md").read_text()
+
+    assert card.startswith("---\n") and "license: cc-by-4.0\n" in card.split("---")[1]
+    tables = card.split("**On ")[1:]
+    assert [t.split(":")[0].split("*")[0] for t in tables] == [
+        "the published data.",
+        "recorded music, but not on the published data",
+        "composed music that stands in for the data sets",
+    ]
+    for table, task, note in zip(
+        tables,
+        ("real", "part", "composed"),
+        ("frozen", "test has 3 of 9 tracks", "generator 1-abc"),
+        strict=True,
+    ):
+        rows = [line for line in table.splitlines() if "0.500 (0.400 to 0.600)" in line]
+        assert len(rows) == 1 and f"| {task} |" in rows[0] and note in rows[0]
+    assert "COMPOSED (replica)" in tables[2] and "nothing about recorded" in tables[2]
+    assert 'from_export("me/mine")' in card and "| steps | 7 |" in card
+
+
+def test_push_refuses(hub, model, tmp_path, monkeypatch, capsys):
+    other = make_export(tmp_path / "other", seed=1)
+    foreign = results_of(other, tmp_path / "foreign.json", "real")
+    (tmp_path / "odd.json").write_text("[1]")
+    for options, match in (
+        (["me/mine", "--results", foreign], "has other weights than this export"),
+        (["me/mine", "--results", str(tmp_path / "odd.json")], "no results.json of a task"),
+        (["mine"], "no name on the hub"),
+        (["me/mine", "--licence", "mine: all"], "no licence's identifier"),
+        (["me/public", "--private"], "is there already and public"),
+    ):
+        assert main(["push", model, *options]) == 2
+        assert match in capsys.readouterr().err
+    assert not [files for files in hub if isinstance(files, dict)]
+
+    def refuse(*args, **options):
+        raise OSError("401 Unauthorized")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
+    assert main(["push", model, "me/mine"]) == 2
+    assert "401 Unauthorized" in capsys.readouterr().err
+
+
+def test_a_card_without_results_says_so(model, capsys):
+    assert main(["push", model, "me/mine", "--dry_run"]) == 0
+    card = capsys.readouterr().out
+    assert "has not been judged" in card and "license" not in card.split("---")[1]
+
+
+# ---- the machine ----
+
+
+def test_doctor(monkeypatch, capsys):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    for words in ("torch + torchaudio", "imported together", "mp3", "libsndfile", "GB free"):
+        assert words in said
+    monkeypatch.setattr(doctor, "TORCH", "raise OSError('undefined symbol: _ZN3c10')")
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["pandas>=99", "nothing>=1"])
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "undefined symbol" in said and "pip install 'torch==" in said
+    assert "but pandas>=99 is needed" in said and "pip install 'nothing>=1'" in said
+    assert said.count("BROKEN") == 4
+
+
+def test_help_and_doctor_work_where_torch_does_not(tmp_path):
+    for name in ("torch", "soundfile", "pandas"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('broken here')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    options = {"capture_output": True, "text": True, "env": os.environ | {"PYTHONPATH": path}}
+    helped = subprocess.run([*RUN_CLI, "--help"], **options)
+    assert helped.returncode == 0 and "embed" in helped.stdout, helped.stderr
+    seen = subprocess.run([*RUN_CLI, "doctor"], **options)
+    assert seen.returncode == 1 and "broken here" in seen.stdout, seen.stderr
+    assert "Traceback" not in seen.stderr

@@ -1,0 +1,333 @@
+"""Embeddings of files and batches: exact where they can be, the same however they are asked for."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tones import melody, write_tones
+
+from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment
+from speechbrain_music.inference import MusicEncoder, chunking, joining
+from speechbrain_music.inference.chunking import plan_chunks
+from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.export import ExportError, save_export
+from speechbrain_music.models.frontend import LogMel, token_count
+from speechbrain_music.models.frozen import pool_states
+from speechbrain_music.utils.errors import UserError
+
+EXACT = {"rtol": 0, "atol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    torch.manual_seed(0)
+    features = LogMel()
+    features.normalize.set_statistics(torch.full((128,), -5.0), torch.full((128,), 3.0))
+    folder = tmp_path_factory.mktemp("model") / "export"
+    save_export(folder, Encoder(num_layers=2, d_model=16, ffn_units=32), features, steps=10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def music(export):
+    return MusicEncoder.from_export(export, device="cpu")
+
+
+def write(path, seconds=7.33, rate=44100, channels=2, seed=0):
+    """A file of an odd number of samples."""
+    wave = melody(seconds, rate, channels, np.random.default_rng(seed))
+    soundfile.write(path, wave[: len(wave) // 2 * 2 - 1], rate)
+    return path
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 3, 7])
+@pytest.mark.parametrize("tokens", [1, 7, 8, 9, 15, 16, 17, 23, 100])
+def test_a_plan_keeps_each_token_once_and_far_from_edges(tokens, overlap):
+    places = plan_chunks(tokens, 8, overlap)
+    assert [t for p in places for t in range(p.first, p.last)] == list(range(tokens))
+    assert (places[0].start, places[-1].stop) == (0, tokens)
+    for place, after in zip(places, places[1:], strict=False):
+        assert place.stop - place.start == 8 and place.stop - after.start >= overlap
+        assert 2 <= after.stop - after.start <= 8
+        assert abs((place.stop - place.last) - (after.first - after.start)) <= 1
+
+
+@pytest.mark.parametrize("samples", [1, 959, 960, 961, 24000, 50001])
+def test_a_file_heard_whole_is_its_wave(music, tmp_path, samples):
+    wave = melody(3, 24000, 1, np.random.default_rng(0))[:samples]
+    soundfile.write(tmp_path / "a.wav", wave, 24000, subtype="FLOAT")
+    result = music.encode_file(tmp_path / "a.wav", layers="all", chunk=None)
+    batch = music.encode_batch(wave.T, layers="all")
+    np.testing.assert_allclose(result.values, batch.values[0], **EXACT)
+    assert result.lengths == batch.lengths == token_count(samples) == result.values.shape[1]
+    np.testing.assert_array_equal(result.times, np.arange(result.lengths) / 25)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.2])
+def test_with_an_overlap_a_layer_that_hears_little_is_as_if_uncut(music, tmp_path, overlap):
+    """The front-end reaches two tokens far: two of five that are shared hide a cut."""
+    path = write(tmp_path / "a.flac")
+    whole = music.encode_file(path, layers=0, chunk=None).values
+    joined = music.encode_file(path, layers=0, chunk=1.0, overlap=overlap).values
+    assert joined.shape == whole.shape == (184, 16)
+    differing = np.flatnonzero(np.abs(joined - whole).max(axis=1) > 1e-5)
+    cuts = [place.first for place in plan_chunks(184, 25)[1:]]
+    assert set(differing) == (set() if overlap else {c + d for c in cuts for d in (-1, 0, 1)})
+
+
+@pytest.mark.parametrize("layers", [1, [-1, 0], "all"])
+def test_pooled_is_the_pool_of_joined_frames(music, tmp_path, layers):
+    path = write(tmp_path / "a.wav")
+    options = {"layers": layers, "chunk": 2.0, "overlap": 0.4, "batch_size": 2}
+    frames = music.encode_file(path, **options).values
+    states = [torch.from_numpy(f).double()[None] for f in frames.reshape(-1, *frames.shape[-2:])]
+    for pool in ("mean", "mean_sd"):
+        expected = pool_states(states, torch.tensor([frames.shape[-2]]), pool)[0].numpy()
+        result = music.encode_file(path, pool=pool, **options)
+        np.testing.assert_allclose(result.values, np.squeeze(expected), rtol=1e-5, atol=1e-6)
+        assert (result.lengths, result.times) == (frames.shape[-2], None)
+
+
+def test_deviations_survive_a_mean_that_dwarfs_them():
+    frames = np.random.default_rng(0).normal(1e4, 1e-2, (5000, 4)).astype("f4")
+    pooled = joining.Pooled("mean_sd")
+    for part in np.split(frames, [1, 2, 3000]):
+        pooled.add(0, [part])
+    np.testing.assert_allclose(pooled.result(True)[4:], frames.std(0, dtype="f8"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate, channels", [(8000, 1), (24000, 2), (44100, 2), (48000, 6)])
+def test_any_rate_and_channels_numpy_or_torch(music, tmp_path, rate, channels):
+    wave = melody(2.5, rate, channels, np.random.default_rng(1))
+    soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
+    expected = music.encode_file(tmp_path / "a.wav").values
+    padded = np.zeros((2, *wave.shape), wave.dtype)
+    padded[0], padded[1, : rate + 1] = wave, wave[: rate + 1]
+    lengths = [1.0, (rate + 1) / len(wave)]
+    result = music.encode_batch(padded, lengths, rate)
+    alone = music.encode_batch(padded[1:, : rate + 1], sample_rate=rate)
+    np.testing.assert_allclose(result.values[0], expected, **EXACT)
+    np.testing.assert_allclose(result.values[1, : alone.lengths[0]], alone.values[0], **EXACT)
+    assert not result.values[1, alone.lengths[0] :].any()
+    as_torch = music.encode_batch(torch.from_numpy(padded), torch.tensor(lengths), rate)
+    assert isinstance(as_torch.values, torch.Tensor) and isinstance(result.values, np.ndarray)
+    np.testing.assert_array_equal(as_torch.values, result.values)
+    np.testing.assert_array_equal(as_torch.lengths, result.lengths)
+    pooled = music.encode_batch(padded, lengths, rate, layers=[0, -1], pool="mean").values
+    np.testing.assert_allclose(pooled[1, 1], alone.values[0].mean(0), **EXACT)
+
+
+@pytest.mark.parametrize("pool", ["none", "mean_sd"])
+def test_files_share_batches_and_give_what_they_give_alone(music, tmp_path, monkeypatch, pool):
+    paths = write_tones(tmp_path / "music", count=9, seconds=(0.5, 9))
+    bad = [tmp_path / name for name in ("text.wav", "cut.flac", "gone.mp3", "short.wav")]
+    bad[0].write_text("do re mi")
+    write(bad[1])
+    bad[1].write_bytes(bad[1].read_bytes()[: bad[1].stat().st_size // 2])
+    soundfile.write(bad[3], np.zeros(1), 48000)  # half a sample at 24 kHz
+    listed = [bad[0], paths[0], bad[1], *paths[1:], bad[2], bad[3], paths[0]]
+    options = {"layers": [0, -1], "pool": pool, "chunk": 2.0, "overlap": 0.4}
+    batches = []
+    encode = MusicEncoder._encode
+    noting = lambda self, waves: batches.append(waves) or encode(self, waves)  # noqa: E731
+    monkeypatch.setattr(MusicEncoder, "_encode", noting)
+    results = list(music.encode_files(iter(listed), batch_size=4, **options))
+    assert [path for path, _ in results] == listed
+    costs = [len(batch) * max(map(len, batch)) for batch in batches]
+    assert max(costs) <= 4 * 48000 and sum(len(batch) for batch in batches) > 3 * len(batches)
+    for path, result in results:
+        if path in bad:
+            assert isinstance(result, AudioError) and str(path) in str(result)
+            with pytest.raises(AudioError):
+                music.encode_file(path, **options)
+        else:
+            alone = music.encode_file(path, batch_size=1, **options)
+            np.testing.assert_allclose(result.values, alone.values, **EXACT)
+
+
+@pytest.mark.parametrize("layers", [-1, "all"])
+@pytest.mark.parametrize("overlap", [0.0, 1.0])
+@pytest.mark.parametrize("promised", [184.2 / 25, 8.0, 10.0])
+def test_a_file_that_ends_before_its_header_says(
+    music, tmp_path, monkeypatch, layers, overlap, promised
+):
+    """The same chunks, but for those that hear nothing."""
+    path, out = write(tmp_path / "a.wav", rate=24000), tmp_path / "a.npy"
+    options = {"layers": layers, "chunk": 2.0, "overlap": overlap}
+    expected = music.encode_file(path, **options)
+    longer = lambda path: audio_info(path)._replace(frames=int(promised * 24000))  # noqa: E731
+    monkeypatch.setattr(chunking, "audio_info", longer)
+    for result in (music.encode_file(path, **options), music.encode_file(path, **options, out=out)):
+        np.testing.assert_array_equal(result.values, expected.values)
+        np.testing.assert_array_equal(result.times, expected.times)
+    np.testing.assert_array_equal(np.load(out), expected.values)
+
+
+def test_large_results_are_mapped_from_a_file(music, tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav")
+    small = music.encode_file(path, layers="all", chunk=1.0).values
+    assert not isinstance(small, np.memmap)
+    monkeypatch.setattr(joining, "IN_MEMORY", small.nbytes - 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    large = music.encode_file(path, layers="all", chunk=1.0).values
+    assert isinstance(large, np.memmap) and {p.name for p in tmp_path.iterdir()} == {"a.wav"}
+    np.testing.assert_array_equal(large, small)
+    written = music.encode_file(path, layers="all", chunk=1.0, out=tmp_path / "b.npy").values
+    assert isinstance(written, np.memmap)
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), small)
+
+
+def test_what_fails_leaves_what_was_there(music, tmp_path, monkeypatch):
+    path, out = write(tmp_path / "a.flac"), tmp_path / "out.npy"
+    out.write_text("mine")
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(AudioError, match="cut.flac"):
+        music.encode_file(cut, chunk=1.0, out=out)
+
+    class Full(joining.BytesIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(joining, "BytesIO", Full)
+    with pytest.raises(UserError, match="No space left on device.*TMPDIR"):
+        music.encode_file(path)
+    with pytest.raises(UserError, match="no/b.npy cannot be written to"):
+        (tmp_path / "no").write_text("a file")
+        music.encode_file(path, out=tmp_path / "no" / "b.npy")
+    assert out.read_text() == "mine"
+    assert {p.name for p in tmp_path.iterdir()} == {"a.flac", "cut.flac", "out.npy", "no"}
+
+
+WRONG = {
+    "layers is 3": {"layers": 3},
+    "layers is -4": {"layers": -4},
+    "layers is 'last'": {"layers": "last"},
+    r"layers is \[\]": {"layers": []},
+    "pool is 'max'": {"pool": "max"},
+    "chunk is 1.01": {"chunk": 1.01},
+    "chunk is '30'": {"chunk": "30"},
+    "chunk is 0 ": {"chunk": 0},
+    "chunk is nan": {"chunk": float("nan")},
+    "overlap is -1": {"overlap": -1},
+    "chunk is 1 and overlap 1": {"chunk": 1, "overlap": 1},
+    "chunk is None and overlap 1": {"chunk": None, "overlap": 1},
+    "batch_size is 0": {"batch_size": 0},
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_wrong_option_is_said_before_anything_is_read(music, words):
+    with pytest.raises(UserError, match=words):
+        music.encode_files(["missing.wav"], **WRONG[words])
+    with pytest.raises(UserError, match=words):
+        music.encode_file("missing.wav", **WRONG[words])
+
+
+@pytest.mark.parametrize(
+    "words, wavs, options",
+    [
+        (r"shape \(5,\)", np.zeros(5), {}),
+        (r"shape \(1, 2, 500\)", np.zeros((1, 2, 500)), {}),
+        (r"shape \(0, 5\)", np.zeros((0, 5)), {}),
+        ("int16: floats", np.zeros((1, 5), np.int16), {}),
+        ("NaN or infinite", np.full((1, 5), np.nan), {}),
+        ("sample_rate is 0", np.zeros((1, 5)), {"sample_rate": 0}),
+        ("1 samples at 48000 Hz", np.zeros((1, 1)), {"sample_rate": 48000}),
+        ("wav_lens is", np.zeros((2, 5)), {"wav_lens": [5, 5]}),
+        ("wav_lens is", np.zeros((2, 5)), {"wav_lens": [1.0]}),
+        ("layers is 3", np.zeros((1, 5)), {"layers": 3}),
+    ],
+)
+def test_a_wrong_batch_is_refused(music, words, wavs, options):
+    with pytest.raises(UserError, match=words):
+        music.encode_batch(wavs, **options)
+
+
+def test_other_places_for_files(music, tmp_path):
+    with pytest.raises(UserError, match="out is a.npz"):
+        music.encode_file("missing.wav", out="a.npz")
+    with pytest.raises(UserError, match="pool 'none' only"):
+        music.encode_file("missing.wav", pool="mean", out="a.npy")
+    with pytest.raises(UserError, match="paths is 'a.wav'"):
+        music.encode_files("a.wav")
+
+
+def test_what_an_export_gives(music, export):
+    assert (music.num_layers, music.dim, music.device) == (3, 16, "cpu")
+    assert music.config["training"] == {"steps": 10}
+    assert music.model.encoder is music.mods.encoder
+    assert not any(p.requires_grad for p in music.parameters()) and not music.mods.training
+    values = music.encode_batch(torch.zeros(1, 24000)).values
+    torch.nn.Linear(16, 1)(values).sum().backward()  # a head can be trained on them
+    with pytest.raises(UserError, match="device is 'gpu'"):
+        MusicEncoder.from_export(export, device="gpu")
+    with pytest.raises(UserError, match="modules lack encoder"):
+        MusicEncoder({"features": LogMel()})
+
+
+def test_a_folder_with_a_yaml_gives_the_same(music, tmp_path):
+    """As a run keeps its checkpoint, and as SpeechBrain shares models."""
+    (tmp_path / "hyperparams.yaml").write_text("""
+features: !new:speechbrain_music.models.frontend.LogMel
+encoder: !new:speechbrain_music.models.encoder.Encoder
+    num_layers: 2
+    d_model: 16
+    ffn_units: 32
+modules:
+    features: !ref <features>
+    encoder: !ref <encoder>
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        features: !ref <features>
+        encoder: !ref <encoder>
+""")
+    torch.save(music.mods.features.state_dict(), tmp_path / "features.ckpt")
+    torch.save(music.mods.encoder.state_dict(), tmp_path / "encoder.ckpt")
+    loaded = MusicEncoder.from_hparams(str(tmp_path), savedir=tmp_path, run_opts={"device": "cpu"})
+    path = write(tmp_path / "a.wav")
+    options = {"layers": "all", "chunk": 2.0}
+    expected = music.encode_file(path, **options).values
+    np.testing.assert_array_equal(loaded.encode_file(path, **options).values, expected)
+    assert loaded.config == {} and (loaded.num_layers, loaded.dim) == (3, 16)
+    heard = loaded.load_audio(str(path))  # SpeechBrain's own is at 16 kHz
+    assert abs(len(heard) - len(read_segment(path))) <= 1
+    np.testing.assert_array_equal(
+        loaded(heard[None]).values, loaded.encode_batch(heard[None]).values
+    )
+
+
+def test_a_hub_id_fetches_two_files_of_a_revision(export, monkeypatch):
+    asked = {}
+
+    def fetch(repo_id, **options):
+        asked.update(options, repo_id=repo_id)
+        return str(export)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert MusicEncoder.from_export("some-user/a.name", revision="v1", device="cpu").dim == 16
+    assert asked.pop("repo_id") == "some-user/a.name" and asked.pop("revision") == "v1"
+    assert asked == {"allow_patterns": ["config.json", "model.safetensors"]}
+
+
+@pytest.mark.parametrize(
+    "source", ["../etc", "a/../b", "/a/b", "a/b/c", "a", "a/b\n", "https://a/b", Path("a/b"), ""]
+)
+def test_what_is_no_hub_id_is_not_asked_for(monkeypatch, source):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: 1 / 0)
+    monkeypatch.chdir(os.path.dirname(__file__))
+    with pytest.raises(ExportError, match="no folder of an export|no export"):
+        MusicEncoder.from_export(source, device="cpu")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ExportError, match="some-user/model is no folder, and could not") as caught:
+        MusicEncoder.from_export("some-user/model", device="cpu")
+    assert "\n" not in str(caught.value)

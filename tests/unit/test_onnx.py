@@ -1,0 +1,111 @@
+"""An encoder as an ONNX graph gives what torch gives, for any length, with its file alone."""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.export import WaveEncoder
+from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.onnx import export_onnx
+from speechbrain_music.utils.errors import UserError
+
+
+def make_model(*args, **kwargs):
+    torch.manual_seed(0)
+    features = LogMel()
+    features.normalize.set_statistics(torch.randn(128) - 5, torch.rand(128) + 1)
+    encoder = Encoder(*args, **kwargs)
+    return WaveEncoder(features, encoder, {"training": {"steps": 10}}).eval()
+
+
+SYSTEMS = {
+    "brn_sum": ("branchformer", "summary"),
+    "cnf_sum": ("conformer", "summary"),
+    "brn_rope": ("branchformer", "rope"),
+}
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def exported(request, tmp_path_factory):
+    """A small model and its file."""
+    model = make_model(*SYSTEMS[request.param], 2, 32, 2, 48, frontend_channels=4)
+    model.train()  # dropout must not get into the graph
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    export_onnx(model, path)
+    assert model.training and [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    return model.eval(), onnxruntime.InferenceSession(path)
+
+
+@torch.no_grad()
+def largest_difference(model, session, tokens):
+    """Of any hidden state, relative to its largest value."""
+    mel = torch.randn(1, 4 * tokens, 128)
+    expected = torch.stack(model.encoder(mel)[1])
+    (hidden,) = session.run(["hidden"], {"mel": mel.transpose(1, 2).numpy()})
+    assert hidden.shape == expected.shape
+    difference = (torch.from_numpy(hidden) - expected).abs().flatten(1).amax(1)
+    return (difference / expected.abs().flatten(1).amax(1)).max()
+
+
+@pytest.mark.parametrize("tokens", [1, 10, 750, 1500])
+def test_every_hidden_state_at_any_length(exported, tokens):
+    assert largest_difference(*exported, tokens) < 1e-4
+
+
+def test_shapes_are_named(exported):
+    _, session = exported
+    assert session.get_inputs()[0].shape[:2] == [1, 128]
+    assert session.get_outputs()[0].shape == [3, 1, "T", 32]
+
+
+@torch.no_grad()
+def test_the_file_alone_tells_how_to_use_it(exported):
+    """From a wave, by numpy and the metadata only, as the docstring says."""
+    model, session = exported
+    wave = 0.1 * np.random.default_rng(0).standard_normal(25000).astype(np.float32)
+    facts = session.get_modelmeta().custom_metadata_map
+    facts = {key: json.loads(value) for key, value in facts.items()}
+    features = facts["features"]
+    n_fft, hop, stack = features["n_fft"], features["hop"], features["stack"]
+    tokens = -(-len(wave) // (hop * stack))
+    wave = np.pad(wave, (0, tokens * hop * stack - len(wave)))
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(wave, n_fft // 2), n_fft)[::hop]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    power = np.abs(np.fft.rfft(frames[: stack * tokens] * window)) ** 2
+    nyquist = features["sample_rate"] / 2
+    top = 2595 * np.log10(1 + nyquist / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, features["bands"] + 2) / 2595) - 1)
+    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    bins = np.linspace(0, nyquist, n_fft // 2 + 1)
+    filters = np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clip(0)
+    mel = np.log(np.maximum(power @ filters.T, features["floor"]))
+    mel = (mel - facts["mean"]) / facts["std"]
+    (hidden,) = session.run(None, {"mel": mel.T[None].astype(np.float32)})
+    out, _, _ = model(torch.from_numpy(wave)[None])
+    assert np.abs(hidden[-1] - out.numpy()).max() < 1e-3 * out.abs().max()
+    assert facts["training"] == {"steps": 10} and facts["encoder"] == model.encoder.config
+
+
+def test_what_cannot_be_exported(tmp_path, monkeypatch):
+    small = {"num_layers": 1, "d_model": 16, "ffn_units": 16}
+    with pytest.raises(UserError, match="mixing is 'attention'.* summary or rope"):
+        export_onnx(make_model(mixing="attention", **small), tmp_path / "model.onnx")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"pip install 'speechbrain-music\[onnx\]'"):
+        export_onnx(make_model(**small), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", ["branchformer", "conformer"])
+def test_full_size(block, tmp_path):
+    model = make_model(block, "summary")
+    export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for tokens in (10, 750, 1500):
+        assert largest_difference(model, session, tokens) < 1e-4

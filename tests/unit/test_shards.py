@@ -1,0 +1,389 @@
+"""Music in shards is drawn, read and skipped as music in files is."""
+
+import csv
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import webdataset
+from range_server import range_server
+
+from speechbrain_music.data_prep import shards
+from speechbrain_music.data_prep.disk import PreparationError
+from speechbrain_music.data_prep.folder import prepare_folder
+from speechbrain_music.data_prep.manifest import read_manifest, write_manifest
+from speechbrain_music.data_prep.merge import merge
+from speechbrain_music.dataio import byte_range
+from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment
+from speechbrain_music.dataio.sampler import DrawSampler
+from speechbrain_music.dataio.segments import Draw, FrameGrid, SegmentDataset
+
+GRID = FrameGrid(samples_per_token=960, stack=4, bands=8)
+SIZE = 1.6  # MB: two tones or three
+
+
+@pytest.fixture(scope="module")
+def manifests(tone_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("manifests")
+    prepare_folder(tone_folder, out / "train.csv", out / "valid.csv", valid_share=0.25)
+    return [out / "train.csv", out / "valid.csv"]
+
+
+@pytest.fixture(scope="module")
+def packed(manifests, tone_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("packed") / "shards"
+    shards.pack(manifests, tone_folder, out, shard_mb=SIZE)
+    return out
+
+
+@pytest.fixture
+def copy(packed, tmp_path):
+    return shutil.copytree(packed, tmp_path / "copy")
+
+
+def draws(tracks, count=60, **settings):
+    """What an epoch draws, as `SegmentDataset` gives it."""
+    weights = tracks["duration"] * tracks["weight"]
+    dataset = SegmentDataset(tracks, 50, GRID, **settings)
+    return [dataset[draw] for batch in DrawSampler(weights, count, 4) for draw in batch]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def damage(path, place):
+    with open(path, "r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1]))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_draws_are_those_from_files(manifests, tone_folder, packed, augment):
+    for manifest in manifests:
+        of_files = read_manifest(manifest, tone_folder)
+        of_shards = read_manifest(packed / manifest.name, packed)
+        same = [name for name in of_files if name not in ("wav", "start", "stop")]
+        assert of_files[same].equals(of_shards[same])
+        items = draws(of_files, augment=augment), draws(of_shards, augment=augment)
+        for one, two in zip(*items, strict=True):
+            assert one["row"] == two["row"] and one["error"] is two["error"] is None
+            assert torch.equal(one["mask"], two["mask"])
+            assert torch.equal(one["noise"], two["noise"])
+            lossy = of_files["wav"][one["row"]].lower().endswith(("mp3", "ogg"))
+            # Rounding to 24 bits and the resampler's margin; a lossy decoder's own beside them.
+            torch.testing.assert_close(
+                one["wave"], two["wave"], rtol=0, atol=2e-5 if lossy else 1e-6
+            )
+
+
+def test_what_is_in_a_shard(packed, manifests, tone_folder):
+    tars = sorted(packed.glob("*.tar"))
+    assert len(tars) > 3 and all(path.stat().st_size < SIZE * 1e6 for path in tars)
+    urls = [str(path) for path in tars if path.name.startswith("train")]
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
+    table = read_manifest(packed / "train.csv", packed)
+    rows = read_manifest(manifests[0], "")
+    assert [sample["__key__"] for sample in samples] == [f"{n:09d}" for n in range(len(table))]
+    for sample, line, row in zip(samples, table.itertuples(), rows.itertuples(), strict=True):
+        info = audio_info(line.wav)
+        assert info == (line.stop, 24000, 1) and line.start == 0
+        assert line.stop == int(24000 * line.duration)
+        wave, _ = soundfile.read(io.BytesIO(sample["flac"]), dtype="float32")
+        assert np.array_equal(wave, read_segment(line.wav))
+        facts = json.loads(sample["json"])
+        assert facts["ID"] == line.ID == row.ID and f"/{facts['wav']}" == row.wav
+        assert facts["stop"] == row.stop
+
+
+def test_same_bytes_with_any_number_of_workers(manifests, tone_folder, packed):
+    first = packed.rename(packed.with_name("first"))
+    shards.pack(manifests, tone_folder, packed, shard_mb=SIZE, workers=1)
+    assert contents(packed) == contents(first)
+
+
+def test_a_second_run_packs_only_what_is_missing(manifests, tone_folder, packed, monkeypatch):
+    before = contents(packed)
+    times = {path: path.stat().st_mtime_ns for path in packed.iterdir()}
+    deleted, torn, _, *kept = sorted(packed.glob("*.tar"))
+    deleted.unlink()
+    torn.write_bytes(torn.read_bytes()[:-1])
+    shards.pack(manifests, tone_folder, packed, shard_mb=SIZE)
+    assert contents(packed) == before
+    assert all(path.stat().st_mtime_ns == times[path] for path in kept)
+
+
+KILLED = """
+import os, sys
+from speechbrain_music.data_prep import shards
+encode, count = shards._encode, 0
+def encode_or_die(*args):
+    global count
+    count += 1
+    if count == 4:
+        os.kill(os.getpid(), 9)
+    return encode(*args)
+shards._encode = encode_or_die
+shards.main(sys.argv[1:])
+"""
+
+
+def test_packing_that_was_killed_goes_on(manifests, tone_folder, packed, tmp_path):
+    out = tmp_path / packed.name
+    command = [*map(str, manifests), "--data_folder", str(tone_folder), "--out", str(out)]
+    command += ["--shard_mb", str(SIZE), "--workers", "1"]
+    run = subprocess.run([sys.executable, "-c", KILLED, *command])
+    assert run.returncode == -signal.SIGKILL
+    left = {path.name for path in out.iterdir()}
+    assert any(name.endswith(".tmp") for name in left) and "train.csv" not in left
+    whole = out / "train-000000.tar"
+    time = whole.stat().st_mtime_ns
+    assert shards.main(command) == 0
+    assert whole.stat().st_mtime_ns == time
+    found, wanted = contents(out), contents(packed)
+    for name in set(wanted) - {"report.json"}:  # it says where it is
+        assert found.pop(name) == wanted[name]
+    assert set(found) == {"report.json"}
+
+
+def test_damage_is_named_and_the_rest_is_read(copy):
+    table = read_manifest(copy / "train.csv", copy)
+    parts = [byte_range.parse(wav) for wav in table["wav"]]
+    assert parts[0].file == parts[1].file != parts[-1].file
+    damage(parts[0].file, parts[0].offset + parts[0].size // 2)
+    torn = parts[-1]
+    with open(torn.file, "r+b") as file:
+        file.truncate(torn.offset + torn.size // 3)
+    dataset = SegmentDataset(table, 500, GRID)  # pieces as a whole
+    items = [dataset[Draw(0, row, row)] for row in range(len(table))]
+    errors = {item["row"]: item["error"][1] for item in items if item["error"]}
+    assert set(errors) == {0, len(table) - 1}
+    assert errors[0].startswith(f"{parts[0].file}#{table['ID'][0]}@") and "is damaged" in errors[0]
+    assert "its shard ends before it does; fetch the shard again" in errors[len(table) - 1]
+    with pytest.raises(PreparationError) as caught:
+        shards.check(copy)
+    for part in (parts[0], parts[-1]):
+        name = part.file.rpartition("/")[2]
+        assert f"{name} differs (pieces that cannot be read: {part.item})" in str(caught.value)
+    assert str(caught.value).count("differs") == 2
+
+
+def test_check(copy, capsys):
+    assert shards.main(["--check", str(copy)]) == 0
+    first = sorted(copy.glob("*.tar"))[0]
+    damage(first, 100)  # in the first member's header: all pieces can be read
+    assert shards.main(["--check", str(copy)]) == 2
+    assert f"{first.name} differs (pieces that cannot be read: none)" in capsys.readouterr().err
+    first.unlink()
+    with pytest.raises(PreparationError, match=f"{first.name} or its index is missing"):
+        shards.check(copy)
+    wav = read_manifest(copy / "train.csv", copy)["wav"][0]
+    with pytest.raises(AudioError, match="train-000000.tar#.*its shard cannot be read .No such"):
+        read_segment(wav)
+    (copy / "report.json").unlink()
+    with pytest.raises(PreparationError, match="holds no shards, or packing them has not ended"):
+        shards.check(copy)
+
+
+@pytest.fixture
+def server(packed, monkeypatch):
+    monkeypatch.setattr(byte_range, "_PAUSES", (0, 0, 0))
+    with range_server(packed) as server:
+        yield server
+
+
+def test_draws_from_a_server(packed, server):
+    local = draws(read_manifest(packed / "train.csv", packed), 20)
+    remote = draws(read_manifest(packed / "train.csv", f"{server.address}/"), 20)
+    for one, two in zip(local, remote, strict=True):
+        assert all(torch.equal(one[name], two[name]) for name in ("wave", "mask", "noise"))
+
+
+def test_a_server_gives_only_what_is_needed(tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24000 * 200)
+    soundfile.write(tmp_path / "noise.wav", noise, 24000)
+    row = {"ID": "n", "duration": 200.0, "wav": "noise.wav", "start": 0, "stop": len(noise)}
+    write_manifest(tmp_path / "train.csv", [row])
+    shards.pack([tmp_path / "train.csv"], tmp_path, tmp_path / "out")
+    with range_server(tmp_path / "out") as server:
+        (wav,) = read_manifest(tmp_path / "out" / "train.csv", server.address)["wav"]
+        assert byte_range.parse(wav).size > 9e6
+        wave = read_segment(wav, 24000 * 120, 24000 * 5)
+        np.testing.assert_allclose(wave, noise[24000 * 120 : 24000 * 125], atol=4e-5)
+        assert len(server.sent) <= 4 and sum(server.sent) <= 4 * 2**20
+
+
+@pytest.mark.parametrize("fault", ["hang up", 503, 429])
+def test_a_server_that_fails_is_asked_again(packed, server, fault):
+    here, there = (
+        read_manifest(packed / "train.csv", x)["wav"][0] for x in (packed, server.address)
+    )
+    server.faults += [fault, fault]
+    assert np.array_equal(read_segment(there, 999, 24000), read_segment(here, 999, 24000))
+    server.faults += [fault] * 3
+    with pytest.raises(AudioError, match="train-000000.tar#.*: cannot be fetched .*check the addr"):
+        read_segment(there)
+    assert not server.faults
+
+
+def test_what_a_server_cannot_do_is_said_at_once(packed, server):
+    wav = read_manifest(packed / "train.csv", server.address)["wav"][0]
+    server.faults += ["whole", "whole"]
+    with pytest.raises(AudioError, match="its server does not give parts of files"):
+        read_segment(wav)
+    assert len(server.faults) == 1
+    server.faults.clear()
+    with pytest.raises(AudioError, match="cannot be fetched .*404"):
+        read_segment(wav.replace("000000", "000009"))
+
+
+def test_a_connection_lost_on_the_way_is_not_the_end_of_the_piece(
+    packed, server, monkeypatch, capfd
+):
+    monkeypatch.setattr(byte_range, "_FROM_SERVER", 2**14)
+    wav = read_manifest(packed / "train.csv", server.address)["wav"][0]
+    fetch, calls = byte_range._fetch, []
+
+    def lose(url, begin, end):
+        calls.append(begin)
+        if len(calls) == 4:
+            server.faults.extend([503] * 3)
+        return fetch(url, begin, end)
+
+    monkeypatch.setattr(byte_range, "_fetch", lose)
+    with pytest.raises(AudioError, match="cannot be fetched .*503"):
+        read_segment(wav)
+    assert len(calls) == 4
+    assert capfd.readouterr().err == ""  # no traceback out of a callback
+
+
+@pytest.fixture
+def music(tmp_path):
+    """Pieces that can and that cannot be packed, labels and weights."""
+    rng = np.random.default_rng(0)
+    wave = rng.uniform(-0.5, 0.5, (88200, 2))
+    soundfile.write(tmp_path / "good.wav", wave, 44100)
+    soundfile.write(tmp_path / "loud.wav", 3 * wave, 44100, subtype="FLOAT")
+    (tmp_path / "text.wav").write_text("do re mi")
+    rows = [
+        {"ID": f"{name}-{part}", "wav": f"{name}.wav", "start": part * 44100, "stop": stop}
+        for name, part, stop in (
+            ("good", 0, 44100), ("good", 1, 88200), ("loud", 0, 88200), ("gone", 0, 44100),
+            ("good", 2, 132300), ("text", 0, 44100), ("loud", 1, 132300),
+        )
+    ]  # fmt: skip
+    for number, row in enumerate(rows):
+        row |= {
+            "duration": (row["stop"] - row["start"]) / 44100,
+            "mood": "a, b",
+            "weight": number + 1,
+        }
+    write_manifest(tmp_path / "train.csv", rows, ["mood", "weight"])
+    return tmp_path
+
+
+def test_pieces_labels_and_what_is_left_out(music, caplog):
+    out = music / "out"
+    report = shards.pack([music / "train.csv"], music, out)
+    before = read_manifest(music / "train.csv", music).set_index("ID")
+    after = read_manifest(out / "train.csv", out).set_index("ID")
+    assert after.index.tolist() == ["good-0", "good-1", "loud-0", "loud-1"]
+    assert list(after) == list(before)
+    same = ["mood", "weight"]
+    assert after[same].equals(before.loc[after.index, same])
+    whole = read_segment(music / "good.wav")
+    for part in (0, 1):
+        wave = read_segment(after.loc[f"good-{part}", "wav"])
+        np.testing.assert_allclose(wave, whole[part * 24000 :][:24000], atol=1e-6)
+    assert after.loc["loud-1", "duration"] == 1.0 and before.loc["loud-1", "duration"] == 2.0
+    loud = np.clip(read_segment(music / "loud.wav"), -1, 1)
+    np.testing.assert_allclose(read_segment(after.loc["loud-0", "wav"]), loud, atol=1e-6)
+    assert (report["shortened"], report["clipped"], report["skipped"]) == (1, 2, 3)
+    assert "2 pieces go beyond full scale" in caplog.text and "1 pieces end before" in caplog.text
+    with open(out / "skipped.csv", newline="") as file:
+        reasons = {line["path"]: line["reason"] for line in csv.DictReader(file)}
+    assert reasons.pop("gone.wav").startswith("does not exist")
+    assert reasons.pop("text.wav").startswith("is not readable as audio")
+    assert reasons == {"good.wav": "ends before the piece begins"}
+
+
+def test_a_long_piece_is_decoded_in_parts(music, monkeypatch):
+    shards.pack([music / "train.csv"], music, music / "whole")
+    monkeypatch.setattr(shards, "_AT_ONCE", 7001)
+    shards.pack([music / "train.csv"], music, music / "parts")
+    for out in ("whole", "parts"):
+        wav = read_manifest(music / out / "train.csv", music / out)["wav"][2]
+        wave = read_segment(wav)
+        np.testing.assert_allclose(
+            wave, np.clip(read_segment(music / "loud.wav"), -1, 1), atol=1e-6
+        )
+
+
+def test_music_that_was_not_there_is_packed_when_it_is(music):
+    away = music.with_name("away")
+    away.mkdir()
+    with pytest.raises(PreparationError, match="None of the 7 pieces of .*does not exist"):
+        shards.pack([music / "train.csv"], away, music / "out")
+    assert not list((music / "out").iterdir())
+    away.rmdir()
+    music.rename(away)
+    music.mkdir()
+    assert shards.pack([away / "train.csv"], away, away / "out")["skipped"] == 3
+
+
+def test_errors_are_one_sentence(music, manifests, packed, tone_folder):
+    train = music / "train.csv"
+    for settings, message in (
+        ({"shard_mb": 0}, "shard_mb is 0; it must be above 0"),
+        ({"workers": 0}, "workers is 0; it must be 1 or more"),
+        ({"manifests": [train, manifests[0]]}, "Two manifests have the same name"),
+        ({"data_folder": music / "nowhere"}, "There is no folder .*nowhere"),
+        ({"out": manifests[0].parent}, "holds manifests of files; choose another folder"),
+        ({"out": packed}, "train-000000.tar was packed from another manifest, folder or version"),
+        ({"out": train / "below"}, "cannot be written"),
+    ):
+        options = {"manifests": [train], "data_folder": music, "out": music / "out"} | settings
+        with pytest.raises(ValueError, match=message) as caught:
+            shards.pack(**options)
+        assert "\n" not in str(caught.value)
+    assert not (music / "out").exists()
+
+
+def test_a_full_disk_keeps_what_is_whole(manifests, tone_folder, packed, tmp_path, monkeypatch):
+    digest = shards.hashlib.file_digest
+
+    def full(file, kind):
+        if file.name.endswith(".valid-000000.tar.tmp"):
+            raise OSError(28, "No space left on device")
+        return digest(file, kind)
+
+    monkeypatch.setattr(shards.hashlib, "file_digest", full)
+    out = tmp_path / "out"
+    with pytest.raises(PreparationError, match="No space left on device"):
+        shards.pack(manifests, tone_folder, out, shard_mb=SIZE, workers=1)
+    names = {path.name for path in out.iterdir()}
+    assert names == {path.name for path in packed.glob("train-*")}
+    assert np.array_equal(contents(out)["train-000000.tar"], contents(packed)["train-000000.tar"])
+
+
+def test_shards_are_merged_as_other_corpora_are(packed, tmp_path):
+    report = merge({packed: 2.0}, tmp_path / "both")
+    table = read_manifest(tmp_path / "both" / "train.csv", report["data_folder"])
+    parts = read_manifest(packed / "train.csv", packed)
+    assert table["wav"].tolist() == parts["wav"].tolist()
+
+
+def test_usage(capsys):
+    with pytest.raises(SystemExit) as caught:
+        shards.main(["train.csv", "--out", "x"])
+    assert caught.value.code == 2
+    assert "give manifests, --data_folder and --out, or --check" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""A data set of one's own: its table is read, or refused."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_music.data_prep.stand_in import prepare_or_replace
+from speechbrain_music.data_prep.table import main, prepare_table
+from speechbrain_music.utils.errors import UserError
+
+ROWS = {"a b.wav": "train,slow|solo", "c.flac": "valid,", "d/e.mp3": "test,solo"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three recordings and their table."""
+    (tmp_path / "data" / "d").mkdir(parents=True)
+    for name in ROWS:
+        soundfile.write(tmp_path / "data" / name, np.zeros(48000), 24000)
+    write(tmp_path / "data", [f"{name},{rest}" for name, rest in ROWS.items()])
+    return tmp_path / "data"
+
+
+def write(folder, rows, head="file,split,tags"):
+    (folder / "labels.csv").write_text("\n".join([head, *rows]))
+
+
+def test_a_table_becomes_manifests(folder, tmp_path):
+    prepare = partial(prepare_table, labels=["tags"])
+    report, tables = prepare_or_replace(None, prepare, folder, tmp_path / "out", 0.3)
+    assert {split: table["tags"].tolist() for split, table in tables.items()} == {
+        "train": ["slow|solo"],
+        "valid": [""],
+        "test": ["solo"],
+    }
+    assert tables["test"]["wav"].tolist() == [f"{folder}/d/e.mp3"]
+    assert report["splits"]["train"]["classes"] == {"tags": {"slow": 1, "solo": 1}}
+    assert report["deviations"] == [] and report["replica"] is None
+
+
+def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
+    line = [str(folder), "--labels", "tags", "--out", str(tmp_path / "out")]
+    (folder / "a b.wav").write_bytes(b"no sound")
+    write(
+        folder, [*(f"{n},{rest}" for n, rest in ROWS.items()), "gone.wav,train,", "d/e.wav,test,"]
+    )
+    soundfile.write(folder / "d" / "e.wav", np.zeros(48000), 24000)
+    assert main(line) == 2 and "train has 0 of 2" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "report.json").exists()
+    report = prepare_table(folder, tmp_path / "out", ["tags"], allow_missing=True)
+    assert report["deviations"] == ["train has 0 of 2"] and report["skipped"] == 2
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        (
+            ["c.flac,train,", "c.flac,test,", "d/e.mp3,valid,"],
+            "two different pieces with the ID c.flac",
+        ),
+        (["c.flac,train,", "d/e.mp3,test,"], "no recording of valid: add some"),
+        (["c.flac,training,"], "the split 'training' at c.flac: write train, valid, test"),
+        (["c.flac,train"], "breaks off at line 2"),
+        ([], "no recording of train, valid, test"),
+    ],
+)
+def test_tables_that_are_refused(rows, message, folder, tmp_path):
+    write(folder, rows)
+    with pytest.raises(UserError, match=message):
+        prepare_table(folder, tmp_path / "out", ["tags"])
+    assert not (tmp_path / "out" / "train.csv").exists()
+
+
+def test_a_column_or_a_folder_that_is_not_there(folder, tmp_path):
+    with pytest.raises(UserError, match=r"lacks the column\(s\) mood"):
+        prepare_table(folder, tmp_path / "out", ["mood"])
+    with pytest.raises(UserError, match="data_folder is not set: pass --data_folder"):
+        prepare_or_replace(None, prepare_table, None, tmp_path / "out", 0.3)
