@@ -1,9 +1,13 @@
 """The pre-training recipe at the size of a test."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +28,7 @@ SIZE = {
     "valid_segments": 4,
     "log_interval": 1,
 }
+STATES = ("model.ckpt", "features.ckpt", "optimizer.ckpt")  # of a checkpoint
 
 
 def arguments(data_folder, output_folder, system="brn_sum", **changes):
@@ -33,6 +38,17 @@ def arguments(data_folder, output_folder, system="brn_sum", **changes):
     return [str(ROOT / f"hparams/{system}_tiny.yaml"), *pairs, "--noprogressbar"]
 
 
+def torchrun(script, argv, **options):
+    """Runs a script in processes that talk through gloo; returns what `subprocess.run` does."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *(f"--{name}={value}" for name, value in ({"nproc_per_node": 2} | options).items()),
+        *(str(script), *argv, "--distributed_backend", "gloo", "--device", "cpu"),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+
 def rows(output_folder, kind):
     """What the run wrote into metrics.jsonl."""
     lines = (Path(output_folder) / "metrics.jsonl").read_text().splitlines()
@@ -40,12 +56,12 @@ def rows(output_folder, kind):
 
 
 def last_checkpoint(output_folder):
-    """The newest checkpoint's model, optimiser and all, by file name."""
-    folders = list((Path(output_folder) / "save").glob("CKPT*"))
-    newest = max(folders, key=lambda folder: (folder / "CKPT.yaml").stat().st_mtime_ns)
-    return {
+    """The newest checkpoint's metadata, model, optimiser and all, by file name."""
+    metadata = (Path(output_folder) / "save").glob("CKPT*/CKPT.yaml")
+    newest = max(metadata, key=lambda path: path.stat().st_mtime_ns)
+    return {newest.name: yaml.safe_load(newest.read_text())} | {
         file.name: torch.load(file, weights_only=True)
-        for file in newest.glob("*.ckpt")
+        for file in newest.parent.glob("*.ckpt")
         if file.name != "brain.ckpt"  # text
     }
 
@@ -53,3 +69,18 @@ def last_checkpoint(output_folder):
 def exported(output_folder):
     """The exported weights."""
     return load_file(Path(output_folder) / "export" / "model.safetensors")
+
+
+def assert_same_end(one, two):
+    """Two runs wrote the same figures and ended with the same weights, moments and export."""
+    for name in STATES:
+        states = [last_checkpoint(folder)[name] for folder in (one, two)]
+        torch.testing.assert_close(*states, rtol=0, atol=0)
+    torch.testing.assert_close(exported(one), exported(two), rtol=0, atol=0)
+    for kind in ("train", "valid"):
+        figures = [
+            [row | {"tokens_per_second": None} for row in rows(folder, kind)]
+            for folder in (one, two)
+        ]
+        assert figures[0] == figures[1]
+        assert figures[0]

@@ -246,8 +246,11 @@ class MusicBrain(sb.Brain):
         self.step = done % self.plan.steps_per_epoch * self.plan.accumulation
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
-        # Inside an accumulation window a checkpoint would lose the gradients so far.
-        if self.step % self.grad_accumulation_factor:
+        # Inside an accumulation window a checkpoint would lose the gradients so far; where an
+        # epoch ends, a run resumed from it would pass by the validation that follows.
+        done = self.optimizer_step
+        ends = done % self.plan.steps_per_epoch == 0 or done == self.plan.total_steps
+        if self.step % self.grad_accumulation_factor or ends:
             return False
         return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
 

@@ -4,14 +4,22 @@ import logging
 import os
 import shutil
 
+import torch
 import yaml
-from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    if_main_process,
+    main_process_only,
+    run_on_main,
+)
 
 from speechbrain_music.utils.atomic import sync_entries, sync_folder
 from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+SAVING = ".saving"  # where a checkpoint is written
 
 
 class CheckpointError(UserError):
@@ -46,11 +54,14 @@ class AtomicCheckpointer(Checkpointer):
     def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
         """As SpeechBrain's, atomically; numbers in `meta` become plain floats."""
         meta = {key: _plain(value) for key, value in (meta or {}).items()}
-        folder, self.checkpoints_dir = self.checkpoints_dir, self.checkpoints_dir / ".saving"
+        folder, self.checkpoints_dir = self.checkpoints_dir, self.checkpoints_dir / SAVING
         try:
             if if_main_process():
-                shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
+                _remove_remains(folder)
                 self.checkpoints_dir.mkdir()
+            for part, value in self.recoverables.items():
+                if hasattr(value, "state_dict"):
+                    self.custom_save_hooks[part] = _save_state
             saved = super().save_checkpoint(meta, end_of_epoch, name, logging.DEBUG)
             if if_main_process():
                 saved = _publish(saved, folder)
@@ -72,7 +83,16 @@ class AtomicCheckpointer(Checkpointer):
         super().save_and_keep_only(importance_keys=list(importance_keys), **options)
 
     def recover_if_possible(self, **choice):
-        """Loads the best by `choice` (the newest without it) that can be read, and returns it."""
+        """Loads the best by `choice` (the newest without it) that can be read, and returns it.
+
+        All processes load the one that the first of them can read, or end.
+        """
+        checkpoint = run_on_main(self._recover_first, kwargs=choice)
+        if checkpoint and not if_main_process():
+            self.load_checkpoint(checkpoint)
+        return checkpoint
+
+    def _recover_first(self, **choice):
         candidates = self.find_checkpoints(**choice)
         for checkpoint in candidates:
             try:
@@ -99,6 +119,23 @@ class AtomicCheckpointer(Checkpointer):
             except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
                 logger.warning(f"{folder / METAFNAME} cannot be read: this checkpoint is passed by")
         return whole
+
+
+def _remove_remains(folder):
+    # Of processes that were killed: a checkpoint half written, and checkpoints half deleted.
+    halves = [path for path in folder.glob(f"{CKPT_PREFIX}*") if not (path / METAFNAME).exists()]
+    for path in [folder / SAVING, *halves]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@main_process_only
+def _save_state(value, path):
+    # Through a file of Python's: what torch opens itself fails without the reason.
+    with open(path, "wb") as file:
+        try:
+            torch.save(value.state_dict(), file)
+        except RuntimeError as error:  # torch's, of the file's end, over the reason
+            raise (error.__context__ or error) from None
 
 
 def _publish(saved, folder):

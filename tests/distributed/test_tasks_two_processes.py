@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -61,11 +59,7 @@ def one_process(argv):
 
 
 def two_processes(argv):
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-        *(str(RECIPE), *argv, "--distributed_backend", "gloo", "--device", "cpu"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = tiny.torchrun(RECIPE, argv)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Beginning experiment!") == 1  # they know of each other
 

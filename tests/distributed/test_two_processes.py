@@ -1,24 +1,21 @@
-"""Two processes compute what one does."""
+"""Two processes compute what one does; where one of several dies, nothing is lost."""
 
-import subprocess
-import sys
-
+import pytest
 import tiny
 import torch
 
 from recipes.pretrain.train import main
 
+FAULTY = tiny.ROOT / "tests/faulty_run.py"
+
 
 def test_same_weights_as_one_process(tone_folder, tmp_path):
     options = {"dropout": 0.0, "warmup_steps": 1}
     main(tiny.arguments(tone_folder, tmp_path / "one", batch_size=2, **options))
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-        str(tiny.ROOT / "recipes/pretrain/train.py"),
-        *tiny.arguments(tone_folder, tmp_path / "two", batch_size=1, **options),
-        *("--distributed_backend", "gloo", "--device", "cpu"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    script = tiny.ROOT / "recipes/pretrain/train.py"
+    done = tiny.torchrun(
+        script, tiny.arguments(tone_folder, tmp_path / "two", batch_size=1, **options)
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
     one, two = (tiny.last_checkpoint(tmp_path / name)["model.ckpt"] for name in ("one", "two"))
@@ -31,3 +28,59 @@ def test_same_weights_as_one_process(tone_folder, tmp_path):
             [row[key] for row in tiny.rows(tmp_path / name, kind)] for name in ("one", "two")
         )
         assert torch.allclose(torch.tensor(first), torch.tensor(second), atol=1e-4), kind
+
+
+def job(fault, folder, output, **options):
+    """The recipe in three processes (of two, sums do not depend on their order), with dropout."""
+    changes = {"batch_size": 1, "dropout": 0.1, "num_workers": 1}
+    changes |= {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 2}  # after every step
+    arguments = [fault, *tiny.arguments(folder, output, **changes)]
+    return tiny.torchrun(FAULTY, arguments, nproc_per_node=3, **options)
+
+
+def dropped(output, rank):
+    """What dropout dropped: (step, micro-batch) -> the digests there have been."""
+    digests = {}
+    for line in (output / f"dropout_{rank}.txt").read_text().splitlines():
+        step, micro, digest = line.split()
+        digests.setdefault((int(step), int(micro)), set()).add(digest)
+    return digests
+
+
+def last_words(done):
+    """What torchrun says of a job that failed."""
+    assert done.returncode == 1, done.stdout
+    return done.stderr.rpartition(" FAILED\n")[2]
+
+
+def step_of(output):
+    return tiny.last_checkpoint(output)["CKPT.yaml"]["step"]
+
+
+@pytest.mark.slow
+def test_ranks_that_die(tone_folder, tmp_path):
+    """Each death ends the job with its reason; the job goes on to the end of one without deaths."""
+    whole, output = tmp_path / "whole", tmp_path / "run"
+    done = job("none", tone_folder, whole)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    done = job("kill backward 7 on 1", tone_folder, output)
+    assert "Signal 9 (SIGKILL) received" in last_words(done)
+    assert step_of(output) == 2
+    done = job("fail backward 6 on 2", tone_folder, output)
+    assert "the device is gone" in last_words(done)
+    assert step_of(output) == 3
+    # What the first process can read and the second cannot: they do not part ways.
+    done = job("fail load 1 on 1", tone_folder, output)
+    assert "the device is gone" in last_words(done)
+
+    done = job("none", tone_folder, output)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Resuming after step 3\n" in done.stdout
+    tiny.assert_same_end(whole, output)
+
+    masks = [dropped(whole, rank) for rank in range(3)]
+    assert masks == [dropped(output, rank) for rank in range(3)]
+    for digests in zip(*(masks[rank].values() for rank in range(3)), strict=True):
+        assert len(set().union(*digests)) == 3  # one a process, also where a step was done twice
+    assert len(masks[0]) == 12

@@ -1,10 +1,10 @@
 """A run that was killed ends with the weights of one that was not, bit for bit."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import re
+from multiprocessing import get_context
 
+import faulty_run
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -12,53 +12,91 @@ import yaml
 
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer, CheckpointError
 
-KILLS = ["replace:1", "backward:8", "save:3", "replace:9", "backward:6", "fsync:20"]
 
-
-def start(kill, folder, output):
+def start(fault, folder, output, **changes):
     """The recipe in a process of its own: dropout, two workers, three micro-batches a step."""
-    arguments = tiny.arguments(
-        folder,
-        output,
-        dropout=0.1,
-        num_workers=2,
-        ckpt_interval_minutes=0,
-        ckpt_interval_steps=3,
+    options = {"dropout": 0.1, "num_workers": 2}
+    options |= {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 3} | changes
+    arguments = tiny.arguments(folder, output, **options)
+    processes = get_context("forkserver")  # imports once
+    processes.set_forkserver_preload(["recipes.pretrain.train", "torch._dynamo"])
+    process = processes.Process(
+        target=faulty_run.start, args=(fault, arguments, output.with_suffix(".txt"))
     )
-    script = Path(__file__).with_name("killed_run.py")
-    environment = os.environ | {"PYTHONPATH": str(tiny.ROOT)}
-    return subprocess.Popen(
-        [sys.executable, str(script), kill, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process.start()
+    return process
 
 
-def test_killed_and_resumed_bit_for_bit(tone_folder, tmp_path):
-    whole = start("never", tone_folder, tmp_path / "whole")
-    for kill in KILLS:
-        process = start(kill, tone_folder, tmp_path / "killed")
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == -9, f"{kill} was not reached: {output}"
-    output, _ = (last := start("never", tone_folder, tmp_path / "killed")).communicate(timeout=300)
-    assert last.returncode == 0, output
-    assert "Resuming after step" in output
-    output, _ = whole.communicate(timeout=300)
-    assert whole.returncode == 0, output
+def end(process, output):
+    """The exit code, and what the run has said."""
+    process.join(300)
+    return process.exitcode, output.with_suffix(".txt").read_text()
 
-    expected, found = (tiny.last_checkpoint(tmp_path / name) for name in ("whole", "killed"))
-    assert expected.keys() == found.keys()
-    assert len(expected["model.ckpt"]) > 20
-    for name, value in expected["model.ckpt"].items():
-        assert torch.equal(value, found["model.ckpt"][name]), name
-    for name, value in tiny.exported(tmp_path / "whole").items():
-        assert torch.equal(value, tiny.exported(tmp_path / "killed")[name]), name
-    steps = [row["step"] for row in tiny.rows(tmp_path / "killed", "train")]
-    assert steps == [1, 2, 3, 4, 5, 6]
-    litter = [p for p in (tmp_path / "killed").rglob(".*") if p.name != ".saving"]
-    assert not litter
+
+def step_of(output):
+    """Optimiser steps of the newest checkpoint, which must be whole; 0 if there is none yet."""
+    if not list(output.glob("save/CKPT*")):
+        return 0
+    newest = tiny.last_checkpoint(output)
+    assert newest.keys() == {"CKPT.yaml", *tiny.STATES}
+    return newest["CKPT.yaml"]["step"]
+
+
+def kill_and_compare(faults, whole, folder, output, **changes):
+    """Kills a run again and again, each time as it goes on; at last lets it end."""
+    step = step_of(output)
+    for fault in faults:
+        code, said = end(start(f"kill {fault}", folder, output, **changes), output)
+        assert code < 0, f"{fault} was not reached: {said}"
+        before, step = step, step_of(output)
+        assert step >= before, f"{fault} lost a checkpoint"
+    code, said = end(start("none", folder, output, **changes), output)
+    assert code == 0, said
+    assert f"Resuming after step {step}\n" in said
+    tiny.assert_same_end(whole, output)
+    assert not [path for path in output.rglob(".*") if path.name != ".saving"]
+    assert len(list(output.glob("save/*"))) == len(list(output.glob("save/CKPT*/optimizer.ckpt")))
+
+
+@pytest.fixture(scope="module")
+def whole(tone_folder, tmp_path_factory):
+    """A run that was let alone."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    code, said = end(start("none", tone_folder, output), output)
+    assert code == 0, said
+    return output
+
+
+def test_killed_and_resumed_bit_for_bit(whole, tone_folder, tmp_path):
+    faults = ["change 18", "backward 8", "bytes 300000", "change 57", "backward 6"]
+    kill_and_compare(faults, whole, tone_folder, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_killed_twenty_three_times(tone_folder, tmp_path):
+    """At every third change of the disk, as each go counts them, and at three random moments."""
+    whole, longer = tmp_path / "whole", {"number_of_epochs": 10}
+    code, said = end(start("none", tone_folder, whole, **longer), whole)
+    assert code == 0, said
+    seconds = float(re.search(r"processor time: (\S+) s", said)[1])
+    faults = [f"change {number}" for number in range(4, 64, 3)]
+    for place, share in zip(
+        (3, 10, 17), np.random.default_rng(0).uniform(0.1, 0.4, 3), strict=True
+    ):
+        faults.insert(place, f"cpu {share * seconds:.3f}")
+    assert len(faults) == 23
+    kill_and_compare(faults, whole, tone_folder, tmp_path / "run", **longer)
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(whole, tone_folder, tmp_path):
+    output = tmp_path / "run"
+    end(start("kill backward 7", tone_folder, output), output)
+    assert step_of(output) == 1
+    code, said = end(start("fail bytes 300000", tone_folder, output), output)
+    assert code == 2
+    assert said.splitlines()[-1].startswith("error: no checkpoint could be written to ")
+    assert "File too large" in said and "Traceback" not in said
+    kill_and_compare([], whole, tone_folder, output)
 
 
 def value_of(model):

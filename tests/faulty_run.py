@@ -1,0 +1,142 @@
+"""Runs the pre-training recipe with one fault at a chosen point.
+
+torchrun --nproc_per_node=2 tests/faulty_run.py "kill backward 5 on 1" ARGUMENTS OF THE RECIPE
+
+A fault is "none" or `ACTION PLACE NUMBER`; with `on RANK` it strikes one process of several, at
+torchrun's first attempt only. Actions are kill (as `kill -9` does) and fail (what was about to be
+done raises OSError). Places are
+
+    change    the n-th change of the disk: a file opened to write, saved, synced or renamed ...
+    load      the n-th file of a checkpoint that is read
+    backward  the n-th backward pass: inside an accumulation window
+    bytes     the n-th byte of a file of a checkpoint, by whatever library it is written
+    cpu       n seconds of processor time, wherever that may be (kill only)
+"""
+
+import errno
+import hashlib
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from recipes.pretrain.train import main
+from speechbrain_music.brains.base import MusicBrain
+from speechbrain_music.nnet.dropout import Dropout
+from speechbrain_music.utils.errors import run
+
+CALLS = {
+    "change": [(torch, "save"), (os, "fsync")],
+    "load": [(torch, "load")],
+    "backward": [(torch.Tensor, "backward")],
+}
+EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}  # how Python itself tells of changes
+
+
+def arm(action, place, number):
+    """Prepares a fault."""
+    if place == "cpu":
+        signal.setitimer(signal.ITIMER_PROF, float(number))
+    elif place == "bytes":
+        if action == "kill":
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        # Not before: shared memory of workers is a file, too.
+        torch.save = preceded(lambda: limit_files(int(number)), torch.save)
+    else:
+        strike = at_call(int(number), {"kill": kill, "fail": fail}[action])
+        for owner, name in CALLS[place]:
+            setattr(owner, name, preceded(strike, getattr(owner, name)))
+        if place == "change":
+            sys.addaudithook(lambda event, arguments: changes(event, arguments) and strike())
+
+
+def limit_files(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail():
+    raise OSError(errno.EIO, "the device is gone")
+
+
+def at_call(number, strike):
+    """A function that strikes when it is called for the n-th time; not in a process forked off."""
+    process, calls = os.getpid(), 0
+
+    def count():
+        nonlocal calls
+        if os.getpid() == process:
+            calls += 1
+            if calls == number:
+                strike()
+
+    return count
+
+
+def preceded(first, function):
+    def wrapper(*args, **kwargs):
+        first()
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def changes(event, arguments):
+    """Whether an audit event is a change of the disk; what only TensorBoard reads is none."""
+    if event == "open":
+        to_write = (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+    else:
+        to_write = event in EVENTS
+    return to_write and "tensorboard" not in str(arguments[0])
+
+
+def note_dropout(folder):
+    """Writes a line a micro-batch: optimiser step, micro-batch, what dropout dropped (a digest)."""
+    apply, fit_batch = Dropout.forward, MusicBrain.fit_batch
+    dropped = hashlib.sha256()
+
+    def forward(self, x):
+        kept = apply(self, torch.ones_like(x))
+        dropped.update(kept.detach().numpy().tobytes())
+        return x * kept
+
+    def fit(self, batch):
+        nonlocal dropped
+        dropped = hashlib.sha256()
+        place = self.optimizer_step, self.step % self.plan.accumulation
+        loss = fit_batch(self, batch)
+        with open(Path(folder) / f"dropout_{self.rank}.txt", "a") as file:
+            print(*place, dropped.hexdigest(), file=file)
+        return loss
+
+    Dropout.forward, MusicBrain.fit_batch = forward, fit
+
+
+def start(fault, argv, log):
+    """Runs the recipe in this process, which ends with it; what it says goes to a file."""
+    multiprocessing.set_start_method(None, force=True)  # workers begin as in any other run
+    with open(log, "a") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    sys.argv[1:] = argv
+    if fault != "none":
+        arm(*fault.split())
+    run(main)
+    print(f"processor time: {time.process_time():.3f} s")
+
+
+if __name__ == "__main__":
+    fault, _, rank = sys.argv.pop(1).partition(" on ")
+    note_dropout(sys.argv[sys.argv.index("--output_folder") + 1])
+    first = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
+    if rank == os.environ.get("RANK") and first:
+        arm(*fault.split())
+    run(main)
