@@ -45,7 +45,7 @@ def torchrun(script, argv, **options):
         *(f"--{name}={value}" for name, value in ({"nproc_per_node": 2} | options).items()),
         *(str(script), *argv, "--distributed_backend", "gloo", "--device", "cpu"),
     ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import speechbrain as sb
-from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain.utils.distributed import run_on_main
 
-from speechbrain_music.brains.base import among_processes, check_options, plan_steps
+from speechbrain_music.brains.base import check_options, join_processes, plan_steps
 from speechbrain_music.brains.corpus import prepare_statistics, statistics_key
 from speechbrain_music.brains.pretrain import PretrainBrain
 from speechbrain_music.data_prep.folder import prepare_folder
@@ -134,8 +134,7 @@ def main(argv):
     """Trains, resumes or finds all done, then exports; see this file's head for the arguments."""
     hparams_file, hparams, run_opts, overrides = load_experiment(argv, READS)
     check(hparams)
-    ddp_init_group(run_opts)
-    rank, world_size = among_processes()
+    rank, world_size = join_processes(run_opts)
     plan = plan_steps(
         hparams["effective_batch"],
         hparams["batch_size"],

@@ -7,11 +7,13 @@ epoch, learning rate and every random draw follow from it.
 import hashlib
 import logging
 import math
+import os
 from typing import NamedTuple
 
 import speechbrain as sb
 import torch
 from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
+from speechbrain.utils.distributed import ddp_init_group
 from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_music.optim.clipping import scale_and_clip
@@ -83,6 +85,29 @@ def among_processes():
     if torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def join_processes(run_opts):
+    """Meets the other processes that torchrun has started; returns (rank, world size).
+
+    Raises ConfigError for more processes than GPUs, and for restarts that would fail.
+    """
+    # https://github.com/pytorch/pytorch/issues/167288: a store that outlives a restart.
+    store_stays = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if store_stays and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+        raise ConfigError(
+            "torchrun would not come back from a restart, as new processes would be given the "
+            "addresses of the dead: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun, and "
+            "start it with --standalone or --rdzv-backend=c10d"
+        )
+    try:
+        ddp_init_group(run_opts)
+    except ValueError as error:
+        raise ConfigError(
+            f"torchrun's processes cannot meet ({error}): start one for each GPU, or add "
+            "--distributed_backend gloo --device cpu"
+        ) from None
+    return among_processes()
 
 
 def check_options(hparams):

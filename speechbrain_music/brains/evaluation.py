@@ -7,9 +7,9 @@ import time
 import pandas as pd
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
 
-from speechbrain_music.brains.base import among_processes
+from speechbrain_music.brains.base import among_processes, join_processes
 from speechbrain_music.brains.finetune import finetune
 from speechbrain_music.brains.protocol import (
     PREPARATION,
@@ -65,7 +65,7 @@ def evaluate(argv, brain_class, find_data, published):
     hparams_file, hparams, run_opts, overrides = load_task(argv)
     encoders = make_encoders(hparams["encoder"], hparams["trust_remote_code"], hparams["pooling"])
     output = output_folder(hparams, encoders[0].name)
-    ddp_init_group(run_opts)
+    join_processes(run_opts)
     options = {key: hparams[key] for key in PREPARATION if key in hparams}
     options |= {key: hparams[key] for key in ("data_folder", "replica_scale")}
     report, tables = run_on_main(find_data, kwargs=options | {"out": output / "manifests"})

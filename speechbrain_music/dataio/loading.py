@@ -1,11 +1,14 @@
 """Loaders whose runs do not depend on their history."""
 
+import os
+from functools import partial
+
 import torch
 from torch.utils.data import DataLoader
 
 
 def make_loader(dataset, **options):
-    """torch's DataLoader with a generator of its own.
+    """torch's DataLoader with a generator of its own, and workers that end with this process.
 
     Its iterator draws from a generator when it begins: from the global one a run would depend on
     what ran before.
@@ -16,4 +19,12 @@ def make_loader(dataset, **options):
     >>> list(make_loader([1, 2, 3], batch_size=None)), torch.equal(before, torch.get_rng_state())
     ([1, 2, 3], True)
     """
-    return DataLoader(dataset, generator=torch.Generator(), **options)
+    begin = partial(_begin, os.getpid())
+    return DataLoader(dataset, generator=torch.Generator(), worker_init_fn=begin, **options)
+
+
+def _begin(parent, _):
+    # A worker watches for another parent than its first. If its own is killed before it looks, it
+    # would stay for ever.
+    if os.getppid() != parent:
+        raise SystemExit

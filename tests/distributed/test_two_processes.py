@@ -5,6 +5,7 @@ import tiny
 import torch
 
 from recipes.pretrain.train import main
+from speechbrain_music.utils.config import ConfigError
 
 FAULTY = tiny.ROOT / "tests/faulty_run.py"
 
@@ -28,6 +29,24 @@ def test_same_weights_as_one_process(tone_folder, tmp_path):
             [row[key] for row in tiny.rows(tmp_path / name, kind)] for name in ("one", "two")
         )
         assert torch.allclose(torch.tensor(first), torch.tensor(second), atol=1e-4), kind
+
+
+@pytest.mark.parametrize(
+    "environment, fault",
+    [
+        ({"RANK": "0", "LOCAL_RANK": "99"}, "Not enough GPUs .* --distributed_backend gloo"),
+        (
+            {"TORCHELASTIC_MAX_RESTARTS": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"},
+            "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1",
+        ),
+    ],
+)
+def test_torchrun_that_cannot_work(environment, fault, tone_folder, tmp_path, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=fault):
+        main(tiny.arguments(tone_folder, tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def job(fault, folder, output, **options):

@@ -10,6 +10,7 @@ import tiny
 import torch
 import yaml
 
+from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer, CheckpointError
 
 
@@ -97,6 +98,11 @@ def test_a_full_disk_keeps_the_checkpoint_before(whole, tone_folder, tmp_path):
     assert said.splitlines()[-1].startswith("error: no checkpoint could be written to ")
     assert "File too large" in said and "Traceback" not in said
     kill_and_compare([], whole, tone_folder, output)
+
+
+def test_a_worker_whose_process_is_gone_ends():
+    with pytest.raises(SystemExit):
+        make_loader([]).worker_init_fn(0)  # here, where the parent is another
 
 
 def value_of(model):
