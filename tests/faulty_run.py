@@ -6,7 +6,7 @@ A fault is "none" or `ACTION PLACE NUMBER`; with `on RANK` it strikes one proces
 torchrun's first attempt only. Actions are kill (as `kill -9` does) and fail (what was about to be
 done raises OSError). Places are
 
-    change    the n-th change of the disk: a file opened to write, saved, synced or renamed ...
+    change    the n-th change in the output folder: a file opened to write, synced, renamed ...
     load      the n-th file of a checkpoint that is read
     backward  the n-th backward pass: inside an accumulation window
     bytes     the n-th byte of a file of a checkpoint, by whatever library it is written
@@ -38,8 +38,9 @@ CALLS = {
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}  # how Python itself tells of changes
 
 
-def arm(action, place, number):
-    """Prepares a fault."""
+def arm(fault, folder):
+    """Prepares a fault of a run with this output folder."""
+    action, place, number = fault.split()
     if place == "cpu":
         signal.setitimer(signal.ITIMER_PROF, float(number))
     elif place == "bytes":
@@ -52,7 +53,7 @@ def arm(action, place, number):
         for owner, name in CALLS[place]:
             setattr(owner, name, preceded(strike, getattr(owner, name)))
         if place == "change":
-            sys.addaudithook(lambda event, arguments: changes(event, arguments) and strike())
+            sys.addaudithook(lambda event, told: changes(event, told, folder) and strike())
 
 
 def limit_files(size):
@@ -89,13 +90,20 @@ def preceded(first, function):
     return wrapper
 
 
-def changes(event, arguments):
-    """Whether an audit event is a change of the disk; what only TensorBoard reads is none."""
+def changes(event, told, folder):
+    """Whether an audit event is a change in a folder; what only TensorBoard reads is none."""
     if event == "open":
-        to_write = (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+        to_write = (told[2] or 0) & (os.O_WRONLY | os.O_RDWR)
     else:
         to_write = event in EVENTS
-    return to_write and "tensorboard" not in str(arguments[0])
+    path = os.fsdecode(told[0]) if to_write and not isinstance(told[0], int) else "/"
+    inside = path.startswith(folder) or not os.path.isabs(path)  # below what is being removed
+    return inside and "tensorboard" not in path
+
+
+def folder_of(argv):
+    """The output folder that a command line names."""
+    return argv[argv.index("--output_folder") + 1]
 
 
 def note_dropout(folder):
@@ -128,15 +136,16 @@ def start(fault, argv, log):
             os.dup2(file.fileno(), stream)
     sys.argv[1:] = argv
     if fault != "none":
-        arm(*fault.split())
+        arm(fault, folder_of(argv))
     run(main)
     print(f"processor time: {time.process_time():.3f} s")
 
 
 if __name__ == "__main__":
     fault, _, rank = sys.argv.pop(1).partition(" on ")
-    note_dropout(sys.argv[sys.argv.index("--output_folder") + 1])
+    folder = folder_of(sys.argv)
+    note_dropout(folder)
     first = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
     if rank == os.environ.get("RANK") and first:
-        arm(*fault.split())
+        arm(fault, folder)
     run(main)
