@@ -4,5 +4,16 @@
 Ratios are taken side by side in one process; nothing here is a timed test.
 """
 
-# Builders in `benchmarks.rows`, in the order in which they run.
-ROWS = ("machine", "quantizer", "summary_mixing", "branchformer", "conformer", "probes")
+# Names in `benchmarks.registry.MEASURES`, in the order in which they run.
+ROWS = (
+    "machine",
+    "quantizer",
+    "summary_mixing",
+    "branchformer",
+    "conformer",
+    "step",
+    "parts",
+    "growth",
+    "data",
+    "probes",
+)

@@ -1,4 +1,4 @@
-"""The one runner: `python -m benchmarks [row ...] [--quick] [--device cpu|cuda] ...`."""
+"""The one runner: `python -m benchmarks [row ...] [--size full|quick|tiny] ...`."""
 
 import argparse
 import os
@@ -8,11 +8,14 @@ from time import perf_counter
 
 from benchmarks import ROWS
 
-SECONDS = {"full": 60.0, "quick": 2.0}  # of time measurements, a row
+SECONDS = {"full": 60.0, "quick": 2.0, "tiny": 0.0}  # of time measurements, a row
+OUT = "benchmarks"
 
 
 def main(argv=None):
     """Measures rows, prints the table, writes it where --out says.
+
+    A row that is measured alone takes its place among those that were written before.
 
     Arguments
     ---------
@@ -30,14 +33,16 @@ def main(argv=None):
         epilog=f"rows: {', '.join(ROWS)}",
     )
     parser.add_argument("rows", nargs="*", metavar="row", help="which to measure (all)")
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer: only a look")
+    parser.add_argument(
+        "--size", choices=SECONDS, default="full", help="less than full is only a look (full)"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch on a CPU (all cores)")
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        help="where RESULTS.md and results.json go (benchmarks, for a full run of all rows; "
-        "any other is only printed)",
+        help="where RESULTS.md, results.json and growth's files go (benchmarks; what is not full "
+        "is only printed)",
     )
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
@@ -47,19 +52,19 @@ def main(argv=None):
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else torch's profiler misses a GPU aloud
     import torch  # and speechbrain below: seconds that --help need not wait for
 
-    from benchmarks import contest, report, rows
+    from benchmarks import contest, pages, registry, report
     from speechbrain_music.utils.memory import keep_freed_memory
 
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
-    size = "quick" if args.quick else "full"
     facts, results = report.machine(args.device), {}
     for name in args.rows or ROWS:
         start = perf_counter()
         print(f"{name} ...", end=" ", flush=True)
         try:
-            results[name] = contest.measure(getattr(rows, name), size, args.device, SECONDS[size])
+            measure = registry.MEASURES[name]
+            results[name] = measure(args.size, args.device, seconds=SECONDS[args.size])
         except contest.Disagreement as error:
             print(f"\nerror: {error}; nothing was written", file=sys.stderr)
             return 1
@@ -67,9 +72,11 @@ def main(argv=None):
 
     command = shlex.join(["python", "-m", "benchmarks", *argv])
     print("\n" + report.table(results, facts, command, args.device))
-    folder = args.out or (None if args.rows or args.quick else "benchmarks")
+    folder = args.out or (OUT if args.size == "full" else None)
     if folder:
         report.write(folder, results, facts, command, args.device)
+    if folder == OUT:
+        pages.refresh()
     return 0
 
 

@@ -16,14 +16,22 @@ class Disagreement(AssertionError):
     """Contenders that should give the same do not: their times say nothing."""
 
 
+AT_LEAST, AT_MOST = ">=", "<="  # bounds of a ratio
+
+
 class Claim(NamedTuple):
-    """A ratio theirs / ours, the more the better; `reach` None is for information."""
+    """A ratio that is to reach something; `reach` None is for information.
+
+    With the bound AT_LEAST it is theirs / ours, the more the better; with AT_MOST it is
+    ours / theirs, the less the better.
+    """
 
     what: str
     ours: str
     theirs: str
     reach: float | None = None
     of: str = "time"  # or "memory"
+    bound: str = AT_LEAST
 
 
 @dataclass(frozen=True)
@@ -40,12 +48,18 @@ class Contest:
         Takes `contenders`, raises `Disagreement` where they should agree and do not.
     flops : dict
         Contender -> floating point operations of its matrix products, for a rate.
+    sums : dict
+        Name -> contenders whose times, added up within a round, a claim can be about.
+    note : str
+        What a reader must know of the row.
     """
 
     contenders: dict[str, Callable]
     claims: list[Claim] = field(default_factory=list)
     check: Callable[[dict], None] = lambda contenders: None
     flops: dict[str, int] = field(default_factory=dict)
+    sums: dict[str, list] = field(default_factory=dict)
+    note: str = ""
 
 
 def measure(build, size="full", device="cpu", seconds=60.0, min_rounds=MIN_ROUNDS):
@@ -68,8 +82,8 @@ def measure(build, size="full", device="cpu", seconds=60.0, min_rounds=MIN_ROUND
     Returns
     -------
     dict
-        seconds, rounds, gflops, extra_bytes by contender; claims with their ratios; and for a
-        claim of time that is not reached, where ours spends it.
+        seconds, rounds, gflops, extra_bytes by contender; claims with their ratios; the note; and
+        for a claim of time that is not reached, where ours spends it.
 
     Raises
     ------
@@ -79,30 +93,72 @@ def measure(build, size="full", device="cpu", seconds=60.0, min_rounds=MIN_ROUND
     contest = build(size, device)
     contest.check(contest.contenders)
     times = side_by_side(contest.contenders, seconds, device, min_rounds)
+    rounds = len(next(iter(times.values())))
+    for name, parts in contest.sums.items():
+        times[name] = [sum(times[part][index] for part in parts) for index in range(rounds)]
     weighed = [claim for claim in contest.claims if claim.of == "memory"]
     needed = {name for claim in weighed for name in (claim.ours, claim.theirs)}
     extra = {name: extra_memory(build, name, size, device) for name in sorted(needed)}
-    claims = [_settle(claim, times, extra) for claim in contest.claims]
-    short = {c["ours"] for c in claims if c["met"] is False and c["of"] == "time"}
+    claims = [settle(claim, times, extra) for claim in contest.claims]
+    short = {
+        claim["ours"]
+        for claim in claims
+        if (claim["met"], claim["of"], claim["bound"]) == (False, "time", AT_LEAST)
+    }
     spreads = {name: Spread.of(samples) for name, samples in times.items()}
     return {
         "seconds": {name: spread._asdict() for name, spread in spreads.items()},
-        "rounds": len(next(iter(times.values()))),
+        "rounds": rounds,
         "gflops": {name: n / spreads[name].median / 1e9 for name, n in contest.flops.items()},
         "extra_bytes": extra,
         "claims": claims,
+        "note": contest.note,
         "shares": {name: shares(contest.contenders[name], device) for name in short},
     }
 
 
-def _settle(claim, times, extra):
-    if claim.of == "memory":
-        ratio = Spread(*[extra[claim.theirs] / max(extra[claim.ours], 1)] * 3)
+def settle(claim, times, extra=None):
+    """A claim's ratio, and whether it is met.
+
+    Arguments
+    ---------
+    claim : Claim
+        Of two names.
+    times : dict
+        Name -> seconds, one a round.
+    extra : dict, optional
+        Name -> bytes.
+
+    Returns
+    -------
+    dict
+        The claim's fields, ratio (a Spread's; None where one of the two was not measured) and met
+        (None where nothing is to be reached).
+
+    Example
+    -------
+    >>> claim = Claim("reading", "file", "resampler", 4, bound=AT_MOST)
+    >>> settled = settle(claim, {"file": [3.0, 6.0, 3.0], "resampler": [1.0, 2.0, 1.0]})
+    >>> settled["ratio"]["median"], settled["met"]
+    (3.0, True)
+    """
+    measured = (extra if claim.of == "memory" else times) or {}
+    above, below = (claim.theirs, claim.ours)[:: 1 if claim.bound == AT_LEAST else -1]
+    if above not in measured or below not in measured:
+        ratio = None
+    elif claim.of == "memory":
+        ratio = Spread(*[extra[above] / max(extra[below], 1)] * 3)
     else:
-        pairs = zip(times[claim.theirs], times[claim.ours], strict=True)
-        ratio = Spread.of([theirs / ours for theirs, ours in pairs])
-    met = None if claim.reach is None else ratio.median >= claim.reach
-    return {**claim._asdict(), "ratio": ratio._asdict(), "met": met}
+        ratio = Spread.of([a / b for a, b in zip(times[above], times[below], strict=True)])
+    if claim.reach is None:
+        met = None
+    elif ratio is None:
+        met = False
+    elif claim.bound == AT_LEAST:
+        met = ratio.median >= claim.reach
+    else:
+        met = ratio.median <= claim.reach
+    return {**claim._asdict(), "ratio": ratio and ratio._asdict(), "met": met}
 
 
 def shares(call, device="cpu", top=6):

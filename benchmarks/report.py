@@ -9,7 +9,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.contest import PRODUCTS
+from benchmarks import ROWS
+from benchmarks.contest import AT_LEAST, PRODUCTS
+from benchmarks.growth_report import draw, tables
+from benchmarks.timing import three_digits
 from speechbrain_music.utils.atomic import write_together
 
 HEADER = """# Benchmarks
@@ -19,9 +22,10 @@ Machine: {machine}.
 
 Contenders share one process, one setting and the same inputs and weights, and take turns; those
 that should agree were checked to agree first. Times are medians; a ratio is theirs / ours, the
-median over rounds of the ratio within a round, with its quartiles. {memory}
+median over rounds of the ratio within a round, with its quartiles; where the reach is an upper
+bound, it is ours / theirs. {memory}
 
-| what | ours | theirs | theirs / ours | reach | |
+| what | ours | theirs | ratio | reach | |
 |---|---|---|---|---|---|
 """
 CPU_MEMORY = (
@@ -67,7 +71,7 @@ def _processor():
         return platform.processor() or platform.machine()
 
 
-def table(rows, facts, command, device="cpu"):
+def table(rows, facts, command, device="cpu", date=None):
     """RESULTS.md as text.
 
     Arguments
@@ -80,15 +84,25 @@ def table(rows, facts, command, device="cpu"):
         How it was started.
     device : str
         "cpu" or "cuda".
+    date : str, optional
+        When, if not today.
     """
     text = HEADER.format(
         command=command,
-        date=today(),
+        date=date or today(),
         machine=in_words(facts),
         memory=GPU_MEMORY if device == "cuda" else CPU_MEMORY,
     )
-    remarks = []
-    for row in rows.values():
+    remarks, sections = [], []
+    for name, row in rows.items():
+        if row.get("made"):
+            remarks.append(_made_apart(name, row["made"]))
+        if row.get("note"):
+            remarks.append(f"- {name}: {row['note']}")
+        if name in SECTIONS:
+            sections.append(SECTIONS[name](row))
+        if name in APART:
+            continue
         for claim in row["claims"]:
             ours, theirs = (_figure(row, claim[side], claim["of"]) for side in ("ours", "theirs"))
             text += (
@@ -100,7 +114,56 @@ def table(rows, facts, command, device="cpu"):
             text += "".join(
                 f"| {name} | {_figure(row, name, 'time')} | | | | |\n" for name in row["seconds"]
             )
-    return text + ("\n" + "\n".join(remarks) + "\n" if remarks else "")
+    text += "\n" + "\n".join(remarks) + "\n" if remarks else ""
+    return "\n".join([text, *sections]) if sections else text
+
+
+def _made_apart(name, made):
+    return (
+        f"- {name}: was made apart by `{made['command']}` on {made['date'][:10]}; "
+        f"machine: {in_words(made['machine'])}."
+    )
+
+
+def parts_table(row):
+    """The section on a step's parts: their times, and their shares of the whole.
+
+    Example
+    -------
+    >>> spread = {"median": 0.5, "lower": 0.4, "upper": 0.6}
+    >>> claim = {"what": "step: mel", "ours": "mel", "theirs": "whole", "ratio": spread}
+    >>> row = {"claims": [claim], "seconds": {"mel": {"median": 1}, "whole": {"median": 2}}}
+    >>> parts_table(row).splitlines()[-2]
+    '| mel | 1000 ms | 50.0% (40.0% to 60.0%) |'
+    """
+    whole = row["claims"][0]["theirs"]
+    lines = [
+        f"## Parts of a step\n\nOf a {row['claims'][0]['what'].partition(':')[0]}:\n",
+        "| part | time | share of the step |",
+        "|---|---:|---:|",
+    ]
+    for claim in row["claims"]:
+        share = {name: f"{value:.1%}" for name, value in claim["ratio"].items()}
+        lines.append(
+            f"| {claim['ours']} | {_time(row, claim['ours'])} | "
+            f"{share['median']} ({share['lower']} to {share['upper']}) |"
+        )
+    return "\n".join([*lines, f"| {whole} | {_time(row, whole)} | 100% |", ""])
+
+
+def growth_section(row):
+    """The section on growth: the picture and its tables.
+
+    Example
+    -------
+    >>> growth_section({"cells": []}).splitlines()[0]
+    '## Growth with the length'
+    """
+    return f"## Growth with the length\n\n![time and memory](growth.png)\n\n{tables(row)}"
+
+
+SECTIONS = {"parts": parts_table, "growth": growth_section}
+APART = {"parts"}  # whose claims stand in the section only
 
 
 def cause(claim, shares):
@@ -114,15 +177,23 @@ def cause(claim, shares):
 
 
 def _figure(row, name, of):
+    if name not in row["extra_bytes" if of == "memory" else "seconds"]:
+        return f"{name}: not measured"
     if of == "memory":
         return f"{row['extra_bytes'][name] / 2**20:.1f} MiB"
     rate = f" ({row['gflops'][name]:.0f} GFLOP/s)" if name in row["gflops"] else ""
-    return f"{name}: {1e3 * row['seconds'][name]['median']:.3g} ms{rate}"
+    return f"{name}: {_time(row, name)}{rate}"
+
+
+def _time(row, name):
+    return f"{three_digits(1e3 * row['seconds'][name]['median'])} ms"
 
 
 def ratio(claim):
     """A claim's ratio, of times with its quartiles."""
     value = claim["ratio"]
+    if value is None:
+        return "not measured"
     spread = f" ({value['lower']:.2f} to {value['upper']:.2f})" if claim["of"] == "time" else ""
     return f"{value['median']:.2f}{spread}"
 
@@ -130,22 +201,52 @@ def ratio(claim):
 def _verdict(claim):
     if claim["reach"] is None:
         return " | "
-    missing = 1 - claim["ratio"]["median"] / claim["reach"]
-    return f">= {claim['reach']} | " + ("met" if claim["met"] else f"short by {missing:.0%}")
+    bound = claim.get("bound", AT_LEAST)
+    text = f"{bound} {claim['reach']:g} | "
+    if claim["met"]:
+        return text + "met"
+    if claim["ratio"] is None:
+        return text + "not met"
+    part = claim["ratio"]["median"] / claim["reach"]
+    return text + (f"short by {1 - part:.0%}" if bound == AT_LEAST else f"over by {part - 1:.0%}")
 
 
 def write(folder, rows, facts, command, device="cpu"):
-    """Writes RESULTS.md and results.json into a folder, both or neither.
+    """Writes RESULTS.md and results.json into a folder, all or nothing; growth's files too.
+
+    Rows that are not all there are take the place of those of the same name that the folder has,
+    each with the command, date and machine of its own.
 
     Arguments
     ---------
     folder : path
-        Made if it is not there.
+        Made if it is not there. A GPU's files have names of their own.
     rows, facts, command, device
         As for `table`.
     """
-    text = table(rows, facts, command, device)
-    write_pair(folder, ("RESULTS.md", "results.json"), text, facts, command, rows=rows)
+    folder, suffix = Path(folder), "_cuda" if device == "cuda" else ""
+    raw_name, page = folder / f"results{suffix}.json", folder / f"RESULTS{suffix.upper()}.md"
+    made = {"command": command, "date": _now(), "machine": facts}
+    raw = {**made, "rows": rows}
+    if set(rows) < set(ROWS) and raw_name.exists():
+        raw = json.loads(raw_name.read_text(encoding="utf-8"))
+        raw["rows"] |= {name: {**row, "made": made} for name, row in rows.items()}
+        raw["rows"] = {name: raw["rows"][name] for name in ROWS if name in raw["rows"]}
+    text = table(raw["rows"], raw["machine"], raw["command"], device, raw["date"][:10])
+    files = {raw_name: _dump(raw), page: text.replace("growth.png", f"growth{suffix}.png")}
+    if "growth" in rows:
+        growth = {**made, **rows["growth"]}
+        draw(growth, folder / f"growth{suffix}.png")
+        files = {folder / f"growth{suffix}.json": _dump(growth), **files}
+    write_together(files)
+
+
+def _now():
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _dump(raw):
+    return json.dumps(raw, indent=2) + "\n"
 
 
 def write_pair(folder, names, text, facts, command, **figures):
@@ -164,7 +265,6 @@ def write_pair(folder, names, text, facts, command, **figures):
     **figures
         To compute with: plain values.
     """
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    raw = {"command": command, "date": date, "machine": facts, **figures}
+    raw = {"command": command, "date": _now(), "machine": facts, **figures}
     markdown, raw_name = (Path(folder) / name for name in names)
-    write_together({raw_name: json.dumps(raw, indent=2) + "\n", markdown: text})
+    write_together({raw_name: _dump(raw), markdown: text})

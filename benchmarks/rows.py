@@ -205,27 +205,32 @@ def training_step(module, x, parameters=None):
     Arguments
     ---------
     module : callable
-        From (B, T, d) to (B, T, d).
+        From a tensor to a tensor.
     x : torch.Tensor
-        (B, T, d).
+        Its input.
     parameters : iterable, optional
         Those of `module` where that is a plain function.
 
     Returns
     -------
     callable
-        Returns the output, then the gradients, as one list.
+        Returns the output, then the gradients, as one list, and leaves none behind.
     """
     x = x.clone().requires_grad_()
     wanted = [x, *(module.parameters() if parameters is None else parameters)]
-    upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x.device)
+    generator = torch.Generator().manual_seed(1)
+    upstream = None
 
     def step():
+        nonlocal upstream
+        out = module(x)
+        if upstream is None:
+            upstream = torch.randn(out.shape, generator=generator).to(out.device)
+        out.backward(upstream)
+        results = [out.detach(), *(tensor.grad for tensor in wanted)]
         for tensor in wanted:
             tensor.grad = None
-        out = module(x)
-        out.backward(upstream)
-        return [out.detach(), *(tensor.grad for tensor in wanted)]
+        return results
 
     return step
 

@@ -1,5 +1,7 @@
 """Time and memory of contenders for the same work."""
 
+import ctypes
+import gc
 import re
 import resource
 import statistics
@@ -37,6 +39,17 @@ class Spread(NamedTuple):
         return cls(median, lower, upper)
 
 
+def three_digits(value):
+    """A number as text, with three digits that count.
+
+    Example
+    -------
+    >>> three_digits(1172.4), three_digits(0.012345)
+    ('1170', '0.0123')
+    """
+    return f"{float(f'{value:.3g}'):g}"
+
+
 def side_by_side(contenders, seconds, device="cpu", min_rounds=MIN_ROUNDS):
     """Times contenders in one process, interleaved.
 
@@ -66,7 +79,7 @@ def side_by_side(contenders, seconds, device="cpu", min_rounds=MIN_ROUNDS):
     [3, 3]
     """
     for call in contenders.values():  # first calls set things up
-        _timed(call, device)
+        timed(call, device)
     order = list(contenders)
     times = {name: [] for name in order}
     start = perf_counter()
@@ -74,12 +87,19 @@ def side_by_side(contenders, seconds, device="cpu", min_rounds=MIN_ROUNDS):
         if rounds >= min_rounds and perf_counter() - start > seconds:
             break
         for name in order:
-            times[name].append(_timed(contenders[name], device))
+            times[name].append(timed(contenders[name], device))
         order.reverse()
     return times
 
 
-def _timed(call, device):
+def timed(call, device="cpu"):
+    """Seconds of one call, until its device has done it.
+
+    Example
+    -------
+    >>> 0 <= timed(lambda: None) < 1
+    True
+    """
     _synchronize(device)
     start = perf_counter()
     call()
@@ -121,15 +141,44 @@ def extra_memory(build, contender, size, device="cpu"):
 def _measure(build, contender, size, device):
     call = build(size, device).contenders[contender]
     build("tiny", device).contenders[contender]()  # threads, handles, buffers of libraries
+    return growth_of_peak(call, device)
+
+
+def growth_of_peak(call, device="cpu"):
+    """How far the peak of this process's memory grows during one call, in bytes.
+
+    Example
+    -------
+    >>> growth_of_peak(lambda: torch.ones(2**23)) >= 2**24  # of 2**25 bytes
+    True
+    """
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
+        torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    release_memory()
     _forget_peak()
     before = _peak()
     call()
     return _peak() - before
+
+
+def release_memory():
+    """Returns freed memory to the system, which `keep_freed_memory` has kept; without glibc, not.
+
+    A call could use it unseen, and another process has none of it.
+
+    Example
+    -------
+    >>> release_memory()  # what is in use stays
+    """
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return
 
 
 def _forget_peak():

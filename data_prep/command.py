@@ -25,6 +25,12 @@ def make_parser(module, doc, allow_missing=False, valid_share=None, several=None
     Returns
     -------
     argparse.ArgumentParser
+
+    Example
+    -------
+    >>> parser = make_parser("mine", "My music.", valid_share=0.1)
+    >>> vars(parser.parse_args(["/my/music", "--out", "manifests"]))
+    {'data_folder': '/my/music', 'out': PosixPath('manifests'), 'valid_share': 0.1, 'seed': 0}
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m speechbrain_music.data_prep.{module}",
@@ -48,7 +54,14 @@ def make_parser(module, doc, allow_missing=False, valid_share=None, several=None
 
 
 def answer(prepare, parser, argv):
-    """Runs a preparation with a parser's options: 0 if all went well, 2 after one line of error."""
+    """Runs a preparation with a parser's options: 0 if all went well, 2 after one line of error.
+
+    Example
+    -------
+    >>> parser = make_parser("mine", "My music.")
+    >>> answer(lambda data_folder, out: {"files": 9}, parser, ["/my/music", "--out", "manifests"])
+    0
+    """
     options = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 

@@ -12,11 +12,31 @@ from speechbrain_music.utils.errors import UserError
 
 
 class PreparationError(UserError):
-    """Data that cannot be prepared. The message is one sentence with the remedy."""
+    """Data that cannot be prepared. The message is one sentence with the remedy.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.shards import pack
+    >>> pack(["train.csv"], "/my/music", "shards", shard_mb=0)
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.data_prep.disk.PreparationError: shard_mb is 0; it must be above 0.
+    """
 
 
 def in_one_sentence(prepare):
-    """Makes a preparation say in a sentence what the disk or a damaged text file did to it."""
+    """Makes a preparation say in a sentence what the disk or a damaged text file did to it.
+
+    An `OSError`, `UnicodeDecodeError` or `csv.Error` becomes a `PreparationError`.
+
+    Example
+    -------
+    >>> try:
+    ...     in_one_sentence(open)("/nowhere/tracks.csv")
+    ... except PreparationError as error:
+    ...     print(str(error).partition(";")[0])
+    /nowhere/tracks.csv cannot be read or written (No such file or directory)
+    """
 
     @functools.wraps(prepare)
     def guarded(*args, **kwargs):
@@ -35,7 +55,18 @@ def in_one_sentence(prepare):
 
 
 def existing_folder(data_folder):
-    """The folder as an absolute path, or an error that names the nearest one."""
+    """The folder as an absolute path, or a `PreparationError` that names the nearest one.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> (root / "music").mkdir()
+    >>> try:
+    ...     existing_folder(root / "musik")
+    ... except PreparationError as error:
+    ...     print(str(error).replace(str(root), "/data"))
+    There is no folder /data/musik; did you mean /data/music?
+    """
     folder = Path(data_folder)
     if folder.is_dir():
         return folder.resolve()
@@ -72,6 +103,13 @@ def locate(root, title, marker, places=("",)):
     ------
     PreparationError
         If none does; it says whether the place is two levels above or three below.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> (root / "Data" / "genres_original" / "blues").mkdir(parents=True)
+    >>> locate(root, "GTZAN", "blues", ("genres", "Data/genres_original"))
+    'Data/genres_original'
     """
 
     def holds(folder):
@@ -122,6 +160,14 @@ def find_audio(root, below=""):
         Folders that cannot be listed, and that they cannot.
     others : collections.Counter
         Extension -> files that are no audio.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> for name in ("b.mp3", "a.WAV", ".hidden.wav", "cover.jpg"):
+    ...     (root / name).touch()
+    >>> find_audio(root)
+    (['a.WAV', 'b.mp3'], [], Counter({'.jpg': 1}))
     """
     names, others, unlisted, seen = [], Counter(), [], set()
     top = os.path.join(root, below)
@@ -145,7 +191,14 @@ def find_audio(root, below=""):
 
 
 def no_audio(root, others):
-    """The error for a folder where `find_audio` found none but `others`."""
+    """The error for a folder where `find_audio` found none but `others`.
+
+    Example
+    -------
+    >>> error = no_audio("/my/scores", Counter({".txt": 1, ".pdf": 30}))
+    >>> str(error).partition(", ")[2]
+    'found .pdf (30), .txt (1); give the folder that holds the music.'
+    """
     found = ", ".join(f"{ext} ({n})" for ext, n in others.most_common(8)) or "no files at all"
     return PreparationError(
         f"{root} holds no audio: looked for {' '.join(sorted(audio.AUDIO_EXTENSIONS))}, "
@@ -212,7 +265,18 @@ def read_table(path, columns, delimiter=",", quoting=csv.QUOTE_MINIMAL):
 
 
 def check_output(*files):
-    """Refuses a place that cannot be written to; said before a scan that may take an hour."""
+    """Refuses a place that cannot be written to; said before a scan that may take an hour.
+
+    Raises a `PreparationError`.
+
+    Example
+    -------
+    >>> try:
+    ...     check_output("/dev/null/train.csv")
+    ... except PreparationError as error:
+    ...     print(error)
+    /dev/null/train.csv cannot be written; choose another folder for it.
+    """
     for path in map(Path, files):
         place = next(p for p in path.absolute().parents if p.exists())
         if not (place.is_dir() and os.access(place, os.W_OK)):

@@ -52,6 +52,13 @@ def plain_name(artist):
 
 
 def artist_split(artist):
+    """`train` or `valid`: where the published rule puts an artist of the development set.
+
+    Example
+    -------
+    >>> artist_split("Queen") == artist_split("QUEEN (2)")
+    True
+    """
     share = int(hashlib.sha1(plain_name(artist).encode()).hexdigest(), 16) % 10
     return "train" if share < 8 else "valid"
 
@@ -87,6 +94,17 @@ def read_emomusic(data_folder, split="published"):
     ------
     PreparationError
         If a table is missing or damaged.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> songs = "song_id,Artist,Mediaeval 2013 set\\n2,Ann,development\\n3,Bob,development"
+    >>> _ = (root / "songs_info.csv").write_text(songs)
+    >>> felt = "song_id,mean_arousal,mean_valence\\n2,3,6\\n3,5,6"
+    >>> _ = (root / "static_annotations.csv").write_text(felt)
+    >>> items, scale = read_emomusic(root)
+    >>> items[0].labels, scale["arousal"]
+    (('Ann', 3.0, 6.0, '-1.000000', '0.000000'), {'mean': 4.0, 'std': 1.0})
     """
     place = disk.locate(data_folder, "EmoMusic", "songs_info.csv", ("annotations", ""))
     clips = next((name for name in CLIPS if (data_folder / name).is_dir()), CLIPS[0])
@@ -177,7 +195,16 @@ def prepare_emomusic(data_folder, out, split="published", allow_missing=False):
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> from contextlib import redirect_stderr
+    >>> with redirect_stderr(sys.stdout):
+    ...     main(["/data/EmoMusic", "--out", "manifests", "--split", "random"])
+    error: split is 'random'; choose published or artist_disjoint.
+    2
+    """
     parser = command.make_parser("emomusic", __doc__, allow_missing=True)
     parser.add_argument("--split", default="published", help="published or artist_disjoint")
     return command.answer(prepare_emomusic, parser, argv)

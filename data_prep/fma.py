@@ -46,7 +46,16 @@ FMA = prep.DataSet(
 
 
 def largest_subset(data_folder):
-    """The largest of `SUBSETS` that has audio; "full" if none has."""
+    """The largest of `SUBSETS` that has audio; "full" if none has.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> for name in ("fma_small", "fma_medium"):
+    ...     (root / name).mkdir()
+    >>> largest_subset(root)
+    'medium'
+    """
     present = [name for name in SUBSETS if (data_folder / f"fma_{name}").is_dir()]
     return (present or SUBSETS)[-1]
 
@@ -72,6 +81,15 @@ def read_fma(data_folder, subset, split="official"):
     ------
     PreparationError
         If tracks.csv is missing, cut off or lacks a column.
+
+    Example
+    -------
+    >>> table = getfixture("tmp_path") / "fma_metadata" / "tracks.csv"
+    >>> table.parent.mkdir()
+    >>> names = ",artist,set,set,track\\n,id,split,subset,genre_top\\ntrack_id,,,,\\n"
+    >>> _ = table.write_text(names + "2,1,training,small,Hip-Hop\\n")
+    >>> read_fma(table.parents[1], "small")
+    [Item(id='000002', wav='fma_small/000/000002.mp3', split='train', labels=('1', 'Hip-Hop'))]
     """
     path = data_folder / disk.locate(data_folder, "FMA", "fma_metadata/tracks.csv")
     path = path / "fma_metadata" / "tracks.csv"
@@ -167,7 +185,13 @@ def prepare_fma(data_folder, out, subset=None, split="official", valid_share=0.0
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> main(["/data/fma", "--out", "manifests", "--subset", "tiny"])  # there is no such subset
+    2
+    """
     parser = command.make_parser("fma", __doc__, valid_share=0.05)
     parser.add_argument("--subset", help="small, medium, large or full (default: what is there)")
     parser.add_argument("--split", default="official", help="official (default) or artist")

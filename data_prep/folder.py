@@ -128,7 +128,19 @@ def _kept(out, report, settings):
 
 
 def main(argv=None):
-    """The command line: 0 if all went well, 2 after a one-line error."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> import numpy, soundfile
+    >>> root = getfixture("tmp_path")
+    >>> for name in ("do.wav", "re.wav"):
+    ...     soundfile.write(root / name, numpy.zeros(24000), 24000)
+    >>> main([str(root), "--out", str(root / "out")])
+    0
+    >>> sorted(path.name for path in (root / "out").iterdir())
+    ['headers.jsonl', 'report.json', 'skipped.csv', 'train.csv', 'valid.csv']
+    """
     parser = make_parser("folder", __doc__, valid_share=0.1)
 
     def prepare(data_folder, out, **options):

@@ -79,6 +79,15 @@ def read_gtzan(data_folder, lists=None, fetched=None):
     ------
     PreparationError
         If genres or lists are not there, or a list names something else.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> (root / "blues").mkdir()
+    >>> for split in prep.SPLITS:
+    ...     _ = (root / f"{split}_filtered.txt").write_text("blues/blues.00029.wav")
+    >>> read_gtzan(root)[0][0]
+    Item(id='blues.00029', wav='blues/blues.00029.wav', split='train', labels=('blues',))
     """
     place = disk.locate(data_folder, "GTZAN", "blues", PLACES)
     audio = data_folder / place
@@ -177,7 +186,13 @@ def prepare_gtzan(data_folder, out, lists=None, allow_missing=False):
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> main(["/nowhere/GTZAN", "--out", "manifests"])
+    2
+    """
     parser = command.make_parser("gtzan", __doc__, allow_missing=True)
     parser.add_argument("--lists", help="folder with the three lists, if not with the data")
     return command.answer(prepare_gtzan, parser, argv)

@@ -16,7 +16,13 @@ _UNFIT = re.compile(r"[\r\n\ud800-\udfff]|\$data_root")  # surrogates: bytes tha
 
 
 class Header(NamedTuple):
-    """Length in frames at the file's own rate, and that rate in Hz."""
+    """Length in frames at the file's own rate, and that rate in Hz.
+
+    Example
+    -------
+    >>> Header(frames=66150, sample_rate=44100).seconds
+    1.5
+    """
 
     frames: int
     sample_rate: int

@@ -64,6 +64,15 @@ def read_magnatagatune(data_folder, tagged_only=False):
     ------
     PreparationError
         If the table or the folders are missing or damaged.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> (root / "c").mkdir()
+    >>> rows = [["clip_id", *TAGS, "mp3_path"], ["2", "1", "1", *"0" * 48, "c/song.mp3"]]
+    >>> _ = (root / "annotations_final.csv").write_text("\\n".join(map("\\t".join, rows)))
+    >>> read_magnatagatune(root)
+    [Item(id='2', wav='c/song.mp3', split='valid', labels=('guitar|classical',))]
     """
     place = disk.locate(
         data_folder, "MagnaTagATune", "annotations_final.csv", ("", "annotations", "mp3")
@@ -137,7 +146,13 @@ def prepare_magnatagatune(data_folder, out, tagged_only=False, allow_missing=Fal
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> main(["/nowhere/MTT", "--out", "manifests"])
+    2
+    """
     parser = command.make_parser("magnatagatune", __doc__, allow_missing=True)
     parser.add_argument("--tagged_only", action="store_true", help="leave out untagged clips")
     return command.answer(prepare_magnatagatune, parser, argv)

@@ -7,6 +7,7 @@ is drawn). SpeechBrain's own CSV loader reads them too, unless a name holds anot
 
 import csv
 import io
+import os
 from pathlib import Path, PurePath
 
 from speechbrain_music.utils.atomic import write_together
@@ -17,11 +18,27 @@ DATA_ROOT = "$data_root"
 
 
 class ManifestError(UserError):
-    """A manifest that cannot be used. The message is one sentence with the remedy."""
+    """A manifest that cannot be used. The message is one sentence with the remedy.
+
+    Example
+    -------
+    >>> try:
+    ...     manifest_text([{"ID": "a", "wav": "/music/a.wav"}])
+    ... except ManifestError as error:
+    ...     print(error)
+    '/music/a.wav' must be a path relative to the data folder.
+    """
 
 
 def csv_text(rows, columns):
-    """The CSV text of rows (sequences) under a header."""
+    """The CSV text of rows (sequences) under a header.
+
+    Example
+    -------
+    >>> print(csv_text([("a, b.wav", "too short")], ("path", "reason")), end="")
+    path,reason
+    "a, b.wav",too short
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -29,8 +46,28 @@ def csv_text(rows, columns):
     return text.getvalue()
 
 
+def printable(name):
+    """A path as text that every format can hold: bytes that are no UTF-8 get backslashes.
+
+    Example
+    -------
+    >>> printable("caf\\udce9.wav"), printable("café.wav")
+    ('caf\\\\xe9.wav', 'café.wav')
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def manifest_text(rows, extra_columns=()):
-    """The text of a manifest; `write_manifest` says what the rows are."""
+    """The text of a manifest; `write_manifest` says what the rows are, and what is refused.
+
+    Example
+    -------
+    >>> row = {"duration": 1, "start": 0, "stop": 24000}
+    >>> print(manifest_text(row | {"ID": key, "wav": f"{key}.wav"} for key in "ba"), end="")
+    ID,duration,wav,start,stop
+    a,1.000000,$data_root/a.wav,0,24000
+    b,1.000000,$data_root/b.wav,0,24000
+    """
     lines = {}
     for row in rows:
         wav = PurePath(row["wav"]).as_posix()
@@ -99,7 +136,14 @@ def read_manifest(path, data_root):
     ------
     ManifestError
         If it is missing or not CSV, lacks a column or has no row, if an ID comes twice, or if a
-        number is not one or out of its range. `write_manifest` has an example.
+        number is not one or out of its range.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "train.csv"
+    >>> _ = path.write_text("ID,duration,wav,start,stop\\n007,1,$data_root/a.wav,0,24000\\n")
+    >>> read_manifest(path, "https://server/mine").loc[0, ["ID", "wav"]].tolist()
+    ['007', 'https://server/mine/a.wav']
     """
     import pandas as pd  # here, so that preparation's command line answers at once
 

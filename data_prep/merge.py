@@ -116,7 +116,16 @@ def _report(folder):
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> from contextlib import redirect_stderr
+    >>> with redirect_stderr(sys.stdout):
+    ...     main(["manifests/fma", "manifests/mine=three", "--out", "both"])
+    error: A weight is no number (could not convert string to float: 'three'); write FOLDER=2.
+    2
+    """
     parser = make_parser("merge", __doc__, several="corpora")
 
     def prepare(corpora, out):

@@ -58,6 +58,14 @@ def read_mtg_jamendo(data_folder):
     ------
     PreparationError
         If there is no audio folder, or the table is damaged.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "audio-low" / "14" / "214.low.mp3"
+    >>> path.parent.mkdir(parents=True)
+    >>> path.touch()
+    >>> read_mtg_jamendo(path.parents[2])
+    [Item(id='audio-low/14/214', wav='audio-low/14/214.low.mp3', split=None, labels=('',))]
     """
     place = disk.locate(data_folder, "MTG-Jamendo", "[0-9][0-9]", PLACES)
     here = {
@@ -124,7 +132,13 @@ def prepare_mtg_jamendo(data_folder, out, valid_share=0.05, seed=0):
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> main(["/nowhere/jamendo", "--out", "manifests"])
+    2
+    """
     parser = command.make_parser("mtg_jamendo", __doc__, valid_share=0.05)
     return command.answer(prepare_mtg_jamendo, parser, argv)
 

@@ -49,6 +49,13 @@ def read_music4all(data_folder):
     ------
     PreparationError
         If `id_information.csv` is missing or damaged.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> _ = (root / "id_information.csv").write_text("id\\tartist\\n0009fF\\tAnn\\n")
+    >>> read_music4all(root)
+    [Item(id='0009fF', wav='audios/0009fF.mp3', split=None, labels=('Ann',))]
     """
     disk.locate(data_folder, "Music4All", "id_information.csv")
     table = disk.read_table(data_folder / "id_information.csv", ("id", "artist"), delimiter="\t")
@@ -103,7 +110,13 @@ def prepare_music4all(data_folder, out, valid_share=0.05, seed=0):
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> main(["/nowhere/music4all", "--out", "manifests"])
+    2
+    """
     parser = command.make_parser("music4all", __doc__, valid_share=0.05)
     return command.answer(prepare_music4all, parser, argv)
 

@@ -55,6 +55,16 @@ def read_nsynth(data_folder):
     ------
     PreparationError
         If a file is missing or damaged, or a label is out of its range.
+
+    Example
+    -------
+    >>> import json
+    >>> path = getfixture("tmp_path") / "nsynth-train" / "examples.json"
+    >>> path.parent.mkdir()
+    >>> note = {"pitch": 60, "instrument_family_str": "bass", "instrument_str": "bass_1"}
+    >>> _ = path.write_text(json.dumps({"bass_1-060-025": note | {"velocity": 25}}))
+    >>> next(read_nsynth(path.parents[1])).labels
+    (60, 'bass', 'bass_1', 25)
     """
     import ijson  # here, so that --help answers without it
 
@@ -127,7 +137,13 @@ def prepare_nsynth(data_folder, out, allow_missing=False):
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> main(["/nowhere/NSynth", "--out", "manifests"])
+    2
+    """
     return command.answer(
         prepare_nsynth, command.make_parser("nsynth", __doc__, allow_missing=True), argv
     )

@@ -36,6 +36,11 @@ class Item(NamedTuple):
 
     `wav` is relative to the data folder; `split` is one of `SPLITS`, or None where a share is to
     be held out; `labels` are the values of the data set's columns.
+
+    Example
+    -------
+    >>> Item("a", "audio/a.mp3", None, ("Ann",))._replace(split="valid")
+    Item(id='a', wav='audio/a.mp3', split='valid', labels=('Ann',))
     """
 
     id: str
@@ -63,6 +68,12 @@ class DataSet:
         whose clip it is.
     min_seconds : float
         Shorter files are skipped.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.gtzan import GTZAN
+    >>> GTZAN.labels, GTZAN.clip_seconds, sorted(GTZAN.unreadable)
+    (('genre',), None, ['jazz.00054'])
     """
 
     title: str
@@ -126,7 +137,14 @@ def hold_out(rows, share, seed, groups=None):
 
 
 def manifest_row(key, name, header):
-    """The manifest's row of a whole file."""
+    """The manifest's row of a whole file: its ID, its name in the data folder, its `Header`.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.headers import Header
+    >>> manifest_row("a", "audio/a.wav", Header(66150, 44100))
+    {'ID': 'a', 'duration': 1.5, 'wav': 'audio/a.wav', 'start': 0, 'stop': 66150}
+    """
     return {
         "ID": key,
         "duration": header.seconds,
@@ -189,6 +207,16 @@ def prepare_items(
     PreparationError
         If the counts are others, an ID stands for two different pieces, nothing is of use, or
         the disk fails. Nothing is written then, except for the remembered headers.
+
+    Example
+    -------
+    >>> import numpy, soundfile
+    >>> root = getfixture("tmp_path")
+    >>> soundfile.write(root / "a.wav", numpy.zeros(36000), 24000)
+    >>> mine = DataSet("Mine", "me", "CC0", "", labels=("mood",), classes=("mood",))
+    >>> items = [Item("a", "a.wav", "test", ("sad|slow",))]
+    >>> prepare_items(mine, root, root / "out", items)["splits"]["test"]
+    {'files': 1, 'rows': 1, 'hours': 0.000417, 'classes': {'mood': {'sad': 1, 'slow': 1}}}
     """
     out, settings = Path(out), settings or {}
     paths = {split: out / f"{split}.csv" for split in SPLITS}

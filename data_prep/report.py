@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections import Counter
 
 from speechbrain_music.data_prep import manifest
@@ -13,19 +12,44 @@ logger = logging.getLogger(__name__)
 
 
 def counted(rows, files=None):
-    """How many files and rows a split has, and hours."""
+    """How many files and rows a split has, and hours.
+
+    Example
+    -------
+    >>> counted([{"duration": 1800.0}, {"duration": 900.0}], files=1)
+    {'files': 1, 'rows': 2, 'hours': 0.75}
+    """
     hours = round(sum(row["duration"] for row in rows) / 3600, 6)
     return {"files": len(rows) if files is None else files, "rows": len(rows), "hours": hours}
 
 
 def summary(skipped):
-    """The part of a report that counts what was skipped."""
+    """The part of a report that counts what was skipped, (path, reason) each.
+
+    Example
+    -------
+    >>> summary([("a.mp3", "shorter than 1 s"), ("b.mp3", "shorter than 1 s")])
+    {'skipped': 2, 'reasons': {'shorter than 1 s': 2}}
+    """
     reasons = Counter(reason for _, reason in skipped)
     return {"skipped": len(skipped), "reasons": dict(sorted(reasons.items()))}
 
 
 def refuse_others(report_json, data_folder):
-    """An error if the report where manifests are is another folder's; otherwise that report."""
+    """A `PreparationError` if the report where manifests are is another folder's, or that report.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "report.json"
+    >>> _ = path.write_text('{"data_folder": "/my/music"}')
+    >>> refuse_others(path, "/my/music")
+    {'data_folder': '/my/music'}
+    >>> try:
+    ...     refuse_others(path, "/other")
+    ... except PreparationError as error:
+    ...     print(str(error).partition(" were ")[2].partition(";")[0])
+    prepared from /my/music, not from /other
+    """
     try:
         report = json.loads(report_json.read_text(encoding="utf-8"))
         source = report["data_folder"]
@@ -52,13 +76,20 @@ def save(out, report, skipped, manifests):
         Path and reason.
     manifests : dict
         Path -> text.
+
+    Example
+    -------
+    >>> out = getfixture("tmp_path")
+    >>> files = out, {"splits": {}, "reasons": {}}, [], {out / "train.csv": "ID\\n"}
+    >>> save(*files)
+    >>> first = (out / "train.csv").stat().st_ino
+    >>> save(*files)
+    >>> (out / "train.csv").stat().st_ino == first  # not written again
+    True
     """
-    printable = [
-        (os.fsencode(name).decode("utf-8", "backslashreplace"), reason)
-        for name, reason in sorted(skipped)
-    ]
+    rows = [(manifest.printable(name), reason) for name, reason in sorted(skipped)]
     files = {
-        out / "skipped.csv": manifest.csv_text(printable, ("path", "reason")),
+        out / "skipped.csv": manifest.csv_text(rows, ("path", "reason")),
         out / "report.json": json.dumps(report, indent=2) + "\n",
         **manifests,
     }
@@ -68,7 +99,14 @@ def save(out, report, skipped, manifests):
 
 
 def say(report):
-    """Logs a report's main figures."""
+    """Logs a report's main figures.
+
+    Example
+    -------
+    >>> say({"splits": {}, "reasons": {}, "deviations": ["test has 289 of 290"]})
+    >>> getfixture("caplog").messages
+    ['not as published: test has 289 of 290']
+    """
     for name, split in report["splits"].items():
         logger.info("%s: %d files, %.2f hours", name, split["files"], split["hours"])
     for reason, count in report["reasons"].items():

@@ -53,7 +53,7 @@ _OTHER_BYTES = 4096  # of a piece besides its samples, at most
 _AT_ONCE = 60 * audio.SAMPLE_RATE  # samples of a piece that are decoded at once
 
 
-class Piece(NamedTuple):
+class _Piece(NamedTuple):
     """A manifest's row, its number there, and its place in its file at 24 kHz."""
 
     number: int
@@ -62,7 +62,7 @@ class Piece(NamedTuple):
     samples: int
 
 
-class Shard(NamedTuple):
+class _Shard(NamedTuple):
     """A tar file, the pieces that belong in it, and the folder that they are read from."""
 
     tar: Path
@@ -148,7 +148,7 @@ def pack(manifests, data_folder, out, shard_mb=500, workers=None):
     for target, path in targets.items():
         pieces, columns = _read_pieces(path, root)
         shards = [
-            Shard(target.with_name(f"{target.stem}-{number:06d}.tar"), part, root)
+            _Shard(target.with_name(f"{target.stem}-{number:06d}.tar"), part, root)
             for number, part in enumerate(_share_out(pieces, shard_mb * 1e6))
         ]
         rows = []
@@ -198,7 +198,7 @@ def _read_pieces(path, root):
         columns = [name for name in next(csv.reader(file)) if name not in manifest.COLUMNS]
     rows = table[[*manifest.COLUMNS, *columns]].to_dict("records")
     places = (array.tolist() for array in audio.places_at(table, audio.SAMPLE_RATE))
-    return list(map(Piece, range(len(rows)), rows, *places)), columns
+    return list(map(_Piece, range(len(rows)), rows, *places)), columns
 
 
 def _share_out(pieces, shard_bytes):
@@ -320,6 +320,16 @@ def check(folder):
     ------
     PreparationError
         If a shard is missing or differs; it names those, and their pieces that cannot be read.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> _ = (root / "report.json").write_text('{"shards": 2}')
+    >>> try:
+    ...     check(root)
+    ... except PreparationError as error:
+    ...     print(str(error).removeprefix(str(root)).partition(".")[0])
+     is not as packed: 0 of 2 indexes are there
     """
     folder = existing_folder(folder)
     wanted = _facts(folder / "report.json").get("shards")
@@ -356,7 +366,13 @@ def _fault(path):
 
 
 def main(argv=None):
-    """The command line: 0 if all went well, 2 after a one-line error."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> main(["--check", str(getfixture("tmp_path"))])  # no shards are there
+    2
+    """
     parser = argparse.ArgumentParser(
         prog="python -m speechbrain_music.data_prep.shards",
         description=__doc__,

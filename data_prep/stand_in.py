@@ -42,6 +42,14 @@ def prepare_or_replace(data_set, prepare, data_folder, out, replica_scale, **opt
     ------
     PreparationError
         If there is neither a folder nor a replica, or as `prepare`.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.table import prepare_table
+    >>> prepare_or_replace(None, prepare_table, None, "manifests", 0.1, labels=["quality"])
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.data_prep.disk.PreparationError: data_folder is not set: pass --data_folder
     """
     if data_folder is None and data_set is None:
         raise PreparationError("data_folder is not set: pass --data_folder")

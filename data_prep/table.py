@@ -82,7 +82,15 @@ def prepare_table(data_folder, out, labels, table=TABLE, allow_missing=False):
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> _ = (root / TABLE).write_text("file,split,quality\\na.wav,dev,minor\\n")
+    >>> main([str(root), "--labels", "quality", "--out", str(root / "out")])  # dev is no split
+    2
+    """
     parser = command.make_parser("table", __doc__, allow_missing=True)
     parser.add_argument("--labels", nargs="+", required=True, help="columns of the table")
     parser.add_argument("--table", default=TABLE, help=f"the CSV file (default: {TABLE})")

@@ -24,7 +24,6 @@ Licence: CC BY 4.0.
 
 import filecmp
 import hashlib
-import os
 import re
 import sys
 from collections import defaultdict
@@ -36,6 +35,7 @@ import numpy as np
 from speechbrain_music.data_prep import command, disk
 from speechbrain_music.data_prep import preparation as prep
 from speechbrain_music.data_prep.headers import read_headers
+from speechbrain_music.data_prep.manifest import printable
 
 TECHNIQUES = tuple(
     "belt breathy inhaled lip_trill spoken straight trill trillo vibrato vocal_fry".split()
@@ -86,6 +86,14 @@ def read_vocalset(data_folder):
     ------
     PreparationError
         If no singer's folder is there.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "female1" / "scales" / "vibrado" / "scales_c_a.wav"
+    >>> path.parent.mkdir(parents=True)
+    >>> path.touch()
+    >>> read_vocalset(path.parents[3])[1]
+    {'female1/scales/vibrado/scales_c_a.wav': 'taken as vibrato/f1_scales_c_a'}
     """
     place = disk.locate(data_folder, "VocalSet", "female1", PLACES)
     items, odd = {}, {}
@@ -96,9 +104,7 @@ def read_vocalset(data_folder):
         singer = parts[0].replace("female", "f").replace("male", "m")
         technique = REPAIRED.get(parts[-2], parts[-2]) if len(parts) == 4 else None
         if singer not in SINGERS or technique not in TECHNIQUES + OTHERS or not name.isprintable():
-            odd[os.fsencode(name).decode(errors="backslashreplace")] = (
-                "left out: not <singer>/<context>/<technique>/<recording>"
-            )
+            odd[printable(name)] = "left out: not <singer>/<context>/<technique>/<recording>"
             continue
         stem = re.sub(r"\s+", "", PurePosixPath(name).stem)
         key = f"{singer}_{re.sub(r'^[fm][0-9]+_', '', stem)}"
@@ -139,7 +145,14 @@ def split_singers(items):
 
 
 def split_techniques(items):
-    """Items of the ten techniques with a split for the technique task, by singers."""
+    """Items of the ten techniques with a split for the technique task, by singers.
+
+    Example
+    -------
+    >>> items = [prep.Item(name, "", None, (name, "belt", "a")) for name in SINGERS]
+    >>> tuple(i.id for i in split_techniques(items) if i.split == "test") == TEST_SINGERS
+    True
+    """
     others = sorted((s for s in SINGERS if s not in TEST_SINGERS), key=_rank)
     splits = dict.fromkeys(TEST_SINGERS, "test") | dict.fromkeys(others, "train")
     splits |= dict.fromkeys(others[:6], "valid")
@@ -169,6 +182,13 @@ def split_as_marble(items, seconds, task):
     Returns
     -------
     list of Item
+
+    Example
+    -------
+    >>> items = [prep.Item(f"f1_{i}", "", None, ("f1", "belt", "a")) for i in range(9)]
+    >>> seconds = {item.id: 3.0 + (item.id > "f1_0") for item in items}
+    >>> [item.split for item in split_as_marble(items, seconds, "technique")].count("valid")
+    4
     """
     by_technique = defaultdict(list)
     for item in items:
@@ -268,7 +288,15 @@ def prepare_vocalset(data_folder, out, task="singer", split="default", allow_mis
 
 
 def main(argv=None):
-    """The command line."""
+    """The command line: 0 if all went well, 2 after a one-line error.
+
+    Example
+    -------
+    >>> main(["/data/VocalSet", "--out", "manifests"])  # --task is not given
+    Traceback (most recent call last):
+    ...
+    SystemExit: 2
+    """
     parser = command.make_parser("vocalset", __doc__, allow_missing=True)
     parser.add_argument("--task", required=True, help="singer or technique")
     parser.add_argument("--split", default="default", help="default or marble")

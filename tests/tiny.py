@@ -28,14 +28,30 @@ SIZE = {
     "valid_segments": 4,
     "log_interval": 1,
 }
+OF_THE_MODEL = "num_layers d_model ffn_units kernel_size frontend_channels codebook_size".split()
+QUANTIZERS = {
+    "rvq": {"codebook_dim": 4, "codebook_size": 8, "num_codebooks": 2},
+    "fsq": {"levels": "[3, 2, 2]"},
+}
 STATES = ("model.ckpt", "features.ckpt", "optimizer.ckpt")  # of a checkpoint
 
 
 def arguments(data_folder, output_folder, system="brn_sum", **changes):
     """A command line for `recipes/pretrain/train.py`: three epochs of two steps of 3 x 2."""
     options = {"data_folder": data_folder, "output_folder": output_folder} | SIZE | changes
+    return _command(f"{system}_tiny", options)
+
+
+def tokenizer_arguments(kind, data_folder, output_folder, **changes):
+    """The same for `recipes/tokenizer/train.py`; kind is rvq or fsq."""
+    size = {key: value for key, value in SIZE.items() if key not in OF_THE_MODEL}
+    options = {"data_folder": data_folder, "output_folder": output_folder}
+    return _command(kind, options | size | QUANTIZERS[kind] | changes)
+
+
+def _command(name, options):
     pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-    return [str(ROOT / f"hparams/{system}_tiny.yaml"), *pairs, "--noprogressbar"]
+    return [str(ROOT / f"hparams/{name}.yaml"), *pairs, "--noprogressbar"]
 
 
 def torchrun(script, argv, **options):
@@ -69,6 +85,16 @@ def last_checkpoint(output_folder):
 def exported(output_folder):
     """The exported weights."""
     return load_file(Path(output_folder) / "export" / "model.safetensors")
+
+
+def assert_near_models(one, two):
+    """Two runs ended with the same weights but for rounding; returns those of the first."""
+    one, two = (last_checkpoint(folder)["model.ckpt"] for folder in (one, two))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        scale = max(1.0, value.abs().max().item())
+        assert (value - two[name]).abs().max().item() <= 1e-5 * scale, name
+    return one
 
 
 def assert_same_end(one, two):

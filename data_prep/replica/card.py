@@ -39,6 +39,14 @@ def write_card(folder):
     ------
     CorpusError
         If the folder holds no complete corpus.
+
+    Example
+    -------
+    >>> try:
+    ...     write_card("nowhere")
+    ... except CorpusError as error:
+    ...     print(error)
+    nowhere holds no complete corpus; make one there first.
     """
     folder = Path(folder)
     if not (folder / "tracks.csv").exists():

@@ -11,7 +11,18 @@ from speechbrain_music.utils.errors import UserError
 
 
 class StuckError(UserError):
-    """A job that hung or died every time it was tried."""
+    """A job that hung or died every time it was tried.
+
+    Example
+    -------
+    >>> import functools, operator
+    >>> endless = functools.partial(operator.countOf, range(10**15))
+    >>> try:
+    ...     run_all(endless, [()], patience=0.1, attempts=2)
+    ... except StuckError as error:
+    ...     print(error)
+    () hung or died 2 times; leave it out.
+    """
 
 
 def run_all(work, jobs, patience, attempts, workers=None, description=None):

@@ -1,35 +1,29 @@
 """Is pre-training worth it here? Some encoders, all tasks, one table: `make study`.
 
 python recipes/study/study.py [--out results/study] [--hours 2] [--seeds 1 2] [--epochs 35]
-    [--protocols mean mean_sd whitened] [--judge "--quick True"] [--music FOLDER]
+    [--protocols mean_sd] [--judge "--quick True"] [--music FOLDER]
 
 Composes music, and beside it voices and single notes, pre-trains `brn_sum_tiny` on all with
 several seeds, side by side where there are cores, and judges them beside mel statistics and three
-untrained encoders on the eight tasks' replicas, under three protocols. With --music, also by
-retrieval on real recordings. Further options (`--lr 0.001` ...) go to the pre-training recipe. It
-continues where it was interrupted.
+untrained encoders on the eight tasks' replicas, under one protocol or several. With --music, also
+by retrieval on real recordings. Further options (`--lr 0.001` ...) go to the pre-training recipe.
+It continues where it was interrupted.
 """
 
 import argparse
 import json
 import logging
-import os
-import platform
 import shlex
-import subprocess
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.utils.atomic import write_together
-from speechbrain_music.utils.errors import UserError, run
+from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.processes import side_by_side, where_it_ran
 from speechbrain_music.utils.reports import HELD_OUT, beside, read_rows
 from speechbrain_music.utils.suite import with_interval
 
@@ -88,41 +82,13 @@ def compose(hours, manifests):
     return options
 
 
-def side_by_side(commands):
-    """Runs recipes in processes of their own, as many at a time as there are cores for.
-
-    Arguments
-    ---------
-    commands : list of list
-        What follows `python`. If one fails the others are ended, and it is a UserError.
-    """
-    at_once = 1 if torch.accelerator.is_available() else min(len(commands), os.cpu_count())
-    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // at_once))}
-    quiet = ["--noprogressbar"] * (at_once > 1)  # bars would write over each other
-    waiting = [[str(part) for part in [*command, *quiet]] for command in commands]
-    running = []
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            running.append(subprocess.Popen([sys.executable, *waiting.pop(0)], env=environment))
-        time.sleep(1)
-        for process in [p for p in running if p.poll() is not None]:
-            running.remove(process)
-            if process.returncode:
-                for other in running:
-                    other.terminate()
-                raise UserError(f"{shlex.join(process.args[1:])} failed: see above")
-
-
 def page(args, argv, folders, seconds):
     """The text of `study.md`."""
-    names = ("speechbrain-music", "torch", "torchaudio", "speechbrain", "numpy", "torchmetrics")
     command = shlex.join(["python", "recipes/study/study.py", *argv])
     lines = [
         "# Study: what pre-training gives",
         "",
-        f"Written by `{command}`. Machine: {platform.machine()}, {os.cpu_count()} cores, "
-        f"{'GPU' if torch.accelerator.is_available() else 'no GPU'}, Python "
-        f"{platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names) + ".",
+        f"Written by `{command}`. Machine: {where_it_ran()}.",
         "",
         "All music to train on and in the tasks was composed and rendered by a program. **No "
         "figure says anything about recorded music**, and none may stand beside a published one.",
@@ -169,7 +135,7 @@ def main(argv):
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=35)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
-    parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
+    parser.add_argument("--protocols", nargs="+", default=["mean_sd"], choices=PROTOCOLS)
     parser.add_argument("--judge", default="--quick True", help="options for the tasks, or ''")
     parser.add_argument("--music", help="a folder of real recordings, for retrieval")
     parser.add_argument("--work", type=Path, default=Path("results/study-work"))

@@ -26,11 +26,30 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingError(UserError):
-    """Training that cannot go on."""
+    """Training that cannot go on.
+
+    Example
+    -------
+    >>> from types import SimpleNamespace
+    >>> facts = {"last_loss": math.nan, "gradient_norm": math.nan, "nonfinite_patience": 2}
+    >>> run = SimpleNamespace(skipped_in_a_row=2, skipped_steps=2, optimizer_step=9, **facts)
+    >>> MusicBrain._skip_step(run)
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.brains.base.TrainingError: 3 steps in a row were not finite \
+(nonfinite_patience 2): look at the skipped files, lower lr, or raise it
+    """
 
 
 class Plan(NamedTuple):
-    """What a run consists of: micro-batches a step on each rank, steps an epoch, steps in all."""
+    """What a run consists of: micro-batches a step on each rank, steps an epoch, steps in all.
+
+    Example
+    -------
+    >>> plan = plan_steps(96, 4, 2, per_epoch=960, number_of_epochs=5, max_steps=None)
+    >>> plan.accumulation * 4 * 2, plan.total_steps / plan.steps_per_epoch
+    (96, 5.0)
+    """
 
     accumulation: int
     steps_per_epoch: int
@@ -81,7 +100,13 @@ def key_seed(*key):
 
 
 def among_processes():
-    """(rank, world size) of this process; (0, 1) where it is alone."""
+    """(rank, world size) of this process; (0, 1) where it is alone.
+
+    Example
+    -------
+    >>> among_processes()
+    (0, 1)
+    """
     if torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
@@ -91,6 +116,12 @@ def join_processes(run_opts):
     """Meets the other processes that torchrun has started; returns (rank, world size).
 
     Raises ConfigError for more processes than GPUs, and for restarts that would fail.
+
+    Example
+    -------
+    >>> from speechbrain.utils.run_opts import RunOptions
+    >>> join_processes(RunOptions(device="cpu"))  # torchrun has started none
+    (0, 1)
     """
     # https://github.com/pytorch/pytorch/issues/167288: a store that outlives a restart.
     store_stays = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -111,7 +142,17 @@ def join_processes(run_opts):
 
 
 def check_options(hparams):
-    """Refuses what a `MusicBrain` cannot train with: fp16 (sums overflow in it), no clipping."""
+    """Refuses what a `MusicBrain` cannot train with: fp16 (sums overflow in it), no clipping.
+
+    Raises ConfigError.
+
+    Example
+    -------
+    >>> check_options({"precision": "fp16"})
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.config.ConfigError: precision is 'fp16': use fp32 or bf16
+    """
     if hparams["precision"] not in ("fp32", "bf16"):
         raise ConfigError(f"precision is {hparams['precision']!r}: use fp32 or bf16")
     check_ranges(hparams, positive="max_grad_norm", natural="nonfinite_patience")
@@ -139,6 +180,29 @@ class MusicBrain(sb.Brain):
         See `check_options`.
     TrainingError
         In `fit`, when more than `nonfinite_patience` steps in a row were not finite.
+
+    Example
+    -------
+    >>> class Line(MusicBrain):
+    ...     def compute_forward(self, batch, stage):
+    ...         return self.modules.line(batch)
+    ...     def compute_objectives(self, outputs, batch, stage):
+    ...         return outputs.sum()
+    ...     def count(self, batch):
+    ...         return len(batch)
+    >>> from functools import partial
+    >>> line, counter = torch.nn.Linear(1, 1), sb.utils.epoch_loop.EpochCounter(1)
+    >>> options = {"epoch_counter": counter, "seed": 0, "weight_decay": 0.0, "max_grad_norm": 9.0}
+    >>> options |= {"precision": "fp32", "nonfinite_patience": 0}
+    >>> sgd = partial(torch.optim.SGD, lr=1.0)
+    >>> brain = Line(
+    ...     {"line": line}, sgd, options, {"device": "cpu"}, None, Plan(2, 1, 1), lambda step: 1.0
+    ... )
+    >>> before = line.weight.item()
+    >>> batches = [torch.tensor([[8.0]]), torch.zeros(3, 1)]
+    >>> brain.fit(counter, torch.utils.data.DataLoader(batches, batch_size=None))
+    >>> round(before - line.weight.item(), 4)  # the mean of four items, not of two means
+    2.0
     """
 
     def __init__(

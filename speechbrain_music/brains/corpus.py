@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from speechbrain.utils.distributed import run_on_main
 from tqdm import tqdm
 
 from speechbrain_music.dataio.loading import make_loader
@@ -14,6 +15,7 @@ from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics.pretraining import TokenStatistics, count_pairs, perplexity
 from speechbrain_music.models.frontend import STACK, padding_mask
+from speechbrain_music.models.targets import TrainedTargets
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
@@ -21,6 +23,63 @@ logger = logging.getLogger(__name__)
 
 FIRST_TOKENS = 50_000
 LOW_PERPLEXITY = 100
+
+
+def corpus_statistics(hparams, dataset, model=None, bar=True):
+    """The statistics of a run's corpus, made by one of its processes and read by all.
+
+    Arguments
+    ---------
+    hparams : dict
+        output_folder, train_csv, seed, segment_seconds, statistics_segments, batch_size,
+        num_workers, features.
+    dataset, model, bar
+        As `prepare_statistics`.
+
+    Returns
+    -------
+    TokenStatistics | None
+        As `prepare_statistics`.
+
+    Raises
+    ------
+    UserError
+        As `prepare_statistics`.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> folder, features = getfixture("tmp_path"), LogMel()
+    >>> _ = (folder / "train.csv").write_text("ID,duration,wav")
+    >>> sizes = {"seed": 0, "segment_seconds": 1, "statistics_segments": 9, "batch_size": 1}
+    >>> hparams = sizes | {"num_workers": 0, "output_folder": folder, "features": features}
+    >>> tracks = pd.DataFrame({"wav": ["a"], "start": 0, "stop": 48000, "duration": 2.0})
+    >>> kept = {"a": np.zeros(48000, np.float32)}  # silence
+    >>> dataset = SegmentDataset(tracks, 25, FrameGrid(960, 4, 128), kept=kept)
+    >>> corpus_statistics(hparams | {"train_csv": folder / "train.csv"}, dataset, bar=False)
+    >>> round(features.normalize.mean[0].item(), 2)  # the floor of the mel power, 1e-5
+    -11.51
+    """
+    features = hparams["features"]
+    key = [Path(hparams["train_csv"])]
+    key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
+    key.append(model and model.quantizer.config)  # of a trained one with a hash of its weights
+    if features.normalize.kind != "band":
+        key.append(features.normalize.kind)
+    options = {
+        "path": Path(hparams["output_folder"]) / "corpus_statistics.npz",
+        "key": statistics_key(*key),
+        "dataset": dataset,
+        "model": model,
+        "features": features,
+        "batch_size": hparams["batch_size"],
+        "workers": hparams["num_workers"],
+        "bar": bar,
+    }
+    run_on_main(prepare_statistics, kwargs=options)
+    return prepare_statistics(**options)
 
 
 def prepare_statistics(path, key, dataset, model, features, batch_size, workers=0, bar=True):
@@ -37,8 +96,8 @@ def prepare_statistics(path, key, dataset, model, features, batch_size, workers=
         Names all that the statistics depend on (see `statistics_key`).
     dataset : SegmentDataset
         Its rows are all visited once.
-    model : BestRQ
-        For its quantizer.
+    model : BestRQ, optional
+        For its quantizer; a trained one follows the features. Without it the bands are all.
     features : LogMel
         Gets the means and standard deviations.
     batch_size, workers : int
@@ -48,14 +107,27 @@ def prepare_statistics(path, key, dataset, model, features, batch_size, workers=
 
     Returns
     -------
-    TokenStatistics
-        Of the training corpus.
+    TokenStatistics | None
+        Of the training corpus; None without a model.
 
     Raises
     ------
     UserError
         If the file there belongs to another corpus or another quantizer, or if no item of the
         data set could be read.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> tracks = pd.DataFrame({"wav": ["gone.wav"], "start": 0, "stop": 48000, "duration": 2.0})
+    >>> dataset = SegmentDataset(tracks, 25, FrameGrid(960, 4, 128))
+    >>> prepare_statistics("statistics.npz", "key", dataset, None, LogMel(), 1, bar=False)
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.errors.UserError: none of the training tracks could be read: check \
+the manifest's paths
     """
     path = Path(path)
     if not path.exists():
@@ -68,12 +140,12 @@ def prepare_statistics(path, key, dataset, model, features, batch_size, workers=
         raise UserError(f"{path} cannot be read ({error}): delete it, it is made again") from None
     if stored_key != key:
         raise UserError(
-            f"{path} was made for another corpus, segment length or quantizer: choose another "
-            "output_folder, or delete that file if nothing was trained with it yet"
+            f"{path} was made for another corpus, segment length, normalization or other targets: "
+            "choose another output_folder, or delete that file if nothing was trained with it yet"
         )
-    features.normalize.set_statistics(
-        torch.from_numpy(values["mean"]), torch.from_numpy(values["std"])
-    )
+    _take_over(torch.from_numpy(values["mean"]), torch.from_numpy(values["std"]), features, model)
+    if model is None:
+        return None
     return TokenStatistics(values["unigram"], values["pairs"], values["pair_counts"])
 
 
@@ -89,6 +161,12 @@ def statistics_key(*parts):
     for part in parts:
         digest.update(part.read_bytes() if isinstance(part, Path) else repr(part).encode())
     return digest.hexdigest()
+
+
+def _take_over(mean, std, features, model):
+    features.normalize.set_statistics(mean, std)
+    if model is not None and isinstance(model.quantizer, TrainedTargets):
+        model.quantizer.follow(features.normalize)
 
 
 @torch.no_grad()
@@ -108,8 +186,17 @@ def _make(path, key, dataset, model, features, batch_size, workers, bar):
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
     mean, std = _band_statistics(batches("mel bands"), features)
-    features.normalize.set_statistics(mean, std)
-    tokens, first = _token_statistics(batches("tokens"), features, model)
+    _take_over(mean, std, features, model)
+    arrays = {"mean": mean.numpy(), "std": std.numpy()}
+    if model is not None:
+        tokens, first = _token_statistics(batches("tokens"), features, model)
+        _say_perplexity(tokens, first)
+        arrays = tokens._asdict() | arrays
+    with atomic_file(path, "wb") as file:
+        np.savez(file, key=np.array(key), **arrays)
+
+
+def _say_perplexity(tokens, first):
     value = min(perplexity(counts) for counts in first)
     logger.info(
         f"corpus: {tokens.unigram[0].sum():.0f} tokens; perplexity {value:.0f} over the first "
@@ -120,9 +207,6 @@ def _make(path, key, dataset, model, features, batch_size, workers, bar):
             f"the codebook's perplexity is {value:.0f}, below {LOW_PERPLEXITY}: the corpus is "
             "small or uniform (or nearly silent), and its tokens have little to teach"
         )
-    with atomic_file(path, "wb") as file:
-        arrays = tokens._asdict() | {"mean": mean.numpy(), "std": std.numpy()}
-        np.savez(file, key=np.array(key), **arrays)
 
 
 def _band_statistics(batches, features):

@@ -59,6 +59,14 @@ def evaluate(argv, brain_class, find_data, published):
     ------
     UserError
         For what the user can mend; what is whole before stays.
+
+    Example
+    -------
+    >>> argv = ["hparams/gtzan_genre.yaml", "--encoder", "mel", "--pooling", "max"]
+    >>> evaluate(argv, None, None, None)  # before any data are looked for
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.errors.UserError: pooling is 'max': choose mean or mean_sd
     """
     began = time.time()
     keep_freed_memory()

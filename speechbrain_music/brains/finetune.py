@@ -53,6 +53,15 @@ def finetune(brain_class, encoder, swept, chunks, splits, hparams, run_opts, fol
     ------
     ConfigError
         If the encoder is none of this package, or the effective batch does not divide.
+
+    Example
+    -------
+    >>> from speechbrain_music.models.frozen import MelEncoder
+    >>> finetune(None, MelEncoder(), *[None] * 6)
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.config.ConfigError: mel cannot be fine-tuned here: pass an export, or \
+random: of one, or leave --freeze_encoder True
     """
     if not isinstance(encoder, ExportEncoder):
         raise ConfigError(

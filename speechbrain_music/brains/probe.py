@@ -36,6 +36,27 @@ class ProbeBrain(MusicBrain):
     **brain
         As `MusicBrain`. `modules` are probes (ProbeStack), standardize and, to be trained too,
         encoder (WaveEncoder), whose states are pooled as `hparams` says (`pooling`).
+
+    Example
+    -------
+    >>> from types import SimpleNamespace
+    >>> from speechbrain_music.brains.base import Plan
+    >>> from speechbrain_music.dataio.feature_batches import FeatureBatch
+    >>> from speechbrain_music.nnet.probes import ProbeStack
+    >>> class TempoBrain(ProbeBrain):  # recipes take a task of `metrics.tasks`
+    ...     task = SimpleNamespace(outputs=1, loss=lambda logits, targets: logits[..., 0] - targets)
+    >>> stack = ProbeStack([(0, 7)], layers=1, dim=4, outputs=1)
+    >>> brain = TempoBrain(
+    ...     patience=None, targets={sb.Stage.TEST: torch.zeros(2)}, groups=[], opt_class=None,
+    ...     modules={"probes": stack, "standardize": torch.nn.Identity()}, checkpointer=None,
+    ...     hparams={"precision": "fp32", "max_grad_norm": 1.0, "nonfinite_patience": 0},
+    ...     run_opts={"device": "cpu"}, plan=Plan(1, 1, 1), learning_rate_factor=None,
+    ... )
+    >>> x, tracks = torch.randn(1, 3, 1, 4), torch.tensor([0, 0, 1])  # track 0 has two chunks
+    >>> batch = FeatureBatch(x, torch.zeros(1, 3), tracks, None)
+    >>> judged = brain.judge([batch], sb.Stage.TEST)
+    >>> judged.shape, torch.allclose(judged[:, 0], stack(x)[:, :2].mean(dim=1))
+    (torch.Size([1, 2, 1]), True)
     """
 
     task = None

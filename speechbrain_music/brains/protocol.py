@@ -32,7 +32,17 @@ PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mi
 
 
 def load_task(argv):
-    """A task's yaml with its short forms applied, checked; as `utils.config.load_experiment`."""
+    """A task's yaml with its short forms applied, checked; as `utils.config.load_experiment`.
+
+    Raises ConfigError, also where no encoder is named.
+
+    Example
+    -------
+    >>> argv = ["hparams/gtzan_genre.yaml", "--encoder", "mel", "--quick", "True"]
+    >>> hparams = load_task([*argv, "--probe_seeds", "[7, 8]"])[1]
+    >>> hparams["learning_rates"], hparams["probe_seeds"]  # an option given stays
+    ([0.0001, 0.001, 0.01], [7, 8])
+    """
     hparams_file, hparams, run_opts, overrides = load_experiment(argv, READS)
     if hparams["encoder"] is None:
         raise ConfigError(
@@ -67,7 +77,14 @@ def load_task(argv):
 
 
 def output_folder(hparams, name):
-    """Where a run writes: what the yaml says, else results/<task>/<encoder and short forms>."""
+    """Where a run writes: what the yaml says, else results/<task>/<encoder and short forms>.
+
+    Example
+    -------
+    >>> hparams = {"task": "key", "output_folder": None, "freeze_encoder": False}
+    >>> output_folder(hparams | {"quick": True, "marble_exact": False}, "hf:m/95M").as_posix()
+    'results/key/hf_m_95M-quick-fine_tuned'
+    """
     if hparams["output_folder"]:
         return Path(hparams["output_folder"])
     parts = [re.sub(r"[^\w.-]+", "_", name)]
@@ -80,6 +97,15 @@ def results_key(hparams, facts, answers):
     """A hash of all that the results depend on: settings, features, labels, versions.
 
     facts: list of the feature caches' facts. answers: split -> targets of its tracks.
+
+    Example
+    -------
+    >>> hparams = dict.fromkeys([*PROTOCOL, *FINE_TUNING], 1)
+    >>> key = results_key(hparams, [], {})
+    >>> key == results_key(hparams | {"hidden": 2}, [], {})
+    False
+    >>> key == results_key(hparams | {"lr_encoder": 2}, [], {})  # of a frozen encoder
+    True
     """
     names = PROTOCOL + ([] if hparams["freeze_encoder"] else FINE_TUNING)
     parts = {name: hparams[name] for name in names}
@@ -90,7 +116,13 @@ def results_key(hparams, facts, answers):
 
 
 def versions():
-    """Package -> version of what figures depend on."""
+    """Package -> version of what figures depend on; None where it is not installed.
+
+    Example
+    -------
+    >>> sorted(versions()) == sorted(PACKAGES), versions()["torch"] == version("torch")
+    (True, True)
+    """
     found = {}
     for package in PACKAGES:
         try:

@@ -32,6 +32,13 @@ class Sweep(NamedTuple):
     the chosen pair. logits (S, tracks, C): what its probes answer to the test split. mixed:
     ProbeStack of one, the best on the mix of all layers. standardize: what stands before them.
     variance: (L, d), of the training features' principal directions.
+
+    Example
+    -------
+    >>> table = pd.DataFrame({"layer": ["0", "all"], "lr": 0.01, "seed": 0, "valid": [0.5, 0.75]})
+    >>> swept = Sweep(table, "all", 0.01, torch.zeros(1, 20, 4), None, None, None)
+    >>> swept.table.query("layer == @swept.layer and lr == @swept.lr")["valid"].tolist()
+    [0.75]
     """
 
     table: pd.DataFrame
@@ -66,6 +73,27 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
     Returns
     -------
     Sweep
+
+    Example
+    -------
+    >>> from types import SimpleNamespace
+    >>> from speechbrain_music.brains.probe import ProbeBrain
+    >>> from speechbrain_music.brains.protocol import load_task
+    >>> from speechbrain_music.dataio.feature_batches import FeatureSplit
+    >>> class TempoBrain(ProbeBrain):  # recipes take a task of `metrics.tasks`
+    ...     task = SimpleNamespace(
+    ...         outputs=1,
+    ...         loss=lambda logits, targets: (logits[..., 0] - targets).square(),
+    ...         select=lambda logits, targets: -(logits[..., 0] - targets).double().abs().mean(1),
+    ...     )
+    >>> argv = "hparams/gtzan_genre.yaml --encoder mel --quick True --number_of_epochs 2"
+    >>> _, hparams, run_opts, _ = load_task([*argv.split(), "--device", "cpu", "--noprogressbar"])
+    >>> values = np.random.default_rng(0).standard_normal((6, 2, 4)).astype("f4")
+    >>> split = FeatureSplit(values, np.arange(6), torch.arange(6), torch.randn(6), None)
+    >>> splits = dict.fromkeys(("train", "valid", "test"), split)
+    >>> swept = sweep(TempoBrain, splits, ["0", "1"], hparams, run_opts)
+    >>> len(swept.table), swept.logits.shape  # (two layers and the mix) x three learning rates
+    (9, torch.Size([1, 6, 1]))
     """
     # SpeechBrain tells of each epoch and each Brain: here there are hundreds.
     for name in ("core", "utils.epoch_loop"):
@@ -138,6 +166,14 @@ def make_standardization(train, kind):
         Of features (..., L, d).
     variance : numpy.ndarray
         (L, d) of the standardised features' principal directions.
+
+    Example
+    -------
+    >>> from speechbrain_music.dataio.feature_batches import FeatureSplit
+    >>> values = np.array([[[1.0, 5.0]], [[3.0, 5.0]]], dtype="f4")
+    >>> train = FeatureSplit(values, np.arange(2), None, None, None)
+    >>> make_standardization(train, True)[0](torch.from_numpy(values)).tolist()
+    [[[-1.0, 0.0]], [[1.0, 0.0]]]
     """
     mean, std = standardisation(train)
     spectrum = measure_spectrum(train, mean, std)

@@ -34,15 +34,35 @@ _MP3_LEAD = 2**14
 
 
 class AudioError(UserError):
-    """A file that cannot be read. The message is one sentence, `path: what is wrong; remedy`."""
+    """A file that cannot be read. The message is one sentence, `path: what is wrong; remedy`.
+
+    Example
+    -------
+    >>> audio_info("gone.wav")
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.dataio.audio.AudioError: gone.wav: does not exist or is not a file; check \
+the data folder and prepare it again.
+    """
 
 
 class AudioInfo(NamedTuple):
-    """A file's header: frames at its own rate, that rate in Hz, number of channels."""
+    """A file's header: frames at its own rate, that rate in Hz, number of channels.
+
+    Example
+    -------
+    >>> AudioInfo(frames=22050, sample_rate=44100, channels=2).seconds
+    0.5
+    """
 
     frames: int
     sample_rate: int
     channels: int
+
+    @property
+    def seconds(self):
+        """Duration."""
+        return self.frames / self.sample_rate
 
 
 def audio_info(path):

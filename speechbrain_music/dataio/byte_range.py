@@ -24,7 +24,16 @@ _FOR_NOW = frozenset({408, 425, 429})  # statuses, besides those from 500 on
 
 
 class RangeError(soundfile.SoundFileError):
-    """Bytes that cannot be had; the message goes on after `path: ` and has no full stop."""
+    """Bytes that cannot be had; the message goes on after `path: ` and has no full stop.
+
+    Example
+    -------
+    >>> RangeSoundFile(ByteRange("gone.tar", "a.wav", 512, 88))
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.dataio.byte_range.RangeError: its shard cannot be read (No such file or \
+directory); check the data folder
+    """
 
 
 class ByteRange(NamedTuple):
@@ -49,7 +58,13 @@ class ByteRange(NamedTuple):
 
 
 def parse(path):
-    """The `ByteRange` that a path stands for, or None if it is that of a whole file."""
+    """The `ByteRange` that a path stands for, or None if it is that of a whole file.
+
+    Example
+    -------
+    >>> parse("https://example.org/train.tar#take #2@home.wav@512+88").item
+    'take #2@home.wav'
+    """
     match = _ADDRESS.fullmatch(str(path))
     return match and ByteRange(match[1], match[2], int(match[3]), int(match[4]))
 
@@ -64,6 +79,23 @@ class RangeSoundFile(soundfile.SoundFile):
     ---------
     part : ByteRange
         Where the encoded recording lies.
+
+    Raises
+    ------
+    RangeError
+        If the file cannot be read or fetched, or ends before the part does; then also by `seek`
+        and `read`.
+
+    Example
+    -------
+    >>> from tempfile import NamedTemporaryFile
+    >>> wave = io.BytesIO()
+    >>> soundfile.write(wave, [0.5] * 5, 8000, format="WAV")
+    >>> with NamedTemporaryFile() as shard:
+    ...     _ = shard.write(bytes(512) + wave.getvalue() + bytes(512))
+    ...     shard.flush()
+    ...     RangeSoundFile(ByteRange(shard.name, "a.wav", 512, wave.tell())).read()
+    array([0.5, 0.5, 0.5, 0.5, 0.5])
     """
 
     def __init__(self, part):

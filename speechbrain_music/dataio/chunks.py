@@ -16,6 +16,14 @@ class WaveBatch(NamedTuple):
     wave (B, N) float32, samples (B,) int64, rows (B,) int64 of the table of chunks; tracks (B,)
     int64 and their targets (B, ...) if the data set knows them; errors: one (row, reason) for
     each chunk that could not be read, which is not among the B.
+
+    Example
+    -------
+    >>> wave = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])  # rows 0 and 2; 1 has no sample
+    >>> samples, rows = torch.tensor([3, 2]), torch.tensor([0, 2])
+    >>> batch = WaveBatch(wave, samples, rows, None, None, errors=[(1, "is empty")])
+    >>> torch.equal(batch.wave.sum(dim=1), batch.samples.float())
+    True
     """
 
     wave: torch.Tensor
@@ -84,6 +92,14 @@ class ChunkDataset(Dataset):
         Of the waves, Hz.
     tracks, answers : torch.Tensor, optional
         (chunks,) int64 whose each chunk is, and (tracks, ...) their targets.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> chunks = pd.DataFrame({"wav": ["gone.wav"], "start": 0, "stop": 48000, "duration": 2.0})
+    >>> data = ChunkDataset(chunks, sample_rate=16000)
+    >>> data.lengths, len(data[[0]].rows), [row for row, _ in data[[0]].errors]
+    (array([32000]), 0, [0])
     """
 
     def __init__(self, chunks, sample_rate, tracks=None, answers=None):

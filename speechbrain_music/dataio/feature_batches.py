@@ -14,8 +14,15 @@ ORDER, DROPOUT = 20, 21  # what a key is for comes first in it (see `dataio.segm
 class FeatureBatch(NamedTuple):
     """B chunks for each of S seeds.
 
-    x (S, B, L, d) standardised features, targets (S, B, ...), tracks (B,) int64 (of the first
+    x (S, B, L, d) features as extracted, targets (S, B, ...), tracks (B,) int64 (of the first
     seed), dropout (S, B, hidden) factors or None.
+
+    Example
+    -------
+    >>> tracks = torch.tensor([0, 0])
+    >>> batch = FeatureBatch(torch.ones(1, 2, 3, 4), torch.ones(1, 2), tracks, None)
+    >>> batch.to("meta").x.device.type, batch.to("meta").dropout is None
+    ('meta', True)
     """
 
     x: torch.Tensor
@@ -33,6 +40,13 @@ class FeatureSplit(NamedTuple):
 
     values (n, L, d) array, memory-mapped perhaps; rows (N,) which of them are the split's chunks;
     tracks (N,) int64 whose each chunk is; answers (M, ...) targets, names (M,) of the tracks.
+
+    Example
+    -------
+    >>> values, answers = np.zeros((9, 13, 512)), torch.tensor([7, 8])
+    >>> split = FeatureSplit(values, [2, 3, 8], torch.tensor([0, 0, 1]), answers, ["a", "b"])
+    >>> split.values[split.rows].shape, split.answers[split.tracks]  # of each chunk
+    ((3, 13, 512), tensor([7, 7, 8]))
     """
 
     values: np.ndarray
@@ -55,6 +69,17 @@ class TrainingBatches(IterableDataset):
         S of them.
     hidden, dropout : int, float
         Width and probability of the dropout factors; see `nnet.probes.dropout_masks`.
+
+    Example
+    -------
+    >>> values, chunks = np.arange(3.0).reshape(3, 1, 1), torch.arange(3)
+    >>> split = FeatureSplit(values, chunks.numpy(), chunks, chunks, ["a", "b", "c"])
+    >>> batches = list(TrainingBatches(split, batch_size=2, seeds=[0, 1], hidden=5, dropout=0.2))
+    >>> batches[0].x.shape, batches[0].dropout.shape
+    (torch.Size([2, 2, 1, 1]), torch.Size([2, 2, 5]))
+    >>> torch.cat([batch.targets for batch in batches], dim=1).sort(dim=1).values  # of each seed
+    tensor([[0, 1, 2],
+            [0, 1, 2]])
     """
 
     def __init__(self, split, batch_size, seeds, hidden, dropout):
@@ -88,7 +113,22 @@ class TrainingBatches(IterableDataset):
 
 
 class EveryChunk(IterableDataset):
-    """All chunks of a split in order, in batches that all probes see."""
+    """All chunks of a split in order, in batches that all probes see.
+
+    Arguments
+    ---------
+    split : FeatureSplit
+        N chunks.
+    batch_size : int
+        Chunks of a `FeatureBatch` with S = 1 and no dropout; the last one has what is left.
+
+    Example
+    -------
+    >>> row = np.zeros(5, int)  # five chunks of one track, all of the same values
+    >>> split = FeatureSplit(np.ones((1, 3, 4)), row, torch.tensor(row), torch.ones(1), ["a"])
+    >>> [tuple(batch.x.shape) for batch in EveryChunk(split, batch_size=4)]
+    [(1, 4, 3, 4), (1, 1, 3, 4)]
+    """
 
     def __init__(self, split, batch_size=256):
         self.split, self.batch_size = split, batch_size

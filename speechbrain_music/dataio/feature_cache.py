@@ -42,6 +42,16 @@ class FeatureCache:
     UserError
         If what lies at the key's place was made with something else, is damaged, or cannot be
         written.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> from types import SimpleNamespace
+    >>> encoder = SimpleNamespace(name="mine", identity="0f", layers=("0", "1"), dim=16)
+    >>> chunks = pd.DataFrame({"ID": ["a"], "wav": "a.wav", "start": 0, "stop": 9, "duration": 1})
+    >>> one, two = (FeatureCache("features", encoder, chunks.assign(key=key)) for key in "CD")
+    >>> one.facts["shape"], one.folder == two.folder  # labels do not count
+    ([1, 2, 16], True)
     """
 
     def __init__(self, folder, encoder, chunks):

@@ -20,6 +20,13 @@ def standardisation(split):
     -------
     mean, std : numpy.ndarray
         (L, d) float32; a standard deviation of 0 becomes 1.
+
+    Example
+    -------
+    >>> from speechbrain_music.dataio.feature_batches import FeatureSplit
+    >>> values = np.array([[[1.0, 5.0]], [[3.0, 5.0]]])  # two chunks, a layer, two dimensions
+    >>> standardisation(FeatureSplit(values, np.arange(2), None, None, None))
+    (array([[2., 5.]], dtype=float32), array([[1., 1.]], dtype=float32))
     """
     mean = sum(part.sum(axis=0) for part in _parts(split)) / len(split.rows)
     squares = sum(((part - mean) ** 2).sum(axis=0) for part in _parts(split))
@@ -32,6 +39,12 @@ class Spectrum(NamedTuple):
 
     variance (L, d) ascending, directions (L, d, d), a direction a column; shrinkage (L,) in [0, 1],
     how much of it is the chance of few chunks (Ledoit and Wolf, 2004).
+
+    Example
+    -------
+    >>> spectrum = Spectrum(np.array([[1.0, 4.0]]), np.eye(2)[None], shrinkage=np.ones(1))
+    >>> np.allclose(whitening(spectrum), np.eye(2) / np.sqrt(2.5))  # nothing but chance: even
+    True
     """
 
     variance: np.ndarray
@@ -40,7 +53,17 @@ class Spectrum(NamedTuple):
 
 
 def measure_spectrum(split, mean, std):
-    """The `Spectrum` of a training split, standardised by its mean and std."""
+    """The `Spectrum` of a training split, standardised by its mean and std (L, d).
+
+    Example
+    -------
+    >>> from speechbrain_music.dataio.feature_batches import FeatureSplit
+    >>> line = np.linspace(-1, 1, 100).reshape(100, 1, 1).repeat(3, axis=2)
+    >>> split = FeatureSplit(line, np.arange(100), None, None, None)
+    >>> spectrum = measure_spectrum(split, *standardisation(split))
+    >>> spectrum.variance.round(3) + 0.0  # three dimensions that are one
+    array([[0., 0., 3.]])
+    """
     total, fourth = 0.0, 0.0
     for part in _parts(split):
         scaled = ((part - mean) / std).transpose(1, 0, 2)
@@ -66,6 +89,14 @@ def whitening(spectrum):
     from chance are left nearly as they are.
 
     Returns (L, d, d) float32, symmetric.
+
+    Example
+    -------
+    >>> turned = np.array([[[0.6, -0.8], [0.8, 0.6]]])
+    >>> spectrum = Spectrum(np.array([[0.25, 4.0]]), turned, shrinkage=np.zeros(1))
+    >>> covariance = (turned * spectrum.variance) @ turned.transpose(0, 2, 1)
+    >>> np.allclose(whitening(spectrum) @ covariance @ whitening(spectrum), np.eye(2), atol=1e-6)
+    True
     """
     variance, directions, shrinkage = spectrum
     level = variance.mean(axis=1, keepdims=True)

@@ -22,7 +22,14 @@ TRAIN, VALID, CORPUS = range(3)
 
 
 class Draw(NamedTuple):
-    """Which item: the epoch, its place in the epoch's global order, and the manifest's row."""
+    """Which item: the epoch, its place in the epoch's global order, and the manifest's row.
+
+    Example
+    -------
+    >>> from speechbrain_music.dataio.sampler import DrawSampler
+    >>> next(iter(DrawSampler([0.0, 1.0], draws=2, batch_size=2)))  # weight 0: never drawn
+    [Draw(epoch=0, index=0, row=1), Draw(epoch=0, index=1, row=1)]
+    """
 
     epoch: int
     index: int
@@ -36,6 +43,15 @@ class SegmentBatch:
     wave (B, N) float32, samples (B,) int64, mask (B, T) bool, noise (4 M, 128) float32, rows (B,)
     int64; errors: one (path, reason) for each item that could not be read, which then has no
     masked token and counts for nothing.
+
+    Example
+    -------
+    >>> tracks = pd.DataFrame({"wav": ["a", "gone"], "start": 0, "stop": 48000, "duration": 2.0})
+    >>> kept = {"a": np.ones(48000, np.float32)}
+    >>> data = SegmentDataset(tracks, 50, FrameGrid(960, stack=4, bands=128), kept=kept)
+    >>> batch = collate([data[Draw(0, 0, 0)], data[Draw(0, 1, 1)]])
+    >>> batch.mask.any(dim=1).tolist(), [path for path, _ in batch.errors]
+    ([True, False], ['gone'])
     """
 
     wave: torch.Tensor
@@ -161,7 +177,14 @@ class SegmentDataset(Dataset):
 
 
 class FrameGrid(NamedTuple):
-    """The model's grid of frames, handed down to the data: samples a token, frames, bands."""
+    """The model's grid of frames, handed down to the data: samples a token, frames, bands.
+
+    Example
+    -------
+    >>> grid = FrameGrid(samples_per_token=960, stack=4, bands=128)
+    >>> 24000 / grid.samples_per_token, 24000 / grid.samples_per_token * grid.stack
+    (25.0, 100.0)
+    """
 
     samples_per_token: int
     stack: int

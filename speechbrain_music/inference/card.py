@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from speechbrain_music.inference.facts import UNKNOWN, facts_of
@@ -19,7 +20,15 @@ REFERENCES = (
 
 
 class CardError(UserError):
-    """A card that would say what is not so, or cannot be written."""
+    """A card that would say what is not so, or cannot be written.
+
+    Example
+    -------
+    >>> model_card("export", "mine")
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.inference.card.CardError: 'mine' is no name on the hub: write USER/NAME
+    """
 
 
 def model_card(folder, hub_id, results=(), licence=None):
@@ -139,8 +148,10 @@ def _read_results(path):
 
 
 def _check_encoder(model, judged):
+    # Hashes all weights: not again for each task.
+    identity = cache(lambda pooling: ExportEncoder(model, "", pooling).identity)
     for results in judged:
-        own = ExportEncoder(model, "", results["protocol"]["pooling"]).identity
+        own = identity(results["protocol"]["pooling"])
         if own not in [run["identity"] for run in results["encoder"]["runs"]]:
             raise CardError(
                 f"{results['path']} judges {results['encoder']['name']}, which has other weights "

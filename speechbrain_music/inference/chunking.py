@@ -15,6 +15,12 @@ class Place(NamedTuple):
     """Tokens of a file: those heard, `start` to `stop`, and of them those kept, `first` to `last`.
 
     All `stop` and `last` are one past the end.
+
+    Example
+    -------
+    >>> places = plan_chunks(25, chunk=10, overlap=4)
+    >>> sum(p.stop - p.start for p in places), sum(p.last - p.first for p in places)
+    (37, 25)
     """
 
     start: int
@@ -24,7 +30,13 @@ class Place(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What is read of a file: a place and its wave, (n,) float32; or an error, which ends it."""
+    """What is read of a file: a place and its wave, (n,) float32; or an error, which ends it.
+
+    Example
+    -------
+    >>> Chunk("a.wav", 25, Place(8, 18, 9, 17)).kept
+    slice(1, 9, None)
+    """
 
     file: object  # what stands for it
     tokens: int = 0  # of the file, by its header

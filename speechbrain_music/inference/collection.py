@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from speechbrain_music.data_prep.disk import check_output
-from speechbrain_music.data_prep.manifest import csv_text
+from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import AudioError, audio_info
 from speechbrain_music.inference import store
 from speechbrain_music.inference.journal import ROWS, Journal
@@ -85,7 +85,7 @@ def embed_collection(encoder, source, paths, out, layers=-1, pool="mean", faults
     out : path
         As `choose_writer` has it. Until all is done, `<out>.partial` holds what is.
     layers, pool, **options
-        As `MusicEncoder.encode_files` takes them.
+        As `MusicEncoder.encode_files` takes them; `chunk` and `overlap` have no default here.
     faults : dict, optional
         Of what is known to be unreadable: path -> why.
 
@@ -98,6 +98,20 @@ def embed_collection(encoder, source, paths, out, layers=-1, pool="mean", faults
     ------
     UserError
         If no file can be read, or for what `choose_writer`, `Journal` and the encoder refuse.
+
+    Example
+    -------
+    >>> import soundfile, tempfile
+    >>> from speechbrain_music.inference.encoder import MusicEncoder
+    >>> from speechbrain_music.models.encoder import Encoder
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> encoder = MusicEncoder({"features": LogMel(), "encoder": Encoder(num_layers=1, d_model=16)})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths, out = [f"{folder}/a.wav", f"{folder}/gone.wav"], f"{folder}/out.npz"
+    ...     soundfile.write(paths[0], np.zeros(24000), 24000)
+    ...     faults = embed_collection(encoder, "mine", paths, out, chunk=30.0, overlap=0.0)
+    ...     len(faults), store.read_embeddings(out).values.shape
+    (1, (1, 16))
     """
     out = Path(out)
     write = choose_writer(out, pool, len(paths))
@@ -118,7 +132,19 @@ def embed_collection(encoder, source, paths, out, layers=-1, pool="mean", faults
 
 
 def fingerprint(encoder):
-    """Hex; equal for equal weights and configuration, and what `results.json` calls identity."""
+    """Hex; equal for equal weights and configuration, and what `results.json` calls identity.
+
+    Example
+    -------
+    >>> from speechbrain_music.inference.encoder import MusicEncoder
+    >>> from speechbrain_music.models.encoder import Encoder
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> modules = {"features": LogMel(), "encoder": Encoder(num_layers=1, d_model=16)}
+    >>> before = fingerprint(MusicEncoder(modules))
+    >>> _ = modules["features"].normalize.std.fill_(2.0)
+    >>> fingerprint(MusicEncoder(modules)) == before
+    False
+    """
     return ExportEncoder(encoder.model, "").identity
 
 
@@ -198,16 +224,15 @@ def _compute(journal, encoder, paths, options):
 def _seconds(path, tokens=0):
     """A file's duration; its tokens tell where a header says too much, or nothing."""
     try:
-        header = audio_info(path)
+        seconds = audio_info(path).seconds
     except AudioError:
         return tokens / TOKEN_RATE
-    seconds = header.frames / header.sample_rate
     return round(min(seconds, tokens / TOKEN_RATE) if tokens else seconds, 3)
 
 
 def _write_faults(path, faults):
     if faults:
-        rows = [(store.printable(name), reason) for name, reason in faults.items()]
+        rows = [(printable(name), reason) for name, reason in faults.items()]
         write_together({path: csv_text(rows, ("path", "reason"))})
     else:
         path.unlink(missing_ok=True)  # of an earlier time
@@ -228,7 +253,7 @@ def _write_frames(out, journal, done, settings):
 def _write_folder(out, journal, done, settings):
     """The journal's folder becomes `out`: large files are not written twice."""
     rows = [
-        (store.printable(path), journal.row(path)["duration"], store.printable(journal.names[path]))
+        (printable(path), journal.row(path)["duration"], printable(journal.names[path]))
         for path in done
     ]
     ours = {journal.file_of(path) for path in done}

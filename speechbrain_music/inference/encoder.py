@@ -41,6 +41,15 @@ class Embedding(NamedTuple):
         Tokens of each wave, (B,) int64, or of the file.
     times : np.ndarray, optional
         (T,) float64, of a file by time: the second at which each token's 40 ms begin.
+
+    Example
+    -------
+    >>> from speechbrain_music.models.encoder import Encoder
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> encoder = MusicEncoder({"features": LogMel(), "encoder": Encoder(num_layers=1, d_model=16)})
+    >>> batch = encoder.encode_batch(torch.randn(2, 24000), torch.tensor([1.0, 0.5]))
+    >>> batch.lengths, batch.values[1, 13:].abs().max(), batch.times
+    (tensor([25, 13]), tensor(0.), None)
     """
 
     values: object

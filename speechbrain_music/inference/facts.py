@@ -1,7 +1,7 @@
 """What is known of a model, in words: for people who choose one."""
 
-from speechbrain_music.models.export import FEATURES
 from speechbrain_music.models.frontend import TOKEN_RATE
+from speechbrain_music.models.safe_folder import FEATURES
 
 UNKNOWN = "not stated"
 ORIGINS = {True: ", composed by a program", False: "", None: ", origin not known here"}

@@ -140,7 +140,19 @@ class Frames:
 
 @contextmanager
 def writable(path=None):
-    """Says in one sentence that a file cannot be written; by default, a temporary one."""
+    """Says in one sentence that a file cannot be written; by default, a temporary one.
+
+    Raises UserError in place of an OSError.
+
+    Example
+    -------
+    >>> with writable("a.npy"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.errors.UserError: a.npy cannot be written to (No space left on \
+device): free its disk, or choose another place for it
+    """
     try:
         yield
     except OSError as error:

@@ -11,7 +11,8 @@ from speechbrain_music.utils.checkpoints import AtomicCheckpointer
 from speechbrain_music.utils.corpora import heard
 from speechbrain_music.utils.errors import UserError
 
-RUN_YAML, CHECKPOINTS = "hyperparams.yaml", "save"
+# What a run writes into its folder.
+RUN_YAML, CHECKPOINTS, EXPORT = "hyperparams.yaml", "save", "export"
 
 
 def export_best(source, folder):
@@ -35,6 +36,17 @@ def export_best(source, folder):
     ------
     UserError
         If the folder is of no pre-training run, or no checkpoint was judged on held-out tracks.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as run:
+    ...     _ = Path(run, RUN_YAML).write_text("lr: 0.1")
+    ...     export_best(run, "export")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.errors.UserError: ... is no pre-training run: give a folder of \
+recipes/pretrain
     """
     source = Path(source)
     try:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_music.data_prep.manifest import csv_text
+from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
@@ -20,7 +20,16 @@ ROWS, SETTINGS = ".csv", ".json"
 
 
 class StoreError(UserError):
-    """Embeddings that cannot be written or read. The message is one sentence with the remedy."""
+    """Embeddings that cannot be written or read. The message is one sentence with the remedy.
+
+    Example
+    -------
+    >>> read_embeddings("song.mp3")
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.inference.store.StoreError: song.mp3 is no file of embeddings: give what \
+`sbmusic embed` wrote, which ends in .npy, .npz, .parquet
+    """
 
 
 class Embeddings(NamedTuple):
@@ -37,6 +46,12 @@ class Embeddings(NamedTuple):
     settings : dict
         How they were made: `model` (a fingerprint), `source` (its name), `layers`, `pool`,
         `chunk` and `overlap`, as `MusicEncoder.encode_files` takes them.
+
+    Example
+    -------
+    >>> found = Embeddings(["a.wav"], np.ones(1), np.zeros((1, 13, 512), "f4"), {"layers": "all"})
+    >>> found._replace(values=found.values[:, 6], settings={"layers": 6}).values.shape
+    (1, 512)
     """
 
     paths: list
@@ -53,6 +68,14 @@ def check_place(out, pool):
     StoreError
         If `out` is a folder, or a .parquet of frames or without pyarrow, or if what stands where
         a .npy's rows and settings go is something else.
+
+    Example
+    -------
+    >>> check_place("a.parquet", "none")
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.inference.store.StoreError: a.parquet would hold one vector a file: pass \
+--pool mean, or use .npy
     """
     out = Path(out)
     if out.is_dir():
@@ -121,6 +144,15 @@ def write_frames(out, path, file, settings):
         An .npy of (T, D) or (L, T, D), on the same disk; for a .npy it is moved.
     settings : dict
         As of `Embeddings`.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/frames.npy", np.zeros((3, 16), "f4"))
+    ...     write_frames(f"{folder}/a.npz", "a.wav", f"{folder}/frames.npy", {"pool": "none"})
+    ...     np.load(f"{folder}/a.npz")["times"]
+    array([0.  , 0.04, 0.08])
     """
     out, settings = Path(out), settings | {"path": printable(path)}
     if out.suffix == ".npy":
@@ -150,6 +182,16 @@ def read_embeddings(path):
     ------
     StoreError
         If it is missing, damaged or something else.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> one = Embeddings(["a.wav"], np.ones(1), np.zeros((1, 3), "f4"), {"pool": "mean"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_embeddings(f"{folder}/one.npy", one)
+    ...     paths, durations, values, settings = read_embeddings(f"{folder}/one.npy")
+    >>> paths, durations, type(values).__name__
+    (['a.wav'], array([1.]), 'memmap')
     """
     path = Path(path)
     readers = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
@@ -172,11 +214,6 @@ def read_embeddings(path):
     if not whole or values.ndim not in (2, 3):
         raise StoreError(f"{path} does not hold one row a file: embed with --pool mean")
     return found
-
-
-def printable(name):
-    """A path as text that every format can hold."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _write_npy(out, embeddings):
@@ -245,7 +282,13 @@ def _read_parquet(path):
 
 
 def settings_text(settings):
-    """The settings as JSON."""
+    """The settings as JSON.
+
+    Example
+    -------
+    >>> json.loads(settings_text({"layers": (0, 6)}))
+    {'layers': [0, 6]}
+    """
     return json.dumps(settings, indent=2) + "\n"
 
 

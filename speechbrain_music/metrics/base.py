@@ -27,6 +27,19 @@ class Task:
         Whether targets are (N, C) float32, one number an output, or (N,) int64, one class a track.
     floor : float
         What a figure below it counts as in a score across tasks.
+
+    Raises
+    ------
+    UserError
+        If there is no name, or one twice.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain_music.metrics.tasks import SingleLabel
+    >>> two_probes = torch.tensor([[[0.0, 1.0]], [[0.0, math.nan]]])  # one track, two classes
+    >>> SingleLabel("genre", ["blues", "jazz"]).select(two_probes, torch.tensor([1]))
+    tensor([1., -inf], dtype=torch.float64)
     """
 
     per_output = True
@@ -125,7 +138,14 @@ class Task:
 
 
 def read_column(table, column):
-    """The texts of a manifest's column; UserError if there is none."""
+    """The texts of a manifest's column, "" for an empty cell; UserError if there is no column.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> read_column(pd.DataFrame({"genre": ["jazz", None]}), "genre")
+    ['jazz', '']
+    """
     if column not in table:
         raise UserError(
             f"the manifest has no column {column}, only {', '.join(table)}: prepare the data set "
@@ -135,7 +155,14 @@ def read_column(table, column):
 
 
 def refused(table, row, column, value, allowed):
-    """The UserError for a label outside `allowed` (sequence of str)."""
+    """The UserError for a label outside `allowed` (sequence of str).
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> str(refused(pd.DataFrame({"ID": ["a"]}), 0, "key", "H", "CDEFGAB")).partition(":")[0]
+    "track a has key 'H', allowed are C, D, E, F, G, A, B"
+    """
     track = table["ID"].iloc[row] if "ID" in table else f"in row {row}"
     known = ", ".join(allowed[:12]) + (f" ... ({len(allowed)} in all)" if allowed[12:] else "")
     return UserError(

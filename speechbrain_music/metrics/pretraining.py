@@ -22,6 +22,13 @@ class TokenStatistics(NamedTuple):
     unigram (N, K): each codebook's tokens. pairs, pair_counts (P,): sorted codes
     `(codebook * K + visible) * K + masked` of each masked token and its nearest visible one, and
     how often they came.
+
+    Example
+    -------
+    >>> statistics = TokenStatistics(np.array([[2, 4, 9]]), np.array([5]), np.array([7]))
+    >>> codebook, visible, masked = np.unravel_index(statistics.pairs, (1, 3, 3))
+    >>> visible, masked  # token 2 was hidden beside a visible 1, seven times
+    (array([1]), array([2]))
     """
 
     unigram: np.ndarray
@@ -33,6 +40,12 @@ def count_pairs(tokens, mask, lengths, entries):
     """Codes of (nearest visible token, masked token), as in `TokenStatistics`, and their counts.
 
     tokens (B, T, N) int64, mask (B, T), lengths (B,), entries K.
+
+    Example
+    -------
+    >>> tokens, mask = torch.tensor([[[1], [2], [2], [1]]]), torch.tensor([[0, 1, 1, 0]]).bool()
+    >>> count_pairs(tokens, mask, torch.tensor([4]), entries=10)
+    (array([12]), array([2]))
     """
     near = nearest_visible(mask, lengths)[2]
     visible = tokens.gather(1, near.unsqueeze(-1).expand_as(tokens))[mask]
@@ -54,6 +67,17 @@ def perplexity(counts):
     """
     share = counts[counts > 0] / counts.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def collisions(counts):
+    """Share of mel stacks whose token another stack has too; all are taken to be distinct.
+
+    Example
+    -------
+    >>> collisions(np.array([1, 1, 2, 0]))
+    0.5
+    """
+    return float(counts[counts > 1].sum() / counts.sum())
 
 
 class MaskedPredictionMeasures:
@@ -207,6 +231,7 @@ class MaskedPredictionMeasures:
         used = sums[len(self.names) :].view(self.codebooks, -1).cpu().numpy()
         figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))
         figures["perplexity"] = float(np.mean([perplexity(counts) for counts in used]))
+        figures["collisions"] = float(np.mean([collisions(counts) for counts in used]))
         figures["masked_tokens"] = count
         return figures
 

@@ -26,6 +26,15 @@ def resampled_figures(task, logits, answers, resamples=1000, seed=0, encoder_see
     -------
     dict
         Metric -> (R,): means over probe seeds, and over E encoders drawn with replacement.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain_music.metrics.tasks import SingleLabel
+    >>> task, logits = SingleLabel("genre", ["blues", "jazz"]), torch.eye(2).view(1, 1, 2, 2)
+    >>> drawn = resampled_figures(task, logits, torch.tensor([0, 0]), resamples=100)["accuracy"]
+    >>> drawn.shape, sorted(set(drawn.tolist()))
+    ((100,), [0.0, 0.5, 1.0])
     """
     counts = draw_counts(logits.shape[2], resamples, seed)
     probes = [[task.resampled(probe, answers, counts) for probe in system] for system in logits]
@@ -60,6 +69,16 @@ def summarise(task, logits, answers, train_answers, resamples=1000):
     ------
     UserError
         If these tracks leave a figure undefined.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain_music.metrics.tasks import SingleLabel
+    >>> task, truth = SingleLabel("genre", ["blues", "jazz"]), torch.tensor([0, 1, 1, 1])
+    >>> answers = torch.tensor([[[0, 1, 1, 1], [0, 0, 1, 1]]])  # of one encoder's two probes
+    >>> found = summarise(task, torch.eye(2)[answers], truth, torch.tensor([0, 0, 1]))
+    >>> [found["figures"]["accuracy"][key] for key in ("mean", "chance")], found["confusion"]
+    ([0.875, 0.25], [[2, 0], [1, 5]])
     """
     try:
         each = [[task.figures(probe, answers) for probe in probes] for probes in logits]

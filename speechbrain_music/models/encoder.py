@@ -1,12 +1,15 @@
 """The encoder: front-end, a stack of blocks, every hidden state."""
 
+from functools import partial
+
 import torch
 from speechbrain.nnet.normalization import LayerNorm
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from speechbrain_music.models.branchformer import BranchformerLayer
 from speechbrain_music.models.conformer import ConformerLayer
-from speechbrain_music.models.frontend import STACK, ConvFrontEnd, padding_mask
+from speechbrain_music.models.frontend import STACK, TOKEN_RATE, ConvFrontEnd, padding_mask
 from speechbrain_music.nnet.convolution import zero_padding
 
 
@@ -32,11 +35,21 @@ class Encoder(nn.Module):
         Whether a linear layer runs beside them; see `ConvFrontEnd`.
     dropout : float
         In the front-end and the blocks.
+    merge : str
+        Of a Branchformer's branches: "concat", "average", "global" or "local"; see
+        `BranchformerLayer`.
+    grid : int
+        Steps of the blocks in a second: 25, or 50, of which the mean of each two is given.
+    recompute : bool
+        Whether training keeps only what lies between the blocks, and computes each block once more
+        in the backward pass: long segments in little memory, in a third more time. The results
+        are the same.
 
     Raises
     ------
     ValueError
-        For an unknown block or mixing, or widths that do not divide by nhead.
+        For an unknown block, mixing, merge or grid, a merge of a Conformer, or widths that do not
+        divide by nhead.
 
     Example
     -------
@@ -58,11 +71,21 @@ class Encoder(nn.Module):
         frontend_channels=32,
         dropout=0.1,
         frontend_bypass=False,
+        merge="concat",
+        grid=TOKEN_RATE,
+        recompute=False,
     ):
         super().__init__()
+        if grid not in (TOKEN_RATE, 2 * TOKEN_RATE):
+            raise ValueError(f"grid is {grid!r}: choose {TOKEN_RATE} or {2 * TOKEN_RATE}")
+        self.recompute = recompute
+        self.steps = grid // TOKEN_RATE  # of the blocks, for each token
         if block == "branchformer":
-            make_layer, units = BranchformerLayer, {"csgu_linear_units": ffn_units or 3072}
+            make_layer = partial(BranchformerLayer, merge=merge)
+            units = {"csgu_linear_units": ffn_units or 3072}
         elif block == "conformer":
+            if merge != "concat":
+                raise ValueError(f"merge is {merge!r}: a Conformer has one branch, leave concat")
             make_layer, units = ConformerLayer, {"d_ffn": ffn_units or 2048}
         else:
             raise ValueError(f"block is {block!r}: choose branchformer or conformer")
@@ -78,8 +101,11 @@ class Encoder(nn.Module):
             "frontend_channels": frontend_channels,
             "dropout": dropout,
             "frontend_bypass": frontend_bypass,
+            "merge": merge,
+            "grid": grid,
         }
-        self.frontend = ConvFrontEnd(d_model, frontend_channels, dropout, frontend_bypass)
+        stack = STACK // self.steps
+        self.frontend = ConvFrontEnd(d_model, frontend_channels, dropout, frontend_bypass, stack)
         self.layers = nn.ModuleList(
             make_layer(
                 d_model,
@@ -113,18 +139,25 @@ class Encoder(nn.Module):
         lengths : torch.Tensor
             (B,) tokens.
         """
-        steps = mel.shape[1] // STACK
+        tokens = mel.shape[1] // STACK
         if lengths is None:
-            lengths, mask = torch.full((len(mel),), steps, device=mel.device), None
+            lengths, mask = torch.full((len(mel),), tokens, device=mel.device), None
         else:
-            mask = padding_mask(lengths, steps)
+            mask = padding_mask(self.steps * lengths, self.steps * tokens)
         x = zero_padding(self.frontend(mel), mask)
         hidden = [x]
         for layer in self.layers:
-            x = zero_padding(layer(x, mask), mask)
+            x = zero_padding(self._through(layer, x, mask), mask)
             hidden.append(x)
         hidden[-1] = zero_padding(self.norm(x), mask)
+        if self.steps > 1:
+            hidden = [x.unflatten(1, (-1, self.steps)).mean(dim=2) for x in hidden]
         return hidden[-1], hidden, lengths
+
+    def _through(self, layer, x, mask):
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, x, mask, use_reentrant=False)
+        return layer(x, mask)
 
 
 def from_speechbrain(state):

@@ -50,11 +50,21 @@ def padding_mask(lengths, steps):
 
 
 class LogMel(nn.Module):
-    """Log-mel frames at 100 Hz, normalised per band with the corpus's statistics.
+    """Log-mel frames at 100 Hz, normalised with the corpus's statistics.
 
     ln(max(mel power, 1e-5)), n_fft 2048, hop 240, 128 HTK bands over 0 to 12 kHz, 24 kHz input.
     The wave is padded with zeros, never by reflection: an item in a batch gives what it gives
     alone, and one sample is enough. Computed in float32 whatever the autocast state.
+
+    Arguments
+    ---------
+    normalization : str
+        "band", "scalar", "none" or "clip"; see `BandNormalization`.
+
+    Raises
+    ------
+    ValueError
+        For another normalization.
 
     Example
     -------
@@ -63,7 +73,7 @@ class LogMel(nn.Module):
     (torch.Size([2, 12, 128]), tensor([3, 1]))
     """
 
-    def __init__(self):
+    def __init__(self, normalization="band"):
         super().__init__()
         self.mel = torchaudio.transforms.MelSpectrogram(
             sample_rate=SAMPLE_RATE,
@@ -74,7 +84,8 @@ class LogMel(nn.Module):
             center=True,
             pad_mode="constant",
         )
-        self.normalize = BandNormalization(BANDS)
+        self.mel.spectrogram.power = None  # its modulus, squared, takes thrice as long as `raw`'s
+        self.normalize = BandNormalization(BANDS, normalization)
 
     def raw(self, wave, lengths):
         """(B, N) samples at 24 kHz and (B,) lengths to unnormalised (B, 4 T, 128) and (B,) tokens.
@@ -87,7 +98,9 @@ class LogMel(nn.Module):
         wave = wave.float().masked_fill(beyond, 0.0)
         wave = nn.functional.pad(wave, (0, steps * SAMPLES_PER_TOKEN - wave.shape[1]))
         with full_float32(wave.device):
-            power = self.mel(wave)[..., : steps * STACK]
+            spectrum = self.mel.spectrogram(wave)[..., : steps * STACK]
+            power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+            power = self.mel.mel_scale(power)
             return power.clamp(min=FLOOR).log().transpose(1, 2), tokens
 
     def forward(self, wave, lengths):
@@ -109,11 +122,11 @@ class LogMel(nn.Module):
         """
         mel, tokens = self.raw(wave, lengths)
         mask = padding_mask(tokens * STACK, mel.shape[1])
-        return zero_padding(self.normalize(mel), mask), tokens
+        return zero_padding(self.normalize(mel, mask), mask), tokens
 
 
 class ConvFrontEnd(nn.Module):
-    """Two 3x3 stride-2 convolutions over log-mel, then a linear layer: 100 Hz to 25 Hz.
+    """Two 3x3 convolutions over log-mel, then a linear layer: 100 Hz to 25 Hz, or to 50.
 
     Arguments
     ---------
@@ -126,6 +139,8 @@ class ConvFrontEnd(nn.Module):
     bypass : bool
         Whether a linear layer on the token's four frames is added: convolutions of stride 2 blur
         what lies near in frequency, pitch and key among it.
+    stack : int
+        Mel frames a step of the result: 4, or 2.
 
     Example
     -------
@@ -133,23 +148,28 @@ class ConvFrontEnd(nn.Module):
     torch.Size([2, 3, 64])
     """
 
-    def __init__(self, d_model, channels=32, dropout=0.0, bypass=False):
+    def __init__(self, d_model, channels=32, dropout=0.0, bypass=False, stack=STACK):
         super().__init__()
+        self.stack = stack
         self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        stride = stack // 2
+        self.conv2 = nn.Conv2d(channels, channels, 3, (stride, 2), padding=(3 - stride, 1))
         self.linear = nn.Linear(channels * BANDS // 4, d_model)
-        self.bypass = nn.Linear(STACK * BANDS, d_model, bias=False) if bypass else None
+        self.bypass = nn.Linear(stack * BANDS, d_model, bias=False) if bypass else None
         self.dropout = Dropout(dropout)
 
     def forward(self, mel):
-        """(B, 4 T, 128) to (B, T, d_model).
+        """(B, stack T, 128) to (B, T, d_model).
 
-        Kernels of 3 at stride 2 reach one frame back and none past their own pair: a token reads
-        no frame after its own four, so that padding behind an item cannot be seen.
+        No step reads a frame after its own, so that padding behind an item cannot be seen: kernels
+        of 3 reach one frame back at stride 2, and are made to reach two back at stride 1.
         """
-        x = nn.functional.gelu(self.conv1(mel.unsqueeze(1)))  # (B, C, 2 T, 64)
-        x = nn.functional.gelu(self.conv2(x))  # (B, C, T, 32)
+        x = nn.functional.gelu(self.conv1(mel.unsqueeze(1)))  # (B, C, stack T / 2, 64)
+        x = self.conv2(x)
+        if self.stack == 2:  # stride 1, padded by 2 on both sides
+            x = x[:, :, :-2]
+        x = nn.functional.gelu(x)  # (B, C, T, 32)
         x = self.linear(x.transpose(1, 2).flatten(2))
         if self.bypass is not None:
-            x = x + self.bypass(mel.reshape(len(mel), -1, STACK * BANDS))
+            x = x + self.bypass(mel.reshape(len(mel), -1, self.stack * BANDS))
         return self.dropout(x)

@@ -12,8 +12,9 @@ from torch import nn
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.export import FEATURES, WaveEncoder, load_export
+from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frontend import BANDS, HOP, LogMel
+from speechbrain_music.models.safe_folder import FEATURES, features_config
 from speechbrain_music.utils.errors import UserError
 
 UNTRAINED_SEEDS = (0, 1, 2)
@@ -45,6 +46,15 @@ class FrozenEncoder(nn.Module):
         Names of the layers.
     padding_safe : bool
         Whether an item in a padded batch gives what it gives alone; else lengths must be equal.
+
+    Example
+    -------
+    >>> class Peak(FrozenEncoder):
+    ...     def pool(self, wave, samples):
+    ...         return wave.amax(dim=1).view(-1, 1, 1)
+    >>> peak = Peak("peak", "0f", sample_rate=24000, layers=["peak"], dim=1, padding_safe=False)
+    >>> peak.train()(torch.ones(2, 9), torch.tensor([9, 9])).shape, peak.training
+    (torch.Size([2, 1, 1]), False)
     """
 
     def __init__(self, name, identity, sample_rate, layers, dim, padding_safe=True):
@@ -114,7 +124,7 @@ class ExportEncoder(FrozenEncoder):
         config = model.encoder.config
         # The mel's window and filters follow from FEATURES, and their last bit from the machine.
         weights = {k: v for k, v in model.state_dict().items() if not k.startswith("features.mel.")}
-        facts = {"features": FEATURES, "encoder": config, "pooling": pooling}
+        facts = {"features": features_config(model.features), "encoder": config, "pooling": pooling}
         layers = map(str, range(config["num_layers"] + 1))
         dim = config["d_model"] * POOLINGS[pooling]
         super().__init__(name, fingerprint(facts, weights), SAMPLE_RATE, layers, dim)
@@ -175,7 +185,7 @@ def untrained(model, seed, pooling="mean"):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs too
         encoder = Encoder(**model.encoder.config)
-    features = LogMel()
+    features = LogMel(model.features.normalize.kind)
     features.normalize.load_state_dict(model.features.normalize.state_dict())
     return ExportEncoder(WaveEncoder(features, encoder, {}), "random", pooling)
 
@@ -284,6 +294,12 @@ def pool_states(hidden, tokens, pooling="mean"):
     """L hidden states (B, T, d) and (B,) tokens to (B, L, d), or (B, L, 2 d) with "mean_sd".
 
     Over an item's own tokens; the deviation is the population's, 0 for a single token.
+
+    Example
+    -------
+    >>> state = torch.tensor([[[1.0], [3.0], [99.0]]])  # the last token is padding
+    >>> pool_states([state], torch.tensor([2]), "mean_sd")
+    tensor([[[2., 1.]]])
     """
     pooled = []
     for state in hidden:

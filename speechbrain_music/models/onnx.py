@@ -9,8 +9,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from speechbrain_music.models.export import FEATURES, FORMAT_VERSION
 from speechbrain_music.models.frontend import BANDS, STACK
+from speechbrain_music.models.safe_folder import FORMAT_VERSION, features_config
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
@@ -115,7 +115,7 @@ def _metadata(model):
     normalize = model.features.normalize
     facts = {
         "format_version": FORMAT_VERSION,
-        "features": FEATURES,
+        "features": features_config(model.features),
         "mean": normalize.mean.tolist(),
         "std": normalize.std.tolist(),
         "encoder": model.encoder.config,

@@ -11,6 +11,8 @@ from speechbrain_music.nnet.masking import fill_masked, line_across
 
 RECONSTRUCT = ("masked", "all")
 RECONSTRUCT_FROM = ("nothing", "line")
+MASK_WITH = ("noise", "vector")
+MASK_VECTOR_STD = 0.1  # at the start, as the noise's
 
 
 class Prediction(NamedTuple):
@@ -18,6 +20,13 @@ class Prediction(NamedTuple):
 
     `token_loss` and `mel_loss` are sums over masked tokens (`mel_loss` of the mean squared error
     of a token's 512 values): divide by M, or by the masked tokens of the whole effective batch.
+
+    Example
+    -------
+    >>> losses = Prediction(None, torch.zeros(5, 1), None, torch.tensor(40.0), torch.tensor(4.0))
+    >>> masked = len(losses.tokens)
+    >>> losses.token_loss / masked, losses.mel_loss / masked  # in nats, mean squared
+    (tensor(8.), tensor(0.8000))
     """
 
     logits: torch.Tensor  # (M, N, K)
@@ -42,11 +51,14 @@ class BestRQ(nn.Module):
     reconstruct_from : str
         "nothing": the mel head gives the mel. "line": in masked places it gives what lies beyond
         a straight line between the neighbouring visible frames.
+    mask_with : str
+        What the encoder sees in masked places. "noise": the noise that `forward` gets. "vector":
+        four frames that are learned, the same for every masked token.
 
     Raises
     ------
     ValueError
-        For another value of `reconstruct` or `reconstruct_from`.
+        For another value of `reconstruct`, `reconstruct_from` or `mask_with`.
 
     Example
     -------
@@ -59,11 +71,19 @@ class BestRQ(nn.Module):
     torch.Size([10, 1, 8192])
     """
 
-    def __init__(self, encoder, quantizer, reconstruct="masked", reconstruct_from="nothing"):
+    def __init__(
+        self,
+        encoder,
+        quantizer,
+        reconstruct="masked",
+        reconstruct_from="nothing",
+        mask_with="noise",
+    ):
         super().__init__()
         for name, value, allowed in (
             ("reconstruct", reconstruct, RECONSTRUCT),
             ("reconstruct_from", reconstruct_from, RECONSTRUCT_FROM),
+            ("mask_with", mask_with, MASK_WITH),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}: choose {' or '.join(allowed)}")
@@ -78,13 +98,16 @@ class BestRQ(nn.Module):
         if reconstruct_from == "line":  # what is not learned yet leaves the line as it is
             nn.init.zeros_(self.mel_head.weight)
             nn.init.zeros_(self.mel_head.bias)
+        self.mask_vector = None
+        if mask_with == "vector":
+            self.mask_vector = nn.Parameter(MASK_VECTOR_STD * torch.randn(STACK, BANDS))
 
     def tokenize(self, mel):
         """(B, 4 T, 128) normalised log-mel to (B, T, N) tokens."""
         return self.quantizer(stack_frames(mel)).view(len(mel), -1, self.codebooks)
 
     def forward(self, mel, lengths, mask, noise):
-        """Hides the masked tokens behind noise, encodes, predicts.
+        """Hides the masked tokens, encodes, predicts.
 
         Arguments
         ---------
@@ -95,7 +118,7 @@ class BestRQ(nn.Module):
         mask : torch.Tensor
             (B, T) bool, True = masked, False past each item's end.
         noise : torch.Tensor
-            (4 M, 128), what the encoder sees in place of the M masked tokens.
+            (4 M, 128), what the encoder sees in place of the M masked tokens, if not a vector.
 
         Returns
         -------
@@ -104,6 +127,8 @@ class BestRQ(nn.Module):
         """
         target = stack_frames(mel)
         tokens = self.quantizer(target[mask].unsqueeze(0)).view(-1, self.codebooks)
+        if self.mask_vector is not None:
+            noise = self.mask_vector.repeat(len(tokens), 1)
         out, _, _ = self.encoder(fill_masked(mel, mask, noise), lengths)
         # Heads on masked positions only: 8192 logits for every token would cost half a step.
         masked = out[mask]

@@ -80,25 +80,47 @@ class RandomProjectionQuantizer(nn.Module):
         torch.Tensor
             int64, (B, T), or (B, T, num_codebooks) for more than one codebook.
         """
-        if x.shape[-1] != self.input_dim:
-            raise ValueError(
-                f"the quantizer was built for vectors of {self.input_dim} values, "
-                f"this input has {x.shape[-1]}: pass (B, T, {self.input_dim})"
-            )
+        check_width(x, self.input_dim)
         with full_float32(x.device):
             rows = x.reshape(-1, self.input_dim).float()
             tokens = [
-                self._nearest(rows @ projection, codebook)
+                # On unit vectors the smallest distance is the largest dot product, and the length
+                # of a row changes no comparison: so a row needs no normalisation.
+                most_similar(rows @ projection, codebook)
                 for projection, codebook in zip(self.projection, self.codebook, strict=True)
             ]
         tokens = torch.stack(tokens, dim=-1).view(*x.shape[:-1], len(tokens))
         return tokens.squeeze(-1)
 
-    @staticmethod
-    def _nearest(rows, codebook):
-        # On unit vectors the smallest distance is the largest dot product, and the length of
-        # a row changes no comparison: so a row needs no normalisation.
-        return torch.cat([argmax(chunk @ codebook.T) for chunk in rows.split(CHUNK)])
+
+def check_width(x, width):
+    """Raises ValueError unless the last axis of `x` has `width` values, as a quantizer needs it.
+
+    Example
+    -------
+    >>> check_width(torch.zeros(1, 2, 4), 3)
+    Traceback (most recent call last):
+    ...
+    ValueError: the quantizer was built for vectors of 3 values, this input has 4: pass (B, T, 3)
+    """
+    if x.shape[-1] != width:
+        raise ValueError(
+            f"the quantizer was built for vectors of {width} values, "
+            f"this input has {x.shape[-1]}: pass (B, T, {width})"
+        )
+
+
+def most_similar(rows, codebook):
+    """The entry with the largest dot product: (M, d) rows and (K, d) entries to (M,) int64.
+
+    Memory does not grow with M x K.
+
+    Example
+    -------
+    >>> most_similar(torch.tensor([[1.0, 0.0], [0.1, 2.0]]), torch.eye(2))
+    tensor([0, 1])
+    """
+    return torch.cat([argmax(chunk @ codebook.T) for chunk in rows.split(CHUNK)])
 
 
 def argmax(x):

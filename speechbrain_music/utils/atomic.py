@@ -96,7 +96,15 @@ def atomic_folder(path):
 
 
 def sync_folder(folder):
-    """Brings all files below a folder, and the folder itself, to the disk."""
+    """Brings all files below a folder, and the folder itself, to the disk; OSError if that fails.
+
+    Example
+    -------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.txt").write_text("whole")
+    ...     sync_folder(folder)  # from here on it outlives a power cut
+    """
     for file in Path(folder).rglob("*"):
         if file.is_file():
             with open(file, "rb") as handle:
@@ -105,7 +113,15 @@ def sync_folder(folder):
 
 
 def sync_entries(folder):
-    """Brings a folder's list of names to the disk, so that a rename outlives a power cut."""
+    """Brings a folder's list of names to the disk, so that a rename outlives a power cut.
+
+    Example
+    -------
+    >>> sync_entries("gone")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: [Errno 2] No such file or directory: 'gone'
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -23,7 +23,19 @@ SAVING = ".saving"  # where a checkpoint is written
 
 
 class CheckpointError(UserError):
-    """No checkpoint could be written, or none of those there could be read."""
+    """No checkpoint could be written, or none of those there could be read.
+
+    Example
+    -------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     _ = AtomicCheckpointer(folder, {"a": torch.nn.Linear(1, 1)}).save_checkpoint()
+    ...     AtomicCheckpointer(folder, {"b": torch.nn.Linear(1, 1)}).recover_if_possible()
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.checkpoints.CheckpointError: none of the 1 checkpoints in ... fits \
+this experiment or can be read: choose another output_folder, or delete that folder to begin anew
+    """
 
 
 class AtomicCheckpointer(Checkpointer):

@@ -25,7 +25,16 @@ REPLACED = {
 
 
 class ConfigError(UserError):
-    """A yaml, or an option on the command line, that cannot be used."""
+    """A yaml, or an option on the command line, that cannot be used.
+
+    Example
+    -------
+    >>> load_experiment(["--lr", "1"], {"lr"})
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.config.ConfigError: the first argument must be a yaml, such as \
+hparams/brn_sum.yaml
+    """
 
 
 def load_experiment(argv, reads):
@@ -102,6 +111,7 @@ RANGES = {
     "whole": (lambda x: isinstance(x, int) and x >= 1, "a whole number of 1 or more"),
     "natural": (lambda x: isinstance(x, int) and x >= 0, "a whole number of 0 or more"),
     "positive": (lambda x: isinstance(x, (int, float)) and 0 < x < float("inf"), "above 0"),
+    "not_negative": (lambda x: isinstance(x, (int, float)) and 0 <= x < float("inf"), "0 or more"),
     "share": (lambda x: isinstance(x, (int, float)) and 0 < x < 1, "between 0 and 1"),
 }
 

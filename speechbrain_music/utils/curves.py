@@ -1,4 +1,4 @@
-"""`curves.png`: a pre-training run at a glance."""
+"""`curves.png`: a training run at a glance."""
 
 from speechbrain_music.utils.pictures import picture
 
@@ -32,7 +32,7 @@ PANELS = {
 BASELINE = {"linestyle": "--", "linewidth": 1}
 
 
-def draw_curves(log, path, title):
+def draw_curves(log, path, title, panels=PANELS):
     """Draws all rows of a `RunLog` into a PNG.
 
     Arguments
@@ -43,11 +43,24 @@ def draw_curves(log, path, title):
         Of the picture.
     title : str
         Above it.
+    panels : dict
+        Title -> lines of one of six panels: (kind of row, figure, label).
+
+    Example
+    -------
+    >>> import os
+    >>> from tempfile import TemporaryDirectory
+    >>> from types import SimpleNamespace
+    >>> log = SimpleNamespace(rows=lambda kind: [{"step": 10, "accuracy": 0.5}])
+    >>> with TemporaryDirectory() as folder:
+    ...     draw_curves(log, f"{folder}/curves.png", "a run of one row")
+    ...     os.listdir(folder)
+    ['curves.png']
     """
     rows = {kind: log.rows(kind) for kind in ("train", "valid")}
     with picture(path, (13, 7)) as figure:
         figure.suptitle(title)
-        for axes, (name, lines) in zip(figure.subplots(2, 3).flat, PANELS.items(), strict=True):
+        for axes, (name, lines) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
             for number, (kind, key, label) in enumerate(lines):
                 points = [(row["step"], row[key]) for row in rows[kind] if row.get(key) is not None]
                 if points:

@@ -8,11 +8,28 @@ from importlib import import_module
 
 
 class UserError(ValueError):
-    """Something the user can put right; the message is one sentence: value, allowed, remedy."""
+    """Something the user can put right; the message is one sentence: value, allowed, remedy.
+
+    Example
+    -------
+    >>> def main():
+    ...     raise UserError("batch_size is 0: it must be 1 or more")
+    >>> answer(main)  # the sentence, and no traceback, on stderr
+    2
+    """
 
 
 def say(error):
-    """Prints an error as one line on stderr; returns the exit code, 2."""
+    """Prints an error as one line on stderr; returns the exit code, 2.
+
+    Example
+    -------
+    >>> from contextlib import redirect_stderr
+    >>> with redirect_stderr(sys.stdout):
+    ...     say(ValueError("lr is 0:\\n  it must be above 0"))
+    error: lr is 0: it must be above 0
+    2
+    """
     print("error:", " ".join(str(error).split()), file=sys.stderr)
     return 2
 
@@ -57,6 +74,15 @@ def run(main):
 
     So does a full disk. `--help` prints the docstring of main's module. What a process of several
     dies of is handed to torchrun, whose last lines tell it.
+
+    Example
+    -------
+    >>> def main(argv):
+    ...     raise UserError("lr is 0: it must be above 0")
+    >>> run(main)
+    Traceback (most recent call last):
+    ...
+    SystemExit: 2
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(sys.modules[main.__module__].__doc__)

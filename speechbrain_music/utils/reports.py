@@ -58,7 +58,16 @@ class RunLog:
 
 
 def read_rows(folder, kind):
-    """All rows of a kind that the run in a folder has written, in the order of steps."""
+    """All rows of a kind that the run in a folder has written, in the order of steps.
+
+    Example
+    -------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, METRICS).write_text('{"kind": "train", "step": 1}\\n{"kind": "tr')
+    ...     read_rows(folder, "train")  # the last line was cut by a kill
+    [{'kind': 'train', 'step': 1}]
+    """
     return [row for row in _read(Path(folder) / METRICS) if row["kind"] == kind]
 
 

@@ -27,6 +27,18 @@ def write_suite(folder, cells, overall, pairs, failed):
         Of `metrics.comparison.compare`.
     failed : dict
         What is missing -> why.
+
+    Example
+    -------
+    >>> from tempfile import TemporaryDirectory
+    >>> figure = {"mean": 0.5, "sd": 0.0, "low": 0.4, "high": 0.6, "chance": 0.1}
+    >>> runs = [{"layer": 3, "lr": 0.001, "directions": {"90%": [5, 9]}}]
+    >>> cell = {"figures": {"accuracy": figure}, "score": figure, "encoder": {"runs": runs}}
+    >>> cells = {("genre", "mine"): cell | {"data": {"replica": None}}}
+    >>> with TemporaryDirectory() as folder:
+    ...     write_suite(folder, cells, {"mine": figure | {"tasks": 1}}, pairs=[], failed={})
+    ...     Path(folder, "marble.csv").read_text().splitlines()[1]
+    'genre,mine,accuracy,0.5,0.0,0.4,0.6,0.1,3,0.001'
     """
     folder = Path(folder)
     rows = [

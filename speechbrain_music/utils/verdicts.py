@@ -34,6 +34,22 @@ def write_verdict(folder, results, table, logits, answers, tracks, names):
         Names of the test tracks.
     names : sequence of str
         Of the C outputs.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> from tempfile import TemporaryDirectory
+    >>> run = {"layer": "3", "lr": 0.001, "valid": 0.5, "fine_tuned": None}
+    >>> count = {"train": 8, "valid": 1, "test": 1}
+    >>> data = {"replica": None, "deviations": [], "tracks": count, "unreadable": 0, "absent": {}}
+    >>> results = {"task": "genre", "encoder": {"name": "mine", "runs": [run]}, "data": data}
+    >>> results |= {"figures": {}, "by_class": {"jazz": {"count": 1}}, "confusion": None}
+    >>> results |= {"protocol": {"halved": False}, "published": []}
+    >>> table, logits = pd.DataFrame([run]), np.ones((1, 1, 1, 1))
+    >>> with TemporaryDirectory() as folder:
+    ...     write_verdict(folder, results, table, logits, np.zeros(1), ["a"], ["jazz"])
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['layers.png', 'predictions.npz', 'probes.csv', 'report.md', 'results.json']
     """
     folder = Path(folder)
     with atomic_file(folder / PREDICTIONS, "wb") as file:
@@ -46,21 +62,30 @@ def write_verdict(folder, results, table, logits, answers, tracks, names):
     write_together(
         {
             folder / "probes.csv": table.to_csv(index=False),
-            folder / REPORT: report(results),
+            folder / REPORT: _report(results),
             folder / RESULTS: json.dumps(results, indent=2) + "\n",
         }
     )
 
 
 def read_published(path, metrics):
-    """Rows of a recipe's `published.csv` for these metrics, as dicts; [] if there is no file."""
+    """Rows of a recipe's `published.csv` for these metrics, as dicts; [] if there is no file.
+
+    Example
+    -------
+    >>> from tempfile import NamedTemporaryFile
+    >>> with NamedTemporaryFile("w") as file:
+    ...     print("model,metric,value\\nMERT,accuracy,0.79\\nMERT,f1,0.7", file=file, flush=True)
+    ...     read_published(file.name, ["accuracy"])
+    [{'model': 'MERT', 'metric': 'accuracy', 'value': '0.79'}]
+    """
     if not Path(path).exists():
         return []
     rows = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8")))
     return [row for row in rows if row["metric"] in metrics]
 
 
-def report(results):
+def _report(results):
     """The text of `report.md`."""
     data, encoder = results["data"], results["encoder"]
     lines = [f"# {results['task']}: {encoder['name']}", ""]

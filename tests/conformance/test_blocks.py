@@ -19,10 +19,12 @@ from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 
 LAYERS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
 UNITS = {"branchformer": "csgu_linear_units", "conformer": "d_ffn"}
-SYSTEMS = list(product(LAYERS, ("summary", "attention", "rope")))
+SYSTEMS = [(*system, {}) for system in product(LAYERS, ("summary", "attention", "rope"))]
+SYSTEMS += [("branchformer", "summary", {"merge": m}) for m in ("average", "global", "local")]
+SYSTEMS += [("conformer", "summary", {"grid": 50})]
 
 
-@pytest.fixture(params=SYSTEMS, ids="-".join)
+@pytest.fixture(params=SYSTEMS, ids=lambda s: "-".join(map(str, [*s[:2], *s[2].values()])))
 def system(request):
     return request.param
 
@@ -41,14 +43,14 @@ def randomise(module, factor=1.0):
     return module
 
 
-def tiny(block, mixing, factor=1.0, dropout=0.0):
+def tiny(block, mixing, choice, factor=1.0, dropout=0.0):
     torch.manual_seed(0)
-    encoder = Encoder(block, mixing, 2, 16, 2, 16, frontend_channels=2, dropout=dropout)
+    encoder = Encoder(block, mixing, 2, 16, 2, 16, 31, 2, dropout, True, **choice)
     return randomise(encoder, factor)
 
 
-def tiny_ssl(block, mixing):
-    encoder = tiny(block, mixing)
+def tiny_ssl(*system):
+    encoder = tiny(*system)
     return BestRQ(encoder, RandomProjectionQuantizer(512, codebook_size=64))
 
 
@@ -66,7 +68,7 @@ def size(block, mixing):
 
 
 def test_parameters_are_the_papers():
-    counts = {system: size(*system) for system in SYSTEMS if system[1] != "rope"}
+    counts = {pair: size(*pair) for pair in product(LAYERS, ("summary", "attention"))}
     assert counts == {
         ("branchformer", "summary"): 3_730_944,
         ("branchformer", "attention"): 4_254_208,
@@ -107,8 +109,9 @@ def test_padded_equals_alone_in_every_hidden_state(system, factor, dtype):
 
 @torch.no_grad()
 def test_what_stands_in_padding_is_never_read(system):
-    block, mixing = system
-    layer = LAYERS[block](32, nhead=4, mixing=mixing, **{UNITS[block]: 32})
+    block, mixing, choice = system
+    choice = {UNITS[block]: 32} | {key: value for key, value in choice.items() if key == "merge"}
+    layer = LAYERS[block](32, nhead=4, mixing=mixing, **choice)
     layer = randomise(layer).eval()
     lengths = torch.tensor([40, 1, 7, 0])  # the last one is all padding
     mask = torch.arange(40) >= lengths.unsqueeze(1)
@@ -149,6 +152,31 @@ def test_bfloat16_steps_are_finite_and_keep_the_targets(system):
         loss.backward()
         optimizer.step()
         assert all(p.isfinite().all() and p.grad.isfinite().all() for p in model.parameters())
+
+
+@torch.no_grad()
+def test_an_average_of_branches_is_the_one_its_weights_say():
+    torch.manual_seed(0)
+    layer = BranchformerLayer(32, csgu_linear_units=32, merge="average").eval()
+    layer = randomise(layer)
+    x, mask = torch.randn(2, 12, 32), torch.arange(12) >= torch.tensor([[12], [7]])
+    far = layer.mixing(layer.norm_mhsa(x), mask)
+    near = layer.convolution_branch(layer.norm_conv(x), mask)
+    for item, length in enumerate((12, 7)):
+        scores = []
+        for branch, query, score in zip((far, near), *layer.branch_weights.children(), strict=True):
+            steps = branch[item, :length]
+            attention = (query(steps) / 32**0.5).softmax(dim=0)
+            scores.append(score((attention * steps).sum(dim=0)))
+        first, second = torch.cat(scores).softmax(dim=0)
+        expected = layer.merge_proj(first * far[item, :length] + second * near[item, :length])
+        torch.testing.assert_close(layer(x, mask)[item, :length], x[item, :length] + expected)
+
+
+@pytest.mark.parametrize("merge, absent", [("global", "convolution"), ("local", "mixing")])
+def test_one_branch_alone_has_no_weights_of_the_other(merge, absent):
+    names = dict(BranchformerLayer(32, merge=merge).named_parameters())
+    assert names and not [name for name in names if name.startswith(absent)]
 
 
 @pytest.mark.parametrize("steps", [40, 100])
@@ -199,6 +227,32 @@ def test_dropout_is_off_in_eval_and_on_in_training(system):
     assert torch.equal(encoder(mel)[0], encoder(mel)[0])
 
 
+def test_recomputed_blocks_have_the_same_gradients(system):
+    kept, again = tiny(*system, dropout=0.3), tiny(*system, dropout=0.3)
+    again.recompute = True
+    mel, lengths = torch.randn(2, 80, 128), torch.tensor([20, 13])
+    for encoder in (kept, again):
+        torch.manual_seed(3)  # of dropout
+        encoder(mel, lengths)[0].square().sum().backward()
+    for one, two in zip(kept.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+
+
+def test_recomputed_blocks_keep_less():
+    encoder = tiny("branchformer", "summary", {})
+    encoder.frontend.requires_grad_(False)
+    weights = {parameter.data_ptr() for parameter in encoder.parameters()}
+
+    def kept(recompute):
+        saved = []
+        encoder.recompute = recompute
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, id):
+            encoder(torch.randn(1, 400, 128))
+        return sum(x.numel() for x in saved if x.data_ptr() not in weights)
+
+    assert kept(True) < kept(False) / 4
+
+
 @pytest.mark.parametrize(
     "choice, words",
     [
@@ -207,6 +261,9 @@ def test_dropout_is_off_in_eval_and_on_in_training(system):
         ({"d_model": 30, "mixing": "summary"}, ["30", "multiple of 4"]),
         ({"d_model": 30, "mixing": "attention"}, ["30", "multiple of 4"]),
         ({"d_model": 36, "mixing": "rope"}, ["36", "multiple of 8"]),
+        ({"grid": 100}, ["100", "25 or 50"]),
+        ({"merge": "sum"}, ["sum", "concat", "average", "global", "local"]),
+        ({"merge": "average", "block": "conformer"}, ["average", "Conformer", "leave concat"]),
     ],
 )
 def test_a_wrong_choice_names_the_right_ones(choice, words):

@@ -18,6 +18,7 @@ from speechbrain_music.metrics.pretraining import perplexity
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.frontend import BANDS, STACK, LogMel, token_count
 from speechbrain_music.models.ssl import BestRQ, stack_frames
+from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 
 LENGTHS = (1, 239, 240, 959, 960, 961, 1024, 719999, 720000, 720001)
@@ -71,9 +72,10 @@ def test_a_shifted_wave_has_shifted_tokens(shift, model):
     assert len(tokens[edge:-edge].unique()) > 10  # or the same code everywhere would do
 
 
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @torch.no_grad()
-def test_padded_equals_alone_whatever_stands_behind():
-    features = LogMel()
+def test_padded_equals_alone_whatever_stands_behind(normalization):
+    features = LogMel(normalization)
     features.normalize.set_statistics(torch.full((BANDS,), -5.0), torch.full((BANDS,), 2.0))
     lengths = torch.tensor([1, 959, 5000, 24000])
     wave = noise(4, 24000)
@@ -85,6 +87,27 @@ def test_padded_equals_alone_whatever_stands_behind():
         alone = features(wave[row : row + 1, :length], lengths[row : row + 1])[0][0]
         torch.testing.assert_close(mel[row, : len(alone)], alone, atol=1e-6, rtol=1e-6)
         assert not mel[row, len(alone) :].any()
+
+
+@torch.no_grad()
+def test_normalizations_are_their_definitions():
+    wave, samples = 0.3 * noise(2, 24000), torch.tensor([24000, 9000])
+    wave *= torch.linspace(0.1, 1, 24000)
+    mean, std = torch.linspace(-6, -4, BANDS), torch.linspace(2, 3, BANDS)
+    raw, mels = LogMel().raw(wave, samples)[0], {}
+    for kind in NORMALIZATIONS:
+        features = LogMel(kind)
+        features.normalize.set_statistics(mean, std)
+        mels[kind] = features(wave, samples)[0]
+    torch.testing.assert_close(mels["none"][0], raw[0])
+    torch.testing.assert_close(mels["band"][0], (raw[0] - mean) / std)
+    # The corpus's values together: its bands' means, spread by the deviations within each.
+    spread = (mean.var(correction=0) + std.square().mean()).sqrt()
+    torch.testing.assert_close(mels["scalar"][0], (raw[0] - mean.mean()) / spread)
+    for item, frames in ((0, 100), (1, 40)):
+        own = raw[item, :frames]
+        expected = (own - own.mean(dim=0)) / own.std(dim=0, correction=0)
+        torch.testing.assert_close(mels["clip"][item, :frames], expected, atol=1e-4, rtol=1e-4)
 
 
 def reference_log_mel(wave):

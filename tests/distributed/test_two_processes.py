@@ -19,11 +19,7 @@ def test_same_weights_as_one_process(tone_folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
-    one, two = (tiny.last_checkpoint(tmp_path / name)["model.ckpt"] for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        scale = max(1.0, value.abs().max().item())
-        assert (value - two[name]).abs().max().item() <= 1e-5 * scale, name
+    tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
     for kind, key in (("train", "cross_entropy"), ("valid", "loss")):
         first, second = (
             [row[key] for row in tiny.rows(tmp_path / name, kind)] for name in ("one", "two")

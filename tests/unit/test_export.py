@@ -1,26 +1,31 @@
 """An encoder on disk comes back to the bit, or with one sentence that says why not."""
 
-import json
-import pickle
-import resource
-from contextlib import contextmanager
-from pathlib import Path
+from itertools import product
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from spoil import (
+    as_pickle,
+    change_config,
+    in_config,
+    in_weights,
+    little_memory,
+    truncate,
+    with_header,
+)
 
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import ExportError, WaveEncoder, load_export, save_export
 from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.mixing import MIXINGS
 from speechbrain_music.utils import atomic
 
 
-def make_parts(block="branchformer", mixing="summary", seed=0):
+def make_parts(block="branchformer", mixing="summary", seed=0, normalization="band", **choice):
     torch.manual_seed(seed)
-    features = LogMel()
+    features = LogMel(normalization)
     features.normalize.set_statistics(torch.randn(128) - 5, torch.rand(128) + 1)
-    return Encoder(block, mixing, 2, 16, 2, 24, kernel_size=5, frontend_channels=2), features
+    return Encoder(block, mixing, 2, 16, 2, 24, 5, 2, **choice), features
 
 
 @pytest.fixture
@@ -29,11 +34,16 @@ def folder(tmp_path):
     return tmp_path / "export"
 
 
-@pytest.mark.parametrize("block", ["branchformer", "conformer"])
-@pytest.mark.parametrize("mixing", ["summary", "attention", "rope"])
+CHOICES = [{"block": b, "mixing": m} for b, m in product(("branchformer", "conformer"), MIXINGS)]
+CHOICES += [{"merge": merge} for merge in ("average", "global", "local")]
+CHOICES += [{"grid": 50}]
+CHOICES += [{"normalization": kind} for kind in ("scalar", "none", "clip")]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "-".join(map(str, choice.values())))
 @torch.no_grad()
-def test_what_comes_back_is_the_same_to_the_bit(tmp_path, block, mixing):
-    encoder, features = make_parts(block, mixing)
+def test_what_comes_back_is_the_same_to_the_bit(tmp_path, choice):
+    encoder, features = make_parts(**choice)
     facts = {"steps": 10, "corpora": ["a", "b"], "lr": 1e-4}
     torch.manual_seed(1)  # what is drawn while loading must not matter
     save_export(tmp_path / "export", encoder, features, **facts)
@@ -49,40 +59,9 @@ def test_what_comes_back_is_the_same_to_the_bit(tmp_path, block, mixing):
     assert not model.training
 
 
-def change_config(folder, change):
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
-
-
-def change_weights(folder, change):
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors")
-
-
-def truncate(name, share):
-    def spoil(folder):
-        data = (folder / name).read_bytes()
-        (folder / name).write_bytes(data[: int(share * len(data))])
-
-    return spoil
-
-
-def as_pickle(folder):
-    class Hostile:
-        def __reduce__(self):
-            return open, (str(folder / "owned"), "w")
-
-    (folder / "model.safetensors").write_bytes(pickle.dumps({"encoder": Hostile()}))
-
-
-def in_config(change):
-    return lambda folder: change_config(folder, change)
-
-
-def in_weights(change):
-    return lambda folder: change_weights(folder, change)
+def test_an_export_of_before_there_was_a_choice_of_normalization_loads(folder):
+    change_config(folder, lambda config: config["features"].pop("normalization"))
+    assert load_export(folder).features.normalize.kind == "band"
 
 
 def in_encoder(**values):
@@ -92,17 +71,6 @@ def in_encoder(**values):
 NORM = "encoder.norm.norm.weight"
 PAST = "encoder.layers.2.norm_mhsa.norm.weight"
 MEAN, STD = "features.normalize.mean", "features.normalize.std"
-
-
-def with_header(header, size=None):
-    """Writes weights of nothing but a header, which may claim another size."""
-
-    def spoil(folder):
-        text = json.dumps(header).encode()
-        size_field = (size or len(text)).to_bytes(8, "little")
-        (folder / "model.safetensors").write_bytes(size_field + text)
-
-    return spoil
 
 
 def named_layers(count):
@@ -130,6 +98,11 @@ FAULTS = {
     "no encoder": (in_config(lambda c: c.pop("encoder")), "config.json is damaged"),
     "other format": (in_config(lambda c: c.update(format_version=2)), "format 2, this version"),
     "other features": (in_config(lambda c: c["features"].update(hop=480)), "'hop': 480"),
+    "unknown normalization": (
+        in_config(lambda c: c["features"].update(normalization="os.system")),
+        "normalization is 'os.system': choose band",
+    ),
+    "features are a list": (in_config(lambda c: c.update(features=[1])), "config.json is damaged"),
     "unknown block": (in_encoder(block="lstm"), "lstm"),
     "unknown key": (in_encoder(depth=9), "describes no encoder"),
     "no heads": (in_encoder(nhead=0), "describes no encoder"),
@@ -171,18 +144,6 @@ FAULTS = {
     "mean that is no number": (in_weights(lambda w: w[MEAN].fill_(torch.inf)), "not finite"),
     "std of zero": (in_weights(lambda w: w[STD].zero_()), "std of the features"),
 }
-
-
-@contextmanager
-def little_memory(more=2**29):
-    """What asks for more than half a GB more fails at once."""
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (size + more, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 @pytest.mark.parametrize("name", FAULTS)

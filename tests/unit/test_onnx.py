@@ -24,16 +24,18 @@ def make_model(*args, **kwargs):
 
 
 SYSTEMS = {
-    "brn_sum": ("branchformer", "summary"),
-    "cnf_sum": ("conformer", "summary"),
-    "brn_rope": ("branchformer", "rope"),
+    "brn_sum": ("branchformer", "summary", {}),
+    "cnf_sum": ("conformer", "summary", {}),
+    "brn_rope": ("branchformer", "rope", {}),
+    "average at 50 Hz": ("branchformer", "summary", {"merge": "average", "grid": 50}),
 }
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
 def exported(request, tmp_path_factory):
     """A small model and its file."""
-    model = make_model(*SYSTEMS[request.param], 2, 32, 2, 48, frontend_channels=4)
+    block, mixing, choice = SYSTEMS[request.param]
+    model = make_model(block, mixing, 2, 32, 2, 48, frontend_channels=4, **choice)
     model.train()  # dropout must not get into the graph
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     export_onnx(model, path)

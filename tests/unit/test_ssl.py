@@ -21,11 +21,12 @@ def make_model(
     codebooks=1,
     width=16,
     start="nothing",
+    mask_with="noise",
 ):
     torch.manual_seed(0)
     encoder = Encoder(block, mixing, 1, width, 2, 2 * width, frontend_channels=4, dropout=0.0)
     quantizer = RandomProjectionQuantizer(512, 8, 64, codebooks)
-    model = BestRQ(encoder, quantizer, reconstruct, start)
+    model = BestRQ(encoder, quantizer, reconstruct, start, mask_with)
     model.mel_head.reset_parameters()  # from a line it would begin at 0
     return model
 
@@ -41,11 +42,11 @@ def random_batch(lengths=(30, 23), seed=1):
     return mel, torch.tensor(lengths), mask, noise
 
 
-@pytest.mark.parametrize("start", ["nothing", "line"])
+@pytest.mark.parametrize("start, mask_with", [("nothing", "noise"), ("line", "vector")])
 @pytest.mark.parametrize("system", SYSTEMS, ids="-".join)
 @torch.no_grad()
-def test_what_is_masked_cannot_be_seen(system, start):
-    model = make_model(*system, start=start).eval()
+def test_what_is_masked_cannot_be_seen(system, start, mask_with):
+    model = make_model(*system, start=start, mask_with=mask_with).eval()
     mel, lengths, mask, noise = random_batch()
     before = model(mel, lengths, mask, noise)
     frames = mask.repeat_interleave(4, dim=1)
@@ -126,9 +127,35 @@ def test_a_batch_is_the_sum_of_its_items(reconstruct):
         torch.testing.assert_close(getattr(together, name), parts, rtol=1e-5, atol=1e-5)
 
 
-def test_reconstruct_names_its_choices():
-    with pytest.raises(ValueError, match="'both': choose masked or all"):
-        make_model(reconstruct="both")
+@torch.no_grad()
+def test_a_learned_vector_stands_in_every_masked_token():
+    model = make_model(mask_with="vector").eval()
+    mel, lengths, mask, noise = random_batch()
+    prediction = model(mel, lengths, mask, noise)
+    assert torch.equal(prediction.logits, model(mel, lengths, mask, 9 * noise).logits)
+    vector = model.mask_vector
+    model.mask_vector = None
+    seen = model(mel, lengths, mask, vector.repeat(int(mask.sum()), 1))
+    assert torch.equal(prediction.logits, seen.logits)
+
+
+def test_a_learned_vector_learns():
+    model = make_model(mask_with="vector")
+    prediction = model(*random_batch())
+    (prediction.token_loss + prediction.mel_loss).backward()
+    assert model.mask_vector.shape == (4, 128) and model.mask_vector.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    "choice, words",
+    [
+        ({"reconstruct": "both"}, "'both': choose masked or all"),
+        ({"mask_with": "zeros"}, "'zeros': choose noise or vector"),
+    ],
+)
+def test_a_wrong_choice_names_the_right_ones(choice, words):
+    with pytest.raises(ValueError, match=words):
+        make_model(**choice)
 
 
 def test_four_segments_are_learned_from_what_is_visible_and_from_nothing_else():

@@ -38,7 +38,13 @@ print(json.dumps({"cuda": names, "built_for": torch.version.cuda, "threads":
 
 
 class Finding(NamedTuple):
-    """A line of the report: its state, what was looked at, what was seen, what to do."""
+    """A line of the report: its state, what was looked at, what was seen, what to do.
+
+    Example
+    -------
+    >>> Finding(OK, "python", "3.11.7").remedy
+    ''
+    """
 
     state: str
     what: str
@@ -47,11 +53,31 @@ class Finding(NamedTuple):
 
 
 def add_arguments(parser):
-    """`sbmusic doctor` has no options."""
+    """`sbmusic doctor` has no options.
+
+    Example
+    -------
+    >>> from argparse import ArgumentParser
+    >>> add_arguments(parser := ArgumentParser())
+    >>> parser.parse_args([])
+    Namespace()
+    """
 
 
 def run(args):
-    """Prints the findings; 1 if something is broken."""
+    """Prints the findings; 1 if something is broken.
+
+    Example
+    -------
+    >>> from unittest.mock import patch
+    >>> noise = Finding(BROKEN, "mp3", "libsndfile 1.0: noise", "pip install --upgrade soundfile")
+    >>> with patch(f"{run.__module__}.findings", lambda: [noise]):
+    ...     run(None)
+    BROKEN  mp3                 libsndfile 1.0: noise
+                                -> pip install --upgrade soundfile
+    Something that is needed is broken.
+    1
+    """
     broken = False
     for finding in findings():
         broken |= finding.state == BROKEN
@@ -63,16 +89,22 @@ def run(args):
 
 
 def findings():
-    """Looks at one thing after the other; yields `Finding`s."""
+    """Looks at one thing after the other; yields `Finding`s.
+
+    Example
+    -------
+    >>> next(findings()).what
+    'python'
+    """
     yield _python()
-    yield from packages()
-    torch, found = torch_pair()
+    yield from _packages()
+    torch, found = _torch_pair()
     yield torch
-    yield from codecs()
+    yield from _codecs()
     if found:
-        yield device(found)
-        yield threads(found)
-    yield disk()
+        yield _device(found)
+        yield _threads(found)
+    yield _disk()
 
 
 def _python():
@@ -82,7 +114,7 @@ def _python():
     return Finding(OK if fits else BROKEN, "python", seen, remedy)
 
 
-def packages():
+def _packages():
     """This package and all that it requires, with versions."""
     try:
         required = metadata.requires(PACKAGE) or []
@@ -120,7 +152,7 @@ def _fits(version, requirement):
     return Requirement(requirement).specifier.contains(version, prereleases=True)
 
 
-def torch_pair():
+def _torch_pair():
     """Whether torch and torchaudio can be imported together; what they see of the machine."""
     what = "torch + torchaudio"
     remedy = "install the two in one version: pip install 'torch==2.11.0' 'torchaudio==2.11.0'"
@@ -140,7 +172,7 @@ def torch_pair():
     return Finding(OK, what, "imported together"), found
 
 
-def codecs():
+def _codecs():
     """Whether each kind of audio can be written and read again."""
     try:
         numpy, soundfile = import_module("numpy"), import_module("soundfile")
@@ -168,7 +200,7 @@ def codecs():
             yield Finding(OK, name, f"is read ({library})")
 
 
-def device(found):
+def _device(found):
     """What computes."""
     if found["cuda"]:
         return Finding(OK, "device", f"cuda: {', '.join(found['cuda'])}")
@@ -185,7 +217,7 @@ def device(found):
     return Finding(OK, "device", "cpu (a GPU is many times faster)")
 
 
-def threads(found):
+def _threads(found):
     """How many of the cores torch uses."""
     has = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has else os.cpu_count()
@@ -195,7 +227,7 @@ def threads(found):
     return Finding(OK, "threads", seen)
 
 
-def disk():
+def _disk():
     """Room in the working folder, and whether it can be written to."""
     here = os.getcwd()
     free = shutil.disk_usage(here).free

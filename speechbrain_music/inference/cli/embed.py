@@ -25,7 +25,16 @@ from pathlib import Path
 
 
 def add_arguments(parser):
-    """The options of `sbmusic embed`."""
+    """The options of `sbmusic embed`.
+
+    Example
+    -------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_arguments(parser)
+    >>> args = parser.parse_args("a.wav b.wav --model me/mine --out ab.npz".split())
+    >>> args.layer, args.pool, args.chunk  # unless told otherwise
+    (-1, 'mean', 30.0)
+    """
     parser.add_argument("paths", nargs="+", metavar="PATH", help="audio file, folder, or - (list)")
     parser.add_argument(
         "--model", required=True, help="folder of an export, or its name on the hub"
@@ -54,7 +63,15 @@ def add_arguments(parser):
 
 
 def layers(text):
-    """The value of --layer: an int, a list of ints, or "all"."""
+    """The value of --layer: an int, a list of ints, or "all".
+
+    Raises ArgumentTypeError for another text.
+
+    Example
+    -------
+    >>> layers("6"), layers("0,6,-1"), layers("all")
+    (6, [0, 6, -1], 'all')
+    """
     if text == "all":
         return text
     try:
@@ -66,12 +83,27 @@ def layers(text):
 
 
 def seconds(text):
-    """The value of --chunk: a float, or None for none."""
+    """The value of --chunk: a float, or None for none.
+
+    Example
+    -------
+    >>> seconds("2.4"), seconds("none")
+    (2.4, None)
+    """
     return None if text == "none" else float(text)
 
 
 def run(args):
-    """Embeds; see this file's head."""
+    """Embeds; see this file's head.
+
+    Example
+    -------
+    >>> run(argparse.Namespace(paths=["gone.wav"]))
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.errors.UserError: gone.wav does not exist: give audio files, folders, \
+or - for stdin
+    """
     from speechbrain_music.inference.cli.inputs import gather
     from speechbrain_music.inference.cli.models import load_model
     from speechbrain_music.inference.collection import UNREADABLE, choose_writer, embed_collection

@@ -11,17 +11,35 @@ from pathlib import Path
 
 
 def add_arguments(parser):
-    """The options of `sbmusic export`."""
+    """The options of `sbmusic export`.
+
+    Example
+    -------
+    >>> from argparse import ArgumentParser
+    >>> add_arguments(parser := ArgumentParser())
+    >>> parser.parse_args(["results/mine/export", "--onnx", "mine.onnx"]).onnx.name
+    'mine.onnx'
+    """
     parser.add_argument("source", metavar="RUN_OR_EXPORT", type=Path, help="folder of either")
     parser.add_argument("--out", type=Path, help="folder of the export (default: RUN/export)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="also write an ONNX file")
 
 
 def run(args):
-    """Writes an export, an ONNX file, or both."""
+    """Writes an export, an ONNX file, or both.
+
+    Example
+    -------
+    >>> from argparse import Namespace
+    >>> run(Namespace(source=Path("results/mine"), out=None, onnx=None))
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.utils.errors.UserError: results/mine is no pre-training run (it has no \
+hyperparams.yaml): give a run's folder, or an export and --onnx FILE
+    """
     from speechbrain_music.data_prep.disk import check_output
     from speechbrain_music.inference.hub import find_export
-    from speechbrain_music.inference.runs import RUN_YAML, export_best
+    from speechbrain_music.inference.runs import EXPORT, RUN_YAML, export_best
     from speechbrain_music.models.export import load_export
     from speechbrain_music.utils.errors import UserError
 
@@ -31,7 +49,7 @@ def run(args):
             f"{args.source} is no pre-training run (it has no {RUN_YAML}): give a run's folder, or "
             "an export and --onnx FILE"
         )
-    folder = (args.out or args.source / "export") if is_run else args.source
+    folder = (args.out or args.source / EXPORT) if is_run else args.source
     check_output(*filter(None, (folder, args.onnx)))
     if is_run:
         step = export_best(args.source, folder)

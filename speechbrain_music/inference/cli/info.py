@@ -9,14 +9,34 @@ from pathlib import Path
 
 
 def add_arguments(parser):
-    """The options of `sbmusic info`."""
+    """The options of `sbmusic info`.
+
+    Example
+    -------
+    >>> from argparse import ArgumentParser
+    >>> add_arguments(parser := ArgumentParser())
+    >>> parser.parse_args(["me/mine"])
+    Namespace(source='me/mine')
+    """
     parser.add_argument(
         "source", metavar="MODEL", help="export, its name on the hub, embeddings, or audio"
     )
 
 
 def run(args):
-    """Prints what it is."""
+    """Prints what it is.
+
+    Example
+    -------
+    >>> import numpy, soundfile, tempfile
+    >>> from argparse import Namespace
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     soundfile.write(f"{folder}/a.wav", numpy.zeros((24000, 2)), 48000)
+    ...     run(Namespace(source=f"{folder}/a.wav"))
+    audio          0.50 s
+    rate           48000 Hz
+    channels       2
+    """
     from speechbrain_music.inference.store import KINDS
 
     path = Path(args.source)
@@ -60,7 +80,7 @@ def _audio(path):
 
     header = audio_info(path)
     return {
-        "audio": f"{header.frames / header.sample_rate:.2f} s",
+        "audio": f"{header.seconds:.2f} s",
         "rate": f"{header.sample_rate} Hz",
         "channels": header.channels,
     }

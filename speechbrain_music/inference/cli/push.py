@@ -15,7 +15,15 @@ CARD = "README.md"
 
 
 def add_arguments(parser):
-    """The options of `sbmusic push`."""
+    """The options of `sbmusic push`.
+
+    Example
+    -------
+    >>> from argparse import ArgumentParser
+    >>> add_arguments(parser := ArgumentParser())
+    >>> parser.parse_args(["results/mine/export", "me/mine", "--dry_run"]).dry_run  # print it
+    '-'
+    """
     parser.add_argument("export", metavar="EXPORT", type=Path, help="folder of the export")
     parser.add_argument("hub_id", metavar="HUB_ID", help="USER/NAME on the hub")
     parser.add_argument(
@@ -40,9 +48,21 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Uploads the export's two files and the card in one commit."""
+    """Uploads the export's two files and the card in one commit.
+
+    Raises UserError if the card cannot be made, or the hub refuses or cannot be reached.
+
+    Example
+    -------
+    >>> from argparse import Namespace
+    >>> run(Namespace(export=Path("export"), hub_id="me/mine", results=[], licence="CC BY"))
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.inference.card.CardError: 'CC BY' is no licence's identifier: write \
+cc-by-4.0, apache-2.0 ...
+    """
     from speechbrain_music.inference.card import model_card
-    from speechbrain_music.models.export import CONFIG, WEIGHTS
+    from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS
     from speechbrain_music.utils.atomic import write_together
 
     card = model_card(args.export, args.hub_id, args.results, args.licence)
@@ -53,10 +73,10 @@ def run(args):
         print(f"{Path(args.dry_run) / CARD}: nothing was uploaded")
     else:
         files = {name: args.export / name for name in (CONFIG, WEIGHTS)}
-        print(upload(args.hub_id, files | {CARD: card.encode()}, args.private))
+        print(_upload(args.hub_id, files | {CARD: card.encode()}, args.private))
 
 
-def upload(hub_id, files, private):
+def _upload(hub_id, files, private):
     """Makes the repository if need be, and one commit of the files (name -> path or bytes).
 
     Returns its address; raises UserError if the hub refuses or cannot be reached.

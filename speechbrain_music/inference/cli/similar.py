@@ -11,7 +11,15 @@ from pathlib import Path
 
 
 def add_arguments(parser):
-    """The options of `sbmusic similar`."""
+    """The options of `sbmusic similar`.
+
+    Example
+    -------
+    >>> from argparse import ArgumentParser
+    >>> add_arguments(parser := ArgumentParser())
+    >>> parser.parse_args(["song.mp3", "--in", "music.npz"]).top
+    10
+    """
     parser.add_argument(
         "query",
         metavar="QUERY",
@@ -32,13 +40,31 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Prints the table."""
+    """Prints the table.
+
+    Raises UserError for a query that is neither embedded nor a file, and for another model.
+
+    Example
+    -------
+    >>> import numpy, tempfile
+    >>> from argparse import Namespace
+    >>> from speechbrain_music.inference.store import Embeddings, write_embeddings
+    >>> values = numpy.array([[2, 0], [2, 1], [-4, -1]], "f4")
+    >>> three = Embeddings(["a.wav", "b.wav", "c.wav"], numpy.ones(3), values, {"pool": "mean"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "three.npz")
+    ...     write_embeddings(path, three)
+    ...     run(Namespace(query="a.wav", embeddings=path, top=1, out=None))
+    Most similar to a.wav:
+      rank  similarity   seconds  path
+         1      0.5000       1.0  b.wav
+    """
     import numpy as np
 
     from speechbrain_music.data_prep.disk import check_output
-    from speechbrain_music.data_prep.manifest import csv_text
+    from speechbrain_music.data_prep.manifest import csv_text, printable
     from speechbrain_music.inference.neighbours import find, nearest
-    from speechbrain_music.inference.store import printable, read_embeddings
+    from speechbrain_music.inference.store import read_embeddings
     from speechbrain_music.utils.atomic import write_together
     from speechbrain_music.utils.errors import UserError
 

@@ -1,0 +1,159 @@
+"""The training step of SpeechBrain's BEST-RQ recipe, from SpeechBrain's own modules.
+
+What is computed follows recipes/LibriSpeech/self-supervised-learning/BEST-RQ in its later form,
+which quantises masked frames only; written anew, with the audio and the sizes of this project.
+"""
+
+import random
+from functools import partial
+
+import torch
+from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models.BESTRQ import brq_mask_collate_fn
+from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
+from speechbrain.lobes.models.transformer.TransformerASR import EncoderWrapper, TransformerASR
+from speechbrain.nnet.linear import Linear
+from speechbrain.nnet.quantisers import RandomProjectionQuantizer
+from speechbrain.processing.features import InputNormalization
+from torch import nn
+from torch.nn import functional as F
+
+from speechbrain_music.dataio.audio import SAMPLE_RATE
+from speechbrain_music.models.frontend import BANDS, HOP, N_FFT, STACK
+
+CHANNELS = (128, 32)  # of the recipe's front-end
+BLOCK_FRAMES, MASKED = 400 // 10, 0.2  # 400 ms; the share of frames that is masked
+
+
+def collate(waves):
+    """The recipe's batch of full items, with our share and length of masks.
+
+    Arguments
+    ---------
+    waves : torch.Tensor
+        (B, N) samples at 24 kHz.
+
+    Returns
+    -------
+    waves, lengths, frames : torch.Tensor
+        The waves, relative lengths, and the mel frames that are masked in every item.
+
+    Example
+    -------
+    >>> _, lengths, frames = collate(torch.randn(2, 48000))
+    >>> lengths, len(frames)
+    (tensor([1., 1.]), 40)
+    """
+    random.seed(0)  # a coin decides there whether a fraction of a mask is rounded up
+    torch.manual_seed(0)
+    return brq_mask_collate_fn(
+        [{"id": row, "sig": wave} for row, wave in enumerate(waves)],
+        get_out_len_fn=lambda samples: samples // HOP + 1,
+        mask_prob=MASKED / BLOCK_FRAMES,
+        mask_length=BLOCK_FRAMES,
+        n_mels=BANDS,
+    )
+
+
+class Recipe(nn.Module):
+    """The recipe's model: from a batch of waves to the loss.
+
+    Arguments
+    ---------
+    block : str
+        "branchformer" or "conformer" (the recipe's).
+    num_layers, d_model, nhead, units : int
+        Of the encoder; `units` is the width inside a block.
+    codebook_size : int
+        Of 16 dimensions.
+    dropout : float
+        In the encoder.
+
+    Example
+    -------
+    >>> model = Recipe("branchformer", 1, d_model=16, nhead=4, units=32, codebook_size=8)
+    >>> model(*collate(torch.randn(2, 48000))) > 0
+    tensor(True)
+    """
+
+    def __init__(self, block, num_layers, d_model, nhead, units, codebook_size, dropout=0.1):
+        super().__init__()
+        self.features = Fbank(sample_rate=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS)
+        self.normalize = InputNormalization(norm_type="sentence")
+        self.quantizer = RandomProjectionQuantizer(STACK * BANDS, 16, codebook_size)
+        self.convolutions = ConvolutionFrontEnd(
+            (None, None, BANDS),
+            num_blocks=2,
+            num_layers_per_block=1,
+            out_channels=CHANNELS,
+            kernel_sizes=(3, 3),
+            strides=(2, 2),
+            residuals=(False, False),
+        )
+        width = {"branchformer": "csgu_linear_units", "conformer": "d_ffn"}[block]
+        transformer = TransformerASR(
+            tgt_vocab=1,
+            input_size=CHANNELS[-1] * BANDS // 4,
+            d_model=d_model,
+            nhead=nhead,
+            num_encoder_layers=num_layers,
+            num_decoder_layers=0,
+            dropout=dropout,
+            activation=nn.GELU,
+            conformer_activation=nn.GELU,
+            encoder_module=block,
+            attention_type="RelPosMHAXL",
+            normalize_before=True,
+            causal=False,
+            **{width: units},
+        )
+        self.encoder = EncoderWrapper(transformer)
+        self.head = Linear(input_size=d_model, n_neurons=codebook_size)
+
+    def forward(self, waves, lengths, frames):
+        """A batch of `collate` to the mean cross-entropy of masked tokens."""
+        mel = self.normalize(self.features(waves), lengths)
+        mel = F.pad(mel, (0, 0, -mel.shape[1] % STACK, 0))
+        masked = frames[::STACK] // STACK
+        with torch.no_grad():
+            stacked = mel.unflatten(1, (-1, STACK)).flatten(2)
+            tokens = self.quantizer(stacked[:, masked])
+        mel[:, frames] = 0.1 * torch.randn(len(mel), len(frames), BANDS, device=mel.device)
+        logits = self.head(self.encoder(self.convolutions(mel), lengths))
+        return F.cross_entropy(logits[:, masked].flatten(0, 1), tokens.flatten())
+
+
+class RecipeStep:
+    """The recipe's training step, as SpeechBrain's Brain takes it, in float32.
+
+    Arguments
+    ---------
+    device : str
+        "cpu" or "cuda".
+    **sizes
+        As `Recipe`.
+
+    Example
+    -------
+    >>> sizes = {"num_layers": 1, "d_model": 16, "nhead": 4, "units": 32, "codebook_size": 8}
+    >>> loss, norm, masked = RecipeStep(block="conformer", **sizes)(collate(torch.randn(2, 48000)))
+    >>> loss > 0, norm > 0, masked
+    (tensor(True), tensor(True), tensor(20.))
+    """
+
+    def __init__(self, device="cpu", **sizes):
+        torch.manual_seed(0)
+        self.model = Recipe(**sizes).to(device)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        adam = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.01)
+        self.optimiser = adam(self.parameters, lr=1e-4)
+
+    def __call__(self, batch):
+        """The whole step; returns the cross-entropy a masked token, the norm, the masked tokens."""
+        loss = self.model(*batch)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        waves, _, frames = batch
+        return [loss.detach().cpu(), norm.cpu(), torch.tensor(len(waves) * len(frames) / STACK)]

@@ -1,0 +1,138 @@
+"""The training step of our systems, built from their yaml, on noise for music."""
+
+from pathlib import Path
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from torch import nn
+
+from speechbrain_music.dataio.audio import SAMPLE_RATE
+from speechbrain_music.dataio.segments import SegmentBatch
+from speechbrain_music.models.frontend import BANDS, STACK, token_count
+from speechbrain_music.optim.clipping import scale_and_clip
+from speechbrain_music.optim.groups import decay_groups
+
+HPARAMS = Path(__file__).parents[1] / "hparams"
+
+
+def load(system, **overrides):
+    """What HyperPyYAML makes of a system's yaml.
+
+    Arguments
+    ---------
+    system : str
+        Of hparams/, such as "brn_sum".
+    **overrides
+        Values of top-level keys.
+
+    Example
+    -------
+    >>> load("brn_sum_tiny", num_layers=1)["encoder"].config["num_layers"]
+    1
+    """
+    with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
+        return load_hyperpyyaml(file, overrides)
+
+
+def make_waves(items, seconds, device="cpu"):
+    """Noise, (items, samples) at 24 kHz: what it sounds like costs nothing.
+
+    Example
+    -------
+    >>> make_waves(2, seconds=0.5).shape
+    torch.Size([2, 12000])
+    """
+    generator = torch.Generator().manual_seed(0)
+    return 0.1 * torch.randn(items, round(seconds * SAMPLE_RATE), generator=generator).to(device)
+
+
+def make_batch(waves, masked=None, noise_std=0.1):
+    """A batch with the same masked tokens in each item.
+
+    Arguments
+    ---------
+    waves : torch.Tensor
+        (B, N) samples at 24 kHz.
+    masked : torch.Tensor, optional
+        (M,) tokens to mask; by default every fifth block of ten.
+    noise_std : float
+        Of what stands in masked places.
+
+    Returns
+    -------
+    SegmentBatch
+        Of full items.
+
+    Example
+    -------
+    >>> make_batch(make_waves(1, seconds=2)).mask.float().mean().item()
+    0.20000000298023224
+    """
+    items, samples = waves.shape
+    tokens = token_count(samples)
+    if masked is None:
+        masked = torch.where(torch.arange(tokens) // 10 % 5 == 0)[0]
+    mask = torch.zeros(items, tokens, dtype=torch.bool, device=waves.device)
+    mask[:, masked.to(waves.device)] = True
+    frames = int(mask.sum()) * STACK
+    return SegmentBatch(
+        wave=waves,
+        samples=torch.full((items,), samples, device=waves.device),
+        mask=mask,
+        noise=noise_std * torch.randn(frames, BANDS, device=waves.device),
+        rows=torch.arange(items),
+        errors=[],
+    )
+
+
+class TrainingStep:
+    """One system's training step, as `brains.base.MusicBrain` takes it, in float32.
+
+    Arguments
+    ---------
+    system : str
+        Of hparams/.
+    device : str
+        "cpu" or "cuda".
+    **overrides
+        Of its yaml.
+
+    Example
+    -------
+    >>> step = TrainingStep("brn_sum_tiny", num_layers=1)
+    >>> loss, norm, masked = step(make_batch(make_waves(1, seconds=2)))
+    >>> loss > 1, norm > 0, masked
+    (tensor(True), tensor(True), tensor(10.))
+    """
+
+    def __init__(self, system, device="cpu", **overrides):
+        torch.manual_seed(0)
+        self.hparams = load(system, **overrides)
+        self.features = self.hparams["features"].to(device)
+        self.model = self.hparams["model"].to(device)
+        modules = nn.ModuleDict({"features": self.features, "model": self.model})
+        groups = decay_groups(modules, self.hparams["weight_decay"])
+        self.optimiser = self.hparams["opt_class"](groups)
+        self.parameters = [p for group in groups for p in group["params"]]
+
+    def accumulate(self, batch):
+        """Forward and backward; returns the tokens' cross-entropy, summed over masked ones."""
+        mel, lengths = self.features(batch.wave, batch.samples)
+        prediction = self.model(mel, lengths, batch.mask, batch.noise)
+        weight = self.hparams["reconstruction_weight"]
+        (prediction.token_loss + weight * prediction.mel_loss).backward()
+        return prediction.token_loss.detach()
+
+    def update(self, count):
+        """Clips and steps on the gradients divided by `count`; returns their norm."""
+        norm = scale_and_clip(self.parameters, 1 / count, self.hparams["max_grad_norm"])
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return norm
+
+    def __call__(self, batch):
+        """The whole step; returns the cross-entropy a masked token, the norm, the masked tokens."""
+        loss = self.accumulate(batch)
+        count = batch.mask.sum().item()
+        norm = self.update(count)
+        return [loss.cpu() / count, torch.tensor(norm), torch.tensor(float(count))]

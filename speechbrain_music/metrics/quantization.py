@@ -1,0 +1,69 @@
+"""What a trained quantizer keeps of the mel, and whether its codebooks are in use."""
+
+import numpy as np
+import torch
+
+from speechbrain_music.metrics.pretraining import perplexity
+
+# A perplexity below this share of the entries (or of the tokens heard, if they are fewer) is a
+# collapse; above the other bound it is none, however many entries there are.
+COLLAPSED, ENOUGH = 0.1, 100
+
+
+class QuantizerMeasures:
+    """Sums over held-out tokens, to be added over processes, and what they say.
+
+    Arguments
+    ---------
+    codebooks, entries : int
+        N of K entries.
+    device : str or torch.device
+        Where the sums are kept.
+
+    Example
+    -------
+    >>> measures = QuantizerMeasures(codebooks=1, entries=4)
+    >>> vectors, tokens = torch.tensor([[1.0], [-3.0]]), torch.tensor([[0], [2]])
+    >>> measures.update(torch.tensor([[1.0], [-2.0]]), vectors, tokens)
+    >>> figures = measures.figures(measures.sums)
+    >>> figures["mel_error"], figures["mel_error_mean"], figures["dead_codes"]
+    (0.5, 5.0, 2.0)
+    """
+
+    def __init__(self, codebooks, entries, device="cpu"):
+        self.codebooks, self.entries = codebooks, entries
+        self.sums = torch.zeros(3 + codebooks * entries, dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def update(self, rebuilt, vectors, tokens):
+        """Adds M tokens: their vectors (M, d), rebuilt and true, and numbers (M, N)."""
+        errors = [(guess - vectors).square().mean(dim=-1).double().sum() for guess in (rebuilt, 0)]
+        codebook = torch.arange(self.codebooks, device=tokens.device) * self.entries
+        used = torch.bincount(
+            (tokens + codebook).flatten(), minlength=self.codebooks * self.entries
+        )
+        count = torch.tensor(float(len(tokens)), device=tokens.device)
+        self.sums += torch.cat([torch.stack([count.double(), *errors]), used])
+
+    def figures(self, sums):
+        """The measures, from `sums` added over all processes: a dict of floats; empty of no token.
+
+        Errors are mean squares of normalised values, beside that of the corpus's mean, which is 0;
+        codes_used, dead_codes (that no token took) and perplexity are means over codebooks, whose
+        own perplexities follow. collapsed: how many codebooks have a perplexity below 100 that is
+        less than a tenth of what it could be.
+        """
+        count, *errors = sums[:3].tolist()
+        if not count:
+            return {}
+        figures = {"mel_error": errors[0] / count, "mel_error_mean": errors[1] / count}
+        used = sums[3:].view(self.codebooks, -1).cpu().numpy()
+        perplexities = [perplexity(counts) for counts in used]
+        figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))
+        figures["dead_codes"] = self.entries - figures["codes_used"]
+        figures["perplexity"] = float(np.mean(perplexities))
+        figures |= {f"perplexity_of_{i}": value for i, value in enumerate(perplexities)}
+        least = min(ENOUGH, COLLAPSED * min(self.entries, count))
+        figures["collapsed"] = sum(value < least for value in perplexities)
+        figures["tokens"] = count
+        return figures

@@ -1,0 +1,236 @@
+"""What masked prediction predicts: tokens of a random projection, or of a trained quantizer.
+
+A trained quantizer is a folder of safetensors and JSON, as an export is: loading it runs no code.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from speechbrain_music.models.frontend import BANDS, STACK
+from speechbrain_music.models.frozen import fingerprint
+from speechbrain_music.models.safe_folder import STATISTICS, SafeFolder, check_keys, unfilled
+from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
+from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
+from speechbrain_music.utils.errors import UserError
+
+RANDOM = "random_projection"
+# Kind -> what makes it, and of which of its configuration's values.
+KINDS = {
+    "rvq": (ResidualQuantizer, ("input_dim", "codebook_dim", "codebook_size", "num_codebooks")),
+    "fsq": (FiniteScalarQuantizer, ("input_dim", "levels")),
+}
+PREFIX = "quantizer."
+QUANTIZER = "quantizer"  # the folder, in that of the run that trained it
+
+
+class TargetsError(UserError):
+    """Targets that cannot be had; the message names the folder, the fault and the remedy.
+
+    Example
+    -------
+    >>> choose("random", None)
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.models.targets.TargetsError: targets is 'random': choose random_projection \
+or give the folder of a quantizer that recipes/tokenizer has trained
+    """
+
+
+FILES = SafeFolder("trained quantizer", "quantizer", "train it again", TargetsError)
+
+
+class TrainedTargets(nn.Module):
+    """A trained quantizer, frozen, with the statistics of the music it was trained on.
+
+    Its tokens are a function of the log-mel alone, whatever the statistics by which a model's
+    features are normalised: `follow` has these taken back before the quantizer's own are applied.
+
+    Arguments
+    ---------
+    kind : str
+        A name of `KINDS`.
+    quantizer : torch.nn.Module
+        Is taken over.
+    mean, std : torch.Tensor
+        (128,), by which the features were normalised when it was trained.
+
+    Raises
+    ------
+    ValueError
+        If the last axis of an input is not 512.
+
+    Example
+    -------
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> mean, std = torch.zeros(128), torch.ones(128)
+    >>> targets = TrainedTargets("fsq", FiniteScalarQuantizer(512), mean, std)
+    >>> features, mel = LogMel(), torch.randn(1, 6, 512)
+    >>> before = targets(mel)
+    >>> features.normalize.set_statistics(torch.full((128,), 2.0), torch.full((128,), 4.0))
+    >>> targets.follow(features.normalize)
+    >>> torch.equal(targets((mel - 2) / 4), before)
+    True
+    """
+
+    def __init__(self, kind, quantizer, mean, std):
+        super().__init__()
+        self.quantizer = quantizer.requires_grad_(False)
+        weights = quantizer.state_dict() | {"mean": mean, "std": std}
+        # With a hash of the weights: what is told apart by it is told apart by all that decides.
+        self.config = {"kind": kind, **quantizer.config}
+        self.config["weights"] = fingerprint(self.config, weights)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.register_buffer("scale", torch.ones(STACK * BANDS))
+        self.register_buffer("shift", torch.zeros(STACK * BANDS))
+
+    @torch.no_grad()
+    def follow(self, normalize):
+        """From here on inputs are normalised by a `BandNormalization`, as it is now.
+
+        Raises TargetsError for "clip", which forgets what the log-mel was.
+        """
+        if normalize.kind == "clip":
+            raise TargetsError(
+                "normalization is 'clip', from which the log-mel cannot be had back for a trained "
+                f"quantizer: choose band, scalar or none, or targets {RANDOM}"
+            )
+        self.scale.copy_((normalize.std / self.std).repeat(STACK))
+        self.shift.copy_(((normalize.mean - self.mean) / self.std).repeat(STACK))
+
+    @torch.no_grad()
+    def forward(self, x):
+        """Tokens as the quantizer gives them, of (B, T, 512) normalised stacked log-mel."""
+        if x.shape[-1] == len(self.scale):  # else the quantizer refuses it
+            x = x.float() * self.scale + self.shift
+        return self.quantizer(x)
+
+
+def choose(targets, random_projection):
+    """The quantizer that a yaml's `targets` names.
+
+    Arguments
+    ---------
+    targets : str
+        "random_projection", or the folder of a trained quantizer.
+    random_projection : RandomProjectionQuantizer
+        What the first name stands for.
+
+    Returns
+    -------
+    torch.nn.Module
+        `random_projection` itself, or `TrainedTargets`.
+
+    Raises
+    ------
+    TargetsError
+        If there is no such folder, or as `load_targets`.
+
+    Example
+    -------
+    >>> choose("random_projection", "what the yaml makes")
+    'what the yaml makes'
+    """
+    if targets == RANDOM:
+        return random_projection
+    if isinstance(targets, (str, Path)) and Path(targets).is_dir():
+        return load_targets(targets)
+    raise TargetsError(
+        f"targets is {targets!r}: choose {RANDOM} or give the folder of a quantizer that "
+        "recipes/tokenizer has trained"
+    )
+
+
+def save_targets(folder, quantizer, features, **facts):
+    """Writes a quantizer as `model.safetensors` and `config.json`, whole or not at all.
+
+    Arguments
+    ---------
+    folder : path
+        Is made; what is there already is replaced.
+    quantizer : torch.nn.Module
+        Of a class in `KINDS`.
+    features : LogMel
+        With the statistics of the music it was trained on.
+    **facts
+        Plain values to keep beside the weights (steps, corpora, seed ...).
+
+    Example
+    -------
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> folder = getfixture("tmp_path") / "quantizer"
+    >>> save_targets(folder, ResidualQuantizer(512, codebook_size=64), LogMel(), steps=10)
+    >>> load_targets(folder)(torch.randn(1, 25, 512)).shape
+    torch.Size([1, 25, 4])
+    """
+    kind = next(kind for kind, (made, _) in KINDS.items() if type(quantizer) is made)
+    weights = {f"{PREFIX}{name}": value for name, value in quantizer.state_dict().items()}
+    FILES.write(folder, features, {"kind": kind, **quantizer.config}, weights, **facts)
+
+
+def load_targets(folder):
+    """Reads a trained quantizer; no code runs from it, and no random number is drawn.
+
+    Arguments
+    ---------
+    folder : path
+        What `save_targets` wrote, from whomever.
+
+    Returns
+    -------
+    TrainedTargets
+        On the CPU, for features that are normalised as they were in its training.
+
+    Raises
+    ------
+    TargetsError
+        If a file is missing or damaged, of another format version, made with other features, if
+        names, shapes or types of weights do not fit the configuration, if a value is not finite,
+        or a std of the features not above 0.
+
+    Example
+    -------
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> folder, quantizer = getfixture("tmp_path") / "quantizer", FiniteScalarQuantizer(512, (8, 5))
+    >>> save_targets(folder, quantizer, LogMel())
+    >>> x = torch.randn(1, 25, 512)
+    >>> torch.equal(load_targets(folder)(x), quantizer(x))
+    True
+    """
+    folder = Path(folder)
+    inside = folder / QUANTIZER
+    if inside.is_dir():
+        raise TargetsError(f"{folder} is the folder of a run: give {inside}")
+    config = FILES.read_config(folder, _unfilled)
+    if config["features"]["normalization"] == "clip":
+        raise TargetsError(f"{folder} was trained on normalization 'clip': train on another")
+    config = config[QUANTIZER]
+    quantizer = _unfilled(config)
+    shapes = {f"{PREFIX}{name}": list(v.shape) for name, v in quantizer.state_dict().items()}
+    shapes |= dict.fromkeys(STATISTICS, [BANDS])
+    kind = config["kind"]
+    weights, statistics = FILES.read_weights(folder, shapes.get, shapes, f"a quantizer {kind}")
+    weights = {name.removeprefix(PREFIX): value for name, value in weights.items()}
+    quantizer.load_state_dict(weights, assign=True)
+    return TrainedTargets(kind, quantizer, **statistics)
+
+
+def _unfilled(config):
+    """A quantizer of this configuration whose weights take no memory, or an error."""
+    if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
+        raise TypeError("it needs a kind")
+    if config["kind"] not in KINDS:
+        raise ValueError(f"kind is {config['kind']!r:.100}: choose {', '.join(KINDS)}")
+    make, arguments = KINDS[config["kind"]]
+    for name in arguments:
+        if name not in config:
+            raise ValueError(f"{name} is missing")
+    if config["input_dim"] != STACK * BANDS:
+        raise ValueError(f"input_dim is {config['input_dim']!r:.100}: it must be {STACK * BANDS}")
+    quantizer = unfilled(make, **{name: config[name] for name in arguments})
+    check_keys(config, {"kind", *quantizer.config})
+    if {"kind": config["kind"], **quantizer.config} != config:
+        raise ValueError(f"{config!r:.200} contradicts itself: {quantizer.config}")
+    return quantizer

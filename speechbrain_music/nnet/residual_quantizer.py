@@ -1,0 +1,174 @@
+"""Residual vector quantization: each codebook quantizes what those before it left over.
+
+Sources: Zeghidour et al., "SoundStream: An End-to-End Neural Audio Codec", arXiv 2107.03312 (the
+residual quantizer, moving averages, dead entries); Zhu et al., "MuQ", arXiv 2501.01108 (a linear
+one on log-mel as the target of masked prediction).
+"""
+
+import torch
+from torch import nn
+
+from speechbrain_music.nnet.quantizer import most_similar
+from speechbrain_music.nnet.trained_quantizer import TrainedQuantizer
+
+# Of an average weight: what is below it has not been seen for long, and says nothing any more.
+FORGOTTEN = 1e-12
+
+
+class ResidualQuantizer(TrainedQuantizer):
+    """Maps feature vectors to `num_codebooks` token numbers each.
+
+    A linear map to `codebook_dim` values; the nearest entry of the first codebook, then of each
+    further one the nearest to what is left over; the sum of these entries and a linear map back.
+
+    Arguments
+    ---------
+    input_dim : int
+        Width of a feature vector.
+    codebook_dim : int
+        Width of an entry.
+    codebook_size : int
+        Entries of a codebook; standard normal until a `CodebookLearner` has moved them.
+    num_codebooks : int
+        Stages.
+
+    Raises
+    ------
+    ValueError
+        If a size is no whole number of 1 or more, or the last axis of an input not `input_dim`.
+
+    Example
+    -------
+    >>> quantizer = ResidualQuantizer(input_dim=512, codebook_size=64, num_codebooks=3)
+    >>> x = torch.randn(2, 750, 512)
+    >>> quantizer(x).shape
+    torch.Size([2, 750, 3])
+    >>> quantizer.reconstruct(x).shape
+    torch.Size([2, 750, 512])
+    """
+
+    def __init__(self, input_dim, codebook_dim=16, codebook_size=1024, num_codebooks=4):
+        config = {
+            "codebook_dim": codebook_dim,
+            "codebook_size": codebook_size,
+            "num_codebooks": num_codebooks,
+        }
+        for name, value in config.items():
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} is {value!r:.100}: it must be a whole number, 1 or more")
+        super().__init__(input_dim, codebook_dim, config)
+        codebook = torch.randn(num_codebooks, codebook_size, codebook_dim)
+        self.register_buffer("codebook", codebook)
+
+    def nearest(self, latent, stages=None):
+        """Tokens (..., stages) and the sum of their entries (..., d); of all stages by default."""
+        rows = latent.reshape(-1, latent.shape[-1])
+        left, tokens = rows, []
+        for codebook in self.codebook[:stages]:
+            # |r - e|^2 = |r|^2 - 2 (r e - |e|^2 / 2): with a 1 behind r the smallest distance is
+            # the largest dot product.
+            half = codebook.square().sum(dim=1, keepdim=True) / -2
+            ones = torch.ones_like(left[:, :1])
+            tokens.append(
+                most_similar(torch.cat([left, ones], 1), torch.cat([codebook, half], dim=1))
+            )
+            left = left - codebook[tokens[-1]]
+        tokens = torch.stack(tokens, dim=-1) if tokens else rows.new_empty(len(rows), 0).long()
+        near = (rows - left).view_as(latent)
+        return tokens.view(*latent.shape[:-1], tokens.shape[-1]), near
+
+
+class CodebookLearner(nn.Module):
+    """Moves the entries of a `ResidualQuantizer` to the means of what falls to them.
+
+    k-means on the way: sums and counts of what was nearest to each entry are averaged over steps,
+    with exponentially falling weights. An entry that takes much less than its share is dead: it is
+    put on a vector of the batch instead, and counted in `restarted`. All that is empty in the
+    beginning is filled in this way.
+
+    Arguments
+    ---------
+    quantizer : ResidualQuantizer
+        Gives the sizes; is not kept.
+    decay : float
+        Weight of the past at each step: 0.99 looks back some 100 steps.
+    dead_share : float
+        Of the mean weight of an entry; one that falls below it is dead.
+
+    Raises
+    ------
+    ValueError
+        If a share is not between 0 and 1.
+
+    Example
+    -------
+    >>> quantizer = ResidualQuantizer(2, 2, codebook_size=8, num_codebooks=1)
+    >>> learner = CodebookLearner(quantizer, decay=0.5)
+    >>> latent = torch.eye(2).repeat(50, 1)  # two places
+    >>> for step in range(20):
+    ...     tokens, near = quantizer.nearest(latent)
+    ...     learner.observe(quantizer, latent, tokens)
+    ...     learner.update(quantizer, learner.window, latent)
+    >>> torch.allclose(quantizer.nearest(latent)[1], latent, atol=1e-3)
+    True
+    """
+
+    def __init__(self, quantizer, decay=0.99, dead_share=0.01):
+        super().__init__()
+        for name, value in (("decay", decay), ("dead_share", dead_share)):
+            if not 0 < value < 1:
+                raise ValueError(f"{name} is {value!r}: it must be between 0 and 1")
+        self.decay = decay
+        self.dead_share = dead_share
+        books, entries, width = quantizer.codebook.shape
+        # Sums of vectors with their count behind them; in float64, so that the order in which
+        # processes and threads add changes nothing that is seen.
+        empty = torch.zeros(books, entries, width + 1, dtype=torch.float64)
+        self.register_buffer("average", empty)
+        self.register_buffer("window", empty.clone(), persistent=False)
+        self.register_buffer("restarted", torch.zeros(books, dtype=torch.long))
+
+    @torch.no_grad()
+    def observe(self, quantizer, latent, tokens):
+        """Adds M vectors (M, d) and their tokens (M, N) to the sums of this step, `window`."""
+        left = latent.double()
+        for stage, column in enumerate(tokens.T):
+            counted = torch.cat([left, torch.ones_like(left[:, :1])], dim=1)
+            self.window[stage].index_add_(0, column, counted)
+            left = left - quantizer.codebook[stage, column]
+
+    def clear(self):
+        """Forgets what was observed since the last step."""
+        self.window.zero_()
+
+    @torch.no_grad()
+    def update(self, quantizer, window, offered):
+        """Ends a step: moves the entries, restarts the dead ones.
+
+        Arguments
+        ---------
+        quantizer : ResidualQuantizer
+            Its codebook changes in place.
+        window : torch.Tensor
+            `window`, summed over all processes.
+        offered : torch.Tensor
+            (R, d) vectors of the batch, the same in all processes, for dead entries to be put on.
+        """
+        self.average.lerp_(window, 1 - self.decay)
+        count = self.average[..., -1:]
+        moved = (self.average[..., :-1] / count.clamp(min=FORGOTTEN)).float()
+        quantizer.codebook.copy_(torch.where(count > FORGOTTEN, moved, quantizer.codebook))
+        mean = count.mean(dim=1, keepdim=True)
+        dead = (count < self.dead_share * mean).squeeze(-1)
+        for stage in range(len(dead)):
+            # Each stage is offered vectors of its own: of one that an entry of this stage is put
+            # on, nothing is left over for the next.
+            rows = offered[stage :: len(dead)]
+            rows = rows - quantizer.nearest(rows, stage)[1]
+            places = dead[stage].nonzero().flatten()[: len(rows)]
+            rows = rows[: len(places)]
+            quantizer.codebook[stage, places] = rows
+            counted = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
+            self.average[stage, places] = counted.double() * mean[stage]
+            self.restarted[stage] += len(places)
+        self.clear()

@@ -1,0 +1,105 @@
+"""What quantizers that are trained share: a linear map down, what is rounded, a linear map back."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from speechbrain_music.nnet.precision import full_float32
+from speechbrain_music.nnet.quantizer import check_width
+
+
+class Reconstruction(NamedTuple):
+    """Vectors that went through a quantizer and back; `...` is the shape of what went in.
+
+    Example
+    -------
+    >>> from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
+    >>> back = FiniteScalarQuantizer(512, levels=(8, 5)).learn(torch.randn(3, 512))
+    >>> back.vectors.shape, back.tokens.shape, back.latent.shape, back.gap.shape
+    (torch.Size([3, 512]), torch.Size([3, 1]), torch.Size([3, 2]), torch.Size([3]))
+    """
+
+    vectors: torch.Tensor  # (..., input_dim), with gradients
+    tokens: torch.Tensor  # (..., num_codebooks) int64
+    latent: torch.Tensor  # (..., d), what was quantized; without gradients
+    gap: torch.Tensor  # (...), mean square of what quantizing changed; moves the map down only
+
+
+class TrainedQuantizer(nn.Module):
+    """A subclass gives `nearest`, and perhaps `bound`; the gradient passes by what is rounded.
+
+    Arguments
+    ---------
+    input_dim : int
+        Width of a vector.
+    latent_dim : int
+        Width of what is quantized.
+    config : dict
+        Plain values: `codebook_size`, `num_codebooks` and what else the subclass is made from.
+
+    Raises
+    ------
+    ValueError
+        If the last axis of an input is not `input_dim`.
+
+    Example
+    -------
+    >>> class Signs(TrainedQuantizer):
+    ...     def nearest(self, latent):
+    ...         return (latent > 0).long(), latent.sign()
+    >>> signs = Signs(4, 1, {"codebook_size": 2, "num_codebooks": 1})
+    >>> signs(torch.randn(2, 3, 4)).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self, input_dim, latent_dim, config):
+        super().__init__()
+        self.input_dim = input_dim
+        self.config = {"input_dim": input_dim, **config}
+        self.down = nn.Linear(input_dim, latent_dim)
+        self.up = nn.Linear(latent_dim, input_dim)
+        # Back is the inverse of down on the space that down keeps: training begins at a projection.
+        nn.init.orthogonal_(self.down.weight)
+        with torch.no_grad():
+            self.up.weight.copy_(self.down.weight.T)
+        for linear in (self.down, self.up):
+            nn.init.zeros_(linear.bias)
+
+    def bound(self, latent):
+        """What is quantized, from the (..., d) that the map down gives."""
+        return latent
+
+    def nearest(self, latent):
+        """(..., d) to tokens (..., num_codebooks) int64 and the values (..., d) they stand for."""
+        raise NotImplementedError
+
+    def learn(self, x):
+        """Down, quantized, and back, as training needs it: (..., input_dim) to `Reconstruction`.
+
+        In float32 whatever the autocast state.
+        """
+        check_width(x, self.input_dim)
+        with full_float32(x.device):
+            latent = self.bound(self.down(x.float()))
+            with torch.no_grad():
+                tokens, near = self.nearest(latent)
+            # Straight through: forward what is near, backward as if nothing had been rounded.
+            vectors = self.up(latent + (near - latent).detach())
+            gap = (latent - near).square().mean(dim=-1)
+        return Reconstruction(vectors, tokens, latent.detach(), gap)
+
+    def reconstruct(self, x):
+        """The quantized vectors, back in the space they came from: (..., input_dim) to the same."""
+        return self.learn(x).vectors
+
+    @torch.no_grad()
+    def forward(self, x):
+        """Tokens (B, T), or (B, T, num_codebooks), int64, as a random projection's.
+
+        In float32 whatever the autocast state.
+        """
+        check_width(x, self.input_dim)
+        with full_float32(x.device):
+            tokens, _ = self.nearest(self.bound(self.down(x.float())))
+        return tokens.squeeze(-1)

@@ -1,0 +1,85 @@
+"""Recipes run beside each other, each in a process of its own."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from platform import machine, python_version
+
+import torch
+
+from speechbrain_music.utils.errors import UserError
+
+PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics".split()
+
+
+def side_by_side(commands, ended=None):
+    """Runs recipes, as many at a time as there are cores for; one at a time on a GPU.
+
+    Arguments
+    ---------
+    commands : list of list
+        What follows `python`, for recipes: beside others they show no progress bar. Paths and
+        numbers may stand in it.
+    ended : callable, optional
+        Called as each ends, with its place in `commands` and the most memory that it has held,
+        in MiB (the system counts what this process held when it started it: no less is told).
+
+    Raises
+    ------
+    UserError
+        If one fails: the others are ended.
+
+    Example
+    -------
+    >>> side_by_side([["-c", "pass"]], ended=lambda place, peak: print(place, peak > 1))
+    0 True
+    >>> side_by_side([["-c", "exit(2)"]])
+    Traceback (most recent call last):
+    speechbrain_music.utils.errors.UserError: -c 'exit(2)' failed: see above
+    """
+    at_once = 1 if torch.accelerator.is_available() else min(len(commands), os.cpu_count())
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // max(1, at_once)))}
+    quiet = ["--noprogressbar"] * (at_once > 1)  # bars would write over each other
+    running = {}
+    try:
+        for place, command in enumerate(commands):
+            if len(running) == at_once:
+                _wait_for_one(running, ended)
+            line = [sys.executable, *map(str, [*command, *quiet])]
+            running[place] = subprocess.Popen(line, env=environment)
+        while running:
+            _wait_for_one(running, ended)
+    finally:
+        for process in running.values():
+            process.terminate()
+
+
+def _wait_for_one(running, ended):
+    while True:
+        for place, process in running.items():
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                del running[place]
+                process.returncode = os.waitstatus_to_exitcode(status)
+                if process.returncode:
+                    raise UserError(f"{shlex.join(process.args[1:])} failed: see above")
+                if ended:
+                    ended(place, usage.ru_maxrss / 1024)
+                return
+        time.sleep(0.2)
+
+
+def where_it_ran():
+    """One line for a page of figures: the machine, its cores, versions.
+
+    Example
+    -------
+    >>> where_it_ran().startswith(f"{machine()}, {os.cpu_count()} cores, ")
+    True
+    """
+    parts = [machine(), f"{os.cpu_count()} cores"]
+    parts += ["GPU" if torch.accelerator.is_available() else "no GPU", f"Python {python_version()}"]
+    return ", ".join(parts + [f"{name} {version(name)}" for name in PACKAGES])

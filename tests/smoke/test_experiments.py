@@ -1,0 +1,76 @@
+"""Every experiment, whole, at two steps; what is done once is not done again."""
+
+import csv
+import json
+import shlex
+
+import pytest
+import tiny
+
+from recipes.experiments.run import HERE, NAMES, load, main, parse
+from speechbrain_music.brains.measures import MEASURES
+from speechbrain_music.utils.errors import UserError
+
+SMALL = "--replica_scale 0.0001 --quick True --hidden 8 --number_of_epochs 2 --resamples 40"
+SIZES = {key: value for key, value in tiny.SIZE.items() if key != "segment_seconds"}
+SIZES |= {"number_of_epochs": 1, "segments_per_epoch": 12, "max_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One for all experiments: they share runs."""
+    return tmp_path_factory.mktemp("experiments")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_experiment(name, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    argv = [name, "--seeds", "1", "--hours", "0.03", "--tasks", "nsynth_instrument"]
+    argv += ["--judge", SMALL, "--tokenizer", shlex.join(tokenizer_options())]
+    main([*argv, *(str(part) for key, value in SIZES.items() for part in (f"--{key}", value))])
+    found = json.loads((folder / f"results/experiments/{name}.json").read_text())
+    experiment = load(name)
+    first, *others = experiment.variants
+    judged = found["judged"]
+    assert {first, *others} <= judged["overall"].keys()
+    assert {pair["second"] for pair in judged["pairs"]} == judged["overall"].keys() - {first}
+    assert all(len(values) == 1 for row in found["measured"].values() for values in row.values())
+    page = (folder / f"results/experiments/{name}.md").read_text()
+    assert all(f"\n| {variant} | " in page for variant in judged["overall"])
+    assert experiment.question in page and shlex.quote(SMALL) in page
+    with open(folder / f"results/experiments/{name}.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["variant"] for row in rows} == judged["overall"].keys()
+    assert (folder / f"results/experiments/{name}.png").stat().st_size > 5000
+    assert {f"{variant}_same_time" for variant in experiment.same_time} <= judged["overall"].keys()
+
+
+def tokenizer_options():
+    """Options of recipes/tokenizer at the size of a test."""
+    names = "segment_seconds batch_size effective_batch segments_per_epoch statistics_segments "
+    names += "valid_segments log_interval"
+    sizes = tiny.SIZE | {"number_of_epochs": 1}
+    return [str(p) for k in [*names.split(), "number_of_epochs"] for p in (f"--{k}", sizes[k])]
+
+
+def test_yaml_files_ask_something_of_what_there_is():
+    assert len(NAMES) == 8
+    for name in NAMES:
+        experiment = load(name)
+        assert experiment.question.endswith("?") and experiment.variants
+        assert set(experiment.measures) <= {*MEASURES, "chunking"}
+        assert f"[{name}]({name}.yaml)" in (HERE / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["mergers"], "no experiment 'mergers': choose attention, baseline"),
+        (["merge", "--lr"], "--lr: options of the pre-training are --key value"),
+        (["merge", "7", "--lr"], "7 --lr: options of the pre-training are --key value"),
+    ],
+)
+def test_a_wrong_command_says_what_is_right(argv, words):
+    with pytest.raises(UserError, match=words):
+        load(parse(argv)[0].name)

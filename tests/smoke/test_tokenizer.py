@@ -1,0 +1,160 @@
+"""The tokenizer's recipe from its command line, and pre-training on what it has trained."""
+
+import json
+from shutil import copytree, rmtree
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from recipes.pretrain.train import main as pretrain
+from recipes.tokenizer.train import READS, main
+from speechbrain_music.dataio.audio import AudioError
+from speechbrain_music.dataio.segments import TRAIN, SegmentDataset
+from speechbrain_music.inference.card import model_card
+from speechbrain_music.inference.runs import export_best
+from speechbrain_music.metrics.quantization import QuantizerMeasures
+from speechbrain_music.models.export import load_export
+from speechbrain_music.models.targets import load_targets
+from speechbrain_music.utils.config import load_experiment
+from speechbrain_music.utils.errors import UserError
+
+
+@pytest.fixture(scope="module", params=tiny.QUANTIZERS)
+def trained(request, tone_folder, tmp_path_factory):
+    """A kind, and the folder of a run of it: three epochs of ten steps."""
+    output = tmp_path_factory.mktemp(request.param) / "run"
+    options = {"segments_per_epoch": 60, "log_interval": 10, "lr": 0.01}
+    main(tiny.tokenizer_arguments(request.param, tone_folder, output, **options))
+    return request.param, output
+
+
+def test_trains_watches_and_writes(trained):
+    kind, output = trained
+    train, valid = tiny.rows(output, "train"), tiny.rows(output, "valid")
+    assert [row["step"] for row in train] == [row["step"] for row in valid] == [10, 20, 30]
+    assert all(np.isfinite(row["mel_error"]) and row["gap"] > 0 for row in train)
+    assert ("restarted" in train[0]) == (kind == "rvq")
+    for row in valid:
+        config = load_targets(output / "quantizer").config
+        assert row["codes_used"] + row["dead_codes"] == config["codebook_size"]
+        books = [row[f"perplexity_of_{i}"] for i in range(config["num_codebooks"])]
+        assert row["perplexity"] == pytest.approx(np.mean(books)) and min(books) >= 1
+    assert valid[-1]["mel_error"] < 0.98 * valid[-1]["mel_error_mean"]
+    assert train[-1]["mel_error"] < train[0]["mel_error"]
+    assert (output / "curves.png").stat().st_size > 20_000
+    written = json.loads((output / "quantizer" / "config.json").read_text())
+    best = min(valid, key=lambda row: row["mel_error"])
+    assert written["quantizer"]["kind"] == kind and written["training"]["step"] == best["step"]
+    assert written["training"]["corpora"][0]["hours"] > 0
+
+
+def test_stopped_and_continued_equals_one_run(trained, tone_folder, tmp_path):
+    kind, _ = trained
+    options = {"warmup_steps": 100}  # the cosine ends where the run ends
+    main(tiny.tokenizer_arguments(kind, tone_folder, tmp_path / "whole", **options))
+    for steps in (3, 3, 6):  # the second finds all done
+        main(
+            tiny.tokenizer_arguments(
+                kind, tone_folder, tmp_path / "parts", max_steps=steps, **options
+            )
+        )
+    ends = [tiny.last_checkpoint(tmp_path / name)["model.ckpt"] for name in ("whole", "parts")]
+    assert ends[0].keys() == ends[1].keys()
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+    files = [tmp_path / name / "quantizer" / "model.safetensors" for name in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_pretraining_predicts_its_tokens(trained, tone_folder, tmp_path):
+    run, folder = tmp_path / "run", trained[1] / "quantizer"
+    pretrain(tiny.arguments(tone_folder, run, targets=folder, max_steps=2))
+    assert [row["step"] for row in tiny.rows(run, "train")] == [1, 2]
+    model, targets = load_export(run / "export"), load_targets(folder)
+    assert model.config["training"]["quantizer"] == targets.config
+    # Of the same music, seed and segments the statistics are the same: the tokens need no change.
+    assert torch.equal(model.features.normalize.mean, targets.mean)
+    assert torch.equal(model.features.normalize.std, targets.std)
+    counted = np.load(run / "corpus_statistics.npz")["unigram"]
+    assert counted.shape == (targets.config["num_codebooks"], targets.config["codebook_size"])
+    state = tiny.last_checkpoint(run)["model.ckpt"]
+    assert (state["quantizer.scale"] == 1).all() and (state["quantizer.shift"] == 0).all()
+    assert "BEST-RQ" in model_card(run / "export", "me/mine")
+    # Resuming: the same, and not on other targets.
+    pretrain(tiny.arguments(tone_folder, run, targets=folder, max_steps=3))
+    with pytest.raises(UserError, match="was made for another corpus.*targets"):
+        pretrain(tiny.arguments(tone_folder, run, max_steps=4))
+
+
+def test_the_export_of_a_run_needs_its_targets(trained, tone_folder, tmp_path):
+    run, folder = tmp_path / "run", tmp_path / "quantizer"
+    copytree(trained[1] / "quantizer", folder)
+    pretrain(tiny.arguments(tone_folder, run, targets=folder, max_steps=1))
+    assert export_best(run, tmp_path / "again") == 1
+    rmtree(folder)
+    with pytest.raises(UserError, match="hyperparams.yaml cannot be loaded.*targets is"):
+        export_best(run, tmp_path / "again")
+
+
+def test_a_wrong_folder_is_told(trained, tone_folder, tmp_path):
+    _, output = trained
+    for targets, words in ((output, "is the folder of a run: give"), ("rvg", "targets is 'rvg'")):
+        with pytest.raises(UserError, match=words):
+            pretrain(tiny.arguments(tone_folder, tmp_path / "run", targets=targets))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", tiny.QUANTIZERS)
+def test_every_key_that_is_read_is_there_and_every_key_is_used(kind):
+    hparams = load_experiment([str(tiny.ROOT / f"hparams/{kind}.yaml")], READS)[1]
+    assert READS <= set(hparams) and hparams["system"] == kind
+
+
+def test_values_that_are_refused(tone_folder, tmp_path):
+    for changes, words in (
+        ({"commitment_weight": -1}, "commitment_weight is -1: it must be 0 or more"),
+        ({"dead_share": 1}, "dead_share is 1: it must be between 0 and 1"),
+        ({"codebook_size": 0}, "codebook_size is 0"),
+        ({"level": 3}, "unknown option --level"),
+    ):
+        with pytest.raises(UserError, match=words):
+            main(tiny.tokenizer_arguments("rvq", tone_folder, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_bad_reaches_the_codebooks(tone_folder, tmp_path, monkeypatch):
+    getitem = SegmentDataset.__getitem__
+
+    def spoiled(self, draw):
+        if self.stream == TRAIN and (draw.epoch, draw.index) in [(1, 0), (1, 1), (1, 4)]:
+            self._read = unreadable  # a whole batch, and half of one
+        item = getitem(self, draw)
+        if self.stream == TRAIN and (draw.epoch, draw.index) == (2, 7):
+            item["wave"] = item["wave"] * torch.nan
+        self.__dict__.pop("_read", None)
+        return item
+
+    def unreadable(path, start, length):
+        raise AudioError(f"{path} cannot be read.")
+
+    monkeypatch.setattr(SegmentDataset, "__getitem__", spoiled)
+    main(tiny.tokenizer_arguments("rvq", tone_folder, tmp_path, max_steps=5))
+    rows = tiny.rows(tmp_path, "train")
+    assert [row["skipped_steps"] for row in rows] == [0, 0, 0, 1, 1]
+    assert all(np.isfinite(row["mel_error"]) for row in rows if row["step"] != 4)
+    state = tiny.last_checkpoint(tmp_path)["model.ckpt"]
+    assert all(value.isfinite().all() for value in state.values())
+    assert "cannot be read" in (tmp_path / "unreadable.csv").read_text()
+
+
+def test_a_collapse_is_seen():
+    measures, rows = QuantizerMeasures(codebooks=2, entries=50), torch.zeros(500, 3)
+    tokens = torch.stack([torch.arange(500) % 50, torch.arange(500) % 4], dim=1)
+    measures.update(rows, rows, tokens)
+    figures = measures.figures(measures.sums)
+    assert figures["collapsed"] == 1
+    assert figures["perplexity_of_0"] == pytest.approx(50)
+    assert figures["perplexity_of_1"] == pytest.approx(4)
+    assert QuantizerMeasures(1, 5).figures(QuantizerMeasures(1, 5).sums) == {}

@@ -1,0 +1,390 @@
+"""Trained targets: what the papers' equations say, codebooks in use, and files of strangers."""
+
+from functools import partial
+
+import pytest
+import torch
+from spoil import (
+    as_pickle,
+    in_config,
+    in_weights,
+    little_memory,
+    truncate,
+    with_header,
+)
+
+from speechbrain_music.brains.corpus import statistics_key
+from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.export import load_export, save_export
+from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.ssl import BestRQ, stack_frames
+from speechbrain_music.models.targets import TargetsError, choose, load_targets, save_targets
+from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
+from speechbrain_music.nnet.normalization import NORMALIZATIONS
+from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
+from speechbrain_music.nnet.residual_quantizer import CodebookLearner, ResidualQuantizer
+from speechbrain_music.optim.groups import decay_groups
+
+MAKE = {
+    "rvq": partial(ResidualQuantizer, codebook_dim=6, codebook_size=20, num_codebooks=3),
+    "fsq": partial(FiniteScalarQuantizer, levels=(5, 4, 3)),
+}
+
+
+def make(kind, width=512, seed=0):
+    torch.manual_seed(seed)
+    return MAKE[kind](width)
+
+
+def vectors(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=MAKE)
+def kind(request):
+    return request.param
+
+
+# ---- the quantizers ----
+
+
+def test_each_stage_takes_the_entry_nearest_to_what_is_left_over():
+    quantizer, latent = make("rvq"), vectors(50, 6)
+    tokens, near = quantizer.nearest(latent)
+    left = latent.clone()
+    for stage, codebook in enumerate(quantizer.codebook):
+        distances = (left.unsqueeze(1) - codebook).square().sum(dim=-1)
+        assert torch.equal(tokens[:, stage], distances.argmin(dim=1))
+        left -= codebook[tokens[:, stage]]
+    torch.testing.assert_close(near, latent - left)
+
+
+def learned(latent, steps=40, seed=0, **sizes):
+    """A quantizer whose codebooks have learned these vectors (M, d), and its learner."""
+    torch.manual_seed(seed)
+    quantizer = ResidualQuantizer(latent.shape[1], latent.shape[1], **sizes)
+    learner = CodebookLearner(quantizer, decay=0.9)
+    for step in range(steps):
+        learner.observe(quantizer, latent, quantizer.nearest(latent)[0])
+        learner.update(quantizer, learner.window, latent.roll(7 * step, dims=0)[:48])
+    return quantizer, learner
+
+
+def test_the_error_falls_with_every_stage_and_codebooks_are_in_use():
+    latent = vectors(600, 4)
+    quantizer, _ = learned(latent, codebook_size=16, num_codebooks=4)
+    nearest = [quantizer.nearest(latent, stages) for stages in range(5)]
+    errors = [(latent - near).square().mean() for _, near in nearest]
+    assert all(after < 0.7 * before for before, after in zip(errors, errors[1:], strict=False))
+    tokens = nearest[-1][0]
+    assert all(len(column.unique()) == 16 for column in tokens.T)
+
+
+def test_dead_entries_are_put_on_what_is_offered_and_counted():
+    quantizer = ResidualQuantizer(2, 2, codebook_size=4, num_codebooks=2)
+    learner = CodebookLearner(quantizer, decay=0.5)
+    latent = torch.tensor([[5.0, 0.0], [0.0, 5.0]]).repeat(20, 1)
+    quantizer.codebook[:, 0], quantizer.codebook[:, 1:] = 0.0, 100.0  # too far for anything
+    offered = torch.tensor([[5.0, 0.0], [4.0, 1.0], [0.0, 5.0], [1.0, 4.0]])
+    learner.observe(quantizer, latent, quantizer.nearest(latent)[0])
+    learner.update(quantizer, learner.window, offered)
+    # Of three dead entries in a stage two can be put somewhere: on vectors of the stage's own.
+    torch.testing.assert_close(quantizer.codebook[0, 0], latent.mean(dim=0))
+    torch.testing.assert_close(quantizer.codebook[0, 1:3], offered[0::2])
+    left = offered[1::2] - quantizer.nearest(offered[1::2], stages=1)[1]
+    torch.testing.assert_close(quantizer.codebook[1, 1:3], left)
+    assert left.abs().sum() > 0
+    assert (quantizer.codebook[:, 3] == 100).all()
+    assert learner.restarted.tolist() == [2, 2]
+    assert not learner.window.any()
+
+
+def test_nothing_offered_restarts_nothing_and_nothing_observed_moves_nothing():
+    quantizer = make("rvq")
+    learner, before = CodebookLearner(quantizer), quantizer.codebook.clone()
+    learner.update(quantizer, learner.window, torch.empty(0, 6))
+    assert torch.equal(quantizer.codebook, before) and not learner.restarted.any()
+
+
+def test_sums_of_several_processes_are_those_of_one():
+    quantizer, latent = make("rvq"), vectors(31, 6)
+    tokens, _ = quantizer.nearest(latent)
+    whole, parts = CodebookLearner(quantizer), [CodebookLearner(quantizer) for _ in range(2)]
+    whole.observe(quantizer, latent, tokens)
+    for learner, rows in zip(parts, (slice(0, 9), slice(9, None)), strict=True):
+        learner.observe(quantizer, latent[rows], tokens[rows])
+    window = parts[0].window + parts[1].window
+    torch.testing.assert_close(window, whole.window, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("levels", [(2,), (3,), (8, 8, 8, 6, 5), (2, 7, 4)])
+def test_a_token_is_a_code_and_a_code_is_a_token(levels):
+    quantizer = FiniteScalarQuantizer(16, levels)
+    tokens = torch.arange(quantizer.config["codebook_size"])
+    values = quantizer.values(tokens)
+    assert len(values.unique(dim=0)) == len(tokens) == len(quantizer.nearest(values)[0].unique())
+    back, near = quantizer.nearest(values + 0.2 * torch.tensor(levels).reciprocal())
+    assert torch.equal(back.squeeze(-1), tokens) and torch.equal(near, values)
+    for place, level in enumerate(levels):
+        torch.testing.assert_close(values[:, place].unique(), torch.linspace(-1, 1, level))
+
+
+def test_every_level_is_reached_and_nothing_beyond():
+    levels = (2, 3, 4, 5, 8, 9)
+    quantizer = FiniteScalarQuantizer(16, levels)
+    sweep = torch.linspace(-20, 20, 4001).unsqueeze(1).expand(-1, len(levels))
+    bounded = quantizer.bound(sweep)
+    assert bounded.abs().max() <= 1
+    near = quantizer.nearest(bounded)[1]
+    assert [len(column.unique()) for column in near.T] == list(levels)
+    assert ((near - bounded).abs() <= 1 / (torch.tensor(levels) - 1) + 1e-6).all()
+
+
+def test_the_gradient_passes_by_what_is_rounded(kind):
+    quantizer, x = make(kind, 12), vectors(1, 30, 12)
+    weight = vectors(1, 30, 12, seed=1)
+    (quantizer.reconstruct(x) * weight).sum().backward()
+    straight = [quantizer.down.weight.grad.clone(), quantizer.up.bias.grad.clone()]
+    quantizer.zero_grad()
+    (quantizer.up(quantizer.bound(quantizer.down(x))) * weight).sum().backward()
+    for ours, plain in zip(straight, (quantizer.down.weight, quantizer.up.bias), strict=True):
+        torch.testing.assert_close(ours, plain.grad)
+    assert straight[0].any()
+
+
+def test_the_gap_moves_the_map_down_only():
+    quantizer = make("rvq")
+    quantizer.learn(vectors(20, 512)).gap.sum().backward()
+    assert quantizer.down.weight.grad.any() and quantizer.up.weight.grad is None
+    assert not quantizer.codebook.requires_grad
+
+
+def test_tokens_have_the_form_of_the_random_projections(kind):
+    quantizer = make(kind)
+    config, books = quantizer.config, quantizer.config["num_codebooks"]
+    tokens = quantizer(vectors(2, 7, 512))
+    assert tokens.shape == ((2, 7, 3) if kind == "rvq" else (2, 7))
+    assert tokens.dtype == torch.int64 and not tokens.requires_grad
+    assert 0 <= tokens.min() and tokens.max() < config["codebook_size"]
+    back = quantizer.learn(vectors(2, 7, 512))
+    assert torch.equal(back.tokens.squeeze(-1), tokens) and back.tokens.shape == (2, 7, books)
+    assert quantizer(torch.zeros(1, 0, 512)).numel() == 0
+    for call in (quantizer, quantizer.reconstruct):
+        with pytest.raises(ValueError, match=r"512 values.*has 15.*\(B, T, 512\)"):
+            call(torch.zeros(1, 2, 15))
+
+
+def test_float32_whatever_autocast_says(kind):
+    quantizer, x = make(kind), vectors(1, 300, 512)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside, back = quantizer(x), quantizer.reconstruct(x)
+        coarse = quantizer.nearest(quantizer.bound(quantizer.down(x)).float())[0].squeeze(-1)
+    assert torch.equal(inside, quantizer(x)) and torch.equal(back, quantizer.reconstruct(x))
+    assert not torch.equal(inside, coarse)  # so it would have shown
+
+
+@pytest.mark.parametrize(
+    "make_one, words",
+    [
+        (lambda: FiniteScalarQuantizer(4, ()), "levels is \\[\\]"),
+        (lambda: FiniteScalarQuantizer(4, (8, 1)), "numbers of 2 or more"),
+        (lambda: FiniteScalarQuantizer(4, (8, 2.5)), "numbers of 2 or more"),
+        (lambda: FiniteScalarQuantizer(4, [2] * 21), "at most 1048576"),
+        (lambda: ResidualQuantizer(4, codebook_size=0), "codebook_size is 0"),
+        (lambda: ResidualQuantizer(4, num_codebooks=True), "num_codebooks is True"),
+        (lambda: CodebookLearner(make("rvq"), decay=1.0), "decay is 1.0"),
+        (lambda: CodebookLearner(make("rvq"), dead_share=0), "dead_share is 0"),
+    ],
+)
+def test_values_that_are_refused(make_one, words):
+    with pytest.raises(ValueError, match=words):
+        make_one()
+    assert FiniteScalarQuantizer(4, [2] * 20).config["codebook_size"] == 2**20
+
+
+# ---- as targets ----
+
+
+def features_of(mean=-5.0, normalization="band"):
+    features, generator = LogMel(normalization), torch.Generator().manual_seed(0)
+    statistics = torch.randn(128, generator=generator), torch.rand(128, generator=generator)
+    features.normalize.set_statistics(mean + statistics[0], 1 + statistics[1])
+    return features
+
+
+@pytest.fixture
+def folder(kind, tmp_path):
+    save_targets(tmp_path / "quantizer", make(kind), features_of(), steps=10)
+    return tmp_path / "quantizer"
+
+
+def test_what_comes_back_is_the_same_and_frozen(folder, kind):
+    before = torch.get_rng_state()
+    targets = load_targets(folder)
+    assert torch.equal(torch.get_rng_state(), before)  # else a choice of targets would be a seed
+    quantizer, x = make(kind), vectors(2, 9, 512)
+    assert torch.equal(targets(x), quantizer(x))
+    assert not any(p.requires_grad for p in targets.parameters())
+    assert targets.config.items() >= ({"kind": kind} | quantizer.config).items()
+    torch.testing.assert_close(targets.mean, features_of().normalize.mean)
+
+
+def test_a_hash_tells_weights_and_statistics_apart(folder, kind):
+    first = load_targets(folder).config
+    for quantizer, features in ((make(kind, seed=1), features_of()), (make(kind), features_of(-4))):
+        save_targets(folder, quantizer, features)
+        other = load_targets(folder).config
+        assert {key for key in first if first[key] != other[key]} == {"weights"}
+        assert statistics_key(first) != statistics_key(other)
+    save_targets(folder, make(kind), features_of(), steps=11)
+    assert load_targets(folder).config == first
+
+
+@pytest.mark.parametrize("other", NORMALIZATIONS)
+def test_tokens_are_of_the_log_mel_however_it_is_normalised(folder, kind, other):
+    targets = load_targets(folder)
+    wave, samples = 0.1 * vectors(2, 24000), torch.tensor([24000, 24000])
+    own = make(kind)(stack_frames(features_of()(wave, samples)[0]))
+    features = features_of(mean=-2.0, normalization=other)
+    if other == "clip":
+        with pytest.raises(TargetsError, match="normalization is 'clip'.*choose band"):
+            targets.follow(features.normalize)
+        return
+    mel = stack_frames(features(wave, samples)[0])
+    assert not torch.equal(targets(mel), own)
+    targets.follow(features.normalize)
+    assert (targets(mel) == own).float().mean() > 0.98  # but for what lies between two
+    targets.follow(features_of().normalize)
+    assert torch.equal(targets(stack_frames(features_of()(wave, samples)[0])), own)
+
+
+def test_tokens_of_a_padded_item_are_those_alone(folder):
+    targets, features = load_targets(folder), features_of()
+    wave, lengths = 0.1 * vectors(2, 24000), torch.tensor([24000, 10000])
+    together = targets(stack_frames(features(wave, lengths)[0]))
+    for row, length in enumerate(lengths):
+        alone = targets(stack_frames(features(wave[row : row + 1, :length], length.view(1))[0]))
+        assert torch.equal(together[row, : alone.shape[1]], alone[0])
+
+
+def test_masked_prediction_of_trained_targets(folder, kind):
+    torch.manual_seed(0)
+    targets = load_targets(folder)
+    model = BestRQ(Encoder(num_layers=1, d_model=16, ffn_units=16), targets)
+    mel, lengths = vectors(2, 80, 128), torch.tensor([20, 20])
+    mask = (torch.arange(20) < 10).expand(2, -1)
+    prediction = model(mel, lengths, mask, 0.1 * vectors(80, 128))
+    books, entries = (3, 20) if kind == "rvq" else (1, 60)
+    assert prediction.logits.shape == (20, books, entries)
+    assert torch.equal(prediction.tokens, model.tokenize(mel)[mask])
+    before = {name: value.clone() for name, value in targets.state_dict().items()}
+    optimizer = torch.optim.AdamW([p for g in decay_groups(model, 0.1) for p in g["params"]])
+    (prediction.token_loss + prediction.mel_loss).backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in targets.state_dict().items())
+
+
+def test_an_export_tells_what_its_targets_were(folder, tmp_path):
+    encoder = Encoder(num_layers=1, d_model=16, ffn_units=16)
+    config = load_targets(folder).config
+    save_export(tmp_path / "export", encoder, features_of(), quantizer=config)
+    assert load_export(tmp_path / "export").config["training"]["quantizer"] == config
+
+
+def test_the_choice(folder):
+    random = RandomProjectionQuantizer(512)
+    assert choose("random_projection", random) is random
+    assert choose(str(folder), random).config == load_targets(folder).config
+    for wrong in ("random", str(folder / "config.json"), 7, None):
+        with pytest.raises(TargetsError, match="choose random_projection or give the folder"):
+            choose(wrong, random)
+    with pytest.raises(TargetsError, match=f"is the folder of a run: give {folder}"):
+        choose(str(folder.parent), random)
+
+
+# ---- files of strangers ----
+
+
+def in_quantizer(**values):
+    return in_config(lambda config: config["quantizer"].update(values))
+
+
+DOWN, STD = "quantizer.down.weight", "features.normalize.std"
+FAULTS = {
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "is no trained quantizer: it"),
+    "cut config": (truncate("config.json", 0.5), "config.json is damaged"),
+    "no quantizer": (in_config(lambda c: c.pop("quantizer")), "config.json is damaged"),
+    "other format": (in_config(lambda c: c.update(format_version=2)), "format 2, this version"),
+    "other features": (in_config(lambda c: c["features"].update(hop=480)), "'hop': 480"),
+    "normalised by clip": (
+        in_config(lambda c: c["features"].update(normalization="clip")),
+        "normalization 'clip'",
+    ),
+    "no configuration": (in_config(lambda c: c.update(quantizer=[1])), "it needs a kind"),
+    "unknown kind": (in_quantizer(kind="builtins.exec"), "kind is 'builtins.exec': choose rvq"),
+    "kind is a list": (in_quantizer(kind=["rvq"]), "it needs a kind"),
+    "code of its own": (in_config(lambda c: c.update(auto_map={})), "auto_map is unknown"),
+    "unknown key": (in_quantizer(hidden=3), "hidden is unknown"),
+    "missing key": (in_config(lambda c: c["quantizer"].pop("input_dim")), "input_dim is missing"),
+    "other input": (in_quantizer(input_dim=128), "input_dim is 128: it must be 512"),
+    "contradiction": (in_quantizer(num_codebooks=2), "config.json"),
+    "words for a number": (in_quantizer(codebook_size="20"), "describes no quantizer"),
+    "truncated": (truncate("model.safetensors", 0.5), "cannot be read"),
+    "pickle": (as_pickle, "cannot be read"),
+    "absurd header": (with_header({}, 2**60), f"a header of {2**60} bytes"),
+    "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra is not in a"),
+    "missing weight": (in_weights(lambda w: w.pop(DOWN)), f"{DOWN} is missing"),
+    "other shape": (in_weights(lambda w: w.update({DOWN: torch.ones(4)})), DOWN),
+    "other type": (in_weights(lambda w: w.update({DOWN: w[DOWN].half()})), "F16 of shape"),
+    "not finite": (in_weights(lambda w: w[DOWN].fill_(torch.nan)), "not finite"),
+    "std of zero": (in_weights(lambda w: w[STD].zero_()), "std of the features"),
+}
+SIZES = {
+    "rvq": [
+        {"codebook_size": 10**9},
+        {"codebook_dim": 10**9},
+        {"codebook_size": 10**30},
+        {"codebook_size": 0},
+        {"num_codebooks": -1},
+        {"num_codebooks": 10**6},
+    ],
+    "fsq": [
+        {"levels": []},
+        {"levels": [2] * 10**5},
+        {"levels": [10**300]},
+        {"levels": [5, 4, 3.0]},
+        {"levels": {"a": 1}},
+        {"levels": [5, 4, 3, 2]},
+        {"codebook_size": 10**9},
+    ],
+}
+
+
+def refused(folder, words):
+    with pytest.raises(TargetsError) as caught, little_memory():
+        load_targets(folder)
+    message = str(caught.value)
+    assert str(folder) in message and words in message and "\n" not in message
+    assert len(message) < len(str(folder)) + 700
+    assert not (folder / "owned").exists()  # no code ran
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_one_sentence_that_names_the_folder(folder, name):
+    spoil, words = FAULTS[name]
+    spoil(folder)
+    refused(folder, words)
+
+
+@pytest.mark.parametrize(
+    "kind, sizes", [(k, s) for k in SIZES for s in SIZES[k]], indirect=["kind"]
+)
+def test_absurd_sizes_are_refused_before_they_are_made(folder, sizes):
+    in_quantizer(**sizes)(folder)
+    refused(folder, "")
+
+
+def test_one_kind_is_not_read_as_the_other(folder, kind):
+    other = {"rvq": "fsq", "fsq": "rvq"}[kind]
+    in_quantizer(kind=other)(folder)
+    refused(folder, "is missing")
