@@ -290,6 +290,7 @@ def draw(path, judged):
         errors = [[v["mean"] - v["low"] for v in values], [v["high"] - v["mean"] for v in values]]
         axes.errorbar(means, names, xerr=np.maximum(errors, 0), fmt="o", capsize=3)
         axes.axvline(means[0], color="black", linewidth=0.8, linestyle="--")
+        axes.margins(y=0.15)
         axes.invert_yaxis()
         axes.set_xlabel("score over tasks: 0 at chance, 1 at best")
         axes.grid(axis="x", alpha=0.3)

@@ -88,10 +88,8 @@ def _branch_weights(run, tracks, **_):
     for path in tracks["wav"].head(HEARD_TRACKS):
         wave = read_segment(path, length=HEARD)
         model(torch.from_numpy(wave).unsqueeze(0))
-    return {
-        f"global branch, layer {layer}": float(torch.cat(heard).mean())
-        for layer, heard in found.items()
-    }
+    weights = {layer: float(torch.cat(heard).mean()) for layer, heard in found.items()}
+    return {f"global, layer {layer}": weight for layer, weight in weights.items()}
 
 
 MEASURES = {
