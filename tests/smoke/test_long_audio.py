@@ -14,14 +14,16 @@ from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import LogMel
 
-# A process of its own: its peak is only what this took.
-EMBED = """
-import json, resource, sys
+# A process of its own: its peak is only what this took. Not ru_maxrss, which begins at what the
+# process that started it has held.
+EMBED = r"""
+import json, re, sys
+from pathlib import Path
 from speechbrain_music.inference import MusicEncoder
 encoder = MusicEncoder.from_export(sys.argv[1], device="cpu")
 pooled = encoder.encode_file(sys.argv[2], pool="mean_sd")
 frames = encoder.encode_file(sys.argv[2], out=sys.argv[3])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
 print(json.dumps([peak, pooled.lengths, frames.times[-1], pooled.values.tolist()]))
 """
 MOST = 2 * 2**30  # bytes, as `MusicEncoder.encode_file` says
