@@ -6,6 +6,7 @@ import resource
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 
@@ -62,6 +63,38 @@ def with_header(header, size=None):
         (folder / "model.safetensors").write_bytes(size_field + text)
 
     return spoil
+
+
+def in_text(text):
+    """Writes a configuration of that text."""
+    return lambda folder: (folder / "config.json").write_text(text)
+
+
+MEAN, STD = "features.normalize.mean", "features.normalize.std"
+FAULTS = {  # of any such folder -> how to have it, words of the error
+    "cut config": (truncate("config.json", 0.5), "config.json is damaged"),
+    "empty config": (truncate("config.json", 0), "config.json is damaged"),
+    "config is a list": (lambda f: (f / "config.json").write_text("[1]"), "is damaged"),
+    "config is binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "is damaged"),
+    "other format": (in_config(lambda c: c.update(format_version=2)), "format 2, this version"),
+    "other features": (in_config(lambda c: c["features"].update(hop=480)), "'hop': 480"),
+    "unknown normalization": (
+        in_config(lambda c: c["features"].update(normalization="os.system")),
+        "normalization is 'os.system': choose band",
+    ),
+    "features are a list": (in_config(lambda c: c.update(features=[1])), "config.json is damaged"),
+    "deep config": (in_text("[" * 10**5), "is damaged"),
+    "long config": (in_text('{"encoder": "' + "a" * 2**21 + '"}'), "is damaged"),
+    "long number": (in_text('{"encoder": ' + "9" * 10**5 + "}"), "is damaged"),
+    "header longer than it is": (with_header({}, 2**20), "model.safetensors cannot be read"),
+    "absurd header": (with_header({}, 2**60), f"a header of {2**60} bytes"),
+    "cut weights": (truncate("model.safetensors", 0.5), "model.safetensors cannot be read"),
+    "empty weights": (truncate("model.safetensors", 0), "model.safetensors cannot be read"),
+    "pickle": (as_pickle, "model.safetensors cannot be read"),
+    "missing statistics": (in_weights(lambda w: w.pop(STD)), STD),
+    "mean that is no number": (in_weights(lambda w: w[MEAN].fill_(torch.inf)), "not finite"),
+    "std of zero": (in_weights(lambda w: w[STD].zero_()), "std of the features"),
+}
 
 
 @contextmanager

@@ -23,10 +23,15 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from speechbrain_music.brains.measures import MEASURES
+from speechbrain_music.brains import measures
+from speechbrain_music.brains.measures import FINISHED
 from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.data_prep.music import REPLICA
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.inference import MusicEncoder
+from speechbrain_music.inference.runs import EXPORT
+from speechbrain_music.models.export import load_export
+from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run
 from speechbrain_music.utils.pictures import picture
@@ -42,8 +47,6 @@ HPARAMS = RECIPES.parent / "hparams"
 NAMES = sorted(path.stem for path in HERE.glob("*.yaml"))
 TASKS = ["gtzan_genre", "giantsteps_key", "vocalset_technique"]
 JUDGE = "--quick True --pooling mean_sd"
-CORPUS = "data/replica/corpus_{:g}h"  # as the pre-training recipe's
-FINISHED = "finished.json"
 MOST_EPOCHS = 100_000
 DEFAULTS = {"minutes": None, "options": {}, "same_time": [], "beside": []}
 COLUMNS = "variant column value low high".split()
@@ -51,12 +54,12 @@ ORDER = ("difference", "low", "high")
 OVERLAPPED = 5  # held-out tracks
 
 
-def chunking(run, tracks):
+def chunking(run, tracks, **_):
     """How far states of a track heard by the chunk are from those of the whole track.
 
     The last layer's, chunks of 10 s, alone and sharing half; relative to the states' deviation.
     """
-    encoder = MusicEncoder.from_export(run / "export")
+    encoder = MusicEncoder.from_export(run / EXPORT)
     errors = {0.0: [], 4.8: []}
     for path in tracks.sort_values("duration")["wav"].tail(OVERLAPPED):
         whole = encoder.encode_file(path, chunk=None).values
@@ -64,6 +67,9 @@ def chunking(run, tracks):
             part = encoder.encode_file(path, chunk=9.6, overlap=overlap).values
             found.append(np.sqrt(np.square(part - whole).mean() / whole.var(axis=0).mean()))
     return {f"error, overlap {s:g} s": float(np.mean(e)) for s, e in errors.items()}
+
+
+MEASURES = measures.MEASURES | {"chunking": chunking}
 
 
 def load(name):
@@ -113,15 +119,13 @@ class Runs:
 
     def train(self, variants):
         """Trains what is not trained, and writes beside it what it took."""
-        todo = {
-            folder: self._command(options, folder, seed)
-            for options in variants.values()
-            for seed, folder in zip(self.args.seeds, self.folders(options), strict=True)
-            if not (folder / FINISHED).exists()
-        }
+        todo = {}
         for options in variants.values():
-            if "tokenizer" in options:
+            places = zip(self.args.seeds, self.folders(options), strict=True)
+            new = [(seed, folder) for seed, folder in places if not (folder / FINISHED).exists()]
+            if new and "tokenizer" in options:
                 self._train_tokenizers(options["tokenizer"])
+            todo |= {folder: self._command(options, folder, seed) for seed, folder in new}
         folders = list(todo)
 
         def ended(place, peak):
@@ -135,7 +139,7 @@ class Runs:
         system = options.pop("system", self.args.system)
         tokenizer = options.pop("tokenizer", None)
         if tokenizer:
-            options["targets"] = self._tokenizer(tokenizer, seed) / "quantizer"
+            options["targets"] = self._tokenizer(tokenizer, seed) / QUANTIZER
         pairs = [part for key, value in options.items() for part in (f"--{key}", value)]
         where = ["--data_folder", self.args.data_folder, "--output_folder", folder, "--seed", seed]
         return [RECIPES / "pretrain" / "train.py", HPARAMS / f"{system}.yaml", *where, *pairs]
@@ -173,7 +177,7 @@ class Runs:
 def judge(args, experiment, runs, variants):
     """Judges all variants on the tasks; what recipes/marble.py has written."""
     exports = {
-        name: [str(folder / "export") for folder in runs.folders(options)]
+        name: [str(folder / EXPORT) for folder in runs.folders(options)]
         for name, options in variants.items()
     }
     encoders = [f"{name}={','.join(folders)}" for name, folders in exports.items()]
@@ -195,9 +199,10 @@ def measure(experiment, runs, variants):
     for name, options in variants.items():
         columns = found.setdefault(name, {})
         for folder in runs.folders(options):
+            model = load_export(folder / EXPORT)
             tracks = read_manifest(folder / "manifests" / "valid.csv", runs.args.data_folder)
             for key in experiment.measures:
-                for column, value in MEASURES.get(key, chunking)(folder, tracks=tracks).items():
+                for column, value in MEASURES[key](folder, model=model, tracks=tracks).items():
                     columns.setdefault(column, []).append(value)
     return found
 
@@ -325,7 +330,7 @@ def main(argv):
         logger.info(f"{args.name}: {experiment.minutes} minutes on 2 CPU cores by its defaults")
     corpus = f"Pre-trained on {args.data_folder}."
     if args.data_folder is None:
-        args.data_folder = CORPUS.format(args.hours)
+        args.data_folder = REPLICA.format(args.hours)
         make_corpus(Path(args.data_folder), args.hours)
         corpus = (
             f"Pre-trained on {args.hours:g} hours of music composed by a program. **No figure says "

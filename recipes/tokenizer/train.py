@@ -12,6 +12,7 @@ from pathlib import Path
 import speechbrain as sb
 from speechbrain.utils.distributed import run_on_main
 
+from speechbrain_music.brains import datasets
 from speechbrain_music.brains.base import join_processes
 from speechbrain_music.brains.corpus import corpus_statistics
 from speechbrain_music.brains.datasets import check_run, make_datasets, plan_run
@@ -23,13 +24,7 @@ from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.utils.config import load_experiment
 from speechbrain_music.utils.errors import run
 
-READS = set(
-    "system data_folder replica_hours train_csv valid_csv valid_share output_folder seed "
-    "epoch_counter number_of_epochs max_steps segments_per_epoch batch_size effective_batch "
-    "num_workers segment_seconds commitment_weight model features modules opt_class weight_decay "
-    "lr warmup_steps learning_rate_factor statistics_segments valid_segments keep_in_memory "
-    "log_interval keep_checkpoints".split()
-)
+READS = datasets.READS | {"commitment_weight"}
 
 
 class QuantizerBrain(TokenizerBrain):

@@ -21,6 +21,15 @@ from speechbrain_music.utils.config import ConfigError, check_ranges
 
 logger = logging.getLogger(__name__)
 
+# Of a yaml, what every recipe reads that trains on crops of a corpus.
+READS = set(
+    "system data_folder replica_hours train_csv valid_csv valid_share output_folder seed "
+    "epoch_counter number_of_epochs max_steps segments_per_epoch batch_size effective_batch "
+    "num_workers segment_seconds model features modules opt_class weight_decay lr warmup_steps "
+    "learning_rate_factor statistics_segments valid_segments keep_in_memory log_interval "
+    "keep_checkpoints".split()
+)
+
 
 class CorpusData(NamedTuple):
     """What a run reads: its tracks, crops of them, held-out pieces, pieces for statistics, hours.

@@ -2,12 +2,9 @@
 
 import logging
 
-import torch
-
 from speechbrain_music.brains.segments import SegmentBrain
 from speechbrain_music.metrics.pretraining import MaskedPredictionMeasures
 from speechbrain_music.models.export import export_run
-from speechbrain_music.utils.corpora import heard
 from speechbrain_music.utils.curves import PANELS
 
 logger = logging.getLogger(__name__)
@@ -24,8 +21,7 @@ class PretrainBrain(SegmentBrain):
     statistics : TokenStatistics
         Of the training corpus.
     **brain
-        As `SegmentBrain`. `hparams` needs also seed, data_folder, train_csv, valid_csv,
-        reconstruction_weight, mask_block.
+        As `SegmentBrain`. `hparams` needs also seed, reconstruction_weight, mask_block.
 
     Example
     -------
@@ -69,16 +65,11 @@ class PretrainBrain(SegmentBrain):
         """Of masked prediction, beside trivial predictors."""
         return MaskedPredictionMeasures(self.statistics, self.hparams.mask_block, self.device)
 
-    def evaluate_batch(self, batch, stage):
-        """Adds a batch to the measures."""
-        batch = batch.to(self.device)
-        self.note_unreadable(batch)
-        with torch.no_grad(), self.evaluation_ctx:
-            prediction, mel, lengths = self.compute_forward(batch, stage)
-            loss = self.compute_objectives((prediction, mel, lengths), batch, stage)
-            tokens = self.hparams.model.tokenize(mel)
+    def measure(self, batch, outputs):
+        """Adds a held-out batch to the measures."""
+        prediction, mel, lengths = outputs
+        tokens = self.hparams.model.tokenize(mel)
         self.measures.update(prediction.logits, prediction.mel, mel, tokens, batch.mask, lengths)
-        return (loss / batch.mask.sum().clamp(min=1)).cpu()
 
     def held_out_loss(self, figures):
         """The training's loss."""
@@ -86,35 +77,28 @@ class PretrainBrain(SegmentBrain):
 
     def table(self, figures):
         """Each measure beside its trivial predictors, in aligned columns."""
-        return _table(figures)
+        rows = [
+            ("cross-entropy", "cross_entropy", {"unigram": "_unigram", "bigram": "_bigram"}),
+            ("accuracy", "accuracy", {"commonest": "_commonest", "copy nearest": "_copy"}),
+            (
+                "mel error",
+                "mel_error",
+                {"clip mean": "_clip_mean", "interpolation": "_interpolation"},
+            ),
+        ]
+        lines = [
+            f"  {title:14s}{figures[name]:8.4f}   "
+            + "   ".join(f"{label} {figures[name + end]:.4f}" for label, end in others.items())
+            for title, name, others in rows
+        ]
+        places = [name for name in figures if name.startswith("accuracy_at_")]
+        by_place = " ".join(f"{figures[name]:.3f}" for name in places)
+        lines.append(f"  accuracy by place in the block   {by_place}")
+        codes, perplexity = figures["codes_used"], figures["perplexity"]
+        lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
+        return "\n".join(lines)
 
-    def export(self, folder):
-        """Writes the encoder of the checkpoint with the least held-out loss; returns its step."""
-        best = self.recover_best()
-        if best is None:
-            return None
-        run = vars(self.hparams)
-        facts = heard(run["train_csv"], run["valid_csv"], run["data_folder"])
-        export_run(folder, run, best.meta, **facts)
-        logger.info(f"Exported the encoder of step {best.meta['step']} to {folder}")
-        return best.meta["step"]
-
-
-def _table(figures):
-    """Each measure beside its trivial predictors, in aligned columns."""
-    rows = [
-        ("cross-entropy", "cross_entropy", {"unigram": "_unigram", "bigram": "_bigram"}),
-        ("accuracy", "accuracy", {"commonest": "_commonest", "copy nearest": "_copy"}),
-        ("mel error", "mel_error", {"clip mean": "_clip_mean", "interpolation": "_interpolation"}),
-    ]
-    lines = [
-        f"  {title:14s}{figures[name]:8.4f}   "
-        + "   ".join(f"{label} {figures[name + end]:.4f}" for label, end in others.items())
-        for title, name, others in rows
-    ]
-    places = [name for name in figures if name.startswith("accuracy_at_")]
-    by_place = " ".join(f"{figures[name]:.3f}" for name in places)
-    lines.append(f"  accuracy by place in the block   {by_place}")
-    codes, perplexity = figures["codes_used"], figures["perplexity"]
-    lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
-    return "\n".join(lines)
+    def write(self, folder, run, meta, **facts):
+        """Writes the encoder."""
+        export_run(folder, run, meta, **facts)
+        logger.info(f"Exported the encoder of step {meta['step']} to {folder}")

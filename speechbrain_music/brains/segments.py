@@ -17,6 +17,7 @@ from speechbrain_music.dataio.sampler import DrawSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer
+from speechbrain_music.utils.corpora import heard
 from speechbrain_music.utils.curves import draw_curves
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.reports import RunLog
@@ -68,8 +69,8 @@ def make_brain(brain_class, hparams, run_opts, plan, **own):
 class SegmentBrain(MusicBrain):
     """A Brain that learns from crops of tracks.
 
-    A subclass gives, beside what `MusicBrain` asks for, `parts`, `sums`, `new_measures`,
-    `held_out_loss`, `table` and `panels`, and an `evaluate_batch` that adds to the measures.
+    A subclass gives, beside what `MusicBrain` asks for, `parts`, `sums`, `new_measures`, `measure`,
+    `held_out_loss`, `table`, `panels` and `write`.
 
     Arguments
     ---------
@@ -77,7 +78,8 @@ class SegmentBrain(MusicBrain):
         Of audio in "train" and "valid".
     **brain
         As `MusicBrain`. `hparams` needs also model, features, output_folder, system, batch_size,
-        effective_batch, num_workers, log_interval, keep_checkpoints.
+        effective_batch, num_workers, log_interval, keep_checkpoints, train_csv, valid_csv,
+        data_folder.
 
     Attributes
     ----------
@@ -118,12 +120,23 @@ class SegmentBrain(MusicBrain):
         """What held-out batches are added to: `sums`, a tensor, and `figures(sums)`, a dict."""
         raise NotImplementedError
 
+    def measure(self, batch, outputs):
+        """Adds a held-out batch to the measures."""
+        raise NotImplementedError
+
     def held_out_loss(self, figures):
         """What decides which checkpoint is best, from the held-out figures."""
         raise NotImplementedError
 
     def table(self, figures):
         """The held-out figures beside what they have to beat, as text."""
+        raise NotImplementedError
+
+    def write(self, folder, run, meta, **facts):
+        """Writes what was learned, as the model is now.
+
+        `run` is the yaml's values, `meta` the checkpoint's (loss, step), `facts` what was heard.
+        """
         raise NotImplementedError
 
     def state(self):
@@ -284,6 +297,16 @@ class SegmentBrain(MusicBrain):
 
     # ---- held-out tracks ----
 
+    def evaluate_batch(self, batch, stage):
+        """Adds a batch to the measures; returns its loss."""
+        batch = batch.to(self.device)
+        self.note_unreadable(batch)
+        with torch.no_grad(), self.evaluation_ctx:
+            outputs = self.compute_forward(batch, stage)
+            loss = self.compute_objectives(outputs, batch, stage)
+        self.measure(batch, outputs)
+        return (loss / self.count(batch).clamp(min=1)).cpu()
+
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """After validation: logs, curves and a checkpoint."""
         if stage != sb.Stage.VALID:
@@ -307,13 +330,18 @@ class SegmentBrain(MusicBrain):
         )
         self._clear_train_sums()  # the time of validation is not training's
 
-    def recover_best(self):
-        """Loads the checkpoint with the least held-out loss and returns it; None if there is none.
+    def export(self, folder):
+        """Writes what the checkpoint with the least held-out loss has learned; returns its step.
 
-        None also in all processes but the first, which is the one to write what follows.
+        None where nothing is written: without a checkpoint, and in all processes but the first.
         """
         best = self.checkpointer.recover_if_possible(min_key="loss")
-        return best if if_main_process() else None
+        if best is None or not if_main_process():
+            return None
+        run = vars(self.hparams)
+        facts = heard(run["train_csv"], run["valid_csv"], run["data_folder"])
+        self.write(folder, run, best.meta, **facts)
+        return best.meta["step"]
 
 
 def _count(module):

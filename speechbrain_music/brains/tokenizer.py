@@ -8,7 +8,6 @@ from speechbrain_music.brains.segments import SegmentBrain
 from speechbrain_music.metrics.quantization import QuantizerMeasures
 from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.targets import save_targets
-from speechbrain_music.utils.corpora import heard
 
 logger = logging.getLogger(__name__)
 
@@ -145,15 +144,10 @@ class TokenizerBrain(SegmentBrain):
         config = self.hparams.model.quantizer.config
         return QuantizerMeasures(config["num_codebooks"], config["codebook_size"], self.device)
 
-    def evaluate_batch(self, batch, stage):
-        """Adds a batch to the measures."""
-        batch = batch.to(self.device)
-        self.note_unreadable(batch)
-        with torch.no_grad(), self.evaluation_ctx:
-            back, vectors = self.compute_forward(batch, stage)
-            loss = self.compute_objectives((back, vectors), batch, stage)
+    def measure(self, batch, outputs):
+        """Adds a held-out batch to the measures."""
+        back, vectors = outputs
         self.measures.update(back.vectors, vectors, back.tokens)
-        return (loss / max(1, len(vectors))).cpu()
 
     def held_out_loss(self, figures):
         """The mel error."""
@@ -178,24 +172,16 @@ class TokenizerBrain(SegmentBrain):
                 "with a lower lr, make them smaller, or give more varied music"
             )
 
-    def export(self, folder):
-        """Writes the quantizer of the checkpoint with the least held-out error; returns its step.
-
-        None where nothing is written.
-        """
-        best = self.recover_best()
-        if best is None:
-            return None
-        run, step = vars(self.hparams), best.meta["step"]
+    def write(self, folder, run, meta, **facts):
+        """Writes the quantizer."""
         save_targets(
             folder,
             run["model"].quantizer,
             run["features"],
             system=run["system"],
             seed=run["seed"],
-            step=step,
-            held_out_error=best.meta["loss"],
-            **heard(run["train_csv"], run["valid_csv"], run["data_folder"]),
+            step=meta["step"],
+            held_out_error=meta["loss"],
+            **facts,
         )
-        logger.info(f"Wrote the quantizer of step {step} to {folder}")
-        return step
+        logger.info(f"Wrote the quantizer of step {meta['step']} to {folder}")

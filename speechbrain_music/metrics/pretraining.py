@@ -57,6 +57,19 @@ def _pair_codes(visible, masked, entries):
     return ((codebook * entries + visible) * entries + masked).flatten()
 
 
+def count_codes(tokens, entries):
+    """How often each entry was taken: tokens (M, N) int64 of N codebooks to (N * K,) counts.
+
+    Example
+    -------
+    >>> count_codes(torch.tensor([[0, 1], [2, 1]]), entries=3)
+    tensor([1, 0, 1, 0, 2, 0])
+    """
+    codebooks = tokens.shape[-1]
+    first = torch.arange(codebooks, device=tokens.device) * entries
+    return torch.bincount((tokens + first).flatten(), minlength=codebooks * entries)
+
+
 def perplexity(counts):
     """exp of the entropy of a distribution given by counts: how many codes are used in effect.
 
@@ -175,10 +188,7 @@ class MaskedPredictionMeasures:
             for values in (torch.ones_like(hits), hits, copies)
         ]
         valid = torch.arange(mask.shape[1], device=mask.device) < lengths.unsqueeze(1)
-        codebook = torch.arange(self.codebooks, device=mask.device) * self.entries
-        used = torch.bincount(
-            (tokens[valid] + codebook).flatten(), minlength=self.codebooks * self.entries
-        )
+        used = count_codes(tokens[valid], self.entries)
         scalars = [
             torch.tensor(float(len(truth)), device=mask.device),
             entropy / self.codebooks,

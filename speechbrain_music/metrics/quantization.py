@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from speechbrain_music.metrics.pretraining import perplexity
+from speechbrain_music.metrics.pretraining import count_codes, perplexity
 
 # A perplexity below this share of the entries (or of the tokens heard, if they are fewer) is a
 # collapse; above the other bound it is none, however many entries there are.
@@ -38,10 +38,7 @@ class QuantizerMeasures:
     def update(self, rebuilt, vectors, tokens):
         """Adds M tokens: their vectors (M, d), rebuilt and true, and numbers (M, N)."""
         errors = [(guess - vectors).square().mean(dim=-1).double().sum() for guess in (rebuilt, 0)]
-        codebook = torch.arange(self.codebooks, device=tokens.device) * self.entries
-        used = torch.bincount(
-            (tokens + codebook).flatten(), minlength=self.codebooks * self.entries
-        )
+        used = count_codes(tokens, self.entries)
         count = torch.tensor(float(len(tokens)), device=tokens.device)
         self.sums += torch.cat([torch.stack([count.double(), *errors]), used])
 
