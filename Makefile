@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Two processes; the tests of a file share what they set up.
+BY_FILE := -n 2 --dist loadfile
 
 .PHONY: demo demo-full study test test-slow lint bench install clean
 
@@ -26,10 +28,10 @@ study: install
 	$(RUN) recipes/study/study.py
 
 test: install lint
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest $(BY_FILE) -m "not slow"
 
 test-slow: install
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest $(BY_FILE) -m slow
 
 lint: install
 	$(RUN) -m ruff check .

@@ -1,5 +1,6 @@
 """What tests share."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +13,17 @@ from speechbrain_music.data_prep.replica.trees import make_replica
 # Threads of several processes on few cores wait for each other: one each is faster here.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def log_handlers():
+    """Those that a recipe adds end with the test, as the stream does that they write to."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    for handler in root.handlers[:]:
+        if handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,31 @@ from speechbrain_music.utils.errors import run
 
 
 def main(argv):
-    """The command line."""
+    """The command line.
+
+    Arguments
+    ---------
+    argv : list of str
+        What follows the module's name.
+
+    Raises
+    ------
+    UserError
+        As `make_corpus`, `make_replica` and `write_card`.
+
+    Example
+    -------
+    >>> from speechbrain_music.utils.errors import UserError
+    >>> try:
+    ...     main(["gtzan", "--out", "nowhere", "--scale", "2"])
+    ... except UserError as error:
+    ...     print(error)
+    scale is 2.0; it must be above 0 and at most 1.
+    >>> out = getfixture("tmp_path") / "replica"
+    >>> main(["music4all", "--out", str(out), "--scale", "0.0001", "--annotations_only"])
+    >>> sorted(path.name for path in out.iterdir())
+    ['audios', 'id_information.csv', 'replica.json']
+    """
     parser = argparse.ArgumentParser(prog="python -m speechbrain_music.data_prep.replica")
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("corpus", *NAMES):

@@ -26,7 +26,14 @@ CENTERS = {"comp": 62, "pad": 60, "melody": 72}
 
 @dataclass(frozen=True)
 class Part:
-    """What one instrument plays: its role, General MIDI program and notes (dtype `NOTE`)."""
+    """What one instrument plays: its role, General MIDI program and notes (dtype `NOTE`).
+
+    Example
+    -------
+    >>> part = Part("bass", 33, np.array([(0.0, 0.5, 40, 90), (0.5, 1.0, 47, 80)], NOTE))
+    >>> part.notes["pitch"].tolist(), float(part.notes["end"].max())
+    ([40, 47], 1.0)
+    """
 
     role: str
     program: int
@@ -35,7 +42,38 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece and its truth; times in seconds. `truth` is the plain form of everything."""
+    """A piece and its truth; times in seconds. `truth` is the plain form of everything.
+
+    Arguments
+    ---------
+    genre, artist : str
+        Their names.
+    seconds : float
+        Length.
+    tempo : float
+        Beats per minute, of dotted quarters in 6/8.
+    meter : str
+        A key of `METERS`.
+    keys, chords, sections : list of tuple
+        Start, end and what it is, one after the other from the first beat to the end.
+    beats, downbeats : list of float
+        When they are.
+    mood : dict
+        `arousal` and `valence` in -1 to 1, and what they are made of.
+    parts : list of Part
+        Who plays what.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.genres import make_artist
+    >>> from speechbrain_music.data_prep.replica.synth import load_bank
+    >>> artist = make_artist("a1", "disco", np.random.default_rng(0))
+    >>> piece = compose(artist, 10.0, np.random.default_rng(0), load_bank(), tonic=9)
+    >>> piece.seconds, piece.meter, piece.keys[0][2], piece.downbeats == piece.beats[::4]
+    (10.0, '4/4', 'A', True)
+    >>> sorted(set(piece.truth()) - set(vars(piece))), len(piece.truth()["instruments"][0])
+    (['instruments'], 3)
+    """
 
     genre: str
     artist: str

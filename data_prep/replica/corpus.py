@@ -6,6 +6,7 @@ on any number of processes, a corpus that was interrupted is continued, and a lo
 with the tracks of a shorter one.
 """
 
+import ast
 import hashlib
 import io
 import json
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1
 SOURCES = ("theory", "genres", "players", "compose", "mix", "synth", "corpus")
+DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef
 PATIENCE = 120.0  # seconds for a track, which takes a few
 ATTEMPTS = 3
 AUDIBLE = 1e-3  # peak
@@ -38,22 +40,85 @@ ARTIST, TRACK, LENGTH = range(3)  # streams of random numbers
 
 
 class CorpusError(UserError):
-    """A corpus that cannot be made. The message is one sentence with the remedy."""
+    """A corpus that cannot be made. The message is one sentence with the remedy.
+
+    Example
+    -------
+    >>> try:
+    ...     make_corpus("nowhere", hours=0)
+    ... except CorpusError as error:
+    ...     print(error)
+    hours is 0; it must be greater than 0.
+    """
 
 
 def generator_id(*more):
     """Version and hash of what composes and renders: another one makes other tracks.
 
-    `more` are further sources that a replica is made by.
+    What is written for readers, docstrings and comments, is not hashed.
+
+    Arguments
+    ---------
+    more : str
+        Further sources that a replica is made by.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> generator_id().startswith("1-"), generator_id() == generator_id("notes")
+    (True, False)
     """
-    digest = hashlib.sha256()
-    for name in (*(f"{source}.py" for source in SOURCES + more), "bank.json"):
-        digest.update((Path(__file__).parent / name).read_bytes())
+    folder = Path(__file__).parent
+    digest = hashlib.sha256((folder / "bank.json").read_bytes())
+    for source in SOURCES + more:
+        digest.update(code_of((folder / f"{source}.py").read_text(encoding="utf-8")).encode())
     return f"{VERSION}-{digest.hexdigest()[:12]}"
 
 
+def code_of(source):
+    """A Python source without docstrings, lines of comment and empty lines.
+
+    Arguments
+    ---------
+    source : str
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> code_of("'What it is.'\\n\\n# Why.\\nx = 1\\n")
+    'x = 1'
+    """
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node):
+            first, last = node.body[0].lineno - 1, node.body[0].end_lineno
+            lines[first:last] = [""] * (last - first)
+    return "\n".join(line for line in lines if line.strip() and line.strip()[0] != "#")
+
+
 def keyed(*key):
-    """A generator of random numbers that depends on whole numbers alone."""
+    """A generator of random numbers that depends on whole numbers alone.
+
+    Arguments
+    ---------
+    key : int
+        0 or more each, in their order.
+
+    Returns
+    -------
+    numpy.random.Generator
+
+    Example
+    -------
+    >>> keyed(0, 7).random() == keyed(0, 7).random(), keyed(0, 7).random() == keyed(7, 0).random()
+    (True, False)
+    """
     return np.random.default_rng([VERSION, *key])
 
 
@@ -211,6 +276,19 @@ def claim(path, facts, grows=()):
     ------
     CorpusError
         If the folder holds something else.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "corpus" / "corpus.json"
+    >>> claim(path, {"seed": 0, "tracks": 3}, grows=["tracks"])  # a new folder
+    False
+    >>> claim(path, {"seed": 0, "tracks": 5}, grows=["tracks"])  # it goes on
+    True
+    >>> try:
+    ...     claim(path, {"seed": 1, "tracks": 5}, grows=["tracks"])
+    ... except CorpusError as error:
+    ...     print(str(error).removeprefix(f"{path.parent} "))
+    was made with another seed; delete it or choose another folder.
     """
     out, differing = path.parent, []
     if path.exists():
@@ -235,7 +313,36 @@ def claim(path, facts, grows=()):
 
 
 def write_track(attempt, stem, plan, index):
-    """Makes a track and writes it, the truth last: where that is, the track is whole."""
+    """Makes a track and writes it, the truth last: where that is, the track is whole.
+
+    Arguments
+    ---------
+    attempt : int
+        The first to be made; while one is silent the next is, `ATTEMPTS` at most.
+    stem : str
+        Path without extension.
+    plan : CorpusPlan
+        What the track is one of.
+    index : int
+        Which.
+
+    Raises
+    ------
+    CorpusError
+        If all attempts are silent.
+    OSError
+        If the files cannot be written.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> write_track(0, str(folder / "00003"), CorpusPlan(shortest=1.0, longest=1.0), 3)
+    >>> sorted(path.name for path in folder.iterdir())
+    ['00003.json', '00003.wav']
+    >>> truth = json.loads((folder / "00003.json").read_text())
+    >>> truth["genre"], truth["seconds"], soundfile.info(folder / "00003.wav").duration
+    ('disco', 1.0, 1.0)
+    """
     for again in range(attempt, attempt + ATTEMPTS):
         wave, truth = plan.track(index, again)
         if np.abs(wave).max() > AUDIBLE:
@@ -247,7 +354,30 @@ def write_track(attempt, stem, plan, index):
 
 
 def write_audio(path, wave, rate):
-    """Writes a wave (samples,) or (samples, channels) atomically: 16 bit, or as the name ends."""
+    """Writes a wave (samples,) or (samples, channels) atomically: 16 bit, or as the name ends.
+
+    Arguments
+    ---------
+    path : str | Path
+        Ends with what soundfile can write: `.wav`, `.flac`, `.mp3`; its folder is made if missing.
+    wave : numpy.ndarray
+        Within +-1.
+    rate : int
+        Hz.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "artist" / "a.wav"
+    >>> write_audio(path, np.zeros((12000, 2), np.float32), 24000)
+    >>> info = soundfile.info(path)
+    >>> info.channels, info.duration, info.subtype
+    (2, 0.5, 'PCM_16')
+    """
     encoded = io.BytesIO()  # soundfile hides why a file cannot be written
     kind = Path(path).suffix[1:].upper()
     subtype = "MPEG_LAYER_III" if kind == "MP3" else "PCM_16"

@@ -47,6 +47,28 @@ class Genre:
     pieces; `swing` is the range of how late an off-beat comes, as a share of the beat; `loops` are
     progressions by mode, one chord a bar (`/` joins two in a bar), drawn with probability
     `loop_share`, otherwise the functional grammar writes the phrase.
+
+    Arguments
+    ---------
+    tempo, swing : tuple of float
+        As above.
+    meters, color, beats, bass, comp, melody, forms : dict
+        Weights. A form names its sections, `color` is what `Chord.colored` knows, the others are
+        keys of the tables in `players.py`.
+    minor, drums, loop_share : float
+        As above, 0 to 1.
+    scales, loops : dict
+        Mode -> weights of scales, mode -> progressions.
+    instruments : dict
+        Role -> weights of `POOLS`.
+    neighbours : tuple of str
+        Keys of `GENRES`.
+
+    Example
+    -------
+    >>> jazz, metal = GENRES["jazz"], GENRES["metal"]
+    >>> jazz.tempo, metal.tempo, jazz.minor < metal.minor, "blues" in jazz.neighbours
+    ((136, 34), (142, 24), True, True)
     """
 
     tempo: tuple
@@ -369,6 +391,43 @@ class Artist:
 
     `programs` holds up to two programs a role; `ways` the preferred way of playing of each part;
     the rest biases what the genre draws and colours the mix.
+
+    Arguments
+    ---------
+    name, genre : str
+        The genre is a key of `GENRES`.
+    tempo, tempo_spread : float
+        Mean and standard deviation of its pieces in beats per minute.
+    minor : float
+        Share of its pieces.
+    color : str
+        What `Chord.colored` makes of its chords.
+    swing : float
+        How late an off-beat comes, as a share of the beat.
+    programs, ways : dict
+        As above.
+    tightness : float
+        Standard deviation of the notes' beginnings in seconds.
+    legato : float
+        Share of its length that a note is held.
+    tilt, cutoff : float
+        Of the spectrum, dB and Hz, as `mix.colour` takes them.
+    reverb : float
+        0 to 1.
+    drive : float
+        How far into saturation the mix is driven; 0 is not at all.
+    noise : float
+        dB against the music.
+    levels : dict
+        Role -> dB.
+
+    Example
+    -------
+    >>> artist = make_artist("a1", "jazz", np.random.default_rng(0))
+    >>> artist.name, {role: len(programs) for role, programs in artist.programs.items()}
+    ('a1', {'bass': 2, 'comp': 2, 'melody': 2, 'pad': 2})
+    >>> sorted(artist.ways), 0.55 <= artist.legato <= 1
+    (['bass', 'beats', 'comp', 'melody'], True)
     """
 
     name: str
@@ -391,7 +450,24 @@ class Artist:
 
 
 def programs_of(pool, held_out):
-    """The programs of a pool that a replica may play."""
+    """The programs of a pool that a replica may play.
+
+    Arguments
+    ---------
+    pool : str
+        A key of `POOLS`.
+    held_out : bool
+        Whether those that training replicas never play are allowed.
+
+    Returns
+    -------
+    tuple of int
+
+    Example
+    -------
+    >>> programs_of("piano", held_out=False), programs_of("piano", held_out=True)
+    ((0, 1, 3), (0, 1, 3, 2))
+    """
     known, others = POOLS[pool]
     return known + others if held_out else known
 

@@ -47,11 +47,30 @@ RANGES = {
 
 
 class NoteError(UserError):
-    """A note that cannot be made. The message is one sentence with the remedy."""
+    """A note that cannot be made. The message is one sentence with the remedy.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.synth import load_bank
+    >>> try:
+    ...     make_note(np.random.default_rng(0), load_bank(), "flute", pitch=40)
+    ... except NoteError as error:
+    ...     print(error)
+    pitch is 40, but flute plays from 53 to 98; choose there.
+    """
 
 
 def playable(bank, family, held_out=False):
     """What a family plays.
+
+    Arguments
+    ---------
+    bank : Bank
+        From `synth.load_bank`.
+    family : str
+        A key of `FAMILIES`.
+    held_out : bool
+        Whether by its held-out programs, and they alone.
 
     Returns
     -------
@@ -167,6 +186,23 @@ def set_level(wave, rng):
 
 
 def loudest_rms(wave):
-    """RMS of the loudest 50 ms."""
+    """RMS of the loudest 50 ms.
+
+    Arguments
+    ---------
+    wave : numpy.ndarray
+        (samples,) at 24 kHz, at least 50 ms.
+
+    Returns
+    -------
+    float
+
+    Example
+    -------
+    >>> wave = np.zeros(24000, np.float32)
+    >>> wave[FRAME : 2 * FRAME] = 0.5
+    >>> loudest_rms(wave)
+    0.5
+    """
     frames = wave[: len(wave) // FRAME * FRAME].reshape(-1, FRAME)
     return float(np.sqrt(np.mean(frames**2, axis=1).max()))

@@ -13,7 +13,13 @@ from speechbrain_music.data_prep.replica.theory import QUALITIES
 
 @dataclass(frozen=True)
 class Meter:
-    """A bar's beats and the sixteenths of a beat (six in a dotted quarter)."""
+    """A bar's beats and the sixteenths of a beat (six in a dotted quarter).
+
+    Example
+    -------
+    >>> METERS["6/8"], METERS["6/8"].bar
+    (Meter(beats=2, steps=6), 12)
+    """
 
     beats: int
     steps: int
@@ -190,12 +196,37 @@ def strokes(pattern):
 
 
 def place(pitch_class, low):
-    """The lowest pitch of a class that is not under `low`."""
+    """The lowest pitch of a class that is not under `low`.
+
+    Example
+    -------
+    >>> place(0, 28), place(4, 28)  # from the bass's low E on: a C and that E
+    (36, 28)
+    """
     return low + (pitch_class - low) % 12
 
 
 class Drummer:
-    """Plays one pattern of each drum; fills at the end of a section."""
+    """Plays one pattern of each drum; fills at the end of a section.
+
+    Arguments
+    ---------
+    way : str
+        A key of `DRUM_PATTERNS`; in 3/4 all but the swing ride play a waltz.
+    meter : Meter
+        One of `METERS`.
+    rng : numpy.random.Generator
+        Chooses among alternatives.
+
+    Example
+    -------
+    >>> rng = np.random.default_rng(0)
+    >>> notes = list(Drummer("rock", METERS["4/4"], rng).bar(rng, first=True, last=False))
+    >>> [step for step, _, pitch, _ in notes if pitch == SNARE]
+    [4, 12]
+    >>> notes[-1] == (0, 1, CRASH, 100)
+    True
+    """
 
     def __init__(self, way, meter, rng):
         patterns = WALTZ if meter.beats == 3 and way != "swing ride" else DRUM_PATTERNS[way]
@@ -224,7 +255,25 @@ class Drummer:
 
 
 class Bassist:
-    """Plays the chords' roots and what belongs to them, in one pattern a section."""
+    """Plays the chords' roots and what belongs to them, in one pattern a section.
+
+    Arguments
+    ---------
+    way : str
+        A key of `BASS_PATTERNS`.
+    meter : Meter
+        One of `METERS`.
+    rng : numpy.random.Generator
+        Chooses among alternatives.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.theory import Chord
+    >>> rng, chord = np.random.default_rng(0), Chord.parse("I", tonic=0)
+    >>> bassist = Bassist("octaves", METERS["3/4"], rng)
+    >>> [pitch for _, _, pitch, _ in bassist.bar(rng, [(0, 12, chord)], following=chord)]
+    [36, 48, 36, 48, 36, 48]
+    """
 
     LOWEST = 28
 
@@ -255,7 +304,26 @@ class Bassist:
 
 
 class Comper:
-    """Plays chords, each voiced as near as possible to the one before."""
+    """Plays chords, each voiced as near as possible to the one before.
+
+    Arguments
+    ---------
+    way : str
+        A key of `COMP_PATTERNS`.
+    meter : Meter
+        One of `METERS`.
+    rng : numpy.random.Generator
+        Chooses among alternatives.
+    center : int
+        MIDI pitch around which chords lie.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.theory import Chord
+    >>> comper = Comper("block", METERS["4/4"], np.random.default_rng(0), center=62)
+    >>> [comper.voicing(Chord.parse(symbol, tonic=0)) for symbol in ("I", "vi", "IV", "V")]
+    [[60, 64, 67], [60, 64, 69], [60, 65, 69], [59, 62, 67]]
+    """
 
     def __init__(self, way, meter, rng, center):
         alternatives = COMP_PATTERNS[way]
@@ -296,7 +364,33 @@ class Comper:
 
 
 class Soloist:
-    """Plays motifs: a rhythm and a contour, bent to each bar's chord and the scale."""
+    """Plays motifs: a rhythm and a contour, bent to each bar's chord and the scale.
+
+    Arguments
+    ---------
+    way : str
+        A key of `MELODY_PATTERNS`.
+    meter : Meter
+        One of `METERS`.
+    rng : numpy.random.Generator
+        Draws the motifs.
+    center : int
+        MIDI pitch around which they lie.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.theory import SCALES, Chord
+    >>> rng, chord = np.random.default_rng(0), Chord.parse("I", tonic=0)
+    >>> soloist = Soloist("lyrical", METERS["4/4"], rng, center=72)
+    >>> bars = [
+    ...     list(soloist.bar(rng, index, [(0, 16, chord)], set(SCALES["major"]), index == 3))
+    ...     for index in range(4)
+    ... ]
+    >>> [note[:2] for note in bars[0]] == [note[:2] for note in bars[2]]  # a rhythm comes again
+    True
+    >>> [(step, length, pitch % 12 in chord.pitch_classes) for step, length, pitch, _ in bars[3]]
+    [(0, 6, True)]
+    """
 
     def __init__(self, way, meter, rng, center):
         self.meter, self.center, self.last = meter, center, center
@@ -331,7 +425,29 @@ class Soloist:
 
 
 def split(pattern, chords, restrike):
-    """Strokes of a pattern, cut where the chord changes and struck again there."""
+    """Strokes of a pattern, cut where the chord changes and struck again there.
+
+    Arguments
+    ---------
+    pattern : str
+        As `fit` returns it.
+    chords : list of (int, int, Chord)
+        Step, length and chord, in their order.
+    restrike : str
+        The character of a note that is struck again; a digit remains.
+
+    Yields
+    ------
+    (int, int, str)
+        Step, length and character.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.theory import Chord
+    >>> chords = [(0, 8, Chord(0, "maj")), (8, 8, Chord(7, "maj"))]
+    >>> list(split("f...........f...", chords, "r"))
+    [(0, 8, 'f'), (8, 4, 'r'), (12, 4, 'f')]
+    """
     changes = [step for step, _, _ in chords[1:]]
     for step, length, kind in strokes(pattern):
         end = step + length
@@ -343,7 +459,28 @@ def split(pattern, chords, restrike):
 
 
 def chord_at(chords, step, following):
-    """The chord that sounds at a step, and the one after it."""
+    """The chord that sounds at a step, and the one after it.
+
+    Arguments
+    ---------
+    chords : list of (int, int, Chord)
+        Step, length and chord of a bar, in their order.
+    step : int
+        In that bar.
+    following : Chord | None
+        The next bar's.
+
+    Returns
+    -------
+    (Chord, Chord | None)
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.theory import Chord
+    >>> c, g, f = Chord(0, "maj"), Chord(7, "maj"), Chord(5, "maj")
+    >>> [chord.name for chord in chord_at([(0, 8, c), (8, 8, g)], 10, following=f)]
+    ['G:maj', 'F:maj']
+    """
     index = max(i for i, (begin, _, _) in enumerate(chords) if begin <= step)
     after = chords[index + 1][2] if index + 1 < len(chords) else following
     return chords[index][2], after

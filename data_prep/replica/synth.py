@@ -28,7 +28,16 @@ NOTE = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "i1"), ("velocity", "
 
 
 class BankError(UserError):
-    """A sound bank that cannot be used. The message is one sentence with the remedy."""
+    """A sound bank that cannot be used. The message is one sentence with the remedy.
+
+    Example
+    -------
+    >>> try:
+    ...     load_bank("nowhere.sf2")
+    ... except BankError as error:
+    ...     print(error)
+    nowhere.sf2 cannot be read (No such file or directory); give another --soundfont.
+    """
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,14 @@ class Bank:
 
     `unsafe` holds by program (or `DRUMS`) the pitches that are silent or out of tune, `loudness`
     the level of a program in dB; both are empty for a bank that was not scanned.
+
+    Example
+    -------
+    >>> bank = load_bank()
+    >>> sorted(bank.unsafe[8]), bank.plays(8, 25), bank.plays(8, 26)  # a celesta's lowest notes
+    ([21, 22, 23, 24, 25], False, True)
+    >>> bank.loudness[11] > bank.loudness[0]  # a vibraphone is louder than a piano
+    True
     """
 
     content: bytes
@@ -72,6 +89,11 @@ def load_bank(path=None):
     ------
     BankError
         If the file cannot be used or a package of the extra [replica] is missing.
+
+    Example
+    -------
+    >>> load_bank().content[8:12], load_bank() is load_bank()  # a process reads it once
+    (b'sfbk', True)
     """
     if not all(map(importlib.util.find_spec, ("midirenderer", "pretty_midi", "pebble"))):
         raise BankError(

@@ -111,7 +111,22 @@ GRAMMAR = {
 
 
 def choose(rng, weights):
-    """A key of {key: weight}, drawn by weight."""
+    """A key of {key: weight}, drawn by weight.
+
+    Arguments
+    ---------
+    rng : numpy.random.Generator
+        Draws.
+    weights : dict
+        Need not sum to 1.
+
+    Example
+    -------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> 700 < [choose(rng, {"IV": 3, "V": 1}) for _ in range(1000)].count("IV") < 800
+    True
+    """
     keys = list(weights)
     total = sum(weights.values())
     return keys[int(rng.choice(len(keys), p=[weights[key] / total for key in keys]))]
@@ -119,6 +134,19 @@ def choose(rng, weights):
 
 def phrase(rng, mode, length):
     """A phrase of `length` chord symbols by the grammar, from the tonic to a cadence.
+
+    Arguments
+    ---------
+    rng : numpy.random.Generator
+        Draws.
+    mode : str
+        One of `MODES`.
+    length : int
+        Under 4 there is no cadence.
+
+    Returns
+    -------
+    list of str
 
     Example
     -------

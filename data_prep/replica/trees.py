@@ -61,6 +61,13 @@ class Tree:
         Those that are there even without audio.
     names : bool
         Whether the files' names are the annotation: without audio they are empty then.
+
+    Example
+    -------
+    >>> from speechbrain_music.data_prep.replica.layouts import music4all
+    >>> tree = music4all.plan(0.0001, seed=0)
+    >>> len(tree.sounds), list(tree.texts), tree.rate, tree.channels
+    (11, ['id_information.csv'], 44100, 2)
     """
 
     counts: dict
@@ -85,19 +92,85 @@ def scaled(counts, scale, least=1):
 
 
 def style(genre, seed, *key, held_out=False):
-    """The artist of a genre that a key stands for."""
+    """The artist of a genre that a key stands for.
+
+    Arguments
+    ---------
+    genre : str
+        A key of `GENRES`.
+    seed : int
+        The replica's.
+    key : int
+        Which artist of that genre it is; joined by `-` they are the name.
+    held_out : bool
+        Whether the programs that training replicas never play are allowed.
+
+    Returns
+    -------
+    Artist
+
+    Example
+    -------
+    >>> style("jazz", 0, 2, 5).name, style("jazz", 0, 2, 5) == style("jazz", 0, 2, 5)
+    ('2-5', True)
+    """
     return make_artist("-".join(map(str, key)), genre, keyed(seed, STYLE, *key), held_out)
 
 
 def song(artist, seconds, seed, *key, tonic=None):
-    """The wave of a piece that depends on the key alone."""
+    """The wave of a piece that depends on the key alone.
+
+    Arguments
+    ---------
+    artist : Artist
+        From `style`.
+    seconds : float
+        Length.
+    seed : int
+        The replica's.
+    key : int
+        Which piece it is, and which attempt.
+    tonic : int, optional
+        As in `compose`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32 at 24 kHz.
+
+    Example
+    -------
+    >>> artist = style("jazz", 0, 2, 5)
+    >>> a, same, b = (song(artist, 1.0, 0, piece) for piece in (7, 7, 8))
+    >>> a.shape, bool((a == same).all()), bool((a == b).all())
+    ((24000,), True, False)
+    """
     rng, bank = keyed(seed, PIECE, *key), load_bank()
     piece = compose(artist, seconds, rng, bank, tonic)
     return on_a_floor(mix(piece, artist, rng, bank), rng)
 
 
 def on_a_floor(wave, rng):
-    """Lays noise under a wave, so that no part of it is silent: rests would give labels away."""
+    """Lays noise under a wave, so that no part of it is silent: rests would give labels away.
+
+    Arguments
+    ---------
+    wave : numpy.ndarray
+        (samples,) float32.
+    rng : numpy.random.Generator
+        Draws level and noise.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32.
+
+    Example
+    -------
+    >>> floor = on_a_floor(np.zeros(24000, np.float32), np.random.default_rng(0))
+    >>> bool(FLOORS[0] - 0.2 < 20 * np.log10(floor.std()) < FLOORS[1] + 0.2)
+    True
+    """
     level = np.float32(gain(rng.uniform(*FLOORS)))
     return wave + level * rng.standard_normal(len(wave), dtype=np.float32)
 
@@ -186,7 +259,39 @@ def _write_text(path, text):
 
 
 def write_sound(attempt, path, rate, channels, render, key):
-    """Renders a piece and writes it at the data set's rate."""
+    """Renders a piece and writes it at the data set's rate.
+
+    Arguments
+    ---------
+    attempt : int
+        The first to be made; while one is silent the next is, `ATTEMPTS` at most.
+    path : str
+        Its end says the format, as for `write_audio`.
+    rate, channels : int
+        Of the file; all channels are the same.
+    render : callable
+        As `Tree` has it.
+    key : tuple
+        Arguments of `render`.
+
+    Raises
+    ------
+    CorpusError
+        If all attempts are silent.
+    OSError
+        If the file cannot be written.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> def render(attempt, hertz):
+    ...     return 0.5 * np.sin(2 * np.pi * hertz / RATE * np.arange(RATE))
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> write_sound(0, str(path), 44100, 2, render, (440.0,))
+    >>> info = soundfile.info(path)
+    >>> info.samplerate, info.channels, info.duration
+    (44100, 2, 1.0)
+    """
     for again in range(attempt, attempt + ATTEMPTS):
         wave = render(again, *key)
         if np.abs(wave).max() > AUDIBLE:

@@ -41,7 +41,17 @@ KINDS = {
 
 
 class VoiceError(UserError):
-    """A song that cannot be sung. The message is one sentence with the remedy."""
+    """A song that cannot be sung. The message is one sentence with the remedy.
+
+    Example
+    -------
+    >>> rng = np.random.default_rng(0)
+    >>> try:
+    ...     sing(make_singer("s1", rng), "vibrato", [(57, 0.5)], "y", rng)
+    ... except VoiceError as error:
+    ...     print(error)
+    vowel is 'y'; choose one of a, e, i, o, u.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,11 @@ class Technique:
     jitter and shimmer; `ring` the share by which the formants 3 to 5 draw together; `cutoff` Hz
     that the lips let through; `beat` the slowest and fastest rate in Hz at which the loudness
     pulses, how many times faster it is at the end, and how deep from 0 to 1.
+
+    Example
+    -------
+    >>> TECHNIQUES["straight"] == Technique(), TECHNIQUES["lip_trill"].cutoff
+    (True, 1200)
     """
 
     motion: str = "sung"
@@ -89,6 +104,12 @@ class Singer:
     by 6 dB per octave more, `open` the share of a period in which the glottis is open; `rate` in
     Hz and `extent` in cents are the vibrato's; `breath` is in dB against the pulses; `jitter` and
     `shimmer` are relative deviations from period to period; `glide` is seconds between notes.
+
+    Example
+    -------
+    >>> singer = make_singer("s1", np.random.default_rng(0), kinds=["bass"])
+    >>> singer.kind, 38 <= singer.lowest <= 42, singer.highest - singer.lowest
+    ('bass', True, 22)
     """
 
     name: str

@@ -112,10 +112,14 @@ class Runs:
     def folders(self, options):
         """A variant's folder for each seed."""
         everything = {key: str(value) for key, value in (self.common | options).items()}
-        key = json.dumps([self.args.data_folder, everything], sort_keys=True)
-        digest = blake2b(key.encode(), digest_size=5).hexdigest()
-        name = f"{options.get('system', self.args.system)}-{digest}"
+        if "tokenizer" in options:
+            everything["tokenizer"] = self._tokenizer(options["tokenizer"], "").name
+        name = f"{options.get('system', self.args.system)}-{self._digest(everything)}"
         return [self.args.work / f"{name}-{seed}" for seed in self.args.seeds]
+
+    def _digest(self, options):
+        key = json.dumps([self.args.data_folder, options], sort_keys=True)
+        return blake2b(key.encode(), digest_size=5).hexdigest()
 
     def train(self, variants):
         """Trains what is not trained, and writes beside it what it took."""
@@ -145,7 +149,7 @@ class Runs:
         return [RECIPES / "pretrain" / "train.py", HPARAMS / f"{system}.yaml", *where, *pairs]
 
     def _tokenizer(self, name, seed):
-        return self.args.work / f"{name}-{seed}"
+        return self.args.work / f"{name}-{self._digest(self.args.tokenizer)}-{seed}"
 
     def _train_tokenizers(self, name):
         train = [RECIPES / "tokenizer" / "train.py", HPARAMS / f"{name}.yaml"]

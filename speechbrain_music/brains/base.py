@@ -328,6 +328,8 @@ class MusicBrain(sb.Brain):
 
     def on_fit_start(self):
         """Recovers, then derives the place in the run from the number of steps done."""
+        if self.checkpointer:
+            self.checkpointer.remove_remains()
         super().on_fit_start()
         counter, done = self.hparams.epoch_counter, self.optimizer_step
         finished = done >= self.plan.total_steps

@@ -27,9 +27,12 @@ def facts_of(model):
     >>> from speechbrain_music.models.frontend import LogMel
     >>> encoder = Encoder(num_layers=1, d_model=16, ffn_units=16)
     >>> training = {"step": 10, "hours": {"train": 2, "valid": 0.5}}
+    >>> training["quantizer"] = {"kind": "rvq", "codebook_size": 1024, "num_codebooks": 4}
     >>> facts = facts_of(WaveEncoder(LogMel(), encoder, {"training": training}))
     >>> facts["audio"], facts["steps"], facts["held-out loss"]
     ('2.00 h to train on, 0.50 h held out', '10', 'not stated')
+    >>> facts["targets"]
+    'rvq, 4 x 1,024 tokens'
     """
     config, training = model.encoder.config, model.config.get("training", {})
     layers, width = config["num_layers"], config["d_model"]
@@ -42,6 +45,7 @@ def facts_of(model):
         f"{TOKEN_RATE} a second",
         "features": f"log-mel, {FEATURES['bands']} bands, at {FEATURES['sample_rate']} Hz, "
         f"a frame every {FEATURES['hop']} samples",
+        "targets": _stated(lambda: _targets(training["quantizer"])),
         "corpora": _stated(lambda: "; ".join(map(_corpus, training["corpora"]))),
         "audio": _stated(lambda: _hours(training["hours"])),
         "steps": _stated(lambda: f"{training['step']:,.0f}"),
@@ -60,6 +64,11 @@ def _stated(say):
 
 def _corpus(corpus):
     return f"{corpus['name']} ({corpus['hours']:.2f} h{ORIGINS[corpus['composed']]})"
+
+
+def _targets(quantizer):
+    kind = quantizer.get("kind", "random projection")  # which is no trained one
+    return f"{kind}, {quantizer['num_codebooks']} x {quantizer['codebook_size']:,} tokens"
 
 
 def _hours(hours):

@@ -68,8 +68,8 @@ class AtomicCheckpointer(Checkpointer):
         meta = {key: _plain(value) for key, value in (meta or {}).items()}
         folder, self.checkpoints_dir = self.checkpoints_dir, self.checkpoints_dir / SAVING
         try:
+            self.remove_remains(folder)
             if if_main_process():
-                _remove_remains(folder)
                 self.checkpoints_dir.mkdir()
             for part, value in self.recoverables.items():
                 if hasattr(value, "state_dict"):
@@ -89,6 +89,27 @@ class AtomicCheckpointer(Checkpointer):
             self.checkpoints_dir = folder
         ddp_barrier()
         return saved
+
+    @main_process_only
+    def remove_remains(self, folder=None):
+        """Removes what killed processes left: a checkpoint half written, others half deleted.
+
+        Only where checkpoints are written, not where they are read: another process may be
+        writing there.
+        """
+        folder = folder or self.checkpoints_dir
+        checkpoints = folder.glob(f"{CKPT_PREFIX}*")
+        halves = [path for path in checkpoints if not (path / METAFNAME).exists()]
+        for path in [folder / SAVING, *halves]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    @staticmethod
+    @main_process_only
+    def _delete_checkpoint(checkpoint, verbosity=logging.INFO):
+        # What makes it a checkpoint goes first: no half of one is ever taken for a whole.
+        (checkpoint.path / METAFNAME).unlink()
+        shutil.rmtree(checkpoint.path)
+        logger.log(verbosity, f"Deleted the checkpoint in {checkpoint.path}")
 
     def save_and_keep_only(self, importance_keys=(), **options):
         """As SpeechBrain's, whose default list grows by one sort key with every save."""
@@ -131,13 +152,6 @@ class AtomicCheckpointer(Checkpointer):
             except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
                 logger.warning(f"{folder / METAFNAME} cannot be read: this checkpoint is passed by")
         return whole
-
-
-def _remove_remains(folder):
-    # Of processes that were killed: a checkpoint half written, and checkpoints half deleted.
-    halves = [path for path in folder.glob(f"{CKPT_PREFIX}*") if not (path / METAFNAME).exists()]
-    for path in [folder / SAVING, *halves]:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 @main_process_only

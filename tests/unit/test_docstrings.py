@@ -1,17 +1,18 @@
 """Everything public says what it is by an example; the suite runs them all as doctests."""
 
 import ast
+import doctest
 from pathlib import Path
 
 import pytest
+
+from speechbrain_music.data_prep.replica import __main__ as command
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
     path
     for folder in ("speechbrain_music", "data_prep")
     for path in sorted((ROOT / folder).rglob("*.py"))
-    # Every replica names the hash of what made it: a docstring there would make all of them new.
-    if not path.is_relative_to(ROOT / "data_prep/replica")
 ]
 
 
@@ -26,3 +27,10 @@ def test_every_public_class_and_function_has_an_example(path):
     ]
     silent = [node.name for node in public if ">>>" not in (ast.get_docstring(node) or "")]
     assert not silent
+
+
+def test_examples_of_a_main_module_hold(request):
+    """pytest runs no doctests of `__main__.py`."""
+    names = {"getfixture": request.getfixturevalue}
+    failed, tried = doctest.testmod(command, extraglobs=names)
+    assert tried and not failed

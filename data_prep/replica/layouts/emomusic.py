@@ -30,7 +30,30 @@ STATIC = "song_id,mean_arousal,std_arousal,mean_valence,std_valence"
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`."""
+    """The tree; see `make_replica`.
+
+    Arguments
+    ---------
+    scale : float
+        Share of the published counts; four clips a split or more.
+    seed : int
+        Of the music and of the listeners.
+
+    Returns
+    -------
+    Tree
+
+    Example
+    -------
+    >>> from unittest.mock import patch
+    >>> with patch.dict(plan.__globals__, SECONDS=1.0):  # 45 s take longer to compose
+    ...     tree = plan(0.001, seed=0)
+    >>> tree.counts["published"], tree.sounds[0][0]
+    ({'train': 4, 'valid': 4, 'test': 4}, 'clips_45seconds/2.mp3')
+    >>> clips = tree.texts["annotations/static_annotations.csv"].splitlines()[1:]
+    >>> len(clips), all(1 <= float(clip.split(",")[1]) <= 9 for clip in clips)  # arousal
+    (12, True)
+    """
     counts, songs = scaled(COUNTS, scale, least=4), []
     wanted = Counter(counts)
     for group in count():
@@ -82,14 +105,61 @@ def _letters(number):
 
 
 def piece_of(seed, genre, group, number, part, bank, attempt=0):
-    """The artist, the piece and the random numbers left for its mix."""
+    """The artist, the piece and the random numbers left for its mix.
+
+    Arguments
+    ---------
+    seed, group, number : int
+        Of the replica, its artist and its clip.
+    genre : str
+        A key of `GENRES`.
+    part : str
+        The split; it changes nothing.
+    bank : Bank
+        From `load_bank`.
+    attempt : int
+        Another one gives another piece.
+
+    Returns
+    -------
+    artist : Artist
+    piece : Piece
+    rng : numpy.random.Generator
+
+    Example
+    -------
+    >>> artist, piece, _ = piece_of(0, "jazz", 5, 16, "test", load_bank())
+    >>> artist.name, piece.genre, piece.seconds, -1 < piece.mood["valence"] < 1
+    ('5', 'jazz', 45.0, True)
+    """
     artist = style(genre, seed, group)
     rng = keyed(seed, PIECE, number, attempt)
     return artist, compose(artist, SECONDS, rng, bank), rng
 
 
 def render(attempt, seed, genre, group, number, part):
-    """A clip of 45 s; always the piece that was annotated."""
+    """A clip of 45 s; always the piece that was annotated.
+
+    Arguments
+    ---------
+    attempt : int
+        Changes nothing.
+    seed, genre, group, number, part
+        As in `piece_of`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32 at 24 kHz.
+
+    Example
+    -------
+    >>> from unittest.mock import patch
+    >>> with patch.dict(render.__globals__, SECONDS=1.0):  # 45 s take longer
+    ...     first, second = (render(attempt, 0, "jazz", 5, 16, "test") for attempt in (0, 1))
+    >>> first.shape, bool((first == second).all())
+    ((24000,), True)
+    """
     bank = load_bank()
     artist, piece, rng = piece_of(seed, genre, group, number, part, bank)
     return on_a_floor(mix(piece, artist, rng, bank), rng)

@@ -23,7 +23,28 @@ COLUMNS = {
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`."""
+    """The tree; see `make_replica`.
+
+    Arguments
+    ---------
+    scale : float
+        Share of the published counts; one track a split or more. The full set has those of the
+        large one.
+    seed : int
+        Of the music.
+
+    Returns
+    -------
+    Tree
+
+    Example
+    -------
+    >>> tree = plan(0.0001, seed=0)
+    >>> tree.counts["small"], tree.counts["large"]
+    ({'train': 1, 'valid': 1, 'test': 1}, {'train': 8, 'valid': 1, 'test': 1})
+    >>> len(tree.sounds), tree.sounds[0][0]
+    (10, 'fma_large/000/000001.mp3')
+    """
     names = [(group, name) for group, text in COLUMNS.items() for name in text.split()]
     heads = [["", *(group for group, _ in names)], ["", *(name for _, name in names)]]
     rows, sounds, counts, number = [], [], {}, 0
@@ -57,6 +78,29 @@ def plan(scale, seed):
 
 
 def render(attempt, seed, genre, part, artist, index):
-    """A clip of 30 s."""
+    """A clip of 30 s.
+
+    Arguments
+    ---------
+    attempt : int
+        Another one gives another clip.
+    seed, part, artist, index : int
+        Of the replica, its split, the split's artist and clip.
+    genre : str
+        A key of `GENRES`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32 at 24 kHz.
+
+    Example
+    -------
+    >>> from unittest.mock import patch
+    >>> with patch.dict(render.__globals__, SECONDS=1.0):  # 30 s take longer
+    ...     a, same, b = (render(0, 0, "jazz", 0, 1, index) for index in (3, 3, 4))
+    >>> a.shape, bool((a == same).all()), bool((a == b).all())
+    ((24000,), True, False)
+    """
     player = style(genre, seed, part, artist, held_out=part == 2)
     return song(player, SECONDS, seed, part, index, attempt)

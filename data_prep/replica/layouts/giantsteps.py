@@ -25,7 +25,29 @@ PER_ARTIST = 3
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`."""
+    """The tree; see `make_replica`.
+
+    Arguments
+    ---------
+    scale : float
+        Share of the published counts; one track a split or more.
+    seed : int
+        Of keys, lengths and music.
+
+    Returns
+    -------
+    Tree
+
+    Example
+    -------
+    >>> tree = plan(0.001, seed=0)
+    >>> tree.counts["published"], all(SHORTEST <= key[4] <= LONGEST for _, key in tree.sounds)
+    ({'train': 1, 'valid': 1, 'test': 1}, True)
+    >>> _, (*_, number, _, tonic, mode) = tree.sounds[0]  # what is annotated is composed
+    >>> text = tree.texts[f"{KEY_SET}/annotations/key/{number}.LOFI.key"]
+    >>> text.split() == [TONICS[tonic], mode]
+    True
+    """
     rng = keyed(seed, PLAN)
     counts = scaled(COUNTS, scale)
     texts, sounds = {}, []
@@ -71,7 +93,35 @@ def plan(scale, seed):
 
 
 def render(attempt, seed, part, artist, number, seconds, tonic, mode):
-    """A track that stays in its key."""
+    """A track that stays in its key.
+
+    Arguments
+    ---------
+    attempt : int
+        Another one gives another track in the same key.
+    seed, part, artist, number : int
+        Of the replica, its split (2: test), the split's artist and track.
+    seconds : float
+        Length.
+    tonic : int
+        0 to 11 from C on.
+    mode : str
+        `major` or `minor`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32 at 24 kHz.
+
+    Example
+    -------
+    >>> render(0, 0, 2, 0, 2010089, 1.0, 9, "minor").shape
+    (24000,)
+    >>> from unittest.mock import patch
+    >>> with patch.dict(render.__globals__, song=lambda player, *_, tonic: (player.minor, tonic)):
+    ...     render(0, 0, 2, 0, 2010089, 1.0, 9, "minor")  # surely in minor, on A
+    (1.0, 9)
+    """
     player = style(GENRES[artist % len(GENRES)], seed, part, artist, held_out=part == 2)
     player = player.__class__(**vars(player) | {"minor": float(mode == "minor")})
     return song(player, seconds, seed, part, number, attempt, tonic=tonic)

@@ -10,7 +10,27 @@ PER_ARTIST = 4
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`."""
+    """The tree; see `make_replica`.
+
+    Arguments
+    ---------
+    scale : float
+        Share of the published counts; one clip a genre and split or more.
+    seed : int
+        Of the music.
+
+    Returns
+    -------
+    Tree
+
+    Example
+    -------
+    >>> tree = plan(0.01, seed=0)
+    >>> tree.counts["published"], len(tree.sounds)  # two are in no list
+    ({'train': 10, 'valid': 10, 'test': 10}, 32)
+    >>> tree.sounds[0][0], tree.texts["train_filtered.txt"].split()[0]
+    ('genres/blues/blues.00000.wav', 'blues/blues.00000.wav')
+    """
     counts = scaled(COUNTS, scale, least=len(GENRES))
     unlisted = round(UNLISTED * sum(counts.values()))
     lists, sounds = {split: [] for split in SPLITS}, []
@@ -30,7 +50,28 @@ def plan(scale, seed):
 
 
 def render(attempt, seed, which, part, artist, index):
-    """A clip of a little over or under 30 s."""
+    """A clip of a little over or under 30 s.
+
+    Arguments
+    ---------
+    attempt : int
+        Another one gives another clip of the same length.
+    seed, which, part, artist, index : int
+        Of the replica, its genre, the split (3: none), the split's artist and clip of that genre.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32 at 24 kHz.
+
+    Example
+    -------
+    >>> from unittest.mock import patch
+    >>> with patch.dict(render.__globals__, song=lambda *asked: asked):  # what is to be composed
+    ...     player, seconds, *_ = render(0, 0, GENRES.index("jazz"), 2, 1, 7)
+    >>> player.name, 29.9 < seconds < 30.7
+    ('5-2-1', True)
+    """
     held_out = part == SPLITS.index("test")
     player = style(GENRES[which], seed, which, part, artist, held_out=held_out)
     seconds = 30 + keyed(seed, PLAN, which, part, index).uniform(-0.05, 0.6)

@@ -63,7 +63,28 @@ VOICE_TAGS = {
 
 
 def draw_clip(seed, split, artist, index):
-    """What a clip is made of, from which it is both tagged and composed."""
+    """What a clip is made of, from which it is both tagged and composed.
+
+    Arguments
+    ---------
+    seed, split, artist, index : int
+        Of the replica, its split (2: test), the split's artist and clip.
+
+    Returns
+    -------
+    player : Artist
+        With one program a role and one tempo.
+    singer : str | None
+        A key of `VOICES`, or None if nobody sings.
+    rng : numpy.random.Generator
+        For the tags.
+
+    Example
+    -------
+    >>> player, singer, _ = draw_clip(0, 0, artist=9, index=72)
+    >>> player.genre, player.tempo_spread, [len(set(p)) for p in player.programs.values()]
+    ('rock', 0.0, [1, 1, 1, 1])
+    """
     rng = keyed(seed, PLAN, split, index)
     genre = list(GENRES)[artist % len(GENRES)]
     player = style(genre, seed, split, artist, held_out=split == 2)
@@ -77,7 +98,25 @@ def draw_clip(seed, split, artist, index):
 
 
 def tags_of(player, singer, rng):
-    """The tags that a listener gave."""
+    """The tags that a listener gave.
+
+    Arguments
+    ---------
+    player, singer, rng
+        From `draw_clip`.
+
+    Returns
+    -------
+    list of str
+        Some of `TAGS`, in their order; a listener leaves out what is there, but adds nothing.
+
+    Example
+    -------
+    >>> player, _, rng = draw_clip(0, 0, artist=9, index=72)
+    >>> heard = {tag for _ in range(100) for tag in tags_of(player, "female", rng)}
+    >>> {"rock", "drums", "woman"} <= heard, heard & {"man", "no vocals", "techno"}
+    (True, set())
+    """
     used = {player.programs[role][0] for role in ("bass", "comp", "melody")}
     if singer:
         used.discard(player.programs["melody"][0])
@@ -92,7 +131,27 @@ def tags_of(player, singer, rng):
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`."""
+    """The tree; see `make_replica`.
+
+    Arguments
+    ---------
+    scale : float
+        Share of the published counts; six clips a split or more, five or more with tags.
+    seed : int
+        Of clips and tags.
+
+    Returns
+    -------
+    Tree
+
+    Example
+    -------
+    >>> tree = plan(0.0001, seed=0)
+    >>> tree.counts["published"], tree.counts["tagged"]
+    ({'train': 6, 'valid': 6, 'test': 6}, {'train': 5, 'valid': 5, 'test': 5})
+    >>> [path for path, text in tree.texts.items() if text == b""][0]  # damaged in the original
+    'mp3/6/damaged-35644-0-29.mp3'
+    """
     counts, tagged = scaled(COUNTS, scale, least=6), scaled(TAGGED_COUNTS, scale, least=5)
     columns = [*TAGS, *(f"tag {number}" for number in range(len(TAGS), len(TAGS) + OTHERS))]
     rows, sounds = [], []
@@ -128,7 +187,28 @@ def plan(scale, seed):
 
 
 def render(attempt, seed, part, artist, index):
-    """A clip of 29 s, its melody sung if it has a singer."""
+    """A clip of 29 s, its melody sung if it has a singer.
+
+    Arguments
+    ---------
+    attempt : int
+        Another one gives another clip with the same tags.
+    seed, part, artist, index : int
+        As in `draw_clip`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32 at 24 kHz.
+
+    Example
+    -------
+    >>> from unittest.mock import patch
+    >>> with patch.dict(render.__globals__, SECONDS=1.0):  # 29 s take longer
+    ...     wave = render(0, 0, 0, 9, 72)
+    >>> wave.shape, bool(np.abs(wave).max() < 1)
+    ((24000,), True)
+    """
     player, singer, _ = draw_clip(seed, part, artist, index)
     rng, bank = keyed(seed, PIECE, part, index, attempt), load_bank()
     piece = compose(player, SECONDS, rng, bank)

@@ -12,7 +12,28 @@ PER_ARTIST = 3
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`."""
+    """The tree; see `make_replica`.
+
+    Arguments
+    ---------
+    scale : float
+        Share of the published tracks; two or more.
+    seed : int
+        Of lengths and music.
+
+    Returns
+    -------
+    Tree
+        Without counts, for there are no splits.
+
+    Example
+    -------
+    >>> tree = plan(0.0001, seed=0)
+    >>> len(tree.sounds), tree.sounds[0][0]
+    (6, 'audio/14/214.mp3')
+    >>> tree.texts["data/raw_30s.tsv"].split("\\r\\n")[1].split("\\t")[5:]
+    ['genre---blues', 'instrument---synthesizer']
+    """
     lines, sounds = ["\t".join(COLUMNS)], []
     for index in range(scaled({"tracks": TRACKS}, scale, least=2)["tracks"]):
         number, artist = 214 + 11 * index, index // PER_ARTIST
@@ -29,5 +50,27 @@ def plan(scale, seed):
 
 
 def render(attempt, seed, genre, artist, index, seconds):
-    """A track."""
+    """A track.
+
+    Arguments
+    ---------
+    attempt : int
+        Another one gives another track.
+    seed, artist, index : int
+        Of the replica, its artist and its track.
+    genre : str
+        A key of `GENRES`.
+    seconds : float
+        Length.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32 at 24 kHz.
+
+    Example
+    -------
+    >>> render(0, 0, "jazz", 5, 15, 1.25).shape
+    (30000,)
+    """
     return song(style(genre, seed, artist), seconds, seed, index, attempt)

@@ -28,7 +28,34 @@ SOURCES = ("acoustic", "electronic", "synthetic")
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`."""
+    """The tree; see `make_replica`.
+
+    Arguments
+    ---------
+    scale : float
+        Share of the published counts; one note a family and split or more.
+    seed : int
+        Of pitches, velocities and sound.
+
+    Returns
+    -------
+    Tree
+        Its texts are iterators: they are written once.
+
+    Example
+    -------
+    >>> tree = plan(0.0001, seed=0)
+    >>> tree.counts["published"]
+    {'train': 29, 'valid': 11, 'test': 11}
+    >>> notes = json.loads("".join(tree.texts["nsynth-test/examples.json"]))
+    >>> len(notes), all(f"-{note['pitch']:03d}-" in name for name, note in notes.items())
+    (11, True)
+    >>> programs = {split: set() for split in COUNTS}
+    >>> for path, (_, _, _, program, *_) in tree.sounds:
+    ...     programs[path.split("/")[0].removeprefix("nsynth-")].add(program)
+    >>> programs["train"] & programs["test"], programs["valid"] == programs["test"]
+    (set(), True)
+    """
     counts = scaled(COUNTS, scale, least=len(FAMILIES))
     bank = load_bank()
     able = {(f, h): playable(bank, f, h) for f in FAMILIES for h in (False, True)}
@@ -95,6 +122,28 @@ def render(attempt, seed, family, instrument, program, pitch, velocity):
     """A note of 4 s, in the instrument's colour.
 
     The level is that of the whole note: how loud a file is would tell what rings from what is held.
+
+    Arguments
+    ---------
+    attempt : int
+        Another one gives the note with other reverb, noise and level.
+    seed, instrument : int
+        Of the replica and its instrument.
+    family : str
+        A key of `FAMILIES`.
+    program, pitch, velocity : int
+        As in `make_note`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (96000,) float32 at 24 kHz.
+
+    Example
+    -------
+    >>> wave = render(0, 0, "bass", 0, 32, 40, 100)
+    >>> wave.shape, bool(np.abs(wave).max() < 1)
+    ((96000,), True)
     """
     rng = keyed(seed, PLAN, instrument, pitch, velocity, attempt)
     held_out = program in FAMILIES[family][1]

@@ -34,7 +34,28 @@ ODD = {  # (singer, technique) -> what its first file's folder and name are in t
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`."""
+    """The tree; see `make_replica`.
+
+    Arguments
+    ---------
+    scale : float
+        Share of the paper's recordings; of each singer ten or more, one a technique.
+    seed : int
+        Of voices and melodies.
+
+    Returns
+    -------
+    Tree
+        The names are the annotation.
+
+    Example
+    -------
+    >>> tree = plan(0.01, seed=0)
+    >>> tree.counts["singer default"], tree.names, tree.texts
+    ({'train': 100, 'valid': 60, 'test': 40}, True, {})
+    >>> tree.sounds[0][0], tree.sounds[-1][0].rpartition("/")[2]  # and its copy
+    ('FULL/female1/arpeggios/belt/f1_arpeggios_belt_a.wav', 'f1_arpeggios_belt_a(1).wav')
+    """
     sounds, items = [], []
     for who, singer in enumerate(SINGERS):
         folder = {"f": "female", "m": "male"}[singer[0]] + singer[1:]
@@ -62,7 +83,34 @@ def plan(scale, seed):
 
 
 def render(attempt, seed, who, technique, context, vowel, index):
-    """A recording of 2.5 to 10 s."""
+    """A recording of 2.5 to 10 s.
+
+    Arguments
+    ---------
+    attempt : int
+        Another one gives another recording.
+    seed, who, index : int
+        Of the replica, its singer (of `SINGERS`) and the singer's recording.
+    technique : str
+        One of the ten or of `OTHERS`, which are sung straight or with vibrato.
+    context : str
+        One of `CONTEXTS`.
+    vowel : str
+        A key of `voice.VOWELS`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (samples,) float32 at 24 kHz, within +-0.97.
+
+    Example
+    -------
+    >>> from unittest.mock import patch
+    >>> with patch.dict(render.__globals__, SHORTEST=1.0, LONGEST=1.0):  # more takes longer
+    ...     wave = render(0, 0, 0, "vibrato", "long_tones", "a", 0)
+    >>> wave.shape, bool(np.abs(wave).max() <= 0.97)
+    ((24000,), True)
+    """
     singer = make_singer(SINGERS[who], keyed(seed, STYLE, who), KINDS[SINGERS[who][0]])
     rng = keyed(seed, PIECE, who, index, attempt)
     seconds = rng.uniform(SHORTEST, LONGEST)
