@@ -6,7 +6,7 @@ import shutil
 
 import torch
 import yaml
-from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer
+from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer, ckpt_recency
 from speechbrain.utils.distributed import (
     ddp_barrier,
     if_main_process,
@@ -103,13 +103,25 @@ class AtomicCheckpointer(Checkpointer):
         for path in [folder / SAVING, *halves]:
             shutil.rmtree(path, ignore_errors=True)
 
-    @staticmethod
-    @main_process_only
-    def _delete_checkpoint(checkpoint, verbosity=logging.INFO):
-        # What makes it a checkpoint goes first: no half of one is ever taken for a whole.
-        (checkpoint.path / METAFNAME).unlink()
-        shutil.rmtree(checkpoint.path)
-        logger.log(verbosity, f"Deleted the checkpoint in {checkpoint.path}")
+    def delete_checkpoints(
+        self, *, num_to_keep=1, min_keys=(), max_keys=(), importance_keys=(ckpt_recency,), **options
+    ):
+        """As SpeechBrain's; what makes it a checkpoint goes first: no half passes for one."""
+        orders = [{"min_key": key} for key in min_keys or ()]
+        orders += [{"max_key": key} for key in max_keys or ()]
+        orders += [{"importance_key": key} for key in importance_keys]
+        verbosity = options.pop("verbosity", logging.INFO)
+        found, kept = set(), set()
+        for order in orders:
+            found.update(self.find_checkpoints(**order, **options))
+            kept.update(self.find_checkpoints(**order, **options, max_num_checkpoints=num_to_keep))
+        ddp_barrier()  # all have looked before anything goes
+        if if_main_process():
+            for checkpoint in found - kept:
+                (checkpoint.path / METAFNAME).unlink()
+                shutil.rmtree(checkpoint.path)
+                logger.log(verbosity, f"Deleted the checkpoint in {checkpoint.path}")
+        ddp_barrier()
 
     def save_and_keep_only(self, importance_keys=(), **options):
         """As SpeechBrain's, whose default list grows by one sort key with every save."""

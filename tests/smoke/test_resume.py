@@ -166,3 +166,18 @@ def test_a_failed_save_keeps_those_before(saved, monkeypatch):
     assert not (checkpointer.checkpoints_dir / ".saving").exists()
     checkpointer.recover_if_possible()
     assert value_of(model) == 2
+
+
+def test_a_checkpoint_half_deleted_is_none_and_goes(saved, monkeypatch):
+    model, checkpointer, (oldest, newest) = saved
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed)
+        checkpointer.delete_checkpoints(num_to_keep=1)
+    assert oldest.path.exists()  # a part of it
+    assert [found.path for found in checkpointer.find_checkpoints()] == [newest.path]
+    checkpointer.remove_remains()
+    assert list(checkpointer.checkpoints_dir.iterdir()) == [newest.path]
