@@ -150,7 +150,7 @@ def test_full_size_steps_on_real_recordings(system, real_audio, tmp_path):
             str(tiny.ROOT / f"hparams/{system}.yaml"),
             *("--data_folder", str(real_audio), "--output_folder", str(tmp_path)),
             *("--effective_batch", "4", "--max_steps", "3", "--num_workers", "0"),
-            *("--statistics_segments", "50", "--valid_segments", "8"),
+            *("--segment_seconds", "6", "--statistics_segments", "50", "--valid_segments", "8"),
             *("--log_interval", "1", "--noprogressbar"),
         ]
     )
