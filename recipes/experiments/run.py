@@ -113,7 +113,7 @@ class Runs:
         """A variant's folder for each seed."""
         everything = {key: str(value) for key, value in (self.common | options).items()}
         if "tokenizer" in options:
-            everything["tokenizer"] = self._tokenizer(options["tokenizer"], "").name
+            everything["tokenizer_options"] = self.args.tokenizer
         name = f"{options.get('system', self.args.system)}-{self._digest(everything)}"
         return [self.args.work / f"{name}-{seed}" for seed in self.args.seeds]
 

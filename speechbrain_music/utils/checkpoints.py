@@ -66,9 +66,10 @@ class AtomicCheckpointer(Checkpointer):
     def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
         """As SpeechBrain's, atomically; numbers in `meta` become plain floats."""
         meta = {key: _plain(value) for key, value in (meta or {}).items()}
-        folder, self.checkpoints_dir = self.checkpoints_dir, self.checkpoints_dir / SAVING
+        folder = self.checkpoints_dir
         try:
-            self.remove_remains(folder)
+            self.remove_remains()
+            self.checkpoints_dir = folder / SAVING
             if if_main_process():
                 self.checkpoints_dir.mkdir()
             for part, value in self.recoverables.items():
@@ -85,22 +86,21 @@ class AtomicCheckpointer(Checkpointer):
             ) from error
         finally:
             if if_main_process():
-                shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
+                shutil.rmtree(folder / SAVING, ignore_errors=True)
             self.checkpoints_dir = folder
         ddp_barrier()
         return saved
 
     @main_process_only
-    def remove_remains(self, folder=None):
+    def remove_remains(self):
         """Removes what killed processes left: a checkpoint half written, others half deleted.
 
         Only where checkpoints are written, not where they are read: another process may be
         writing there.
         """
-        folder = folder or self.checkpoints_dir
-        checkpoints = folder.glob(f"{CKPT_PREFIX}*")
+        checkpoints = self.checkpoints_dir.glob(f"{CKPT_PREFIX}*")
         halves = [path for path in checkpoints if not (path / METAFNAME).exists()]
-        for path in [folder / SAVING, *halves]:
+        for path in [self.checkpoints_dir / SAVING, *halves]:
             shutil.rmtree(path, ignore_errors=True)
 
     def delete_checkpoints(

@@ -76,12 +76,13 @@ def test_killed_and_resumed_bit_for_bit(whole, tone_folder, tmp_path):
 @pytest.mark.slow
 def test_killed_twenty_three_times(tone_folder, tmp_path):
     """At every third change of the disk, as each go counts them, and at three random moments."""
-    whole, longer = tmp_path / "whole", {"number_of_epochs": 10}
+    # 30 steps: the kills end at about the 16th, and later where the machine is busy.
+    whole, longer = tmp_path / "whole", {"number_of_epochs": 15}
     code, said = end(start("none", tone_folder, whole, **longer), whole)
     assert code == 0, said
     seconds = float(re.search(r"processor time: (\S+) s", said)[1])
     faults = [f"change {number}" for number in range(4, 64, 3)]
-    shares = np.random.default_rng(0).uniform(0.1, 0.4, 3)
+    shares = np.random.default_rng(0).uniform(0.05, 0.2, 3)
     for place, share in zip((3, 10, 17), shares, strict=True):
         faults.insert(place, f"cpu {share * seconds:.3f}")
     assert len(faults) == 23
