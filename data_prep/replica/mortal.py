@@ -74,7 +74,7 @@ def run_all(work, jobs, patience, attempts, workers=None, description=None):
                     if attempt == attempts:
                         raise StuckError(
                             f"{job} hung or died {attempts} times; leave it out."
-                        ) from (None)
+                        ) from None
                     waiting[pool.schedule(_begin, (patience, work, attempt, job))] = (job, attempt)
                 else:
                     bar.update()

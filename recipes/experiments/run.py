@@ -33,9 +33,10 @@ from speechbrain_music.inference.runs import EXPORT
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run
 from speechbrain_music.utils.pictures import picture
-from speechbrain_music.utils.processes import side_by_side, where_it_ran
+from speechbrain_music.utils.processes import side_by_side
 from speechbrain_music.utils.reports import read_rows
 from speechbrain_music.utils.suite import with_interval
 

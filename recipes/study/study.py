@@ -22,8 +22,9 @@ from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import run
-from speechbrain_music.utils.processes import side_by_side, where_it_ran
+from speechbrain_music.utils.processes import side_by_side
 from speechbrain_music.utils.reports import HELD_OUT, beside, read_rows
 from speechbrain_music.utils.suite import with_interval
 

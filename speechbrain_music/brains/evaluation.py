@@ -17,7 +17,6 @@ from speechbrain_music.brains.protocol import (
     load_task,
     output_folder,
     results_key,
-    versions,
 )
 from speechbrain_music.brains.sweep import sweep
 from speechbrain_music.dataio.chunks import cut_into_chunks
@@ -26,6 +25,7 @@ from speechbrain_music.dataio.feature_cache import FeatureCache
 from speechbrain_music.dataio.feature_statistics import directions_for
 from speechbrain_music.metrics.verdict import summarise
 from speechbrain_music.models.frozen import make_encoders
+from speechbrain_music.utils.environment import versions
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import keep_freed_memory
 from speechbrain_music.utils.verdicts import RESULTS, read_published, write_verdict

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import re
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from speechbrain_music.brains.base import check_options
 from speechbrain_music.utils.config import ConfigError, check_ranges, load_experiment
+from speechbrain_music.utils.environment import versions
 
 QUICK = {"learning_rates": [1e-4, 1e-3, 1e-2], "probe_seeds": [0], "number_of_epochs": 30}
 # What MARBLE's code does. A task's yaml may say more under `marble`.
@@ -28,7 +28,6 @@ READS = {*PROTOCOL, *FINE_TUNING} | set(
     "feature_folder extract_batch num_workers fine_tune_batch probes opt_class "
     "fine_tune_opt_class first_seconds split tagged_only marble".split()
 )
-PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mir_eval soxr".split()
 
 
 def load_task(argv):
@@ -113,20 +112,3 @@ def results_key(hparams, facts, answers):
     parts["answers"] = {split: value.tolist() for split, value in answers.items()}
     parts["versions"] = versions()
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def versions():
-    """Package -> version of what figures depend on; None where it is not installed.
-
-    Example
-    -------
-    >>> sorted(versions()) == sorted(PACKAGES), versions()["torch"] == version("torch")
-    (True, True)
-    """
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # of a host that brings its own
-            found[package] = None
-    return found

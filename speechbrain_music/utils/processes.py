@@ -5,14 +5,10 @@ import shlex
 import subprocess
 import sys
 import time
-from importlib.metadata import version
-from platform import machine, python_version
 
 import torch
 
 from speechbrain_music.utils.errors import UserError
-
-PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics".split()
 
 
 def side_by_side(commands, ended=None):
@@ -70,16 +66,3 @@ def _wait_for_one(running, ended):
                     ended(place, usage.ru_maxrss / 1024)
                 return
         time.sleep(0.2)
-
-
-def where_it_ran():
-    """One line for a page of figures: the machine, its cores, versions.
-
-    Example
-    -------
-    >>> where_it_ran().startswith(f"{machine()}, {os.cpu_count()} cores, ")
-    True
-    """
-    parts = [machine(), f"{os.cpu_count()} cores"]
-    parts += ["GPU" if torch.accelerator.is_available() else "no GPU", f"Python {python_version()}"]
-    return ", ".join(parts + [f"{name} {version(name)}" for name in PACKAGES])

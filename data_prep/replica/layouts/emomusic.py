@@ -74,7 +74,7 @@ def plan(scale, seed):
     for index, (name, group, part) in enumerate(songs):
         number = 2 + index + index // 3  # as in the original, some are missing
         genre = list(GENRES)[group % len(GENRES)]
-        mood = piece_of(seed, genre, group, number, part, bank)[1].mood
+        mood = piece_of(seed, genre, group, number, bank)[1].mood
         rng, row = keyed(seed, PLAN, number), [number]
         for emotion in ("arousal", "valence"):
             felt = 5 + 3.5 * mood[emotion] + DISAGREEMENT * rng.standard_normal(LISTENERS)
@@ -86,7 +86,7 @@ def plan(scale, seed):
             [number, f"{number}.mp3", f"\t{name}\t", f"\tSong, {number}\t"]
             + ["0.30", "1.15", f"\t{genre.title()}\t", part_name]
         )
-        sounds.append((f"clips_45seconds/{number}.mp3", (seed, genre, group, number, part)))
+        sounds.append((f"clips_45seconds/{number}.mp3", (seed, genre, group, number)))
     texts = {
         "annotations/songs_info.csv": csv_text(info, HEAD.split(",")),
         "annotations/static_annotations.csv": csv_text(static, STATIC.split(",")),
@@ -104,7 +104,7 @@ def _letters(number):
     return "".join("zyxwvutsrq"[int(digit)] for digit in str(number))
 
 
-def piece_of(seed, genre, group, number, part, bank, attempt=0):
+def piece_of(seed, genre, group, number, bank):
     """The artist, the piece and the random numbers left for its mix.
 
     Arguments
@@ -113,12 +113,8 @@ def piece_of(seed, genre, group, number, part, bank, attempt=0):
         Of the replica, its artist and its clip.
     genre : str
         A key of `GENRES`.
-    part : str
-        The split; it changes nothing.
     bank : Bank
         From `load_bank`.
-    attempt : int
-        Another one gives another piece.
 
     Returns
     -------
@@ -128,23 +124,23 @@ def piece_of(seed, genre, group, number, part, bank, attempt=0):
 
     Example
     -------
-    >>> artist, piece, _ = piece_of(0, "jazz", 5, 16, "test", load_bank())
+    >>> artist, piece, _ = piece_of(0, "jazz", 5, 16, load_bank())
     >>> artist.name, piece.genre, piece.seconds, -1 < piece.mood["valence"] < 1
     ('5', 'jazz', 45.0, True)
     """
     artist = style(genre, seed, group)
-    rng = keyed(seed, PIECE, number, attempt)
+    rng = keyed(seed, PIECE, number)
     return artist, compose(artist, SECONDS, rng, bank), rng
 
 
-def render(attempt, seed, genre, group, number, part):
+def render(attempt, seed, genre, group, number):
     """A clip of 45 s; always the piece that was annotated.
 
     Arguments
     ---------
     attempt : int
         Changes nothing.
-    seed, genre, group, number, part
+    seed, genre, group, number
         As in `piece_of`.
 
     Returns
@@ -156,10 +152,10 @@ def render(attempt, seed, genre, group, number, part):
     -------
     >>> from unittest.mock import patch
     >>> with patch.dict(render.__globals__, SECONDS=1.0):  # 45 s take longer
-    ...     first, second = (render(attempt, 0, "jazz", 5, 16, "test") for attempt in (0, 1))
+    ...     first, second = (render(attempt, 0, "jazz", 5, 16) for attempt in (0, 1))
     >>> first.shape, bool((first == second).all())
     ((24000,), True)
     """
     bank = load_bank()
-    artist, piece, rng = piece_of(seed, genre, group, number, part, bank)
+    artist, piece, rng = piece_of(seed, genre, group, number, bank)
     return on_a_floor(mix(piece, artist, rng, bank), rng)

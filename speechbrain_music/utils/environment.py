@@ -1,0 +1,39 @@
+"""What figures depend on besides data and settings: the machine, and versions."""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from platform import machine, python_version
+
+import torch
+
+PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mir_eval soxr".split()
+
+
+def versions():
+    """Package -> version of what figures depend on; None where it is not installed.
+
+    Example
+    -------
+    >>> sorted(versions()) == sorted(PACKAGES), versions()["torch"] == version("torch")
+    (True, True)
+    """
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # of a host that brings its own
+            found[package] = None
+    return found
+
+
+def where_it_ran():
+    """One line for a page of figures: the machine, its cores, versions.
+
+    Example
+    -------
+    >>> where_it_ran().startswith(f"{machine()}, {os.cpu_count()} cores, ")
+    True
+    """
+    parts = [machine(), f"{os.cpu_count()} cores"]
+    parts += ["GPU" if torch.accelerator.is_available() else "no GPU", f"Python {python_version()}"]
+    return ", ".join(parts + [f"{name} {found}" for name, found in versions().items()])
