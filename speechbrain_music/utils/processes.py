@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,8 @@ def side_by_side(commands, ended=None):
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // max(1, at_once)))}
     quiet = ["--noprogressbar"] * (at_once > 1)  # bars would write over each other
     running = {}
+    # By default SIGTERM ends this process at once, and the others would train on by themselves.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         for place, command in enumerate(commands):
             if len(running) == at_once:
@@ -51,6 +54,9 @@ def side_by_side(commands, ended=None):
     finally:
         for process in running.values():
             process.terminate()
+        for process in running.values():
+            process.wait()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait_for_one(running, ended):
