@@ -115,8 +115,8 @@ def test_loudness_tells_little_of_emotion(look):
     root, rows, features = look("emomusic")
     tree = emomusic_layout.plan(PREPARE["emomusic"][1], 0)
     pieces = {}
-    for path, (seed, genre, group, number, part) in tree.sounds:
-        piece = emomusic_layout.piece_of(seed, genre, group, number, part, load_bank())[1]
+    for path, which in tree.sounds:
+        piece = emomusic_layout.piece_of(*which, load_bank())[1]
         facts = [piece.mood[f] for f in ("density", "dynamics", "register", "short_notes")]
         pieces[str(root / path)] = [*facts, piece.tempo, piece.keys[0][3] == "minor"]
     score = np.array([pieces[row.wav] for row in rows])
