@@ -37,6 +37,9 @@ def main(argv=None):
         "--size", choices=SECONDS, default="full", help="less than full is only a look (full)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--seconds", type=float, help="about how long to time a row (by size: 60, 2, 0)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="of torch on a CPU (all cores)")
     parser.add_argument(
         "--out",
@@ -58,13 +61,16 @@ def main(argv=None):
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
+    for place in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        place.allow_tf32 = False  # SpeechBrain allows it on import: float32 on all sides
+    seconds = SECONDS[args.size] if args.seconds is None else args.seconds
     facts, results = report.machine(args.device), {}
     for name in args.rows or ROWS:
         start = perf_counter()
         print(f"{name} ...", end=" ", flush=True)
         try:
             measure = registry.MEASURES[name]
-            results[name] = measure(args.size, args.device, seconds=SECONDS[args.size])
+            results[name] = measure(args.size, args.device, seconds=seconds)
         except contest.Disagreement as error:
             print(f"\nerror: {error}; nothing was written", file=sys.stderr)
             return 1

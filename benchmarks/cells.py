@@ -187,15 +187,32 @@ def supervise(work, limits, *arguments):
 
 def _work(sender, threads, work, arguments):
     torch.set_num_threads(threads)
+    sender.send(attempt(work, *arguments))
+
+
+def attempt(work, *arguments):
+    """Runs `work(*arguments)` in this process, to the end: enough where memory is a GPU's.
+
+    Returns
+    -------
+    outcome : str
+        `MEASURED` or `NO_ROOM`.
+    result
+        What `work` returned; None without room.
+
+    Example
+    -------
+    >>> attempt(sum, [1, 2])
+    ('measured', 3)
+    """
     try:
-        answer = MEASURED, work(*arguments)
+        return MEASURED, work(*arguments)
     except (MemoryError, torch.OutOfMemoryError):
-        answer = NO_ROOM, None
+        return NO_ROOM, None
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise
-        answer = NO_ROOM, None
-    sender.send(answer)
+        return NO_ROOM, None
 
 
 def _resident(pid):

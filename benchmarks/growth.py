@@ -9,6 +9,7 @@ from benchmarks.cells import (
     TRAINING,
     Cell,
     Limits,
+    attempt,
     run_cell,
     supervise,
 )
@@ -74,12 +75,13 @@ PLANS = {
 }
 NOTE = (
     "One item of audio in an encoder ({encoder}; front-end included), dropout as in training "
-    "where it goes backward, else none. Each cell is a process of its own, which ends at "
-    "{gib:.0f} GiB or {seconds:g} s; a call after the first is timed, of SummaryMixing in {rounds} "
-    "processes a cell. Memory is the peak of the first call beyond weights and gradients. Claims "
+    "where it goes backward, else none. {cells}; a call after the first is timed, of SummaryMixing "
+    "in {rounds} rounds. Memory is the peak of the first call beyond weights and gradients. Claims "
     "compare a second of audio in the longest item with one in a shorter item. Rotary attention is "
     "torch's, which forward holds no matrix of all pairs; with dropout, on a CPU, it does."
 )
+APART = "Each cell is a process of its own, which ends at {gib:.0f} GiB or {seconds:g} s"
+TOGETHER = "All cells share one process and the whole GPU"
 
 
 def measure(size="full", device="cpu", seconds=0, plan=None):
@@ -111,6 +113,8 @@ def measure(size="full", device="cpu", seconds=0, plan=None):
     plan = plan or PLANS[size]
     release_memory()  # of rows before, in this process
     limits = Limits.here(plan.limits)
+    on_gpu = device == "cuda"  # whose memory the allocator counts, and gives back
+    within = attempt if on_gpu else lambda work, *of: supervise(work, limits, *of)
     cells = [
         *(Cell(what, work, s) for s in plan.seconds for what in MIXINGS for work in WORKS),
         *(Cell(SYSTEM, STEP, s) for s in plan.step_seconds),
@@ -122,7 +126,7 @@ def measure(size="full", device="cpu", seconds=0, plan=None):
             if outcomes[cell] != MEASURED or (again and cell.what != LINEAR):
                 continue
             options = plan.system if cell.work == STEP else plan.encoder
-            outcomes[cell], sample = supervise(run_cell, limits, cell, options, device)
+            outcomes[cell], sample = within(run_cell, cell, options, device)
             samples[cell].append(sample)
     found = {cell: samples[cell] for cell in cells if outcomes[cell] == MEASURED}
     times = {str(c): [time / c.seconds for time, _ in found[c]] for c in found}
@@ -137,8 +141,9 @@ def measure(size="full", device="cpu", seconds=0, plan=None):
         "note": NOTE.format(
             encoder=", ".join(f"{name} {value}" for name, value in encoder.items()),
             rounds=plan.rounds,
-            gib=limits.bytes / 2**30,
-            seconds=limits.seconds,
+            cells=TOGETHER
+            if on_gpu
+            else APART.format(gib=limits.bytes / 2**30, seconds=limits.seconds),
         ),
         "shares": {},
         "encoder": encoder,

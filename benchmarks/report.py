@@ -17,7 +17,7 @@ from speechbrain_music.utils.atomic import write_together
 
 HEADER = """# Benchmarks
 
-Written by `{command}` on {date}; every figure is in `results.json`.
+Written by `{command}` on {date}; every figure is in `{raw}`.
 Machine: {machine}.
 
 Contenders share one process, one setting and the same inputs and weights, and take turns; those
@@ -91,6 +91,7 @@ def table(rows, facts, command, device="cpu", date=None):
         command=command,
         date=date or today(),
         machine=in_words(facts),
+        raw=f"results{_suffix(device)}.json",
         memory=GPU_MEMORY if device == "cuda" else CPU_MEMORY,
     )
     remarks, sections = [], []
@@ -224,7 +225,7 @@ def write(folder, rows, facts, command, device="cpu"):
     rows, facts, command, device
         As for `table`.
     """
-    folder, suffix = Path(folder), "_cuda" if device == "cuda" else ""
+    folder, suffix = Path(folder), _suffix(device)
     raw_name, page = folder / f"results{suffix}.json", folder / f"RESULTS{suffix.upper()}.md"
     made = {"command": command, "date": _now(), "machine": facts}
     raw = {**made, "rows": rows}
@@ -239,6 +240,10 @@ def write(folder, rows, facts, command, device="cpu"):
         draw(growth, folder / f"growth{suffix}.png")
         files = {folder / f"growth{suffix}.json": _dump(growth), **files}
     write_together(files)
+
+
+def _suffix(device):
+    return "_cuda" if device == "cuda" else ""
 
 
 def _now():

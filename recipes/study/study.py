@@ -7,7 +7,8 @@ Composes music, and beside it voices and single notes, pre-trains `brn_sum_tiny`
 several seeds, side by side where there are cores, and judges them beside mel statistics and three
 untrained encoders on the eight tasks' replicas, under one protocol or several. With --music, also
 by retrieval on real recordings. Further options (`--lr 0.001` ...) go to the pre-training recipe.
-It continues where it was interrupted.
+It continues where it was interrupted, also on another machine: one with a GPU may pre-train, and
+any judge what lies in the work folder then.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import shlex
 import time
 from pathlib import Path
 
+from speechbrain_music.brains.measures import FINISHED
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
@@ -83,13 +85,48 @@ def compose(hours, manifests):
     return options
 
 
+def pretrain(args, folders, options):
+    """Pre-trains with each seed that has not been finished, and notes where it was.
+
+    Arguments
+    ---------
+    args : argparse.Namespace
+        Of the command line.
+    folders : dict
+        Seed -> folder of the run.
+    options : list
+        For the pre-training recipe.
+    """
+    asked = {"hours": args.hours, "epochs": args.epochs, "options": shlex.join(options)}
+    todo = {s: f for s, f in folders.items() if asked.items() - _finished(f).items()}
+    if not todo:
+        return
+    corpus = compose(args.hours, args.work / "manifests")
+    command = [RECIPES / "pretrain" / "train.py", YAML, *corpus, *MENDED]
+    command += ["--number_of_epochs", args.epochs, *options]
+
+    def ended(place, _):
+        facts = asked | {"machine": where_it_ran()}
+        write_together({list(todo.values())[place] / FINISHED: json.dumps(facts) + "\n"})
+
+    runs = [[*command, "--output_folder", todo[seed], "--seed", seed] for seed in todo]
+    side_by_side(runs, ended)
+
+
+def _finished(folder):
+    path = folder / FINISHED
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def page(args, argv, folders, seconds):
     """The text of `study.md`."""
     command = shlex.join(["python", "recipes/study/study.py", *argv])
+    machines = {_finished(folder)["machine"] for folder in folders.values()}
     lines = [
         "# Study: what pre-training gives",
         "",
-        f"Written by `{command}`. Machine: {where_it_ran()}.",
+        f"Written by `{command}`. Pre-trained on: {'; '.join(sorted(machines))}. Judged on: "
+        f"{where_it_ran()}.",
         "",
         "All music to train on and in the tasks was composed and rendered by a program. **No "
         "figure says anything about recorded music**, and none may stand beside a published one.",
@@ -150,17 +187,8 @@ def main(argv):
         seconds.append(f"{what} {(time.time() - began) / 60:.0f} min")
         began = time.time()
 
-    corpus = compose(args.hours, args.work / "manifests")
-    note("composing")
-    options = [*corpus, "--number_of_epochs", args.epochs, *MENDED, *others]
-    train = [RECIPES / "pretrain" / "train.py", YAML]
-    side_by_side(
-        [
-            [*train, "--output_folder", folder, "--seed", seed, *options]
-            for seed, folder in folders.items()
-        ]
-    )
-    note("pre-training")
+    pretrain(args, folders, others)
+    note("composing and pre-training")
     exports = [folder / "export" for folder in folders.values()]
     encoders = ["mel", f"random:{exports[0]}", f"pre-trained={','.join(map(str, exports))}"]
     sources = {}

@@ -23,6 +23,7 @@ from speechbrain_music.inference.waves import as_waves
 from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import POOLINGS, pool_states
+from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
@@ -396,7 +397,7 @@ class MusicEncoder(Pretrained):
         """Hidden states, each (B, T, D), 0 past a wave's end; and (B,) tokens."""
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
         wave = pad_sequence(waves, batch_first=True).to(self.device)
-        with torch.no_grad(), self.inference_ctx:
+        with full_float32(self.device), torch.no_grad(), self.inference_ctx:
             _, hidden, tokens = self.model(wave, lengths)
         return hidden, tokens
 

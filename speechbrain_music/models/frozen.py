@@ -15,6 +15,7 @@ from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frontend import BANDS, HOP, LogMel
 from speechbrain_music.models.safe_folder import FEATURES, features_config
+from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.errors import UserError
 
 UNTRAINED_SEEDS = (0, 1, 2)
@@ -97,7 +98,8 @@ class FrozenEncoder(nn.Module):
                 f"lengths {shortest} to {longest} in one batch of {self.name}, where padding "
                 "changes the result: give batches of equal lengths"
             )
-        return self.pool(wave[:, :longest], samples)
+        with full_float32(wave.device):
+            return self.pool(wave[:, :longest], samples)
 
 
 class ExportEncoder(FrozenEncoder):

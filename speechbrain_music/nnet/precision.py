@@ -1,4 +1,4 @@
-"""Where rounding would change the result's kind: full float32."""
+"""Where rounding would change the result: full float32."""
 
 from contextlib import contextmanager
 
@@ -7,9 +7,10 @@ import torch
 
 @contextmanager
 def full_float32(device):
-    """Neither autocast nor TF32: a token must not depend on the precision of training.
+    """Neither autocast nor TF32: tokens and embeddings are a CPU's, to float32's rounding.
 
-    SpeechBrain allows TF32 on import, which keeps 10 bits of a product's mantissa.
+    SpeechBrain allows TF32 on import, which keeps 10 bits of a product's mantissa, and torch does
+    in convolutions.
 
     Example
     -------
@@ -17,10 +18,13 @@ def full_float32(device):
     ...     torch.backends.cuda.matmul.allow_tf32
     False
     """
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    allowed = [place.allow_tf32 for place in places]
     try:
-        with torch.autocast(device.type, enabled=False):
+        for place in places:
+            place.allow_tf32 = False
+        with torch.autocast(torch.device(device).type, enabled=False):
             yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+        for place, before in zip(places, allowed, strict=True):
+            place.allow_tf32 = before

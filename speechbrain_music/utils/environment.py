@@ -35,5 +35,6 @@ def where_it_ran():
     True
     """
     parts = [machine(), f"{os.cpu_count()} cores"]
-    parts += ["GPU" if torch.accelerator.is_available() else "no GPU", f"Python {python_version()}"]
-    return ", ".join(parts + [f"{name} {found}" for name, found in versions().items()])
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "GPU"
+    parts += [gpu if torch.accelerator.is_available() else "no GPU", f"Python {python_version()}"]
+    return ", ".join(parts + [f"{name} {found}" for name, found in versions().items() if found])
