@@ -24,8 +24,9 @@ demo-full: demo
 	$(RUN) recipes/marble.py --quick True --out results/demo/marble \
 		--encoders mel random:results/demo/brn_sum_tiny/export pre-trained=results/demo/brn_sum_tiny/export
 
+# STUDY="--hours 6 ...": other options; recipes/study/README.md has those of the committed run.
 study: install
-	$(RUN) recipes/study/study.py
+	$(RUN) recipes/study/study.py $(STUDY)
 
 test: install lint
 	$(RUN) -m pytest $(BY_FILE) -m "not slow"

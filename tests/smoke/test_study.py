@@ -1,11 +1,34 @@
-"""The study, whole, at the smallest size."""
+"""The study, whole, at the smallest size; and when it trains again."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import tiny
 
+from recipes.study import study
 from recipes.study.study import main
+
+
+def test_what_was_pretrained_elsewhere_is_taken_as_it_was_asked_for(tmp_path, monkeypatch):
+    """A machine that only judges composes nothing; a seed or an option more is trained."""
+    trained = []
+
+    def pretend(commands, ended):
+        for place, command in enumerate(commands):
+            trained.append(command[command.index("--seed") + 1])
+            ended(place, 1)
+
+    monkeypatch.setattr(study, "compose", lambda hours, manifests: [])
+    monkeypatch.setattr(study, "side_by_side", pretend)
+    folders = {seed: tmp_path / str(seed) for seed in (1, 2)}
+    for seeds, epochs, options in (([1], 9, []), ([1, 2], 9, []), ([1], 9, ["--lr", "0.1"])):
+        args = SimpleNamespace(hours=6.0, epochs=epochs, work=tmp_path)
+        for folder in folders.values():
+            folder.mkdir(exist_ok=True)
+        study.pretrain(args, {seed: folders[seed] for seed in seeds}, options)
+        study.pretrain(args, {seed: folders[seed] for seed in seeds}, options)
+    assert trained == [1, 2, 1]
 
 
 @pytest.mark.slow
