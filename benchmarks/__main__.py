@@ -56,13 +56,12 @@ def main(argv=None):
     import torch  # and speechbrain below: seconds that --help need not wait for
 
     from benchmarks import contest, pages, registry, report
+    from speechbrain_music.nnet.precision import full_float32
     from speechbrain_music.utils.memory import keep_freed_memory
 
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
-    for place in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        place.allow_tf32 = False  # SpeechBrain allows it on import: float32 on all sides
     seconds = SECONDS[args.size] if args.seconds is None else args.seconds
     facts, results = report.machine(args.device), {}
     for name in args.rows or ROWS:
@@ -70,7 +69,8 @@ def main(argv=None):
         print(f"{name} ...", end=" ", flush=True)
         try:
             measure = registry.MEASURES[name]
-            results[name] = measure(args.size, args.device, seconds=seconds)
+            with full_float32(args.device):  # on all sides
+                results[name] = measure(args.size, args.device, seconds=seconds)
         except contest.Disagreement as error:
             print(f"\nerror: {error}; nothing was written", file=sys.stderr)
             return 1

@@ -54,12 +54,15 @@ def _command(name, options):
     return [str(ROOT / f"hparams/{name}.yaml"), *pairs, "--noprogressbar"]
 
 
-def torchrun(script, argv, **options):
-    """Runs a script in processes that talk through gloo; returns what `subprocess.run` does."""
+ON_CPU = ("--distributed_backend", "gloo", "--device", "cpu")
+
+
+def torchrun(script, argv, where=ON_CPU, **options):
+    """Runs a script in processes, on CPUs through gloo; returns what `subprocess.run` does."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         *(f"--{name}={value}" for name, value in ({"nproc_per_node": 2} | options).items()),
-        *(str(script), *argv, "--distributed_backend", "gloo", "--device", "cpu"),
+        *(str(script), *argv, *where),
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)

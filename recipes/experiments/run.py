@@ -24,7 +24,6 @@ import pandas as pd
 import yaml
 
 from speechbrain_music.brains import measures
-from speechbrain_music.brains.measures import FINISHED
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.music import REPLICA
 from speechbrain_music.data_prep.replica.corpus import make_corpus
@@ -36,7 +35,7 @@ from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run
 from speechbrain_music.utils.pictures import picture
-from speechbrain_music.utils.processes import side_by_side
+from speechbrain_music.utils.processes import FINISHED, noted_in, side_by_side
 from speechbrain_music.utils.reports import read_rows
 from speechbrain_music.utils.suite import with_interval
 
@@ -131,13 +130,7 @@ class Runs:
             if new and "tokenizer" in options:
                 self._train_tokenizers(options["tokenizer"])
             todo |= {folder: self._command(options, folder, seed) for seed, folder in new}
-        folders = list(todo)
-
-        def ended(place, peak):
-            finished = {folders[place] / FINISHED: json.dumps({"peak_mib": round(peak)}) + "\n"}
-            write_together(finished)
-
-        side_by_side(list(todo.values()), ended)
+        side_by_side(list(todo.values()), noted_in(list(todo)))
 
     def _command(self, options, folder, seed):
         options = self.common | options

@@ -18,7 +18,6 @@ import shlex
 import time
 from pathlib import Path
 
-from speechbrain_music.brains.measures import FINISHED
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
@@ -26,7 +25,7 @@ from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import run
-from speechbrain_music.utils.processes import side_by_side
+from speechbrain_music.utils.processes import FINISHED, noted_in, side_by_side
 from speechbrain_music.utils.reports import HELD_OUT, beside, read_rows
 from speechbrain_music.utils.suite import with_interval
 
@@ -104,13 +103,8 @@ def pretrain(args, folders, options):
     corpus = compose(args.hours, args.work / "manifests")
     command = [RECIPES / "pretrain" / "train.py", YAML, *corpus, *MENDED]
     command += ["--number_of_epochs", args.epochs, *options]
-
-    def ended(place, _):
-        facts = asked | {"machine": where_it_ran()}
-        write_together({list(todo.values())[place] / FINISHED: json.dumps(facts) + "\n"})
-
     runs = [[*command, "--output_folder", todo[seed], "--seed", seed] for seed in todo]
-    side_by_side(runs, ended)
+    side_by_side(runs, noted_in(list(todo.values()), **asked, machine=where_it_ran()))
 
 
 def _finished(folder):

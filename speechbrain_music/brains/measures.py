@@ -23,9 +23,9 @@ import torch
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 from speechbrain_music.models.branchformer import BranchWeights
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
+from speechbrain_music.utils.processes import FINISHED
 from speechbrain_music.utils.reports import read_rows
 
-FINISHED = "finished.json"  # what running it took, written when it has ended
 HEARD_TRACKS, HEARD = 20, 10 * SAMPLE_RATE  # samples of each: held-out, for weights of branches
 
 

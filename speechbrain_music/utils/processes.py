@@ -1,5 +1,6 @@
 """Recipes run beside each other, each in a process of its own."""
 
+import json
 import os
 import shlex
 import signal
@@ -9,7 +10,10 @@ import time
 
 import torch
 
+from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError
+
+FINISHED = "finished.json"  # in a run's folder: what running it took, written when it has ended
 
 
 def side_by_side(commands, ended=None):
@@ -57,6 +61,32 @@ def side_by_side(commands, ended=None):
         for process in running.values():
             process.wait()
         signal.signal(signal.SIGTERM, before)
+
+
+def noted_in(folders, **facts):
+    """An `ended` for `side_by_side`: notes in a run's folder that it has ended, and what it took.
+
+    Arguments
+    ---------
+    folders : list of Path
+        Of the runs, in the order of their commands.
+    **facts
+        Plain values, noted beside `peak_mib`.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> side_by_side([["-c", "pass"]], noted_in([folder], epochs=9))
+    >>> noted = json.loads((folder / FINISHED).read_text())
+    >>> noted["epochs"], noted["peak_mib"] > 1
+    (9, True)
+    """
+
+    def ended(place, peak):
+        noted = {"peak_mib": round(peak), **facts}
+        write_together({folders[place] / FINISHED: json.dumps(noted) + "\n"})
+
+    return ended
 
 
 def _wait_for_one(running, ended):

@@ -1,9 +1,5 @@
 """On a GPU: the numbers of a CPU, and what only a GPU has. Skipped where there is none."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import tiny
 import torch
@@ -11,6 +7,7 @@ import torch
 from benchmarks.training import TrainingStep, make_batch, make_waves
 from recipes.pretrain.train import main
 from speechbrain_music.inference.encoder import MusicEncoder
+from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.nnet.precision import full_float32
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -30,7 +27,7 @@ def test_a_step_has_the_numbers_of_a_cpu(system, mixing):
         step = TrainingStep(system, device, **options)
         with full_float32(device):  # else the ten bits of TF32 are what is measured
             mel, _ = step.features(batch.wave, batch.samples)
-            tokens = step.model.quantizer(mel.unflatten(1, (-1, 4)).flatten(2))
+            tokens = step.model.quantizer(stack_frames(mel))
             loss = step.accumulate(batch)
         gradients = [p.grad for p in step.parameters]
         found.append([x.cpu() for x in (tokens, loss, mel, *gradients)])
@@ -65,10 +62,9 @@ def test_stopped_and_continued(tone_folder, tmp_path):
 
 def test_nccl(tone_folder, tmp_path):
     """One process of torchrun with its default backend ends as a run without it."""
-    script, run = tiny.ROOT / "recipes/pretrain/train.py", [tmp_path / "alone", tmp_path / "nccl"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tiny.ROOT), *sys.path])}
-    for start, folder in zip(([sys.executable], launch), run, strict=True):
-        command = [*start, str(script), *tiny.arguments(tone_folder, folder)]
-        subprocess.run(command, env=environment, check=True, timeout=300)
-    tiny.assert_near_models(*run)
+    main(tiny.arguments(tone_folder, tmp_path / "alone"))
+    script = tiny.ROOT / "recipes/pretrain/train.py"
+    arguments = tiny.arguments(tone_folder, tmp_path / "nccl")
+    done = tiny.torchrun(script, arguments, where=(), nproc_per_node=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tiny.assert_near_models(tmp_path / "alone", tmp_path / "nccl")
