@@ -81,7 +81,7 @@ NOTE = (
     "torch's, which forward holds no matrix of all pairs; with dropout, on a CPU, it does."
 )
 APART = "Each cell is a process of its own, which ends at {gib:.0f} GiB or {seconds:g} s"
-TOGETHER = "All cells share one process and the whole GPU"
+TOGETHER = "All cells share one process and the whole GPU, the training step in bfloat16"
 
 
 def measure(size="full", device="cpu", seconds=0, plan=None):

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from benchmarks.contest import AT_MOST, Claim, Contest, Disagreement
+from benchmarks.contest import AT_MOST, Claim, Contest, Disagreement, fold
 from benchmarks.rows import count_flops, training_step
 from benchmarks.training import TrainingStep, make_batch, make_waves
 from speechbrain_music.models.ssl import stack_frames
@@ -36,6 +36,7 @@ def parts(size="full", device="cpu"):
     (9, 10)
     """
     items, seconds, changes = SIZES[size]
+    items *= fold(device)
     step = TrainingStep("brn_sum", device, **changes)
     batch = make_batch(make_waves(items, seconds, device))
     calls = take_apart(step, batch)
@@ -89,17 +90,25 @@ def take_apart(step, batch):
     half = hidden.chunk(2, dim=-1)[0]
     pair = torch.cat([x, x], dim=-1)
 
+    def part(module, x, parameters=None):
+        def forward(x):
+            with step.autocast():
+                return module(x)
+
+        wanted = module.parameters() if parameters is None else parameters
+        return training_step(forward, x, wanted)
+
     linears, depthwise, mixing = [], [], []
     for layer in encoder.layers:
         branch, conv = layer.convolution_branch, layer.convolution_branch.csgu.conv.conv
         linears += [
-            training_step(branch.pre_channel_proj, x),
-            training_step(branch.post_channel_proj, half),
-            training_step(layer.merge_proj, pair),
+            part(branch.pre_channel_proj, x),
+            part(branch.post_channel_proj, half),
+            part(layer.merge_proj, pair),
         ]
         convolve = partial(_convolve, conv)
-        depthwise.append(training_step(convolve, half, conv.parameters()))
-        mixing.append(training_step(layer.mixing, x))
+        depthwise.append(part(convolve, half, conv.parameters()))
+        mixing.append(part(layer.mixing, x))
 
     def token_loss(masked):
         logits = model.token_head(masked).unflatten(-1, (model.codebooks, -1))
@@ -118,12 +127,12 @@ def take_apart(step, batch):
 
     return {
         "mel": torch.no_grad()(lambda: step.features(batch.wave, batch.samples)),
-        "front-end": _frontend(encoder.frontend, mel, x),
+        "front-end": _frontend(encoder.frontend, mel, x, step.autocast),
         "linears": partial(_each, linears),
         "depthwise": partial(_each, depthwise),
         "mixing": partial(_each, mixing),
-        "token head": training_step(token_loss, masked, model.token_head.parameters()),
-        "mel head": training_step(mel_loss, masked, model.mel_head.parameters()),
+        "token head": part(token_loss, masked, model.token_head.parameters()),
+        "mel head": part(mel_loss, masked, model.mel_head.parameters()),
         "quantizer": lambda: model.quantizer(stack_frames(mel)[batch.mask].unsqueeze(0)),
         "optimiser": optimise,
     }
@@ -138,11 +147,13 @@ def _convolve(conv, x):
     return depthwise_conv(x, conv.weight, conv.bias, padding_mode="reflect")
 
 
-def _frontend(frontend, mel, upstream):
+def _frontend(frontend, mel, upstream, autocast):
     """Forward, and backward to the parameters only: nobody asks for the mel's gradient."""
 
     def call():
-        frontend(mel).backward(upstream)
+        with autocast():
+            out = frontend(mel)
+        out.backward(upstream.to(out))
         for parameter in frontend.parameters():
             parameter.grad = None
 

@@ -18,6 +18,7 @@ from speechbrain.processing.features import InputNormalization
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.training import autocast
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models.frontend import BANDS, HOP, N_FFT, STACK
 
@@ -124,7 +125,7 @@ class Recipe(nn.Module):
 
 
 class RecipeStep:
-    """The recipe's training step, as SpeechBrain's Brain takes it, in float32.
+    """The recipe's training step, as SpeechBrain's Brain takes it; on a GPU in bfloat16.
 
     Arguments
     ---------
@@ -144,13 +145,15 @@ class RecipeStep:
     def __init__(self, device="cpu", **sizes):
         torch.manual_seed(0)
         self.model = Recipe(**sizes).to(device)
+        self.autocast = partial(autocast, device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         adam = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.01)
         self.optimiser = adam(self.parameters, lr=1e-4)
 
     def __call__(self, batch):
         """The whole step; returns the cross-entropy a masked token, the norm, the masked tokens."""
-        loss = self.model(*batch)
+        with self.autocast():
+            loss = self.model(*batch)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()

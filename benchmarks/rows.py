@@ -10,7 +10,7 @@ from speechbrain.nnet.attention import RelPosEncXL, RelPosMHAXL
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.contest import Claim, Contest, Disagreement
+from benchmarks.contest import Claim, Contest, Disagreement, fold
 from speechbrain_music.models.branchformer import BranchformerLayer
 from speechbrain_music.models.conformer import ConformerLayer
 from speechbrain_music.models.encoder import from_speechbrain
@@ -33,7 +33,7 @@ def machine(size="full", device="cpu"):
 
 def quantizer(size="full", device="cpu"):
     """Tokens of one 30 s clip from a codebook of 8192 x 16, against SpeechBrain's quantizer."""
-    steps = {"full": 750, "quick": 250, "tiny": 4}[size]
+    steps = fold(device) * {"full": 750, "quick": 250, "tiny": 4}[size]
     torch.manual_seed(0)
     x = torch.randn(1, steps, 512, device=device)
     ours = RandomProjectionQuantizer(512).to(device)
@@ -61,6 +61,7 @@ def quantizer(size="full", device="cpu"):
 def summary_mixing(size="full", device="cpu"):
     """SummaryMixing forward and backward, against its own products alone and RelPosMHAXL."""
     batch, steps = {"full": (8, 750), "quick": (2, 750), "tiny": (2, 8)}[size]
+    batch *= fold(device)
     torch.manual_seed(0)
     x = torch.randn(batch, steps, D_MODEL, device=device)
     mixing = SummaryMixing(D_MODEL, NHEAD).to(device)
@@ -107,6 +108,7 @@ def conformer(size="full", device="cpu"):
 
 def _blocks(name, make, make_theirs, size, device):
     batch, steps = {"full": (4, 750), "quick": (1, 250), "tiny": (2, 16)}[size]
+    batch *= fold(device)
     torch.manual_seed(0)
     x = torch.randn(batch, steps, D_MODEL, device=device)
     positions = RelPosEncXL(D_MODEL).to(device).make_pe(steps)
@@ -225,7 +227,7 @@ def training_step(module, x, parameters=None):
         nonlocal upstream
         out = module(x)
         if upstream is None:
-            upstream = torch.randn(out.shape, generator=generator).to(out.device)
+            upstream = torch.randn(out.shape, generator=generator).to(out)
         out.backward(upstream)
         results = [out.detach(), *(tensor.grad for tensor in wanted)]
         for tensor in wanted:

@@ -1,5 +1,6 @@
 """The training step of our systems, built from their yaml, on noise for music."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -85,8 +86,20 @@ def make_batch(waves, masked=None, noise_std=0.1):
     )
 
 
+def autocast(device, precision="bf16"):
+    """The context of a forward pass: bfloat16 on a GPU, if that is the precision, else float32.
+
+    Example
+    -------
+    >>> with autocast("cpu"):
+    ...     torch.is_autocast_enabled("cpu")
+    False
+    """
+    return torch.autocast(device, torch.bfloat16, device == "cuda" and precision == "bf16")
+
+
 class TrainingStep:
-    """One system's training step, as `brains.base.MusicBrain` takes it, in float32.
+    """One system's training step, as `brains.base.MusicBrain` takes it.
 
     Arguments
     ---------
@@ -95,7 +108,7 @@ class TrainingStep:
     device : str
         "cpu" or "cuda".
     **overrides
-        Of its yaml.
+        Of its yaml; its precision is that of a GPU, as in a run.
 
     Example
     -------
@@ -108,6 +121,7 @@ class TrainingStep:
     def __init__(self, system, device="cpu", **overrides):
         torch.manual_seed(0)
         self.hparams = load(system, **overrides)
+        self.autocast = partial(autocast, device, self.hparams["precision"])
         self.features = self.hparams["features"].to(device)
         self.model = self.hparams["model"].to(device)
         modules = nn.ModuleDict({"features": self.features, "model": self.model})
@@ -117,8 +131,9 @@ class TrainingStep:
 
     def accumulate(self, batch):
         """Forward and backward; returns the tokens' cross-entropy, summed over masked ones."""
-        mel, lengths = self.features(batch.wave, batch.samples)
-        prediction = self.model(mel, lengths, batch.mask, batch.noise)
+        with self.autocast():
+            mel, lengths = self.features(batch.wave, batch.samples)
+            prediction = self.model(mel, lengths, batch.mask, batch.noise)
         weight = self.hparams["reconstruction_weight"]
         (prediction.token_loss + weight * prediction.mel_loss).backward()
         return prediction.token_loss.detach()

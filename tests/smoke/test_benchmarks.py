@@ -401,3 +401,9 @@ def test_a_disagreement_writes_nothing(tmp_path, monkeypatch, capsys):
     assert runner.main(["machine", "--size", "tiny", "--out", str(tmp_path)]) == 1
     assert "3 of 4 tokens differ" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+    rows = ["machine", "quantizer"]
+    assert runner.main([*rows, "--size", "tiny", "--out", str(tmp_path)]) == 1
+    assert "of machine nothing is written" in capsys.readouterr().err
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert list(written["rows"]) == ["quantizer"]  # what agrees is not lost
