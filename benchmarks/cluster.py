@@ -25,7 +25,7 @@ class Assumptions(NamedTuple):
     1000.0
     """
 
-    tokens_per_second: float = 66_000.0
+    tokens_per_second: float = 145_000.0
     gpus_per_machine: int = 8
     inside_gb: float = 200.0
     between_gb: float = 25.0
@@ -94,7 +94,7 @@ def simulate(gpus, parameters, assumed=ASSUMED):
     -------
     >>> alone, many = (simulate(gpus, parameters=50_000_000) for gpus in (1, 256))
     >>> alone.sent_bytes, round(alone.step_seconds, 1)
-    (0.0, 11.6)
+    (0.0, 5.3)
     >>> 1 < alone.run_hours / many.run_hours < 256
     True
     """
@@ -166,7 +166,7 @@ def report(parameters, assumed=ASSUMED, gpus=GPUS):
     Example
     -------
     >>> report(50_000_000, gpus=[8]).splitlines()[-1]
-    '| 8 | 128 | 0.35 GB | 1.5 s | 0.1% | 5.9 h | 0.8 GB/s | 70 | 5.1 min | 40.5 h |'
+    '| 8 | 128 | 0.35 GB | 0.66 s | 0.3% | 12.9 h | 1.9 GB/s | 154 | 2.3 min | 18.4 h |'
     """
     heard = STEPS * STEP_SEGMENTS * SEGMENT_SECONDS / 3600
     text = TEXT.format(
