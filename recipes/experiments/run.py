@@ -117,6 +117,11 @@ class Runs:
         name = f"{options.get('system', self.args.system)}-{self._digest(everything)}"
         return [self.args.work / f"{name}-{seed}" for seed in self.args.seeds]
 
+    def held_out(self, folder):
+        """The tracks that a run has not trained on, a row each."""
+        manifest = self.common.get("valid_csv", folder / "manifests" / "valid.csv")
+        return read_manifest(manifest, self.args.data_folder)
+
     def _digest(self, options):
         key = json.dumps([self.args.data_folder, options], sort_keys=True)
         return blake2b(key.encode(), digest_size=5).hexdigest()
@@ -198,7 +203,7 @@ def measure(experiment, runs, variants):
         columns = found.setdefault(name, {})
         for folder in runs.folders(options):
             model = load_export(folder / EXPORT)
-            tracks = read_manifest(folder / "manifests" / "valid.csv", runs.args.data_folder)
+            tracks = runs.held_out(folder)
             for key in experiment.measures:
                 for column, value in MEASURES[key](folder, model=model, tracks=tracks).items():
                     columns.setdefault(column, []).append(value)

@@ -86,3 +86,13 @@ def test_yaml_files_ask_something_of_what_there_is():
 def test_a_wrong_command_says_what_is_right(argv, words):
     with pytest.raises(UserError, match=words):
         load(parse(argv)[0].name)
+
+
+def test_held_out_tracks_are_those_of_the_manifests_that_are_given(tmp_path):
+    own, merged = tmp_path / "run" / "manifests" / "valid.csv", tmp_path / "merged.csv"
+    own.parent.mkdir(parents=True)
+    for path, track in ((own, "a"), (merged, "b")):
+        path.write_text(f"ID,duration,wav,start,stop\n{track},1,$data_root/{track}.wav,0,24000\n")
+    args, others = parse(["baseline", "--data_folder", "/data", "--valid_csv", str(merged)])
+    assert run.Runs(args, {}).held_out(tmp_path / "run")["wav"].tolist() == ["/data/a.wav"]
+    assert run.Runs(args, others).held_out(tmp_path / "run")["wav"].tolist() == ["/data/b.wav"]
