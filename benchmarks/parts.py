@@ -90,14 +90,7 @@ def take_apart(step, batch):
     half = hidden.chunk(2, dim=-1)[0]
     pair = torch.cat([x, x], dim=-1)
 
-    def part(module, x, parameters=None):
-        def forward(x):
-            with step.autocast():
-                return module(x)
-
-        wanted = module.parameters() if parameters is None else parameters
-        return training_step(forward, x, wanted)
-
+    part = partial(training_step, context=step.autocast)
     linears, depthwise, mixing = [], [], []
     for layer in encoder.layers:
         branch, conv = layer.convolution_branch, layer.convolution_branch.csgu.conv.conv

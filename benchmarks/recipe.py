@@ -145,18 +145,17 @@ class RecipeStep:
     def __init__(self, device="cpu", **sizes):
         torch.manual_seed(0)
         self.model = Recipe(**sizes).to(device)
-        self.autocast = partial(autocast, device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         adam = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.01)
         self.optimiser = adam(self.parameters, lr=1e-4)
 
     def __call__(self, batch):
         """The whole step; returns the cross-entropy a masked token, the norm, the masked tokens."""
-        with self.autocast():
+        waves, _, frames = batch
+        with autocast(waves.device.type):
             loss = self.model(*batch)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        waves, _, frames = batch
         return [loss.detach().cpu(), norm.cpu(), torch.tensor(len(waves) * len(frames) / STACK)]

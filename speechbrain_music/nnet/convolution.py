@@ -56,7 +56,7 @@ def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
         x = _reflect(x, context, padding_mask)
     if not x.is_cuda:
         return _along_height(x, weight, bias, context - beyond)
-    # A GPU has fast kernels for zeros all round, and cuts off what it did not need.
+    # A GPU's kernels are fast only with zeros all round: what they add is cut off again.
     with_zeros = _along_width if torch.is_autocast_enabled("cuda") else _conv1d
     return with_zeros(x, weight, bias, context)[:, beyond : x.shape[1] - beyond]
 

@@ -407,3 +407,4 @@ def test_a_disagreement_writes_nothing(tmp_path, monkeypatch, capsys):
     assert "of machine nothing is written" in capsys.readouterr().err
     written = json.loads((tmp_path / "results.json").read_text())
     assert list(written["rows"]) == ["quantizer"]  # what agrees is not lost
+    assert runner.main(["quantizer", "quantizer", "--size", "tiny"]) == 0  # named twice, not failed
