@@ -310,7 +310,9 @@ def offline(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     # Code that a model brings is copied to here.
-    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", tmp_path / "modules")
+    modules = str(tmp_path / "modules")
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", modules)
+    monkeypatch.setattr(sys, "path", sys.path.copy())  # transformers adds the folder to it
 
 
 def hf_model(folder, kind="Wav2Vec2", seed=0, do_normalize=True, sampling_rate=8000, **sizes):
