@@ -17,7 +17,7 @@ from benchmarks.timing import Spread
 from benchmarks.training import TrainingStep
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 from speechbrain_music.dataio.loading import make_loader
-from speechbrain_music.dataio.sampler import DrawSampler
+from speechbrain_music.dataio.sampler import WeightedSegmentSampler
 from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset, collate
 from speechbrain_music.models.frontend import BANDS, SAMPLES_PER_TOKEN, STACK, TOKEN_RATE
 
@@ -233,7 +233,7 @@ def _make_loader(folder, hparams, workers, batches):
     )
     size = hparams["batch_size"]
     draws = size * (1 + WINDOWS * batches + 2 * batches)  # more than are taken
-    sampler = DrawSampler(tracks["duration"], draws, size)
+    sampler = WeightedSegmentSampler(tracks["duration"], draws, size)
     options = {"prefetch_factor": batches // workers} if workers else {}
     return make_loader(
         dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, **options

@@ -28,7 +28,7 @@ from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import make_encoders
-from speechbrain_music.utils.errors import answer
+from speechbrain_music.utils.errors import run_command
 from speechbrain_music.utils.memory import keep_freed_memory
 
 SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
@@ -262,4 +262,4 @@ def main(argv=None):
 
 if __name__ == "__main__":
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else torch's profiler misses a GPU aloud
-    sys.exit(answer(main))
+    sys.exit(run_command(main))

@@ -4,7 +4,7 @@ from matplotlib.ticker import FormatStrFormatter
 
 from benchmarks.cells import FORWARD, MEASURED, STEP, TRAINING
 from benchmarks.timing import three_digits
-from speechbrain_music.utils.pictures import picture
+from speechbrain_music.reporting.pictures import picture
 
 COLOURS = {"summary": "tab:blue", "attention": "tab:red", "rope": "tab:orange"}
 LINES = {TRAINING: "-", FORWARD: "--"}

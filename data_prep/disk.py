@@ -24,7 +24,7 @@ class PreparationError(UserError):
     """
 
 
-def in_one_sentence(prepare):
+def as_user_error(prepare):
     """Makes a preparation say in a sentence what the disk or a damaged text file did to it.
 
     An `OSError`, `UnicodeDecodeError` or `csv.Error` becomes a `PreparationError`.
@@ -32,7 +32,7 @@ def in_one_sentence(prepare):
     Example
     -------
     >>> try:
-    ...     in_one_sentence(open)("/nowhere/tracks.csv")
+    ...     as_user_error(open)("/nowhere/tracks.csv")
     ... except PreparationError as error:
     ...     print(str(error).partition(";")[0])
     /nowhere/tracks.csv cannot be read or written (No such file or directory)
@@ -182,7 +182,7 @@ def find_audio(root, below=""):
             extension = os.path.splitext(name)[1].lower()
             if name.startswith("."):
                 continue
-            if extension in audio.AUDIO_EXTENSIONS or extension in audio.FOREIGN_EXTENSIONS:
+            if extension in audio.AUDIO_EXTENSIONS or extension in audio.UNSUPPORTED_EXTENSIONS:
                 names.append(PurePath(folder, name).relative_to(root).as_posix())
             else:
                 others[extension or "no extension"] += 1

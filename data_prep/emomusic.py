@@ -142,7 +142,7 @@ def read_emomusic(data_folder, split="published"):
     return items, scale
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_emomusic(data_folder, out, split="published", allow_missing=False):
     """Writes EmoMusic's manifests: columns `artist`, `arousal`, `valence` (1 to 9), `arousal_z`
     and `valence_z` (standardised by the development set).

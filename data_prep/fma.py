@@ -129,7 +129,7 @@ def read_fma(data_folder, subset, split="official"):
     return items
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_fma(data_folder, out, subset=None, split="official", valid_share=0.05, seed=0):
     """Writes FMA's manifests: columns `artist` and `genre`.
 

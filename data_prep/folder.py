@@ -14,10 +14,10 @@ from speechbrain_music.data_prep import manifest
 from speechbrain_music.data_prep.command import answer, make_parser
 from speechbrain_music.data_prep.disk import (
     PreparationError,
+    as_user_error,
     check_output,
     existing_folder,
     find_audio,
-    in_one_sentence,
     no_audio,
 )
 from speechbrain_music.data_prep.headers import read_headers
@@ -27,7 +27,7 @@ from speechbrain_music.data_prep.report import counted, refuse_others, save, say
 logger = logging.getLogger(__name__)
 
 
-@in_one_sentence
+@as_user_error
 def prepare_folder(
     data_folder,
     train_csv,

@@ -184,7 +184,7 @@ def read_giantsteps(data_folder):
     return items, left_out
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_giantsteps(data_folder, out, allow_missing=False):
     """Writes the manifests of GiantSteps key: clips of 30 s, columns `key`, `artist`, `track`.
 

@@ -139,7 +139,7 @@ def _fetch(split, path):
     return path
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_gtzan(data_folder, out, lists=None, allow_missing=False):
     """Writes GTZAN's manifests: column `genre`, one of `GENRES`.
 

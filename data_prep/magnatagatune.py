@@ -98,7 +98,7 @@ def read_magnatagatune(data_folder, tagged_only=False):
     return items
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_magnatagatune(data_folder, out, tagged_only=False, allow_missing=False):
     """Writes MagnaTagATune's manifests: column `tags`, of `TAGS`, joined by "|".
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
 from speechbrain_music.data_prep.command import answer, make_parser
-from speechbrain_music.data_prep.disk import PreparationError, check_output, in_one_sentence
+from speechbrain_music.data_prep.disk import PreparationError, as_user_error, check_output
 from speechbrain_music.data_prep.report import counted, save, summary
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "valid")
 
 
-@in_one_sentence
+@as_user_error
 def merge(corpora, out):
     """Writes one manifest a split from several corpora's; test manifests are left alone.
 

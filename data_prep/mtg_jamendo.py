@@ -86,7 +86,7 @@ def read_mtg_jamendo(data_folder):
     return items
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_mtg_jamendo(data_folder, out, valid_share=0.05, seed=0):
     """Writes MTG-Jamendo's manifests: column `artist`.
 

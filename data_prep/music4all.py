@@ -64,7 +64,7 @@ def read_music4all(data_folder):
     ]
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_music4all(data_folder, out, valid_share=0.05, seed=0):
     """Writes Music4All's manifests: column `artist`.
 

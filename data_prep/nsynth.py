@@ -94,7 +94,7 @@ def read_nsynth(data_folder):
             ) from error
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_nsynth(data_folder, out, allow_missing=False):
     """Writes NSynth's manifests: columns `pitch`, `family`, `instrument` and `velocity`.
 

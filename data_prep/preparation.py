@@ -233,9 +233,11 @@ def prepare_items(
     faults = {item.wav: _fault(headers[item.wav], shortest) for item in items}
     skipped = [(name, fault) for name, fault in sorted(faults.items()) if fault]
     usable = [item for item in items if not faults[item.wav]]
-    excused = [item for item in items if faults[item.wav] and item.id in data_set.unreadable]
-    unasked = {item.wav for item in excused}
-    first = [f" (first: {name}: {why})" for name, why in skipped if name not in unasked]
+    known_unreadable = [
+        item for item in items if faults[item.wav] and item.id in data_set.unreadable
+    ]
+    unexpected = {item.wav for item in known_unreadable}
+    first = [f" (first: {name}: {why})" for name, why in skipped if name not in unexpected]
     first = "".join(first[:1])
     if not usable:
         raise PreparationError(
@@ -250,7 +252,7 @@ def prepare_items(
         rows = _held_out(rows[None], valid_share, seed)
     splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
     pieces = Counter(item.split for item in usable)
-    known = Counter(item.split for item in excused)
+    known = Counter(item.split for item in known_unreadable)
     deviations = [
         f"{split} has {pieces[split]} of {wanted}"
         for split, wanted in (counts or {}).items()

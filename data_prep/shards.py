@@ -36,9 +36,9 @@ from speechbrain_music.data_prep import manifest
 from speechbrain_music.data_prep.command import answer
 from speechbrain_music.data_prep.disk import (
     PreparationError,
+    as_user_error,
     check_output,
     existing_folder,
-    in_one_sentence,
 )
 from speechbrain_music.data_prep.report import counted, save, summary
 from speechbrain_music.dataio import audio
@@ -81,7 +81,7 @@ class _Shard(NamedTuple):
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-@in_one_sentence
+@as_user_error
 def pack(manifests, data_folder, out, shard_mb=500, workers=None):
     """Packs what manifests list; the same music gives the same bytes, whatever the workers.
 
@@ -197,7 +197,7 @@ def _read_pieces(path, root):
     with open(path, encoding="utf-8-sig", newline="") as file:
         columns = [name for name in next(csv.reader(file)) if name not in manifest.COLUMNS]
     rows = table[[*manifest.COLUMNS, *columns]].to_dict("records")
-    places = (array.tolist() for array in audio.places_at(table, audio.SAMPLE_RATE))
+    places = (array.tolist() for array in audio.segment_bounds(table, audio.SAMPLE_RATE))
     return list(map(_Piece, range(len(rows)), rows, *places)), columns
 
 
@@ -307,7 +307,7 @@ def _encode(path, piece):
     return sound.getvalue(), frames, peak
 
 
-@in_one_sentence
+@as_user_error
 def check(folder):
     """Compares shards with their checksums.
 

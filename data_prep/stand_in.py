@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 REPLICA = "data/replica/{}_{:g}"  # data set, scale
 
 
-def prepare_or_replace(data_set, prepare, data_folder, out, replica_scale, **options):
+def prepare_or_synthesize(data_set, prepare, data_folder, out, replica_scale, **options):
     """Prepares a data set, or where there is none, a replica, made once and said plainly.
 
     Arguments
@@ -46,7 +46,7 @@ def prepare_or_replace(data_set, prepare, data_folder, out, replica_scale, **opt
     Example
     -------
     >>> from speechbrain_music.data_prep.table import prepare_table
-    >>> prepare_or_replace(None, prepare_table, None, "manifests", 0.1, labels=["quality"])
+    >>> prepare_or_synthesize(None, prepare_table, None, "manifests", 0.1, labels=["quality"])
     Traceback (most recent call last):
     ...
     speechbrain_music.data_prep.disk.PreparationError: data_folder is not set: pass --data_folder

@@ -15,7 +15,7 @@ from speechbrain_music.data_prep import preparation as prep
 TABLE = "labels.csv"
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_table(data_folder, out, labels, table=TABLE, allow_missing=False):
     """Writes the manifests of what a table names, with its labels as their columns.
 

@@ -230,7 +230,7 @@ def split_as_marble(items, seconds, task):
     ]
 
 
-@disk.in_one_sentence
+@disk.as_user_error
 def prepare_vocalset(data_folder, out, task="singer", split="default", allow_missing=False):
     """Writes VocalSet's manifests for a task: columns `singer`, `technique` and `vowel`.
 

@@ -27,11 +27,11 @@ import torch
 from speechbrain_music.brains.probe import ProbeBrain
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import interval, score
-from speechbrain_music.metrics.verdict import resampled_figures
+from speechbrain_music.metrics.summary import resampled_figures
 from speechbrain_music.models.frozen import name_specs
-from speechbrain_music.utils.errors import UserError, run
-from speechbrain_music.utils.suite import write_suite
-from speechbrain_music.utils.verdicts import PREDICTIONS, RESULTS
+from speechbrain_music.reporting.marble_table import write_suite
+from speechbrain_music.reporting.task_report import PREDICTIONS, RESULTS
+from speechbrain_music.utils.errors import UserError, run_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -169,4 +169,4 @@ def main(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run(main)
+    run_recipe(main)

@@ -28,7 +28,7 @@ import torch
 from recipes.pretrain.train import main
 from speechbrain_music.brains.base import MusicBrain
 from speechbrain_music.nnet.dropout import Dropout
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 
 CALLS = {
     "change": [(torch, "save"), (os, "fsync")],
@@ -137,7 +137,7 @@ def start(fault, argv, log):
     sys.argv[1:] = argv
     if fault != "none":
         arm(fault, folder_of(argv))
-    run(main)
+    run_recipe(main)
     print(f"processor time: {time.process_time():.3f} s")
 
 
@@ -148,4 +148,4 @@ if __name__ == "__main__":
     first = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
     if rank == os.environ.get("RANK") and first:
         arm(fault, folder)
-    run(main)
+    run_recipe(main)

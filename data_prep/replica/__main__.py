@@ -15,7 +15,7 @@ from pathlib import Path
 
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 
 
 def main(argv):
@@ -81,4 +81,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

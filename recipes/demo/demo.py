@@ -31,9 +31,9 @@ from speechbrain_music.data_prep.replica.synth import load_bank
 from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import load_export
+from speechbrain_music.reporting.run_log import HELD_OUT, beside, read_rows
 from speechbrain_music.utils.atomic import write_together
-from speechbrain_music.utils.errors import run
-from speechbrain_music.utils.reports import HELD_OUT, beside, read_rows
+from speechbrain_music.utils.errors import run_recipe
 
 TRAIN = Path(__file__).parents[1] / "pretrain" / "train.py"
 YAML = Path(__file__).parents[2] / "hparams" / "brn_sum_tiny.yaml"
@@ -148,7 +148,7 @@ def report(results, labels, rows, seconds, facts):
     for name, key, baselines in HELD_OUT:
         lines.append(f"| {name} | {last[key]:.3f} | {beside(last, key, baselines)} |")
     gain = last["cross_entropy_unigram"] - last["cross_entropy"]
-    below = last["mel_error"] < last["mel_error_interpolation"]
+    below = last["mel_mse"] < last["mel_mse_interpolation"]
     lines += [
         "",
         f"The cross-entropy lies {gain:.2f} nat under the unigram's; the reconstruction is "
@@ -264,4 +264,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

@@ -31,13 +31,13 @@ from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.inference.runs import EXPORT
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.targets import QUANTIZER
+from speechbrain_music.reporting.marble_table import with_interval
+from speechbrain_music.reporting.pictures import picture
+from speechbrain_music.reporting.run_log import read_rows
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
-from speechbrain_music.utils.errors import UserError, run
-from speechbrain_music.utils.pictures import picture
+from speechbrain_music.utils.errors import UserError, run_recipe
 from speechbrain_music.utils.processes import FINISHED, noted_in, side_by_side
-from speechbrain_music.utils.reports import read_rows
-from speechbrain_music.utils.suite import with_interval
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ RECIPES = HERE.parent
 HPARAMS = RECIPES.parent / "hparams"
 NAMES = sorted(path.stem for path in HERE.glob("*.yaml"))
 TASKS = ["gtzan_genre", "giantsteps_key", "vocalset_technique"]
-JUDGE = "--quick True --pooling mean_sd"
+JUDGE = "--quick True --pooling mean_std"
 MOST_EPOCHS = 100_000
 DEFAULTS = {"minutes": None, "options": {}, "same_time": [], "beside": []}
 COLUMNS = "variant column value low high".split()
@@ -362,4 +362,4 @@ def main(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run(main)
+    run_recipe(main)

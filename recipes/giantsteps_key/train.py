@@ -12,9 +12,9 @@ from pathlib import Path
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
 from speechbrain_music.data_prep.giantsteps import KEYS, prepare_giantsteps
-from speechbrain_music.data_prep.stand_in import prepare_or_replace
+from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
 from speechbrain_music.metrics.tasks import MusicalKey
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 
 
 class KeyBrain(ProbeBrain):
@@ -28,10 +28,10 @@ def main(argv):
     return evaluate(
         argv,
         KeyBrain,
-        partial(prepare_or_replace, "giantsteps", prepare_giantsteps),
+        partial(prepare_or_synthesize, "giantsteps", prepare_giantsteps),
         published=Path(__file__).with_name("published.csv"),
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

@@ -12,9 +12,9 @@ from pathlib import Path
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
 from speechbrain_music.data_prep.gtzan import GENRES, prepare_gtzan
-from speechbrain_music.data_prep.stand_in import prepare_or_replace
+from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
 from speechbrain_music.metrics.tasks import SingleLabel
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 
 
 class GenreBrain(ProbeBrain):
@@ -28,10 +28,10 @@ def main(argv):
     return evaluate(
         argv,
         GenreBrain,
-        partial(prepare_or_replace, "gtzan", prepare_gtzan),
+        partial(prepare_or_synthesize, "gtzan", prepare_gtzan),
         published=Path(__file__).with_name("published.csv"),
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

@@ -12,9 +12,9 @@ from pathlib import Path
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
 from speechbrain_music.data_prep.magnatagatune import TAGS, prepare_magnatagatune
-from speechbrain_music.data_prep.stand_in import prepare_or_replace
+from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
 from speechbrain_music.metrics.tasks import MultiLabel
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 
 
 class TaggingBrain(ProbeBrain):
@@ -28,10 +28,10 @@ def main(argv):
     return evaluate(
         argv,
         TaggingBrain,
-        partial(prepare_or_replace, "magnatagatune", prepare_magnatagatune),
+        partial(prepare_or_synthesize, "magnatagatune", prepare_magnatagatune),
         published=Path(__file__).with_name("published.csv"),
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

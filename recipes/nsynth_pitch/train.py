@@ -12,9 +12,9 @@ from pathlib import Path
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
 from speechbrain_music.data_prep.nsynth import PITCHES, prepare_nsynth
-from speechbrain_music.data_prep.stand_in import prepare_or_replace
+from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
 from speechbrain_music.metrics.tasks import SingleLabel
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 
 
 class PitchBrain(ProbeBrain):
@@ -28,10 +28,10 @@ def main(argv):
     return evaluate(
         argv,
         PitchBrain,
-        partial(prepare_or_replace, "nsynth", prepare_nsynth),
+        partial(prepare_or_synthesize, "nsynth", prepare_nsynth),
         published=Path(__file__).with_name("published.csv"),
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

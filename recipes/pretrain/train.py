@@ -20,7 +20,7 @@ from speechbrain_music.brains.pretrain import PretrainBrain
 from speechbrain_music.brains.segments import make_brain
 from speechbrain_music.data_prep.music import MUSIC, prepare_music
 from speechbrain_music.utils.config import load_experiment
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 
 READS = datasets.READS | set(
     "mask_block mask_probability noise_std reconstruction_weight augment".split()
@@ -76,4 +76,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

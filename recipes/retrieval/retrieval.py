@@ -23,9 +23,9 @@ from speechbrain_music.dataio.feature_cache import FeatureCache
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
 from speechbrain_music.metrics.retrieval import MEASURES, by_chance, retrieve, unit_vectors
 from speechbrain_music.models.frozen import make_encoders, name_specs
+from speechbrain_music.reporting.marble_table import with_interval
 from speechbrain_music.utils.atomic import write_together
-from speechbrain_music.utils.errors import UserError, run
-from speechbrain_music.utils.suite import with_interval
+from speechbrain_music.utils.errors import UserError, run_recipe
 
 COLUMNS = "encoder layer measure gap mean low high chance recordings".split()
 TITLES = {"nearest": "1-NN accuracy", "precision": "mean average precision"}
@@ -52,7 +52,7 @@ def find_excerpts(folder, out, seconds):
     manifests = [out / "train.csv", out / "valid.csv"]
     report = prepare_folder(folder, *manifests, refresh=True)
     tracks = pd.concat([read_manifest(path, folder) for path in manifests], ignore_index=True)
-    excerpts = cut_into_chunks(tracks.sort_values("ID"), seconds, tail_seconds=seconds)
+    excerpts = cut_into_chunks(tracks.sort_values("ID"), seconds, min_last_chunk_seconds=seconds)
     whole = excerpts["duration"] > 0.999 * seconds  # a recording shorter than one is cut to itself
     excerpts = excerpts[whole].reset_index(drop=True)
     return excerpts.assign(place=excerpts.groupby("track").cumcount()), report
@@ -287,4 +287,4 @@ def _write(args, specs, systems, counts, table, text):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run(main)
+    run_recipe(main)

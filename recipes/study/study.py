@@ -1,7 +1,7 @@
 """Is pre-training worth it here? Some encoders, all tasks, one table: `make study`.
 
 python recipes/study/study.py [--out results/study] [--hours 2] [--seeds 1 2] [--epochs 35]
-    [--protocols mean_sd] [--judge "--quick True"] [--music FOLDER]
+    [--protocols mean_std] [--judge "--quick True"] [--music FOLDER]
 
 Composes music, and beside it voices and single notes, pre-trains `brn_sum_tiny` on all with
 several seeds, side by side where there are cores, and judges them beside mel statistics and three
@@ -22,12 +22,12 @@ from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.trees import make_replica
+from speechbrain_music.reporting.marble_table import with_interval
+from speechbrain_music.reporting.run_log import HELD_OUT, beside, read_rows
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 from speechbrain_music.utils.processes import FINISHED, noted_in, side_by_side
-from speechbrain_music.utils.reports import HELD_OUT, beside, read_rows
-from speechbrain_music.utils.suite import with_interval
 
 RECIPES = Path(__file__).parents[1]
 YAML = RECIPES.parent / "hparams" / "brn_sum_tiny.yaml"
@@ -40,8 +40,8 @@ TASKS = (
 # How hidden states become features: as MARBLE's, as mel statistics are pooled, uncorrelated, too.
 PROTOCOLS = {
     "mean": [],
-    "mean_sd": ["--pooling", "mean_sd"],
-    "whitened": ["--pooling", "mean_sd", "--standardize", "whiten"],
+    "mean_std": ["--pooling", "mean_std"],
+    "whitened": ["--pooling", "mean_std", "--standardize", "whiten"],
 }
 LONGEST = 30.0  # seconds of a track: many short ones differ more than few long ones
 # Of what is heard. Voices and notes are by other singers, instruments and programs than the tasks'
@@ -167,7 +167,7 @@ def main(argv):
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=35)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
-    parser.add_argument("--protocols", nargs="+", default=["mean_sd"], choices=PROTOCOLS)
+    parser.add_argument("--protocols", nargs="+", default=["mean_std"], choices=PROTOCOLS)
     parser.add_argument("--judge", default="--quick True", help="options for the tasks, or ''")
     parser.add_argument("--music", help="a folder of real recordings, for retrieval")
     parser.add_argument("--work", type=Path, default=Path("results/study-work"))
@@ -215,4 +215,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

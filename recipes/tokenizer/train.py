@@ -22,7 +22,7 @@ from speechbrain_music.data_prep.music import MUSIC, prepare_music
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.utils.config import load_experiment
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 
 READS = datasets.READS | {"commitment_weight"}
 
@@ -62,4 +62,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.data_prep.stand_in import prepare_or_replace
+from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
 from speechbrain_music.data_prep.vocalset import TECHNIQUES, prepare_vocalset
 from speechbrain_music.metrics.tasks import SingleLabel
-from speechbrain_music.utils.errors import run
+from speechbrain_music.utils.errors import run_recipe
 
 
 class TechniqueBrain(ProbeBrain):
@@ -28,10 +28,10 @@ def main(argv):
     return evaluate(
         argv,
         TechniqueBrain,
-        partial(prepare_or_replace, "vocalset", partial(prepare_vocalset, task="technique")),
+        partial(prepare_or_synthesize, "vocalset", partial(prepare_vocalset, task="technique")),
         published=Path(__file__).with_name("published.csv"),
     )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_recipe(main)

@@ -23,12 +23,12 @@ from speechbrain_music.dataio.chunks import cut_into_chunks
 from speechbrain_music.dataio.feature_batches import FeatureSplit
 from speechbrain_music.dataio.feature_cache import FeatureCache
 from speechbrain_music.dataio.feature_statistics import directions_for
-from speechbrain_music.metrics.verdict import summarise
+from speechbrain_music.metrics.summary import summarise
 from speechbrain_music.models.frozen import make_encoders
+from speechbrain_music.reporting.task_report import RESULTS, read_published, write_results
 from speechbrain_music.utils.environment import versions
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import keep_freed_memory
-from speechbrain_music.utils.verdicts import RESULTS, read_published, write_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +46,14 @@ def evaluate(argv, brain_class, find_data, published):
         The recipe's `ProbeBrain`.
     find_data : callable
         `find_data(data_folder=..., out=..., replica_scale=..., **options)` -> the preparation's
-        report and split -> table; see `data_prep.stand_in.prepare_or_replace`.
+        report and split -> table; see `data_prep.stand_in.prepare_or_synthesize`.
     published : path
         CSV of published figures, which stand beside results on the published data only.
 
     Returns
     -------
     Path
-        The folder with `results.json` and the rest of what `utils.verdicts` writes.
+        The folder with `results.json` and the rest of what `reporting.task_report` writes.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def evaluate(argv, brain_class, find_data, published):
     >>> evaluate(argv, None, None, None)  # before any data are looked for
     Traceback (most recent call last):
     ...
-    speechbrain_music.utils.errors.UserError: pooling is 'max': choose mean or mean_sd
+    speechbrain_music.utils.errors.UserError: pooling is 'max': choose mean or mean_std
     """
     began = time.time()
     keep_freed_memory()
@@ -79,7 +79,9 @@ def evaluate(argv, brain_class, find_data, published):
     report, tables = run_on_main(find_data, kwargs=options | {"out": output / "manifests"})
 
     task = brain_class.task
-    cut = {key: hparams.get(key) for key in ("chunk_seconds", "tail_seconds", "first_seconds")}
+    cut = {
+        key: hparams.get(key) for key in ("chunk_seconds", "min_last_chunk_seconds", "max_seconds")
+    }
     parts = {split: cut_into_chunks(tables[split], **cut) for split in SPLITS}
     names = {split: list(dict.fromkeys(parts[split]["track"])) for split in SPLITS}
     answers = {split: _answers(task, parts[split]) for split in SPLITS}
@@ -136,13 +138,13 @@ def evaluate(argv, brain_class, find_data, published):
             "absent": absent,
         },
         "protocol": {name: hparams[name] for name in PROTOCOL}
-        | {"halved": len(train.rows) > hparams["halving_over"]},
+        | {"halved": len(train.rows) > hparams["successive_halving_above"]},
         **verdict,
         "published": read_published(published, task.metrics) if real else [],
         "versions": versions(),
         "seconds": round(time.time() - began, 1),
     }
-    write_verdict(
+    write_results(
         output,
         results,
         pd.concat(probes, ignore_index=True),

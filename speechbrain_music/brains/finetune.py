@@ -12,7 +12,7 @@ from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import ShuffleSampler
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.optim.groups import decay_groups, layer_decay_groups
-from speechbrain_music.optim.patience import Patience
+from speechbrain_music.optim.patience import PlateauEarlyStopping
 from speechbrain_music.optim.schedules import warmup_cosine
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer
 from speechbrain_music.utils.config import ConfigError
@@ -97,7 +97,7 @@ random: of one, or leave --freeze_encoder True
             num_workers=hparams["num_workers"],
         )
 
-    patience = Patience(1, hparams["fine_tune_plateau"], hparams["fine_tune_patience"])
+    patience = PlateauEarlyStopping(1, hparams["fine_tune_plateau"], hparams["fine_tune_patience"])
     decay = hparams["weight_decay"]
     brain = brain_class(
         modules={"encoder": model, "probes": probe, "standardize": swept.standardize},

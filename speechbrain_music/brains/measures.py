@@ -23,8 +23,8 @@ import torch
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 from speechbrain_music.models.branchformer import BranchWeights
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
+from speechbrain_music.reporting.run_log import read_rows
 from speechbrain_music.utils.processes import FINISHED
-from speechbrain_music.utils.reports import read_rows
 
 HEARD_TRACKS, HEARD = 20, 10 * SAMPLE_RATE  # samples of each: held-out, for weights of branches
 
@@ -62,7 +62,7 @@ def _held_out(run, model, **_):
     return {
         "under unigram": row["cross_entropy_unigram"] - row["cross_entropy"],
         "accuracy": row["accuracy"],
-        "mel error": row["mel_error"],
+        "mel error": row["mel_mse"],
     }
 
 

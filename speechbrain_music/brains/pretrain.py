@@ -5,7 +5,7 @@ import logging
 from speechbrain_music.brains.segments import SegmentBrain
 from speechbrain_music.metrics.pretraining import MaskedPredictionMeasures
 from speechbrain_music.models.export import export_run
-from speechbrain_music.utils.curves import PANELS
+from speechbrain_music.reporting.curves import PANELS
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class PretrainBrain(SegmentBrain):
     -------
     >>> from types import SimpleNamespace
     >>> brain = SimpleNamespace(hparams=SimpleNamespace(reconstruction_weight=3.0))
-    >>> PretrainBrain.held_out_loss(brain, {"cross_entropy": 5.0, "mel_error": 0.5})
+    >>> PretrainBrain.held_out_loss(brain, {"cross_entropy": 5.0, "mel_mse": 0.5})
     6.5
     """
 
@@ -57,7 +57,7 @@ class PretrainBrain(SegmentBrain):
         hits = (prediction.logits.argmax(dim=-1) == prediction.tokens).sum()
         return {
             "cross_entropy": prediction.token_loss,
-            "mel_error": prediction.mel_loss,
+            "mel_mse": prediction.mel_loss,
             "accuracy": hits.double() / prediction.tokens.shape[-1],
         }
 
@@ -73,7 +73,7 @@ class PretrainBrain(SegmentBrain):
 
     def held_out_loss(self, figures):
         """The training's loss."""
-        return figures["cross_entropy"] + self.hparams.reconstruction_weight * figures["mel_error"]
+        return figures["cross_entropy"] + self.hparams.reconstruction_weight * figures["mel_mse"]
 
     def table(self, figures):
         """Each measure beside its trivial predictors, in aligned columns."""
@@ -82,7 +82,7 @@ class PretrainBrain(SegmentBrain):
             ("accuracy", "accuracy", {"commonest": "_commonest", "copy nearest": "_copy"}),
             (
                 "mel error",
-                "mel_error",
+                "mel_mse",
                 {"clip mean": "_clip_mean", "interpolation": "_interpolation"},
             ),
         ]

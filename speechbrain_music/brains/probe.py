@@ -23,7 +23,7 @@ class ProbeBrain(MusicBrain):
 
     Arguments
     ---------
-    patience : Patience
+    patience : PlateauEarlyStopping
         Of the P probes.
     targets : dict
         Stage -> targets of the tracks, as `task.encode` makes them.
@@ -182,7 +182,7 @@ class ProbeBrain(MusicBrain):
         values[left] = self.task.select(self.track_logits(), self.targets[stage]).cpu()
         improved = self.patience.update(values)
         if epoch in self.rungs:
-            self._halve_field()
+            self._successive_halving()
         if self.checkpointer is None:
             self.stack.remember(improved[left])
         else:
@@ -199,7 +199,7 @@ class ProbeBrain(MusicBrain):
         best = self.patience.best.max().item()
         self.bar.set_postfix(training=int(alive.sum()), best=f"{best:.3f}")
 
-    def _halve_field(self):
+    def _successive_halving(self):
         """Successive halving: the worse half of the pairs that are left, over seeds, ends."""
         count = int(self.configurations.max()) + 1
         alive = self.patience.alive

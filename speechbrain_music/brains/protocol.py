@@ -15,9 +15,10 @@ MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds"
 PREPARATION = ("allow_missing", "split", "tagged_only")  # handed on if the yaml has them
 # What the figures depend on, besides the data and the encoder.
 PROTOCOL = (
-    "task chunk_seconds tail_seconds pooling standardize mix_from random_mix hidden probe_dropout "
+    "task chunk_seconds min_last_chunk_seconds pooling standardize mix_from random_mix hidden "
+    "probe_dropout "
     "batch_size learning_rates probe_seeds number_of_epochs patience plateau_patience "
-    "halving_over resamples quick marble_exact freeze_encoder"
+    "successive_halving_above resamples quick marble_compat freeze_encoder"
 ).split()
 FINE_TUNING = (
     "seed lr_encoder lr_probe layer_decay warmup_steps weight_decay max_grad_norm "
@@ -26,7 +27,7 @@ FINE_TUNING = (
 READS = {*PROTOCOL, *FINE_TUNING} | set(
     "encoder trust_remote_code data_folder replica_scale allow_missing output_folder "
     "feature_folder extract_batch num_workers fine_tune_batch probes opt_class "
-    "fine_tune_opt_class first_seconds split tagged_only marble".split()
+    "fine_tune_opt_class max_seconds split tagged_only marble".split()
 )
 
 
@@ -49,7 +50,7 @@ def load_task(argv):
             "hf:NAME"
         )
     short = {}
-    for name, changes in (("marble_exact", MARBLE | hparams.get("marble", {})), ("quick", QUICK)):
+    for name, changes in (("marble_compat", MARBLE | hparams.get("marble", {})), ("quick", QUICK)):
         if hparams[name]:
             short |= {key: value for key, value in changes.items() if key not in overrides}
     if short:
@@ -59,7 +60,8 @@ def load_task(argv):
     check_options(hparams)
     check_ranges(
         hparams,
-        whole="hidden batch_size number_of_epochs patience resamples extract_batch halving_over "
+        whole="hidden batch_size number_of_epochs patience resamples extract_batch "
+        "successive_halving_above "
         "fine_tune_epochs fine_tune_patience fine_tune_batch effective_batch",
         natural="seed plateau_patience fine_tune_plateau num_workers warmup_steps mix_from",
         positive="replica_scale lr_encoder lr_probe layer_decay",
@@ -81,13 +83,13 @@ def output_folder(hparams, name):
     Example
     -------
     >>> hparams = {"task": "key", "output_folder": None, "freeze_encoder": False}
-    >>> output_folder(hparams | {"quick": True, "marble_exact": False}, "hf:m/95M").as_posix()
+    >>> output_folder(hparams | {"quick": True, "marble_compat": False}, "hf:m/95M").as_posix()
     'results/key/hf_m_95M-quick-fine_tuned'
     """
     if hparams["output_folder"]:
         return Path(hparams["output_folder"])
     parts = [re.sub(r"[^\w.-]+", "_", name)]
-    parts += [word for word in ("quick", "marble_exact") if hparams[word]]
+    parts += [word for word in ("quick", "marble_compat") if hparams[word]]
     parts += [] if hparams["freeze_encoder"] else ["fine_tuned"]
     return Path("results") / hparams["task"] / "-".join(parts)
 

@@ -13,14 +13,14 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.brains.base import MusicBrain
 from speechbrain_music.dataio.loading import make_loader
-from speechbrain_music.dataio.sampler import DrawSampler, every_row
+from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
+from speechbrain_music.reporting.corpora import heard
+from speechbrain_music.reporting.curves import draw_curves
+from speechbrain_music.reporting.run_log import RunLog
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer
-from speechbrain_music.utils.corpora import heard
-from speechbrain_music.utils.curves import draw_curves
 from speechbrain_music.utils.errors import UserError
-from speechbrain_music.utils.reports import RunLog
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class SegmentBrain(MusicBrain):
     Attributes
     ----------
     panels : dict
-        Of the run's picture, see `utils.curves.draw_curves`.
+        Of the run's picture, see `reporting.curves.draw_curves`.
 
     Example
     -------
@@ -159,7 +159,7 @@ class SegmentBrain(MusicBrain):
         )
         weights = data.tracks["duration"] * data.tracks["weight"]
         draws = self.plan.steps_per_epoch * hparams.effective_batch
-        sampler = DrawSampler(weights, draws, hparams.batch_size, hparams.seed, *place)
+        sampler = WeightedSegmentSampler(weights, draws, hparams.batch_size, hparams.seed, *place)
         rows = every_row(len(data.valid), hparams.batch_size, *place)
         self.fit(
             hparams.epoch_counter,
@@ -168,7 +168,7 @@ class SegmentBrain(MusicBrain):
         )
 
     def fit(self, epoch_counter, train_set, valid_set=None, **options):
-        """As SpeechBrain's, for DataLoaders whose training batch sampler is a `DrawSampler`."""
+        """As SpeechBrain's; the training batch sampler must be a `WeightedSegmentSampler`."""
         self.train_loader = train_set
         super().fit(epoch_counter, train_set, valid_set, **options)
         if self.unreadable:

@@ -11,7 +11,7 @@ import torch
 from speechbrain.utils.epoch_loop import EpochCounter
 
 from speechbrain_music.brains.base import Plan
-from speechbrain_music.dataio.feature_batches import EveryChunk, TrainingBatches
+from speechbrain_music.dataio.feature_batches import SequentialChunks, TrainingBatches
 from speechbrain_music.dataio.feature_statistics import (
     measure_spectrum,
     standardisation,
@@ -20,7 +20,7 @@ from speechbrain_music.dataio.feature_statistics import (
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.nnet.normalization import Standardization
 from speechbrain_music.nnet.probes import ProbeStack
-from speechbrain_music.optim.patience import Patience
+from speechbrain_music.optim.patience import PlateauEarlyStopping
 
 RUNGS = (1, 2, 4, 8)  # epochs after which half of the field ends, where the data are many
 
@@ -66,7 +66,8 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
         Names of the hidden states.
     hparams : dict
         learning_rates, probe_seeds, number_of_epochs, batch_size, patience, plateau_patience,
-        standardize, probes (a function that makes a ProbeStack), opt_class, halving_over.
+        standardize, probes (a function that makes a ProbeStack), opt_class,
+        successive_halving_above.
     run_opts : RunOptions
         For the Brain.
 
@@ -100,7 +101,7 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
         logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
     train = splits["train"]
     standardize, variance = make_standardization(train, hparams["standardize"])
-    halving = len(train.rows) > hparams["halving_over"]
+    halving = len(train.rows) > hparams["successive_halving_above"]
     loader = partial(make_loader, batch_size=None)
     make_brain = partial(_make_brain, brain_class, standardize, splits, hparams, run_opts)
     rows, stacks = [], []
@@ -116,7 +117,9 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
             dim=train.values.shape[2],
             outputs=brain_class.task.outputs,
         )
-        patience = Patience(len(probes), hparams["plateau_patience"], hparams["patience"])
+        patience = PlateauEarlyStopping(
+            len(probes), hparams["plateau_patience"], hparams["patience"]
+        )
         rates = torch.tensor([lr for _, lr, _ in probes], dtype=torch.float64)
         brain = make_brain(
             stack,
@@ -128,7 +131,9 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
         batches = TrainingBatches(
             train, hparams["batch_size"], stack.seeds, stack.hidden, stack.dropout
         )
-        brain.fit(brain.hparams.epoch_counter, loader(batches), loader(EveryChunk(splits["valid"])))
+        brain.fit(
+            brain.hparams.epoch_counter, loader(batches), loader(SequentialChunks(splits["valid"]))
+        )
         for place, (layer, lr, seed) in enumerate(probes):
             name = layer if layer == "all" else layers[layer]
             best, epoch = float(patience.best[place]), int(patience.best_epoch[place])
@@ -141,10 +146,10 @@ def sweep(brain_class, splits, layers, hparams, run_opts):
     stack = stacks[chosen[0]][0].recall([stacks[row][1] for row in chosen])
     brain = make_brain(
         stack,
-        patience=Patience(len(chosen), 1, 1),
+        patience=PlateauEarlyStopping(len(chosen), 1, 1),
         groups=[{"params": list(stack.parameters()), "lr": torch.tensor(0.0)}],
     )
-    logits = brain.judge(loader(EveryChunk(splits["test"])), sb.Stage.TEST)
+    logits = brain.judge(loader(SequentialChunks(splits["test"])), sb.Stage.TEST)
     mixed = table[table["layer"] == ("all" if len(layers) > 1 else layers[0])]["valid"].idxmax()
     mixed = stacks[mixed][0].recall([stacks[mixed][1]])
     return Sweep(table, layer, float(lr), logits, mixed, standardize, variance)

@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 OFFERED = 16  # tokens of each crop that dead entries may be put on
 PANELS = {
     "mel error": [
-        ("valid", "mel_error", "held-out"),
-        ("train", "mel_error", "training"),
+        ("valid", "mel_mse", "held-out"),
+        ("train", "mel_mse", "training"),
         ("valid", "mel_error_mean", "the corpus's mean"),
     ],
     "codebooks on held-out tracks": [
@@ -66,7 +66,7 @@ class TokenizerBrain(SegmentBrain):
     >>> vectors = torch.zeros(3, 512)
     >>> back = Reconstruction(vectors + 2, None, None, gap=torch.ones(3))
     >>> TokenizerBrain.sums(None, None, (back, vectors))  # over tokens
-    {'mel_error': tensor(12.), 'gap': tensor(3.)}
+    {'mel_mse': tensor(12.), 'gap': tensor(3.)}
     """
 
     panels = PANELS
@@ -88,7 +88,7 @@ class TokenizerBrain(SegmentBrain):
         """Mel error and gap over valid tokens."""
         back, vectors = outputs
         error = (back.vectors - vectors).square().mean(dim=-1)
-        return {"mel_error": error.sum(), "gap": back.gap.sum()}
+        return {"mel_mse": error.sum(), "gap": back.gap.sum()}
 
     def state(self):
         """How many entries have been restarted so far."""
@@ -151,14 +151,14 @@ class TokenizerBrain(SegmentBrain):
 
     def held_out_loss(self, figures):
         """The mel error."""
-        return figures["mel_error"]
+        return figures["mel_mse"]
 
     def table(self, figures):
         """The error beside the mean's, and each codebook's use."""
         perplexities = [v for name, v in figures.items() if name.startswith("perplexity_of_")]
         entries = self.hparams.model.quantizer.config["codebook_size"]
         return (
-            f"  mel error     {figures['mel_error']:8.4f}   mean {figures['mel_error_mean']:.4f}\n"
+            f"  mel error     {figures['mel_mse']:8.4f}   mean {figures['mel_error_mean']:.4f}\n"
             f"  perplexity    {' '.join(f'{value:.0f}' for value in perplexities)} of {entries}, "
             f"codes used {figures['codes_used']:.0f}, dead {figures['dead_codes']:.0f}"
         )

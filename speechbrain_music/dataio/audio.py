@@ -20,7 +20,7 @@ AUDIO_EXTENSIONS = frozenset(
     ".wav .wave .flac .mp3 .ogg .oga .opus .aif .aiff .aifc .au .snd .caf .w64 .rf64".split()
 )
 # Music that libsndfile has no decoder for: looked for, so that it can be named and not ignored.
-FOREIGN_EXTENSIONS = frozenset(".m4a .m4b .aac .mp4 .wma .ape .wv .mpc .webm .dsf".split())
+UNSUPPORTED_EXTENSIONS = frozenset(".m4a .m4b .aac .mp4 .wma .ape .wv .mpc .webm .dsf".split())
 
 # A header that does not know its length claims 2^63 - 1 frames;
 # a year at 192 kHz has fewer than this.
@@ -106,7 +106,7 @@ def resampled_length(frames, sample_rate, target=SAMPLE_RATE):
     return frames * target // sample_rate
 
 
-def places_at(tracks, sample_rate):
+def segment_bounds(tracks, sample_rate):
     """Where a manifest's rows lie in their files at another rate than the files' own.
 
     Arguments
@@ -125,7 +125,7 @@ def places_at(tracks, sample_rate):
     -------
     >>> import pandas as pd
     >>> tracks = pd.DataFrame({"start": [48000], "stop": [96000], "duration": [1.0]})
-    >>> places_at(tracks, 24000)
+    >>> segment_bounds(tracks, 24000)
     (array([24000]), array([24000]))
     """
     seconds = tracks["duration"].to_numpy()
@@ -304,7 +304,7 @@ def _why_unreadable(path):
         return f"cannot be opened ({error.strerror}); check its permissions"
     if not head:
         return "is empty; fetch it again or remove it"
-    if head[4:] == b"ftyp" or os.path.splitext(path)[1].lower() in FOREIGN_EXTENSIONS:
+    if head[4:] == b"ftyp" or os.path.splitext(path)[1].lower() in UNSUPPORTED_EXTENSIONS:
         return (
             "is in a format that libsndfile cannot read (m4a, aac, wma and the like); "
             "convert it with `ffmpeg -i FILE FILE.flac`"

@@ -6,7 +6,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from speechbrain_music.dataio.audio import AudioError, places_at, read_segment
+from speechbrain_music.dataio.audio import AudioError, read_segment, segment_bounds
 from speechbrain_music.dataio.segments import split_tracks
 
 
@@ -40,7 +40,7 @@ class WaveBatch(NamedTuple):
         )
 
 
-def cut_into_chunks(tracks, chunk_seconds=None, tail_seconds=1.0, first_seconds=None):
+def cut_into_chunks(tracks, chunk_seconds=None, min_last_chunk_seconds=1.0, max_seconds=None):
     """The chunks of a manifest's rows.
 
     Arguments
@@ -50,9 +50,9 @@ def cut_into_chunks(tracks, chunk_seconds=None, tail_seconds=1.0, first_seconds=
         have), else of one ID, are answered together.
     chunk_seconds : float, optional
         Length of a chunk; None takes rows whole.
-    tail_seconds : float
+    min_last_chunk_seconds : float
         A rest that is shorter is left out, unless it is all there is.
-    first_seconds : float, optional
+    max_seconds : float, optional
         Takes only so much of the beginning of each row.
 
     Returns
@@ -72,13 +72,13 @@ def cut_into_chunks(tracks, chunk_seconds=None, tail_seconds=1.0, first_seconds=
     tracks = tracks.copy()
     if "track" not in tracks:
         tracks["track"] = tracks["ID"]
-    if first_seconds is not None:
+    if max_seconds is not None:
         rate = (tracks["stop"] - tracks["start"]) / tracks["duration"]
-        tracks["duration"] = tracks["duration"].clip(upper=first_seconds)
+        tracks["duration"] = tracks["duration"].clip(upper=max_seconds)
         tracks["stop"] = tracks["start"] + (rate * tracks["duration"]).round().astype("int64")
     if chunk_seconds is None:
         return tracks.reset_index(drop=True)
-    return split_tracks(tracks, chunk_seconds, tail_seconds)
+    return split_tracks(tracks, chunk_seconds, min_last_chunk_seconds)
 
 
 class ChunkDataset(Dataset):
@@ -104,7 +104,7 @@ class ChunkDataset(Dataset):
 
     def __init__(self, chunks, sample_rate, tracks=None, answers=None):
         self.paths = chunks["wav"].tolist()
-        self.starts, lengths = places_at(chunks, sample_rate)
+        self.starts, lengths = segment_bounds(chunks, sample_rate)
         self.lengths = lengths.clip(min=1)
         self.sample_rate = sample_rate
         self.tracks, self.answers = tracks, answers

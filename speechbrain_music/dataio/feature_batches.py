@@ -112,7 +112,7 @@ class TrainingBatches(IterableDataset):
             )
 
 
-class EveryChunk(IterableDataset):
+class SequentialChunks(IterableDataset):
     """All chunks of a split in order, in batches that all probes see.
 
     Arguments
@@ -126,7 +126,7 @@ class EveryChunk(IterableDataset):
     -------
     >>> row = np.zeros(5, int)  # five chunks of one track, all of the same values
     >>> split = FeatureSplit(np.ones((1, 3, 4)), row, torch.tensor(row), torch.ones(1), ["a"])
-    >>> [tuple(batch.x.shape) for batch in EveryChunk(split, batch_size=4)]
+    >>> [tuple(batch.x.shape) for batch in SequentialChunks(split, batch_size=4)]
     [(1, 4, 3, 4), (1, 1, 3, 4)]
     """
 

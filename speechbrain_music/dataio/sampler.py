@@ -3,12 +3,12 @@
 import numpy as np
 from torch.utils.data import Sampler
 
-from speechbrain_music.dataio.segments import TRAIN, Draw
+from speechbrain_music.dataio.segments import TRAIN, SegmentIndex
 
 SHUFFLE = 22  # what a key is for comes first in it (see `dataio.segments`)
 
 
-class DrawSampler(Sampler):
+class WeightedSegmentSampler(Sampler):
     """Batches of draws; tracks are drawn with probability proportional to their weight.
 
     An epoch is `draws` draws in one global order. Consecutive batches of it go round the ranks:
@@ -34,7 +34,7 @@ class DrawSampler(Sampler):
 
     Example
     -------
-    >>> sampler = DrawSampler([1.0, 3.0], draws=8, batch_size=2)
+    >>> sampler = WeightedSegmentSampler([1.0, 3.0], draws=8, batch_size=2)
     >>> first = list(sampler)
     >>> sampler.start(epoch=0, batch=3)  # as after a restart
     >>> list(sampler) == first[3:]
@@ -69,7 +69,7 @@ class DrawSampler(Sampler):
         for batch in range(self.first, len(self)):
             begin = (batch * self.world_size + self.rank) * self.batch_size
             yield [
-                Draw(self.epoch, index, int(rows[index]))
+                SegmentIndex(self.epoch, index, int(rows[index]))
                 for index in range(begin, begin + self.batch_size)
             ]
 
@@ -87,7 +87,7 @@ class ShuffleSampler(Sampler):
     effective_batch : int
         Rows of an optimiser step over all ranks, a multiple of batch_size * world_size.
     seed, rank, world_size : int
-        As `DrawSampler`.
+        As `WeightedSegmentSampler`.
 
     Example
     -------
@@ -124,6 +124,6 @@ def every_row(count, batch_size, rank=0, world_size=1):
     >>> [[draw.row for draw in batch] for batch in every_row(5, 2, rank=1, world_size=2)]
     [[2, 3]]
     """
-    draws = [Draw(0, row, row) for row in range(count)]
+    draws = [SegmentIndex(0, row, row) for row in range(count)]
     batches = [draws[i : i + batch_size] for i in range(0, count, batch_size)]
     return batches[rank::world_size]

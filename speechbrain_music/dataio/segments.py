@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, places_at, read_segment
+from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, read_segment, segment_bounds
 from speechbrain_music.dataio.augment import draw_speed, vary
 from speechbrain_music.nnet.masking import mask_blocks
 
@@ -21,14 +21,14 @@ from speechbrain_music.nnet.masking import mask_blocks
 TRAIN, VALID, CORPUS = range(3)
 
 
-class Draw(NamedTuple):
+class SegmentIndex(NamedTuple):
     """Which item: the epoch, its place in the epoch's global order, and the manifest's row.
 
     Example
     -------
-    >>> from speechbrain_music.dataio.sampler import DrawSampler
-    >>> next(iter(DrawSampler([0.0, 1.0], draws=2, batch_size=2)))  # weight 0: never drawn
-    [Draw(epoch=0, index=0, row=1), Draw(epoch=0, index=1, row=1)]
+    >>> from speechbrain_music.dataio.sampler import WeightedSegmentSampler
+    >>> next(iter(WeightedSegmentSampler([0.0, 1.0], draws=2, batch_size=2)))  # weight 0
+    [SegmentIndex(epoch=0, index=0, row=1), SegmentIndex(epoch=0, index=1, row=1)]
     """
 
     epoch: int
@@ -49,7 +49,7 @@ class SegmentBatch:
     >>> tracks = pd.DataFrame({"wav": ["a", "gone"], "start": 0, "stop": 48000, "duration": 2.0})
     >>> kept = {"a": np.ones(48000, np.float32)}
     >>> data = SegmentDataset(tracks, 50, FrameGrid(960, stack=4, bands=128), kept=kept)
-    >>> batch = collate([data[Draw(0, 0, 0)], data[Draw(0, 1, 1)]])
+    >>> batch = collate([data[SegmentIndex(0, 0, 0)], data[SegmentIndex(0, 1, 1)]])
     >>> batch.mask.any(dim=1).tolist(), [path for path, _ in batch.errors]
     ([True, False], ['gone'])
     """
@@ -81,7 +81,7 @@ class SegmentBatch:
 
 
 class SegmentDataset(Dataset):
-    """Crops of tracks; an index is a `Draw`.
+    """Crops of tracks; an index is a `SegmentIndex`.
 
     Arguments
     ---------
@@ -106,7 +106,7 @@ class SegmentDataset(Dataset):
     -------
     >>> grid = FrameGrid(samples_per_token=960, stack=4, bands=128)
     >>> tracks = pd.DataFrame({"wav": ["gone.wav"], "start": 0, "stop": 48000, "duration": 2.0})
-    >>> item = SegmentDataset(tracks, 25, grid)[Draw(0, 0, 0)]
+    >>> item = SegmentDataset(tracks, 25, grid)[SegmentIndex(0, 0, 0)]
     >>> item["error"][0], item["mask"].any()  # an unreadable track is told, not raised
     ('gone.wav', tensor(False))
     """
@@ -125,7 +125,7 @@ class SegmentDataset(Dataset):
         augment=False,
     ):
         self.paths = tracks["wav"].tolist()
-        self.starts, self.samples = places_at(tracks, SAMPLE_RATE)
+        self.starts, self.samples = segment_bounds(tracks, SAMPLE_RATE)
         self.segment_samples = segment_tokens * grid.samples_per_token
         self.grid = grid
         self.mask_block = mask_block

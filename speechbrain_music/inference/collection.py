@@ -30,7 +30,7 @@ def choose_writer(out, pool, count):
     out : path
         Ends in .npy, .npz or .parquet, or is a folder for the frames of several files.
     pool : str
-        "mean", "mean_sd" or "none".
+        "mean", "mean_std" or "none".
     count : int
         Of files.
 

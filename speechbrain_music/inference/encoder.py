@@ -37,7 +37,7 @@ class Embedding(NamedTuple):
     ---------
     values : torch.Tensor or np.ndarray
         float32. Of a batch (B, T, D), pooled (B, D); of a file (T, D), pooled (D,); with several
-        layers an axis of L before T or D. D doubles with "mean_sd". Past a wave's end, 0.
+        layers an axis of L before T or D. D doubles with "mean_std". Past a wave's end, 0.
     lengths : torch.Tensor, np.ndarray or int
         Tokens of each wave, (B,) int64, or of the file.
     times : np.ndarray, optional
@@ -227,7 +227,7 @@ class MusicEncoder(Pretrained):
         layers : int, list of int or str
             From 0, the front-end, to `num_layers` - 1; negative ones count from the end; "all".
         pool : str
-            Over time: "none", "mean", or "mean_sd" (means, then deviations).
+            Over time: "none", "mean", or "mean_std" (means, then deviations).
 
         Returns
         -------
@@ -248,7 +248,7 @@ class MusicEncoder(Pretrained):
         >>> result = encoder.encode_batch(stereo, [1.0, 0.5], 44100, layers="all")
         >>> result.values.shape, result.lengths
         ((2, 2, 25, 512), array([25, 13]))
-        >>> encoder.encode_batch(stereo, sample_rate=44100, pool="mean_sd").values.shape
+        >>> encoder.encode_batch(stereo, sample_rate=44100, pool="mean_std").values.shape
         (2, 1024)
         """
         chosen, single = self._layers(layers)

@@ -19,12 +19,12 @@ class Pooled:
     Arguments
     ---------
     pool : str
-        "mean", or "mean_sd": means, then the population's standard deviations.
+        "mean", or "mean_std": means, then the population's standard deviations.
 
     Example
     -------
     >>> frames = np.random.default_rng(0).normal(1e4, 1, (100, 3)).astype("f4")
-    >>> pooled = Pooled("mean_sd")
+    >>> pooled = Pooled("mean_std")
     >>> for part in np.split(frames, [1, 70]):
     ...     pooled.add(0, [part])
     >>> expected = np.concatenate([frames.mean(0, "f8"), frames.std(0, "f8")])
@@ -47,9 +47,9 @@ class Pooled:
         self.count += new
 
     def result(self, single):
-        """(L, D) float32, or (D,) if there is a `single` layer; D doubles with "mean_sd"."""
+        """(L, D) float32, or (D,) if there is a `single` layer; D doubles with "mean_std"."""
         parts = [self.means]
-        if self.pool == "mean_sd":
+        if self.pool == "mean_std":
             parts.append(np.sqrt(self.squares / self.count))
         values = np.concatenate(parts, axis=1).astype(TYPE)
         return values[0] if single else values

@@ -7,8 +7,8 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain_music.models.export import export_run
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.ssl import BestRQ
+from speechbrain_music.reporting.corpora import heard
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer
-from speechbrain_music.utils.corpora import heard
 from speechbrain_music.utils.errors import UserError
 
 # What a run writes into its folder.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from speechbrain_music.nnet.masking import line_across, nearest_visible
+from speechbrain_music.nnet.masking import interpolate_masked, nearest_visible
 
 # Observations that a bigram's prior is worth; the one best on the held-out tokens themselves is
 # reported, in the baseline's favour.
@@ -141,11 +141,11 @@ class MaskedPredictionMeasures:
             "cross_entropy_unigram",
             *(f"bigram_{weight:g}" for weight in PRIOR_WEIGHTS),
             "accuracy",
-            "accuracy_commonest",
+            "accuracy_most_frequent",
             "accuracy_copy",
-            "mel_error",
-            "mel_error_clip_mean",
-            "mel_error_interpolation",
+            "mel_mse",
+            "mel_mse_item_mean",
+            "mel_mse_interpolation",
             *(f"{kind}_at_{i}" for kind in ("count", "hits", "copies") for i in range(block)),
         ]
         size = len(self.names) + self.codebooks * self.entries
@@ -232,7 +232,7 @@ class MaskedPredictionMeasures:
             min(values[f"bigram_{weight:g}"] for weight in PRIOR_WEIGHTS) / count
         )
         for name in self.names:
-            if name.startswith(("accuracy", "mel_error")):
+            if name.startswith(("accuracy", "mel_mse")):
                 figures[name] = values[name] / count
         for place in range(self.block):
             here = max(1.0, values[f"count_at_{place}"])
@@ -258,5 +258,5 @@ def _mel_errors(rebuilt, mel, mask, lengths):
     mean = clip_mean.unsqueeze(1).expand_as(mel)[frames]
     return [
         (guess - truth).square().mean(dim=-1).double().sum() / stack
-        for guess in (rebuilt, mean, line_across(mel, mask, lengths))
+        for guess in (rebuilt, mean, interpolate_masked(mel, mask, lengths))
     ]

@@ -38,9 +38,9 @@ class Encoder(nn.Module):
     merge : str
         Of a Branchformer's branches: "concat", "average", "global" or "local"; see
         `BranchformerLayer`.
-    grid : int
+    frame_rate : int
         Steps of the blocks in a second: 25, or 50, of which the mean of each two is given.
-    recompute : bool
+    gradient_checkpointing : bool
         Whether training keeps only what lies between the blocks, and computes each block once more
         in the backward pass: long segments in little memory, in a third more time. The results
         are the same.
@@ -48,8 +48,8 @@ class Encoder(nn.Module):
     Raises
     ------
     ValueError
-        For an unknown block, mixing, merge or grid, a merge of a Conformer, or widths that do not
-        divide by nhead.
+        For an unknown block, mixing, merge or frame_rate, a merge of a Conformer, or widths that
+        do not divide by nhead.
 
     Example
     -------
@@ -72,14 +72,16 @@ class Encoder(nn.Module):
         dropout=0.1,
         frontend_bypass=False,
         merge="concat",
-        grid=TOKEN_RATE,
-        recompute=False,
+        frame_rate=TOKEN_RATE,
+        gradient_checkpointing=False,
     ):
         super().__init__()
-        if grid not in (TOKEN_RATE, 2 * TOKEN_RATE):
-            raise ValueError(f"grid is {grid!r}: choose {TOKEN_RATE} or {2 * TOKEN_RATE}")
-        self.recompute = recompute
-        self.steps = grid // TOKEN_RATE  # of the blocks, for each token
+        if frame_rate not in (TOKEN_RATE, 2 * TOKEN_RATE):
+            raise ValueError(
+                f"frame_rate is {frame_rate!r}: choose {TOKEN_RATE} or {2 * TOKEN_RATE}"
+            )
+        self.gradient_checkpointing = gradient_checkpointing
+        self.steps = frame_rate // TOKEN_RATE  # of the blocks, for each token
         if block == "branchformer":
             make_layer = partial(BranchformerLayer, merge=merge)
             units = {"csgu_linear_units": ffn_units or 3072}
@@ -102,7 +104,7 @@ class Encoder(nn.Module):
             "dropout": dropout,
             "frontend_bypass": frontend_bypass,
             "merge": merge,
-            "grid": grid,
+            "frame_rate": frame_rate,
         }
         stack = STACK // self.steps
         self.frontend = ConvFrontEnd(d_model, frontend_channels, dropout, frontend_bypass, stack)
@@ -155,7 +157,7 @@ class Encoder(nn.Module):
         return hidden[-1], hidden, lengths
 
     def _through(self, layer, x, mask):
-        if self.recompute and self.training and torch.is_grad_enabled():
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(layer, x, mask, use_reentrant=False)
         return layer(x, mask)
 

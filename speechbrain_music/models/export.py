@@ -8,7 +8,7 @@ from torch import nn
 
 from speechbrain_music.models import frontend
 from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.safe_folder import STATISTICS, SafeFolder, check_keys, unfilled
+from speechbrain_music.models.safe_folder import STATISTICS, SafeFolder, check_keys, on_meta_device
 from speechbrain_music.utils.errors import UserError
 
 LAYER = re.compile(r"^encoder\.layers\.(0|[1-9][0-9]{0,5})\.")
@@ -173,7 +173,7 @@ def load_export(folder, device="cpu"):
     )
     features = frontend.LogMel(config["features"]["normalization"])
     features.normalize.load_state_dict(statistics)
-    encoder = unfilled(Encoder, **config["encoder"])
+    encoder = on_meta_device(Encoder, **config["encoder"])
     encoder.load_state_dict(
         {name.removeprefix("encoder."): value for name, value in weights.items()}, assign=True
     )
@@ -181,7 +181,7 @@ def load_export(folder, device="cpu"):
 
 
 def _check_encoder(config):
-    known = unfilled(Encoder, num_layers=0).config
+    known = on_meta_device(Encoder, num_layers=0).config
     check_keys(config, known)
     for key, value in config.items():
         kind = type(known[key])
@@ -191,7 +191,9 @@ def _check_encoder(config):
             raise ValueError(f"{key} is {value!r:.100}: it must be 0 or more")
     if "num_layers" not in config:
         raise ValueError("num_layers is missing")
-    unfilled(Encoder, **config | {"num_layers": 1})  # how many there are, the weights must show
+    on_meta_device(
+        Encoder, **config | {"num_layers": 1}
+    )  # how many there are, the weights must show
 
 
 def _shapes(config):
@@ -199,7 +201,7 @@ def _shapes(config):
 
     Every layer has the shapes of one: a header is never compared with more than it holds.
     """
-    encoder = unfilled(Encoder, **config | {"num_layers": 1})
+    encoder = on_meta_device(Encoder, **config | {"num_layers": 1})
     shapes = {f"encoder.{name}": list(value.shape) for name, value in encoder.state_dict().items()}
     return shapes | dict.fromkeys(STATISTICS, [frontend.BANDS])
 

@@ -59,7 +59,7 @@ class LogMel(nn.Module):
     Arguments
     ---------
     normalization : str
-        "band", "scalar", "none" or "clip"; see `BandNormalization`.
+        "band", "scalar", "none" or "instance"; see `BandNormalization`.
 
     Raises
     ------

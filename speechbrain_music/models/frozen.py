@@ -19,7 +19,7 @@ from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.errors import UserError
 
 UNTRAINED_SEEDS = (0, 1, 2)
-POOLINGS = {"mean": 1, "mean_sd": 2}  # over time -> how many values a hidden value gives
+POOLINGS = {"mean": 1, "mean_std": 2}  # over time -> how many values a hidden value gives
 # Log-mel values of music lie between -11.5 (the floor) and 8: what is near enough where there is
 # no corpus. With mean 0 and std 1 the front-end would mostly see one large negative constant.
 GENERIC_MEAN, GENERIC_STD = -4.0, 3.5
@@ -112,7 +112,7 @@ class ExportEncoder(FrozenEncoder):
     name : str
         Short, for tables.
     pooling : str
-        "mean", or "mean_sd": means, then standard deviations.
+        "mean", or "mean_std": means, then standard deviations.
 
     Example
     -------
@@ -158,7 +158,7 @@ class MelEncoder(FrozenEncoder):
     def pool(self, wave, samples):
         frames = -(-samples // HOP)
         mel = self.features.raw(wave, samples)[0].double()
-        return pool_states([mel], frames, "mean_sd").float()
+        return pool_states([mel], frames, "mean_std").float()
 
 
 def untrained(model, seed, pooling="mean"):
@@ -205,7 +205,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean"):
     trust_remote_code : bool
         Whether a model of `transformers` may bring code of its own and pickled weights.
     pooling : str
-        Of hidden states over time: "mean" or "mean_sd". Mel statistics are always both.
+        Of hidden states over time: "mean" or "mean_std". Mel statistics are always both.
 
     Returns
     -------
@@ -293,21 +293,21 @@ def fingerprint(config, weights):
 
 
 def pool_states(hidden, tokens, pooling="mean"):
-    """L hidden states (B, T, d) and (B,) tokens to (B, L, d), or (B, L, 2 d) with "mean_sd".
+    """L hidden states (B, T, d) and (B,) tokens to (B, L, d), or (B, L, 2 d) with "mean_std".
 
     Over an item's own tokens; the deviation is the population's, 0 for a single token.
 
     Example
     -------
     >>> state = torch.tensor([[[1.0], [3.0], [99.0]]])  # the last token is padding
-    >>> pool_states([state], torch.tensor([2]), "mean_sd")
+    >>> pool_states([state], torch.tensor([2]), "mean_std")
     tensor([[[2., 1.]]])
     """
     pooled = []
     for state in hidden:
         state = state if state.dtype == torch.float64 else state.float()
         mean = _mean(state, tokens)
-        if pooling == "mean_sd":
+        if pooling == "mean_std":
             variance = _mean((state - mean.unsqueeze(1)).square(), tokens)
             mean = torch.cat([mean, variance.sqrt()], dim=1)
         pooled.append(mean)

@@ -104,7 +104,7 @@ def _load(path, trust):
             described, _ = hf.FeatureExtractionMixin.get_feature_extractor_dict(path)
         except OSError:
             described = {}
-        if "sampling_rate" not in described:  # transformers would take 16 kHz, unasked
+        if "sampling_rate" not in described:  # transformers would take 16 kHz, unexpected
             raise UserError(
                 f"hf:{path} says no sampling_rate in a preprocessor_config.json: "
                 "add one with the rate that the model was trained at"

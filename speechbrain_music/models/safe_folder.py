@@ -35,18 +35,18 @@ def features_config(features):
 
     Example
     -------
-    >>> features_config(frontend.LogMel("clip"))["normalization"]
-    'clip'
+    >>> features_config(frontend.LogMel("instance"))["normalization"]
+    'instance'
     """
     return FEATURES | {"normalization": features.normalize.kind}
 
 
-def unfilled(make, *args, **config):
+def on_meta_device(make, *args, **config):
     """A module whose weights have shapes, and take no memory.
 
     Example
     -------
-    >>> unfilled(torch.nn.Linear, 10**6, 10**6).weight.shape
+    >>> on_meta_device(torch.nn.Linear, 10**6, 10**6).weight.shape
     torch.Size([1000000, 1000000])
     """
     with torch.device("meta"):

@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from speechbrain_music.models.frontend import BANDS, STACK
-from speechbrain_music.nnet.masking import fill_masked, line_across
+from speechbrain_music.nnet.masking import fill_masked, interpolate_masked
 
 RECONSTRUCT = ("masked", "all")
-RECONSTRUCT_FROM = ("nothing", "line")
-MASK_WITH = ("noise", "vector")
-MASK_VECTOR_STD = 0.1  # at the start, as the noise's
+MEL_RESIDUAL = ("none", "interpolation")
+MASK_FILL = ("noise", "embedding")
+MASK_EMBEDDING_STD = 0.1  # at the start, as the noise's
 
 
 class Prediction(NamedTuple):
@@ -48,17 +48,17 @@ class BestRQ(nn.Module):
     reconstruct : str
         "masked": the mel of masked tokens is rebuilt. "all": of all valid tokens; an item's error
         is then its mean over all its tokens, and counts as often as it has masked ones.
-    reconstruct_from : str
-        "nothing": the mel head gives the mel. "line": in masked places it gives what lies beyond
-        a straight line between the neighbouring visible frames.
-    mask_with : str
-        What the encoder sees in masked places. "noise": the noise that `forward` gets. "vector":
+    mel_residual : str
+        "none": the mel head gives the mel. "interpolation": in masked places it gives what lies
+        beyond a straight line between the neighbouring visible frames.
+    mask_fill : str
+        What the encoder sees in masked places. "noise": the noise that `forward` gets. "embedding":
         four frames that are learned, the same for every masked token.
 
     Raises
     ------
     ValueError
-        For another value of `reconstruct`, `reconstruct_from` or `mask_with`.
+        For another value of `reconstruct`, `mel_residual` or `mask_fill`.
 
     Example
     -------
@@ -76,31 +76,31 @@ class BestRQ(nn.Module):
         encoder,
         quantizer,
         reconstruct="masked",
-        reconstruct_from="nothing",
-        mask_with="noise",
+        mel_residual="none",
+        mask_fill="noise",
     ):
         super().__init__()
         for name, value, allowed in (
             ("reconstruct", reconstruct, RECONSTRUCT),
-            ("reconstruct_from", reconstruct_from, RECONSTRUCT_FROM),
-            ("mask_with", mask_with, MASK_WITH),
+            ("mel_residual", mel_residual, MEL_RESIDUAL),
+            ("mask_fill", mask_fill, MASK_FILL),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}: choose {' or '.join(allowed)}")
         self.encoder = encoder
         self.quantizer = quantizer
         self.reconstruct = reconstruct
-        self.reconstruct_from = reconstruct_from
+        self.mel_residual = mel_residual
         self.codebooks = quantizer.config["num_codebooks"]
         width, entries = encoder.config["d_model"], quantizer.config["codebook_size"]
         self.token_head = nn.Linear(width, self.codebooks * entries)
         self.mel_head = nn.Linear(width, STACK * BANDS)
-        if reconstruct_from == "line":  # what is not learned yet leaves the line as it is
+        if mel_residual == "interpolation":  # what is not learned yet leaves the line as it is
             nn.init.zeros_(self.mel_head.weight)
             nn.init.zeros_(self.mel_head.bias)
-        self.mask_vector = None
-        if mask_with == "vector":
-            self.mask_vector = nn.Parameter(MASK_VECTOR_STD * torch.randn(STACK, BANDS))
+        self.mask_embedding = None
+        if mask_fill == "embedding":
+            self.mask_embedding = nn.Parameter(MASK_EMBEDDING_STD * torch.randn(STACK, BANDS))
 
     def tokenize(self, mel):
         """(B, 4 T, 128) normalised log-mel to (B, T, N) tokens."""
@@ -118,7 +118,7 @@ class BestRQ(nn.Module):
         mask : torch.Tensor
             (B, T) bool, True = masked, False past each item's end.
         noise : torch.Tensor
-            (4 M, 128), what the encoder sees in place of the M masked tokens, if not a vector.
+            (4 M, 128), what the encoder sees in place of the M masked tokens, if it is not learned.
 
         Returns
         -------
@@ -127,8 +127,8 @@ class BestRQ(nn.Module):
         """
         target = stack_frames(mel)
         tokens = self.quantizer(target[mask].unsqueeze(0)).view(-1, self.codebooks)
-        if self.mask_vector is not None:
-            noise = self.mask_vector.repeat(len(tokens), 1)
+        if self.mask_embedding is not None:
+            noise = self.mask_embedding.repeat(len(tokens), 1)
         out, _, _ = self.encoder(fill_masked(mel, mask, noise), lengths)
         # Heads on masked positions only: 8192 logits for every token would cost half a step.
         masked = out[mask]
@@ -137,8 +137,8 @@ class BestRQ(nn.Module):
             logits.flatten(0, 1).float(), tokens.flatten(), reduction="sum"
         )
         rebuilt = self.mel_head(masked).float()
-        if self.reconstruct_from == "line":
-            rebuilt = rebuilt + line_across(mel, mask, lengths).view_as(rebuilt)
+        if self.mel_residual == "interpolation":
+            rebuilt = rebuilt + interpolate_masked(mel, mask, lengths).view_as(rebuilt)
         if self.reconstruct == "masked":
             mel_loss = (rebuilt - target[mask]).square().mean(dim=-1).sum()
         else:

@@ -10,7 +10,7 @@ from torch import nn
 
 from speechbrain_music.models.frontend import BANDS, STACK
 from speechbrain_music.models.frozen import fingerprint
-from speechbrain_music.models.safe_folder import STATISTICS, SafeFolder, check_keys, unfilled
+from speechbrain_music.models.safe_folder import STATISTICS, SafeFolder, check_keys, on_meta_device
 from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 from speechbrain_music.utils.errors import UserError
@@ -90,12 +90,12 @@ class TrainedTargets(nn.Module):
     def follow(self, normalize):
         """From here on inputs are normalised by a `BandNormalization`, as it is now.
 
-        Raises TargetsError for "clip", which forgets what the log-mel was.
+        Raises TargetsError for "instance", which forgets what the log-mel was.
         """
-        if normalize.kind == "clip":
+        if normalize.kind == "instance":
             raise TargetsError(
-                "normalization is 'clip', from which the log-mel cannot be had back for a trained "
-                f"quantizer: choose band, scalar or none, or targets {RANDOM}"
+                "normalization is 'instance', from which the log-mel cannot be had back for a "
+                f"trained quantizer: choose band, scalar or none, or targets {RANDOM}"
             )
         self.scale.copy_((normalize.std / self.std).repeat(STACK))
         self.shift.copy_(((normalize.mean - self.mean) / self.std).repeat(STACK))
@@ -203,11 +203,11 @@ def load_targets(folder):
     inside = folder / QUANTIZER
     if inside.is_dir():
         raise TargetsError(f"{folder} is the folder of a run: give {inside}")
-    config = FILES.read_config(folder, _unfilled)
-    if config["features"]["normalization"] == "clip":
-        raise TargetsError(f"{folder} was trained on normalization 'clip': train on another")
+    config = FILES.read_config(folder, _on_meta_device)
+    if config["features"]["normalization"] == "instance":
+        raise TargetsError(f"{folder} was trained on normalization 'instance': train on another")
     config = config[QUANTIZER]
-    quantizer = _unfilled(config)
+    quantizer = _on_meta_device(config)
     shapes = {f"{PREFIX}{name}": list(v.shape) for name, v in quantizer.state_dict().items()}
     shapes |= dict.fromkeys(STATISTICS, [BANDS])
     kind = config["kind"]
@@ -217,7 +217,7 @@ def load_targets(folder):
     return TrainedTargets(kind, quantizer, **statistics)
 
 
-def _unfilled(config):
+def _on_meta_device(config):
     """A quantizer of this configuration whose weights take no memory, or an error."""
     if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
         raise TypeError("it needs a kind")
@@ -229,7 +229,7 @@ def _unfilled(config):
             raise ValueError(f"{name} is missing")
     if config["input_dim"] != STACK * BANDS:
         raise ValueError(f"input_dim is {config['input_dim']!r:.100}: it must be {STACK * BANDS}")
-    quantizer = unfilled(make, **{name: config[name] for name in arguments})
+    quantizer = on_meta_device(make, **{name: config[name] for name in arguments})
     check_keys(config, {"kind", *quantizer.config})
     if {"kind": config["kind"], **quantizer.config} != config:
         raise ValueError(f"{config!r:.200} contradicts itself: {quantizer.config}")

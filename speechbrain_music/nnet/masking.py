@@ -112,7 +112,7 @@ def nearest_visible(mask, lengths):
     return before, after, torch.where(none_before, after, torch.where(none_after, before, nearest))
 
 
-def line_across(mel, mask, lengths):
+def interpolate_masked(mel, mask, lengths):
     """Bridges each gap of masked frames with a straight line between the visible frames beside it.
 
     At an item's edge the one visible neighbour is held.
@@ -135,7 +135,7 @@ def line_across(mel, mask, lengths):
     -------
     >>> mel = torch.tensor([[[0.0], [9.0], [9.0], [9.0], [4.0]]])
     >>> mask = torch.tensor([[False, True, True, True, False]])
-    >>> line_across(mel, mask, torch.tensor([5])).flatten()
+    >>> interpolate_masked(mel, mask, torch.tensor([5])).flatten()
     tensor([1., 2., 3.])
     """
     stack = mel.shape[1] // mask.shape[1]

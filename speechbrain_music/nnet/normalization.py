@@ -8,7 +8,7 @@ from speechbrain_music.nnet.convolution import zero_padding
 # A band that hardly moves in a corpus (say, above the band limit of all its files) would turn
 # the first sound in it into an enormous value.
 MIN_STD = 0.1
-NORMALIZATIONS = ("band", "scalar", "none", "clip")
+NORMALIZATIONS = ("band", "scalar", "none", "instance")
 
 
 class BandNormalization(nn.Module):
@@ -23,8 +23,8 @@ class BandNormalization(nn.Module):
         Number of bands.
     kind : str
         "band": each by its own statistics in the corpus. "scalar": all by the same two. "none":
-        as they are. "clip": each by its statistics in the item, which forgets the item's level and
-        timbre, and knows a little of what is masked in it.
+        as they are. "instance": each by its statistics in the item, which forgets the item's level
+        and timbre, and knows a little of what is masked in it.
 
     Raises
     ------
@@ -68,13 +68,13 @@ class BandNormalization(nn.Module):
         self.std.copy_(std.clamp(min=MIN_STD))
 
     def forward(self, x, padding_mask=None):
-        """(..., bands) to the same shape; for "clip" (B, T, bands).
+        """(..., bands) to the same shape; for "instance" (B, T, bands).
 
         An optional (B, T) mask, True = padding, keeps what is no part of an item out of its
         statistics.
         """
         x = (x - self.mean) / self.std
-        if self.kind != "clip":
+        if self.kind != "instance":
             return x
         # On normalised bands, whose deviations MIN_STD suits as it suits nats.
         inside = zero_padding(torch.ones_like(x[..., :1]), padding_mask)

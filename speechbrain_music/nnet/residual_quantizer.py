@@ -92,7 +92,7 @@ class CodebookLearner(nn.Module):
         Gives the sizes; is not kept.
     decay : float
         Weight of the past at each step: 0.99 looks back some 100 steps.
-    dead_share : float
+    dead_code_threshold : float
         Of the mean weight of an entry; one that falls below it is dead.
 
     Raises
@@ -113,13 +113,13 @@ class CodebookLearner(nn.Module):
     True
     """
 
-    def __init__(self, quantizer, decay=0.99, dead_share=0.01):
+    def __init__(self, quantizer, decay=0.99, dead_code_threshold=0.01):
         super().__init__()
-        for name, value in (("decay", decay), ("dead_share", dead_share)):
+        for name, value in (("decay", decay), ("dead_code_threshold", dead_code_threshold)):
             if not 0 < value < 1:
                 raise ValueError(f"{name} is {value!r}: it must be between 0 and 1")
         self.decay = decay
-        self.dead_share = dead_share
+        self.dead_code_threshold = dead_code_threshold
         books, entries, width = quantizer.codebook.shape
         # Sums of vectors with their count behind them; in float64, so that the order in which
         # processes and threads add changes nothing that is seen.
@@ -159,7 +159,7 @@ class CodebookLearner(nn.Module):
         moved = (self.average[..., :-1] / count.clamp(min=FORGOTTEN)).float()
         quantizer.codebook.copy_(torch.where(count > FORGOTTEN, moved, quantizer.codebook))
         mean = count.mean(dim=1, keepdim=True)
-        dead = (count < self.dead_share * mean).squeeze(-1)
+        dead = (count < self.dead_code_threshold * mean).squeeze(-1)
         for stage in range(len(dead)):
             # Each stage is offered vectors of its own: of one that an entry of this stage is put
             # on, nothing is left over for the next.

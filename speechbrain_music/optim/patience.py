@@ -6,7 +6,7 @@ from torch import nn
 THRESHOLD = 1e-4  # relative: what is less is no improvement (ReduceLROnPlateau's default)
 
 
-class Patience(nn.Module):
+class PlateauEarlyStopping(nn.Module):
     """Follows a validation metric (higher is better) of each of P models.
 
     After more than `plateau` epochs without improvement a model's learning rate is halved, as
@@ -22,7 +22,7 @@ class Patience(nn.Module):
 
     Example
     -------
-    >>> patience = Patience(models=2, plateau=0, stop=2)
+    >>> patience = PlateauEarlyStopping(models=2, plateau=0, stop=2)
     >>> for values in ([0.5, 0.5], [0.6, 0.4], [0.7, 0.4]):
     ...     improved = patience.update(torch.tensor(values))
     >>> improved, patience.factor, patience.alive

@@ -14,19 +14,19 @@ class UserError(ValueError):
     -------
     >>> def main():
     ...     raise UserError("batch_size is 0: it must be 1 or more")
-    >>> answer(main)  # the sentence, and no traceback, on stderr
+    >>> run_command(main)  # the sentence, and no traceback, on stderr
     2
     """
 
 
-def say(error):
+def print_error(error):
     """Prints an error as one line on stderr; returns the exit code, 2.
 
     Example
     -------
     >>> from contextlib import redirect_stderr
     >>> with redirect_stderr(sys.stdout):
-    ...     say(ValueError("lr is 0:\\n  it must be above 0"))
+    ...     print_error(ValueError("lr is 0:\\n  it must be above 0"))
     error: lr is 0: it must be above 0
     2
     """
@@ -46,7 +46,7 @@ def _full_disk_told():
         ) from None
 
 
-def answer(command):
+def run_command(command):
     """Runs `command()`; returns an exit code.
 
     What the command returns (0 for None), 2 after one line on stderr for a `UserError` or a full
@@ -56,20 +56,20 @@ def answer(command):
     -------
     >>> def fill():
     ...     raise OSError(errno.ENOSPC, "No space left on device")
-    >>> answer(lambda: None), answer(lambda: 1), answer(fill)
+    >>> run_command(lambda: None), run_command(lambda: 1), run_command(fill)
     (0, 1, 2)
     """
     try:
         with _full_disk_told():
             return command() or 0
     except UserError as error:
-        return say(error)
+        return print_error(error)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
 
 
-def run(main):
+def run_recipe(main):
     """Runs a recipe's `main(argv)`; a `UserError` becomes one line on stderr and exit code 2.
 
     So does a full disk. `--help` prints the docstring of main's module. What a process of several
@@ -79,7 +79,7 @@ def run(main):
     -------
     >>> def main(argv):
     ...     raise UserError("lr is 0: it must be above 0")
-    >>> run(main)
+    >>> run_recipe(main)
     Traceback (most recent call last):
     ...
     SystemExit: 2
@@ -95,4 +95,4 @@ def run(main):
         with _full_disk_told():
             main(sys.argv[1:])
     except UserError as error:
-        sys.exit(say(error))
+        sys.exit(print_error(error))

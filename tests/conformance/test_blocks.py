@@ -21,7 +21,7 @@ LAYERS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
 UNITS = {"branchformer": "csgu_linear_units", "conformer": "d_ffn"}
 SYSTEMS = [(*system, {}) for system in product(LAYERS, ("summary", "attention", "rope"))]
 SYSTEMS += [("branchformer", "summary", {"merge": m}) for m in ("average", "global", "local")]
-SYSTEMS += [("conformer", "summary", {"grid": 50})]
+SYSTEMS += [("conformer", "summary", {"frame_rate": 50})]
 
 
 @pytest.fixture(params=SYSTEMS, ids=lambda s: "-".join(map(str, [*s[:2], *s[2].values()])))
@@ -229,7 +229,7 @@ def test_dropout_is_off_in_eval_and_on_in_training(system):
 
 def test_recomputed_blocks_have_the_same_gradients(system):
     kept, again = tiny(*system, dropout=0.3), tiny(*system, dropout=0.3)
-    again.recompute = True
+    again.gradient_checkpointing = True
     mel, lengths = torch.randn(2, 80, 128), torch.tensor([20, 13])
     for encoder in (kept, again):
         torch.manual_seed(3)  # of dropout
@@ -243,9 +243,9 @@ def test_recomputed_blocks_keep_less():
     encoder.frontend.requires_grad_(False)
     weights = {parameter.data_ptr() for parameter in encoder.parameters()}
 
-    def kept(recompute):
+    def kept(gradient_checkpointing):
         saved = []
-        encoder.recompute = recompute
+        encoder.gradient_checkpointing = gradient_checkpointing
         with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, id):
             encoder(torch.randn(1, 400, 128))
         return sum(x.numel() for x in saved if x.data_ptr() not in weights)
@@ -261,7 +261,7 @@ def test_recomputed_blocks_keep_less():
         ({"d_model": 30, "mixing": "summary"}, ["30", "multiple of 4"]),
         ({"d_model": 30, "mixing": "attention"}, ["30", "multiple of 4"]),
         ({"d_model": 36, "mixing": "rope"}, ["36", "multiple of 8"]),
-        ({"grid": 100}, ["100", "25 or 50"]),
+        ({"frame_rate": 100}, ["100", "25 or 50"]),
         ({"merge": "sum"}, ["sum", "concat", "average", "global", "local"]),
         ({"merge": "average", "block": "conformer"}, ["average", "Conformer", "leave concat"]),
     ],

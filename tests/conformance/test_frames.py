@@ -13,7 +13,7 @@ from speechbrain_music.dataio.audio import (
     read_segment,
     resampled_length,
 )
-from speechbrain_music.dataio.segments import Draw, FrameGrid, SegmentDataset, collate
+from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset, SegmentIndex, collate
 from speechbrain_music.metrics.pretraining import perplexity
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.frontend import BANDS, STACK, LogMel, token_count
@@ -48,7 +48,7 @@ def test_all_parts_count_the_same_tokens(samples, model, tmp_path):
     soundfile.write(path, wave.numpy(), 24000, subtype="FLOAT")
     row = {"wav": str(path), "start": 0, "stop": samples, "duration": samples / 24000}
     dataset = SegmentDataset(pd.DataFrame([row]), 1000, FrameGrid(960, STACK, BANDS))
-    batch = collate([dataset[Draw(0, 0, 0)]])
+    batch = collate([dataset[SegmentIndex(0, 0, 0)]])
     if tokens < 20:  # not two blocks: told, and an item that counts for nothing stands in
         assert batch.errors[0][0] == str(path) and "two blocks" in batch.errors[0][1]
         assert not batch.mask.any() and not batch.wave.any()
@@ -107,7 +107,7 @@ def test_normalizations_are_their_definitions():
     for item, frames in ((0, 100), (1, 40)):
         own = raw[item, :frames]
         expected = (own - own.mean(dim=0)) / own.std(dim=0, correction=0)
-        torch.testing.assert_close(mels["clip"][item, :frames], expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(mels["instance"][item, :frames], expected, atol=1e-4, rtol=1e-4)
 
 
 def reference_log_mel(wave):

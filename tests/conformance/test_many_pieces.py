@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from speechbrain_music.data_prep import shards
 from speechbrain_music.data_prep.manifest import read_manifest, write_manifest
 from speechbrain_music.dataio.byte_range import parse
-from speechbrain_music.dataio.sampler import DrawSampler
+from speechbrain_music.dataio.sampler import WeightedSegmentSampler
 from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset, collate
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def test_killed_packing_is_resumed(music, packed):
 
 def batches(tracks, rank, ranks, workers):
     weights = tracks["duration"] * tracks["weight"]
-    sampler = DrawSampler(weights, PIECES, 20, seed=7, rank=rank, world_size=ranks)
+    sampler = WeightedSegmentSampler(weights, PIECES, 20, seed=7, rank=rank, world_size=ranks)
     dataset = SegmentDataset(tracks, 30, GRID, seed=7)
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
 

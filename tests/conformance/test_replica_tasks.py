@@ -25,8 +25,8 @@ from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.corpus import generator_id
 from speechbrain_music.data_prep.replica.notes import FAMILIES
 from speechbrain_music.metrics.resampling import draw_counts
+from speechbrain_music.metrics.summary import summarise
 from speechbrain_music.metrics.tasks import MultiLabel, Regression
-from speechbrain_music.metrics.verdict import summarise
 
 
 class Data(NamedTuple):

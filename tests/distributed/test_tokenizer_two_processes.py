@@ -6,7 +6,7 @@ from recipes.tokenizer.train import main
 
 
 def test_same_codebooks_as_one_process(tone_folder, tmp_path):
-    options = {"dead_share": 0.3, "lr": 0.01, "keep_in_memory": False}
+    options = {"dead_code_threshold": 0.3, "lr": 0.01, "keep_in_memory": False}
     main(tiny.tokenizer_arguments("rvq", tone_folder, tmp_path / "one", batch_size=2, **options))
     script = tiny.ROOT / "recipes/tokenizer/train.py"
     done = tiny.torchrun(
@@ -17,6 +17,6 @@ def test_same_codebooks_as_one_process(tone_folder, tmp_path):
     restarted = tiny.assert_near_models(tmp_path / "one", tmp_path / "two")["learner.restarted"]
     assert restarted.min() >= 3
     first, second = (
-        [row["mel_error"] for row in tiny.rows(tmp_path / name, "valid")] for name in ("one", "two")
+        [row["mel_mse"] for row in tiny.rows(tmp_path / name, "valid")] for name in ("one", "two")
     )
     assert abs(first[-1] - second[-1]) < 1e-5

@@ -9,7 +9,7 @@ import tiny
 from tones import melody
 
 from recipes.pretrain.train import main
-from speechbrain_music.utils.errors import UserError, run
+from speechbrain_music.utils.errors import UserError, run_recipe
 
 
 def refused(arguments, match):
@@ -143,4 +143,4 @@ def test_the_command_says_it_in_one_line(tmp_path):
 
 def test_run_lets_other_errors_through(monkeypatch):
     with pytest.raises(ZeroDivisionError):
-        run(lambda argv: 1 / 0)
+        run_recipe(lambda argv: 1 / 0)

@@ -97,12 +97,12 @@ def test_several_layers_are_an_axis(music, model, tmp_path, kind):
     if kind == ".parquet":
         pytest.importorskip("pyarrow")
     song = names_in(music)[0]
-    options = ("--model", model, "--pool", "mean_sd")
+    options = ("--model", model, "--pool", "mean_std")
     embed(song, *options, "--layer=0,-1", "--out", tmp_path / f"two{kind}")
     embed(song, *options, "--layer", "all", "--out", tmp_path / f"all{kind}")
     two, all_layers = (read_embeddings(tmp_path / f"{n}{kind}").values for n in ("two", "all"))
     states = hidden_states(model, song)
-    pooled = pool_states(torch.tensor(states)[:, None], torch.tensor([states.shape[1]]), "mean_sd")
+    pooled = pool_states(torch.tensor(states)[:, None], torch.tensor([states.shape[1]]), "mean_std")
     assert all_layers.shape == (1, LAYERS, 2 * DIM) and two.shape == (1, 2, 2 * DIM)
     np.testing.assert_allclose(all_layers[0], pooled[0], atol=1e-4)
     np.testing.assert_allclose(two, all_layers[:, [0, -1]], atol=1e-6)

@@ -21,7 +21,7 @@ import json, re, sys
 from pathlib import Path
 from speechbrain_music.inference import MusicEncoder
 encoder = MusicEncoder.from_export(sys.argv[1], device="cpu")
-pooled = encoder.encode_file(sys.argv[2], pool="mean_sd")
+pooled = encoder.encode_file(sys.argv[2], pool="mean_std")
 frames = encoder.encode_file(sys.argv[2], out=sys.argv[3])
 peak = 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
 print(json.dumps([peak, pooled.lengths, frames.times[-1], pooled.values.tolist()]))

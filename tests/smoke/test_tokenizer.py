@@ -12,7 +12,7 @@ from recipes.pretrain.train import main as pretrain
 from recipes.tokenizer.train import READS, main
 from speechbrain_music.dataio.audio import AudioError
 from speechbrain_music.dataio.segments import TRAIN, SegmentDataset
-from speechbrain_music.inference.card import model_card
+from speechbrain_music.inference.model_card import model_card
 from speechbrain_music.inference.runs import export_best
 from speechbrain_music.metrics.quantization import QuantizerMeasures
 from speechbrain_music.models.export import load_export
@@ -34,18 +34,18 @@ def test_trains_watches_and_writes(trained):
     kind, output = trained
     train, valid = tiny.rows(output, "train"), tiny.rows(output, "valid")
     assert [row["step"] for row in train] == [row["step"] for row in valid] == [10, 20, 30]
-    assert all(np.isfinite(row["mel_error"]) and row["gap"] > 0 for row in train)
+    assert all(np.isfinite(row["mel_mse"]) and row["gap"] > 0 for row in train)
     assert ("restarted" in train[0]) == (kind == "rvq")
     for row in valid:
         config = load_targets(output / "quantizer").config
         assert row["codes_used"] + row["dead_codes"] == config["codebook_size"]
         books = [row[f"perplexity_of_{i}"] for i in range(config["num_codebooks"])]
         assert row["perplexity"] == pytest.approx(np.mean(books)) and min(books) >= 1
-    assert valid[-1]["mel_error"] < 0.98 * valid[-1]["mel_error_mean"]
-    assert train[-1]["mel_error"] < train[0]["mel_error"]
+    assert valid[-1]["mel_mse"] < 0.98 * valid[-1]["mel_error_mean"]
+    assert train[-1]["mel_mse"] < train[0]["mel_mse"]
     assert (output / "curves.png").stat().st_size > 20_000
     written = json.loads((output / "quantizer" / "config.json").read_text())
-    best = min(valid, key=lambda row: row["mel_error"])
+    best = min(valid, key=lambda row: row["mel_mse"])
     assert written["quantizer"]["kind"] == kind and written["training"]["step"] == best["step"]
     assert written["training"]["corpora"][0]["hours"] > 0
 
@@ -115,7 +115,7 @@ def test_every_key_that_is_read_is_there_and_every_key_is_used(kind):
 def test_values_that_are_refused(tone_folder, tmp_path):
     for changes, words in (
         ({"commitment_weight": -1}, "commitment_weight is -1: it must be 0 or more"),
-        ({"dead_share": 1}, "dead_share is 1: it must be between 0 and 1"),
+        ({"dead_code_threshold": 1}, "dead_code_threshold is 1: it must be between 0 and 1"),
         ({"codebook_size": 0}, "codebook_size is 0"),
         ({"level": 3}, "unknown option --level"),
     ):
@@ -143,7 +143,7 @@ def test_nothing_bad_reaches_the_codebooks(tone_folder, tmp_path, monkeypatch):
     main(tiny.tokenizer_arguments("rvq", tone_folder, tmp_path, max_steps=5))
     rows = tiny.rows(tmp_path, "train")
     assert [row["skipped_steps"] for row in rows] == [0, 0, 0, 1, 1]
-    assert all(np.isfinite(row["mel_error"]) for row in rows if row["step"] != 4)
+    assert all(np.isfinite(row["mel_mse"]) for row in rows if row["step"] != 4)
     state = tiny.last_checkpoint(tmp_path)["model.ckpt"]
     assert all(value.isfinite().all() for value in state.values())
     assert "cannot be read" in (tmp_path / "unreadable.csv").read_text()

@@ -30,25 +30,25 @@ def test_rows_are_taken_whole():
 
 def test_windows_keep_a_tail_that_is_long_enough():
     rows = row("a", 7), row("b", 8, start=20)
-    assert cut(*rows, chunk_seconds=3, tail_seconds=1.5) == [
+    assert cut(*rows, chunk_seconds=3, min_last_chunk_seconds=1.5) == [
         ["a", 0, 30],
         ["a", 30, 60],
         ["b", 20, 50],
         ["b", 50, 80],
         ["b", 80, 100],
     ]
-    assert cut(rows[0], chunk_seconds=3, tail_seconds=1)[-1] == ["a", 60, 70]
+    assert cut(rows[0], chunk_seconds=3, min_last_chunk_seconds=1)[-1] == ["a", 60, 70]
     assert cut(row("a", 6), chunk_seconds=3) == [["a", 0, 30], ["a", 30, 60]]
 
 
 def test_a_row_shorter_than_a_tail_is_kept():
-    assert cut(row("a", 1), chunk_seconds=30, tail_seconds=2) == [["a", 0, 10]]
+    assert cut(row("a", 1), chunk_seconds=30, min_last_chunk_seconds=2) == [["a", 0, 10]]
 
 
 def test_only_the_first_seconds():
     rows = row("a", 7, start=5), row("b", 2)
-    assert cut(*rows, first_seconds=4) == [["a", 5, 45], ["b", 0, 20]]
-    assert cut(*rows, first_seconds=4, chunk_seconds=3) == [
+    assert cut(*rows, max_seconds=4) == [["a", 5, 45], ["b", 0, 20]]
+    assert cut(*rows, max_seconds=4, chunk_seconds=3) == [
         ["a", 5, 35],
         ["a", 35, 45],
         ["b", 0, 20],
@@ -60,7 +60,7 @@ def test_clips_of_a_track_are_answered_together():
     before = rows.copy()
     chunks = cut_into_chunks(rows, chunk_seconds=3)
     assert chunks["track"].tolist() == ["a"] * 3 and chunks["ID"].tolist() == ["a1", "a1", "a2"]
-    cut_into_chunks(rows, first_seconds=1)
+    cut_into_chunks(rows, max_seconds=1)
     assert rows.equals(before)  # the caller's table stays
 
 
@@ -72,7 +72,7 @@ def chunks(tmp_path_factory):
         info = audio_info(path)
         rows.append({"ID": path.stem, "wav": str(path), "start": 0, "stop": info.frames})
         rows[-1]["duration"] = info.frames / info.sample_rate
-    return cut_into_chunks(pd.DataFrame(rows), chunk_seconds=0.8, tail_seconds=0.1)
+    return cut_into_chunks(pd.DataFrame(rows), chunk_seconds=0.8, min_last_chunk_seconds=0.1)
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 24000])

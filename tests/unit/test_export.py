@@ -29,8 +29,8 @@ def folder(tmp_path):
 
 CHOICES = [{"block": b, "mixing": m} for b, m in product(("branchformer", "conformer"), MIXINGS)]
 CHOICES += [{"merge": merge} for merge in ("average", "global", "local")]
-CHOICES += [{"grid": 50}]
-CHOICES += [{"normalization": kind} for kind in ("scalar", "none", "clip")]
+CHOICES += [{"frame_rate": 50}]
+CHOICES += [{"normalization": kind} for kind in ("scalar", "none", "instance")]
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "-".join(map(str, choice.values())))

@@ -31,7 +31,7 @@ def table(folder):
         name = str(path.relative_to(folder))
         row = {"ID": name, "wav": str(path), "start": 0, "stop": info.frames}
         rows.append(row | {"duration": duration, "genre": "jazz"})
-    return cut_into_chunks(pd.DataFrame(rows), chunk_seconds=0.7, tail_seconds=0.1)
+    return cut_into_chunks(pd.DataFrame(rows), chunk_seconds=0.7, min_last_chunk_seconds=0.1)
 
 
 @pytest.fixture(scope="module")

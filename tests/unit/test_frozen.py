@@ -506,7 +506,7 @@ def test_without_transformers(monkeypatch):
 def test_mean_sd_gives_means_then_deviations(kind, tmp_path):
     (export if kind == "export" else hf_model)(tmp_path / "model")
     spec = str(tmp_path / "model") if kind == "export" else f"hf:{tmp_path / 'model'}"
-    (mean,), (both,) = (make_encoders(spec, pooling=name) for name in ("mean", "mean_sd"))
+    (mean,), (both,) = (make_encoders(spec, pooling=name) for name in ("mean", "mean_std"))
     wave, samples = waves(2, 24000), torch.tensor([24000, 24000])
     assert both.dim == 2 * mean.dim and both.identity != mean.identity
     found = both(wave, samples)
@@ -515,5 +515,5 @@ def test_mean_sd_gives_means_then_deviations(kind, tmp_path):
 
 
 def test_a_pooling_that_is_none():
-    with pytest.raises(UserError, match="pooling is 'max': choose mean or mean_sd"):
+    with pytest.raises(UserError, match="pooling is 'max': choose mean or mean_std"):
         make_encoders("mel", pooling="max")

@@ -86,7 +86,7 @@ def test_pooled_is_the_pool_of_joined_frames(music, tmp_path, layers):
     options = {"layers": layers, "chunk": 2.0, "overlap": 0.4, "batch_size": 2}
     frames = music.encode_file(path, **options).values
     states = [torch.from_numpy(f).double()[None] for f in frames.reshape(-1, *frames.shape[-2:])]
-    for pool in ("mean", "mean_sd"):
+    for pool in ("mean", "mean_std"):
         expected = pool_states(states, torch.tensor([frames.shape[-2]]), pool)[0].numpy()
         result = music.encode_file(path, pool=pool, **options)
         np.testing.assert_allclose(result.values, np.squeeze(expected), rtol=1e-5, atol=1e-6)
@@ -95,7 +95,7 @@ def test_pooled_is_the_pool_of_joined_frames(music, tmp_path, layers):
 
 def test_deviations_survive_a_mean_that_dwarfs_them():
     frames = np.random.default_rng(0).normal(1e4, 1e-2, (5000, 4)).astype("f4")
-    pooled = joining.Pooled("mean_sd")
+    pooled = joining.Pooled("mean_std")
     for part in np.split(frames, [1, 2, 3000]):
         pooled.add(0, [part])
     np.testing.assert_allclose(pooled.result(True)[4:], frames.std(0, dtype="f8"), rtol=1e-6)
@@ -122,7 +122,7 @@ def test_any_rate_and_channels_numpy_or_torch(music, tmp_path, rate, channels):
     np.testing.assert_allclose(pooled[1, 1], alone.values[0].mean(0), **EXACT)
 
 
-@pytest.mark.parametrize("pool", ["none", "mean_sd"])
+@pytest.mark.parametrize("pool", ["none", "mean_std"])
 def test_files_share_batches_and_give_what_they_give_alone(music, tmp_path, monkeypatch, pool):
     paths = write_tones(tmp_path / "music", count=9, seconds=(0.5, 9))
     bad = [tmp_path / name for name in ("text.wav", "cut.flac", "gone.mp3", "short.wav")]

@@ -6,7 +6,7 @@ import torch
 
 from speechbrain_music.nnet.masking import (
     fill_masked,
-    line_across,
+    interpolate_masked,
     mask_blocks,
     nearest_visible,
 )
@@ -96,7 +96,7 @@ def test_lines_by_hand(share):
         for band in range(bands):
             line = np.interp(here[frames], here[seen], mel[item, seen, band])
             expected.append((item, band, line))
-    found = line_across(mel, mask, lengths)
+    found = interpolate_masked(mel, mask, lengths)
     place = torch.where(mask.repeat_interleave(stack, dim=1))[0]
     for item, band, line in expected:
         np.testing.assert_allclose(found[place == item, band], line, atol=1e-5)

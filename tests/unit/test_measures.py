@@ -87,7 +87,7 @@ def brute_force(batch, unigram, pairs):
                 bigrams[weight] -= math.log(share) / codebooks
             sums["accuracy"] += hit / codebooks
             sums["accuracy_copy"] += (copy == token) / codebooks
-            sums["accuracy_commonest"] += (token == unigram[book].argmax()) / codebooks
+            sums["accuracy_most_frequent"] += (token == unigram[book].argmax()) / codebooks
             place["hits"] += hit / codebooks
             place["copies"] += (copy == token) / codebooks
         mel = batch["mel"][row].astype(float)
@@ -107,10 +107,10 @@ def brute_force(batch, unigram, pairs):
             else:
                 line = mel[left] + (mel[right] - mel[left]) * (frame - left) / (right - left)
             rebuilt = batch["rebuilt"][index, j * BANDS : (j + 1) * BANDS]
-            sums["mel_error"] += np.square(rebuilt - mel[frame]).mean() / STACK
+            sums["mel_mse"] += np.square(rebuilt - mel[frame]).mean() / STACK
             mean = np.mean(seen, axis=0)
-            sums["mel_error_clip_mean"] += np.square(mean - mel[frame]).mean() / STACK
-            sums["mel_error_interpolation"] += np.square(line - mel[frame]).mean() / STACK
+            sums["mel_mse_item_mean"] += np.square(mean - mel[frame]).mean() / STACK
+            sums["mel_mse_interpolation"] += np.square(line - mel[frame]).mean() / STACK
     count = batch["mask"].sum()
     figures = {name: value / count for name, value in sums.items()}
     figures["cross_entropy_bigram"] = min(bigrams.values()) / count

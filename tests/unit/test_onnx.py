@@ -27,7 +27,7 @@ SYSTEMS = {
     "brn_sum": ("branchformer", "summary", {}),
     "cnf_sum": ("conformer", "summary", {}),
     "brn_rope": ("branchformer", "rope", {}),
-    "average at 50 Hz": ("branchformer", "summary", {"merge": "average", "grid": 50}),
+    "average at 50 Hz": ("branchformer", "summary", {"merge": "average", "frame_rate": 50}),
 }
 
 

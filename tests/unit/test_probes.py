@@ -20,7 +20,7 @@ from speechbrain_music.dataio.feature_statistics import (
 )
 from speechbrain_music.metrics.tasks import MultiLabel, SingleLabel
 from speechbrain_music.nnet.probes import ProbeStack
-from speechbrain_music.optim.patience import Patience
+from speechbrain_music.optim.patience import PlateauEarlyStopping
 
 LAYERS, DIM, HIDDEN = 3, 6, 8
 CLASSES = tuple("abcd")
@@ -161,7 +161,7 @@ def test_shuffled_labels_give_chance():
 
 
 def test_many_data_halve_the_field():
-    splits, hparams = make_splits(), options(halving_over=10, patience=8)
+    splits, hparams = make_splits(), options(successive_halving_above=10, patience=8)
     swept = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], hparams, quiet())
     whole = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], options(patience=8), quiet())
     assert swept.table["epoch"].sum() < whole.table["epoch"].sum()
@@ -250,7 +250,7 @@ def test_a_constant_dimension_does_no_harm():
 
 
 def test_marble_exact_leaves_the_front_end_out_of_the_mix():
-    hparams = options(marble_exact=True)
+    hparams = options(marble_compat=True)
     assert (hparams["standardize"], hparams["mix_from"], hparams["probe_seeds"]) == (
         False,
         1,
@@ -265,7 +265,7 @@ def test_marble_exact_leaves_the_front_end_out_of_the_mix():
 @pytest.mark.parametrize("plateau", [0, 1, 3])
 def test_patience_halves_as_torch_does(plateau):
     values = torch.rand(30, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    patience = Patience(4, plateau, stop=100)
+    patience = PlateauEarlyStopping(4, plateau, stop=100)
     optimisers = [torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0) for _ in range(4)]
     plateaus = [
         torch.optim.lr_scheduler.ReduceLROnPlateau(o, "max", 0.5, plateau, min_lr=0)

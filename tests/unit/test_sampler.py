@@ -8,13 +8,13 @@ from torch.utils.data import DataLoader
 
 from speechbrain_music.dataio import segments
 from speechbrain_music.dataio.audio import audio_info
-from speechbrain_music.dataio.sampler import DrawSampler, every_row
+from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import (
     TRAIN,
     VALID,
-    Draw,
     FrameGrid,
     SegmentDataset,
+    SegmentIndex,
     collate,
     split_tracks,
 )
@@ -28,21 +28,21 @@ def chi_square(counts, expected):
 
 def test_tracks_are_drawn_by_their_duration():
     duration = np.array([10800.0] + [30.0] * 1000)  # a concert among songs
-    (draws,) = DrawSampler(duration, draws=20000, batch_size=20000)
+    (draws,) = WeightedSegmentSampler(duration, draws=20000, batch_size=20000)
     counts = np.bincount([draw.row for draw in draws], minlength=1001)
     expected = 20000 * duration / duration.sum()
     assert chi_square(counts, expected) < 1175  # 1 in 10,000 of chi-square, 1000 degrees
 
 
 def test_a_track_without_weight_is_never_drawn_and_the_last_one_is():
-    (draws,) = DrawSampler([0, 1, 0, 1, 0], draws=1000, batch_size=1000)
+    (draws,) = WeightedSegmentSampler([0, 1, 0, 1, 0], draws=1000, batch_size=1000)
     assert {draw.row for draw in draws} == {1, 3}
 
 
 def steps_of(world_size, batch_size, effective=8, draws=48):
     """For each optimiser step the draws that all ranks consume in it, sorted."""
     ranks = [
-        list(DrawSampler(range(1, 9), draws, batch_size, 3, rank, world_size))
+        list(WeightedSegmentSampler(range(1, 9), draws, batch_size, 3, rank, world_size))
         for rank in range(world_size)
     ]
     accumulation = effective // (batch_size * world_size)
@@ -60,9 +60,9 @@ def test_a_step_consumes_the_same_draws_on_any_number_of_ranks(world_size, batch
 
 
 def test_seed_and_epoch_decide_and_a_restart_goes_on():
-    sampler = DrawSampler(range(1, 9), draws=24, batch_size=4, seed=3)
+    sampler = WeightedSegmentSampler(range(1, 9), draws=24, batch_size=4, seed=3)
     first = list(sampler)
-    assert list(sampler) == first == list(DrawSampler(range(1, 9), 24, 4, seed=3))
+    assert list(sampler) == first == list(WeightedSegmentSampler(range(1, 9), 24, 4, seed=3))
     rows = [draw.row for batch in first for draw in batch]
     sampler.start(epoch=1)
     second = list(sampler)
@@ -70,14 +70,14 @@ def test_seed_and_epoch_decide_and_a_restart_goes_on():
     assert {draw.epoch for batch in second for draw in batch} == {1}
     sampler.start(epoch=0, batch=4)
     assert list(sampler) == first[4:]
-    other = DrawSampler(range(1, 9), 24, 4, seed=4)
+    other = WeightedSegmentSampler(range(1, 9), 24, 4, seed=4)
     assert [draw.row for batch in other for draw in batch] != rows
 
 
 @pytest.mark.parametrize("draws", [0, 7, 12])
 def test_draws_must_divide(draws):
     with pytest.raises(ValueError, match=f"{draws} draws do not divide into batches of 4 on 2"):
-        DrawSampler([1.0], draws, batch_size=4, world_size=2)
+        WeightedSegmentSampler([1.0], draws, batch_size=4, world_size=2)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
@@ -103,7 +103,12 @@ def same(one, two):
 
 
 def test_an_item_depends_on_its_key_alone(tracks):
-    draws = [Draw(0, 5, 1), Draw(0, 6, 1), Draw(1, 5, 1), Draw(0, 7, 2)]
+    draws = [
+        SegmentIndex(0, 5, 1),
+        SegmentIndex(0, 6, 1),
+        SegmentIndex(1, 5, 1),
+        SegmentIndex(0, 7, 2),
+    ]
     dataset = SegmentDataset(tracks, 50, GRID, seed=1)
     items = [dataset[draw] for draw in draws]
     np.random.seed(9)
@@ -118,7 +123,7 @@ def test_an_item_depends_on_its_key_alone(tracks):
 @pytest.mark.parametrize("augment", [False, True])
 def test_workers_change_nothing(tracks, augment):
     dataset = SegmentDataset(tracks, 50, GRID, stream=TRAIN, augment=augment)
-    draws = DrawSampler([1.0] * len(tracks), draws=24, batch_size=4)
+    draws = WeightedSegmentSampler([1.0] * len(tracks), draws=24, batch_size=4)
     runs = [
         list(DataLoader(dataset, batch_sampler=draws, collate_fn=collate, num_workers=workers))
         for workers in (0, 2)
@@ -131,7 +136,7 @@ def test_workers_change_nothing(tracks, augment):
 
 
 def test_tracks_kept_in_memory_give_the_same_items_and_are_read_once(tracks, monkeypatch):
-    draws = [Draw(0, index, index % len(tracks)) for index in range(3 * len(tracks))]
+    draws = [SegmentIndex(0, index, index % len(tracks)) for index in range(3 * len(tracks))]
     read = [SegmentDataset(tracks, 50, GRID)[draw] for draw in draws]
     calls, original = [], segments.read_segment
     monkeypatch.setattr(segments, "read_segment", lambda *a: calls.append(a) or original(*a))
@@ -146,7 +151,7 @@ def test_tracks_kept_in_memory_give_the_same_items_and_are_read_once(tracks, mon
 
 def test_an_unreadable_file_gives_an_item_that_counts_for_nothing(tracks):
     dataset = SegmentDataset(tracks, 50, GRID)
-    batch = collate([dataset[Draw(0, 0, 0)], dataset[Draw(0, 1, 1)]])
+    batch = collate([dataset[SegmentIndex(0, 0, 0)], dataset[SegmentIndex(0, 1, 1)]])
     ((path, reason),) = batch.errors
     assert path == "gone.wav" and "gone.wav: does not exist" in reason
     assert not batch.mask[0].any() and not batch.wave[0].any()
@@ -156,7 +161,7 @@ def test_an_unreadable_file_gives_an_item_that_counts_for_nothing(tracks):
 
 def test_noise_has_the_deviation_that_was_asked_for(tracks):
     dataset = SegmentDataset(tracks, 100, GRID._replace(bands=128), noise_std=0.1)
-    noise = torch.cat([dataset[Draw(0, index, 1)]["noise"] for index in range(20)])
+    noise = torch.cat([dataset[SegmentIndex(0, index, 1)]["noise"] for index in range(20)])
     assert noise.std() == pytest.approx(0.1, rel=0.02) and abs(noise.mean()) < 0.002
 
 
@@ -182,7 +187,7 @@ def one_track(start, stop, rate):
 def test_crops_are_uniform_within_the_track(reads, rate):
     dataset = SegmentDataset(one_track(10 * rate, 70 * rate, rate), 500, GRID)
     for index in range(2000):
-        dataset[Draw(0, index, 0)]
+        dataset[SegmentIndex(0, index, 0)]
     starts, lengths = np.array(reads).T
     assert (lengths == 480000).all()
     assert starts.min() >= 240000 and (starts + lengths).max() <= 1680000
@@ -193,13 +198,13 @@ def test_crops_are_uniform_within_the_track(reads, rate):
 def test_the_first_and_the_last_sample_can_be_reached(reads):
     dataset = SegmentDataset(one_track(0, 20 * 960 + 3, 24000), 20, GRID)
     for index in range(100):
-        dataset[Draw(0, index, 0)]
+        dataset[SegmentIndex(0, index, 0)]
     assert {start for start, _ in reads} == {0, 1, 2, 3}
 
 
 def test_a_shorter_track_is_taken_whole(reads):
     dataset = SegmentDataset(one_track(48000, 48000 + 44100, 44100), 100, GRID)
-    dataset[Draw(0, 0, 0)]
+    dataset[SegmentIndex(0, 0, 0)]
     assert reads == [(round(48000 / 44100 * 24000), 24000)]
 
 
@@ -209,7 +214,7 @@ def test_augmented_crops_differ_in_speed_level_and_timbre(monkeypatch):
 
     monkeypatch.setattr(segments, "read_segment", read)
     dataset = SegmentDataset(one_track(0, 240000, 24000), 50, GRID, augment=True)
-    waves = [dataset[Draw(0, index, 0)]["wave"].numpy() for index in range(100)]
+    waves = [dataset[SegmentIndex(0, index, 0)]["wave"].numpy() for index in range(100)]
     assert all(47999 <= len(wave) <= 48000 for wave in waves)
     pitches = [np.abs(np.fft.rfft(wave)).argmax() / 2 for wave in waves]
     assert 700 < min(pitches) < 800 and 1250 < max(pitches) < 1400
@@ -219,7 +224,7 @@ def test_augmented_crops_differ_in_speed_level_and_timbre(monkeypatch):
 
 def test_a_short_track_played_fast_can_still_be_masked(reads):
     dataset = SegmentDataset(one_track(0, 20 * 960 + 3, 24000), 20, GRID, augment=True)
-    items = [dataset[Draw(0, index, 0)] for index in range(50)]
+    items = [dataset[SegmentIndex(0, index, 0)] for index in range(50)]
     assert all(item["error"] is None and item["mask"].any() for item in items)
 
 

@@ -22,8 +22,8 @@ from speechbrain_music.data_prep.manifest import read_manifest, write_manifest
 from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.dataio import byte_range
 from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment
-from speechbrain_music.dataio.sampler import DrawSampler
-from speechbrain_music.dataio.segments import Draw, FrameGrid, SegmentDataset
+from speechbrain_music.dataio.sampler import WeightedSegmentSampler
+from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset, SegmentIndex
 
 GRID = FrameGrid(samples_per_token=960, stack=4, bands=8)
 SIZE = 1.6  # MB: two tones or three
@@ -52,7 +52,7 @@ def draws(tracks, count=60, **settings):
     """What an epoch draws, as `SegmentDataset` gives it."""
     weights = tracks["duration"] * tracks["weight"]
     dataset = SegmentDataset(tracks, 50, GRID, **settings)
-    return [dataset[draw] for batch in DrawSampler(weights, count, 4) for draw in batch]
+    return [dataset[draw] for batch in WeightedSegmentSampler(weights, count, 4) for draw in batch]
 
 
 def contents(folder):
@@ -164,7 +164,7 @@ def test_damage_is_named_and_the_rest_is_read(copy):
     with open(torn.file, "r+b") as file:
         file.truncate(torn.offset + torn.size // 3)
     dataset = SegmentDataset(table, 500, GRID)  # pieces as a whole
-    items = [dataset[Draw(0, row, row)] for row in range(len(table))]
+    items = [dataset[SegmentIndex(0, row, row)] for row in range(len(table))]
     errors = {item["row"]: item["error"][1] for item in items if item["error"]}
     assert set(errors) == {0, len(table) - 1}
     assert errors[0].startswith(f"{parts[0].file}#{table['ID'][0]}@") and "is damaged" in errors[0]

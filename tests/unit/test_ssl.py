@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.ssl import BestRQ, stack_frames
-from speechbrain_music.nnet.masking import line_across
+from speechbrain_music.nnet.masking import interpolate_masked
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 
 SYSTEMS = list(product(("branchformer", "conformer"), ("summary", "attention", "rope")))
@@ -20,13 +20,13 @@ def make_model(
     reconstruct="masked",
     codebooks=1,
     width=16,
-    start="nothing",
-    mask_with="noise",
+    start="none",
+    mask_fill="noise",
 ):
     torch.manual_seed(0)
     encoder = Encoder(block, mixing, 1, width, 2, 2 * width, frontend_channels=4, dropout=0.0)
     quantizer = RandomProjectionQuantizer(512, 8, 64, codebooks)
-    model = BestRQ(encoder, quantizer, reconstruct, start, mask_with)
+    model = BestRQ(encoder, quantizer, reconstruct, start, mask_fill)
     model.mel_head.reset_parameters()  # from a line it would begin at 0
     return model
 
@@ -42,11 +42,11 @@ def random_batch(lengths=(30, 23), seed=1):
     return mel, torch.tensor(lengths), mask, noise
 
 
-@pytest.mark.parametrize("start, mask_with", [("nothing", "noise"), ("line", "vector")])
+@pytest.mark.parametrize("start, mask_fill", [("none", "noise"), ("interpolation", "embedding")])
 @pytest.mark.parametrize("system", SYSTEMS, ids="-".join)
 @torch.no_grad()
-def test_what_is_masked_cannot_be_seen(system, start, mask_with):
-    model = make_model(*system, start=start, mask_with=mask_with).eval()
+def test_what_is_masked_cannot_be_seen(system, start, mask_fill):
+    model = make_model(*system, start=start, mask_fill=mask_fill).eval()
     mel, lengths, mask, noise = random_batch()
     before = model(mel, lengths, mask, noise)
     frames = mask.repeat_interleave(4, dim=1)
@@ -64,9 +64,9 @@ def test_what_is_masked_cannot_be_seen(system, start, mask_with):
 @torch.no_grad()
 def test_from_a_line_training_begins_at_that_line():
     model = make_model()
-    model = BestRQ(model.encoder, model.quantizer, reconstruct_from="line").eval()
+    model = BestRQ(model.encoder, model.quantizer, mel_residual="interpolation").eval()
     mel, lengths, mask, noise = random_batch()
-    line = line_across(mel, mask, lengths).reshape(-1, 512)
+    line = interpolate_masked(mel, mask, lengths).reshape(-1, 512)
     assert torch.equal(model(mel, lengths, mask, noise).mel, line)
 
 
@@ -129,28 +129,28 @@ def test_a_batch_is_the_sum_of_its_items(reconstruct):
 
 @torch.no_grad()
 def test_a_learned_vector_stands_in_every_masked_token():
-    model = make_model(mask_with="vector").eval()
+    model = make_model(mask_fill="embedding").eval()
     mel, lengths, mask, noise = random_batch()
     prediction = model(mel, lengths, mask, noise)
     assert torch.equal(prediction.logits, model(mel, lengths, mask, 9 * noise).logits)
-    vector = model.mask_vector
-    model.mask_vector = None
+    vector = model.mask_embedding
+    model.mask_embedding = None
     seen = model(mel, lengths, mask, vector.repeat(int(mask.sum()), 1))
     assert torch.equal(prediction.logits, seen.logits)
 
 
 def test_a_learned_vector_learns():
-    model = make_model(mask_with="vector")
+    model = make_model(mask_fill="embedding")
     prediction = model(*random_batch())
     (prediction.token_loss + prediction.mel_loss).backward()
-    assert model.mask_vector.shape == (4, 128) and model.mask_vector.grad.abs().min() > 0
+    assert model.mask_embedding.shape == (4, 128) and model.mask_embedding.grad.abs().min() > 0
 
 
 @pytest.mark.parametrize(
     "choice, words",
     [
         ({"reconstruct": "both"}, "'both': choose masked or all"),
-        ({"mask_with": "zeros"}, "'zeros': choose noise or vector"),
+        ({"mask_fill": "zeros"}, "'zeros': choose noise or embedding"),
     ],
 )
 def test_a_wrong_choice_names_the_right_ones(choice, words):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_music.data_prep.stand_in import prepare_or_replace
+from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
 from speechbrain_music.data_prep.table import main, prepare_table
 from speechbrain_music.utils.errors import UserError
 
@@ -29,7 +29,7 @@ def write(folder, rows, head="file,split,tags"):
 
 def test_a_table_becomes_manifests(folder, tmp_path):
     prepare = partial(prepare_table, labels=["tags"])
-    report, tables = prepare_or_replace(None, prepare, folder, tmp_path / "out", 0.3)
+    report, tables = prepare_or_synthesize(None, prepare, folder, tmp_path / "out", 0.3)
     assert {split: table["tags"].tolist() for split, table in tables.items()} == {
         "train": ["slow|solo"],
         "valid": [""],
@@ -77,4 +77,4 @@ def test_a_column_or_a_folder_that_is_not_there(folder, tmp_path):
     with pytest.raises(UserError, match=r"lacks the column\(s\) mood"):
         prepare_table(folder, tmp_path / "out", ["mood"])
     with pytest.raises(UserError, match="data_folder is not set: pass --data_folder"):
-        prepare_or_replace(None, prepare_table, None, tmp_path / "out", 0.3)
+        prepare_or_synthesize(None, prepare_table, None, tmp_path / "out", 0.3)

@@ -187,7 +187,7 @@ def test_float32_whatever_autocast_says(kind):
         (lambda: ResidualQuantizer(4, codebook_size=0), "codebook_size is 0"),
         (lambda: ResidualQuantizer(4, num_codebooks=True), "num_codebooks is True"),
         (lambda: CodebookLearner(make("rvq"), decay=1.0), "decay is 1.0"),
-        (lambda: CodebookLearner(make("rvq"), dead_share=0), "dead_share is 0"),
+        (lambda: CodebookLearner(make("rvq"), dead_code_threshold=0), "dead_code_threshold is 0"),
     ],
 )
 def test_values_that_are_refused(make_one, words):
@@ -240,8 +240,8 @@ def test_tokens_are_of_the_log_mel_however_it_is_normalised(folder, kind, other)
     wave, samples = 0.1 * vectors(2, 24000), torch.tensor([24000, 24000])
     own = make(kind)(stack_frames(features_of()(wave, samples)[0]))
     features = features_of(mean=-2.0, normalization=other)
-    if other == "clip":
-        with pytest.raises(TargetsError, match="normalization is 'clip'.*choose band"):
+    if other == "instance":
+        with pytest.raises(TargetsError, match="normalization is 'instance'.*choose band"):
             targets.follow(features.normalize)
         return
     mel = stack_frames(features(wave, samples)[0])
@@ -308,8 +308,8 @@ FAULTS = spoil.FAULTS | {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "is no trained quantizer: it"),
     "no quantizer": (in_config(lambda c: c.pop("quantizer")), "config.json is damaged"),
     "normalised by clip": (
-        in_config(lambda c: c["features"].update(normalization="clip")),
-        "normalization 'clip'",
+        in_config(lambda c: c["features"].update(normalization="instance")),
+        "normalization 'instance'",
     ),
     "no configuration": (in_config(lambda c: c.update(quantizer=[1])), "it needs a kind"),
     "unknown kind": (in_quantizer(kind="builtins.exec"), "kind is 'builtins.exec': choose rvq"),

@@ -10,10 +10,10 @@ from speechbrain.utils.run_opts import RunOptions
 from speechbrain_music.brains import sweep as sweeping
 from speechbrain_music.brains.probe import ProbeBrain
 from speechbrain_music.brains.protocol import load_task
-from speechbrain_music.dataio.feature_batches import EveryChunk, FeatureSplit
+from speechbrain_music.dataio.feature_batches import FeatureSplit, SequentialChunks
 from speechbrain_music.metrics.comparison import compare
+from speechbrain_music.metrics.summary import resampled_figures, summarise
 from speechbrain_music.metrics.tasks import MultiLabel, MusicalKey, Regression, SingleLabel
-from speechbrain_music.metrics.verdict import resampled_figures, summarise
 
 LETTER = SingleLabel("letter", list("abc"))
 ANSWERS = torch.tensor([0, 0, 1, 1])
@@ -190,7 +190,7 @@ class LetterBrain(ProbeBrain):
 
 def test_a_track_is_answered_by_the_mean_over_its_chunks(monkeypatch):
     """Of chunks that lie apart, in other batches, as many as they are."""
-    monkeypatch.setattr(sweeping, "EveryChunk", partial(EveryChunk, batch_size=2))
+    monkeypatch.setattr(sweeping, "SequentialChunks", partial(SequentialChunks, batch_size=2))
     tracks = torch.tensor([2, 0, 1, 0, 2, 2, 1])
     rng = np.random.default_rng(0)
     values = rng.standard_normal((24, 1, 5)).astype(np.float32)

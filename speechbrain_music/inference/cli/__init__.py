@@ -11,7 +11,7 @@ from functools import partial
 
 from speechbrain_music import __version__
 from speechbrain_music.inference.cli import doctor, embed, export, info, push, similar
-from speechbrain_music.utils.errors import answer, say
+from speechbrain_music.utils.errors import print_error, run_command
 
 COMMANDS = (embed, similar, info, export, push, doctor)
 
@@ -50,12 +50,12 @@ def main(argv=None):
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     try:
-        return answer(partial(args.run, args))
+        return run_command(partial(args.run, args))
     except BrokenPipeError:  # what read the output, `head` perhaps, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return say(
+        return print_error(
             f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error}): "
             "check the disk, its room and its permissions, then give the same command again"
         )

@@ -48,7 +48,7 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--pool",
-        choices=("mean", "mean_sd", "none"),
+        choices=("mean", "mean_std", "none"),
         default="mean",
         help="over a file: mean, mean and deviation, or none for 25 vectors a second",
     )

@@ -58,10 +58,10 @@ def run(args):
     >>> run(Namespace(export=Path("export"), hub_id="me/mine", results=[], licence="CC BY"))
     Traceback (most recent call last):
     ...
-    speechbrain_music.inference.card.CardError: 'CC BY' is no licence's identifier: write \
+    speechbrain_music.inference.model_card.CardError: 'CC BY' is no licence's identifier: write \
 cc-by-4.0, apache-2.0 ...
     """
-    from speechbrain_music.inference.card import model_card
+    from speechbrain_music.inference.model_card import model_card
     from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS
     from speechbrain_music.utils.atomic import write_together
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.utils.atomic import atomic_file, write_together
-from speechbrain_music.utils.pictures import picture
 
 RESULTS, PREDICTIONS, REPORT = "results.json", "predictions.npz", "report.md"
 LAYERS, CONFUSION = "layers.png", "confusion.png"
 SIZE = (8, 6)  # inches, of both
 
 
-def write_verdict(folder, results, table, logits, answers, tracks, names):
+def write_results(folder, results, table, logits, answers, tracks, names):
     """Writes a run's results; `results.json`, which says that all is there, comes last.
 
     Arguments
@@ -47,7 +47,7 @@ def write_verdict(folder, results, table, logits, answers, tracks, names):
     >>> results |= {"protocol": {"halved": False}, "published": []}
     >>> table, logits = pd.DataFrame([run]), np.ones((1, 1, 1, 1))
     >>> with TemporaryDirectory() as folder:
-    ...     write_verdict(folder, results, table, logits, np.zeros(1), ["a"], ["jazz"])
+    ...     write_results(folder, results, table, logits, np.zeros(1), ["a"], ["jazz"])
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['layers.png', 'predictions.npz', 'probes.csv', 'report.md', 'results.json']
     """

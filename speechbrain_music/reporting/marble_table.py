@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.utils.atomic import write_together
-from speechbrain_music.utils.pictures import picture
 
 COLUMNS = "task encoder metric mean sd low high chance layer lr".split()
 PICTURE = "marble.png"

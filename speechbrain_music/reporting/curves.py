@@ -1,6 +1,6 @@
 """`curves.png`: a training run at a glance."""
 
-from speechbrain_music.utils.pictures import picture
+from speechbrain_music.reporting.pictures import picture
 
 # Held-out figures share a panel with the trivial predictors that they must beat.
 PANELS = {
@@ -13,14 +13,14 @@ PANELS = {
     "accuracy on masked tokens": [
         ("valid", "accuracy", "held-out"),
         ("train", "accuracy", "training"),
-        ("valid", "accuracy_commonest", "commonest token"),
+        ("valid", "accuracy_most_frequent", "commonest token"),
         ("valid", "accuracy_copy", "copy of nearest visible"),
     ],
     "mel error on masked tokens": [
-        ("valid", "mel_error", "held-out"),
-        ("train", "mel_error", "training"),
-        ("valid", "mel_error_clip_mean", "clip's mean"),
-        ("valid", "mel_error_interpolation", "interpolation"),
+        ("valid", "mel_mse", "held-out"),
+        ("train", "mel_mse", "training"),
+        ("valid", "mel_mse_item_mean", "clip's mean"),
+        ("valid", "mel_mse_interpolation", "interpolation"),
     ],
     "learning rate": [("train", "learning_rate", None)],
     "gradient norm before clipping": [("train", "gradient_norm", None)],

@@ -12,7 +12,7 @@ METRICS = "metrics.jsonl"
 HELD_OUT = (
     ("cross-entropy (nats)", "cross_entropy", ("unigram", "bigram")),
     ("accuracy", "accuracy", ("commonest", "copy")),
-    ("mel error", "mel_error", ("clip_mean", "interpolation")),
+    ("mel error", "mel_mse", ("clip_mean", "interpolation")),
 )
 
 
@@ -76,7 +76,7 @@ def beside(row, key, baselines):
 
     Example
     -------
-    >>> beside({"mel_error_clip_mean": 0.5}, "mel_error", ["clip_mean"])
+    >>> beside({"mel_mse_item_mean": 0.5}, "mel_mse", ["clip_mean"])
     'clip mean 0.500'
     """
     return ", ".join(f"{b.replace('_', ' ')} {row[f'{key}_{b}']:.3f}" for b in baselines)

@@ -9,8 +9,8 @@ from speechbrain_music.inference.facts import UNKNOWN, facts_of
 from speechbrain_music.inference.hub import HUB_ID
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frozen import ExportEncoder
+from speechbrain_music.reporting.marble_table import with_interval
 from speechbrain_music.utils.errors import UserError
-from speechbrain_music.utils.suite import with_interval
 
 TAGS = ("speechbrain", "speechbrain_music", "music", "audio", "best-rq")
 REFERENCES = (
@@ -27,7 +27,7 @@ class CardError(UserError):
     >>> model_card("export", "mine")
     Traceback (most recent call last):
     ...
-    speechbrain_music.inference.card.CardError: 'mine' is no name on the hub: write USER/NAME
+    speechbrain_music.inference.model_card.CardError: 'mine' is no name on the hub: write USER/NAME
     """
 
 

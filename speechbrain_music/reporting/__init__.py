@@ -1,0 +1,1 @@
+"""Tables, pictures, logs and model cards."""
