@@ -1,15 +1,21 @@
-"""Experiments from a yaml and a command line, with no key ignored.
+"""Experiments from a yaml and a command line: every key is known, used and checked.
 
-SpeechBrain's own parser takes `--key=a=b` apart and leaves some run options as text; HyperPyYAML
-accepts a key that nothing uses. In a run of a week a typo must cost zero seconds.
+HyperPyYAML accepts a key that nothing uses, and YAML reads a folder named 007 as a number. Here a
+recipe declares the keys that it reads with the kind of each; an unknown key, an idle key or a value
+out of range is an error before anything is built.
 """
 
 import difflib
+import json
+import math
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from hyperpyyaml import load_hyperpyyaml
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML, ScalarNode, YAMLError
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_music.utils.errors import UserError
@@ -25,19 +31,111 @@ REPLACED = {
 
 
 class ConfigError(UserError):
-    """A yaml, or an option on the command line, that cannot be used.
+    """A yaml, or an option on the command line, that cannot be used."""
 
-    Example
-    -------
-    >>> load_experiment(["--lr", "1"], {"lr"})
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.utils.config.ConfigError: the first argument must be a yaml, such as \
-hparams/brn_sum.yaml
+
+# ---- kinds of values ----
+
+
+def _yaml_value(text):
+    """A YAML 1.2 value; what is no scalar or list stays text."""
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return text
+    return text if isinstance(value, dict) else value
+
+
+class Kind(NamedTuple):
+    """What the values of an option may be.
+
+    Attributes
+    ----------
+    fits : callable
+        Value -> whether it is allowed.
+    allowed : str
+        What is allowed, to complete "it must be ...".
+    parse : callable
+        Text of the command line -> value.
     """
 
+    fits: Callable
+    allowed: str
+    parse: Callable = _yaml_value
 
-def load_experiment(argv, reads):
+
+def _is_int(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+whole = Kind(lambda x: _is_int(x) and x >= 1, "a whole number of 1 or more")
+natural = Kind(lambda x: _is_int(x) and x >= 0, "a whole number of 0 or more")
+number = Kind(_is_number, "a number")
+positive = Kind(lambda x: _is_number(x) and x > 0, "above 0")
+not_negative = Kind(lambda x: _is_number(x) and x >= 0, "0 or more")
+share = Kind(lambda x: _is_number(x) and 0 < x < 1, "between 0 and 1")
+dropout = Kind(lambda x: _is_number(x) and 0 <= x < 1, "at least 0 and less than 1")
+boolean = Kind(lambda x: isinstance(x, bool), "true or false")
+# Text is taken as it is: a folder may be named 007, true or [live].
+text = Kind(lambda x: isinstance(x, str), "text", str)
+path = Kind(lambda x: isinstance(x, (str, Path)) and str(x) != "", "a path", str)
+# An object that the yaml builds: it has no value on a command line.
+yaml_object = Kind(lambda x: True, "built by the yaml", None)
+
+
+def choice(*values):
+    """One of some values."""
+    return Kind(lambda x: any(x is v or x == v and type(x) is type(v) for v in values),
+                f"{', '.join(map(str, values[:-1]))} or {values[-1]}")  # fmt: skip
+
+
+def optional(kind):
+    """What `kind` allows, or null; a path or text on the command line is never null."""
+
+    def parse(given):
+        return kind.parse(given) if kind.parse is str or _yaml_value(given) is not None else None
+
+    return Kind(lambda x: x is None or kind.fits(x), f"{kind.allowed}, or null", parse)
+
+
+def list_of(kind):
+    """A list of one or more values of a kind."""
+    return Kind(
+        lambda x: isinstance(x, list) and len(x) > 0 and all(map(kind.fits, x)),
+        f"a list, and each value {kind.allowed}",
+    )
+
+
+def _text_or_list(given):
+    try:
+        values = json.loads(given)
+    except ValueError:
+        return given
+    return values if isinstance(values, list) else given
+
+
+texts = Kind(
+    lambda x: isinstance(x, (str, Path)) or bool(x) and isinstance(x, list) and all(map(path.fits, x)),
+    "text, or a list of texts",
+    _text_or_list,
+)
+
+
+# ---- loading ----
+
+
+class Hparams(dict):
+    """What a yaml gives; a key that it lacks is a ConfigError."""
+
+    def __missing__(self, key):
+        raise ConfigError(f"the yaml has no key {key}: add it, see hparams/ for its form")
+
+
+def load_experiment(argv, options, model_options=None):
     """Loads a recipe's yaml with the overrides of its command line.
 
     Arguments
@@ -45,14 +143,16 @@ def load_experiment(argv, reads):
     argv : list of str
         The yaml's path, then `--key value` or `--key=value`: top-level keys of the yaml, or run
         options of SpeechBrain (`--device cpu`, `--noprogressbar` ...).
-    reads : set of str
-        The keys that the recipe itself reads.
+    options : dict
+        Key -> `Kind` of all that the recipe's code reads.
+    model_options : dict, optional
+        Key -> `Kind` of keys that only the yaml's own objects refer to.
 
     Returns
     -------
     hparams_file : str
         The yaml's path.
-    hparams : dict
+    hparams : Hparams
         What HyperPyYAML makes of it.
     run_opts : RunOptions
         For the Brain.
@@ -63,85 +163,74 @@ def load_experiment(argv, reads):
     ------
     ConfigError
         For a missing or unreadable yaml, an unknown key (naming the nearest valid one), a key
-        that nothing uses, or a value that a module refuses.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.yaml"
-    >>> _ = path.write_text("seed: 1\\nlr: 0.1\\n")
-    >>> load_experiment([str(path), "--lr", "1e-3"], {"seed", "lr"})[1]
-    {'seed': 1, 'lr': 0.001}
-    >>> load_experiment([str(path), "--lrr", "1"], {"seed", "lr"})
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.utils.config.ConfigError: unknown option --lrr: did you mean --lr?
+        that nothing uses, a value that is not allowed, or one that a module refuses.
     """
+    kinds = {**(model_options or {}), **options}
     if not argv or argv[0].startswith("--"):
         raise ConfigError("the first argument must be a yaml, such as hparams/brn_sum.yaml")
-    path = Path(argv[0])
+    file = Path(argv[0])
     try:
-        text = path.read_text(encoding="utf-8")
+        source = file.read_text(encoding="utf-8")
+        nodes = YAML(pure=True).compose(source)
+        written = {key.value: value for key, value in nodes.value}
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): pass an experiment's yaml") from None
-    keys = re.findall(r"^(\w+)\s*:", text, re.MULTILINE)
+        raise ConfigError(f"{file} cannot be read ({error}): pass an experiment's yaml") from None
+    except (YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"{file} is no yaml of an experiment: {error}") from None
     run_names = set(RunOptions().as_dict()) - {"param_file", "overridden_args"}
-    _refuse_unused(path, text, keys, reads | run_names)
+    refuse_idle_keys(file, source, written, set(options) | run_names)
 
     overrides, run_arguments = {}, []
     for key, value in _pairs(argv[1:]):
-        if key in keys:
-            overrides[key] = _parse(key, value)
+        if key in written:
+            overrides[key] = _parse(key, value, kinds)
         elif key in REPLACED:
             raise ConfigError(f"--{key} is not used here: use {REPLACED[key]}")
         elif key in run_names:
             run_arguments += [f"--{key}"] if value is None else [f"--{key}", value]
         else:
-            near = difflib.get_close_matches(key, [*keys, *run_names], n=1, cutoff=0)
+            near = difflib.get_close_matches(key, [*written, *run_names], n=1, cutoff=0)
             raise ConfigError(f"unknown option --{key}: did you mean --{near[0]}?")
-    _, run_opts, _ = RunOptions.from_command_line_args([str(path), *run_arguments])
+    # Plain values are checked before anything is built from them, the others after.
+    plain = {
+        key: _yaml_value(node.value) if node.style is None else node.value
+        for key, node in written.items()
+        if isinstance(node, ScalarNode) and not str(node.tag).startswith("!")
+    }
+    check_values(plain | overrides, kinds)
+    _, run_opts, _ = RunOptions.from_command_line_args([str(file), *run_arguments])
     try:
-        with open(path, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, overrides)
+        with open(file, encoding="utf-8") as stream:
+            hparams = Hparams(load_hyperpyyaml(stream, overrides))
     except (ValueError, TypeError, ArithmeticError, RuntimeError, YAMLError, ImportError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return str(path), hparams, run_opts, overrides
+        raise ConfigError(f"{file}: {error}") from error
+    check_values(hparams, kinds)
+    return str(file), hparams, run_opts, overrides
 
 
-RANGES = {
-    "whole": (lambda x: isinstance(x, int) and x >= 1, "a whole number of 1 or more"),
-    "natural": (lambda x: isinstance(x, int) and x >= 0, "a whole number of 0 or more"),
-    "positive": (lambda x: isinstance(x, (int, float)) and 0 < x < float("inf"), "above 0"),
-    "not_negative": (lambda x: isinstance(x, (int, float)) and 0 <= x < float("inf"), "0 or more"),
-    "share": (lambda x: isinstance(x, (int, float)) and 0 < x < 1, "between 0 and 1"),
-}
-
-
-def check_ranges(hparams, **names):
-    """Refuses numbers out of range: keyword = a kind of `RANGES`, value = names of keys.
-
-    Raises ConfigError with the key, its value and what is allowed.
+def check_values(values, kinds):
+    """Raises ConfigError for the first value that its kind does not allow.
 
     Example
     -------
-    >>> check_ranges({"lr": 0.1, "nhead": 0}, positive="lr", whole="nhead")
+    >>> check_values({"nhead": 0}, {"nhead": whole})
     Traceback (most recent call last):
     ...
     speechbrain_music.utils.config.ConfigError: nhead is 0: it must be a whole number of 1 or more
     """
-    for kind, keys in names.items():
-        fits, allowed = RANGES[kind]
-        for key in keys.split():
-            if isinstance(hparams[key], bool) or not fits(hparams[key]):
-                raise ConfigError(f"{key} is {hparams[key]!r}: it must be {allowed}")
+    for key, value in values.items():
+        if key in kinds and not kinds[key].fits(value):
+            raise ConfigError(f"{key} is {value!r}: it must be {kinds[key].allowed}")
 
 
-def _refuse_unused(path, text, keys, read):
-    referred = set(re.findall(r"<(\w+)", text))
+def refuse_idle_keys(file, source, keys, read):
+    """Raises ConfigError for a key that neither the recipe reads nor the yaml refers to."""
+    referred = set(re.findall(r"<(\w+)", source))
     for key in keys:
         if key not in read | referred and not key.startswith("__"):
             near = difflib.get_close_matches(key, read - set(keys), n=1, cutoff=0.6)
             hint = f"did you mean {near[0]}?" if near else "remove it"
-            raise ConfigError(f"{path}: nothing uses the key {key}: {hint}")
+            raise ConfigError(f"{file}: nothing uses the key {key}: {hint}")
 
 
 def _pairs(tokens):
@@ -149,7 +238,7 @@ def _pairs(tokens):
     while tokens:
         token = tokens.pop(0)
         if not token.startswith("--") or token == "--":
-            raise ConfigError(f"{token!r} stands where an option was expected: write --key value")
+            raise ConfigError(f"unexpected argument {token!r}: write options as --key value")
         key, equals, value = token[2:].partition("=")
         if not equals:
             is_flag = not tokens or tokens[0].startswith("--")
@@ -157,13 +246,12 @@ def _pairs(tokens):
         yield key, value
 
 
-def _parse(key, value):
+def _parse(key, value, kinds):
     if value is None:
         raise ConfigError(f"--{key} needs a value")
-    if key.endswith(("_folder", "_csv")):
-        return value  # a folder named 007 is no number
-    try:
-        parsed = YAML(typ="safe", pure=True).load(value)
-    except YAMLError:
-        return value
-    return value if isinstance(parsed, dict) else parsed
+    kind = kinds.get(key)
+    if kind is None:
+        return _yaml_value(value)
+    if kind.parse is None:
+        raise ConfigError(f"--{key} {value}: {key} is built by the yaml, change it there")
+    return kind.parse(value)
