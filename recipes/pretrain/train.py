@@ -8,71 +8,203 @@ Any top-level key of the yaml can be set on the command line. The same command r
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import speechbrain as sb
+import torch
 from speechbrain.utils.distributed import run_on_main
+from torch.nn import functional as F
 
-from speechbrain_music.brains import datasets
 from speechbrain_music.brains.base import join_processes
-from speechbrain_music.brains.corpus import corpus_statistics
-from speechbrain_music.brains.datasets import check_run, make_datasets, plan_run
-from speechbrain_music.brains.pretrain import PretrainBrain
-from speechbrain_music.brains.segments import make_brain
+from speechbrain_music.brains.segments import (
+    MODEL_OPTIONS,
+    SEGMENT_OPTIONS,
+    SegmentBrain,
+    plan_run,
+)
 from speechbrain_music.data_prep.music import MUSIC, prepare_music
-from speechbrain_music.utils.config import load_experiment
+from speechbrain_music.dataio.corpus import make_datasets
+from speechbrain_music.dataio.corpus_statistics import corpus_statistics
+from speechbrain_music.metrics.pretraining import MaskedPredictionMeasures, format_held_out
+from speechbrain_music.models.export import save_export
+from speechbrain_music.models.ssl import stack_frames, tokenize
+from speechbrain_music.nnet.masking import interpolate_masked
+from speechbrain_music.reporting.curves import PANELS
+from speechbrain_music.utils.config import (
+    boolean,
+    choice,
+    load_experiment,
+    positive,
+    share,
+    whole,
+    yaml_object,
+)
 from speechbrain_music.utils.errors import run_recipe
 
-READS = datasets.READS | set(
-    "mask_block mask_probability noise_std reconstruction_weight augment".split()
-)
+OPTIONS = SEGMENT_OPTIONS | {
+    "augment": boolean,
+    "mask_block": whole,
+    "mask_probability": share,
+    "noise_std": positive,
+    "reconstruct": choice("masked", "all"),
+    "mel_residual": choice("none", "interpolation"),
+    "reconstruction_weight": positive,
+    "encoder": yaml_object,
+    "tokenizer": yaml_object,
+    "token_head": yaml_object,
+    "mel_head": yaml_object,
+}
 
 
-class BestRQBrain(PretrainBrain):
-    """The method: hide blocks of log-mel, predict their tokens and rebuild them."""
+class Predictions(NamedTuple):
+    """What the model gives for B items of T tokens, M of them masked, N codebooks of K entries."""
+
+    logits: torch.Tensor  # (M, N, K)
+    tokens: torch.Tensor  # (M, N), the targets
+    mel: torch.Tensor  # (M, 512), the reconstructed frames of masked tokens
+    out: torch.Tensor  # (B, T, d_model), the encoder's output
+    true_mel: torch.Tensor  # (B, 4 T, 128), normalised log-mel
+    lengths: torch.Tensor  # (B,), tokens of each item
+
+
+class BestRQBrain(SegmentBrain):
+    """Masks blocks of log-mel, predicts their tokens and reconstructs them."""
+
+    panels = PANELS
+
+    def __init__(self, statistics, **brain):
+        super().__init__(**brain)
+        self.statistics = statistics  # of tokens in the training corpus, for trivial predictors
 
     def compute_forward(self, batch, stage):
-        """The prediction, and the normalised log-mel (B, 4 T, 128) with (B,) lengths in tokens."""
+        """Features, tokens, mask, encoder, heads."""
         mel, lengths = self.modules.features(batch.wave, batch.samples)
-        return self.modules.model(mel, lengths, batch.mask, batch.noise), mel, lengths
+        tokens = tokenize(self.modules.quantizer, stack_frames(mel)[batch.mask])
+        masked_mel = self.modules.mask(mel, batch.mask, batch.noise)
+        out, _, _ = self.modules.encoder(masked_mel, lengths)
+        # Heads on masked tokens only: 8192 logits for every token would cost half a step.
+        logits = self.modules.token_head(out[batch.mask])
+        rebuilt = self.modules.mel_head(out[batch.mask]).float()
+        if self.hparams.mel_residual == "interpolation":
+            rebuilt = rebuilt + interpolate_masked(mel, batch.mask, lengths).view_as(rebuilt)
+        return Predictions(logits, tokens, rebuilt, out, mel, lengths)
 
-    def compute_objectives(self, outputs, batch, stage):
-        """Cross-entropy plus weighted mel error, summed over masked tokens."""
-        prediction = outputs[0]
-        return prediction.token_loss + self.hparams.reconstruction_weight * prediction.mel_loss
+    def compute_objectives(self, predictions, batch, stage):
+        """Cross-entropy plus weighted mel MSE, summed over masked tokens."""
+        logits, tokens, rebuilt, _, mel, lengths = predictions
+        cross_entropy = F.cross_entropy(
+            logits.flatten(0, 1).float(), tokens.flatten(), reduction="sum"
+        )
+        cross_entropy = cross_entropy / tokens.shape[-1]  # a mean over codebooks
+        if self.hparams.reconstruct == "masked":
+            target = stack_frames(mel)[batch.mask]
+            mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
+        else:
+            mel_mse = self.mel_mse_of_all_tokens(predictions, batch.mask)
+        self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
+        if stage != sb.Stage.TRAIN:
+            all_tokens = tokenize(self.modules.quantizer, stack_frames(mel))
+            self.metrics.update(logits, rebuilt, mel, all_tokens, batch.mask, lengths)
+        return cross_entropy + self.hparams.reconstruction_weight * mel_mse
+
+    def mel_mse_of_all_tokens(self, predictions, mask):
+        """An item's mean over all of its tokens, counted once per masked token."""
+        whole_mel = self.modules.mel_head(predictions.out).float()
+        whole_mel[mask] = predictions.mel
+        error = (whole_mel - stack_frames(predictions.true_mel)).square().mean(dim=-1)
+        lengths = predictions.lengths
+        valid = torch.arange(mask.shape[1], device=mask.device) < lengths.unsqueeze(1)
+        return (error * valid * (mask.sum(dim=1) / lengths).unsqueeze(1)).sum()
+
+    def count(self, batch):
+        """Masked tokens: what the loss is summed over."""
+        return batch.mask.sum()
+
+    def parameter_parts(self):
+        """The encoder's two parts, and the heads."""
+        hparams = self.hparams
+        return {
+            "front-end": hparams.encoder.frontend,
+            f"{len(hparams.encoder.layers)} blocks": hparams.encoder.layers,
+            "token head": hparams.token_head,
+            "mel head": hparams.mel_head,
+        }
+
+    def train_metrics(self, batch, predictions):
+        """Cross-entropy, mel MSE and correct predictions, summed over masked tokens."""
+        correct = (predictions.logits.argmax(dim=-1) == predictions.tokens).sum()
+        return self.losses | {"accuracy": correct.double() / predictions.tokens.shape[-1]}
+
+    def on_stage_start(self, stage, epoch=None):
+        """Before validation: new metrics."""
+        super().on_stage_start(stage, epoch)
+        if stage != sb.Stage.TRAIN:
+            block = self.hparams.mask_block
+            self.metrics = MaskedPredictionMeasures(self.statistics, block, self.device)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """After validation: held-out metrics with their baselines, and a checkpoint."""
+        if stage == sb.Stage.VALID:
+            figures = self.held_out_figures()
+            weight = self.hparams.reconstruction_weight
+            figures["loss"] = figures["cross_entropy"] + weight * figures["mel_mse"]
+            self.end_epoch(epoch, figures, format_held_out(figures))
+
+    def save_result(self, folder, meta, **facts):
+        """Writes the encoder, without the heads."""
+        save_export(
+            folder,
+            self.hparams.encoder,
+            self.hparams.features,
+            system=self.hparams.system,
+            seed=self.hparams.seed,
+            step=meta["step"],
+            held_out_loss=meta["loss"],
+            quantizer=self.hparams.tokenizer.config,
+            **facts,
+        )
 
 
-def main(argv):
-    """Trains, resumes or finds all done, then exports; see this file's head for the arguments."""
-    hparams_file, hparams, run_opts, overrides = load_experiment(argv, READS)
-    check_run(
+def dataio_prepare(hparams, own_manifests):
+    """Manifests of the data folder (without one, of composed music) and the segments to train on.
+
+    Own manifests are read and not written.
+    """
+    options = {key: hparams[key] for key in MUSIC} | {"own_manifests": own_manifests}
+    hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
+    return make_datasets(
         hparams,
-        whole="mask_block",
-        positive="noise_std reconstruction_weight",
-        share="mask_probability",
-    )
-    _, world_size = join_processes(run_opts)
-    plan = plan_run(hparams, world_size)
-    own = {"train_csv", "valid_csv"} & set(overrides)
-    music = {key: hparams[key] for key in MUSIC} | {"own_manifests": bool(own)}
-    hparams["data_folder"], *tables = run_on_main(prepare_music, kwargs=music)
-    data = make_datasets(
-        hparams,
-        *tables,
+        train,
+        valid,
         mask_block=hparams["mask_block"],
         mask_probability=hparams["mask_probability"],
         noise_std=hparams["noise_std"],
         augment=hparams["augment"],
     )
-    output = hparams["output_folder"]
-    sb.create_experiment_directory(output, hparams_file, overrides)
+
+
+def main(argv):
+    """Trains, resumes or finds all done, then exports; see the head of this file."""
+    hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, MODEL_OPTIONS)
+    _, world_size = join_processes(run_opts)
+    plan = plan_run(hparams, world_size)
+    data = dataio_prepare(hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides)))
+    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     statistics = corpus_statistics(
-        hparams, data.pieces, hparams["model"], bar=not run_opts.noprogressbar
+        hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
     )
-    brain = make_brain(
-        BestRQBrain, hparams, run_opts, plan, statistics=statistics, hours=data.hours
+    brain = BestRQBrain(
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"](),
+        plan=plan,
+        statistics=statistics,
+        hours=data.hours,
     )
     brain.fit_corpus(data)
-    brain.export(Path(output) / "export")
+    brain.export(Path(hparams["output_folder"]) / "export")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A quantizer of log-mel, trained on a corpus: its tokens are targets for recipes/pretrain.
+"""Training of a quantizer of log-mel: its tokens are targets for recipes/pretrain.
 
 python recipes/tokenizer/train.py hparams/rvq.yaml --data_folder /my/music
 python recipes/tokenizer/train.py hparams/fsq.yaml  # on composed music, made once
@@ -7,28 +7,61 @@ python recipes/pretrain/train.py hparams/brn_sum_tiny.yaml --targets results/rvq
 Any top-level key of the yaml can be set on the command line. The same command resumes.
 """
 
+import logging
 from pathlib import Path
 
 import speechbrain as sb
+import torch
 from speechbrain.utils.distributed import run_on_main
 
-from speechbrain_music.brains import datasets
 from speechbrain_music.brains.base import join_processes
-from speechbrain_music.brains.corpus import corpus_statistics
-from speechbrain_music.brains.datasets import check_run, make_datasets, plan_run
-from speechbrain_music.brains.segments import make_brain
-from speechbrain_music.brains.tokenizer import TokenizerBrain, valid_tokens
+from speechbrain_music.brains.segments import (
+    MODEL_OPTIONS,
+    SEGMENT_OPTIONS,
+    SegmentBrain,
+    plan_run,
+)
 from speechbrain_music.data_prep.music import MUSIC, prepare_music
+from speechbrain_music.dataio.corpus import make_datasets
+from speechbrain_music.dataio.corpus_statistics import corpus_statistics
+from speechbrain_music.metrics.quantization import QuantizerMeasures
+from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.ssl import stack_frames
-from speechbrain_music.models.targets import QUANTIZER
-from speechbrain_music.utils.config import load_experiment
+from speechbrain_music.models.targets import QUANTIZER, save_targets
+from speechbrain_music.utils.config import load_experiment, not_negative
 from speechbrain_music.utils.errors import run_recipe
 
-READS = datasets.READS | {"commitment_weight"}
+logger = logging.getLogger(__name__)
+
+OPTIONS = SEGMENT_OPTIONS | {"commitment_weight": not_negative}
+OFFERED = 16  # vectors of each crop on which dead entries may be re-initialised
 
 
-class QuantizerBrain(TokenizerBrain):
-    """The method: quantize four frames of log-mel at a time, and rebuild them."""
+def valid_tokens(batch):
+    """(B, T) bool, True for tokens of music: not past an item's end, of a readable file."""
+    mask, lengths = batch.mask, token_count(batch.samples)
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    return (steps < lengths.unsqueeze(1)) & mask.any(dim=1, keepdim=True)
+
+
+class QuantizerBrain(SegmentBrain):
+    """Quantizes four frames of log-mel at a time and reconstructs them."""
+
+    panels = {
+        "mel MSE": [
+            ("valid", "mel_mse", "held-out"),
+            ("train", "mel_mse", "training"),
+            ("valid", "mel_mse_mean", "corpus mean"),
+        ],
+        "codebooks on held-out tracks": [
+            ("valid", "codes_used", "codes used"),
+            ("valid", "perplexity", "perplexity"),
+        ],
+        "re-initialised entries so far": [("train", "reinitialised", None)],
+        "commitment loss": [("train", "commitment_loss", None)],
+        "learning rate": [("train", "learning_rate", None)],
+        "gradient norm before clipping": [("train", "gradient_norm", None)],
+    }
 
     def compute_forward(self, batch, stage):
         """The `Reconstruction` of all valid tokens, and their normalised log-mel (M, 512)."""
@@ -37,28 +70,150 @@ class QuantizerBrain(TokenizerBrain):
         return self.modules.model(vectors), vectors
 
     def compute_objectives(self, outputs, batch, stage):
-        """Squared error plus the weighted gap between values and entries, summed over tokens."""
-        back, vectors = outputs
-        error = (back.vectors - vectors).square().mean(dim=-1)
-        return (error + self.hparams.commitment_weight * back.gap).sum()
+        """Mel MSE plus the weighted commitment loss, summed over tokens."""
+        rebuilt, vectors = outputs
+        error = (rebuilt.vectors - vectors).square().mean(dim=-1)
+        commitment = rebuilt.commitment_loss
+        self.losses = {"mel_mse": error.detach().sum()}
+        self.losses["commitment_loss"] = commitment.detach().sum()
+        if stage != sb.Stage.TRAIN:
+            self.metrics.update(rebuilt.vectors, vectors, rebuilt.tokens)
+        return (error + self.hparams.commitment_weight * commitment).sum()
+
+    def count(self, batch):
+        """Valid tokens: what the loss is summed over."""
+        return valid_tokens(batch).sum()
+
+    def parameter_parts(self):
+        """The two linear maps."""
+        quantizer = self.hparams.quantizer
+        return {"down": quantizer.down, "up": quantizer.up}
+
+    def train_metrics(self, batch, outputs):
+        """Mel MSE and commitment loss, summed over valid tokens."""
+        return dict(self.losses)
+
+    def train_state(self):
+        """How many entries have been re-initialised so far."""
+        learner = self.hparams.model.learner
+        return {} if learner is None else {"reinitialised": int(learner.reinitialised.sum())}
+
+    # ---- codebooks, moved by averages instead of gradients ----
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Shows the batch to the learner, which moves the codebooks with each optimiser step."""
+        if self.hparams.model.learner is not None:
+            self._update_codebooks(batch, outputs[0], should_step)
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
+
+    def _update_codebooks(self, batch, rebuilt, should_step):
+        model = self.hparams.model
+        if (self.step - 1) % self.grad_accumulation_factor == 0:
+            size = (self.hparams.effective_batch, OFFERED, rebuilt.latent.shape[1] + 1)
+            self._offered = rebuilt.latent.new_zeros(size)
+        model.learner.observe(model.quantizer, rebuilt.latent, rebuilt.tokens)
+        self._offer(batch, rebuilt.latent, self.optimizer_step - should_step)
+        if not should_step:
+            return
+        if self.is_finite():
+            offered = self.reduce_sum(self._offered)
+            offered = offered.transpose(0, 1).flatten(0, 1)  # one of each crop, then a second ...
+            offered = offered[offered[:, -1] > 0, :-1]
+            window = self.reduce_sum(model.learner.window)
+            model.learner.update(model.quantizer, window, offered)
+        else:
+            model.learner.clear()
+
+    def _offer(self, batch, latent, step):
+        """Stores vectors of each crop, with a 1 after them, at the crop's place in the whole step.
+
+        The sum over processes then does not depend on how many there are.
+        """
+        counts = valid_tokens(batch).sum(dim=1)
+        starts, readable = counts.cumsum(dim=0) - counts, counts > 0
+        # Evenly over the crop, from another token on in each step.
+        places = counts.unsqueeze(1) * torch.arange(OFFERED, device=counts.device) // OFFERED + step
+        places = (starts.unsqueeze(1) + places % counts.clamp(min=1).unsqueeze(1))[readable]
+        micro = (self.step - 1) % self.grad_accumulation_factor
+        first = (micro * self.world_size + self.rank) * self.hparams.batch_size
+        rows = torch.cat([latent, torch.ones_like(latent[:, :1])], dim=1)[places]
+        self._offered[first : first + len(counts)][readable] = rows
+
+    # ---- stages ----
+
+    def on_stage_start(self, stage, epoch=None):
+        """Before validation: new metrics."""
+        super().on_stage_start(stage, epoch)
+        if stage != sb.Stage.TRAIN:
+            config = self.hparams.quantizer.config
+            self.metrics = QuantizerMeasures(
+                config["num_codebooks"], config["codebook_size"], self.device
+            )
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """After validation: the error, each codebook's use, and a checkpoint."""
+        if stage != sb.Stage.VALID:
+            return
+        figures = self.held_out_figures()
+        figures["loss"] = figures["mel_mse"]
+        entries = self.hparams.quantizer.config["codebook_size"]
+        perplexities = [v for name, v in figures.items() if name.startswith("perplexity_of_")]
+        table = (
+            f"  mel MSE       {figures['mel_mse']:8.4f}   mean {figures['mel_mse_mean']:.4f}\n"
+            f"  perplexity    {' '.join(f'{value:.0f}' for value in perplexities)} of {entries}, "
+            f"codes used {figures['codes_used']:.0f}, dead {figures['dead_codes']:.0f}"
+        )
+        if figures["collapsed"]:
+            logger.warning(
+                f"{figures['collapsed']} of {len(perplexities)} codebooks have collapsed "
+                "(a perplexity under 100 and under a tenth of what it could be): train longer or "
+                "with a lower lr, make them smaller, or add more varied music"
+            )
+        self.end_epoch(epoch, figures, table)
+
+    def save_result(self, folder, meta, **facts):
+        """Writes the quantizer."""
+        save_targets(
+            folder,
+            self.hparams.quantizer,
+            self.hparams.features,
+            system=self.hparams.system,
+            seed=self.hparams.seed,
+            step=meta["step"],
+            held_out_error=meta["loss"],
+            **facts,
+        )
+
+
+def dataio_prepare(hparams, own_manifests):
+    """Manifests of the data folder (without one, of composed music) and the segments to train on.
+
+    Own manifests are read and not written.
+    """
+    options = {key: hparams[key] for key in MUSIC} | {"own_manifests": own_manifests}
+    hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
+    return make_datasets(hparams, train, valid)
 
 
 def main(argv):
-    """Trains, resumes or finds all done, then exports; see this file's head for the arguments."""
-    hparams_file, hparams, run_opts, overrides = load_experiment(argv, READS)
-    check_run(hparams, not_negative="commitment_weight")
+    """Trains, resumes or finds all done, then exports; see the head of this file."""
+    hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, MODEL_OPTIONS)
     _, world_size = join_processes(run_opts)
     plan = plan_run(hparams, world_size)
-    own = {"train_csv", "valid_csv"} & set(overrides)
-    music = {key: hparams[key] for key in MUSIC} | {"own_manifests": bool(own)}
-    hparams["data_folder"], *tables = run_on_main(prepare_music, kwargs=music)
-    data = make_datasets(hparams, *tables)
-    output = hparams["output_folder"]
-    sb.create_experiment_directory(output, hparams_file, overrides)
+    data = dataio_prepare(hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides)))
+    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
-    brain = make_brain(QuantizerBrain, hparams, run_opts, plan, hours=data.hours)
+    brain = QuantizerBrain(
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"](),
+        plan=plan,
+        hours=data.hours,
+    )
     brain.fit_corpus(data)
-    brain.export(Path(output) / QUANTIZER)
+    brain.export(Path(hparams["output_folder"]) / QUANTIZER)
 
 
 if __name__ == "__main__":

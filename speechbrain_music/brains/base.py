@@ -1,13 +1,15 @@
-"""The one place that fences SpeechBrain's Brain: exact steps, exact resuming, no silent defaults.
+"""Base class of all Brains: exact steps, exact resuming, no silent defaults.
 
-The number of optimiser steps done is the whole state of a run's position: epoch, place in the
-epoch, learning rate and every random draw follow from it.
+All corrections of SpeechBrain's Brain are here. The number of optimiser steps done is the whole
+state of a run's position: epoch, place in the epoch, learning rate and every random draw follow
+from it.
 """
 
 import hashlib
 import logging
 import math
 import os
+from functools import partial
 from typing import NamedTuple
 
 import speechbrain as sb
@@ -18,38 +20,30 @@ from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
-from speechbrain_music.utils.config import ConfigError, check_ranges
+from speechbrain_music.utils.config import ConfigError, choice, natural, not_negative, positive
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
 
-class TrainingError(UserError):
-    """Training that cannot go on.
+# Keys of a yaml that `MusicBrain` reads. In fp16 the sums of the loss overflow.
+BRAIN_OPTIONS = {
+    "seed": natural,
+    "precision": choice("fp32", "bf16"),
+    "weight_decay": not_negative,
+    "max_grad_norm": positive,
+    "nonfinite_patience": natural,
+    "ckpt_interval_minutes": not_negative,
+}
 
-    Example
-    -------
-    >>> from types import SimpleNamespace
-    >>> facts = {"last_loss": math.nan, "gradient_norm": math.nan, "nonfinite_patience": 2}
-    >>> run = SimpleNamespace(skipped_in_a_row=2, skipped_steps=2, optimizer_step=9, **facts)
-    >>> MusicBrain._skip_step(run)
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.brains.base.TrainingError: 3 steps in a row were not finite \
-(nonfinite_patience 2): look at the skipped files, lower lr, or raise it
-    """
+
+class TrainingError(UserError):
+    """Training that cannot go on."""
 
 
 class Plan(NamedTuple):
-    """What a run consists of: micro-batches a step on each rank, steps an epoch, steps in all.
-
-    Example
-    -------
-    >>> plan = plan_steps(96, 4, 2, per_epoch=960, number_of_epochs=5, max_steps=None)
-    >>> plan.accumulation * 4 * 2, plan.total_steps / plan.steps_per_epoch
-    (96, 5.0)
-    """
+    """Length of a run: micro-batches per step on each process, steps per epoch, steps in all."""
 
     accumulation: int
     steps_per_epoch: int
@@ -72,13 +66,13 @@ def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epo
         lower = max(1, effective_batch // at_once) * at_once
         raise ConfigError(
             f"effective_batch {effective_batch} is no multiple of batch_size {batch_size} x "
-            f"{world_size} process(es): take {lower} or {lower + at_once}, or another batch_size"
+            f"{world_size} process(es): set {lower} or {lower + at_once}, or another batch_size"
         )
     if per_epoch < effective_batch or per_epoch % effective_batch:
         lower = max(1, per_epoch // effective_batch) * effective_batch
         raise ConfigError(
             f"segments_per_epoch {per_epoch} is no multiple of effective_batch {effective_batch}: "
-            f"take {lower} or {lower + effective_batch}"
+            f"set {lower} or {lower + effective_batch}"
         )
     steps = per_epoch // effective_batch
     total = steps * number_of_epochs
@@ -88,48 +82,30 @@ def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epo
 
 
 def key_seed(*key):
-    """A 63-bit seed from whole numbers: near keys give unrelated seeds.
-
-    Example
-    -------
-    >>> key_seed(0, 1) == key_seed(0, 1), key_seed(0, 1) == key_seed(1, 0)
-    (True, False)
-    """
+    """A 63-bit seed from whole numbers: similar keys give unrelated seeds."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def among_processes():
-    """(rank, world size) of this process; (0, 1) where it is alone.
-
-    Example
-    -------
-    >>> among_processes()
-    (0, 1)
-    """
+    """(rank, world size) of this process; (0, 1) without torch.distributed."""
     if torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
 
 
 def join_processes(run_opts):
-    """Meets the other processes that torchrun has started; returns (rank, world size).
+    """Joins the process group of torchrun, if any; returns (rank, world size).
 
     Raises ConfigError for more processes than GPUs, and for restarts that would fail.
-
-    Example
-    -------
-    >>> from speechbrain.utils.run_opts import RunOptions
-    >>> join_processes(RunOptions(device="cpu"))  # torchrun has started none
-    (0, 1)
     """
     # https://github.com/pytorch/pytorch/issues/167288: a store that outlives a restart.
     store_stays = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if store_stays and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
         raise ConfigError(
-            "torchrun would not come back from a restart, as new processes would be given the "
-            "addresses of the dead: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun, and "
-            "start it with --standalone or --rdzv-backend=c10d"
+            "torchrun could not restart, as new processes would get the addresses of the old ones: "
+            "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun, and start it with "
+            "--standalone or --rdzv-backend=c10d"
         )
     try:
         ddp_init_group(run_opts)
@@ -139,23 +115,6 @@ def join_processes(run_opts):
             "--distributed_backend gloo --device cpu"
         ) from None
     return among_processes()
-
-
-def check_options(hparams):
-    """Refuses what a `MusicBrain` cannot train with: fp16 (sums overflow in it), no clipping.
-
-    Raises ConfigError.
-
-    Example
-    -------
-    >>> check_options({"precision": "fp16"})
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.utils.config.ConfigError: precision is 'fp16': use fp32 or bf16
-    """
-    if hparams["precision"] not in ("fp32", "bf16"):
-        raise ConfigError(f"precision is {hparams['precision']!r}: use fp32 or bf16")
-    check_ranges(hparams, positive="max_grad_norm", natural="nonfinite_patience")
 
 
 class MusicBrain(sb.Brain):
@@ -171,13 +130,12 @@ class MusicBrain(sb.Brain):
         As `speechbrain.Brain`. `hparams` needs seed, epoch_counter, weight_decay, max_grad_norm.
     plan : Plan
         From `plan_steps`.
-    learning_rate_factor : callable
-        Steps done before this one -> factor on every group's learning rate.
+    learning_rate_factor : callable, optional
+        Steps done before this one -> factor on every group's learning rate; by default that of
+        `hparams`, with the plan's total.
 
     Raises
     ------
-    ConfigError
-        See `check_options`.
     TrainingError
         In `fit`, when more than `nonfinite_patience` steps in a row were not finite.
 
@@ -206,9 +164,8 @@ class MusicBrain(sb.Brain):
     """
 
     def __init__(
-        self, modules, opt_class, hparams, run_opts, checkpointer, plan, learning_rate_factor
+        self, modules, opt_class, hparams, run_opts, checkpointer, plan, learning_rate_factor=None
     ):
-        check_options(hparams)
         device = getattr(run_opts, "device", None) or sb.utils.distributed.infer_device()
         if device == "cpu" and hparams["precision"] == "bf16":
             logger.info("bf16 is for GPUs: this run on a CPU computes in fp32")
@@ -217,7 +174,9 @@ class MusicBrain(sb.Brain):
         if self.device_type == "cpu":
             keep_freed_memory()
         self.plan = plan
-        self.learning_rate_factor = learning_rate_factor
+        self.learning_rate_factor = learning_rate_factor or partial(
+            hparams["learning_rate_factor"], total=plan.total_steps
+        )
         self.grad_accumulation_factor = plan.accumulation
         self.optimizer_step_limit = plan.total_steps
         self.rank = getattr(self, "rank", 0)
@@ -226,10 +185,10 @@ class MusicBrain(sb.Brain):
         self.last_loss = math.nan  # of the last whole step
         self._clear_window()
 
-    # ---- what a subclass says ----
+    # ---- what a subclass provides ----
 
     def count(self, batch):
-        """What the loss of a batch is a sum over: a number, or a tensor of one number."""
+        """How many items the loss of a batch is summed over: a number or a scalar tensor."""
         raise NotImplementedError
 
     # ---- one optimiser step ----

@@ -1,4 +1,4 @@
-"""Around training on crops of a corpus: what a run costs, reads, logs and keeps."""
+"""Training on crops of tracks: cost estimate, logs, checkpoints, held-out metrics, export."""
 
 import csv
 import logging
@@ -11,90 +11,118 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process
 
-from speechbrain_music.brains.base import MusicBrain
+from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, plan_steps
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
 from speechbrain_music.reporting.corpora import heard
 from speechbrain_music.reporting.curves import draw_curves
-from speechbrain_music.reporting.run_log import RunLog
-from speechbrain_music.utils.checkpoints import AtomicCheckpointer
+from speechbrain_music.utils.config import (
+    boolean,
+    choice,
+    dropout,
+    natural,
+    not_negative,
+    optional,
+    path,
+    positive,
+    share,
+    text,
+    whole,
+    yaml_object,
+)
 from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+# Keys of a yaml that recipes read which train on crops of tracks.
+SEGMENT_OPTIONS = BRAIN_OPTIONS | {
+    "system": text,
+    "data_folder": optional(path),
+    "replica_hours": positive,
+    "output_folder": path,
+    "train_csv": path,
+    "valid_csv": path,
+    "valid_share": share,
+    "segment_seconds": positive,
+    "statistics_segments": whole,
+    "valid_segments": whole,
+    "keep_in_memory": boolean,
+    "num_workers": natural,
+    "number_of_epochs": whole,
+    "segments_per_epoch": whole,
+    "max_steps": optional(whole),
+    "effective_batch": whole,
+    "batch_size": whole,
+    "lr": positive,
+    "warmup_steps": natural,
+    "log_interval": whole,
+    "keep_checkpoints": whole,
+    "features": yaml_object,
+    "model": yaml_object,
+    "modules": yaml_object,
+    "checkpointer": yaml_object,
+    "run_log": yaml_object,
+    "opt_class": yaml_object,
+    "learning_rate_factor": yaml_object,
+    "epoch_counter": yaml_object,
+}
+# Keys that the yamls' own objects refer to.
+MODEL_OPTIONS = {
+    "normalization": choice("band", "scalar", "none", "instance"),
+    "mask_fill": choice("noise", "embedding"),
+    "targets": optional(path),
+    "codebook_size": whole,
+    "codebook_dim": whole,
+    "num_codebooks": whole,
+    "num_layers": natural,
+    "d_model": whole,
+    "nhead": whole,
+    "ffn_units": whole,
+    "kernel_size": whole,
+    "frontend_channels": whole,
+    "frontend_bypass": boolean,
+    "merge": choice("concat", "average", "global", "local"),
+    "frame_rate": choice(25, 50),
+    "dropout": dropout,
+    "gradient_checkpointing": boolean,
+    "decay": share,
+    "dead_code_threshold": not_negative,
+}
 
-def make_brain(brain_class, hparams, run_opts, plan, **own):
-    """A `SegmentBrain` as a recipe's yaml describes it, with checkpoints under its output folder.
 
-    Arguments
-    ---------
-    brain_class : type
-        A `SegmentBrain`.
-    hparams : dict
-        Of the yaml; model and features are what checkpoints hold.
-    run_opts : RunOptions
-        Of the command line.
-    plan : Plan
-        From `plan_run`.
-    **own
-        Further arguments of the class.
-
-    Example
-    -------
-    >>> from types import SimpleNamespace
-    >>> from speechbrain_music.brains.base import Plan
-    >>> from speechbrain_music.optim.schedules import warmup_cosine
-    >>> linear = torch.nn.Linear(1, 1)
-    >>> hparams = {"model": linear, "features": linear, "modules": {}, "opt_class": None}
-    >>> hparams |= {"output_folder": getfixture("tmp_path"), "learning_rate_factor": warmup_cosine}
-    >>> brain = make_brain(SimpleNamespace, hparams, None, Plan(1, 2, 6), hours={})
-    >>> brain.learning_rate_factor(6, warmup=2), sorted(brain.checkpointer.recoverables)
-    (0.0, ['features', 'model'])
-    """
-    parts = {name: hparams[name] for name in ("model", "features")}
-    return brain_class(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=AtomicCheckpointer(Path(hparams["output_folder"]) / "save", parts),
-        plan=plan,
-        learning_rate_factor=partial(hparams["learning_rate_factor"], total=plan.total_steps),
-        **own,
+def plan_run(hparams, world_size):
+    """`plan_steps` with the values of a yaml."""
+    return plan_steps(
+        hparams["effective_batch"],
+        hparams["batch_size"],
+        world_size,
+        hparams["segments_per_epoch"],
+        hparams["number_of_epochs"],
+        hparams["max_steps"],
     )
 
 
 class SegmentBrain(MusicBrain):
-    """A Brain that learns from crops of tracks.
+    """A Brain that trains on crops of tracks.
 
-    A subclass gives, beside what `MusicBrain` asks for, `parts`, `sums`, `new_measures`, `measure`,
-    `held_out_loss`, `table`, `panels` and `write`.
+    A subclass provides, besides what `MusicBrain` needs, `parameter_parts`, `train_metrics` and
+    `save_result`. In validation its `compute_objectives` updates `self.metrics`, which its
+    `on_stage_start` makes: an object with `sums` (a tensor) and `figures(sums)` (a dict). Its
+    `on_stage_end` calls `held_out_figures` and `end_epoch`.
 
     Arguments
     ---------
     hours : dict
         Of audio in "train" and "valid".
     **brain
-        As `MusicBrain`. `hparams` needs also model, features, output_folder, system, batch_size,
-        effective_batch, num_workers, log_interval, keep_checkpoints, train_csv, valid_csv,
-        data_folder.
+        As `MusicBrain`. `hparams` has the keys of `SEGMENT_OPTIONS`.
 
     Attributes
     ----------
     panels : dict
-        Of the run's picture, see `reporting.curves.draw_curves`.
-
-    Example
-    -------
-    >>> from types import SimpleNamespace
-    >>> path = getfixture("tmp_path") / "unreadable.csv"
-    >>> brain = SimpleNamespace(unreadable={}, _unreadable_path=lambda: path)
-    >>> for step in range(2):  # told once
-    ...     SegmentBrain.note_unreadable(brain, SimpleNamespace(errors=[("a.wav", "It is cut.")]))
-    >>> path.read_text()
-    'a.wav,It is cut.\\n'
+        Of curves.png, see `reporting.curves.draw_curves`.
     """
 
     panels = None
@@ -106,50 +134,31 @@ class SegmentBrain(MusicBrain):
         self.run_log = None
         self._clear_train_sums()
 
-    # ---- what a subclass says ----
+    # ---- what a subclass provides ----
 
-    def parts(self):
+    def parameter_parts(self):
         """Title -> module, of whose parameters the model consists."""
         raise NotImplementedError
 
-    def sums(self, batch, outputs):
-        """Figure -> its sum over what `count` counts, a tensor, of a training batch."""
+    def train_metrics(self, batch, outputs):
+        """Metric -> its sum over what `count` counts, a tensor, of a training batch."""
         raise NotImplementedError
 
-    def new_measures(self):
-        """What held-out batches are added to: `sums`, a tensor, and `figures(sums)`, a dict."""
-        raise NotImplementedError
-
-    def measure(self, batch, outputs):
-        """Adds a held-out batch to the measures."""
-        raise NotImplementedError
-
-    def held_out_loss(self, figures):
-        """What decides which checkpoint is best, from the held-out figures."""
-        raise NotImplementedError
-
-    def table(self, figures):
-        """The held-out figures beside what they have to beat, as text."""
-        raise NotImplementedError
-
-    def write(self, folder, run, meta, **facts):
-        """Writes what was learned, as the model is now.
-
-        `run` is the yaml's values, `meta` the checkpoint's (loss, step), `facts` what was heard.
-        """
-        raise NotImplementedError
-
-    def state(self):
-        """Further figures for a row of training, which are no means."""
+    def train_state(self):
+        """Further values for a row of training, which are no means."""
         return {}
 
-    def watch(self, figures):
-        """Warns of held-out figures that are amiss."""
+    def save_result(self, folder, meta, **facts):
+        """Writes what was learned, as the model is now.
+
+        `meta` is the checkpoint's (loss, step), `facts` what it was trained on.
+        """
+        raise NotImplementedError
 
     # ---- before the first step ----
 
     def fit_corpus(self, data):
-        """Trains on a `CorpusData`; a finished run finds that all is done."""
+        """Trains on a `dataio.corpus.CorpusData`; a finished run has nothing left to do."""
         hparams, place = self.hparams, (self.rank, self.world_size)
         loader = partial(
             make_loader,
@@ -173,26 +182,26 @@ class SegmentBrain(MusicBrain):
         super().fit(epoch_counter, train_set, valid_set, **options)
         if self.unreadable:
             logger.warning(
-                f"{len(self.unreadable)} files could not be read in training and counted for "
-                f"nothing: see {self._unreadable_path()}"
+                f"{len(self.unreadable)} files could not be read in training and were left out: "
+                f"see {self._unreadable_path()}"
             )
         if self.skipped_steps:
             logger.warning(f"{self.skipped_steps} steps were not finite and were skipped")
 
     def on_fit_start(self):
-        """Recovers, opens the logs, says what the run costs."""
+        """Recovers, opens the logs, prints what the run costs."""
         super().on_fit_start()
         if if_main_process():
-            self.run_log = RunLog(self.hparams.output_folder, self.optimizer_step)
+            self.run_log = self.hparams.run_log(step=self.optimizer_step)
         if self.optimizer_step:
             logger.info(f"Resuming after step {self.optimizer_step}")
         if self.optimizer_step >= self.plan.total_steps:
             logger.info(f"All {self.plan.total_steps} steps are done: nothing to train")
         else:
-            logger.info("What this run costs\n" + "\n".join(self._cost()))
+            logger.info("Cost of this run\n" + "\n".join(self._cost()))
 
     def _cost(self):
-        plan, parts = self.plan, self.parts()
+        plan, parts = self.plan, self.parameter_parts()
         batch_size = self.train_loader.batch_sampler.batch_size
         segments = plan.accumulation * self.world_size * batch_size
         seconds = self.train_loader.dataset.segment_samples / SAMPLES_PER_TOKEN / TOKEN_RATE
@@ -203,18 +212,18 @@ class SegmentBrain(MusicBrain):
             f"  parameters  {_count(self.hparams.model):,}: {sizes}",
             f"  audio       {self.hours['train']:.2f} h to train on, "
             f"{self.hours['valid']:.2f} h held out",
-            f"  a step      {segments} segments of {seconds:g} s = "
-            f"{segments * seconds / 3600:.3f} h of audio ({batch_size} a batch x "
+            f"  per step    {segments} segments of {seconds:g} s = "
+            f"{segments * seconds / 3600:.3f} h of audio ({batch_size} per batch x "
             f"{self.world_size} processes x {plan.accumulation} accumulated)",
-            f"  the run     {plan.total_steps} steps, {plan.steps_per_epoch} an epoch, "
+            f"  in all      {plan.total_steps} steps, {plan.steps_per_epoch} per epoch, "
             f"{plan.total_steps * segments * seconds / 3600:.1f} h of audio; "
             f"{self.optimizer_step} steps are done",
             f"  speed       {rate:,.0f} tokens/s measured on {self.device} "
-            f"({self.precision}); the steps left take about {_duration(left)}",
+            f"({self.precision}); the remaining steps take about {_duration(left)}",
         ]
 
     def _measure_speed(self):
-        """Tokens/s of the whole job and seconds a micro-batch; leaves no trace in the model."""
+        """Tokens/s of the whole job and seconds per micro-batch; leaves no trace in the model."""
         loader = self.train_loader
         draws = next(iter(loader.batch_sampler))
         # The first pass warms up. It is also the one by which DDP orders its buckets, and with them
@@ -239,17 +248,15 @@ class SegmentBrain(MusicBrain):
     # ---- training ----
 
     def on_stage_start(self, stage, epoch=None):
-        """Sets the sampler, or clears the measures."""
+        """Sets the sampler to the place in the epoch."""
         if stage == sb.Stage.TRAIN:
             self.train_loader.batch_sampler.start(epoch, batch=self.step)
-        else:
-            self.measures = self.new_measures()
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Adds to the figures of training; writes them every `log_interval` steps."""
+        """Adds to the training metrics; writes them every `log_interval` steps."""
         self.note_unreadable(batch)
         with torch.no_grad():
-            sums = self.sums(batch, outputs)
+            sums = self.train_metrics(batch, outputs)
             sums["count"] = torch.as_tensor(self.count(batch), device=self.device)
             sums["tokens"] = torch.tensor(batch.mask.numel(), device=self.device)
             values = torch.stack([value.double() for value in sums.values()])
@@ -270,7 +277,7 @@ class SegmentBrain(MusicBrain):
                 "train",
                 self.optimizer_step,
                 **{name: value / count for name, value in figures.items()},
-                **self.state(),
+                **self.train_state(),
                 learning_rate=self.optimizer.param_groups[0]["lr"],
                 gradient_norm=self.gradient_norm,
                 tokens_per_second=tokens / (now - self._window_began),
@@ -288,41 +295,49 @@ class SegmentBrain(MusicBrain):
 
     def note_unreadable(self, batch):
         """Lists files of a batch that could not be read, each once."""
-        for path, reason in batch.errors:
-            if path not in self.unreadable:
-                self.unreadable[path] = reason
-                logger.warning(f"{reason} It counts for nothing.")
-                with open(self._unreadable_path(), "a", newline="", encoding="utf-8") as file:
-                    csv.writer(file).writerow([path, reason])
+        for file, reason in batch.errors:
+            if file not in self.unreadable:
+                self.unreadable[file] = reason
+                logger.warning(f"{reason} It is left out.")
+                with open(self._unreadable_path(), "a", newline="", encoding="utf-8") as list_file:
+                    csv.writer(list_file).writerow([file, reason])
 
     # ---- held-out tracks ----
 
     def evaluate_batch(self, batch, stage):
-        """Adds a batch to the measures; returns its loss."""
+        """Loss of a held-out batch per counted item; `compute_objectives` updates the metrics."""
         batch = batch.to(self.device)
         self.note_unreadable(batch)
         with torch.no_grad(), self.evaluation_ctx:
             outputs = self.compute_forward(batch, stage)
             loss = self.compute_objectives(outputs, batch, stage)
-        self.measure(batch, outputs)
         return (loss / self.count(batch).clamp(min=1)).cpu()
 
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """After validation: logs, curves and a checkpoint."""
-        if stage != sb.Stage.VALID:
-            return
-        figures = self.measures.figures(self.reduce_sum(self.measures.sums))
+    def held_out_figures(self):
+        """What `self.metrics` gives over all processes; UserError if no track could be read."""
+        figures = self.metrics.figures(self.reduce_sum(self.metrics.sums))
         if not figures:
             raise UserError("none of the held-out tracks could be read: check valid_csv's paths")
-        figures["loss"] = self.held_out_loss(figures)
-        table = self.table(figures)
+        return figures
+
+    def end_epoch(self, epoch, figures, table):
+        """Prints and logs held-out figures, draws curves, saves a checkpoint by `loss`.
+
+        Arguments
+        ---------
+        epoch : int
+            Number of the epoch.
+        figures : dict
+            Metric -> value; "loss" decides which checkpoint is best.
+        table : str
+            The figures as text.
+        """
         logger.info(f"Epoch {epoch}, step {self.optimizer_step}, held out\n{table}")
-        self.watch(figures)
         if self.run_log:
             self.run_log.write("valid", self.optimizer_step, epoch=epoch, **figures)
             title = f"{self.hparams.system}, step {self.optimizer_step}"
-            path = Path(self.hparams.output_folder) / "curves.png"
-            draw_curves(self.run_log, path, title, self.panels)
+            file = Path(self.hparams.output_folder) / "curves.png"
+            draw_curves(self.run_log, file, title, self.panels)
         self.checkpointer.save_and_keep_only(
             meta={"loss": figures["loss"], "step": self.optimizer_step},
             min_keys=["loss"],
@@ -338,9 +353,10 @@ class SegmentBrain(MusicBrain):
         best = self.checkpointer.recover_if_possible(min_key="loss")
         if best is None or not if_main_process():
             return None
-        run = vars(self.hparams)
-        facts = heard(run["train_csv"], run["valid_csv"], run["data_folder"])
-        self.write(folder, run, best.meta, **facts)
+        run = self.hparams
+        facts = heard(run.train_csv, run.valid_csv, run.data_folder)
+        self.save_result(folder, best.meta, **facts)
+        logger.info(f"Exported step {best.meta['step']} to {folder}")
         return best.meta["step"]
 
 

@@ -246,6 +246,30 @@ class MaskedPredictionMeasures:
         return figures
 
 
+def format_held_out(figures):
+    """Held-out figures with their baselines, in aligned columns."""
+    rows = [
+        ("cross-entropy", "cross_entropy", {"unigram": "_unigram", "bigram": "_bigram"}),
+        ("accuracy", "accuracy", {"commonest": "_most_frequent", "copy nearest": "_copy"}),
+        (
+            "mel error",
+            "mel_mse",
+            {"clip mean": "_item_mean", "interpolation": "_interpolation"},
+        ),
+    ]
+    lines = [
+        f"  {title:14s}{figures[name]:8.4f}   "
+        + "   ".join(f"{label} {figures[name + end]:.4f}" for label, end in others.items())
+        for title, name, others in rows
+    ]
+    places = [name for name in figures if name.startswith("accuracy_at_")]
+    by_place = " ".join(f"{figures[name]:.3f}" for name in places)
+    lines.append(f"  accuracy by place in the block   {by_place}")
+    codes, perplexity = figures["codes_used"], figures["perplexity"]
+    lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
+    return "\n".join(lines)
+
+
 def _mel_errors(rebuilt, mel, mask, lengths):
     """Summed over masked tokens: mean squared errors of the model, the clip's mean, a line."""
     stack = mel.shape[1] // mask.shape[1]

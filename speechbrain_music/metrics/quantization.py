@@ -26,7 +26,7 @@ class QuantizerMeasures:
     >>> vectors, tokens = torch.tensor([[1.0], [-3.0]]), torch.tensor([[0], [2]])
     >>> measures.update(torch.tensor([[1.0], [-2.0]]), vectors, tokens)
     >>> figures = measures.figures(measures.sums)
-    >>> figures["mel_mse"], figures["mel_error_mean"], figures["dead_codes"]
+    >>> figures["mel_mse"], figures["mel_mse_mean"], figures["dead_codes"]
     (0.5, 5.0, 2.0)
     """
 
@@ -53,7 +53,7 @@ class QuantizerMeasures:
         count, *errors = sums[:3].tolist()
         if not count:
             return {}
-        figures = {"mel_mse": errors[0] / count, "mel_error_mean": errors[1] / count}
+        figures = {"mel_mse": errors[0] / count, "mel_mse_mean": errors[1] / count}
         used = sums[3:].view(self.codebooks, -1).cpu().numpy()
         perplexities = [perplexity(counts) for counts in used]
         figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))

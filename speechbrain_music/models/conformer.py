@@ -1,4 +1,6 @@
-"""Conformer block: SpeechBrain's, with a mixing of choice and safe under padding."""
+"""Conformer block: SpeechBrain's, with any token mixer and safe under padding."""
+
+from collections.abc import Callable
 
 from speechbrain.lobes.models.transformer import Conformer
 from speechbrain.nnet.activations import Swish
@@ -7,7 +9,6 @@ from speechbrain.nnet.normalization import LayerNorm
 from torch import nn
 from torch.nn import functional as F
 
-from speechbrain_music.models.mixing import make_mixing
 from speechbrain_music.nnet.convolution import depthwise_conv
 from speechbrain_music.nnet.dropout import replace_dropout
 
@@ -39,44 +40,53 @@ def _feed_forward(d_model, d_ffn, dropout):
 
 
 class ConformerLayer(nn.Module):
-    """Half a feed-forward, mixing, convolution, half a feed-forward.
+    """Half a feed-forward, token mixer, convolution, half a feed-forward.
 
     Source: Gulati et al., arXiv 2005.08100, as in SpeechBrain's `ConformerEncoderLayer`, whose
-    parameter names it keeps (its `mha_layer` is `mixing` here).
+    parameter names it keeps (its `mha_layer` is `mixer` here).
 
     Arguments
     ---------
     d_model : int
         Width of input and output.
-    nhead : int
-        Heads or groups of the mixing.
-    mixing : str or torch.nn.Module
-        "summary", "attention", "rope", or a module of the signature (x, padding_mask).
-    d_ffn : int
+    mixer : callable
+        Makes the token mixer: a module that maps x (B, T, d_model) and an optional (B, T) padding
+        mask to (B, T, d_model), such as `SummaryMixing`.
+    ffn_units : int
         Width inside the feed-forward modules.
     kernel_size : int
         Of the depthwise convolution, in tokens.
     dropout : float
-        In and after the feed-forward modules, the mixing and the convolution.
+        In and after the feed-forward modules and the convolution.
 
     Raises
     ------
     ValueError
-        For an unknown mixing, or widths that do not divide by nhead.
+        For what the mixer refuses.
 
     Example
     -------
     >>> import torch
-    >>> ConformerLayer(64, d_ffn=128)(torch.randn(2, 10, 64)).shape
+    >>> from functools import partial
+    >>> from speechbrain_music.nnet.summary_mixing import SummaryMixing
+    >>> layer = ConformerLayer(64, partial(SummaryMixing, 64), ffn_units=128)
+    >>> layer(torch.randn(2, 10, 64)).shape
     torch.Size([2, 10, 64])
     """
 
-    def __init__(self, d_model, nhead=4, mixing="summary", d_ffn=2048, kernel_size=31, dropout=0.0):
+    def __init__(
+        self,
+        d_model: int,
+        mixer: Callable,
+        ffn_units: int = 2048,
+        kernel_size: int = 31,
+        dropout: float = 0.0,
+    ):
         super().__init__()
-        self.mixing = make_mixing(mixing, d_model, nhead, dropout)
+        self.mixer = mixer()
         self.convolution_module = ConvolutionModule(d_model, kernel_size, dropout=dropout)
-        self.ffn_module1 = _feed_forward(d_model, d_ffn, dropout)
-        self.ffn_module2 = _feed_forward(d_model, d_ffn, dropout)
+        self.ffn_module1 = _feed_forward(d_model, ffn_units, dropout)
+        self.ffn_module2 = _feed_forward(d_model, ffn_units, dropout)
         self.norm1 = LayerNorm(d_model)
         self.norm2 = LayerNorm(d_model)
         replace_dropout(self)
@@ -84,6 +94,6 @@ class ConformerLayer(nn.Module):
     def forward(self, x, padding_mask=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
         x = x + 0.5 * self.ffn_module1(x)
-        x = x + self.mixing(self.norm1(x), padding_mask)
+        x = x + self.mixer(self.norm1(x), padding_mask)
         x = x + self.convolution_module(x, padding_mask)
         return self.norm2(x + 0.5 * self.ffn_module2(x))

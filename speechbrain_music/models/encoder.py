@@ -2,15 +2,27 @@
 
 from functools import partial
 
-import torch
 from speechbrain.nnet.normalization import LayerNorm
-from torch import nn
+from torch import full, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
+from speechbrain_music.models.attention import RelativeAttention
 from speechbrain_music.models.branchformer import BranchformerLayer
 from speechbrain_music.models.conformer import ConformerLayer
-from speechbrain_music.models.frontend import STACK, TOKEN_RATE, ConvFrontEnd, padding_mask
+from speechbrain_music.models.frontend import (
+    STACK,
+    TOKEN_RATE,
+    ConvFrontEnd,
+    padding_mask,
+    steps_per_token,
+)
+from speechbrain_music.models.parts import build_part, part_config
+from speechbrain_music.nnet.attention import RotaryAttention
 from speechbrain_music.nnet.convolution import zero_padding
+from speechbrain_music.nnet.summary_mixing import SummaryMixing
+
+BLOCKS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
+MIXERS = {"summary": SummaryMixing, "attention": RelativeAttention, "rope": RotaryAttention}
 
 
 class Encoder(nn.Module):
@@ -18,42 +30,31 @@ class Encoder(nn.Module):
 
     Arguments
     ---------
-    block : str
-        "branchformer" or "conformer".
-    mixing : str
-        "summary" (linear in time), "attention" (SpeechBrain's relative positions) or "rope".
-    num_layers, d_model, nhead : int
-        Depth, width, heads (or groups).
-    ffn_units : int
-        Width inside a block: of the cgMLP (Branchformer, 3072 by default) or of the feed-forward
-        modules (Conformer, 2048 by default).
-    kernel_size : int
-        Of the blocks' depthwise convolutions, in tokens.
-    frontend_channels : int
-        Of the front-end's convolutions.
-    frontend_bypass : bool
-        Whether a linear layer runs beside them; see `ConvFrontEnd`.
-    dropout : float
-        In the front-end and the blocks.
-    merge : str
-        Of a Branchformer's branches: "concat", "average", "global" or "local"; see
-        `BranchformerLayer`.
+    frontend : callable
+        Makes the front-end, as `functools.partial(ConvFrontEnd, d_model)` does: a module from
+        (B, 4 T, 128) log-mel to (B, T * frame_rate / 25, d_model).
+    block : callable
+        Makes a block, as `functools.partial(BranchformerLayer, ...)` does: a module that maps x
+        and an optional padding mask to a tensor like x. Called once per layer.
+    num_layers, d_model : int
+        Depth and width.
     frame_rate : int
-        Steps of the blocks in a second: 25, or 50, of which the mean of each two is given.
+        Steps of the blocks per second: 25, or 50, of which each two are averaged to a token.
     gradient_checkpointing : bool
-        Whether training keeps only what lies between the blocks, and computes each block once more
-        in the backward pass: long segments in little memory, in a third more time. The results
-        are the same.
+        Whether training keeps only the blocks' inputs, and computes each block once more in the
+        backward pass: less memory, about a third more time, the same results.
 
     Raises
     ------
     ValueError
-        For an unknown block, mixing, merge or frame_rate, a merge of a Conformer, or widths that
-        do not divide by nhead.
+        For another frame_rate, or what a part refuses.
 
     Example
     -------
-    >>> encoder = Encoder("branchformer", "summary", num_layers=2, d_model=32, ffn_units=64)
+    >>> import torch
+    >>> mixer = partial(SummaryMixing, 32)
+    >>> block = partial(BranchformerLayer, 32, mixer, ffn_units=64)
+    >>> encoder = Encoder(partial(ConvFrontEnd, 32), block, num_layers=2, d_model=32)
     >>> out, hidden, lengths = encoder(torch.randn(2, 40, 128), torch.tensor([10, 7]))
     >>> out.shape, len(hidden), lengths
     (torch.Size([2, 10, 32]), 3, tensor([10,  7]))
@@ -61,65 +62,32 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        block="branchformer",
-        mixing="summary",
+        frontend,
+        block,
         num_layers=12,
         d_model=512,
-        nhead=4,
-        ffn_units=None,
-        kernel_size=31,
-        frontend_channels=32,
-        dropout=0.1,
-        frontend_bypass=False,
-        merge="concat",
         frame_rate=TOKEN_RATE,
         gradient_checkpointing=False,
     ):
         super().__init__()
-        if frame_rate not in (TOKEN_RATE, 2 * TOKEN_RATE):
-            raise ValueError(
-                f"frame_rate is {frame_rate!r}: choose {TOKEN_RATE} or {2 * TOKEN_RATE}"
-            )
+        self.steps = steps_per_token(frame_rate)
         self.gradient_checkpointing = gradient_checkpointing
-        self.steps = frame_rate // TOKEN_RATE  # of the blocks, for each token
-        if block == "branchformer":
-            make_layer = partial(BranchformerLayer, merge=merge)
-            units = {"csgu_linear_units": ffn_units or 3072}
-        elif block == "conformer":
-            if merge != "concat":
-                raise ValueError(f"merge is {merge!r}: a Conformer has one branch, leave concat")
-            make_layer, units = ConformerLayer, {"d_ffn": ffn_units or 2048}
-        else:
-            raise ValueError(f"block is {block!r}: choose branchformer or conformer")
-        # What `export` writes down and `load_export` builds from: plain values only.
-        self.config = {
-            "block": block,
-            "mixing": mixing,
-            "num_layers": num_layers,
-            "d_model": d_model,
-            "nhead": nhead,
-            "ffn_units": next(iter(units.values())),
-            "kernel_size": kernel_size,
-            "frontend_channels": frontend_channels,
-            "dropout": dropout,
-            "frontend_bypass": frontend_bypass,
-            "merge": merge,
-            "frame_rate": frame_rate,
-        }
-        stack = STACK // self.steps
-        self.frontend = ConvFrontEnd(d_model, frontend_channels, dropout, frontend_bypass, stack)
-        self.layers = nn.ModuleList(
-            make_layer(
-                d_model,
-                nhead=nhead,
-                mixing=mixing,
-                kernel_size=kernel_size,
-                dropout=dropout,
-                **units,
-            )
-            for _ in range(num_layers)
-        )
+        self._parts = {"frontend": frontend, "block": block}
+        self._sizes = {"num_layers": num_layers, "d_model": d_model, "frame_rate": frame_rate}
+        self.frontend = frontend()
+        self.layers = nn.ModuleList(block() for _ in range(num_layers))
         self.norm = LayerNorm(d_model, eps=1e-6)
+
+    @property
+    def config(self):
+        """What the encoder is built from, as plain values: exports hold it."""
+        return {name: part_config(part) for name, part in self._parts.items()} | self._sizes
+
+    @classmethod
+    def from_config(cls, config, classes=()):
+        """The encoder that `config` describes, with new weights; see `parts.build_part`."""
+        parts = {name: build_part(config[name], classes) for name in ("frontend", "block")}
+        return cls(**(config | parts))
 
     def forward(self, mel, lengths=None):
         """Encodes a batch.
@@ -143,7 +111,7 @@ class Encoder(nn.Module):
         """
         tokens = mel.shape[1] // STACK
         if lengths is None:
-            lengths, mask = torch.full((len(mel),), tokens, device=mel.device), None
+            lengths, mask = full((len(mel),), tokens, device=mel.device), None
         else:
             mask = padding_mask(self.steps * lengths, self.steps * tokens)
         x = zero_padding(self.frontend(mel), mask)
@@ -157,9 +125,78 @@ class Encoder(nn.Module):
         return hidden[-1], hidden, lengths
 
     def _through(self, layer, x, mask):
-        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+        if self.gradient_checkpointing and self.training and is_grad_enabled():
             return checkpoint(layer, x, mask, use_reentrant=False)
         return layer(x, mask)
+
+
+def make_encoder(
+    block="branchformer",
+    mixer="summary",
+    num_layers=12,
+    d_model=512,
+    nhead=4,
+    ffn_units=None,
+    kernel_size=31,
+    frontend_channels=32,
+    dropout=0.1,
+    frontend_bypass=False,
+    frame_rate=TOKEN_RATE,
+    **block_options,
+):
+    """One of the shipped encoders by the names of its parts; the yamls in hparams/ do the same.
+
+    Arguments
+    ---------
+    block : str
+        "branchformer" or "conformer".
+    mixer : str
+        "summary" (linear in time), "attention" (SpeechBrain's relative positions) or "rope".
+    num_layers, d_model, nhead, ffn_units, kernel_size
+        Depth, width, heads or groups of the mixer, width inside the blocks (None: the block's
+        default), tokens of their depthwise convolutions.
+    frontend_channels, frontend_bypass
+        See `ConvFrontEnd`.
+    dropout : float
+        In the front-end, the mixers and the blocks.
+    frame_rate : int
+        See `Encoder`.
+    **block_options
+        Further arguments of the block, such as `merge` of a Branchformer.
+
+    Raises
+    ------
+    ValueError
+        For an unknown block or mixer, or widths that do not divide by nhead.
+
+    Example
+    -------
+    >>> encoder = make_encoder("conformer", "rope", num_layers=1, d_model=32)
+    >>> encoder.config["block"]["mixer"]["class"]
+    'RotaryAttention'
+    """
+    for name, value, known in (("block", block, BLOCKS), ("mixer", mixer, MIXERS)):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}: choose {', '.join(known)}")
+    if ffn_units is not None:
+        block_options["ffn_units"] = ffn_units
+    frontend = partial(
+        ConvFrontEnd,
+        d_model=d_model,
+        channels=frontend_channels,
+        dropout=dropout,
+        bypass=frontend_bypass,
+        frame_rate=frame_rate,
+    )
+    layer = partial(
+        BLOCKS[block],
+        d_model=d_model,
+        mixer=partial(MIXERS[mixer], d_model=d_model, nhead=nhead, dropout=dropout),
+        kernel_size=kernel_size,
+        dropout=dropout,
+        **block_options,
+    )
+    return Encoder(frontend, layer, num_layers, d_model, frame_rate)
 
 
 def from_speechbrain(state):
@@ -170,6 +207,6 @@ def from_speechbrain(state):
     Example
     -------
     >>> list(from_speechbrain({"layers.0.mha_layer.out_proj.bias": 0}))
-    ['layers.0.mixing.out_proj.bias']
+    ['layers.0.mixer.out_proj.bias']
     """
-    return {key.replace("mha_layer.", "mixing."): value for key, value in state.items()}
+    return {key.replace("mha_layer.", "mixer."): value for key, value in state.items()}

@@ -1,33 +1,22 @@
 """A trained encoder on disk: weights as safetensors, everything else as JSON, never code."""
 
 import re
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from speechbrain_music.models import frontend
 from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.safe_folder import STATISTICS, SafeFolder, check_keys, on_meta_device
-from speechbrain_music.utils.errors import UserError
+from speechbrain_music.models.safe_folder import (
+    check_keys,
+    on_meta_device,
+    read_folder,
+    state_shapes,
+    write_folder,
+)
 
-LAYER = re.compile(r"^encoder\.layers\.(0|[1-9][0-9]{0,5})\.")
-
-
-class ExportError(UserError):
-    """An export that cannot be loaded; the message names the folder, the fault and the remedy.
-
-    Example
-    -------
-    >>> load_export("nowhere")
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.models.export.ExportError: nowhere is no export: it needs config.json and \
-model.safetensors
-    """
-
-
-FILES = SafeFolder("export", "encoder", "export it again", ExportError)
+PREFIX = "encoder."
+FIRST_LAYER = re.compile(r"^layers\.0\.")
+SIZES = ("num_layers", "d_model", "frame_rate")
 
 
 class WaveEncoder(nn.Module):
@@ -44,7 +33,9 @@ class WaveEncoder(nn.Module):
 
     Example
     -------
-    >>> model = WaveEncoder(frontend.LogMel(), Encoder(num_layers=1, d_model=32), {})
+    >>> from speechbrain_music.models.encoder import make_encoder
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> model = WaveEncoder(LogMel(), make_encoder(num_layers=1, d_model=32), {})
     >>> out, hidden, lengths = model.eval()(torch.randn(1, 24000))
     >>> out.shape  # one second is 25 tokens
     torch.Size([1, 25, 32])
@@ -72,65 +63,29 @@ def save_export(folder, encoder, features, **facts):
     Arguments
     ---------
     folder : path
-        Is made; an export that is there already is replaced.
+        Created if missing; an export that is there already is replaced.
     encoder : Encoder
         The encoder.
     features : LogMel
         With the corpus's statistics.
     **facts
-        Plain values to keep beside the weights (steps, corpora, seed ...).
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path") / "export"
-    >>> save_export(folder, Encoder(num_layers=1, d_model=32), frontend.LogMel(), steps=10)
-    >>> load_export(folder).config["training"]
-    {'steps': 10}
-    """
-    weights = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    FILES.write(folder, features, encoder.config, weights, **facts)
-
-
-def export_run(folder, run, meta, **facts):
-    """Exports the encoder of a pre-training run, as it is now, with what is known of the run.
-
-    Arguments
-    ---------
-    folder : path
-        As `save_export`'s.
-    run : dict
-        Of the run's yaml: `model`, `features`, `system`, `seed`.
-    meta : dict
-        Of the checkpoint that is loaded: `step`, and `loss` on held-out tracks.
-    **facts
-        Further plain values.
+        Plain values to keep with the weights (steps, corpora, seed ...).
 
     Example
     -------
     >>> from tempfile import TemporaryDirectory
-    >>> from types import SimpleNamespace
-    >>> encoder, quantizer = Encoder(num_layers=1, d_model=16), SimpleNamespace(config={})
-    >>> model = SimpleNamespace(encoder=encoder, quantizer=quantizer)
-    >>> run = {"model": model, "features": frontend.LogMel(), "system": "mine", "seed": 1}
+    >>> from speechbrain_music.models.encoder import make_encoder
+    >>> from speechbrain_music.models.frontend import LogMel
     >>> with TemporaryDirectory() as folder:
-    ...     export_run(folder, run, {"step": 10, "loss": 7.5}, hours=2)
-    ...     list(load_export(folder).config["training"])
-    ['system', 'seed', 'step', 'held_out_loss', 'quantizer', 'hours']
+    ...     save_export(folder, make_encoder(num_layers=1, d_model=32), LogMel(), steps=10)
+    ...     load_export(folder).config["training"]
+    {'steps': 10}
     """
-    save_export(
-        folder,
-        run["model"].encoder,
-        run["features"],
-        system=run["system"],
-        seed=run["seed"],
-        step=meta["step"],
-        held_out_loss=meta["loss"],
-        quantizer=run["model"].quantizer.config,
-        **facts,
-    )
+    weights = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
+    write_folder(folder, features, "encoder", encoder.config, weights, **facts)
 
 
-def load_export(folder, device="cpu"):
+def load_export(folder, device="cpu", classes=()):
     """Reads an export; no code runs from it, and memory is taken only for what the file holds.
 
     Arguments
@@ -139,6 +94,8 @@ def load_export(folder, device="cpu"):
         What `save_export` wrote, from whomever.
     device : str
         Where the model is put.
+    classes : sequence of type
+        Classes outside this package that the export may use, such as a token mixer of one's own.
 
     Returns
     -------
@@ -148,72 +105,49 @@ def load_export(folder, device="cpu"):
     Raises
     ------
     ExportError
-        If a file is missing or damaged, of another format version, made with other features, if
-        names, shapes or types of weights do not fit the configuration, if a value is not finite,
-        or a std of the features not above 0.
+        If a file is missing or damaged, of another format version, made with other features, names
+        a class that is neither shipped nor passed, if names, shapes or types of weights do not fit
+        the configuration, if a value is not finite, or a std of the features not above 0.
 
     Example
     -------
     >>> from tempfile import TemporaryDirectory
-    >>> wave, encoder = torch.randn(1, 24000), Encoder(num_layers=1, d_model=16)
+    >>> from speechbrain_music.models.encoder import make_encoder
+    >>> from speechbrain_music.models.frontend import LogMel
+    >>> wave, encoder = torch.randn(1, 24000), make_encoder(num_layers=1, d_model=16).eval()
     >>> with TemporaryDirectory() as folder:
-    ...     save_export(folder, encoder, frontend.LogMel())
+    ...     save_export(folder, encoder, LogMel())
     ...     loaded = load_export(folder)
-    >>> torch.equal(loaded(wave)[0], WaveEncoder(frontend.LogMel(), encoder.eval(), {})(wave)[0])
+    >>> torch.equal(loaded(wave)[0], WaveEncoder(LogMel(), encoder, {})(wave)[0])
     True
     """
-    folder = Path(folder)
-    config = FILES.read_config(folder, _check_encoder)
-    shapes, layers = _shapes(config["encoder"]), config["encoder"]["num_layers"]
-    weights, statistics = FILES.read_weights(
-        folder,
-        lambda name: _shape_of(name, shapes, layers),
-        _names(shapes, layers),
-        f"an encoder of {layers} layers",
-    )
-    features = frontend.LogMel(config["features"]["normalization"])
-    features.normalize.load_state_dict(statistics)
-    encoder = on_meta_device(Encoder, **config["encoder"])
+
+    def expected_shapes(config, tensors):
+        one, layers = _one_layer(config, classes), config["num_layers"]
+        shapes = state_shapes(one)
+        per_layer = [name for name in shapes if FIRST_LAYER.match(name)]
+        if layers * len(per_layer) > tensors:  # before as many layers are made
+            raise ValueError(f"num_layers is {layers}, the file has {tensors} tensors")
+        of_layers = {name: shapes.pop(name) for name in per_layer}
+        for layer in range(layers):
+            for name, shape in of_layers.items():
+                shapes[FIRST_LAYER.sub(f"layers.{layer}.", name)] = shape
+        return {f"{PREFIX}{name}": shape for name, shape in shapes.items()}
+
+    config, weights, features = read_folder(folder, "encoder", expected_shapes)
+    encoder = on_meta_device(Encoder.from_config, config["encoder"], classes)
     encoder.load_state_dict(
-        {name.removeprefix("encoder."): value for name, value in weights.items()}, assign=True
+        {name.removeprefix(PREFIX): value for name, value in weights.items()}, assign=True
     )
     return WaveEncoder(features, encoder, config).to(device).eval()
 
 
-def _check_encoder(config):
-    known = on_meta_device(Encoder, num_layers=0).config
-    check_keys(config, known)
-    for key, value in config.items():
-        kind = type(known[key])
-        if type(value) is not kind and (kind, type(value)) != (float, int):
-            raise TypeError(f"{key} is {value!r:.100}: it must be {kind.__name__}")
-        if kind in (int, float) and not value >= 0:
-            raise ValueError(f"{key} is {value!r:.100}: it must be 0 or more")
-    if "num_layers" not in config:
-        raise ValueError("num_layers is missing")
-    on_meta_device(
-        Encoder, **config | {"num_layers": 1}
-    )  # how many there are, the weights must show
-
-
-def _shapes(config):
-    """Name -> shape of all that an encoder of one layer and its features have.
-
-    Every layer has the shapes of one: a header is never compared with more than it holds.
-    """
-    encoder = on_meta_device(Encoder, **config | {"num_layers": 1})
-    shapes = {f"encoder.{name}": list(value.shape) for name, value in encoder.state_dict().items()}
-    return shapes | dict.fromkeys(STATISTICS, [frontend.BANDS])
-
-
-def _shape_of(name, shapes, layers):
-    layer = LAYER.match(name)
-    if layer and int(layer[1]) >= layers:
-        return None
-    return shapes.get(LAYER.sub("encoder.layers.0.", name))
-
-
-def _names(shapes, layers):
-    for name in shapes:
-        for layer in range(layers if LAYER.match(name) else 1):
-            yield LAYER.sub(f"encoder.layers.{layer}.", name)
+def _one_layer(config, classes):
+    """An encoder of this configuration with one layer, whose weights take no memory."""
+    check_keys(config, ("frontend", "block", *SIZES))
+    for key in SIZES:
+        if key not in config:
+            raise ValueError(f"{key} is missing")
+        if type(config[key]) is not int or config[key] < 0:
+            raise ValueError(f"{key} is {config[key]!r:.100}: it must be a whole number")
+    return on_meta_device(Encoder.from_config, config | {"num_layers": 1}, classes)

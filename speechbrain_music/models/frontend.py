@@ -34,6 +34,19 @@ def token_count(samples):
     return -(-samples // SAMPLES_PER_TOKEN)
 
 
+def steps_per_token(frame_rate):
+    """Steps of the blocks for each 40 ms token: 1 at 25 Hz, 2 at 50 Hz; else ValueError.
+
+    Example
+    -------
+    >>> steps_per_token(50)
+    2
+    """
+    if frame_rate not in (TOKEN_RATE, 2 * TOKEN_RATE):
+        raise ValueError(f"frame_rate is {frame_rate}: choose {TOKEN_RATE} or {2 * TOKEN_RATE}")
+    return frame_rate // TOKEN_RATE
+
+
 def padding_mask(lengths, steps):
     """(B, steps) bool mask, True = padding; None if no item is shorter than `steps`.
 
@@ -126,7 +139,7 @@ class LogMel(nn.Module):
 
 
 class ConvFrontEnd(nn.Module):
-    """Two 3x3 convolutions over log-mel, then a linear layer: 100 Hz to 25 Hz, or to 50.
+    """Two 3x3 convolutions over log-mel, then a linear layer: 100 Hz to 25 or 50 Hz.
 
     Arguments
     ---------
@@ -139,8 +152,13 @@ class ConvFrontEnd(nn.Module):
     bypass : bool
         Whether a linear layer on the token's four frames is added: convolutions of stride 2 blur
         what lies near in frequency, pitch and key among it.
-    stack : int
-        Mel frames a step of the result: 4, or 2.
+    frame_rate : int
+        Of the result, in Hz: 25 (one step per token) or 50.
+
+    Raises
+    ------
+    ValueError
+        For another frame_rate.
 
     Example
     -------
@@ -148,9 +166,16 @@ class ConvFrontEnd(nn.Module):
     torch.Size([2, 3, 64])
     """
 
-    def __init__(self, d_model, channels=32, dropout=0.0, bypass=False, stack=STACK):
+    def __init__(
+        self,
+        d_model: int,
+        channels: int = 32,
+        dropout: float = 0.0,
+        bypass: bool = False,
+        frame_rate: int = TOKEN_RATE,
+    ):
         super().__init__()
-        self.stack = stack
+        self.stack = stack = STACK // steps_per_token(frame_rate)
         self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
         stride = stack // 2
         self.conv2 = nn.Conv2d(channels, channels, 3, (stride, 2), padding=(3 - stride, 1))

@@ -1,4 +1,4 @@
-"""What masked prediction predicts: tokens of a random projection, or of a trained quantizer.
+"""Trained quantizers as targets of masked prediction.
 
 A trained quantizer is a folder of safetensors and JSON, as an export is: loading it runs no code.
 """
@@ -10,12 +10,18 @@ from torch import nn
 
 from speechbrain_music.models.frontend import BANDS, STACK
 from speechbrain_music.models.frozen import fingerprint
-from speechbrain_music.models.safe_folder import STATISTICS, SafeFolder, check_keys, on_meta_device
+from speechbrain_music.models.safe_folder import (
+    ExportError,
+    check_keys,
+    on_meta_device,
+    read_folder,
+    state_shapes,
+    write_folder,
+)
 from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 from speechbrain_music.utils.errors import UserError
 
-RANDOM = "random_projection"
 # Kind -> what makes it, and of which of its configuration's values.
 KINDS = {
     "rvq": (ResidualQuantizer, ("input_dim", "codebook_dim", "codebook_size", "num_codebooks")),
@@ -26,19 +32,7 @@ QUANTIZER = "quantizer"  # the folder, in that of the run that trained it
 
 
 class TargetsError(UserError):
-    """Targets that cannot be had; the message names the folder, the fault and the remedy.
-
-    Example
-    -------
-    >>> choose("random", None)
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.models.targets.TargetsError: targets is 'random': choose random_projection \
-or give the folder of a quantizer that recipes/tokenizer has trained
-    """
-
-
-FILES = SafeFolder("trained quantizer", "quantizer", "train it again", TargetsError)
+    """Targets that a run cannot use; the message names the folder, the fault and the remedy."""
 
 
 class TrainedTargets(nn.Module):
@@ -95,7 +89,7 @@ class TrainedTargets(nn.Module):
         if normalize.kind == "instance":
             raise TargetsError(
                 "normalization is 'instance', from which the log-mel cannot be had back for a "
-                f"trained quantizer: choose band, scalar or none, or targets {RANDOM}"
+                "trained quantizer: choose band, scalar or none, or leave targets out"
             )
         self.scale.copy_((normalize.std / self.std).repeat(STACK))
         self.shift.copy_(((normalize.mean - self.mean) / self.std).repeat(STACK))
@@ -108,38 +102,30 @@ class TrainedTargets(nn.Module):
         return self.quantizer(x)
 
 
-def choose(targets, random_projection):
-    """The quantizer that a yaml's `targets` names.
+def choose_targets(targets, quantizer):
+    """The quantizer of a run: the yaml's own, or the one in the folder that `targets` names.
 
     Arguments
     ---------
-    targets : str
-        "random_projection", or the folder of a trained quantizer.
-    random_projection : RandomProjectionQuantizer
-        What the first name stands for.
-
-    Returns
-    -------
-    torch.nn.Module
-        `random_projection` itself, or `TrainedTargets`.
+    targets : str, optional
+        The folder of a trained quantizer.
+    quantizer : torch.nn.Module
+        What is used without it.
 
     Raises
     ------
     TargetsError
-        If there is no such folder, or as `load_targets`.
-
-    Example
-    -------
-    >>> choose("random_projection", "what the yaml makes")
-    'what the yaml makes'
+        If there is no such folder.
+    ExportError
+        As `load_targets`.
     """
-    if targets == RANDOM:
-        return random_projection
-    if isinstance(targets, (str, Path)) and Path(targets).is_dir():
+    if targets is None:
+        return quantizer
+    if Path(targets).is_dir():
         return load_targets(targets)
     raise TargetsError(
-        f"targets is {targets!r}: choose {RANDOM} or give the folder of a quantizer that "
-        "recipes/tokenizer has trained"
+        f"targets is {targets!r}: pass the folder of a quantizer that recipes/tokenizer has "
+        "trained, or leave it out"
     )
 
 
@@ -167,7 +153,7 @@ def save_targets(folder, quantizer, features, **facts):
     """
     kind = next(kind for kind, (made, _) in KINDS.items() if type(quantizer) is made)
     weights = {f"{PREFIX}{name}": value for name, value in quantizer.state_dict().items()}
-    FILES.write(folder, features, {"kind": kind, **quantizer.config}, weights, **facts)
+    write_folder(folder, features, QUANTIZER, {"kind": kind, **quantizer.config}, weights, **facts)
 
 
 def load_targets(folder):
@@ -202,22 +188,23 @@ def load_targets(folder):
     folder = Path(folder)
     inside = folder / QUANTIZER
     if inside.is_dir():
-        raise TargetsError(f"{folder} is the folder of a run: give {inside}")
-    config = FILES.read_config(folder, _on_meta_device)
-    if config["features"]["normalization"] == "instance":
-        raise TargetsError(f"{folder} was trained on normalization 'instance': train on another")
-    config = config[QUANTIZER]
-    quantizer = _on_meta_device(config)
-    shapes = {f"{PREFIX}{name}": list(v.shape) for name, v in quantizer.state_dict().items()}
-    shapes |= dict.fromkeys(STATISTICS, [BANDS])
-    kind = config["kind"]
-    weights, statistics = FILES.read_weights(folder, shapes.get, shapes, f"a quantizer {kind}")
+        raise TargetsError(f"{folder} is the folder of a run: pass {inside}")
+
+    def expected_shapes(config, _):
+        shapes = state_shapes(_without_memory(config))
+        return {f"{PREFIX}{name}": shape for name, shape in shapes.items()}
+
+    config, weights, features = read_folder(folder, QUANTIZER, expected_shapes)
+    if features.normalize.kind == "instance":
+        raise ExportError(f"{folder} was trained on normalization 'instance': train on another")
+    quantizer = _without_memory(config[QUANTIZER])
     weights = {name.removeprefix(PREFIX): value for name, value in weights.items()}
     quantizer.load_state_dict(weights, assign=True)
-    return TrainedTargets(kind, quantizer, **statistics)
+    statistics = features.normalize
+    return TrainedTargets(config[QUANTIZER]["kind"], quantizer, statistics.mean, statistics.std)
 
 
-def _on_meta_device(config):
+def _without_memory(config):
     """A quantizer of this configuration whose weights take no memory, or an error."""
     if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
         raise TypeError("it needs a kind")

@@ -47,9 +47,9 @@ class RotaryAttention(nn.Module):
     torch.Size([2, 10, 64])
     """
 
-    def __init__(self, d_model, nhead=4, dropout=0.0):
+    def __init__(self, d_model: int, nhead: int = 4, dropout: float = 0.0):
         super().__init__()
-        if d_model % (2 * nhead):
+        if nhead < 1 or d_model % (2 * nhead):
             raise ValueError(
                 f"d_model {d_model} does not divide into {nhead} heads of even width: "
                 f"take a multiple of {2 * nhead}"

@@ -83,7 +83,7 @@ class CodebookLearner(nn.Module):
 
     k-means on the way: sums and counts of what was nearest to each entry are averaged over steps,
     with exponentially falling weights. An entry that takes much less than its share is dead: it is
-    put on a vector of the batch instead, and counted in `restarted`. All that is empty in the
+    put on a vector of the batch instead, and counted in `reinitialised`. All that is empty in the
     beginning is filled in this way.
 
     Arguments
@@ -126,7 +126,7 @@ class CodebookLearner(nn.Module):
         empty = torch.zeros(books, entries, width + 1, dtype=torch.float64)
         self.register_buffer("average", empty)
         self.register_buffer("window", empty.clone(), persistent=False)
-        self.register_buffer("restarted", torch.zeros(books, dtype=torch.long))
+        self.register_buffer("reinitialised", torch.zeros(books, dtype=torch.long))
 
     @torch.no_grad()
     def observe(self, quantizer, latent, tokens):
@@ -170,5 +170,5 @@ class CodebookLearner(nn.Module):
             quantizer.codebook[stage, places] = rows
             counted = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
             self.average[stage, places] = counted.double() * mean[stage]
-            self.restarted[stage] += len(places)
+            self.reinitialised[stage] += len(places)
         self.clear()

@@ -37,7 +37,7 @@ class GroupedLinear(nn.Module):
     def __init__(self, in_features, out_features, groups):
         super().__init__()
         for width in (in_features, out_features):
-            if width < 1 or width % groups:
+            if width < 1 or groups < 1 or width % groups:
                 raise ValueError(
                     f"width {width} does not divide by nhead {groups}: "
                     f"take a positive multiple of {groups}"
@@ -91,7 +91,14 @@ class SummaryMixing(nn.Module):
     True
     """
 
-    def __init__(self, d_model, nhead=4, hidden=None, out_features=None, dropout=0.0):
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int = 4,
+        hidden: tuple | None = None,
+        out_features: int | None = None,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         self.nhead = nhead
         self.out_features = out_features or d_model

@@ -16,14 +16,14 @@ class Reconstruction(NamedTuple):
     -------
     >>> from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
     >>> back = FiniteScalarQuantizer(512, levels=(8, 5)).learn(torch.randn(3, 512))
-    >>> back.vectors.shape, back.tokens.shape, back.latent.shape, back.gap.shape
+    >>> back.vectors.shape, back.tokens.shape, back.latent.shape, back.commitment_loss.shape
     (torch.Size([3, 512]), torch.Size([3, 1]), torch.Size([3, 2]), torch.Size([3]))
     """
 
     vectors: torch.Tensor  # (..., input_dim), with gradients
     tokens: torch.Tensor  # (..., num_codebooks) int64
     latent: torch.Tensor  # (..., d), what was quantized; without gradients
-    gap: torch.Tensor  # (...), mean square of what quantizing changed; moves the map down only
+    commitment_loss: torch.Tensor  # (...), mean square of the change; moves the map down only
 
 
 class TrainedQuantizer(nn.Module):
@@ -86,8 +86,8 @@ class TrainedQuantizer(nn.Module):
                 tokens, near = self.nearest(latent)
             # Straight through: forward what is near, backward as if nothing had been rounded.
             vectors = self.up(latent + (near - latent).detach())
-            gap = (latent - near).square().mean(dim=-1)
-        return Reconstruction(vectors, tokens, latent.detach(), gap)
+            commitment_loss = (latent - near).square().mean(dim=-1)
+        return Reconstruction(vectors, tokens, latent.detach(), commitment_loss)
 
     def reconstruct(self, x):
         """The quantized vectors, back in the space they came from: (..., input_dim) to the same."""

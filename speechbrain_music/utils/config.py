@@ -5,13 +5,14 @@ recipe declares the keys that it reads with the kind of each; an unknown key, an
 out of range is an error before anything is built.
 """
 
+import atexit
 import difflib
 import json
 import math
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
 from hyperpyyaml import load_hyperpyyaml
@@ -28,6 +29,9 @@ REPLACED = {
     "bfloat16_mix_prec": "precision",
     "data_parallel_backend": "torchrun",
 }
+
+
+OBJECT_TAG = re.compile(r"!(name|new):")
 
 
 class ConfigError(UserError):
@@ -83,7 +87,7 @@ boolean = Kind(lambda x: isinstance(x, bool), "true or false")
 # Text is taken as it is: a folder may be named 007, true or [live].
 text = Kind(lambda x: isinstance(x, str), "text", str)
 path = Kind(lambda x: isinstance(x, (str, Path)) and str(x) != "", "a path", str)
-# An object that the yaml builds: it has no value on a command line.
+# An object that the yaml builds; on a command line its class can be exchanged.
 yaml_object = Kind(lambda x: True, "built by the yaml", None)
 
 
@@ -119,8 +123,8 @@ def _text_or_list(given):
 
 
 texts = Kind(
-    lambda x: isinstance(x, (str, Path)) or bool(x) and isinstance(x, list) and all(map(path.fits, x)),
-    "text, or a list of texts",
+    lambda x: path.fits(x) or list_of(path).fits(x),
+    'text, or a list of texts such as ["a", "b"]',
     _text_or_list,
 )
 
@@ -151,9 +155,10 @@ def load_experiment(argv, options, model_options=None):
     Returns
     -------
     hparams_file : str
-        The yaml's path.
+        A file with the yaml's text, for `create_experiment_directory`.
     hparams : Hparams
-        What HyperPyYAML makes of it.
+        What HyperPyYAML makes of it. `--KEY package.module.Class` exchanges the class of an object
+        (`!new:` or `!name:`) and keeps its arguments.
     run_opts : RunOptions
         For the Brain.
     overrides : dict
@@ -182,7 +187,9 @@ def load_experiment(argv, options, model_options=None):
 
     overrides, run_arguments = {}, []
     for key, value in _pairs(argv[1:]):
-        if key in written:
+        if key in written and OBJECT_TAG.match(str(written[key].tag)):
+            source = _with_class(source, key, value)
+        elif key in written:
             overrides[key] = _parse(key, value, kinds)
         elif key in REPLACED:
             raise ConfigError(f"--{key} is not used here: use {REPLACED[key]}")
@@ -200,12 +207,11 @@ def load_experiment(argv, options, model_options=None):
     check_values(plain | overrides, kinds)
     _, run_opts, _ = RunOptions.from_command_line_args([str(file), *run_arguments])
     try:
-        with open(file, encoding="utf-8") as stream:
-            hparams = Hparams(load_hyperpyyaml(stream, overrides))
+        hparams = Hparams(load_hyperpyyaml(source, overrides))
     except (ValueError, TypeError, ArithmeticError, RuntimeError, YAMLError, ImportError) as error:
         raise ConfigError(f"{file}: {error}") from error
     check_values(hparams, kinds)
-    return str(file), hparams, run_opts, overrides
+    return _file_of(source, file), hparams, run_opts, overrides
 
 
 def check_values(values, kinds):
@@ -255,3 +261,20 @@ def _parse(key, value, kinds):
     if kind.parse is None:
         raise ConfigError(f"--{key} {value}: {key} is built by the yaml, change it there")
     return kind.parse(value)
+
+
+def _with_class(source, key, name):
+    """The yaml's text with another class for an object; its arguments stay as they are."""
+    if name is None or not re.fullmatch(r"\w+(\.\w+)+", name):
+        raise ConfigError(f"--{key} is {name}: it must be a class, as package.module.Class")
+    return re.sub(rf"^({key}\s*:\s*!(?:name|new):)\S+", rf"\g<1>{name}", source, flags=re.MULTILINE)
+
+
+def _file_of(source, file):
+    """A file with the yaml's text: the yaml itself if no class was exchanged."""
+    if source == file.read_text(encoding="utf-8"):
+        return str(file)
+    with NamedTemporaryFile("w", suffix=".yaml", delete=False, encoding="utf-8") as changed:
+        changed.write(source)
+    atexit.register(Path(changed.name).unlink, missing_ok=True)
+    return changed.name

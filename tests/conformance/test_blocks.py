@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from speechbrain_music.models.branchformer import BranchformerLayer, ConvolutionBranch
 from speechbrain_music.models.conformer import ConformerLayer
-from speechbrain_music.models.encoder import Encoder, from_speechbrain
+from speechbrain_music.models.encoder import make_encoder, from_speechbrain
 from speechbrain_music.models.ssl import BestRQ
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 
@@ -45,7 +45,7 @@ def randomise(module, factor=1.0):
 
 def tiny(block, mixing, choice, factor=1.0, dropout=0.0):
     torch.manual_seed(0)
-    encoder = Encoder(block, mixing, 2, 16, 2, 16, 31, 2, dropout, True, **choice)
+    encoder = make_encoder(block, mixing, 2, 16, 2, 16, 31, 2, dropout, True, **choice)
     return randomise(encoder, factor)
 
 
@@ -191,7 +191,7 @@ def test_speechbrains_weights_give_speechbrains_numbers(block, steps):
     for parameter in theirs.parameters():
         parameter.mul_(2).add_(0.1 * torch.randn_like(parameter))
     units = {"branchformer": 64, "conformer": 48}[block]
-    ours = Encoder(block, "attention", 2, 32, 4, units, frontend_channels=4).eval()
+    ours = make_encoder(block, "attention", 2, 32, 4, units, frontend_channels=4).eval()
     missing, unexpected = ours.load_state_dict(from_speechbrain(theirs.state_dict()), strict=False)
     assert not unexpected and all(name.startswith("frontend.") for name in missing)
     x = torch.randn(2, steps, 32)
@@ -268,7 +268,7 @@ def test_recomputed_blocks_keep_less():
 )
 def test_a_wrong_choice_names_the_right_ones(choice, words):
     with pytest.raises(ValueError) as caught:
-        Encoder(**{"num_layers": 1, "d_model": 32} | choice)
+        make_encoder(**{"num_layers": 1, "d_model": 32} | choice)
     assert all(word in str(caught.value) for word in words)
 
 

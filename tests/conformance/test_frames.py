@@ -15,7 +15,7 @@ from speechbrain_music.dataio.audio import (
 )
 from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset, SegmentIndex, collate
 from speechbrain_music.metrics.pretraining import perplexity
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.frontend import BANDS, STACK, LogMel, token_count
 from speechbrain_music.models.ssl import BestRQ, stack_frames
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
@@ -26,7 +26,7 @@ LENGTHS = (1, 239, 240, 959, 960, 961, 1024, 719999, 720000, 720001)
 
 @pytest.fixture(scope="module")
 def model():
-    encoder = Encoder(num_layers=1, d_model=16, ffn_units=16, frontend_channels=2)
+    encoder = make_encoder(num_layers=1, d_model=16, ffn_units=16, frontend_channels=2)
     return BestRQ(encoder, RandomProjectionQuantizer(512, codebook_size=256)).eval()
 
 

@@ -7,18 +7,19 @@ import spoil
 import torch
 from spoil import change_config, in_config, in_weights, little_memory, with_header
 
-from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.export import ExportError, WaveEncoder, load_export, save_export
+from speechbrain_music.models.encoder import make_encoder
+from speechbrain_music.models.export import WaveEncoder, load_export, save_export
+from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.models.frontend import LogMel
-from speechbrain_music.models.mixing import MIXINGS
+from speechbrain_music.models.attention import MIXINGS
 from speechbrain_music.utils import atomic
 
 
-def make_parts(block="branchformer", mixing="summary", seed=0, normalization="band", **choice):
+def make_parts(block="branchformer", mixer="summary", seed=0, normalization="band", **choice):
     torch.manual_seed(seed)
     features = LogMel(normalization)
     features.normalize.set_statistics(torch.randn(128) - 5, torch.rand(128) + 1)
-    return Encoder(block, mixing, 2, 16, 2, 24, 5, 2, **choice), features
+    return make_encoder(block, mixing, 2, 16, 2, 24, 5, 2, **choice), features
 
 
 @pytest.fixture

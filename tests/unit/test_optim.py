@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.ssl import BestRQ
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 from speechbrain_music.optim.clipping import scale_and_clip
@@ -65,7 +65,7 @@ def test_a_warm_up_longer_than_the_run_is_only_a_warm_up():
 @pytest.mark.parametrize("mixing", ["summary", "attention", "rope"])
 @pytest.mark.parametrize("block", ["branchformer", "conformer"])
 def test_each_parameter_is_in_one_group_and_no_bias_or_norm_is_decayed(block, mixing):
-    encoder = Encoder(block, mixing, 2, 16, 2, 16, frontend_channels=2)
+    encoder = make_encoder(block, mixing, 2, 16, 2, 16, frontend_channels=2)
     model = BestRQ(encoder, RandomProjectionQuantizer(512, codebook_size=8))
     frozen = model.mel_head.weight.requires_grad_(False)
     decayed, plain = decay_groups(model, 0.01)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.ssl import BestRQ, stack_frames
 from speechbrain_music.nnet.masking import interpolate_masked
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
@@ -16,7 +16,7 @@ SYSTEMS = list(product(("branchformer", "conformer"), ("summary", "attention", "
 
 def make_model(
     block="branchformer",
-    mixing="summary",
+    mixer="summary",
     reconstruct="masked",
     codebooks=1,
     width=16,
@@ -24,7 +24,7 @@ def make_model(
     mask_fill="noise",
 ):
     torch.manual_seed(0)
-    encoder = Encoder(block, mixing, 1, width, 2, 2 * width, frontend_channels=4, dropout=0.0)
+    encoder = make_encoder(block, mixing, 1, width, 2, 2 * width, frontend_channels=4, dropout=0.0)
     quantizer = RandomProjectionQuantizer(512, 8, 64, codebooks)
     model = BestRQ(encoder, quantizer, reconstruct, start, mask_fill)
     model.mel_head.reset_parameters()  # from a line it would begin at 0

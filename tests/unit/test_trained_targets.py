@@ -8,7 +8,7 @@ import torch
 from spoil import in_config, in_weights, little_memory
 
 from speechbrain_music.brains.corpus import statistics_key
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.ssl import BestRQ, stack_frames
@@ -264,7 +264,7 @@ def test_tokens_of_a_padded_item_are_those_alone(folder):
 def test_masked_prediction_of_trained_targets(folder, kind):
     torch.manual_seed(0)
     targets = load_targets(folder)
-    model = BestRQ(Encoder(num_layers=1, d_model=16, ffn_units=16), targets)
+    model = BestRQ(make_encoder(num_layers=1, d_model=16, ffn_units=16), targets)
     mel, lengths = vectors(2, 80, 128), torch.tensor([20, 20])
     mask = (torch.arange(20) < 10).expand(2, -1)
     prediction = model(mel, lengths, mask, 0.1 * vectors(80, 128))
@@ -279,7 +279,7 @@ def test_masked_prediction_of_trained_targets(folder, kind):
 
 
 def test_an_export_tells_what_its_targets_were(folder, tmp_path):
-    encoder = Encoder(num_layers=1, d_model=16, ffn_units=16)
+    encoder = make_encoder(num_layers=1, d_model=16, ffn_units=16)
     config = load_targets(folder).config
     save_export(tmp_path / "export", encoder, features_of(), quantizer=config)
     assert load_export(tmp_path / "export").config["training"]["quantizer"] == config

@@ -1,4 +1,4 @@
-"""Statistics of a training corpus: mel bands, token frequencies. Made once, kept, exported."""
+"""Statistics of a training corpus (mel bands, token frequencies), computed once per run."""
 
 import hashlib
 import logging
@@ -15,6 +15,7 @@ from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics.pretraining import TokenStatistics, count_pairs, perplexity
 from speechbrain_music.models.frontend import STACK, padding_mask
+from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import TrainedTargets
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
@@ -25,15 +26,15 @@ FIRST_TOKENS = 50_000
 LOW_PERPLEXITY = 100
 
 
-def corpus_statistics(hparams, dataset, model=None, bar=True):
-    """The statistics of a run's corpus, made by one of its processes and read by all.
+def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
+    """The statistics of a run's corpus, computed by one process and read by all.
 
     Arguments
     ---------
     hparams : dict
         output_folder, train_csv, seed, segment_seconds, statistics_segments, batch_size,
         num_workers, features.
-    dataset, model, bar
+    dataset, quantizer, bar
         As `prepare_statistics`.
 
     Returns
@@ -45,34 +46,18 @@ def corpus_statistics(hparams, dataset, model=None, bar=True):
     ------
     UserError
         As `prepare_statistics`.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset
-    >>> from speechbrain_music.models.frontend import LogMel
-    >>> folder, features = getfixture("tmp_path"), LogMel()
-    >>> _ = (folder / "train.csv").write_text("ID,duration,wav")
-    >>> sizes = {"seed": 0, "segment_seconds": 1, "statistics_segments": 9, "batch_size": 1}
-    >>> hparams = sizes | {"num_workers": 0, "output_folder": folder, "features": features}
-    >>> tracks = pd.DataFrame({"wav": ["a"], "start": 0, "stop": 48000, "duration": 2.0})
-    >>> kept = {"a": np.zeros(48000, np.float32)}  # silence
-    >>> dataset = SegmentDataset(tracks, 25, FrameGrid(960, 4, 128), kept=kept)
-    >>> corpus_statistics(hparams | {"train_csv": folder / "train.csv"}, dataset, bar=False)
-    >>> round(features.normalize.mean[0].item(), 2)  # the floor of the mel power, 1e-5
-    -11.51
     """
     features = hparams["features"]
     key = [Path(hparams["train_csv"])]
     key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
-    key.append(model and model.quantizer.config)  # of a trained one with a hash of its weights
+    key.append(quantizer and quantizer.config)  # of a trained one with a hash of its weights
     if features.normalize.kind != "band":
         key.append(features.normalize.kind)
     options = {
         "path": Path(hparams["output_folder"]) / "corpus_statistics.npz",
         "key": statistics_key(*key),
         "dataset": dataset,
-        "model": model,
+        "quantizer": quantizer,
         "features": features,
         "batch_size": hparams["batch_size"],
         "workers": hparams["num_workers"],
@@ -82,7 +67,7 @@ def corpus_statistics(hparams, dataset, model=None, bar=True):
     return prepare_statistics(**options)
 
 
-def prepare_statistics(path, key, dataset, model, features, batch_size, workers=0, bar=True):
+def prepare_statistics(path, key, dataset, quantizer, features, batch_size, workers=0, bar=True):
     """Makes a corpus's statistics, or reads those made before, and sets the features by them.
 
     Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
@@ -96,8 +81,8 @@ def prepare_statistics(path, key, dataset, model, features, batch_size, workers=
         Names all that the statistics depend on (see `statistics_key`).
     dataset : SegmentDataset
         Its rows are all visited once.
-    model : BestRQ, optional
-        For its quantizer; a trained one follows the features. Without it the bands are all.
+    quantizer : torch.nn.Module, optional
+        Of the targets; a trained one follows the features. Without it there are no token counts.
     features : LogMel
         Gets the means and standard deviations.
     batch_size, workers : int
@@ -108,30 +93,17 @@ def prepare_statistics(path, key, dataset, model, features, batch_size, workers=
     Returns
     -------
     TokenStatistics | None
-        Of the training corpus; None without a model.
+        Of the training corpus; None without a quantizer.
 
     Raises
     ------
     UserError
         If the file there belongs to another corpus or another quantizer, or if no item of the
         data set could be read.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset
-    >>> from speechbrain_music.models.frontend import LogMel
-    >>> tracks = pd.DataFrame({"wav": ["gone.wav"], "start": 0, "stop": 48000, "duration": 2.0})
-    >>> dataset = SegmentDataset(tracks, 25, FrameGrid(960, 4, 128))
-    >>> prepare_statistics("statistics.npz", "key", dataset, None, LogMel(), 1, bar=False)
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.utils.errors.UserError: none of the training tracks could be read: check \
-the manifest's paths
     """
     path = Path(path)
     if not path.exists():
-        _make(path, key, dataset, model, features, batch_size, workers, bar)
+        _make(path, key, dataset, quantizer, features, batch_size, workers, bar)
     try:
         with np.load(path, allow_pickle=False) as stored:
             values = dict(stored)
@@ -143,34 +115,29 @@ the manifest's paths
             f"{path} was made for another corpus, segment length, normalization or other targets: "
             "choose another output_folder, or delete that file if nothing was trained with it yet"
         )
-    _take_over(torch.from_numpy(values["mean"]), torch.from_numpy(values["std"]), features, model)
-    if model is None:
+    mean, std = (torch.from_numpy(values[name]) for name in ("mean", "std"))
+    _take_over(mean, std, features, quantizer)
+    if quantizer is None:
         return None
     return TokenStatistics(values["unigram"], values["pairs"], values["pair_counts"])
 
 
 def statistics_key(*parts):
-    """A hash of manifests (paths) and settings (anything with a repr).
-
-    Example
-    -------
-    >>> statistics_key("a", 1) == statistics_key("a", 1) != statistics_key("a", 2)
-    True
-    """
+    """A hash of manifests (paths) and settings (anything with a repr)."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.read_bytes() if isinstance(part, Path) else repr(part).encode())
     return digest.hexdigest()
 
 
-def _take_over(mean, std, features, model):
+def _take_over(mean, std, features, quantizer):
     features.normalize.set_statistics(mean, std)
-    if model is not None and isinstance(model.quantizer, TrainedTargets):
-        model.quantizer.follow(features.normalize)
+    if isinstance(quantizer, TrainedTargets):
+        quantizer.follow(features.normalize)
 
 
 @torch.no_grad()
-def _make(path, key, dataset, model, features, batch_size, workers, bar):
+def _make(path, key, dataset, quantizer, features, batch_size, workers, bar):
     def batches(what):
         loader = make_loader(
             dataset,
@@ -186,10 +153,10 @@ def _make(path, key, dataset, model, features, batch_size, workers, bar):
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
     mean, std = _band_statistics(batches("mel bands"), features)
-    _take_over(mean, std, features, model)
+    _take_over(mean, std, features, quantizer)
     arrays = {"mean": mean.numpy(), "std": std.numpy()}
-    if model is not None:
-        tokens, first = _token_statistics(batches("tokens"), features, model)
+    if quantizer is not None:
+        tokens, first = _token_statistics(batches("tokens"), features, quantizer)
         _say_perplexity(tokens, first)
         arrays = tokens._asdict() | arrays
     with atomic_file(path, "wb") as file:
@@ -225,14 +192,15 @@ def _band_statistics(batches, features):
     return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()
 
 
-def _token_statistics(batches, features, model):
+def _token_statistics(batches, features, quantizer):
     """`TokenStatistics`, and (N, K) counts over the first 50,000 tokens alone."""
-    entries = model.quantizer.config["codebook_size"]
-    unigram, first = np.zeros((2, model.codebooks, entries))
+    codebooks = quantizer.config["num_codebooks"]
+    entries = quantizer.config["codebook_size"]
+    unigram, first = np.zeros((2, codebooks, entries))
     codes, counts = [], []
     for wave, samples, mask in batches:
         mel, lengths = features(wave, samples)
-        tokens = model.tokenize(mel)
+        tokens = tokenize(quantizer, stack_frames(mel))
         valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
         for book, column in enumerate(tokens[valid].T.cpu().numpy()):
             room = int(FIRST_TOKENS - first[book].sum())

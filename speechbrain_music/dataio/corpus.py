@@ -1,0 +1,102 @@
+"""Data sets of a training run, from its tables of tracks and a recipe's yaml."""
+
+import logging
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from speechbrain_music.dataio.segments import (
+    CORPUS,
+    TRAIN,
+    VALID,
+    FrameGrid,
+    SegmentDataset,
+    split_tracks,
+)
+from speechbrain_music.models.frontend import BANDS, SAMPLES_PER_TOKEN, STACK, TOKEN_RATE
+from speechbrain_music.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+class CorpusData(NamedTuple):
+    """Data sets of a run: training crops, held-out pieces, pieces for the corpus's statistics."""
+
+    tracks: pd.DataFrame  # to train on
+    train: SegmentDataset
+    valid: SegmentDataset
+    pieces: SegmentDataset
+    hours: dict  # of "train" and "valid"
+
+
+def make_datasets(hparams, train, valid, mask_block=10, augment=False, **masking):
+    """Training crops, held-out pieces, and pieces for the corpus's statistics.
+
+    Arguments
+    ---------
+    hparams : dict
+        segment_seconds, valid_segments, statistics_segments, keep_in_memory, seed.
+    train, valid : pandas.DataFrame
+        Tracks to train on and held-out ones, see `data_prep.manifest.read_manifest`.
+    mask_block : int
+        Tokens; a track shorter than two blocks is not used, even if nothing is masked, so that all
+        recipes have the same statistics of a corpus.
+    augment : bool
+        Of training crops, see `dataio.augment`.
+    **masking
+        mask_probability and noise_std of `SegmentDataset`.
+
+    Returns
+    -------
+    CorpusData
+        `hours` of "train" and "valid".
+
+    Raises
+    ------
+    UserError
+        If a segment or all tracks are too short.
+    """
+    grid = FrameGrid(SAMPLES_PER_TOKEN, STACK, BANDS)
+    segment_tokens = round(hparams["segment_seconds"] * TOKEN_RATE)
+    least = 2 * mask_block / TOKEN_RATE  # seconds: one block masked, one visible
+    if segment_tokens < 2 * mask_block:
+        raise UserError(
+            f"segment_seconds {hparams['segment_seconds']} holds fewer than two mask blocks: "
+            f"set {least:g} or more"
+        )
+
+    def usable(tracks, name):
+        long_enough = tracks["duration"] >= least
+        if not long_enough.all():
+            short = (~long_enough).sum()
+            logger.warning(f"{short} tracks of {name} are shorter than {least:g} s: not used")
+        if not long_enough.any():
+            raise UserError(f"{name} has no track of {least:g} s or more: add music")
+        return tracks[long_enough].reset_index(drop=True)
+
+    def pieces(tracks, most, stream):
+        parts = split_tracks(tracks, segment_tokens / TOKEN_RATE, least)
+        if len(parts) > most:
+            rng = np.random.default_rng([hparams["seed"], stream])
+            parts = parts.iloc[np.sort(rng.choice(len(parts), most, replace=False))]
+        return parts.reset_index(drop=True)
+
+    dataset = partial(
+        SegmentDataset,
+        segment_tokens=segment_tokens,
+        grid=grid,
+        mask_block=mask_block,
+        seed=hparams["seed"],
+        kept={} if hparams["keep_in_memory"] else None,  # one for all three
+        **masking,
+    )
+    train, valid = usable(train, "train_csv"), usable(valid, "valid_csv")
+    return CorpusData(
+        train,
+        dataset(train, stream=TRAIN, augment=augment),
+        dataset(pieces(valid, hparams["valid_segments"], VALID), stream=VALID),
+        dataset(pieces(train, hparams["statistics_segments"], CORPUS), stream=CORPUS),
+        {name: t["duration"].sum() / 3600 for name, t in (("train", train), ("valid", valid))},
+    )

@@ -1,0 +1,53 @@
+"""SpeechBrain's relative-position self-attention as a token mixer: the paper's baseline.
+
+A token mixer maps x (B, T, d_model) and an optional (B, T) padding mask (True = padding) to
+(B, T, d_model). The others are `nnet.summary_mixing.SummaryMixing` and
+`nnet.attention.RotaryAttention`.
+"""
+
+from functools import lru_cache
+
+from speechbrain.nnet.attention import RelPosEncXL, RelPosMHAXL
+
+
+@lru_cache(maxsize=4)  # the layers of an encoder share it
+def _positions(width, steps, device):
+    return RelPosEncXL(width).to(device).make_pe(steps)
+
+
+class RelativeAttention(RelPosMHAXL):
+    """SpeechBrain's RelPosMHAXL as it is, with its sinusoids made here.
+
+    Properties of it in SpeechBrain 1.1.2 that are kept: it cannot tell past from future and scales
+    by 1 / sqrt(d_model). Its softmax is float32, so it does not run in float64.
+
+    Arguments
+    ---------
+    d_model, nhead, dropout
+        Width, heads, dropout on the attention weights.
+
+    Raises
+    ------
+    ValueError
+        If d_model does not divide by nhead.
+
+    Example
+    -------
+    >>> import torch
+    >>> RelativeAttention(64)(torch.randn(2, 10, 64)).shape
+    torch.Size([2, 10, 64])
+    """
+
+    def __init__(self, d_model: int, nhead: int = 4, dropout: float = 0.0):
+        if nhead < 1 or d_model % nhead:
+            raise ValueError(
+                f"d_model {d_model} does not divide by nhead {nhead}: take a multiple of {nhead}"
+            )
+        super().__init__(embed_dim=d_model, num_heads=nhead, dropout=dropout)
+
+    def forward(self, x, padding_mask=None):
+        """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
+        positions = _positions(self.embed_dim, x.shape[1], x.device).to(x.dtype)
+        return super().forward(
+            x, x, x, positions, key_padding_mask=padding_mask, return_attn_weights=False
+        )

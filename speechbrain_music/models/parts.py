@@ -1,0 +1,148 @@
+"""Parts of an encoder as plain values (a class's name and its arguments), and back.
+
+A part is a class, or a `functools.partial` of it, as HyperPyYAML's `!name:` makes it. Shipped
+classes are written by their bare name. Any other class is written by its full name and is used
+only if the caller passes that class: nothing is imported because a file names it.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import get_type_hints
+
+from speechbrain_music.models.attention import RelativeAttention
+from speechbrain_music.models.branchformer import BranchformerLayer
+from speechbrain_music.models.conformer import ConformerLayer
+from speechbrain_music.models.frontend import ConvFrontEnd
+from speechbrain_music.nnet.attention import RotaryAttention
+from speechbrain_music.nnet.summary_mixing import SummaryMixing
+from speechbrain_music.utils.errors import UserError
+
+SHIPPED = (
+    ConvFrontEnd,
+    BranchformerLayer,
+    ConformerLayer,
+    SummaryMixing,
+    RelativeAttention,
+    RotaryAttention,
+)
+CLASS = "class"  # the key of a part's name
+MAX_VALUES = 16  # of a list: widths of hidden layers
+
+
+def _name(part_class):
+    if part_class in SHIPPED:
+        return part_class.__name__
+    return f"{part_class.__module__}.{part_class.__qualname__}"
+
+
+def part_config(part):
+    """A part as a dict: "class", and all arguments with their defaults, nested parts included.
+
+    Raises TypeError if an argument is neither a plain value nor a part.
+
+    Example
+    -------
+    >>> part_config(partial(RotaryAttention, 64, dropout=0.1))
+    {'class': 'RotaryAttention', 'd_model': 64, 'nhead': 4, 'dropout': 0.1}
+    """
+    part_class = part.func if isinstance(part, partial) else part
+    bound = inspect.signature(part_class).bind(*getattr(part, "args", ()), **_keywords(part))
+    bound.apply_defaults()
+    return {CLASS: _name(part_class)} | {
+        key: _plain(value, f"{key} of {_name(part_class)}")
+        for key, value in bound.arguments.items()
+    }
+
+
+def _keywords(part):
+    return part.keywords if isinstance(part, partial) else {}
+
+
+def _plain(value, what):
+    if isinstance(value, (partial, type)):
+        return part_config(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, what) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{what} is a {type(value).__name__}: an export holds plain values only")
+
+
+def build_part(config, classes=()):
+    """The part that `part_config` described, as a `functools.partial`; nothing is constructed.
+
+    Arguments
+    ---------
+    config : dict
+        From whomever.
+    classes : sequence of type
+        Classes outside this package that may be used.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another class, an unknown or missing argument, or a value that the argument cannot have.
+
+    Example
+    -------
+    >>> build_part({"class": "RotaryAttention", "d_model": 64}).func.__name__
+    'RotaryAttention'
+    """
+    if not isinstance(config, dict) or not isinstance(config.get(CLASS), str):
+        raise TypeError(f"{config!r:.100} names no {CLASS}")
+    name = config[CLASS]
+    known = {_name(part_class): part_class for part_class in (*SHIPPED, *classes)}
+    if name not in known:
+        raise ValueError(
+            f"{CLASS} {name!r:.200} is not of this package: pass that class if you trust its code "
+            "(classes=[...] in Python, --classes on a command line)"
+        )
+    part_class, given = known[name], {k: v for k, v in config.items() if k != CLASS}
+    hints = get_type_hints(part_class.__init__)
+    inspect.signature(part_class).bind(**given)
+    values = {}
+    for key, value in given.items():
+        if isinstance(value, dict):
+            value = build_part(value, classes)
+        elif isinstance(value, list):
+            value = tuple(value[: MAX_VALUES + 1])
+        if key in hints and not _fits(value, hints[key]):
+            raise TypeError(f"{key} of {name} is {config[key]!r:.100}: it must be {hints[key]}")
+        values[key] = value
+    return partial(part_class, **values)
+
+
+def _fits(value, hint):
+    kinds = getattr(hint, "__args__", None) or (hint,)
+    if value is None:
+        return type(None) in kinds
+    if isinstance(value, partial):
+        return Callable in kinds
+    if isinstance(value, tuple):
+        return tuple in kinds and len(value) <= MAX_VALUES and all(_fits(v, int) for v in value)
+    if type(value) is int:
+        return bool({int, float} & set(kinds)) and value >= 0
+    if type(value) is float:
+        return float in kinds and math.isfinite(value) and value >= 0
+    return type(value) in kinds
+
+
+def import_class(name):
+    """A class by its full name, as "my_package.mixers.MyMixer". Its module's code runs.
+
+    Raises UserError if there is none.
+    """
+    module, _, attribute = str(name).rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"the class {name!r} cannot be imported ({error}): write package.module.Class, and "
+            "install the package or add its folder to PYTHONPATH"
+        ) from None
+    if not isinstance(found, type):
+        raise UserError(f"{name!r} is no class: write package.module.Class")
+    return found
