@@ -117,7 +117,7 @@ class ShuffleSampler(Sampler):
 
 
 def every_row(count, batch_size, rank=0, world_size=1):
-    """Batches of draws that visit each row once, in order, consecutive batches on consecutive ranks.
+    """Batches of draws that visit each row once, in order, taking turns between the ranks.
 
     Example
     -------
