@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.benchmark import timer  # it waits for a GPU
+from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 200
@@ -102,7 +102,7 @@ def measure(build, size="full", device="cpu", seconds=60.0):
     """
     benchmark = build(size, device)
     benchmark.check(benchmark.candidates)
-    times = time_interleaved(benchmark.candidates, seconds)
+    times = time_interleaved(benchmark.candidates, seconds, device)
     for name, parts in benchmark.sums.items():
         times[name] = [sum(together) for together in zip(*map(times.get, parts), strict=True)]
     of_memory = [c for c in benchmark.comparisons if c.of == "memory"]
@@ -162,7 +162,7 @@ def quartiles(values):
     return dict(zip(("median", "q1", "q3"), found, strict=True))
 
 
-def time_interleaved(candidates, seconds):
+def time_interleaved(candidates, seconds, device):
     """Time candidates in rounds; return name -> seconds per round.
 
     torch.utils.benchmark times one candidate after the other. Here each round calls every
@@ -170,7 +170,7 @@ def time_interleaved(candidates, seconds):
     speed hardly changes a ratio within a round. With `seconds` 0 there are `MIN_ROUNDS` rounds.
     """
     for call in candidates.values():  # warm-up
-        time_call(call)
+        time_call(call, device)
     order = list(candidates)
     times = {name: [] for name in order}
     start = perf_counter()
@@ -178,16 +178,22 @@ def time_interleaved(candidates, seconds):
         if rounds >= MIN_ROUNDS and perf_counter() - start > seconds:
             break
         for name in order:
-            times[name].append(time_call(candidates[name]))
+            times[name].append(time_call(candidates[name], device))
         order.reverse()
     return times
 
 
-def time_call(call):
+def time_call(call, device):
     """Seconds of one call, until the device has finished it."""
-    start = timer()
+    now = clock(device)
+    start = now()
     call()
-    return timer() - start
+    return now() - start
+
+
+def clock(device):
+    """A clock that waits for a GPU's queue; torch's own does so on a CPU too where a GPU exists."""
+    return timer if device == "cuda" else perf_counter
 
 
 def operators(call, device="cpu", top=6):
@@ -213,7 +219,10 @@ def operators(call, device="cpu", top=6):
 
 def extra_memory(build, candidate, size, device="cpu"):
     """Bytes that one call needs at its peak beyond its inputs and weights, in a new process."""
-    outcome, found = run_isolated(_extra_memory, build, candidate, size, device)
+    # A process forked from one that looked for GPUs cannot use them.
+    method = "spawn" if device == "cuda" else "forkserver"
+    arguments = build, candidate, size, device
+    outcome, found = run_isolated(_extra_memory, *arguments, method=method)
     if outcome != MEASURED:
         raise MemoryError(f"{candidate}: its memory was not measured, it {outcome}")
     return found
@@ -261,7 +270,7 @@ def _peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def run_isolated(work, *arguments, max_bytes=None, max_seconds=None):
+def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, method="forkserver"):
     """Run `work(*arguments)` in a process of its own, which is killed beyond the limits.
 
     Returns
@@ -276,7 +285,7 @@ def run_isolated(work, *arguments, max_bytes=None, max_seconds=None):
     RuntimeError
         If the process failed for another reason.
     """
-    context = get_context("forkserver")
+    context = get_context(method)
     context.set_forkserver_preload(["perf.growth"])
     receiver, sender = context.Pipe(duplex=False)
     threads = torch.get_num_threads()

@@ -13,6 +13,7 @@ from perf.benchmark import (
     MEASURED,
     Benchmark,
     Comparison,
+    clock,
     make_result,
     peak_growth,
     quartiles,
@@ -155,7 +156,8 @@ def measure_point(point, options, device="cpu"):
     work(1)()  # gradients, optimizer state, threads, buffers of libraries
     call = work(point.audio_seconds)
     extra_bytes = peak_growth(call, device)
-    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+    threads = torch.get_num_threads()
+    timer = Timer("call()", timer=clock(device), globals={"call": call}, num_threads=threads)
     return timer.blocked_autorange(min_run_time=TIMER_SECONDS).median, extra_bytes
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from perf.benchmark import AT_MOST, Benchmark, Comparison, assert_same, make_result, timer
+from perf.benchmark import AT_MOST, Benchmark, Comparison, assert_same, clock, make_result
 from speechbrain_music.brains.probe import ProbeBrain
 from speechbrain_music.brains.protocol import load_task
 from speechbrain_music.brains.sweep import sweep as run_sweep
@@ -99,9 +99,10 @@ def sweep(size="full", device="cpu", seconds=0):
     )
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
     splits = make_splits(dict(zip(("train", "valid", "test"), counts, strict=True)), layers, dim)
-    start = timer()
+    now = clock(device)
+    start = now()
     found = run_sweep(GenreBrain, splits, list(map(str, range(layers))), hparams, run_opts)
-    took, target = timer() - start, f"{TARGET_MINUTES} minutes"
+    took, target = now() - start, f"{TARGET_MINUTES} minutes"
     epochs = found.table["epoch"]
     benchmark = Benchmark(
         f"sweep of {len(found.table)} probes on {sum(counts)} tracks of {layers} x {dim}",

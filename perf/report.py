@@ -76,7 +76,7 @@ def _commit():
 def write(folder, results, device):
     """Write results into a folder's JSON, in place of those of the same name, and all its pages."""
     folder = Path(folder)
-    found = {name: _read(folder / f"{name}.json") for name in DEVICES}
+    found = {name: read(folder / f"{name}.json") for name in DEVICES}
     merged = found[device] | results
     found[device] = {name: merged[name] for name in BENCHMARKS if name in merged}
     if "growth" in results:
@@ -86,7 +86,8 @@ def write(folder, results, device):
     write_together({folder / f"{device}.json": dump, **texts})
 
 
-def _read(path):
+def read(path):
+    """The results in a JSON file; none if it is missing."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
@@ -98,7 +99,7 @@ def pages(found):
         if single:
             title = f"Speed and memory on {DEVICES[device]}"
             intro = f"{INTERLEAVED}\n\n{MEMORY[device]}"
-            texts[f"{device}.md"] = _join(f"# {title}", intro, *_sections(single, device))
+            texts[f"{device}.md"] = _join(f"# {title}", intro, *_sections(single))
     for name, title, intro, section in (
         ("growth", "Growth of time and memory with the length of the audio", GROWTH, _growth),
         ("embedding", "Embedding a file", EMBEDDING, _embedding),
@@ -107,8 +108,8 @@ def pages(found):
         if measured:
             sections = []
             for device, result in measured.items():
-                common = _sections({name: result}, device)
-                sections += [f"## On {DEVICES[device]}", *section(result, device), *common]
+                sections += [f"## On {DEVICES[device]}", *section(result, device)]
+                sections += _sections({name: result})
             texts[f"{name}.md"] = _join(f"# {title}", intro, *sections)
     return texts
 
@@ -128,31 +129,27 @@ def table(head, rows):
 # ---- what all pages share ----
 
 
-def _sections(results, device):
+def _sections(results):
     """Comparisons, parts, missed targets, conditions and runs of some benchmarks."""
-    rows, missed, checks, notes, blocks = [], [], [], [], []
+    rows, parts, missed, checks, notes = [], [], [], [], []
     for name, result in results.items():
+        label, comparisons = result["label"], result["comparisons"]
         if name == "parts":
-            blocks += _parts(result)
-        for comparison in result["comparisons"]:
-            if name != "parts" and (name != "embedding" or comparison["target"]):
-                rows.append(_comparison_row(result, comparison))
-            if comparison["met"] is False:
-                missed.append(_missed_row(result, comparison))
-        if not result["comparisons"]:
-            rows += [
-                [result["label"], _figure(result, x), "", "", "", ""] for x in result["seconds"]
-            ]
-        checks.append([result["label"], str(result["rounds"]), result["checked"] or "-"])
-        if result["note"]:
-            notes.append(f"- {result['label']}: {result['note']}")
+            parts = _parts(result)
+        else:
+            shown = [c for c in comparisons if name != "embedding" or c["target"]]
+            rows += [_comparison_row(result, comparison) for comparison in shown]
+        if not comparisons:
+            rows += [[label, _figure(result, name)] + [""] * 4 for name in result["seconds"]]
+        missed += [_missed(result, c) for c in comparisons if c["met"] is False]
+        checks.append([label, str(result["rounds"]), result["checked"] or "-"])
+        notes += [f"- {label}: {result['note']}"] if result["note"] else []
     level = "##" if len(results) > 1 else "###"
     head = ["benchmark", "candidate", "baseline", ":ratio (quartiles)", ":target", "result"]
-    if rows:
-        blocks.insert(0, table(head, rows))
+    blocks = [table(head, rows)] if rows else []
+    blocks += parts
     if missed:
-        head = ["benchmark", ":ratio", ":target", ":missed by", "cause"]
-        blocks += [f"{level} Targets missed", table(head, missed)]
+        blocks += [f"{level} Targets missed", "\n".join(missed)]
     head = ["benchmark", ":rounds", "checked to agree before timing"]
     blocks += [f"{level} Conditions", table(head, checks), "\n".join(notes)]
     head = ["benchmarks", "command", "date", "commit", "machine"]
@@ -166,11 +163,13 @@ def _what(result, comparison):
 
 def _comparison_row(result, comparison):
     sides = [_figure(result, comparison[x], comparison["of"]) for x in ("candidate", "baseline")]
-    target, outcome = "", ""
-    if comparison["target"] is not None:
-        target = f"{comparison['bound']} {comparison['target']:g}"
-        outcome = "met" if comparison["met"] else "**missed**"
-    return [_what(result, comparison), *sides, ratio(comparison), target, outcome]
+    outcome = {None: "", True: "met", False: "**missed**"}[comparison["met"]]
+    return [_what(result, comparison), *sides, ratio(comparison), _target(comparison), outcome]
+
+
+def _target(comparison):
+    target = comparison["target"]
+    return "" if target is None else f"{comparison['bound']} {target:g}"
 
 
 def _figure(result, name, of="time"):
@@ -200,12 +199,11 @@ def ratio(comparison):
     return f"{value['median']:.2f}{spread}"
 
 
-def _missed_row(result, comparison):
-    by = "-"
+def _missed(result, comparison):
+    text = f"- {_what(result, comparison)}: {ratio(comparison)}, target {_target(comparison)}"
     if comparison["ratio"]:
-        by = f"{abs(comparison['ratio']['median'] / comparison['target'] - 1):.0%}"
-    target = f"{comparison['bound']} {comparison['target']:g}"
-    return [_what(result, comparison), ratio(comparison), target, by, _cause(result, comparison)]
+        text += f", missed by {abs(comparison['ratio']['median'] / comparison['target'] - 1):.0%}"
+    return "; ".join(filter(None, [text, _cause(result, comparison)])) + "."
 
 
 def _cause(result, comparison):
@@ -225,7 +223,7 @@ def _cause(result, comparison):
         if other["candidate"] == candidate
         and (other["target"], other["of"], other["bound"]) == (None, "time", comparison["bound"])
     )
-    return "; ".join(bounds) or "-"
+    return "; ".join(bounds)
 
 
 def _runs(results):

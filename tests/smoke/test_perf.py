@@ -269,7 +269,7 @@ def test_the_estimate_refuses(options, message, capsys):
 
 def test_the_committed_pages_are_made_of_their_json():
     folder = ROOT / "docs/results/speed"
-    found = {name: report._read(folder / f"{name}.json") for name in report.DEVICES}
+    found = {name: report.read(folder / f"{name}.json") for name in report.DEVICES}
     for name, text in report.pages(found).items():
         assert (folder / name).read_text(encoding="utf-8") == text, name
 
