@@ -48,36 +48,17 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Candidates for the same work; a builder makes one from a size and a device.
+    """Candidates for the same work; a builder makes one from a size and a device."""
 
-    Arguments
-    ---------
-    label : str
-        The work and its sizes.
-    candidates : dict
-        Name -> function without arguments that does the work once.
-    comparisons : list of Comparison
-        Candidates against baselines.
-    check : callable
-        Takes `candidates`; raises `Mismatch` where they must compute the same and do not.
-    checked : str
-        What `check` makes sure of.
-    flops : dict
-        Candidate -> floating point operations of its matrix products.
-    sums : dict
-        Name -> candidates whose times are added within a round; usable in a comparison.
-    note : str
-        Conditions of the measurement.
-    """
-
-    label: str
-    candidates: dict[str, Callable]
+    label: str  # the work and its sizes
+    candidates: dict[str, Callable]  # name -> function that does the work once
     comparisons: list[Comparison] = field(default_factory=list)
+    # Raises `Mismatch` where candidates must compute the same and do not.
     check: Callable[[dict], None] = lambda candidates: None
-    checked: str = ""
-    flops: dict[str, int] = field(default_factory=dict)
-    sums: dict[str, list] = field(default_factory=dict)
-    note: str = ""
+    checked: str = ""  # what `check` makes sure of
+    flops: dict[str, int] = field(default_factory=dict)  # of a candidate's matrix products
+    sums: dict[str, list] = field(default_factory=dict)  # name -> candidates, added per round
+    note: str = ""  # conditions of the measurement
 
 
 def gpu_batch(device):
@@ -88,17 +69,8 @@ def gpu_batch(device):
 def measure(build, size="full", device="cpu", seconds=60.0):
     """Check and measure a benchmark; return plain values for the JSON file.
 
-    Arguments
-    ---------
-    build : callable
-        From a size and a device to a `Benchmark`; picklable, because memory is measured in a
-        process of its own.
-    size : str
-        "full", "quick" or "tiny".
-    device : str
-        "cpu" or "cuda".
-    seconds : float
-        Time to spend on timing, after `MIN_ROUNDS` rounds.
+    `build` makes a `Benchmark` of a size ("full", "quick" or "tiny") and a device. It must be
+    picklable, because memory is measured in a new process. Timing takes about `seconds`.
     """
     benchmark = build(size, device)
     benchmark.check(benchmark.candidates)
@@ -273,17 +245,8 @@ def _peak():
 def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, method="forkserver"):
     """Run `work(*arguments)` in a process of its own, which is killed beyond the limits.
 
-    Returns
-    -------
-    outcome : str
-        `MEASURED`, `NO_MEMORY` or `TIMEOUT`.
-    result
-        What `work` returned, or None.
-
-    Raises
-    ------
-    RuntimeError
-        If the process failed for another reason.
+    Returns `MEASURED` and the result, or `NO_MEMORY` or `TIMEOUT` and None. A process that fails
+    for another reason is a RuntimeError.
     """
     context = get_context(method)
     context.set_forkserver_preload(["perf.growth"])

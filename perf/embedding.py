@@ -222,16 +222,15 @@ def _ours(export, size, device, music, batch):
 
 def describe(folder, size="full"):
     """Parameters, token rate and a description of each candidate in that folder."""
-    models = {}
-    for name, peer in PEERS.items():
-        with torch.device("meta"):
-            models[name] = _facts(peer.build(size), peer.token_rate, peer.what)
+    with torch.device("meta"):
+        models = {name: (peer.build(size), *peer[2:]) for name, peer in PEERS.items()}
     for name in SYSTEMS:
-        model = load_export(Path(folder, size, name))
-        models[name] = _facts(model, TOKEN_RATE, OURS.format(name=name))
-    return models
-
-
-def _facts(model, token_rate, what):
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"parameters": parameters, "token_rate": token_rate, "what": what}
+        models[name] = load_export(Path(folder, size, name)), TOKEN_RATE, OURS.format(name=name)
+    return {
+        name: {
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "token_rate": token_rate,
+            "what": what,
+        }
+        for name, (model, token_rate, what) in models.items()
+    }

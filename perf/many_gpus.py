@@ -1,36 +1,33 @@
-"""Estimate pre-training on many GPUs by the formula of docs/many_gpus.md.
+"""Estimate pre-training on many GPUs; docs/many_gpus.md explains the formula and the options.
 
-`python -m perf.many_gpus [--gpus 8 16] [--tokens_per_second N] ...` prints its table.
+`python -m perf.many_gpus [--gpus 8 16] [--tokens_per_second N] ...` prints the table.
 """
 
 import argparse
-import sys
 
 GPUS = (8, 16, 32, 64, 128, 256)
-OPTIONS = {  # name -> default, meaning; the first four describe hparams/brn_sum.yaml
-    "parameters": (49_771_872, "that are trained"),
-    "batch_segments": (1024, "segments of 30 s per optimizer step"),
-    "steps": (100_000, "optimizer steps"),
-    "corpus_hours": (1798.7, "hours of audio (Music4All and FMA-large: 215,843 clips of 30 s)"),
-    "tokens_per_second": (145_000.0, "of one GPU, forward and backward (measured: an H100)"),
-    "gpus_per_node": (8, "GPUs of a machine"),
-    "intra_node_gb": (200.0, "GB/s per GPU of all-reduce inside a machine"),
-    "inter_node_gb": (25.0, "GB/s between machines (25 is 200 Gbit/s)"),
-    "read_seconds": (0.1, "of one core, to read a segment"),
-    "audio_kilobytes": (40.0, "on disk per second of audio (40 is mp3 of 320 kbit/s)"),
+OPTIONS = {
+    # hparams/brn_sum.yaml on Music4All and FMA-large
+    "parameters": 49_771_872,
+    "batch_segments": 1024,
+    "steps": 100_000,
+    "corpus_hours": 1798.7,
+    # assumptions; the first was measured, on an H100
+    "tokens_per_second": 145_000.0,
+    "gpus_per_node": 8,
+    "intra_node_gb": 200.0,
+    "inter_node_gb": 25.0,
+    "read_seconds": 0.1,
+    "audio_kilobytes": 40.0,
 }
 HEAD = """\
 | GPUs | segments per GPU | sent per GPU and step | time per step | all-reduce share | \
 audio per second | disk | reading cores | pass over the corpus | run |
 |---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
-ROW = (
-    "| {gpus} | {segments:g} | {sent_gb:.2f} GB | {step:.2g} s | {share:.1%} | {audio_hours:.1f} h "
-    "| {disk_gb:.1f} GB/s | {cores:,.0f} | {pass_minutes:.2g} min | {run_hours:.1f} h |"
-)
 
 
 def estimate(gpus, o):
-    """The quantities of a table row; `o` has the `OPTIONS` as attributes."""
+    """A row of the table; `o` has the `OPTIONS` as attributes."""
     for name, value in {"gpus": gpus, **vars(o)}.items():
         if not value > 0:
             raise ValueError(f"{name} is {value}: it must be above 0")
@@ -40,35 +37,28 @@ def estimate(gpus, o):
     sent_gb = 2 * (gpus - 1) / gpus * 4 * o.parameters / 1e9  # float32 gradients, a ring
     exchange = sent_gb / (o.intra_node_gb if gpus <= o.gpus_per_node else o.inter_node_gb)
     step = 25 * audio / (gpus * o.tokens_per_second) + exchange
-    return {
-        "gpus": gpus,
-        "segments": o.batch_segments / gpus,
-        "sent_gb": sent_gb,
-        "step": step,
-        "share": exchange / step,
-        "audio_hours": audio / step / 3600,
-        "disk_gb": audio / step * o.audio_kilobytes / 1e6,
-        "cores": o.batch_segments / step * o.read_seconds,
-        "pass_minutes": 60 * o.corpus_hours * step / audio,
-        "run_hours": o.steps * step / 3600,
-    }
+    rate = audio / step
+    return (
+        f"| {gpus} | {o.batch_segments / gpus:g} | {sent_gb:.2f} GB | {step:.2g} s "
+        f"| {exchange / step:.1%} | {rate / 3600:.1f} h "
+        f"| {rate * o.audio_kilobytes / 1e6:.1f} GB/s | {rate / 30 * o.read_seconds:,.0f} | {60 * o.corpus_hours / rate:.2g} min "
+        f"| {o.steps * step / 3600:.1f} h |"
+    )
 
 
 def main(argv=None):
-    """Print the table; options have the defaults of `OPTIONS`."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m perf.many_gpus", description=__doc__)
     parser.add_argument("--gpus", type=int, nargs="+", default=GPUS, metavar="N")
-    for name, (default, meaning) in OPTIONS.items():
-        text = f"{meaning} ({default:g})"
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
+    for name, default in OPTIONS.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default:g}")
     options = parser.parse_args(argv)
     gpus = vars(options).pop("gpus")
     try:
-        rows = [ROW.format(**estimate(number, options)) for number in gpus]
+        print(HEAD, *(estimate(number, options) for number in gpus), sep="\n")
     except ValueError as error:
         parser.error(str(error))
-    print(HEAD, *rows, sep="\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

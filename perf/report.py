@@ -218,7 +218,7 @@ def _cause(result, comparison):
             text += f"; the ratio would be {bound:.2f} if only matrix products took time"
         return text
     bounds = (
-        f"{other['ratio']['median']:.2f} x {other['baseline']}"
+        f"{other['ratio']['median']:.2f} times {other['baseline']}"
         for other in result["comparisons"]
         if other["candidate"] == candidate
         and (other["target"], other["of"], other["bound"]) == (None, "time", comparison["bound"])

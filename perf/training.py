@@ -57,16 +57,9 @@ def autocast(device, precision="bf16"):
 
 
 class TrainingStep:
-    """One system's training step, as `brains.base.MusicBrain` runs it.
+    """The training step of a system of hparams/, as `brains.base.MusicBrain` runs it.
 
-    Arguments
-    ---------
-    system : str
-        Of hparams/, such as "brn_sum".
-    device : str
-        "cpu" or "cuda".
-    **overrides
-        Top-level keys of its yaml.
+    `overrides` are top-level keys of its yaml.
     """
 
     def __init__(self, system, device="cpu", **overrides):
