@@ -41,8 +41,8 @@ def estimate(gpus, o):
     return (
         f"| {gpus} | {o.batch_segments / gpus:g} | {sent_gb:.2f} GB | {step:.2g} s "
         f"| {exchange / step:.1%} | {rate / 3600:.1f} h "
-        f"| {rate * o.audio_kilobytes / 1e6:.1f} GB/s | {rate / 30 * o.read_seconds:,.0f} | {60 * o.corpus_hours / rate:.2g} min "
-        f"| {o.steps * step / 3600:.1f} h |"
+        f"| {rate * o.audio_kilobytes / 1e6:.1f} GB/s | {rate / 30 * o.read_seconds:,.0f} "
+        f"| {60 * o.corpus_hours / rate:.2g} min | {o.steps * step / 3600:.1f} h |"
     )
 
 
