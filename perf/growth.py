@@ -1,7 +1,9 @@
 """Growth of time and memory with the length of the audio: measured, as tables, as a picture."""
 
 import os
+import re
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -92,8 +94,7 @@ def growth(size="full", device="cpu", seconds=0, plan=None):
     """
     plan = plan or PLANS[size]
     release_memory()  # of benchmarks before, in this process
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    max_bytes = min(plan.max_bytes, physical * 4 // 5)
+    max_bytes = min(plan.max_bytes, available_bytes() * 4 // 5)
     run = partial(run_isolated, max_bytes=max_bytes, max_seconds=plan.max_seconds)
     isolation = ISOLATED.format(gib=max_bytes / 2**30, seconds=plan.max_seconds)
     if device == "cuda":
@@ -133,6 +134,14 @@ def growth(size="full", device="cpu", seconds=0, plan=None):
             for point in points
         ],
     }
+
+
+def available_bytes():
+    """Memory that processes can take now; all of the machine's where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 1024 * int(re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()).group(1))
 
 
 def _comparisons(plan):
