@@ -39,7 +39,7 @@ lint: install
 	$(RUN) -m ruff format --check .
 
 bench: install
-	$(RUN) -m benchmarks
+	$(RUN) -m perf
 
 clean:
 	rm -rf $(VENV) build *.egg-info

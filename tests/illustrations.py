@@ -26,7 +26,7 @@ from speechbrain.utils.run_opts import RunOptions
 from speechbrain_music.inference import cli
 from speechbrain_music.utils.config import ConfigError, _pairs
 
-OWN = "recipes|hparams|docs|data_prep|speechbrain_music|benchmarks|tests"
+OWN = "recipes|hparams|docs|data_prep|speechbrain_music|perf|tests"
 PATH = re.compile(rf"(?<![\w./<:-])(?:{OWN})/[\w./-]*")
 COMMAND = re.compile(r"`((?:python|torchrun|make|sbmusic \w+) [^`]+)`")
 OPTION = re.compile(r"`--(\w+)[ `]")

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from benchmarks.training import TrainingStep, make_batch, make_waves
+from perf.training import TrainingStep, make_batch, make_waves
 from recipes.pretrain.train import main
 from speechbrain_music.inference.encoder import MusicEncoder
 from speechbrain_music.models.ssl import stack_frames

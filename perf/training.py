@@ -1,4 +1,4 @@
-"""The training step of our systems, built from their yaml, on noise for music."""
+"""The training step of the systems, built from their yaml, on noise in place of music."""
 
 from functools import partial
 from pathlib import Path
@@ -14,60 +14,25 @@ from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
+TINY = {"num_layers": 1, "d_model": 16, "ffn_units": 32, "codebook_size": 64}
 
 
 def load(system, **overrides):
-    """What HyperPyYAML makes of a system's yaml.
-
-    Arguments
-    ---------
-    system : str
-        Of hparams/, such as "brn_sum".
-    **overrides
-        Values of top-level keys.
-
-    Example
-    -------
-    >>> load("brn_sum_tiny", num_layers=1)["encoder"].config["num_layers"]
-    1
-    """
+    """The objects of a system's yaml in hparams/, with top-level keys overridden."""
     with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
         return load_hyperpyyaml(file, overrides)
 
 
 def make_waves(items, seconds, device="cpu"):
-    """Noise, (items, samples) at 24 kHz: what it sounds like costs nothing.
-
-    Example
-    -------
-    >>> make_waves(2, seconds=0.5).shape
-    torch.Size([2, 12000])
-    """
+    """Noise, (items, samples) at 24 kHz; speed does not depend on the signal."""
     generator = torch.Generator().manual_seed(0)
     return 0.1 * torch.randn(items, round(seconds * SAMPLE_RATE), generator=generator).to(device)
 
 
 def make_batch(waves, masked=None, noise_std=0.1):
-    """A batch with the same masked tokens in each item.
+    """A batch of full items with the same masked tokens in each.
 
-    Arguments
-    ---------
-    waves : torch.Tensor
-        (B, N) samples at 24 kHz.
-    masked : torch.Tensor, optional
-        (M,) tokens to mask; by default every fifth block of ten.
-    noise_std : float
-        Of what stands in masked places.
-
-    Returns
-    -------
-    SegmentBatch
-        Of full items.
-
-    Example
-    -------
-    >>> make_batch(make_waves(1, seconds=2)).mask.float().mean().item()
-    0.20000000298023224
+    `masked` are token indices; by default every fifth block of ten tokens is masked.
     """
     items, samples = waves.shape
     tokens = token_count(samples)
@@ -87,35 +52,14 @@ def make_batch(waves, masked=None, noise_std=0.1):
 
 
 def autocast(device, precision="bf16"):
-    """The context of a forward pass: bfloat16 on a GPU, if that is the precision, else float32.
-
-    Example
-    -------
-    >>> with autocast("cpu"):
-    ...     torch.is_autocast_enabled("cpu")
-    False
-    """
+    """The context of a forward pass: bfloat16 on a GPU if that is the precision, else float32."""
     return torch.autocast(device, torch.bfloat16, device == "cuda" and precision == "bf16")
 
 
 class TrainingStep:
-    """One system's training step, as `brains.base.MusicBrain` takes it.
+    """The training step of a system of hparams/, as `brains.base.MusicBrain` runs it.
 
-    Arguments
-    ---------
-    system : str
-        Of hparams/.
-    device : str
-        "cpu" or "cuda".
-    **overrides
-        Of its yaml; its precision is that of a GPU, as in a run.
-
-    Example
-    -------
-    >>> step = TrainingStep("brn_sum_tiny", num_layers=1)
-    >>> loss, norm, masked = step(make_batch(make_waves(1, seconds=2)))
-    >>> loss > 1, norm > 0, masked
-    (tensor(True), tensor(True), tensor(10.))
+    `overrides` are top-level keys of its yaml.
     """
 
     def __init__(self, system, device="cpu", **overrides):
@@ -126,11 +70,11 @@ class TrainingStep:
         self.model = self.hparams["model"].to(device)
         modules = nn.ModuleDict({"features": self.features, "model": self.model})
         groups = decay_groups(modules, self.hparams["weight_decay"])
-        self.optimiser = self.hparams["opt_class"](groups)
+        self.optimizer = self.hparams["opt_class"](groups)
         self.parameters = [p for group in groups for p in group["params"]]
 
     def accumulate(self, batch):
-        """Forward and backward; returns the tokens' cross-entropy, summed over masked ones."""
+        """Forward and backward; return the cross-entropy, summed over masked tokens."""
         with self.autocast():
             mel, lengths = self.features(batch.wave, batch.samples)
             prediction = self.model(mel, lengths, batch.mask, batch.noise)
@@ -139,14 +83,14 @@ class TrainingStep:
         return prediction.token_loss.detach()
 
     def update(self, count):
-        """Clips and steps on the gradients divided by `count`; returns their norm."""
+        """Clip and step on the gradients divided by `count`; return their norm."""
         norm = scale_and_clip(self.parameters, 1 / count, self.hparams["max_grad_norm"])
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     def __call__(self, batch):
-        """The whole step; returns the cross-entropy a masked token, the norm, the masked tokens."""
+        """The whole step; return the cross-entropy per masked token, the norm, the count."""
         loss = self.accumulate(batch)
         count = batch.mask.sum().item()
         norm = self.update(count)

@@ -1,7 +1,7 @@
 """The training step of SpeechBrain's BEST-RQ recipe, from SpeechBrain's own modules.
 
-What is computed follows recipes/LibriSpeech/self-supervised-learning/BEST-RQ in its later form,
-which quantises masked frames only; written anew, with the audio and the sizes of this project.
+It computes what recipes/LibriSpeech/self-supervised-learning/BEST-RQ does in its later form, which
+quantizes masked frames only, with the audio and the sizes of this project.
 """
 
 import random
@@ -18,7 +18,7 @@ from speechbrain.processing.features import InputNormalization
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.training import autocast
+from perf.training import autocast
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models.frontend import BANDS, HOP, N_FFT, STACK
 
@@ -27,25 +27,11 @@ BLOCK_FRAMES, MASKED = 400 // 10, 0.2  # 400 ms; the share of frames that is mas
 
 
 def collate(waves):
-    """The recipe's batch of full items, with our share and length of masks.
+    """The recipe's batch of full items, (B, N), with this project's share and length of masks.
 
-    Arguments
-    ---------
-    waves : torch.Tensor
-        (B, N) samples at 24 kHz.
-
-    Returns
-    -------
-    waves, lengths, frames : torch.Tensor
-        The waves, relative lengths, and the mel frames that are masked in every item.
-
-    Example
-    -------
-    >>> _, lengths, frames = collate(torch.randn(2, 48000))
-    >>> lengths, len(frames)
-    (tensor([1., 1.]), 40)
+    Returns the waves, relative lengths, and the mel frames that are masked in every item.
     """
-    random.seed(0)  # a coin decides there whether a fraction of a mask is rounded up
+    random.seed(0)  # the collate function rounds a fraction of a mask at random
     torch.manual_seed(0)
     return brq_mask_collate_fn(
         [{"id": row, "sig": wave} for row, wave in enumerate(waves)],
@@ -59,22 +45,7 @@ def collate(waves):
 class Recipe(nn.Module):
     """The recipe's model: from a batch of waves to the loss.
 
-    Arguments
-    ---------
-    block : str
-        "branchformer" or "conformer" (the recipe's).
-    num_layers, d_model, nhead, units : int
-        Of the encoder; `units` is the width inside a block.
-    codebook_size : int
-        Of 16 dimensions.
-    dropout : float
-        In the encoder.
-
-    Example
-    -------
-    >>> model = Recipe("branchformer", 1, d_model=16, nhead=4, units=32, codebook_size=8)
-    >>> model(*collate(torch.randn(2, 48000))) > 0
-    tensor(True)
+    `block` is "branchformer" or "conformer", `units` the width inside it.
     """
 
     def __init__(self, block, num_layers, d_model, nhead, units, codebook_size, dropout=0.1):
@@ -125,37 +96,22 @@ class Recipe(nn.Module):
 
 
 class RecipeStep:
-    """The recipe's training step, as SpeechBrain's Brain takes it; on a GPU in bfloat16.
-
-    Arguments
-    ---------
-    device : str
-        "cpu" or "cuda".
-    **sizes
-        As `Recipe`.
-
-    Example
-    -------
-    >>> sizes = {"num_layers": 1, "d_model": 16, "nhead": 4, "units": 32, "codebook_size": 8}
-    >>> loss, norm, masked = RecipeStep(block="conformer", **sizes)(collate(torch.randn(2, 48000)))
-    >>> loss > 0, norm > 0, masked
-    (tensor(True), tensor(True), tensor(20.))
-    """
+    """The recipe's training step, as SpeechBrain's Brain runs it; on a GPU in bfloat16."""
 
     def __init__(self, device="cpu", **sizes):
         torch.manual_seed(0)
         self.model = Recipe(**sizes).to(device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         adam = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.01)
-        self.optimiser = adam(self.parameters, lr=1e-4)
+        self.optimizer = adam(self.parameters, lr=1e-4)
 
     def __call__(self, batch):
-        """The whole step; returns the cross-entropy a masked token, the norm, the masked tokens."""
+        """The whole step; return the cross-entropy per masked token, the norm, the count."""
         waves, _, frames = batch
         with autocast(waves.device.type):
             loss = self.model(*batch)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return [loss.detach().cpu(), norm.cpu(), torch.tensor(len(waves) * len(frames) / STACK)]

@@ -1,0 +1,1 @@
+"""Speed and memory, measured against SpeechBrain and other encoders: `python -m perf`."""

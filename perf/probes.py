@@ -1,0 +1,129 @@
+"""Probes: a training step of a sweep's probes, and a whole sweep of a GTZAN-sized task."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from perf.benchmark import AT_MOST, Benchmark, Comparison, assert_same, clock, make_result
+from speechbrain_music.brains.probe import ProbeBrain
+from speechbrain_music.brains.protocol import load_task
+from speechbrain_music.brains.sweep import sweep as run_sweep
+from speechbrain_music.dataio.feature_batches import FeatureSplit
+from speechbrain_music.metrics.tasks import SingleLabel
+from speechbrain_music.nnet.probes import ProbeStack
+from speechbrain_music.optim.stacked import StackedAdam
+
+YAML = Path(__file__).parents[1] / "hparams" / "gtzan_genre.yaml"
+CLASSES = 10
+TARGET_MINUTES = 10
+SEPARATION = 0.15  # of the class centres, in standard deviations of a track
+# Tracks per split, layers, their size, options of the yaml.
+SWEEPS = {
+    "full": ((443, 197, 290), 13, 512, []),
+    "quick": ((100, 50, 50), 4, 128, ["--quick", "True"]),
+    "tiny": ((20, 10, 10), 2, 8, ["--quick", "True", "--number_of_epochs", "2"]),
+}
+
+
+def probes(size="full", device="cpu"):
+    """A training step of a sweep's probes on single layers, stacked and one by one."""
+    layers, dim, rates, seeds, batch = {
+        "full": (13, 512, 6, 3, 64),
+        "quick": (4, 256, 3, 2, 64),
+        "tiny": (2, 8, 2, 1, 4),
+    }[size]
+    choices = [(k, seed) for seed in range(seeds) for k in range(layers) for _ in range(rates)]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(seeds, batch, layers, dim, generator=generator).to(device)
+    targets = torch.randint(CLASSES, (seeds, batch), generator=generator).to(device)
+    stack = ProbeStack(choices, layers, dim, CLASSES).to(device)
+    optimizer = StackedAdam(stack.parameters(), torch.full((len(choices),), 1e-3))
+    batch_of_probe = stack.batch_of(seeds)
+
+    def stacked():
+        logits = stack(x).flatten(0, 1)
+        losses = F.cross_entropy(logits, targets[batch_of_probe].flatten(), reduction="none")
+        losses = losses.view(len(choices), batch)
+        optimizer.zero_grad()
+        losses.sum().div(batch).backward()
+        optimizer.step()
+        return [losses.detach().mean(dim=1)]
+
+    alone = []
+    for row, (layer, seed) in enumerate(choices):
+        linears = torch.nn.Linear(dim, stack.hidden), torch.nn.Linear(stack.hidden, CLASSES)
+        probe = torch.nn.Sequential(linears[0], torch.nn.ReLU(), linears[1]).to(device)
+        with torch.no_grad():
+            for number, linear in enumerate(linears, start=1):
+                linear.weight.copy_(getattr(stack, f"weight{number}")[row].T)
+                linear.bias.copy_(getattr(stack, f"bias{number}")[row, 0])
+        alone.append((probe, torch.optim.Adam(probe.parameters(), 1e-3, fused=True), layer, seed))
+
+    def one_by_one():
+        losses = []
+        for probe, adam, layer, seed in alone:
+            loss = F.cross_entropy(probe(x[seed][:, layer]), targets[seed])
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses.append(loss.detach())
+        return [torch.stack(losses)]
+
+    def check(candidates):
+        for _ in range(2):  # the second losses depend on the first update
+            assert_same("probes", candidates["stacked"](), candidates["one by one"]())
+
+    return Benchmark(
+        f"{len(choices)} probes of {layers} x {dim}, a training step on {batch} tracks",
+        {"stacked": stacked, "one by one": one_by_one},
+        [Comparison("time", "stacked", "one by one", 1)],
+        check,
+        "losses before and after an update within 1e-4",
+    )
+
+
+class GenreBrain(ProbeBrain):
+    """A probe of ten classes."""
+
+    task = SingleLabel("class", map(str, range(CLASSES)))
+
+
+def sweep(size="full", device="cpu", seconds=0):
+    """Run a task's whole sweep once, on random features around class centres."""
+    counts, layers, dim, options = SWEEPS[size]
+    _, hparams, run_opts, _ = load_task(
+        [str(YAML), "--encoder", "mel", "--device", device, *options]
+    )
+    logging.getLogger("speechbrain").setLevel(logging.WARNING)
+    splits = make_splits(dict(zip(("train", "valid", "test"), counts, strict=True)), layers, dim)
+    now = clock(device)
+    start = now()
+    found = run_sweep(GenreBrain, splits, list(map(str, range(layers))), hparams, run_opts)
+    took, target = now() - start, f"{TARGET_MINUTES} minutes"
+    epochs = found.table["epoch"]
+    benchmark = Benchmark(
+        f"sweep of {len(found.table)} probes on {sum(counts)} tracks of {layers} x {dim}",
+        {},
+        [Comparison("time", "sweep", target, 1, bound=AT_MOST)],
+        note="Trained, chosen on validation and tested once, on random features; best epochs "
+        f"{epochs.min()} to {epochs.max()}, median {epochs.median():g}.",
+    )
+    return make_result(benchmark, {"sweep": [took], target: [60.0 * TARGET_MINUTES]}, {})
+
+
+def make_splits(counts, layers, dim, seed=0):
+    """Random features around their class's centre: split -> FeatureSplit."""
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(CLASSES, size=sum(counts.values()))
+    centres = SEPARATION * rng.standard_normal((CLASSES, layers, dim))
+    values = (centres[classes] + rng.standard_normal((len(classes), layers, dim))).astype("f4")
+    splits, begin = {}, 0
+    for name, count in counts.items():
+        rows = np.arange(begin, begin + count)
+        begin += count
+        targets = torch.from_numpy(classes[rows])
+        splits[name] = FeatureSplit(values, rows, torch.arange(count), targets, list(rows))
+    return splits

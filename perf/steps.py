@@ -1,0 +1,232 @@
+"""Whole training steps against SpeechBrain's BEST-RQ recipe, and the parts of a step."""
+
+import math
+from copy import deepcopy
+from functools import partial
+
+import torch
+from torch.nn import functional as F
+
+from perf.benchmark import (
+    AT_MOST,
+    Benchmark,
+    Comparison,
+    Mismatch,
+    count_flops,
+    forward_backward,
+    gpu_batch,
+)
+from perf.speechbrain_recipe import RecipeStep, collate
+from perf.training import TINY, TrainingStep, make_batch, make_waves
+from speechbrain_music.models.frontend import STACK
+from speechbrain_music.models.ssl import stack_frames
+from speechbrain_music.nnet.convolution import depthwise_conv
+
+# Items per batch, their seconds, options of the yaml.
+STEP_SIZES = {
+    "full": (2, 30, {"num_layers": 4}),
+    "quick": (1, 10, {"num_layers": 1}),
+    "tiny": (1, 1, TINY),
+}
+PARTS_SIZES = {"full": (2, 30, {}), "quick": (1, 10, {"num_layers": 2}), "tiny": (1, 1, TINY)}
+# Block -> its systems with their targets.
+SYSTEMS = {
+    "branchformer": {"brn_sum": 2, "brn_att": None},
+    "conformer": {"cnf_sum": 2, "cnf_att": None},
+}
+BASELINE = "SpeechBrain recipe, {}"
+STEP_NOTE = (
+    "Equal on both sides: waves, masked frames (20%, blocks of 400 ms), d_model, heads, number of "
+    "blocks ({layers}; the systems have 12), widths, kernels, dropout, codebook, 128 bands by an "
+    "FFT of 2048, AdamW, clipping, float32 (on a GPU bfloat16 where autocast uses it). The "
+    "recipe differs: relative attention only; 128 and 32 front-end channels with layer "
+    "normalisation (ours 32 and 32 without); a token head on all frames, of which the masked are "
+    "then taken; its own quantizer; normalisation per item; a window of 25 ms; 751 tokens (ours "
+    "750); GELU in the Conformer's feed-forward modules (ours Swish); AdamW without fusion; no "
+    "mel head."
+)
+WHOLE, SUM = "whole step", "sum of the parts"
+PARTS_NOTE = (
+    "Each part runs the step's own modules on tensors of the step's shapes, forward and, where "
+    'the step does, backward, interleaved with the whole step. "linears" are those of the local '
+    'branch and the merge; "mixing" includes its own. Not in any part: normalisation, '
+    "activations, dropout, sums, masking, and the cost of a larger working set."
+)
+
+
+def step(size="full", device="cpu"):
+    """Mel, quantizer, masking, encoder, heads, loss, backward, clipping and the optimizer."""
+    items, seconds, options = STEP_SIZES[size]
+    items *= gpu_batch(device)
+    waves = make_waves(items, seconds, device)
+    recipe_batch = [part.to(device) for part in collate(waves)]
+    batch = make_batch(waves, masked=recipe_batch[-1][::STACK] // STACK)
+    steps, candidates, comparisons = {}, {}, []
+    for block, systems in SYSTEMS.items():
+        baseline = BASELINE.format(block)
+        for system, target in systems.items():
+            steps[system] = TrainingStep(system, device, **options)
+            candidates[system] = partial(steps[system], batch)
+            comparisons.append(Comparison(system, system, baseline, target))
+        model = steps[system].model
+        config, codebook_size = model.encoder.config, model.quantizer.config["codebook_size"]
+        steps[baseline] = RecipeStep(
+            device,
+            block=block,
+            num_layers=config["num_layers"],
+            d_model=config["d_model"],
+            nhead=config["nhead"],
+            units=config["ffn_units"],
+            codebook_size=codebook_size,
+            dropout=config["dropout"],
+        )
+        candidates[baseline] = partial(steps[baseline], recipe_batch)
+
+    def check(candidates):
+        for name, call in candidates.items():
+            _check_training(name, steps[name], call, codebook_size)
+        counts = {name: call()[-1].item() for name, call in candidates.items()}
+        if len(set(counts.values())) > 1:
+            raise Mismatch(f"numbers of masked tokens differ: {counts}")
+        for block, systems in SYSTEMS.items():
+            ours = steps[list(systems)[-1]].model.encoder
+            theirs = steps[BASELINE.format(block)].model.encoder.transformer
+            _check_blocks(block, deepcopy(ours).cpu(), deepcopy(theirs).cpu())
+
+    layers, width = config["num_layers"], config["d_model"]
+    return Benchmark(
+        f"training step, {items} x {seconds} s, {layers} x {width}",
+        candidates,
+        comparisons,
+        check,
+        "every parameter is trained; equal masked tokens; attention blocks: equal parameters, FLOP",
+        note=STEP_NOTE.format(layers=layers),
+    )
+
+
+def _check_training(name, step, call, codebook_size):
+    """One call must change every parameter, from a loss near that of a uniform guess."""
+    before = [parameter.detach().clone() for parameter in step.parameters]
+    loss, norm, _ = call()
+    unchanged = sum(map(torch.equal, before, step.parameters))
+    if unchanged:
+        raise Mismatch(f"{name}: {unchanged} of {len(before)} parameters are not trained")
+    uniform = math.log(codebook_size)
+    if not (abs(loss - uniform) < 2 and 0 < norm < math.inf):
+        raise Mismatch(f"{name}: loss {loss:.2f}, uniform {uniform:.2f}, gradient norm {norm}")
+
+
+def _check_blocks(block, ours, theirs):
+    """Attention blocks must have SpeechBrain's number of parameters and operations, on a CPU.
+
+    On a GPU ours has more operations, as it convolves edges that it cuts off.
+    """
+    x = torch.randn(1, 50, ours.config["d_model"])
+    positions = theirs.positional_encoding(x)
+
+    def forward():
+        out = x
+        for layer in ours.layers:
+            out = layer(out)
+        ours.norm(out)
+
+    counts = []
+    for module, call in (
+        (theirs.encoder, lambda: theirs.encoder(x, pos_embs=positions)),
+        (torch.nn.ModuleList([ours.layers, ours.norm]), forward),
+    ):
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        counts.append((parameters, count_flops(call)))
+    if counts[0] != counts[1]:
+        raise Mismatch(
+            f"{block}: SpeechBrain's blocks have (parameters, FLOP) {counts[0]}, ours {counts[1]}"
+        )
+
+
+def parts(size="full", device="cpu"):
+    """Shares of a step: mel, front-end, linears, depthwise, mixing, heads, quantizer, optimizer."""
+    items, seconds, options = PARTS_SIZES[size]
+    items *= gpu_batch(device)
+    step = TrainingStep("brn_sum", device, **options)
+    batch = make_batch(make_waves(items, seconds, device))
+    calls = split_step(step, batch)
+    layers, width = (step.model.encoder.config[key] for key in ("num_layers", "d_model"))
+
+    def check(candidates):
+        flops = {name: count_flops(call) for name, call in candidates.items()}
+        whole = flops.pop(WHOLE)
+        if sum(flops.values()) != whole:
+            raise Mismatch(f"the step has {whole} FLOP, its parts {sum(flops.values())}")
+
+    return Benchmark(
+        f"training step of brn_sum, {items} x {seconds} s, {layers} x {width}",
+        {WHOLE: partial(step, batch), **calls},
+        [Comparison(name, name, WHOLE, bound=AT_MOST) for name in [*calls, SUM]],
+        check,
+        "the parts' FLOP add up to the step's",
+        sums={SUM: list(calls)},
+        note=PARTS_NOTE,
+    )
+
+
+def split_step(step, batch):
+    """The parts of a Branchformer step with SummaryMixing: name -> call that leaves no gradient."""
+    model, encoder = step.model, step.model.encoder
+    with torch.no_grad():
+        mel, _ = step.features(batch.wave, batch.samples)
+    targets = stack_frames(mel)[batch.mask]
+    tokens = model.quantizer(targets.unsqueeze(0)).flatten()
+    x = torch.randn(*batch.mask.shape, encoder.config["d_model"], device=mel.device)
+    half = torch.randn(*batch.mask.shape, encoder.config["ffn_units"] // 2, device=mel.device)
+    pair = torch.cat([x, x], dim=-1)
+    masked = x[batch.mask]
+    gradients = [1e-3 * torch.randn_like(parameter) for parameter in step.parameters]
+
+    part = partial(forward_backward, context=step.autocast)
+    linears, depthwise, mixing = [], [], []
+    for layer in encoder.layers:
+        branch, conv = layer.convolution_branch, layer.convolution_branch.csgu.conv.conv
+        linears += [
+            part(branch.pre_channel_proj, x),
+            part(branch.post_channel_proj, half),
+            part(layer.merge_proj, pair),
+        ]
+        convolve = partial(
+            depthwise_conv, weight=conv.weight, bias=conv.bias, padding_mode="reflect"
+        )
+        depthwise.append(part(convolve, half, conv.parameters()))
+        mixing.append(part(layer.mixing, x))
+
+    def run_all(calls):
+        for call in calls:
+            call()
+
+    def frontend():  # backward to the parameters only: the mel needs no gradient
+        with step.autocast():
+            out = encoder.frontend(mel)
+        out.backward(x.to(out))
+        encoder.frontend.zero_grad(set_to_none=True)
+
+    def token_loss(masked):
+        logits = model.token_head(masked).unflatten(-1, (model.codebooks, -1))
+        return F.cross_entropy(logits.flatten(0, 1), tokens, reduction="sum")
+
+    def mel_loss(masked):
+        return (model.mel_head(masked) - targets).square().mean(dim=-1).sum()
+
+    def optimize():
+        for parameter, gradient in zip(step.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        step.update(1)
+
+    return {
+        "mel": torch.no_grad()(lambda: step.features(batch.wave, batch.samples)),
+        "front-end": frontend,
+        "linears": partial(run_all, linears),
+        "depthwise": partial(run_all, depthwise),
+        "mixing": partial(run_all, mixing),
+        "token head": part(token_loss, masked, model.token_head.parameters()),
+        "mel head": part(mel_loss, masked, model.mel_head.parameters()),
+        "quantizer": lambda: model.quantizer(stack_frames(mel)[batch.mask].unsqueeze(0)),
+        "optimizer": optimize,
+    }
