@@ -24,14 +24,14 @@ from perf.benchmark import (
     run_isolated,
 )
 from perf.training import TINY, TrainingStep, make_batch, make_waves
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
 from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.utils.memory import keep_freed_memory
 
 FORWARD, TRAINING, STEP = "forward", "forward + backward", "training step"
-MIXINGS, WORKS = ("summary", "attention", "rope"), (FORWARD, TRAINING)
-LINEAR = "summary"  # the mixing that has a target
+WORKS = (FORWARD, TRAINING)
+LINEAR = "summary"  # the mixer that has a target
 SYSTEM = "brn_sum"  # whose whole training step is measured too
 TARGET = 1.1
 TIMER_SECONDS = 0.2  # of calls in a process
@@ -100,7 +100,7 @@ def growth(size="full", device="cpu", seconds=0, plan=None):
     if device == "cuda":
         run, isolation = run_here, TOGETHER
     points = [
-        *(Point(model, work, s) for s in plan.seconds for model in MIXINGS for work in WORKS),
+        *(Point(model, work, s) for s in plan.seconds for model in MIXERS for work in WORKS),
         *(Point(SYSTEM, STEP, s) for s in plan.step_seconds),
     ]
     outcomes = dict.fromkeys(points, MEASURED)
@@ -177,7 +177,7 @@ def make_work(point, options, device="cpu"):
         step = TrainingStep(point.model, device, **options)
         return lambda seconds: partial(step, make_batch(make_waves(1, seconds, device)))
     training = point.work == TRAINING
-    encoder = Encoder(mixing=point.model, **options).to(device).train(training)
+    encoder = make_encoder(mixer=point.model, **options).to(device).train(training)
 
     def call(mel):
         with torch.set_grad_enabled(training):

@@ -20,12 +20,12 @@ from perf.benchmark import (
 )
 from speechbrain_music.models.branchformer import BranchformerLayer
 from speechbrain_music.models.conformer import ConformerLayer
-from speechbrain_music.models.encoder import from_speechbrain
+from speechbrain_music.models.encoder import MIXERS, from_speechbrain
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 
 D_MODEL, NHEAD, DROPOUT = 512, 4, 0.1
-TARGETS = {"summary": 2, "attention": 1.3, "rope": None}  # of a block, by mixing
+TARGETS = {"summary": 2, "attention": 1.3, "rope": None}  # of a block, by mixer
 SAME = "outputs and gradients within 1e-4"
 
 
@@ -122,10 +122,13 @@ def _blocks(name, make, make_theirs, size, device):
     positions = RelPosEncXL(D_MODEL).to(device).make_pe(steps)
     theirs = make_theirs().to(device)
     blocks = {
-        mixing: make(D_MODEL, NHEAD, mixing, dropout=DROPOUT).to(device) for mixing in TARGETS
+        mixer: make(
+            D_MODEL, partial(MIXERS[mixer], D_MODEL, NHEAD, dropout=DROPOUT), dropout=DROPOUT
+        ).to(device)
+        for mixer in TARGETS
     }
     blocks["attention"].load_state_dict(from_speechbrain(theirs.state_dict()))
-    candidates = {mixing: forward_backward(block, x) for mixing, block in blocks.items()}
+    candidates = {mixer: forward_backward(block, x) for mixer, block in blocks.items()}
     candidates["SpeechBrain"] = forward_backward(
         lambda x: theirs(x, pos_embs=positions)[0], x, theirs.parameters()
     )
@@ -144,7 +147,7 @@ def _blocks(name, make, make_theirs, size, device):
     return Benchmark(
         f"{name} block, ({batch}, {steps}, {D_MODEL}), forward + backward",
         candidates,
-        [Comparison(mixing, mixing, "SpeechBrain", TARGETS[mixing]) for mixing in TARGETS],
+        [Comparison(mixer, mixer, "SpeechBrain", TARGETS[mixer]) for mixer in TARGETS],
         check,
         f"attention: {SAME}",
     )

@@ -19,7 +19,7 @@ from perf.benchmark import (
 from perf.speechbrain_recipe import RecipeStep, collate
 from perf.training import TINY, TrainingStep, make_batch, make_waves
 from speechbrain_music.models.frontend import STACK
-from speechbrain_music.models.ssl import stack_frames
+from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.convolution import depthwise_conv
 
 # Items per batch, their seconds, options of the yaml.
@@ -68,8 +68,8 @@ def step(size="full", device="cpu"):
             steps[system] = TrainingStep(system, device, **options)
             candidates[system] = partial(steps[system], batch)
             comparisons.append(Comparison(system, system, baseline, target))
-        model = steps[system].model
-        config, codebook_size = model.encoder.config, model.quantizer.config["codebook_size"]
+        config = steps[system].hparams
+        codebook_size = config["codebook_size"]
         steps[baseline] = RecipeStep(
             device,
             block=block,
@@ -89,7 +89,7 @@ def step(size="full", device="cpu"):
         if len(set(counts.values())) > 1:
             raise Mismatch(f"numbers of masked tokens differ: {counts}")
         for block, systems in SYSTEMS.items():
-            ours = steps[list(systems)[-1]].model.encoder
+            ours = steps[list(systems)[-1]].modules.encoder
             theirs = steps[BASELINE.format(block)].model.encoder.transformer
             _check_blocks(block, deepcopy(ours).cpu(), deepcopy(theirs).cpu())
 
@@ -150,7 +150,7 @@ def parts(size="full", device="cpu"):
     step = TrainingStep("brn_sum", device, **options)
     batch = make_batch(make_waves(items, seconds, device))
     calls = split_step(step, batch)
-    layers, width = (step.model.encoder.config[key] for key in ("num_layers", "d_model"))
+    layers, width = (step.hparams[key] for key in ("num_layers", "d_model"))
 
     def check(candidates):
         flops = {name: count_flops(call) for name, call in candidates.items()}
@@ -171,18 +171,19 @@ def parts(size="full", device="cpu"):
 
 def split_step(step, batch):
     """The parts of a Branchformer step with SummaryMixing: name -> call that leaves no gradient."""
-    model, encoder = step.model, step.model.encoder
+    modules, encoder = step.modules, step.modules.encoder
     with torch.no_grad():
-        mel, _ = step.features(batch.wave, batch.samples)
+        mel, _ = modules.features(batch.wave, batch.samples)
     targets = stack_frames(mel)[batch.mask]
-    tokens = model.quantizer(targets.unsqueeze(0)).flatten()
-    x = torch.randn(*batch.mask.shape, encoder.config["d_model"], device=mel.device)
-    half = torch.randn(*batch.mask.shape, encoder.config["ffn_units"] // 2, device=mel.device)
+    tokens = tokenize(modules.quantizer, targets).flatten()
+    x = torch.randn(*batch.mask.shape, step.hparams["d_model"], device=mel.device)
+    half = torch.randn(*batch.mask.shape, step.hparams["ffn_units"] // 2, device=mel.device)
     pair = torch.cat([x, x], dim=-1)
     masked = x[batch.mask]
     gradients = [1e-3 * torch.randn_like(parameter) for parameter in step.parameters]
 
-    part = partial(forward_backward, context=step.autocast)
+    autocast = lambda: step.brain.training_ctx  # noqa: E731
+    part = partial(forward_backward, context=autocast)
     linears, depthwise, mixing = [], [], []
     for layer in encoder.layers:
         branch, conv = layer.convolution_branch, layer.convolution_branch.csgu.conv.conv
@@ -195,24 +196,24 @@ def split_step(step, batch):
             depthwise_conv, weight=conv.weight, bias=conv.bias, padding_mode="reflect"
         )
         depthwise.append(part(convolve, half, conv.parameters()))
-        mixing.append(part(layer.mixing, x))
+        mixing.append(part(layer.mixer, x))
 
     def run_all(calls):
         for call in calls:
             call()
 
     def frontend():  # backward to the parameters only: the mel needs no gradient
-        with step.autocast():
+        with autocast():
             out = encoder.frontend(mel)
         out.backward(x.to(out))
         encoder.frontend.zero_grad(set_to_none=True)
 
     def token_loss(masked):
-        logits = model.token_head(masked).unflatten(-1, (model.codebooks, -1))
+        logits = modules.token_head(masked)
         return F.cross_entropy(logits.flatten(0, 1), tokens, reduction="sum")
 
     def mel_loss(masked):
-        return (model.mel_head(masked) - targets).square().mean(dim=-1).sum()
+        return (modules.mel_head(masked) - targets).square().mean(dim=-1).sum()
 
     def optimize():
         for parameter, gradient in zip(step.parameters, gradients, strict=True):
@@ -220,13 +221,13 @@ def split_step(step, batch):
         step.update(1)
 
     return {
-        "mel": torch.no_grad()(lambda: step.features(batch.wave, batch.samples)),
+        "mel": torch.no_grad()(lambda: modules.features(batch.wave, batch.samples)),
         "front-end": frontend,
         "linears": partial(run_all, linears),
         "depthwise": partial(run_all, depthwise),
         "mixing": partial(run_all, mixing),
-        "token head": part(token_loss, masked, model.token_head.parameters()),
-        "mel head": part(mel_loss, masked, model.mel_head.parameters()),
-        "quantizer": lambda: model.quantizer(stack_frames(mel)[batch.mask].unsqueeze(0)),
+        "token head": part(token_loss, masked, modules.token_head.parameters()),
+        "mel head": part(mel_loss, masked, modules.mel_head.parameters()),
+        "quantizer": lambda: tokenize(modules.quantizer, stack_frames(mel)[batch.mask]),
         "optimizer": optimize,
     }

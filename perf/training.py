@@ -1,17 +1,17 @@
 """The training step of the systems, built from their yaml, on noise in place of music."""
 
-from functools import partial
 from pathlib import Path
 
+import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from torch import nn
 
+from recipes.pretrain.train import BestRQBrain
+from speechbrain_music.brains.base import Plan
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.dataio.segments import SegmentBatch
 from speechbrain_music.models.frontend import BANDS, STACK, token_count
 from speechbrain_music.optim.clipping import scale_and_clip
-from speechbrain_music.optim.groups import decay_groups
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
 TINY = {"num_layers": 1, "d_model": 16, "ffn_units": 32, "codebook_size": 64}
@@ -57,7 +57,7 @@ def autocast(device, precision="bf16"):
 
 
 class TrainingStep:
-    """The training step of a system of hparams/, as `brains.base.MusicBrain` runs it.
+    """The training step of a system of hparams/, by the Brain of recipes/pretrain.
 
     `overrides` are top-level keys of its yaml.
     """
@@ -65,22 +65,28 @@ class TrainingStep:
     def __init__(self, system, device="cpu", **overrides):
         torch.manual_seed(0)
         self.hparams = load(system, **overrides)
-        self.autocast = partial(autocast, device, self.hparams["precision"])
-        self.features = self.hparams["features"].to(device)
-        self.model = self.hparams["model"].to(device)
-        modules = nn.ModuleDict({"features": self.features, "model": self.model})
-        groups = decay_groups(modules, self.hparams["weight_decay"])
-        self.optimizer = self.hparams["opt_class"](groups)
-        self.parameters = [p for group in groups for p in group["params"]]
+        self.brain = BestRQBrain(
+            modules=self.hparams["modules"],
+            opt_class=self.hparams["opt_class"],
+            hparams=self.hparams,
+            run_opts={"device": device},
+            checkpointer=None,
+            plan=Plan(1, 1, 1),
+            statistics=None,
+            hours={},
+        )
+        self.brain.init_optimizers()
+        self.brain.modules.train()
+        self.modules, self.optimizer = self.brain.modules, self.brain.optimizer
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def accumulate(self, batch):
         """Forward and backward; return the cross-entropy, summed over masked tokens."""
-        with self.autocast():
-            mel, lengths = self.features(batch.wave, batch.samples)
-            prediction = self.model(mel, lengths, batch.mask, batch.noise)
-        weight = self.hparams["reconstruction_weight"]
-        (prediction.token_loss + weight * prediction.mel_loss).backward()
-        return prediction.token_loss.detach()
+        with self.brain.training_ctx:
+            predictions = self.brain.compute_forward(batch, sb.Stage.TRAIN)
+            loss = self.brain.compute_objectives(predictions, batch, sb.Stage.TRAIN)
+        loss.backward()
+        return self.brain.losses["cross_entropy"]
 
     def update(self, count):
         """Clip and step on the gradients divided by `count`; return their norm."""

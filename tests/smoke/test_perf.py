@@ -173,7 +173,7 @@ def test_a_process_that_fails_is_an_error():
 def test_growth_is_measured_written_and_drawn(tmp_path):
     plan = growth.PLANS["tiny"]
     result = growth.growth("tiny")
-    encoders = len(plan.seconds) * len(growth.MIXINGS) * len(growth.WORKS)
+    encoders = len(plan.seconds) * len(growth.MIXERS) * len(growth.WORKS)
     assert len(result["points"]) == encoders + len(plan.step_seconds)
     for point in result["points"]:
         assert point["outcome"] == benchmark.MEASURED
