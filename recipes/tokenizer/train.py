@@ -18,7 +18,7 @@ from speechbrain_music.brains.corpus import corpus_statistics
 from speechbrain_music.brains.datasets import check_run, make_datasets, plan_run
 from speechbrain_music.brains.segments import make_brain
 from speechbrain_music.brains.tokenizer import TokenizerBrain, valid_tokens
-from speechbrain_music.data_prep.music import MUSIC, prepare_music
+from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.utils.config import load_experiment

@@ -1,4 +1,4 @@
-"""Every data set: replica -> preparation -> manifests, by the code that the real data take."""
+"""Every data set: replica -> preparation -> manifests, by the same code as for real data."""
 
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,9 @@ from speechbrain_music.data_prep import (
     nsynth,
     vocalset,
 )
+from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.data_prep.preparation import SPLITS
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
 from speechbrain_music.dataio.audio import read_segment, resampled_length
 

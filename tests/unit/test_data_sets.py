@@ -1,8 +1,7 @@
-"""Nine data sets, each with its own traps: what is read, what is refused, what is remembered."""
+"""The data sets: what is read, refused, counted, split, and cached."""
 
 import csv
 import hashlib
-import importlib
 import inspect
 import io
 import json
@@ -10,6 +9,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -18,14 +18,15 @@ import pytest
 import soundfile
 from sklearn.model_selection import GroupShuffleSplit
 
-from speechbrain_music.data_prep import disk, emomusic, fma, giantsteps, gtzan, merge, vocalset
+from speechbrain_music.data_prep import emomusic, files, fma, giantsteps, gtzan, merge, vocalset
+from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.data_set import SPLITS, Item, hold_out
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.headers import audio, read_headers
 from speechbrain_music.data_prep.magnatagatune import TAGS
 from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.data_prep.preparation import Item, hold_out
+from speechbrain_music.data_prep.registry import DATA_SETS
 
-SPLITS = ("train", "valid", "test")
 ODD = 'it\'s a, b [c] (1): $x; "d".mp3.mp3'
 KEYS, MTG = "giantsteps-key-dataset/annotations/key", "giantsteps-mtg-key-dataset"
 
@@ -151,15 +152,11 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def module(name):
-    return importlib.import_module(f"speechbrain_music.data_prep.{name}")
-
-
 def prepare(name, root, out, **options):
-    function = getattr(module(name), f"prepare_{name}")
     defaults = {"allow_missing": True, "task": "technique"}
-    known = inspect.signature(function).parameters
-    return function(root, out, **{k: v for k, v in defaults.items() if k in known} | options)
+    known = DATA_SETS[name].options
+    defaults = {key: value for key, value in defaults.items() if key in known}
+    return DATA_SETS[name].prepare(root, out, **defaults | options)
 
 
 def tables(out, root="/"):
@@ -183,7 +180,7 @@ def splits_of(items):
 
 @contextmanager
 def refused(*fragments):
-    with pytest.raises(disk.PreparationError) as caught:
+    with pytest.raises(files.PreparationError) as caught:
         yield
     message = str(caught.value)
     assert "\n" not in message and all(str(part) in message for part in fragments), message
@@ -225,7 +222,7 @@ def test_line_ends_and_byte_order_marks_change_nothing(name, path, change, tree,
 def test_tags_have_no_line_end_and_the_table_may_be_missing(tree, out):
     root = tree("mtg_jamendo")
     path = root / "data" / "raw_30s.tsv"
-    rows = disk.read_table(path, ["TAGS"], "\t", csv.QUOTE_NONE)
+    rows = files.read_table(path, ["TAGS"], "\t", csv.QUOTE_NONE)
     assert [row["TAGS"] for row in rows] == ["genre---rock", 'genre---12" pop']
     path.unlink()
     prepare("mtg_jamendo", root, out)
@@ -246,15 +243,15 @@ ANNOTATION_FAULTS = [
     ("emomusic", "songs_info.csv", "Artist", "Band", "lacks", "Artist"),
     ("emomusic", "songs_info.csv", "\n7,", "\n8,", "song '8'", "static_annotations.csv must"),
     ("emomusic", "songs_info.csv", "evaluation", "Evaluation", "'Evaluation'"),
-    ("emomusic", "static_annotations.csv", "5.2", "nan", "'nan', not 1 to 9"),
-    ("emomusic", "static_annotations.csv", "5.2", "99", "'99', not 1 to 9"),
+    ("emomusic", "static_annotations.csv", "5.2", "nan", "'nan', which is not 1 to 9"),
+    ("emomusic", "static_annotations.csv", "5.2", "99", "'99', which is not 1 to 9"),
     ("magnatagatune", "annotations_final.csv", '"c/c.mp3"', '""', "the path ''"),
     ("nsynth", "examples.json", "25\n    }\n}", "25\n", "damaged or cut off"),
     ("emomusic", "songs_info.csv", "\n7,", "\nx,", "'x'"),
     ("fma", "tracks.csv", "genre_top", "genre", "lacks", "track genre_top"),
-    ("fma", "tracks.csv", "training", "trainin", "damaged at line 6"),
-    ("fma", "tracks.csv", "test,me", CUT, "breaks off or is damaged at line 9"),
-    ("fma", "tracks.csv", "always", CUT, "breaks off or is damaged at line 5"),
+    ("fma", "tracks.csv", "training", "trainin", "damaged at the track '2'"),
+    ("fma", "tracks.csv", "test,me", CUT, "is cut off at line 9"),
+    ("fma", "tracks.csv", "always", CUT, "is cut off at line 5"),
     ("giantsteps", "1.LOFI.key", "Eb", "H", "'H minor'"),
     ("giantsteps", "annotations.txt", "\tC\n", "\tD\n", "lacks", " C;"),
     ("giantsteps", "beatport_metadata.txt", "ARTIST", "BY", "lacks", "ARTIST"),
@@ -263,11 +260,11 @@ ANNOTATION_FAULTS = [
     ("gtzan", "test_filtered.txt", "pop/", "", "'pop.2.wav'"),
     ("magnatagatune", "annotations_final.csv", '"choral"', '"choir "', "lacks", "choral"),
     ("magnatagatune", "annotations_final.csv", "c/c.mp3", "g/c.mp3", "'g/c.mp3'", "0 to f"),
-    ("magnatagatune", "annotations_final.csv", '"10"\t"0"', CUT, "breaks off at line 5"),
+    ("magnatagatune", "annotations_final.csv", '"10"\t"0"', CUT, "is cut off at line 5"),
     ("mtg_jamendo", "raw_30s.tsv", "ARTIST_ID", "ARTIST", "lacks", "ARTIST_ID"),
-    ("mtg_jamendo", "raw_30s.tsv", "15/215", CUT, "breaks off at line 3"),
+    ("mtg_jamendo", "raw_30s.tsv", "15/215", CUT, "is cut off at line 3"),
     ("music4all", "id_information.csv", "artist", "by", "lacks", "artist"),
-    ("music4all", "id_information.csv", "[x]", CUT, "breaks off at line 5; fetch it again"),
+    ("music4all", "id_information.csv", "[x]", CUT, "is cut off at line 5; download it again"),
     ("nsynth", "examples.json", '"pitch": 60', '"pitch": 128', "train-1", "128", "0 to 127"),
     ("nsynth", "examples.json", '"pitch": 60', '"pitch": -1', "train-1", "pitch -1"),
     ("nsynth", "examples.json", '"bass"', '"kazoo"', "'kazoo'", "synth_lead"),
@@ -288,7 +285,7 @@ def test_faults_of_annotations_are_named(fault, tree, out):
 def test_a_lone_quotation_mark_loses_no_rows_in_silence(tree, out):
     [(path, text)] = TEXTS["music4all"].items()
     lone = 'd\tD\t"Heroes\tx\ne\tE\ty\tx\nf\tF\t"Q"\tx\n'
-    with refused("a quotation mark without its fellow"):
+    with refused("an unclosed quotation mark"):
         prepare("music4all", tree("music4all", {path: text + lone}), out)
 
 
@@ -328,7 +325,8 @@ def test_audio_of_all_kinds(make, fate, tree, out):
 
 
 def test_counts_are_asserted(tree, out, tmp_path, monkeypatch):
-    monkeypatch.setattr(gtzan, "COUNTS", {"train": 2, "valid": 1, "test": 1})
+    counts = {"published": {"train": 2, "valid": 1, "test": 1}}
+    monkeypatch.setattr(gtzan, "GTZAN", replace(gtzan.GTZAN, counts=counts))
     root = tree("gtzan")
     write(root / "genres" / "jazz" / "jazz.00054.wav", "x" * 99)  # as in most copies
     wav(root / "genres" / "metal" / "metal.00009.wav")
@@ -515,10 +513,10 @@ def test_names_are_repaired_and_copies_dropped(tmp_path):
     }
     for index, name in enumerate(found):
         wav(tmp_path / "FULL" / name, 1 + index * ("/belt/" not in name))
-    items, odd = vocalset.read_vocalset(tmp_path)
+    items, deviations = vocalset.read_vocalset(tmp_path)
     names = {i.wav.removeprefix("FULL/"): " ".join([i.id, *i.labels[1:]]) for i in items}
     assert names == {name: taken for name, taken in found.items() if taken}
-    assert set(odd) == {f"FULL/{name}" for name in list(found)[3:]}
+    assert set(deviations) == {f"FULL/{name}" for name in list(found)[3:]}
 
 
 def test_stray_files_are_left_out_and_told(tree, out):
@@ -530,7 +528,9 @@ def test_stray_files_are_left_out_and_told(tree, out):
         pass
     report = prepare("vocalset", root, out)
     assert_whole("vocalset", out)
-    assert set(report["odd"]) == {f"FULL/{name}" for name in [*strays, "male1/\\xe9.wav"]}
+    assert set(report["layout_deviations"]) == {
+        f"FULL/{name}" for name in [*strays, "male1/\\xe9.wav"]
+    }
 
 
 def test_two_takes_of_one_name_are_two_recordings(tmp_path):
@@ -580,7 +580,7 @@ def test_real_tracks(tree):
     path = "fma_metadata/tracks.csv"
     with open(ANNOTATIONS / "fma" / "tracks.csv", newline="", encoding="utf-8") as file:
         lines = file.readlines()
-    with refused(f"tracks.csv breaks off or is damaged at line {len(lines)};"):
+    with refused(f"tracks.csv is cut off at line {len(lines)};"):
         fma.read_fma(tree("fma", {path: "".join(lines)}), "full")
     rows = csv.reader(lines)
     ends = [rows.line_num for _ in rows]
@@ -599,9 +599,9 @@ def test_wrong_folders(name, tree, out, tmp_path):
         (root.parent, "the parent of", f"did you mean {root}?"),
         (root.parents[1], "the parent of", f"did you mean {root}?"),
         (inside, "a part of it", f"did you mean {root}"),
-        (tmp_path / "elsewhere", f"is not {getattr(module(name), name.upper()).title}", "--help"),
+        (tmp_path / "elsewhere", f"is not {DATA_SETS[name].title}", "--help"),
         (root.with_name("date"), "There is no folder", f"did you mean {root}?"),
-        (root / SOUNDS[name][0], "is a file; give the folder that holds it"),
+        (root / SOUNDS[name][0], "is a file; pass the folder that holds it"),
     ]:
         with refused(wrong, *fragments):
             prepare(name, wrong, out)
@@ -613,17 +613,17 @@ def test_wrong_folders(name, tree, out, tmp_path):
 def test_a_command_says_an_error_in_one_line(tree, out, capsys):
     root = tree("nsynth", {"nsynth-valid/examples.json": notes("valid")[:-30]})
     for wrong, message in [(root.parent, f"did you mean {root}?"), (root, "damaged or cut off")]:
-        assert module("nsynth").main([str(wrong), "--out", str(out)]) == 2
+        assert main(["nsynth", str(wrong), "--out", str(out)]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and message in error and error.count("\n") == 1
     assert not out.exists()
-    assert module("nsynth").main([str(tree("nsynth")), "--out", str(out), "--allow_missing"]) == 0
+    assert main(["nsynth", str(tree("nsynth")), "--out", str(out), "--allow_missing"]) == 0
     assert_whole("nsynth", out)
 
 
 def test_a_disk_that_fails_while_reading(tree, out, monkeypatch):
     root, error = tree("emomusic"), OSError(5, "Input/output error", "static_annotations.csv")
-    monkeypatch.setattr(disk, "open", Mock(side_effect=error), raising=False)
+    monkeypatch.setattr(files, "open", Mock(side_effect=error), raising=False)
     with refused("static_annotations.csv cannot be read", "Input/output error"):
         prepare("emomusic", root, out)
 
@@ -710,7 +710,7 @@ def test_corpora_are_merged_with_weights(corpora, out, tmp_path):
     lines = (mine / "train.csv").read_text().splitlines()
     lines = [f"{lines[0]},weight", *(f"{line},2" for line in lines[1:])]
     (mine / "train.csv").write_text("\n".join(lines))
-    assert merge.main([f"{mine}=1.5", str(yours), "--out", str(out)]) == 0
+    assert main(["merge", f"{mine}=1.5", str(yours), "--out", str(out)]) == 0
     root = json.loads((out / "report.json").read_text())["data_folder"]
     assert root == str(tmp_path / "music")
     for split, table in tables(out, root).items():
@@ -727,8 +727,8 @@ def test_what_cannot_be_merged(corpora, out, tmp_path, capsys):
     for weight in (0, -1.0, float("nan"), float("inf")):
         with refused("The weight of", mine, weight, "must be above 0"):
             merge.merge({mine: weight, yours: 1.0}, out)
-    assert merge.main([f"{mine}=two", "--out", str(out)]) == 2
-    assert "weight is no number" in capsys.readouterr().err
+    assert main(["merge", f"{mine}=two", "--out", str(out)]) == 2
+    assert "'two' is not a weight; write FOLDER=2" in capsys.readouterr().err
     with refused("music holds no prepared corpus", "prepare it first"):
         merge.merge({mine: 1.0, tmp_path / "music": 1.0}, out)
     with refused("holds a corpus of its own"):
@@ -742,22 +742,44 @@ def test_what_cannot_be_merged(corpora, out, tmp_path, capsys):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("name", [*TEXTS, "merge"])
-def test_help_shows_the_tree_and_the_options(name, capsys):
+@by_name
+def test_a_record_says_what_the_help_and_the_report_say(name, tree, out, capsys):
+    record = DATA_SETS[name]
+    assert (record.name, set(TEXTS)) == (name, set(DATA_SETS))
+    assert record.licence and record.reference and "@" in record.bibtex
+    assert list(inspect.signature(record.prepare).parameters)[2:] == list(record.options)
     with pytest.raises(SystemExit) as left:
-        module(name).main(["--help"])
+        main([name, "--help"])
     shown = capsys.readouterr().out
-    prepared = getattr(module(name), f"prepare_{name}", merge.merge)
-    options = [f"--{option}" for option in inspect.signature(prepared).parameters][2:]
-    assert left.value.code == 0 and ("Expected tree" in shown or name == "merge")
-    for line in [*module(name).__doc__.splitlines(), "--out", *options]:
-        assert line in shown
+    assert left.value.code == 0 and "Expected tree" in shown
+    texts = [
+        record.licence,
+        record.home_page,
+        *inspect.getmodule(record.prepare).__doc__.split("\n"),
+    ]
+    for text in [*texts, "--out", *(f"--{option}" for option in record.options)]:
+        assert text in shown
+    report = prepare(name, tree(name), out)
+    assert list(report["splits"]) == list(record.splits)
+    for key in ("reference", "home_page", "licence", "bibtex"):
+        assert report[key] == getattr(record, key)
 
 
-def test_the_commands_import_nothing_heavy():
+def test_the_command_lists_the_data_sets_and_refuses_other_names(capsys):
+    for argv, code, words in (
+        (["--help"], 0, [*DATA_SETS, "folder", "labelled_folder", "merge", "shards"]),
+        (["gtzam", "x"], 2, ["invalid choice: 'gtzam'", "gtzan"]),
+        (["vocalset", "x", "--out", "y"], 2, ["required: --task"]),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(argv)
+        shown = "".join(capsys.readouterr())
+        assert left.value.code == code and all(word in shown for word in words)
+
+
+def test_the_command_imports_nothing_heavy():
     code = (
-        f"import importlib, sys\nfor name in {[*TEXTS, 'merge']}:\n"
-        "    importlib.import_module(f'speechbrain_music.data_prep.{name}')\n"
+        "import sys, speechbrain_music.data_prep.cli\n"
         "print(sorted({'torch', 'pandas', 'speechbrain', 'torchaudio'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Music in shards is drawn, read and skipped as music in files is."""
+"""Shards: packed, checked, and read as the files they were packed from."""
 
 import csv
 import io
@@ -16,7 +16,8 @@ import webdataset
 from range_server import range_server
 
 from speechbrain_music.data_prep import shards
-from speechbrain_music.data_prep.disk import PreparationError
+from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest, write_manifest
 from speechbrain_music.data_prep.merge import merge
@@ -125,6 +126,7 @@ def test_a_second_run_packs_only_what_is_missing(manifests, tone_folder, packed,
 KILLED = """
 import os, sys
 from speechbrain_music.data_prep import shards
+from speechbrain_music.data_prep.cli import main
 encode, count = shards._encode, 0
 def encode_or_die(*args):
     global count
@@ -133,7 +135,7 @@ def encode_or_die(*args):
         os.kill(os.getpid(), 9)
     return encode(*args)
 shards._encode = encode_or_die
-shards.main(sys.argv[1:])
+main(["shards", *sys.argv[1:]])
 """
 
 
@@ -147,7 +149,7 @@ def test_packing_that_was_killed_goes_on(manifests, tone_folder, packed, tmp_pat
     assert any(name.endswith(".tmp") for name in left) and "train.csv" not in left
     whole = out / "train-000000.tar"
     time = whole.stat().st_mtime_ns
-    assert shards.main(command) == 0
+    assert main(["shards", *command]) == 0
     assert whole.stat().st_mtime_ns == time
     found, wanted = contents(out), contents(packed)
     for name in set(wanted) - {"report.json"}:  # it says where it is
@@ -178,10 +180,10 @@ def test_damage_is_named_and_the_rest_is_read(copy):
 
 
 def test_check(copy, capsys):
-    assert shards.main(["--check", str(copy)]) == 0
+    assert main(["shards", "--check", str(copy)]) == 0
     first = sorted(copy.glob("*.tar"))[0]
     damage(first, 100)  # in the first member's header: all pieces can be read
-    assert shards.main(["--check", str(copy)]) == 2
+    assert main(["shards", "--check", str(copy)]) == 2
     assert f"{first.name} differs (pieces that cannot be read: none)" in capsys.readouterr().err
     first.unlink()
     with pytest.raises(PreparationError, match=f"{first.name} or its index is missing"):
@@ -190,7 +192,7 @@ def test_check(copy, capsys):
     with pytest.raises(AudioError, match="train-000000.tar#.*its shard cannot be read .No such"):
         read_segment(wav)
     (copy / "report.json").unlink()
-    with pytest.raises(PreparationError, match="holds no shards, or packing them has not ended"):
+    with pytest.raises(PreparationError, match="holds no shards, or packing them has not finished"):
         shards.check(copy)
 
 
@@ -308,7 +310,7 @@ def test_pieces_labels_and_what_is_left_out(music, caplog):
     loud = np.clip(read_segment(music / "loud.wav"), -1, 1)
     np.testing.assert_allclose(read_segment(after.loc["loud-0", "wav"]), loud, atol=1e-6)
     assert (report["shortened"], report["clipped"], report["skipped"]) == (1, 2, 3)
-    assert "2 pieces go beyond full scale" in caplog.text and "1 pieces end before" in caplog.text
+    assert "2 pieces go beyond full scale" in caplog.text and "1 pieces end earlier" in caplog.text
     with open(out / "skipped.csv", newline="") as file:
         reasons = {line["path"]: line["reason"] for line in csv.DictReader(file)}
     assert reasons.pop("gone.wav").startswith("does not exist")
@@ -383,7 +385,5 @@ def test_shards_are_merged_as_other_corpora_are(packed, tmp_path):
 
 
 def test_usage(capsys):
-    with pytest.raises(SystemExit) as caught:
-        shards.main(["train.csv", "--out", "x"])
-    assert caught.value.code == 2
-    assert "give manifests, --data_folder and --out, or --check" in capsys.readouterr().err
+    assert main(["shards", "train.csv", "--out", "x"]) == 2
+    assert "shards needs manifests, --data_folder and --out; or" in capsys.readouterr().err
