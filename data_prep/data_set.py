@@ -148,13 +148,7 @@ def hold_out(rows, share, seed, groups=None):
 
 def manifest_row(key, name, header):
     """The manifest row of a whole file: its ID, its path in the data folder, its `Header`."""
-    return {
-        "ID": key,
-        "duration": header.seconds,
-        "wav": name,
-        "start": 0,
-        "stop": header.frames,
-    }
+    return {"ID": key, "duration": header.seconds, "wav": name, "start": 0, "stop": header.frames}
 
 
 def prepare_items(
@@ -206,8 +200,8 @@ def prepare_items(
     Raises
     ------
     PreparationError
-        If the counts differ, an ID stands for two different pieces, no piece can be used, or
-        the disk fails. Nothing is written then, except for the log of headers.
+        If the counts differ, an ID stands for two different pieces, no piece can be used, or the
+        disk fails. Nothing is written then, except for the log of headers.
 
     Example
     -------

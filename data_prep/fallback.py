@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from speechbrain_music.data_prep.data_set import SPLITS
+from speechbrain_music.data_prep.data_set import SPLITS, check_option
 from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
@@ -44,11 +44,6 @@ def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
     tables : dict
         Split -> manifest, see `manifest.read_manifest`.
 
-    Raises
-    ------
-    PreparationError
-        If there is neither a folder nor a replica, and as the preparation.
-
     Example
     -------
     >>> prepare_or_synthesize("labelled_folder", None, "manifests", 0.1, labels=["quality"])
@@ -56,15 +51,12 @@ def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
     ...
     speechbrain_music.data_prep.files.PreparationError: data_folder is not set: pass --data_folder
     """
-    if callable(data_set):
-        prepare = data_set
-    elif data_set == "labelled_folder":
-        prepare = prepare_labelled_folder
-    elif data_set in DATA_SETS:
-        prepare = DATA_SETS[data_set].prepare
-    else:
-        names = ", ".join([*DATA_SETS, "labelled_folder"])
-        raise PreparationError(f"There is no data set {data_set!r}; choose one of {names}.")
+    prepare = data_set
+    if not callable(data_set):
+        prepares = {name: record.prepare for name, record in DATA_SETS.items()}
+        prepares["labelled_folder"] = prepare_labelled_folder
+        check_option("data_set", data_set, prepares)
+        prepare = prepares[data_set]
     if data_folder is None:
         if data_set not in DATA_SETS:
             raise PreparationError("data_folder is not set: pass --data_folder")

@@ -69,8 +69,8 @@ def prepare_folder(
     Raises
     ------
     PreparationError
-        If the folder is missing or has fewer than two usable files, if `valid_share` is out of
-        range, if the manifests cannot be written, or exist and are another folder's.
+        If the folder has fewer than two usable files, an argument is out of range, or the
+        manifests cannot be written, or exist and are another folder's.
 
     Example
     -------

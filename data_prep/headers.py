@@ -28,27 +28,12 @@ class Header(NamedTuple):
 
 
 def read_headers(root, names, log, bar="Reading headers"):
-    """Read headers of audio files, or take those of unchanged files from the log.
+    """Name -> `Header`, or the reason (str) why the audio file `root/name` cannot be used.
 
-    What is read is appended to the log at once, so an interrupted run continues where it stopped.
-    Files that cannot be read are not logged: they are tried each time.
-
-    Arguments
-    ---------
-    root : str | Path
-        A folder.
-    names : iterable of str
-        Paths of audio files, relative to it.
-    log : str | Path
-        A text file, made if missing; one JSON list per line: name, bytes, time of the last change
-        (ns), frames, rate.
-    bar : str, optional
-        The progress bar's label; None shows no bar.
-
-    Returns
-    -------
-    dict
-        Name -> `Header`, or the reason (str) why the file cannot be used.
+    The log has a JSON list per line: name, bytes, time of the last change (ns), frames, rate.
+    Headers of unchanged files come from it; others are read and appended at once, so that an
+    interrupted run continues where it stopped. Files that cannot be read are not logged. `bar`
+    labels the progress bar; None shows none.
     """
     root, log, names = Path(root), Path(log), list(names)
     known, found = _read_log(log), {}

@@ -31,7 +31,7 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
     >>> import numpy, soundfile, tempfile
     >>> from pathlib import Path
     >>> folder, rows = Path(tempfile.mkdtemp()), ["file,split,quality"]
-    >>> for split in SPLITS:
+    >>> for split in data_set.SPLITS:
     ...     soundfile.write(folder / f"{split}.wav", numpy.zeros(24000), 24000)
     ...     rows.append(f"{split}.wav,{split},minor")
     >>> _ = (folder / TABLE).write_text("\\n".join(rows))

@@ -12,12 +12,7 @@ from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
 from speechbrain_music.data_prep.files import PreparationError, as_user_error, check_output
-from speechbrain_music.data_prep.output import (
-    read_json,
-    skipped_counts,
-    split_counts,
-    write_output,
-)
+from speechbrain_music.data_prep.output import read_json, skipped_counts, split_counts, write_output
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +34,6 @@ def merge(corpora, out):
     -------
     dict
         The report; `data_folder` is what `$data_root` stands for in the new manifests.
-
-    Raises
-    ------
-    PreparationError
-        If a weight is not a positive number, a folder holds no prepared corpus, or two corpora
-        have the same name.
 
     Example
     -------
@@ -103,7 +92,7 @@ def merge(corpora, out):
 
 def _read_report(folder):
     report = read_json(folder / "report.json")
-    if not (isinstance(report, dict) and "data_folder" in report):
+    if "data_folder" not in report:
         raise PreparationError(
             f"{folder} holds no prepared corpus (train.csv, valid.csv, report.json); "
             "prepare it first."

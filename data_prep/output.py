@@ -24,20 +24,18 @@ def skipped_counts(skipped):
 
 
 def read_json(path):
-    """The content of a JSON file; an empty dict if it is missing or damaged."""
+    """The dict in a JSON file; an empty one if the file is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def refuse_other_folder(report_json, data_folder):
     """The report that exists, or a `PreparationError` if it is about another data folder."""
-    try:
-        report = json.loads(report_json.read_text(encoding="utf-8"))
-        source = report["data_folder"]
-    except (OSError, ValueError, LookupError, TypeError):
-        report, source = {}, "an unknown folder"
+    report = read_json(report_json)
+    source = report.get("data_folder", "an unknown folder")
     if source != str(data_folder):
         raise PreparationError(
             f"The manifests in {report_json.parent} were prepared from {source}, not from "

@@ -32,12 +32,7 @@ from speechbrain_music.data_prep.files import (
     check_output,
     existing_folder,
 )
-from speechbrain_music.data_prep.output import (
-    read_json,
-    skipped_counts,
-    split_counts,
-    write_output,
-)
+from speechbrain_music.data_prep.output import read_json, skipped_counts, split_counts, write_output
 from speechbrain_music.dataio import audio
 from speechbrain_music.dataio.byte_range import ByteRange, parse
 from speechbrain_music.utils.atomic import atomic_file
@@ -108,12 +103,6 @@ def pack(manifests, data_folder, out, shard_mb=500.0, workers=None):
         The report: `data_folder` (of the shards), `source`, `splits`, `shards`, `bytes`,
         `clipped` (pieces beyond full scale, as decoded mp3 can be, which are clipped),
         `shortened` (pieces that end earlier than in their manifest), `skipped`, `reasons`.
-
-    Raises
-    ------
-    PreparationError
-        If an argument is out of range, a manifest cannot be used, none of its pieces can be read,
-        `out` holds something else, or the disk fails.
 
     Example
     -------
@@ -303,15 +292,8 @@ def _encode(path, piece):
 def check(folder):
     """Compare shards with their checksums.
 
-    Arguments
-    ---------
-    folder : path
-        Where `pack` wrote, or a copy of it.
-
-    Raises
-    ------
-    PreparationError
-        If a shard is missing or differs; it names those, and their pieces that cannot be read.
+    `folder` is what `pack` wrote, or a copy of it. A `PreparationError` names the shards that are
+    missing or differ, and their pieces that cannot be read.
     """
     folder = existing_folder(folder)
     wanted = read_json(folder / "report.json").get("shards")

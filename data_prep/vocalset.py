@@ -145,18 +145,9 @@ def split_as_marble(items, seconds, task):
             for item in trained
         ]
     test = drawn(chunked, 0.2)
-    rest = [item for item in chunked if number[item.id] not in test]
-    valid = drawn(rest, 0.4)
-    return [
-        item._replace(
-            split="test"
-            if number[item.id] in test
-            else "valid"
-            if number[item.id] in valid
-            else "train"
-        )
-        for item in chunked
-    ]
+    valid = drawn([item for item in chunked if number[item.id] not in test], 0.4)
+    splits = dict.fromkeys(valid, "valid") | dict.fromkeys(test, "test")
+    return [item._replace(split=splits.get(number[item.id], "train")) for item in chunked]
 
 
 @files.as_user_error

@@ -79,5 +79,5 @@ def test_a_column_or_a_folder_that_is_not_there(folder, tmp_path):
         prepare_labelled_folder(folder, tmp_path / "out", ["mood"])
     with pytest.raises(UserError, match="data_folder is not set: pass --data_folder"):
         prepare_or_synthesize("labelled_folder", None, tmp_path / "out", 0.3)
-    with pytest.raises(UserError, match="There is no data set 'gtzam'; choose one of fma, .*gtzan"):
+    with pytest.raises(UserError, match="data_set is 'gtzam'; choose one of fma, .*gtzan"):
         prepare_or_synthesize("gtzam", None, tmp_path / "out", 0.3)
