@@ -1,196 +1,41 @@
-"""The data sets: what is read, refused, counted, split, and cached."""
+"""The data sets: what is read, refused, counted and split."""
 
 import csv
 import hashlib
-import inspect
 import io
 import json
 import os
-import subprocess
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import soundfile
-from sklearn.model_selection import GroupShuffleSplit
+from small_trees import (
+    MTG,
+    PIECES,
+    SOUNDS,
+    TEXTS,
+    assert_whole,
+    pieces,
+    prepare,
+    refused,
+    splits_of,
+    tables,
+    wav,
+    write,
+)
 
-from speechbrain_music.data_prep import emomusic, files, fma, giantsteps, gtzan, merge, vocalset
-from speechbrain_music.data_prep.cli import main
-from speechbrain_music.data_prep.data_set import SPLITS, Item, hold_out
-from speechbrain_music.data_prep.folder import prepare_folder
-from speechbrain_music.data_prep.headers import audio, read_headers
+from speechbrain_music.data_prep import emomusic, files, fma, giantsteps, gtzan
+from speechbrain_music.data_prep.data_set import hold_out
 from speechbrain_music.data_prep.magnatagatune import TAGS
-from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 
-ODD = 'it\'s a, b [c] (1): $x; "d".mp3.mp3'
-KEYS, MTG = "giantsteps-key-dataset/annotations/key", "giantsteps-mtg-key-dataset"
-
-
-def mtt(*rows):
-    text, tags = io.StringIO(), sorted(TAGS)
-    table = csv.writer(text, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
-    table.writerow(["clip_id", *tags, "mp3_path"])
-    table.writerows([key, *(int(tag in own) for tag in tags), path] for key, own, path in rows)
-    return text.getvalue()
-
-
-def notes(split):
-    note = {"note": 9, "pitch": 60, "instrument_family_str": "bass", "instrument_str": "bass_1"}
-    return json.dumps({f"{split}-{n}": note | {"velocity": 25} for n in (1, 2)}, indent=4)
-
-
-# A small tree of each data set: annotation files; audio; what becomes of it (ID: label by split).
-TEXTS = {
-    "emomusic": {
-        "annotations/songs_info.csv": "song_id,file_name,Artist,Song title,Mediaeval 2013 set\n"
-        '2,2.mp3,"\tSo, ""So""\t","\tOne, two\t",development\n'
-        "3,3.mp3,\tMö-O  2\t,\tx\t,development\n5,5.mp3,AC/DC,x,development\n"
-        "6,6.mp3,\tSo so\t,\tx\t,evaluation\n7,7.mp3,Zu,x,evaluation\n",
-        "annotations/static_annotations.csv": "song_id,mean_arousal,std_arousal,mean_valence\n"
-        "2,3.0,1,4.5\n3,5.2,1,6.25\n5,7.9,1,2.0\n6,1.5,1,8.5\n7,9.0,1,1.0\n",
-    },
-    "fma": {
-        "fma_metadata/tracks.csv": ",artist,artist,set,set,track,track\n"
-        ",bio,id,split,subset,genre_top,title\ntrack_id,,,,,,\n"
-        '2,"<p>Says\n""always"",\r\nand means it.</p>",1,training,small,Hip-Hop,a\n'
-        '3,,2,validation,small,,"b\nc"\n1005,",",3,test,medium,Rock,d\n'
-    },
-    "giantsteps": {
-        f"{KEYS}/1.LOFI.key": "Eb minor\t\n",
-        f"{MTG}/annotations/annotations.txt": "ID\tMANUAL KEY\tC\n"
-        "5\tA# minor\t2\n6\tE major\t2\n7\tE major\t1\n8\tC minor / D minor\t2\n9\t-\t2\n",
-        f"{MTG}/annotations/beatport_metadata.txt": "ID\tARTIST\tSONG TITLE\tMIX\n"
-        '5\tAnn, Cid\t"Heroes\t12" Mix\n6\tBob\tx\ty\n7\tAnn\tx\ty\n8\tAnn\tx\ty\n9\tAnn\tx\ty\n',
-    },
-    "gtzan": {
-        "train_filtered.txt": "blues/blues.0.au\njazz\\jazz.00054.wav\n",
-        **{"valid_filtered.txt": "rock/rock.1.wav\n", "test_filtered.txt": "pop/pop.2.wav\n"},
-    },
-    "magnatagatune": {
-        "annotations_final.csv": mtt(
-            ("2", ["classical", "guitar", "no vocals"], f"0/{ODD}"),
-            ("35644", ["guitar"], "6/damaged.mp3"),
-            ("6", ["choral"], "c/c.mp3"),
-            ("10", [], "f/f.mp3"),
-        )
-    },
-    "mtg_jamendo": {
-        "data/raw_30s.tsv": "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\r\n"
-        "track_1\tartist_1\talbum_1\t14/214.mp3\t30.0\tgenre---rock\tmood---sad\r\n"
-        'track_2\tartist_2\talbum_2\t15/215.mp3\t30.0\tgenre---12" pop\r\n',
-    },
-    "music4all": {
-        "id_information.csv": "id\tartist\tsong\talbum_name\n"
-        'a\t"The ""Who"", etc."\ta: b\tx\nb\tA 12" B\t"two\nlines"\tx\nc\tC, D\t[x]\tyzzy\n'
-    },
-    "nsynth": {f"nsynth-{split}/examples.json": notes(split) for split in SPLITS},
-    "vocalset": {},
-}
-SOUNDS = {
-    "emomusic": [f"clips_45seconds/{number}.mp3" for number in (2, 3, 5, 6, 7)],
-    "fma": [f"fma_large/{name}.mp3" for name in ("000/000002", "000/000003", "001/001005")],
-    "giantsteps": [*(f"{MTG}/audio/{n}.LOFI.mp3" for n in (5, 6, 7, 8)), "audio/1.LOFI.wav"],
-    "gtzan": "genres/blues/blues.0.wav genres/jazz/jazz.00054.wav genres/rock/rock.1.wav "
-    "genres/pop/pop.2.au".split(),
-    "magnatagatune": ["mp3/c/c.mp3", f"mp3/0/{ODD}", "mp3/6/damaged.mp3", "mp3/f/f.mp3"],
-    "mtg_jamendo": ["audio/14/214.mp3", "audio/15/215.low.mp3"],
-    "music4all": [f"audios/{letter}.mp3" for letter in "abc"],
-    "nsynth": [f"nsynth-{split}/audio/{split}-{n}.wav" for split in SPLITS for n in (1, 2)],
-    "vocalset": "FULL/female1/scales/belt/f1_scales_belt_a.wav FULL/male4/x/trill/m4_trill.wav "
-    "FULL/female2/x/forte/f2_forte_a.wav FULL/female2/x/trill/f2_trill.wav".split(),
-}
-PIECES = {
-    "emomusic": [{"2": 'So, "So"', "5": "AC/DC"}, {"3": "Mö-O  2"}, {"6": "So so", "7": "Zu"}],
-    "fma": [{"000002": "1"}, {"000003": "2"}, {"001005": "3"}],
-    "giantsteps": [{"5-0": "Bb minor"}, {"6-0": "E major"}, {"1-0": "Eb minor"}],
-    "gtzan": [{"blues.0": "blues", "jazz.00054": "jazz"}, {"rock.1": "rock"}, {"pop.2": "pop"}],
-    "magnatagatune": [{"2": "guitar|classical|no vocals"}, {"6": "choral"}, {"10": ""}],
-    "mtg_jamendo": {"track_1": "artist_1", "track_2": "artist_2"},  # held out by chance
-    "music4all": {"a": 'The "Who", etc.', "b": 'A 12" B', "c": "C, D"},
-    "nsynth": [{f"{split}-{n}": "60" for n in (1, 2)} for split in SPLITS],
-    "vocalset": [{"f1_scales_belt_a": "f1"}, {"m4_trill": "m4"}, {"f2_trill": "f2"}],
-}
 FILES = [(name, path) for name, texts in TEXTS.items() for path in texts]
 TABLES = [(name, path) for name, path in FILES if not path.endswith((".json", ".key"))]
 ANNOTATIONS = Path(__file__).parents[3] / "shared" / "data" / "annotations"
 real = pytest.mark.skipif(not ANNOTATIONS.is_dir(), reason="the real annotations are not here")
 by_name = pytest.mark.parametrize("name", TEXTS)
-
-
-def wav(path, seconds=1.0, rate=1000, channels=1):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    silence = np.zeros((int(seconds * rate), channels))
-    soundfile.write(path, silence, rate, format="AU" if path.suffix == ".au" else "WAV")
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode())
-
-
-@pytest.fixture
-def tree(tmp_path):
-    """A function: data set, texts that are others -> the folder of a small tree."""
-
-    def tree(name, texts=(), folder="data"):
-        for path, text in (TEXTS[name] | dict(texts)).items():
-            write(tmp_path / folder / path, text)
-        for path in SOUNDS[name]:
-            wav(tmp_path / folder / path, 30.5 if name == "giantsteps" else 1.0)
-        return tmp_path / folder
-
-    return tree
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-def prepare(name, root, out, **options):
-    defaults = {"allow_missing": True, "task": "technique"}
-    known = DATA_SETS[name].options
-    defaults = {key: value for key, value in defaults.items() if key in known}
-    return DATA_SETS[name].prepare(root, out, **defaults | options)
-
-
-def tables(out, root="/"):
-    """Split -> manifest, those without rows aside."""
-    paths = [out / f"{split}.csv" for split in SPLITS if (out / f"{split}.csv").exists()]
-    return {p.stem: read_manifest(p, root) for p in paths if p.read_text().count("\n") > 1}
-
-
-def pieces(out):
-    return [dict(zip(t["ID"], t.iloc[:, 5], strict=True)) for t in tables(out).values()]
-
-
-def assert_whole(name, out):
-    found = pieces(out)
-    assert found == PIECES[name] or found[0] | found[1] == PIECES[name]
-
-
-def splits_of(items):
-    return [[item.split for item in items].count(split) for split in SPLITS]
-
-
-@contextmanager
-def refused(*fragments):
-    with pytest.raises(files.PreparationError) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message and all(str(part) in message for part in fragments), message
-
-
-@pytest.fixture
-def opened(monkeypatch):
-    """What reads headers, and counts."""
-    monkeypatch.setattr(audio, "audio_info", Mock(wraps=audio.audio_info))
-    return audio.audio_info
 
 
 @by_name
@@ -478,95 +323,6 @@ def test_tracks_are_cut_into_clips_that_know_them(tree, out):
     assert report["examples"] == {f"{MTG}/audio/6.LOFI.mp3": "shorter than 30 s"}
 
 
-def recordings(count):
-    """Items of all singers and techniques, `count` of each."""
-    return [
-        Item(f"{singer}_{take}_{technique}", f"{take}.wav", None, (singer, technique, ""))
-        for take in range(count)
-        for singer in vocalset.SINGERS
-        for technique in vocalset.TECHNIQUES + vocalset.OTHERS
-    ]
-
-
-def test_singers_are_in_all_splits_or_in_one():
-    items = vocalset.split_singers(recordings(3))
-    assert sorted(item.id for item in items) == sorted(item.id for item in recordings(3))
-    for singer in vocalset.SINGERS:  # seven other techniques are sung too: 51 recordings
-        assert splits_of([i for i in items if i.labels[0] == singer]) == [25, 16, 10]
-    items = vocalset.split_techniques(recordings(1))
-    singers = [{item.labels[0] for item in items if item.split == split} for split in SPLITS]
-    assert list(map(len, singers)) == [9, 6, 5] and len(set.union(*singers)) == 20
-    assert singers[2] == {"f2", "f8", "m3", "m5", "m10"}
-    assert {item.labels[1] for item in items} == set(vocalset.TECHNIQUES)
-
-
-def test_names_are_repaired_and_copies_dropped(tmp_path):
-    found = {
-        "female2/x/belt/f2_belt_a.wav": "f2_belt_a belt a",
-        "female2/x/trill/f2_x_i.wav": "f2_x_i trill i",
-        "female2/x/trill/f2_x_i(1).wav": "f2_x_i(1) trill i",
-        "female2/x/belt/f2_belt_a(1).wav": None,
-        "female1/notes/f1_notes.wav": None,
-        "female4/x/straight/arpeggios_straight_a.wav": "f4_arpeggios_straight_a straight a",
-        "male8/x/vibrato/m9_vibrato_e.wav": "m8_vibrato_e vibrato e",
-        "female2/x/vibrado/f2_arpeggios.wav": "f2_arpeggios vibrato ",
-    }
-    for index, name in enumerate(found):
-        wav(tmp_path / "FULL" / name, 1 + index * ("/belt/" not in name))
-    items, deviations = vocalset.read_vocalset(tmp_path)
-    names = {i.wav.removeprefix("FULL/"): " ".join([i.id, *i.labels[1:]]) for i in items}
-    assert names == {name: taken for name, taken in found.items() if taken}
-    assert set(deviations) == {f"FULL/{name}" for name in list(found)[3:]}
-
-
-def test_stray_files_are_left_out_and_told(tree, out):
-    root = tree("vocalset")
-    strays = ["x.wav", "female12/scales/belt/f12_a.wav", "male1/scales/yodel/m1_a.wav"]
-    for name in strays:
-        wav(root / "FULL" / name)
-    with open(os.fsencode(root) + b"/FULL/male1/\xe9.wav", "wb"):
-        pass
-    report = prepare("vocalset", root, out)
-    assert_whole("vocalset", out)
-    assert set(report["layout_deviations"]) == {
-        f"FULL/{name}" for name in [*strays, "male1/\\xe9.wav"]
-    }
-
-
-def test_two_takes_of_one_name_are_two_recordings(tmp_path):
-    for index, name in enumerate(("f1_x_a", "m9_x_a", "x_a")):
-        wav(tmp_path / "FULL" / "female1" / "scales" / "belt" / f"{name}.wav", 1 + index)
-    items, _ = vocalset.read_vocalset(tmp_path)
-    assert [item.id for item in items] == ["f1_x_a", "f1_x_a_2", "f1_x_a_3"]
-
-
-@pytest.mark.parametrize("task", ["singer", "technique"])
-def test_marbles_split(task):
-    items = recordings(4)
-    seconds = {item.id: 2.9 if index % 11 == 0 else 4.0 for index, item in enumerate(items)}
-    dropped = Item("f3_caro", "vibrato/caro_vibrato.wav", None, ("f3", "vibrato", ""))
-    listed = sorted(items, key=lambda item: (item.labels[1], item.id))  # 80 of each technique
-    number = {item.id: index % 80 for index, item in enumerate(listed)}
-    rows = [item for item in items if seconds[item.id] > 3]
-    sung = [item for item in rows if item.labels[1] in vocalset.TECHNIQUES]
-    test = [item for item in sung if item.labels[0] in ("f2", "f8", "m3", "m5", "m10")]
-    np.random.seed(42617)
-
-    def drawn(candidates, share):
-        groups = [number[item.id] for item in candidates]
-        sides = next(GroupShuffleSplit(1, test_size=share).split(groups, groups=groups))
-        return [[candidates[index] for index in side] for side in sides]
-
-    train, valid = drawn([item for item in sung if item not in test], 0.4)
-    if task == "singer":
-        rest, test = drawn(rows, 0.2)
-        train, valid = drawn(rest, 0.4)
-    found = vocalset.split_as_marble([dropped, *items[::-1]], seconds | {"f3_caro": 4.0}, task)
-    parts = zip(SPLITS, (train, valid, test), strict=True)
-    expected = {item.id: split for split, part in parts for item in part}
-    assert {item.id: item.split for item in found} == expected and len(found) == len(expected)
-
-
 def test_a_subset_holds_the_smaller_ones(tree):
     root = tree("fma")
     assert [item.id for item in fma.read_fma(root, "small")] == ["000002", "000003"]
@@ -610,17 +366,6 @@ def test_wrong_folders(name, tree, out, tmp_path):
         prepare(name, root, tmp_path / "elsewhere" / "cover.jpg" / "out")
 
 
-def test_a_command_says_an_error_in_one_line(tree, out, capsys):
-    root = tree("nsynth", {"nsynth-valid/examples.json": notes("valid")[:-30]})
-    for wrong, message in [(root.parent, f"did you mean {root}?"), (root, "damaged or cut off")]:
-        assert main(["nsynth", str(wrong), "--out", str(out)]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("error: ") and message in error and error.count("\n") == 1
-    assert not out.exists()
-    assert main(["nsynth", str(tree("nsynth")), "--out", str(out), "--allow_missing"]) == 0
-    assert_whole("nsynth", out)
-
-
 def test_a_disk_that_fails_while_reading(tree, out, monkeypatch):
     root, error = tree("emomusic"), OSError(5, "Input/output error", "static_annotations.csv")
     monkeypatch.setattr(files, "open", Mock(side_effect=error), raising=False)
@@ -634,45 +379,6 @@ def test_a_full_disk_leaves_nothing_behind(tree, out, monkeypatch):
     with refused("No space left on device"):
         prepare("nsynth", tree("nsynth"), out)
     assert [path.name for path in out.iterdir()] == ["headers.jsonl"]
-
-
-@pytest.mark.parametrize(
-    "change, read",
-    [
-        (lambda f: (f / "log").write_bytes((f / "log").read_bytes()[:-9]), "4.wav"),
-        (lambda f: (wav(f / "1.wav", 2), os.utime(f / "1.wav", (9, 9))), "1.wav"),
-        (lambda f: os.utime(f / "2.wav", ns=(9, 9)), "2.wav"),
-        (lambda f: write(f / "3.wav", "do re mi " * 99), "3.wav"),
-    ],
-)
-def test_headers_are_read_again_where_something_changed(change, read, tmp_path, opened):
-    names = [f"{index}.wav" for index in range(5)]
-    for name in names:
-        wav(tmp_path / name)
-        os.utime(tmp_path / name, (9, 9))
-
-    def scan():
-        opened.reset_mock()
-        found = read_headers(tmp_path, names, tmp_path / "log", bar=None)
-        return found, sorted(os.path.basename(call.args[0]) for call in opened.call_args_list)
-
-    first = scan()[0]
-    assert scan() == (first, [])
-    change(tmp_path)
-    found, again = scan()
-    assert again == [read] and scan() == (found, again * (read == "3.wav"))  # tried each time
-    assert [n for n in names if found[n] != first[n]] == [read] * (read in ("1.wav", "3.wav"))
-
-
-@pytest.fixture
-def corpora(tmp_path):
-    """Two prepared folders of three files each."""
-    for name in ("mine", "yours"):
-        for file in ("0, 0.wav", "1, 1.wav", "2.wav"):
-            wav(tmp_path / "music" / name / file)
-        files = [tmp_path / name / f"{split}.csv" for split in SPLITS]
-        prepare_folder(tmp_path / "music" / name, *files[:2])
-    return [tmp_path / "mine", tmp_path / "yours"]
 
 
 def test_other_settings_replace_what_was_there(tree, out, caplog):
@@ -703,84 +409,3 @@ def test_artists_are_held_out_whole_and_not_more_than_the_share():
         held = [artists[int(row["ID"])] for row in sides["valid"]]
         assert all(held.count(name) == artists.count(name) for name in set(held) if name)
     assert len(hold_out(rows[:6], 0.1, 0, ["a"] * 5 + ["b"])["valid"]) == 1
-
-
-def test_corpora_are_merged_with_weights(corpora, out, tmp_path):
-    mine, yours = corpora
-    lines = (mine / "train.csv").read_text().splitlines()
-    lines = [f"{lines[0]},weight", *(f"{line},2" for line in lines[1:])]
-    (mine / "train.csv").write_text("\n".join(lines))
-    assert main(["merge", f"{mine}=1.5", str(yours), "--out", str(out)]) == 0
-    root = json.loads((out / "report.json").read_text())["data_folder"]
-    assert root == str(tmp_path / "music")
-    for split, table in tables(out, root).items():
-        own = 2 if split == "train" else 1
-        weights = dict(zip(table["corpus"], table["weight"], strict=True))
-        assert weights == {"mine": 1.5 * own, "yours": 1.0} and len(table) == 2 * own
-        for row in table.itertuples():
-            assert row.wav == f"{root}/{row.ID}" and os.path.isfile(row.wav)
-            assert row.ID.startswith(f"{row.corpus}/")
-
-
-def test_what_cannot_be_merged(corpora, out, tmp_path, capsys):
-    mine, yours = corpora
-    for weight in (0, -1.0, float("nan"), float("inf")):
-        with refused("The weight of", mine, weight, "must be above 0"):
-            merge.merge({mine: weight, yours: 1.0}, out)
-    assert main(["merge", f"{mine}=two", "--out", str(out)]) == 2
-    assert "'two' is not a weight; write FOLDER=2" in capsys.readouterr().err
-    with refused("music holds no prepared corpus", "prepare it first"):
-        merge.merge({mine: 1.0, tmp_path / "music": 1.0}, out)
-    with refused("holds a corpus of its own"):
-        merge.merge({mine: 1.0}, yours)
-    with refused("Name at least one"):
-        merge.merge({}, out)
-    (tmp_path / "again").mkdir()
-    yours.rename(tmp_path / "again" / "mine")
-    with refused("the same name"):
-        merge.merge({mine: 1.0, tmp_path / "again" / "mine": 1.0}, out)
-    assert not out.exists()
-
-
-@by_name
-def test_a_record_says_what_the_help_and_the_report_say(name, tree, out, capsys):
-    record = DATA_SETS[name]
-    assert (record.name, set(TEXTS)) == (name, set(DATA_SETS))
-    assert record.licence and record.reference and "@" in record.bibtex
-    assert list(inspect.signature(record.prepare).parameters)[2:] == list(record.options)
-    with pytest.raises(SystemExit) as left:
-        main([name, "--help"])
-    shown = capsys.readouterr().out
-    assert left.value.code == 0 and "Expected tree" in shown
-    texts = [
-        record.licence,
-        record.home_page,
-        *inspect.getmodule(record.prepare).__doc__.split("\n"),
-    ]
-    for text in [*texts, "--out", *(f"--{option}" for option in record.options)]:
-        assert text in shown
-    report = prepare(name, tree(name), out)
-    assert list(report["splits"]) == list(record.splits)
-    for key in ("reference", "home_page", "licence", "bibtex"):
-        assert report[key] == getattr(record, key)
-
-
-def test_the_command_lists_the_data_sets_and_refuses_other_names(capsys):
-    for argv, code, words in (
-        (["--help"], 0, [*DATA_SETS, "folder", "labelled_folder", "merge", "shards"]),
-        (["gtzam", "x"], 2, ["invalid choice: 'gtzam'", "gtzan"]),
-        (["vocalset", "x", "--out", "y"], 2, ["required: --task"]),
-    ):
-        with pytest.raises(SystemExit) as left:
-            main(argv)
-        shown = "".join(capsys.readouterr())
-        assert left.value.code == code and all(word in shown for word in words)
-
-
-def test_the_command_imports_nothing_heavy():
-    code = (
-        "import sys, speechbrain_music.data_prep.cli\n"
-        "print(sorted({'torch', 'pandas', 'speechbrain', 'torchaudio'} & set(sys.modules)))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "[]\n"

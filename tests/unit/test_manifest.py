@@ -9,7 +9,6 @@ from speechbrain_music.data_prep.manifest import (
     read_manifest,
     write_manifest,
 )
-from speechbrain_music.utils.atomic import write_together
 
 HEAD = "ID,duration,wav,start,stop"
 GOOD = "a,1.5,$data_root/a.wav,0,36000"
@@ -107,16 +106,6 @@ def test_writing_refuses_what_reading_would(tmp_path, rows, message):
     with pytest.raises(ManifestError, match=message):
         write_manifest(tmp_path / "m.csv", rows)
     assert not list(tmp_path.iterdir())
-
-
-def test_all_files_or_none(tmp_path):
-    old, blocked = tmp_path / "old.txt", tmp_path / "file" / "new.txt"
-    old.write_text("old")
-    (tmp_path / "file").write_text("in the way of a folder")
-    with pytest.raises(OSError):
-        write_together({old: "new", blocked: "new"})
-    assert old.read_text() == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "old.txt"]
 
 
 def test_speechbrain_reads_it_too(tmp_path):
