@@ -9,6 +9,7 @@ from small_trees import TEXTS, assert_whole, notes, prepare
 
 from speechbrain_music.data_prep.cli import main
 from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.inference.cli import main as sbmusic
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
@@ -43,7 +44,8 @@ def test_the_command_lists_the_data_sets_and_refuses_other_names(capsys):
         assert left.value.code == code and all(word in shown for word in words)
 
 
-def test_a_command_says_an_error_in_one_line(tree, out, capsys):
+@pytest.mark.parametrize("main", [main, lambda argv: sbmusic(["prepare", *argv])])
+def test_a_command_says_an_error_in_one_line(main, tree, out, capsys):
     root = tree("nsynth", {"nsynth-valid/examples.json": notes("valid")[:-30]})
     for wrong, message in [(root.parent, f"did you mean {root}?"), (root, "damaged or cut off")]:
         assert main(["nsynth", str(wrong), "--out", str(out)]) == 2
