@@ -57,7 +57,9 @@ def add_arguments(parser):
     command = _add(names, "shards", shards, data_folder=False, out_required=False)
     command.add_argument("manifests", nargs="*", help="manifests to pack")
     command.add_argument("--data_folder", help="the folder that $data_root stands for in them")
-    _add_options(command, shards.pack, {"shard_mb": "upper limit of a shard, in MB"})
+    command.add_argument(
+        "--shard_mb", type=float, default=500.0, help="upper limit of a shard (default: 500 MB)"
+    )
     command.add_argument(
         "--workers", type=int, help="shards packed in parallel (default: one per core)"
     )

@@ -74,7 +74,7 @@ class _Shard(NamedTuple):
 
 
 @as_user_error
-def pack(manifests, data_folder, out, shard_mb=500.0, workers=None):
+def pack(manifests, data_folder, out, shard_mb=500, workers=None):
     """Pack the pieces of manifests; the same music gives the same bytes with any `workers`.
 
     `train.csv` becomes `train-000000.tar` and so on, each with an index `train-000000.json`, then
@@ -127,9 +127,8 @@ def pack(manifests, data_folder, out, shard_mb=500.0, workers=None):
     if len(targets) < len(manifests):
         raise PreparationError("Two manifests have the same name; rename one.")
     check_output(*targets)
-    if any(target.exists() for target in targets) and "shards" not in read_json(
-        out / "report.json"
-    ):
+    report = read_json(out / "report.json")
+    if any(target.exists() for target in targets) and "shards" not in report:
         raise PreparationError(f"{out} holds manifests of files; choose another folder.")
 
     totals = dict.fromkeys(("shards", "bytes", "clipped", "shortened"), 0)
@@ -302,11 +301,11 @@ def check(folder):
     indexes = sorted(folder.glob("*-[0-9]*.json"))
     faults = [fault for fault in map(_fault, tqdm(indexes, unit="shard", disable=None)) if fault]
     if len(indexes) != wanted:
-        faults.append(f"{len(indexes)} of {wanted} indexes are there")
+        faults.append(f"{len(indexes)} of {wanted} indexes exist")
     if faults:
         raise PreparationError(
             f"{folder} is not as packed: {'; '.join(faults)}. Copy these again, or delete them "
-            "and give the command by which they were packed."
+            "and run the command that packed them again."
         )
     logger.info("%d shards are as packed", wanted)
 

@@ -127,7 +127,7 @@ def test_faults_of_annotations_are_named(fault, tree, out):
     assert not out.exists()
 
 
-def test_a_lone_quotation_mark_loses_no_rows_in_silence(tree, out):
+def test_an_unclosed_quotation_mark_is_an_error(tree, out):
     [(path, text)] = TEXTS["music4all"].items()
     lone = 'd\tD\t"Heroes\tx\ne\tE\ty\tx\nf\tF\t"Q"\tx\n'
     with refused("an unclosed quotation mark"):
@@ -281,7 +281,7 @@ def test_emotions_are_standardised_by_the_development_set(tree, out):
         assert np.allclose([developed.mean(), developed.std()], [0, 1], atol=1e-5)
 
 
-def test_no_tested_artist_is_trained_on_if_so_wished(tree, out):
+def test_artist_disjoint_leaves_out_training_music_of_test_artists(tree, out):
     prepare("emomusic", tree("emomusic"), out, split="artist_disjoint")
     assert pieces(out) == [{"5": "AC/DC"}, *PIECES["emomusic"][1:]]
 
@@ -297,7 +297,7 @@ def test_a_key_has_one_name(key):
         assert giantsteps.one_of_24(text) is None
 
 
-def test_artists_are_split_by_their_names_and_their_company():
+def test_artists_are_split_by_their_names_and_collaborators():
     names = ["Ann", "Bob", "Cid", "DJ Björk", "MIA", "Lou"]
     numbers = [int(hashlib.sha1(name.lower().encode()).hexdigest(), 16) % 116 for name in names]
     expected = {n: "valid" if k >= 100 else "train" for n, k in zip(names, numbers, strict=True)}
@@ -309,7 +309,7 @@ def test_artists_are_split_by_their_names_and_their_company():
     assert giantsteps.artist_splits(chain[::-1])["Lou"] == "valid"  # reached in one sweep
 
 
-def test_tracks_are_cut_into_clips_that_know_them(tree, out):
+def test_tracks_are_cut_into_clips_with_their_id(tree, out):
     root = tree("giantsteps")
     wav(root / MTG / "audio" / "5.LOFI.mp3", 65)
     wav(root / MTG / "audio" / "6.LOFI.mp3", 29.9)
@@ -394,7 +394,7 @@ def test_other_settings_replace_what_was_there(tree, out, caplog):
 
 
 @pytest.mark.parametrize("share", [0, 1.5, float("nan")])
-def test_shares_that_are_none(share, tree, out):
+def test_invalid_shares_are_refused(share, tree, out):
     with refused(f"valid_share is {share}"):
         prepare("music4all", tree("music4all"), out, valid_share=share)
 

@@ -115,7 +115,7 @@ def test_other_manifests_are_not_overwritten(folder, tmp_path):
         prepare(folder, out)
 
 
-def test_bad_files_are_skipped_and_told(folder, tmp_path, caplog):
+def test_bad_files_are_skipped_and_listed(folder, tmp_path, caplog):
     out = tmp_path / "out"
     (folder / "empty.wav").touch()
     (folder / "text.flac").write_text("do re mi " * 100)
@@ -146,7 +146,7 @@ def test_bad_files_are_skipped_and_told(folder, tmp_path, caplog):
     assert "train: 18 files" in caplog.text and "skipped 2: shorter than 0.8 s" in caplog.text
 
 
-def test_odd_names_and_kinds(tmp_path):
+def test_unusual_names_and_formats(tmp_path):
     music = tmp_path / "my music, [live]"
     names = [
         "a.wav",

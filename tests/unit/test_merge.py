@@ -40,7 +40,7 @@ def test_corpora_are_merged_with_weights(corpora, out, tmp_path):
             assert row.ID.startswith(f"{row.corpus}/")
 
 
-def test_what_cannot_be_merged(corpora, out, tmp_path, capsys):
+def test_invalid_merges_are_refused(corpora, out, tmp_path, capsys):
     mine, yours = corpora
     for weight in (0, -1.0, float("nan"), float("inf")):
         with refused("The weight of", mine, weight, "must be above 0"):

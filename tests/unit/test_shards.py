@@ -100,9 +100,9 @@ def test_what_is_in_a_shard(packed, manifests, tone_folder):
         assert line.stop == int(24000 * line.duration)
         wave, _ = soundfile.read(io.BytesIO(sample["flac"]), dtype="float32")
         assert np.array_equal(wave, read_segment(line.wav))
-        facts = json.loads(sample["json"])
-        assert facts["ID"] == line.ID == row.ID and f"/{facts['wav']}" == row.wav
-        assert facts["stop"] == row.stop
+        row_in_tar = json.loads(sample["json"])
+        assert row_in_tar["ID"] == line.ID == row.ID and f"/{row_in_tar['wav']}" == row.wav
+        assert row_in_tar["stop"] == row.stop
 
 
 def test_same_bytes_with_any_number_of_workers(manifests, tone_folder, packed):
@@ -138,7 +138,7 @@ main(["shards", *sys.argv[1:]])
 """
 
 
-def test_packing_that_was_killed_goes_on(manifests, tone_folder, packed, tmp_path):
+def test_killed_packing_continues(manifests, tone_folder, packed, tmp_path):
     out = tmp_path / packed.name
     command = [*map(str, manifests), "--data_folder", str(tone_folder), "--out", str(out)]
     command += ["--shard_mb", str(SIZE), "--workers", "1"]
@@ -236,7 +236,7 @@ def test_a_server_that_fails_is_asked_again(packed, server, fault):
     assert not server.faults
 
 
-def test_what_a_server_cannot_do_is_said_at_once(packed, server):
+def test_a_server_without_range_requests_is_an_error_at_once(packed, server):
     wav = read_manifest(packed / "train.csv", server.address)["wav"][0]
     server.faults += ["whole", "whole"]
     with pytest.raises(AudioError, match="its server does not give parts of files"):
@@ -329,7 +329,7 @@ def test_a_long_piece_is_decoded_in_parts(music, monkeypatch):
         )
 
 
-def test_music_that_was_not_there_is_packed_when_it_is(music):
+def test_missing_music_is_packed_by_a_later_run(music):
     away = music.with_name("away")
     away.mkdir()
     with pytest.raises(PreparationError, match="None of the 7 pieces of .*does not exist"):

@@ -33,7 +33,7 @@ def test_singers_are_in_all_splits_or_in_one():
     assert {item.labels[1] for item in items} == set(vocalset.TECHNIQUES)
 
 
-def test_names_are_repaired_and_copies_dropped(tmp_path):
+def test_names_are_corrected_and_copies_dropped(tmp_path):
     found = {
         "female2/x/belt/f2_belt_a.wav": "f2_belt_a belt a",
         "female2/x/trill/f2_x_i.wav": "f2_x_i trill i",
@@ -52,7 +52,7 @@ def test_names_are_repaired_and_copies_dropped(tmp_path):
     assert set(deviations) == {f"FULL/{name}" for name in list(found)[3:]}
 
 
-def test_stray_files_are_left_out_and_told(tree, out):
+def test_stray_files_are_left_out_and_reported(tree, out):
     root = tree("vocalset")
     strays = ["x.wav", "female12/scales/belt/f12_a.wav", "male1/scales/yodel/m1_a.wav"]
     for name in strays:
