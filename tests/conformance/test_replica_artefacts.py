@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.slow
 PREPARE = {
     "gtzan": (prepare_gtzan, 0.25),
     "giantsteps": (prepare_giantsteps, 0.05),
-    "vocalset": (prepare_vocalset, 0.2),
+    "vocalset": (partial(prepare_vocalset, task="singer"), 0.2),
     "magnatagatune": (prepare_magnatagatune, 0.01),
     "nsynth": (prepare_nsynth, 0.005),
     "emomusic": (prepare_emomusic, 0.15),
