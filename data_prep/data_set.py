@@ -7,6 +7,8 @@ The module of a data set holds its `DataSet` record and reads its annotations in
     report.json                    counts per split and class, hours, what is missing and why
     skipped.csv                    pieces of a split that are in no manifest, with the reason
     headers.jsonl                  headers, so that a second run reads only new or changed files
+
+Each `prepare_<name>` returns the report and raises `PreparationError`, as `prepare_items` does.
 """
 
 import hashlib
