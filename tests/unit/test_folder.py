@@ -13,7 +13,7 @@ from speechbrain_music.data_prep.cli import main
 from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.dataio.audio import audio_info, read_segment, resampled_length
+from speechbrain_music.dataio.audio import read_segment
 
 
 def wav(path, seconds=1.0, rate=8000):
@@ -49,15 +49,6 @@ def test_tones(tone_folder, tmp_path):
     assert report == json.loads((out / "report.json").read_text())
     assert [part["files"] for part in report["splits"].values()] == [6, 2]
     assert report["skipped"] == 0 and not skipped(out)
-    tables = [read_manifest(out / f"{split}.csv", tone_folder) for split in ("train", "valid")]
-    for table, split in zip(tables, report["splits"].values(), strict=True):
-        assert split["hours"] == pytest.approx(table["duration"].sum() / 3600, abs=1e-6)
-        for line in table.itertuples():
-            info = audio_info(line.wav)
-            assert (line.start, line.stop) == (0, info.frames)
-            length = resampled_length(info.frames, info.sample_rate)
-            assert len(read_segment(line.wav)) == length
-            assert length == pytest.approx(24000 * line.duration, abs=1)
     assert "it's 'live', \"take [2]\", (remix).flac" in ids(out)
     assert "sets/hymn.wav" in ids(out)
     assert sorted(p.name for p in out.iterdir()) == [
