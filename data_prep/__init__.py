@@ -1,1 +1,1 @@
-"""One module a corpus or data set: from its files to CSV manifests."""
+"""Data preparation: the files of a data set or a folder of music -> CSV manifests."""

@@ -1,18 +1,15 @@
 """Any folder of music -> a training and a validation manifest, and a report of what was skipped.
 
-python -m speechbrain_music.data_prep.folder /my/music --out manifests/mine
-
-Every file in the folder and below it is taken by its extension, hidden ones aside. A second run
+Every file in the folder and below it is taken by its extension, except hidden ones. A second run
 opens only the files that are new or have changed.
 """
 
 import logging
-import sys
 from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.command import answer, make_parser
-from speechbrain_music.data_prep.disk import (
+from speechbrain_music.data_prep.data_set import MIN_SECONDS, check_share, hold_out, manifest_row
+from speechbrain_music.data_prep.files import (
     PreparationError,
     as_user_error,
     check_output,
@@ -21,8 +18,13 @@ from speechbrain_music.data_prep.disk import (
     no_audio,
 )
 from speechbrain_music.data_prep.headers import read_headers
-from speechbrain_music.data_prep.preparation import MIN_SECONDS, hold_out, manifest_row
-from speechbrain_music.data_prep.report import counted, refuse_others, save, say, summary
+from speechbrain_music.data_prep.output import (
+    log_report,
+    refuse_other_folder,
+    skipped_counts,
+    split_counts,
+    write_output,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +39,11 @@ def prepare_folder(
     min_seconds=MIN_SECONDS,
     refresh=False,
 ):
-    """Writes the manifests of a folder of music, reading headers only.
+    """Write the manifests of a folder of music, reading headers only.
 
     Files are held out in an order that depends on their paths and the seed alone, so that few
-    change sides when the folder grows. Beside `train_csv` appear `report.json` (what is
-    returned), `skipped.csv` and `headers.jsonl`.
+    change sides when the folder grows. In the folder of `train_csv` appear also `report.json`
+    (the returned dict), `skipped.csv` and `headers.jsonl`.
 
     Arguments
     ---------
@@ -52,11 +54,11 @@ def prepare_folder(
     valid_share : float
         Share of the files to hold out, in (0, 1); at least one file is.
     seed : int
-        Chooses which.
+        Chooses the files.
     min_seconds : float
         Files shorter than this are skipped.
     refresh : bool
-        Whether manifests that exist are brought up to date; a run that resumes keeps them.
+        Whether manifests that exist are updated; a run that resumes keeps them.
 
     Returns
     -------
@@ -67,8 +69,8 @@ def prepare_folder(
     Raises
     ------
     PreparationError
-        If the folder is missing or has fewer than two usable files, if `valid_share` is out of
-        range, if the manifests cannot be written, or exist and are another folder's.
+        If the folder has fewer than two usable files, an argument is out of range, or the
+        manifests cannot be written, or exist and are another folder's.
 
     Example
     -------
@@ -80,17 +82,24 @@ def prepare_folder(
     >>> [split["files"] for split in report["splits"].values()], report["skipped"]
     ([2, 1], 0)
     """
-    if not 0 < valid_share < 1:
-        raise PreparationError(f"valid_share is {valid_share}; it must lie between 0 and 1.")
+    check_share(valid_share)
     root = existing_folder(data_folder)
     train_csv, valid_csv = Path(train_csv), Path(valid_csv)
     out = train_csv.parent
     settings = {"data_folder": str(root), "valid_share": valid_share}
     settings |= {"seed": seed, "min_seconds": min_seconds}
     if train_csv.exists() and valid_csv.exists():
-        report = refuse_others(out / "report.json", root)
+        report = refuse_other_folder(out / "report.json", root)
         if not refresh:
-            return _kept(out, report, settings)
+            changed = [key for key, value in settings.items() if report.get(key) != value]
+            if changed:
+                logger.warning(
+                    "Kept the manifests in %s, made with another %s; delete them to renew them.",
+                    out,
+                    ", ".join(changed),
+                )
+            log_report(report)
+            return report
     check_output(train_csv, valid_csv)
 
     names, unlisted, others = find_audio(root)
@@ -111,44 +120,9 @@ def prepare_folder(
             f"are needed, one to train and one to hold out{first}."
         )
     splits = hold_out(rows, valid_share, seed)
-    counts = {name: counted(part) for name, part in splits.items()}
-    report = settings | {"splits": counts} | summary(skipped)
+    counts = {name: split_counts(part) for name, part in splits.items()}
+    report = settings | {"splits": counts} | skipped_counts(skipped)
     paths = {valid_csv: splits["valid"], train_csv: splits["train"]}
-    save(out, report, skipped, {p: manifest.manifest_text(part) for p, part in paths.items()})
+    texts = {path: manifest.manifest_text(part) for path, part in paths.items()}
+    write_output(out, report, skipped, texts)
     return report
-
-
-def _kept(out, report, settings):
-    changed = [key for key, value in settings.items() if report.get(key) != value]
-    if changed:
-        what = "Kept the manifests in %s, made with another %s; delete them to have them renewed."
-        logger.warning(what, out, ", ".join(changed))
-    say(report)
-    return report
-
-
-def main(argv=None):
-    """The command line: 0 if all went well, 2 after a one-line error.
-
-    Example
-    -------
-    >>> import numpy, soundfile
-    >>> root = getfixture("tmp_path")
-    >>> for name in ("do.wav", "re.wav"):
-    ...     soundfile.write(root / name, numpy.zeros(24000), 24000)
-    >>> main([str(root), "--out", str(root / "out")])
-    0
-    >>> sorted(path.name for path in (root / "out").iterdir())
-    ['headers.jsonl', 'report.json', 'skipped.csv', 'train.csv', 'valid.csv']
-    """
-    parser = make_parser("folder", __doc__, valid_share=0.1)
-
-    def prepare(data_folder, out, **options):
-        files = (out / "train.csv", out / "valid.csv")
-        return prepare_folder(data_folder, *files, refresh=True, **options)
-
-    return answer(prepare, parser, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,5 @@
 """GiantSteps key: electronic dance music in 24 keys; 923 tracks train, 236 validate, 604 test.
 
-python -m speechbrain_music.data_prep.giantsteps /data/GiantSteps --out manifests/giantsteps
-
 Expected tree (the folders' names may end in -master or a commit; audio may also lie in one folder
 audio/ at the top, as .mp3 or .wav):
 
@@ -10,25 +8,20 @@ audio/ at the top, as .mp3 or .wav):
     GiantSteps/giantsteps-mtg-key-dataset/annotations/{annotations,beatport_metadata}.txt
     GiantSteps/giantsteps-mtg-key-dataset/audio/5061.LOFI.mp3
 
-All of the first set tests. Of the second those tracks train and validate whose key was annotated
-with confidence 2 and is one; artists are told apart by the SHA-1 of their name in lower case
-modulo 116 (100 and above validate), then whoever made music with a validating artist validates,
-twice, as in JukeMIR and MARBLE. Tracks are cut into clips of 30 s, which know their track; the
-rest of a track is dropped. The MARBLE paper counts 1,077 tracks to train and validate; the rule
-it cites gives 1,159.
-
-Source: Knees et al. (ISMIR 2015), github.com/GiantSteps; the second set: Faraldo et al. (2016).
-Licence: annotations for research; the previews are Beatport's.
+All of the first set tests. Of the second those tracks train and validate that have one key,
+annotated with confidence 2. An artist trains or validates by the SHA-1 of the name in lower case
+modulo 116 (100 and above validate); then whoever made music with a validating artist validates,
+applied twice, as in JukeMIR and MARBLE. Tracks are cut into clips of 30 s, which know their track;
+the rest of a track is dropped. The MARBLE paper counts 1,077 tracks to train and validate; the
+rule it cites gives 1,159.
 """
 
 import csv
 import hashlib
 import logging
 import re
-import sys
 
-from speechbrain_music.data_prep import command, disk
-from speechbrain_music.data_prep import preparation as prep
+from speechbrain_music.data_prep import data_set, files
 
 logger = logging.getLogger(__name__)
 
@@ -38,34 +31,10 @@ COUNTS = {"train": 923, "valid": 236, "test": 604}
 PAPER = 1077  # tracks to train and validate, by the MARBLE paper
 KEY_SET, MTG_SET = "giantsteps-key-dataset", "giantsteps-mtg-key-dataset"
 _STEPS = dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))
-GIANTSTEPS = prep.DataSet(
-    title="GiantSteps key",
-    source="Knees et al. (ISMIR 2015), Faraldo et al. (ECIR 2016), github.com/GiantSteps",
-    licence="annotations for research; previews of Beatport",
-    bibtex="""@inproceedings{knees2015two,
-  title={Two data sets for tempo estimation and key detection in electronic dance music annotated
-         from user corrections},
-  author={Knees, Peter and Faraldo, Angel and Herrera, Perfecto and Vogl, Richard and
-          B{\\"o}ck, Sebastian and H{\\"o}rschl{\\"a}ger, Florian and Le Goff, Mickael},
-  booktitle={Proc. ISMIR}, pages={364--370}, year={2015}}
-@inproceedings{faraldo2016key,
-  title={Key estimation in electronic dance music},
-  author={Faraldo, Angel and G{\\'o}mez, Emilia and Jord{\\`a}, Sergi and Herrera, Perfecto},
-  booktitle={Proc. ECIR}, pages={335--347}, year={2016}}""",
-    labels=("key", "artist"),
-    classes=("key",),
-    clip_seconds=30.0,
-)
 
 
 def one_of_24(text):
-    """A key's name with its tonic among `TONICS`, however it was spelled; None if it is no key.
-
-    Example
-    -------
-    >>> one_of_24("D# minor"), one_of_24("cb Major"), one_of_24("F# minor / A major")
-    ('Eb minor', 'B major', None)
-    """
+    """A key with its tonic among `TONICS`, however it was spelled; None if it is not a key."""
     match = re.fullmatch(r"([A-G])([#b]?)\s+(major|minor)", text.strip().capitalize())
     if match is None:
         return None
@@ -75,25 +44,7 @@ def one_of_24(text):
 
 
 def artist_splits(credits):
-    """Who trains and who validates.
-
-    Arguments
-    ---------
-    credits : list of list of str
-        The artists of each track, all tracks in the table's order.
-
-    Returns
-    -------
-    dict
-        Artist -> `train` or `valid`. Who made music with one who validates does too, up to two
-        steps away at least; the published rule looks no further.
-
-    Example
-    -------
-    >>> splits = artist_splits([["Ann"], ["Ann", "Bob"], ["Cid"]])
-    >>> splits["Ann"] == splits["Bob"]
-    True
-    """
+    """Artist -> `train` or `valid`, from the artists of each track in the table's order."""
     splits = {
         artist: "train"
         if int(hashlib.sha1(artist.lower().encode()).hexdigest(), 16) % 116 < 100
@@ -101,7 +52,7 @@ def artist_splits(credits):
         for artists in credits
         for artist in artists
     }
-    for _ in range(2):
+    for _ in range(2):  # the published rule looks no further than two steps
         for artists in credits:
             if any(splits[artist] == "valid" for artist in artists):
                 splits |= dict.fromkeys(artists, "valid")
@@ -110,7 +61,7 @@ def artist_splits(credits):
 
 def _folder(data_folder, name):
     marker = f"{name}*/annotations"
-    place = disk.locate(data_folder, "GiantSteps key", marker)
+    place = files.locate(data_folder, "GiantSteps key", marker)
     return min((data_folder / place).glob(marker)).parent
 
 
@@ -123,108 +74,72 @@ def _audio(data_folder, folder, name):
 
 
 def read_giantsteps(data_folder):
-    """The tracks of both sets that have a split.
+    """Items with key and artist ("" in the test set, which names none); what was left out, counted.
 
-    Arguments
-    ---------
-    data_folder : Path
-        The folder that holds both.
-
-    Returns
-    -------
-    items : list of Item
-        With key and artist ("" in the test set, which names none).
-    left_out : dict
-        Why tracks of the second set have no split -> how many.
-
-    Raises
-    ------
-    PreparationError
-        If an annotation file is missing or damaged, or a test track has no key of the 24.
-
-    Example
-    -------
-    >>> from speechbrain_music.data_prep.replica.trees import make_replica
-    >>> root = make_replica("giantsteps", getfixture("tmp_path") / "a", 0.01, annotations_only=True)
-    >>> {item.labels[1] for item in read_giantsteps(root)[0] if item.split == "test"}
-    {''}
+    The counts are by the reason why tracks of the second set have no split.
     """
     items = []
     tests, mtg = _folder(data_folder, KEY_SET), _folder(data_folder, MTG_SET)
     for path in sorted((tests / "annotations" / "key").glob("*.key")):
-        key, track = one_of_24(path.read_text(encoding="utf-8-sig")), path.name.partition(".")[0]
+        text, track = path.read_text(encoding="utf-8-sig"), path.name.partition(".")[0]
+        key = one_of_24(text)
         if key is None:
-            raise disk.PreparationError(
-                f"{path} holds {path.read_text(encoding='utf-8').strip()!r}, no key like "
-                "'Eb minor'; fetch it again."
+            raise files.PreparationError(
+                f"{path} holds {text.strip()!r}, which is not a key like 'Eb minor'; download it "
+                "again."
             )
         wav = _audio(data_folder, tests, f"{track}.LOFI")
-        items.append(prep.Item(track, wav, "test", (key, "")))
+        items.append(data_set.Item(track, wav, "test", (key, "")))
 
     names = mtg / "annotations" / "beatport_metadata.txt"
-    table = disk.read_table(names, ("ID", "ARTIST"), "\t", csv.QUOTE_NONE)
+    table = files.read_table(names, ("ID", "ARTIST"), "\t", csv.QUOTE_NONE)
     credits = {row["ID"]: [artist.strip() for artist in row["ARTIST"].split(",")] for row in table}
     splits = artist_splits(credits.values())
     left_out = {"confidence under 2": 0, "no key or several": 0}
     path = mtg / "annotations" / "annotations.txt"
-    for row in disk.read_table(path, ("ID", "MANUAL KEY", "C"), "\t", csv.QUOTE_NONE):
+    for row in files.read_table(path, ("ID", "MANUAL KEY", "C"), "\t", csv.QUOTE_NONE):
         track, key = row["ID"], one_of_24(row["MANUAL KEY"])
         if row["C"] != "2":
             left_out["confidence under 2"] += 1
         elif key is None:
             left_out["no key or several"] += 1
         elif track not in credits:
-            raise disk.PreparationError(
-                f"{names} has no track {track}, which {path} has; fetch both."
+            raise files.PreparationError(
+                f"{names} has no track {track}, which {path} has; download both again."
             )
         else:
             wav = _audio(data_folder, mtg, f"{track}.LOFI")
             split = splits[credits[track][0]]
-            items.append(prep.Item(track, wav, split, (key, ", ".join(credits[track]))))
+            items.append(data_set.Item(track, wav, split, (key, ", ".join(credits[track]))))
     return items, left_out
 
 
-@disk.as_user_error
+@files.as_user_error
 def prepare_giantsteps(data_folder, out, allow_missing=False):
-    """Writes the manifests of GiantSteps key: clips of 30 s, columns `key`, `artist`, `track`.
+    """Write the manifests of GiantSteps key: clips of 30 s, columns `key`, `artist`, `track`.
 
     Arguments
     ---------
     data_folder, out : str | Path
         Where the data are and where the manifests go.
     allow_missing : bool
-        Whether other counts of tracks than 923, 236 and 604 are reported and not refused.
+        Whether deviations from the published counts of tracks are reported instead of refused.
 
     Returns
     -------
     dict
-        The report; `files` are tracks, `rows` clips.
-
-    Raises
-    ------
-    PreparationError
-        As `read_giantsteps` and `prepare_items`.
-
-    Example
-    -------
-    >>> from speechbrain_music.data_prep.replica.trees import make_replica
-    >>> folder = getfixture("tmp_path") / "GiantSteps"
-    >>> _ = make_replica("giantsteps", folder, scale=0.1, annotations_only=True)
-    >>> items, left_out = read_giantsteps(folder)
-    >>> len(items), items[0].labels[0] in KEYS
-    (176, True)
+        The report; `files` are tracks, `rows` are clips.
     """
-    root = disk.existing_folder(data_folder)
+    root = files.existing_folder(data_folder)
     items, left_out = read_giantsteps(root)
-    report = prep.prepare_items(
+    report = data_set.prepare_items(
         GIANTSTEPS,
         root,
         out,
         items,
-        counts=COUNTS,
         allow_missing=allow_missing,
         folders=sorted({item.wav.rpartition("/")[0] for item in items}),
-        facts={"left_out": left_out, "marble_paper": {"train and valid": PAPER}},
+        extra={"left_out": left_out, "marble_paper": {"train and valid": PAPER}},
     )
     if not report["replica"]:
         found = sum(report["splits"][split]["files"] for split in ("train", "valid"))
@@ -232,18 +147,26 @@ def prepare_giantsteps(data_folder, out, allow_missing=False):
     return report
 
 
-def main(argv=None):
-    """The command line: 0 if all went well, 2 after a one-line error.
-
-    Example
-    -------
-    >>> main(["/nowhere/GiantSteps", "--out", "manifests"])
-    2
-    """
-    return command.answer(
-        prepare_giantsteps, command.make_parser("giantsteps", __doc__, allow_missing=True), argv
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+GIANTSTEPS = data_set.DataSet(
+    name="giantsteps",
+    title="GiantSteps key",
+    reference="Knees et al. (ISMIR 2015), Faraldo et al. (ECIR 2016)",
+    licence="annotations for research; previews of Beatport",
+    home_page="https://github.com/GiantSteps",
+    bibtex="""@inproceedings{knees2015two,
+  title={Two data sets for tempo estimation and key detection in electronic dance music annotated
+         from user corrections},
+  author={Knees, Peter and Faraldo, Angel and Herrera, Perfecto and Vogl, Richard and
+          B{\\"o}ck, Sebastian and H{\\"o}rschl{\\"a}ger, Florian and Le Goff, Mickael},
+  booktitle={Proc. ISMIR}, pages={364--370}, year={2015}}
+@inproceedings{faraldo2016key,
+  title={Key estimation in electronic dance music},
+  author={Faraldo, Angel and G{\\'o}mez, Emilia and Jord{\\`a}, Sergi and Herrera, Perfecto},
+  booktitle={Proc. ECIR}, pages={335--347}, year={2016}}""",
+    labels=("key", "artist"),
+    classes=("key",),
+    counts={"published": COUNTS},
+    clip_seconds=30.0,
+    prepare=prepare_giantsteps,
+    options=data_set.ALLOW_MISSING,
+)

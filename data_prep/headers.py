@@ -1,4 +1,4 @@
-"""The headers of many audio files: read side by side, remembered, read again only if changed."""
+"""Headers of many audio files: read in parallel, cached in a log, read again only if changed."""
 
 import json
 import os
@@ -16,13 +16,7 @@ _UNFIT = re.compile(r"[\r\n\ud800-\udfff]|\$data_root")  # surrogates: bytes tha
 
 
 class Header(NamedTuple):
-    """Length in frames at the file's own rate, and that rate in Hz.
-
-    Example
-    -------
-    >>> Header(frames=66150, sample_rate=44100).seconds
-    1.5
-    """
+    """Length in frames at the file's own rate, and that rate in Hz."""
 
     frames: int
     sample_rate: int
@@ -34,43 +28,15 @@ class Header(NamedTuple):
 
 
 def read_headers(root, names, log, bar="Reading headers"):
-    """Reads headers, or takes from a log those of files that have not changed since.
+    """Name -> `Header`, or the reason (str) why the audio file `root/name` cannot be used.
 
-    What is read is added to the log at once, so an interrupted run is continued where it was.
-    Files that cannot be read are not remembered: they are tried each time.
-
-    Arguments
-    ---------
-    root : str | Path
-        A folder.
-    names : iterable of str
-        Paths of audio files, relative to it.
-    log : str | Path
-        A text file, made if missing; one JSON list a line: name, bytes, time of the last change
-        (ns), frames, rate.
-    bar : str, optional
-        What the progress bar is called; None shows none.
-
-    Returns
-    -------
-    dict
-        Name -> `Header`, or the reason (str) why the file is of no use.
-
-    Raises
-    ------
-    OSError
-        If the log cannot be written.
-
-    Example
-    -------
-    >>> import numpy, soundfile
-    >>> root = getfixture("tmp_path")
-    >>> soundfile.write(root / "a.wav", numpy.zeros(8000), 8000)
-    >>> read_headers(root, ["a.wav", "b.wav"], root / "log", bar=None)["a.wav"].seconds
-    1.0
+    The log has a JSON list per line: name, bytes, time of the last change (ns), frames, rate.
+    Headers of unchanged files come from it; others are read and appended at once, so that an
+    interrupted run continues where it stopped. Files that cannot be read are not logged. `bar`
+    labels the progress bar; None shows none.
     """
     root, log, names = Path(root), Path(log), list(names)
-    known, found = _remembered(log), {}
+    known, found = _read_log(log), {}
     workers = min(32, 4 * (os.cpu_count() or 1))  # headers wait for the disk, not for a core
     progress = tqdm(total=len(names), desc=bar, unit="file", disable=True if bar is None else None)
     with progress, ThreadPoolExecutor(workers) as pool:
@@ -90,15 +56,15 @@ def read_headers(root, names, log, bar="Reading headers"):
     return found
 
 
-def _remembered(log):
-    """Name -> (bytes, time, frames, rate); a line that a killed process left torn is no line."""
+def _read_log(log):
+    """Name -> (bytes, time, frames, rate); a line torn by a kill is ignored."""
     known = {}
     if log.exists():
         with open(log, encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
-                    name, *facts = json.loads(line)
-                    size, time, frames, rate = map(int, facts)
+                    name, *numbers = json.loads(line)
+                    size, time, frames, rate = map(int, numbers)
                 except (ValueError, TypeError):
                     continue
                 known[name] = (size, time, frames, rate)
@@ -106,7 +72,7 @@ def _remembered(log):
 
 
 def _look(root, name, known):
-    """The header or the reason, and the line to remember it by if it is new."""
+    """The header or the reason, and the line for the log if it is new."""
     if _UNFIT.search(name):
         reason = "its name has a line break, $data_root or bytes that are not UTF-8; rename it"
         return reason, None
@@ -115,13 +81,13 @@ def _look(root, name, known):
         status = os.stat(path)
         state = [status.st_size, status.st_mtime_ns]
     except OSError:
-        state = None  # audio_info says why
+        state = None  # audio_info raises with the reason
     if known and state == list(known[:2]):
         return Header(*known[2:]), None
     try:
         info = audio.audio_info(path)
     except audio.AudioError as error:
         return str(error).removeprefix(f"{path}: ").rstrip("."), None
-    facts = [name, *(state or (0, 0)), info.frames, info.sample_rate]
-    # Begins a line of its own, whatever was torn before it.
-    return Header(info.frames, info.sample_rate), f"\n{json.dumps(facts)}"
+    entry = [name, *(state or (0, 0)), info.frames, info.sample_rate]
+    # The line break comes first, so that a torn last line does not swallow this one.
+    return Header(info.frames, info.sample_rate), f"\n{json.dumps(entry)}"

@@ -1,4 +1,4 @@
-"""The CSV manifests of SpeechBrain: one row a piece of audio, paths relative to `$data_root`.
+"""CSV manifests in SpeechBrain's form: one row per piece of audio, paths relative to `$data_root`.
 
 Columns: `ID`, `duration` (seconds of the piece), `wav`, `start` and `stop` (samples at the file's
 own rate), then the label columns, all text, and optionally `weight` (a factor on how often a piece
@@ -18,27 +18,11 @@ DATA_ROOT = "$data_root"
 
 
 class ManifestError(UserError):
-    """A manifest that cannot be used. The message is one sentence with the remedy.
-
-    Example
-    -------
-    >>> try:
-    ...     manifest_text([{"ID": "a", "wav": "/music/a.wav"}])
-    ... except ManifestError as error:
-    ...     print(error)
-    '/music/a.wav' must be a path relative to the data folder.
-    """
+    """A manifest that cannot be used; the message is one sentence with the remedy."""
 
 
 def csv_text(rows, columns):
-    """The CSV text of rows (sequences) under a header.
-
-    Example
-    -------
-    >>> print(csv_text([("a, b.wav", "too short")], ("path", "reason")), end="")
-    path,reason
-    "a, b.wav",too short
-    """
+    """The CSV text of rows (sequences) under a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -47,27 +31,12 @@ def csv_text(rows, columns):
 
 
 def printable(name):
-    """A path as text that every format can hold: bytes that are no UTF-8 get backslashes.
-
-    Example
-    -------
-    >>> printable("caf\\udce9.wav"), printable("café.wav")
-    ('caf\\\\xe9.wav', 'café.wav')
-    """
+    """A path as text for any format: bytes that are not UTF-8 become backslash escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def manifest_text(rows, extra_columns=()):
-    """The text of a manifest; `write_manifest` says what the rows are, and what is refused.
-
-    Example
-    -------
-    >>> row = {"duration": 1, "start": 0, "stop": 24000}
-    >>> print(manifest_text(row | {"ID": key, "wav": f"{key}.wav"} for key in "ba"), end="")
-    ID,duration,wav,start,stop
-    a,1.000000,$data_root/a.wav,0,24000
-    b,1.000000,$data_root/b.wav,0,24000
-    """
+    """The text of a manifest; see `write_manifest` for its rows and errors."""
     lines = {}
     for row in rows:
         wav = PurePath(row["wav"]).as_posix()
@@ -81,7 +50,7 @@ def manifest_text(rows, extra_columns=()):
 
 
 def write_manifest(path, rows, extra_columns=()):
-    """Writes a manifest atomically, sorted by ID: the same rows give the same bytes.
+    """Write a manifest atomically, sorted by ID: the same rows give the same bytes.
 
     Arguments
     ---------
@@ -91,12 +60,12 @@ def write_manifest(path, rows, extra_columns=()):
         Keys `ID` (str), `duration` (float, seconds), `wav` (path relative to the data folder),
         `start`, `stop` (int, samples at the file's own rate), and `extra_columns`.
     extra_columns : sequence of str
-        The label columns, and `weight` if there is one, in their order.
+        The label columns, and `weight` if there is one, in order.
 
     Raises
     ------
     ManifestError
-        If an ID comes twice or a path is not relative.
+        If an ID occurs twice or a path is not relative.
     OSError
         If the file cannot be written.
 
@@ -116,7 +85,7 @@ def write_manifest(path, rows, extra_columns=()):
 
 
 def read_manifest(path, data_root):
-    """Reads and checks a manifest.
+    """Read and check a manifest.
 
     Arguments
     ---------
@@ -129,23 +98,16 @@ def read_manifest(path, data_root):
     Returns
     -------
     pandas.DataFrame
-        One row a piece, in the file's order: `duration` and `weight` (1.0 if there is none)
+        One row per piece, in the file's order: `duration` and `weight` (1.0 if there is none)
         float64, `start` and `stop` int64, everything else text as it stands in the file.
 
     Raises
     ------
     ManifestError
-        If it is missing or not CSV, lacks a column or has no row, if an ID comes twice, or if a
-        number is not one or out of its range.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "train.csv"
-    >>> _ = path.write_text("ID,duration,wav,start,stop\\n007,1,$data_root/a.wav,0,24000\\n")
-    >>> read_manifest(path, "https://server/mine").loc[0, ["ID", "wav"]].tolist()
-    ['007', 'https://server/mine/a.wav']
+        If it is missing or not CSV, lacks a column or has no row, if an ID occurs twice, or if a
+        number is invalid or out of range.
     """
-    import pandas as pd  # here, so that preparation's command line answers at once
+    import pandas as pd  # here, because preparation's command line does not need it
 
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -177,7 +139,7 @@ def read_manifest(path, data_root):
     for fault, rows in faults.items():
         if rows.any():
             key = table.loc[rows.idxmax(), "ID"]
-            raise ManifestError(f"{path} has {fault} at ID {key!r}; correct it or prepare again.")
+            raise ManifestError(f"{path} has {fault} at ID {key!r}; fix it or prepare again.")
     own = table["wav"].str.startswith(f"{DATA_ROOT}/")
     root = str(data_root).rstrip("/")
     table.loc[own, "wav"] = root + table.loc[own, "wav"].str.removeprefix(DATA_ROOT)

@@ -1,27 +1,20 @@
-"""Manifests -> tar shards of 24 kHz mono flac, and manifests of what is in them.
+"""Manifests -> tar shards of 24 kHz mono FLAC, and manifests of what is in them.
 
-python -m speechbrain_music.data_prep.shards manifests/mine/train.csv manifests/mine/valid.csv \\
-    --data_folder /my/music --out shards/mine
-python -m speechbrain_music.data_prep.shards --check shards/mine
+    shards manifests/mine/train.csv manifests/mine/valid.csv --data_folder /my/music --out shards
+    shards --check shards
 
-For corpora of more files than a file system likes, or that lie on a web server. The new manifests
-name each piece by its shard and its bytes there, and training reads it as it reads a file:
-
-python recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder shards/mine \\
-    --train_csv shards/mine/train.csv --valid_csv shards/mine/valid.csv
-
-With `--data_folder https://...` the same shards are read from a server. Interrupted packing is
-continued by the same command, which also packs again a shard that was deleted.
+For corpora of more files than a file system handles well, or on a web server. The new manifests
+name each piece by its shard and its bytes there, and training reads them like others: pass
+--data_folder shards (or its https:// address), --train_csv and --valid_csv. The same command
+continues an interrupted packing, and packs a deleted shard again.
 """
 
-import argparse
 import csv
 import hashlib
 import io
 import json
 import logging
 import os
-import sys
 import tarfile
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
@@ -33,14 +26,13 @@ import soundfile
 from tqdm import tqdm
 
 from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.command import answer
-from speechbrain_music.data_prep.disk import (
+from speechbrain_music.data_prep.files import (
     PreparationError,
     as_user_error,
     check_output,
     existing_folder,
 )
-from speechbrain_music.data_prep.report import counted, save, summary
+from speechbrain_music.data_prep.output import read_json, skipped_counts, split_counts, write_output
 from speechbrain_music.dataio import audio
 from speechbrain_music.dataio.byte_range import ByteRange, parse
 from speechbrain_music.utils.atomic import atomic_file
@@ -54,7 +46,7 @@ _AT_ONCE = 60 * audio.SAMPLE_RATE  # samples of a piece that are decoded at once
 
 
 class _Piece(NamedTuple):
-    """A manifest's row, its number there, and its place in its file at 24 kHz."""
+    """A manifest's row, its number there, and its segment of the file in samples at 24 kHz."""
 
     number: int
     row: dict
@@ -71,56 +63,51 @@ class _Shard(NamedTuple):
 
     @property
     def index(self):
-        """The file that says that the tar is whole, and what is where in it."""
+        """The file that holds what is where in the tar; written when the tar is whole."""
         return self.tar.with_suffix(".json")
 
     @property
     def key(self):
-        """Of all that the tar's content follows from, but the music itself."""
+        """A hash of all that the content depends on, except the music itself."""
         content = json.dumps([_VERSION, str(self.root), self.pieces])
         return hashlib.sha256(content.encode()).hexdigest()
 
 
 @as_user_error
 def pack(manifests, data_folder, out, shard_mb=500, workers=None):
-    """Packs what manifests list; the same music gives the same bytes, whatever the workers.
+    """Pack the pieces of manifests; the same music gives the same bytes with any `workers`.
 
     `train.csv` becomes `train-000000.tar` and so on, each with an index `train-000000.json`, then
-    `skipped.csv`, `report.json` and last another `train.csv`. In a tar a piece is two members
+    `skipped.csv`, `report.json` and, last, another `train.csv`. In a tar a piece is two members
     named by its number in the manifest (webdataset cuts names at dots, which IDs have): `.flac`,
-    and `.json` with its row. A piece keeps its duration and labels, and its place among the
-    others: what a run draws from shards is what it draws from files.
+    and `.json` with its row. Pieces keep their order, duration and labels: a run draws from
+    shards what it draws from files.
 
     Arguments
     ---------
     manifests : sequence of path
         See `manifest.py`; no two of the same name.
     data_folder : path
-        What stands for `$data_root` in them.
+        What `$data_root` stands for in them.
     out : path
         The folder to write to.
     shard_mb : float
-        In millions of bytes, what a shard of several pieces is never larger than; it is reckoned
-        without flac's compression.
+        Upper limit of a shard in millions of bytes, unless it holds one piece; computed without
+        FLAC's compression.
     workers : int, optional
-        Shards that are packed side by side; None takes one a core.
+        Shards packed in parallel; None takes one per core.
 
     Returns
     -------
     dict
-        The report: `data_folder` (where the shards are), `source`, `splits`, `shards`, `bytes`,
-        `clipped` (pieces that go beyond full scale, as decoded mp3 does: cut off there),
-        `shortened` (pieces that end before their manifest says), `skipped`, `reasons`.
-
-    Raises
-    ------
-    PreparationError
-        If an argument is out of range, a manifest cannot be used, none of its pieces can be read,
-        `out` holds something else, or the disk fails.
+        The report: `data_folder` (of the shards), `source`, `splits`, `shards`, `bytes`,
+        `clipped` (pieces beyond full scale, as decoded mp3 can be, which are clipped),
+        `shortened` (pieces that end earlier than in their manifest), `skipped`, `reasons`.
 
     Example
     -------
-    >>> root = getfixture("tmp_path")
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
     >>> soundfile.write(root / "a.wav", np.zeros(44100), 44100)
     >>> row = {"ID": "a", "duration": 1.0, "wav": "a.wav", "start": 0, "stop": 44100}
     >>> manifest.write_manifest(root / "train.csv", [row])
@@ -140,10 +127,11 @@ def pack(manifests, data_folder, out, shard_mb=500, workers=None):
     if len(targets) < len(manifests):
         raise PreparationError("Two manifests have the same name; rename one.")
     check_output(*targets)
-    if any(target.exists() for target in targets) and "shards" not in _facts(out / "report.json"):
+    report = read_json(out / "report.json")
+    if any(target.exists() for target in targets) and "shards" not in report:
         raise PreparationError(f"{out} holds manifests of files; choose another folder.")
 
-    figures = dict.fromkeys(("shards", "bytes", "clipped", "shortened"), 0)
+    totals = dict.fromkeys(("shards", "bytes", "clipped", "shortened"), 0)
     splits, texts, skipped = {}, {}, []
     for target, path in targets.items():
         pieces, columns = _read_pieces(path, root)
@@ -153,45 +141,37 @@ def pack(manifests, data_folder, out, shard_mb=500, workers=None):
         ]
         rows = []
         for shard, index in zip(shards, _pack_all(shards, workers), strict=True):
-            figures["shards"] += index["bytes"] > 0
-            figures["bytes"] += index["bytes"]
-            figures["clipped"] += index["clipped"]
+            totals["shards"] += index["bytes"] > 0
+            totals["bytes"] += index["bytes"]
+            totals["clipped"] += index["clipped"]
             for piece, found in zip(shard.pieces, index["pieces"], strict=True):
                 if isinstance(found, str):
                     skipped.append((piece.row["wav"], found))
                     continue
                 rows.append(piece.row | {"start": 0} | found)
-                if found["stop"] < piece.samples - 1:  # by 1: a manifest's duration is rounded
+                if found["stop"] < piece.samples - 1:  # by 1: durations in a manifest are rounded
                     rows[-1]["duration"] = found["stop"] / audio.SAMPLE_RATE
-                    figures["shortened"] += 1
+                    totals["shortened"] += 1
         if not rows:
             raise PreparationError(
                 f"None of the {len(pieces)} pieces of {path} can be read "
                 f"(last: {': '.join(skipped[-1])}); check the data folder."
             )
-        splits[target.stem] = counted(rows)
+        splits[target.stem] = split_counts(rows)
         texts[target] = manifest.manifest_text(rows, columns)
     report = {"data_folder": str(out.resolve()), "source": str(root), "splits": splits}
-    report |= figures | summary(skipped)
-    save(out, report, skipped, texts)
-    logger.info("%d shards, %.1f MB", figures["shards"], figures["bytes"] / 1e6)
-    if figures["clipped"]:
-        logger.warning("%d pieces go beyond full scale and are cut off there", figures["clipped"])
-    if figures["shortened"]:
-        logger.warning("%d pieces end before their manifest says", figures["shortened"])
+    report |= totals | skipped_counts(skipped)
+    write_output(out, report, skipped, texts)
+    logger.info("%d shards, %.1f MB", totals["shards"], totals["bytes"] / 1e6)
+    if totals["clipped"]:
+        logger.warning("%d pieces go beyond full scale and are clipped", totals["clipped"])
+    if totals["shortened"]:
+        logger.warning("%d pieces end earlier than in their manifest", totals["shortened"])
     return report
 
 
-def _facts(path):
-    """What a JSON file says; nothing if it is not there or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
 def _read_pieces(path, root):
-    """A manifest's pieces in the order of their IDs, as manifests are written; other columns."""
+    """A manifest's pieces in the order of their IDs, and its label columns."""
     table = manifest.read_manifest(path, root).sort_values("ID", ignore_index=True)
     table["wav"] = table["wav"].str.removeprefix(f"{root}/")
     with open(path, encoding="utf-8-sig", newline="") as file:
@@ -202,7 +182,7 @@ def _read_pieces(path, root):
 
 
 def _share_out(pieces, shard_bytes):
-    """Lists of pieces, one a shard; they depend on nothing that only packing tells."""
+    """Lists of pieces, one per shard; they depend on the manifest alone."""
     shards, room = [], 0
     for piece in pieces:
         size = piece.samples * _BITS // 8 + _OTHER_BYTES
@@ -215,7 +195,7 @@ def _share_out(pieces, shard_bytes):
 
 
 def _pack_all(shards, workers):
-    """The indexes of shards, which are packed where they are not yet."""
+    """The indexes of all shards; those that are missing are packed."""
     indexes = {shard.tar: _kept(shard) for shard in shards}
     waiting = [shard for shard in shards if not indexes[shard.tar]]
     stop = threading.Event()
@@ -238,8 +218,8 @@ def _pack_all(shards, workers):
 
 
 def _kept(shard):
-    """The index of a shard that is there, as far as its size tells, or None."""
-    index = _facts(shard.index)
+    """The index of a shard that exists with the right size, or None."""
+    index = read_json(shard.index)
     if index and index["key"] != shard.key:
         raise PreparationError(
             f"{shard.tar} was packed from another manifest, folder or version; delete the shards "
@@ -281,7 +261,7 @@ def _pack(shard, stop, bar):
             "pieces": found,
         }
     if not any(isinstance(piece, dict) for piece in found):
-        # The music is rather not there than damaged: when it is, this is tried again.
+        # The music is probably away, not damaged: nothing is kept, so the next run tries again.
         shard.tar.unlink()
         return index | {"bytes": 0}
     with atomic_file(shard.index, encoding="utf-8") as file:
@@ -290,7 +270,7 @@ def _pack(shard, stop, bar):
 
 
 def _encode(path, piece):
-    """A piece as flac, its length in samples and its largest absolute value."""
+    """A piece as FLAC, its length in samples and its largest absolute value."""
     sound, frames, peak = io.BytesIO(), 0, 0.0
     stop = piece.start + piece.samples
     begins = range(piece.start, stop, _AT_ONCE)
@@ -309,47 +289,30 @@ def _encode(path, piece):
 
 @as_user_error
 def check(folder):
-    """Compares shards with their checksums.
+    """Compare shards with their checksums.
 
-    Arguments
-    ---------
-    folder : path
-        Where `pack` wrote, or a copy of it.
-
-    Raises
-    ------
-    PreparationError
-        If a shard is missing or differs; it names those, and their pieces that cannot be read.
-
-    Example
-    -------
-    >>> root = getfixture("tmp_path")
-    >>> _ = (root / "report.json").write_text('{"shards": 2}')
-    >>> try:
-    ...     check(root)
-    ... except PreparationError as error:
-    ...     print(str(error).removeprefix(str(root)).partition(".")[0])
-     is not as packed: 0 of 2 indexes are there
+    `folder` is what `pack` wrote, or a copy of it. A `PreparationError` names the shards that are
+    missing or differ, and their pieces that cannot be read.
     """
     folder = existing_folder(folder)
-    wanted = _facts(folder / "report.json").get("shards")
+    wanted = read_json(folder / "report.json").get("shards")
     if wanted is None:
-        raise PreparationError(f"{folder} holds no shards, or packing them has not ended.")
+        raise PreparationError(f"{folder} holds no shards, or packing them has not finished.")
     indexes = sorted(folder.glob("*-[0-9]*.json"))
     faults = [fault for fault in map(_fault, tqdm(indexes, unit="shard", disable=None)) if fault]
     if len(indexes) != wanted:
-        faults.append(f"{len(indexes)} of {wanted} indexes are there")
+        faults.append(f"{len(indexes)} of {wanted} indexes exist")
     if faults:
         raise PreparationError(
             f"{folder} is not as packed: {'; '.join(faults)}. Copy these again, or delete them "
-            "and give the command by which they were packed."
+            "and run the command that packed them again."
         )
     logger.info("%d shards are as packed", wanted)
 
 
 def _fault(path):
-    """What is wrong with an index's shard, or None."""
-    index, tar = _facts(path), path.with_suffix(".tar")
+    """What is wrong with the shard of an index, or None."""
+    index, tar = read_json(path), path.with_suffix(".tar")
     if not (index and tar.exists()):
         return f"{tar.name} or its index is missing"
     with open(tar, "rb") as file:
@@ -363,39 +326,3 @@ def _fault(path):
         except audio.AudioError:
             damaged.append(parse(piece["wav"]).item)
     return f"{tar.name} differs (pieces that cannot be read: {', '.join(damaged) or 'none'})"
-
-
-def main(argv=None):
-    """The command line: 0 if all went well, 2 after a one-line error.
-
-    Example
-    -------
-    >>> main(["--check", str(getfixture("tmp_path"))])  # no shards are there
-    2
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m speechbrain_music.data_prep.shards",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("manifests", nargs="*", help="what to pack")
-    parser.add_argument("--data_folder", help="where the data are")
-    parser.add_argument("--out", help="folder for shards and manifests")
-    parser.add_argument("--shard_mb", type=float, default=500, help="at most (default: 500)")
-    parser.add_argument("--workers", type=int, help="shards at a time (default: one a core)")
-    parser.add_argument(
-        "--check", dest="check_folder", metavar="FOLDER", help="compare shards with their checksums"
-    )
-
-    def prepare(check_folder, **options):
-        if check_folder:
-            return check(check_folder)
-        if not (options["manifests"] and options["data_folder"] and options["out"]):
-            parser.error("give manifests, --data_folder and --out, or --check")
-        return pack(**options)
-
-    return answer(prepare, parser, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

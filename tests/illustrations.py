@@ -23,6 +23,7 @@ import yaml
 from pages import ROOT, WrongPage
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.inference import cli
 from speechbrain_music.utils.config import ConfigError, _pairs
 
@@ -41,11 +42,12 @@ KEYS = {
 }
 ALL_KEYS = set().union(*KEYS.values())
 OPTIONS = ALL_KEYS.union(
+    *(data_set.options for data_set in DATA_SETS.values()),
     *(
         re.findall(r'"--(\w+)"', path.read_text())
         for folder in OWN.split("|")
         for path in (ROOT / folder).rglob("*.py")
-    )
+    ),
 )
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 

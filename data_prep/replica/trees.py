@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from speechbrain_music.data_prep.preparation import REPLICA
+from speechbrain_music.data_prep.data_set import REPLICA_JSON
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.corpus import (
     ATTEMPTS,
@@ -223,7 +223,7 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
     facts |= {"annotations_only": annotations_only, "sound_bank": load_bank().sha256}
     facts |= {"counts": tree.counts}
     try:
-        claim(out / REPLICA, facts)
+        claim(out / REPLICA_JSON, facts)
         for folder in tree.folders:
             (out / folder).mkdir(parents=True, exist_ok=True)
         for path, text in tree.texts.items():

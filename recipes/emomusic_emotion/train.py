@@ -11,8 +11,8 @@ from pathlib import Path
 
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.data_prep.emomusic import EMOTIONS, prepare_emomusic
-from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
+from speechbrain_music.data_prep.emomusic import EMOTIONS
+from speechbrain_music.data_prep.fallback import prepare_or_synthesize
 from speechbrain_music.metrics.tasks import Regression
 from speechbrain_music.utils.errors import run_recipe
 
@@ -28,7 +28,7 @@ def main(argv):
     return evaluate(
         argv,
         EmotionBrain,
-        partial(prepare_or_synthesize, "emomusic", prepare_emomusic),
+        partial(prepare_or_synthesize, "emomusic"),
         published=Path(__file__).with_name("published.csv"),
     )
 

@@ -24,8 +24,8 @@ import pandas as pd
 import yaml
 
 from speechbrain_music.brains import measures
+from speechbrain_music.data_prep.fallback import MUSIC_FOLDER
 from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.data_prep.music import REPLICA
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.inference.runs import EXPORT
@@ -333,7 +333,7 @@ def main(argv):
         logger.info(f"{args.name}: {experiment.minutes} minutes on 2 CPU cores by its defaults")
     corpus = f"Pre-trained on {args.data_folder}."
     if args.data_folder is None:
-        args.data_folder = REPLICA.format(args.hours)
+        args.data_folder = MUSIC_FOLDER.format(args.hours)
         make_corpus(Path(args.data_folder), args.hours)
         corpus = (
             f"Pre-trained on {args.hours:g} hours of music composed by a program. **No figure says "

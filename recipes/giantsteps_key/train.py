@@ -11,8 +11,8 @@ from pathlib import Path
 
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.data_prep.giantsteps import KEYS, prepare_giantsteps
-from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
+from speechbrain_music.data_prep.fallback import prepare_or_synthesize
+from speechbrain_music.data_prep.giantsteps import KEYS
 from speechbrain_music.metrics.tasks import MusicalKey
 from speechbrain_music.utils.errors import run_recipe
 
@@ -28,7 +28,7 @@ def main(argv):
     return evaluate(
         argv,
         KeyBrain,
-        partial(prepare_or_synthesize, "giantsteps", prepare_giantsteps),
+        partial(prepare_or_synthesize, "giantsteps"),
         published=Path(__file__).with_name("published.csv"),
     )
 

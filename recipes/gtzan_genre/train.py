@@ -11,8 +11,8 @@ from pathlib import Path
 
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.data_prep.gtzan import GENRES, prepare_gtzan
-from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
+from speechbrain_music.data_prep.fallback import prepare_or_synthesize
+from speechbrain_music.data_prep.gtzan import GENRES
 from speechbrain_music.metrics.tasks import SingleLabel
 from speechbrain_music.utils.errors import run_recipe
 
@@ -28,7 +28,7 @@ def main(argv):
     return evaluate(
         argv,
         GenreBrain,
-        partial(prepare_or_synthesize, "gtzan", prepare_gtzan),
+        partial(prepare_or_synthesize, "gtzan"),
         published=Path(__file__).with_name("published.csv"),
     )
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.data_prep.magnatagatune import TAGS, prepare_magnatagatune
-from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
+from speechbrain_music.data_prep.fallback import prepare_or_synthesize
+from speechbrain_music.data_prep.magnatagatune import TAGS
 from speechbrain_music.metrics.tasks import MultiLabel
 from speechbrain_music.utils.errors import run_recipe
 
@@ -28,7 +28,7 @@ def main(argv):
     return evaluate(
         argv,
         TaggingBrain,
-        partial(prepare_or_synthesize, "magnatagatune", prepare_magnatagatune),
+        partial(prepare_or_synthesize, "magnatagatune"),
         published=Path(__file__).with_name("published.csv"),
     )
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from speechbrain_music.brains.evaluation import evaluate
 from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.data_prep.nsynth import PITCHES, prepare_nsynth
-from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
+from speechbrain_music.data_prep.fallback import prepare_or_synthesize
+from speechbrain_music.data_prep.nsynth import PITCHES
 from speechbrain_music.metrics.tasks import SingleLabel
 from speechbrain_music.utils.errors import run_recipe
 
@@ -28,7 +28,7 @@ def main(argv):
     return evaluate(
         argv,
         PitchBrain,
-        partial(prepare_or_synthesize, "nsynth", prepare_nsynth),
+        partial(prepare_or_synthesize, "nsynth"),
         published=Path(__file__).with_name("published.csv"),
     )
 

@@ -22,7 +22,7 @@ from speechbrain_music.brains.segments import (
     SegmentBrain,
     plan_run,
 )
-from speechbrain_music.data_prep.music import MUSIC, prepare_music
+from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.metrics.pretraining import MaskedPredictionMeasures, format_held_out

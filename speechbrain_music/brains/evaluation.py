@@ -46,7 +46,7 @@ def evaluate(argv, brain_class, find_data, published):
         The recipe's `ProbeBrain`.
     find_data : callable
         `find_data(data_folder=..., out=..., replica_scale=..., **options)` -> the preparation's
-        report and split -> table; see `data_prep.stand_in.prepare_or_synthesize`.
+        report and split -> table; see `data_prep.fallback.prepare_or_synthesize`.
     published : path
         CSV of published figures, which stand beside results on the published data only.
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_music.data_prep.disk import check_output
+from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import AudioError, audio_info
 from speechbrain_music.inference import store

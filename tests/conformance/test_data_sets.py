@@ -1,69 +1,47 @@
-"""Every data set: replica -> preparation -> manifests, by the code that the real data take."""
+"""Every data set: replica -> preparation -> manifests, by the same code as for real data."""
 
-from functools import partial
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from speechbrain_music.data_prep import (
-    emomusic,
-    fma,
-    giantsteps,
-    gtzan,
-    magnatagatune,
-    mtg_jamendo,
-    music4all,
-    nsynth,
-    vocalset,
-)
+from speechbrain_music.data_prep import emomusic, fma, giantsteps, gtzan, magnatagatune, nsynth
+from speechbrain_music.data_prep import vocalset as vocal
+from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.data_prep.preparation import SPLITS
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
 from speechbrain_music.dataio.audio import read_segment, resampled_length
-
-
-def tags(text):
-    return set(text.split("|")) <= {"", *magnatagatune.TAGS}
 
 
 def number(low, high):
     return lambda text: low <= float(text) <= high
 
 
-def folder(root, out):
-    return prepare_folder(root, Path(out, "train.csv"), Path(out, "valid.csv"), refresh=True)
-
-
-singer = partial(vocalset.prepare_vocalset, task="singer")
-technique = partial(vocalset.prepare_vocalset, task="technique")
-apart = partial(emomusic.prepare_emomusic, split="artist_disjoint")
-by_artist = partial(fma.prepare_fma, split="artist", valid_share=0.3)
-SUNG = {"singer": vocalset.SINGERS, "vowel": ("", *vocalset.VOWELS)}
 EMOTIONS = {"arousal": number(1, 9), "valence": number(1, 9)}
-# Replica, preparation, labels with what they may be, the column that no two splits share.
-CASES = {
-    "folder": ("music4all", folder, {}, "wav"),
-    "fma": ("fma", fma.prepare_fma, {"artist": str.isdigit}, "artist"),
-    "fma by artist": ("fma", by_artist, {"artist": str.isdigit}, "artist"),
-    "music4all": ("music4all", music4all.prepare_music4all, {"artist": bool}, "artist"),
-    "mtg_jamendo": ("mtg_jamendo", mtg_jamendo.prepare_mtg_jamendo, {"artist": bool}, "artist"),
-    "magnatagatune": ("magnatagatune", magnatagatune.prepare_magnatagatune, {"tags": tags}, "wav"),
-    "gtzan": ("gtzan", gtzan.prepare_gtzan, {"genre": gtzan.GENRES}, "wav"),
-    "giantsteps": ("giantsteps", giantsteps.prepare_giantsteps, {"key": giantsteps.KEYS}, "track"),
-    "emomusic": ("emomusic", emomusic.prepare_emomusic, EMOTIONS, "wav"),
-    "emomusic apart": ("emomusic", apart, EMOTIONS, "artist"),
-    "nsynth": (
-        "nsynth",
-        nsynth.prepare_nsynth,
-        {"pitch": number(0, 127), "family": nsynth.FAMILIES},
-        "instrument",
-    ),
-    "singer": ("vocalset", singer, SUNG, "wav"),
-    "technique": ("vocalset", technique, SUNG | {"technique": vocalset.TECHNIQUES}, "singer"),
-}
+NOTES = {"pitch": number(0, 127), "family": nsynth.FAMILIES}
+SUNG = {"singer": vocal.SINGERS, "vowel": ("", *vocal.VOWELS)}
+TAGS = {"tags": lambda text: set(text.split("|")) <= {"", *magnatagatune.TAGS}}
+BY_ARTIST = {"split": "artist", "valid_share": 0.3}
+# Data set, options, labels with their allowed values, the column that no two splits share.
+CASES = [
+    ("fma", {}, {"artist": str.isdigit}, "artist"),
+    ("fma", BY_ARTIST, {"artist": str.isdigit}, "artist"),
+    ("music4all", {}, {"artist": bool}, "artist"),
+    ("mtg_jamendo", {}, {"artist": bool}, "artist"),
+    ("magnatagatune", {}, TAGS, "wav"),
+    ("gtzan", {}, {"genre": gtzan.GENRES}, "wav"),
+    ("giantsteps", {}, {"key": giantsteps.KEYS}, "track"),
+    ("emomusic", {}, EMOTIONS, "wav"),
+    ("emomusic", {"split": "artist_disjoint"}, EMOTIONS, "artist"),
+    ("nsynth", {}, NOTES, "instrument"),
+    ("vocalset", {"task": "singer"}, SUNG, "wav"),
+    ("vocalset", {"task": "technique"}, SUNG | {"technique": vocal.TECHNIQUES}, "singer"),
+    ("folder", {}, {}, "wav"),
+]
 # Sample rate, channels and format, as the data sets have them.
 FILES = {
     "emomusic": (44100, 1, "MP3"),
@@ -90,10 +68,18 @@ def state(out):
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*.*")}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_manifests(case, replica, tmp_path):
-    name, prepare, labels, apart = CASES[case]
-    root, out = replica(name), tmp_path / "out"
+@pytest.mark.parametrize(
+    "name, options, labels, apart", CASES, ids=[f"{name} {options}" for name, options, *_ in CASES]
+)
+def test_manifests(name, options, labels, apart, replica, tmp_path):
+    def prepare(root, out):
+        if name == "folder":
+            return prepare_folder(
+                root, Path(out, "train.csv"), Path(out, "valid.csv"), refresh=True
+            )
+        return DATA_SETS[name].prepare(root, out, **options)
+
+    root, out = replica("music4all" if name == "folder" else name), tmp_path / "out"
     report = prepare(root, out)
     splits = {split: out / f"{split}.csv" for split in report["splits"]}
     assert {"train", "valid"} <= set(splits) <= set(SPLITS)
@@ -151,27 +137,36 @@ def test_files_are_as_published_and_a_replica_is_continued(name, replica):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_full_annotations_give_the_published_counts(name, tmp_path):
-    published = {
-        "emomusic": (504, 115, 125),
-        "fma": (84353, 10958, 11263),
-        "giantsteps": (923, 236, 604),
-        "gtzan": (443, 197, 290),
-        "magnatagatune": (18706, 1825, 5329),
-        "nsynth": (289205, 12678, 4096),
-    }
+    published = DATA_SETS[name].counts["full" if name == "fma" else "published"]
     root = make_replica(name, tmp_path / name, scale=1.0, annotations_only=True)
     counts, ids = dict.fromkeys(SPLITS, 0), set()
     for item in FULL[name](root):
         counts[item.split] += 1
         ids.add(item.id)
-    assert tuple(counts.values()) == published[name] and len(ids) == sum(published[name])
+    assert counts == published and len(ids) == sum(published.values())
     if name == "magnatagatune":
-        tagged = [item.split for item in FULL[name](root) if item.labels[0]]
-        assert [tagged.count(split) for split in SPLITS] == [15247, 1529, 4332]
+        tagged = Counter(item.split for item in FULL[name](root) if item.labels[0])
+        assert tagged == DATA_SETS[name].counts["tagged"]
     if name == "fma":
-        for subset, expected in (("small", [6400, 800, 800]), ("medium", [19922, 2505, 2573])):
-            parts = [item.split for item in fma.read_fma(root, subset)]
-            assert [parts.count(split) for split in SPLITS] == expected
+        for subset in ("small", "medium"):
+            found = Counter(item.split for item in fma.read_fma(root, subset))
+            assert found == DATA_SETS[name].counts[subset]
+
+
+def test_the_published_counts():
+    published = {
+        "emomusic": (504, 115, 125),
+        "giantsteps": (923, 236, 604),
+        "gtzan": (443, 197, 290),
+        "magnatagatune": (18706, 1825, 5329),
+        "nsynth": (289205, 12678, 4096),
+    }
+    for name, counts in published.items():
+        assert tuple(DATA_SETS[name].counts["published"].values()) == counts
+    assert tuple(DATA_SETS["magnatagatune"].counts["tagged"].values()) == (15247, 1529, 4332)
+    fma_counts = [tuple(counts.values()) for counts in DATA_SETS["fma"].counts.values()]
+    large = (84353, 10958, 11263)
+    assert fma_counts == [(6400, 800, 800), (19922, 2505, 2573), large, large]
 
 
 def test_another_seed_is_another_replica_of_the_same_size(tmp_path):

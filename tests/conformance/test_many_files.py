@@ -1,4 +1,4 @@
-"""A hundred thousand files: prepared in little memory, continued after a kill, looked at once."""
+"""100,000 files: little memory, continued after a kill, headers read once."""
 
 import io
 import json
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.slow
 FILES = 100_000
 SCRIPT = """
 import re, sys, time
-from speechbrain_music.data_prep.folder import main
+from speechbrain_music.data_prep.cli import main
 begin = time.perf_counter()
-code = main([sys.argv[1], "--out", sys.argv[2]])
+code = main(["folder", sys.argv[1], "--out", sys.argv[2]])
 peak = re.search("VmHWM:\\\\s*([0-9]+)", open("/proc/self/status").read()).group(1)
 print("took", round(time.perf_counter() - begin, 1), "peak", int(peak) // 1024)
 sys.exit(code)

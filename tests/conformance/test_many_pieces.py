@@ -60,7 +60,7 @@ def packed(music):
 
 def test_killed_packing_is_resumed(music, packed):
     out = music / "killed"
-    command = [sys.executable, "-m", "speechbrain_music.data_prep.shards", music / "train.csv"]
+    command = [sys.executable, "-m", "speechbrain_music.data_prep", "shards", music / "train.csv"]
     command += ["--data_folder", music, "--out", out, "--shard_mb", "50", "--workers", "2"]
     kills = 0
     for whole in (2, 5, 9):

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,13 +15,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from speechbrain_music.data_prep import emomusic
+from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.emomusic import prepare_emomusic
 from speechbrain_music.data_prep.giantsteps import prepare_giantsteps
 from speechbrain_music.data_prep.gtzan import prepare_gtzan
 from speechbrain_music.data_prep.magnatagatune import TAGS, prepare_magnatagatune
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.nsynth import prepare_nsynth
-from speechbrain_music.data_prep.preparation import SPLITS
 from speechbrain_music.data_prep.replica.layouts import emomusic as emomusic_layout
 from speechbrain_music.data_prep.replica.synth import load_bank
 from speechbrain_music.data_prep.replica.trees import make_replica
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.slow
 PREPARE = {
     "gtzan": (prepare_gtzan, 0.25),
     "giantsteps": (prepare_giantsteps, 0.05),
-    "vocalset": (prepare_vocalset, 0.2),
+    "vocalset": (partial(prepare_vocalset, task="singer"), 0.2),
     "magnatagatune": (prepare_magnatagatune, 0.01),
     "nsynth": (prepare_nsynth, 0.005),
     "emomusic": (prepare_emomusic, 0.15),

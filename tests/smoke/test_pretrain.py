@@ -58,7 +58,7 @@ def test_composes_music_where_there_is_none(tmp_path, monkeypatch, caplog):
     position = arguments.index("--data_folder")
     del arguments[position : position + 2]
     main(arguments)
-    assert "composed music in data/replica/corpus_0.03h stand in" in caplog.text
+    assert "composed music in data/replica/corpus_0.03h" in caplog.text
     assert len(list(tmp_path.glob("data/replica/corpus_0.03h/*/*.wav"))) >= 2
     assert (tmp_path / "run" / "export").is_dir()
 

@@ -1,20 +1,19 @@
-"""Any folder of music becomes manifests, and nothing is dropped in silence."""
+"""A folder of music -> manifests; everything skipped is listed."""
 
 import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_music.data_prep.disk import PreparationError
-from speechbrain_music.data_prep.folder import main, prepare_folder
+from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.files import PreparationError
+from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment, resampled_length
+from speechbrain_music.dataio.audio import read_segment
 
 
 def wav(path, seconds=1.0, rate=8000):
@@ -50,15 +49,6 @@ def test_tones(tone_folder, tmp_path):
     assert report == json.loads((out / "report.json").read_text())
     assert [part["files"] for part in report["splits"].values()] == [6, 2]
     assert report["skipped"] == 0 and not skipped(out)
-    tables = [read_manifest(out / f"{split}.csv", tone_folder) for split in ("train", "valid")]
-    for table, split in zip(tables, report["splits"].values(), strict=True):
-        assert split["hours"] == pytest.approx(table["duration"].sum() / 3600, abs=1e-6)
-        for line in table.itertuples():
-            info = audio_info(line.wav)
-            assert (line.start, line.stop) == (0, info.frames)
-            length = resampled_length(info.frames, info.sample_rate)
-            assert len(read_segment(line.wav)) == length
-            assert length == pytest.approx(24000 * line.duration, abs=1)
     assert "it's 'live', \"take [2]\", (remix).flac" in ids(out)
     assert "sets/hymn.wav" in ids(out)
     assert sorted(p.name for p in out.iterdir()) == [
@@ -68,13 +58,6 @@ def test_tones(tone_folder, tmp_path):
         "train.csv",
         "valid.csv",
     ]
-
-
-def test_same_folder_same_bytes(folder, tmp_path):
-    for out in ("one", "two"):
-        prepare(folder, tmp_path / out)
-    for name in ("train.csv", "valid.csv", "report.json", "skipped.csv"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_held_out_files_hardly_change_with_the_folder(folder, tmp_path):
@@ -112,14 +95,6 @@ def test_a_second_run_keeps_the_manifests(folder, tmp_path, caplog):
     assert "later.wav" in ids(out) and "03.wav" not in ids(out)
 
 
-def test_a_file_that_vanishes_after_the_manifest_is_named(folder, tmp_path):
-    prepare(folder, tmp_path / "out")
-    path = read_manifest(tmp_path / "out" / "train.csv", folder)["wav"][0]
-    os.remove(path)
-    with pytest.raises(AudioError, match="does not exist"):
-        read_segment(path)
-
-
 def test_other_manifests_are_not_overwritten(folder, tmp_path):
     out = tmp_path / "out"
     prepare(folder, out)
@@ -131,7 +106,7 @@ def test_other_manifests_are_not_overwritten(folder, tmp_path):
         prepare(folder, out)
 
 
-def test_bad_files_are_skipped_and_told(folder, tmp_path, caplog):
+def test_bad_files_are_skipped_and_listed(folder, tmp_path, caplog):
     out = tmp_path / "out"
     (folder / "empty.wav").touch()
     (folder / "text.flac").write_text("do re mi " * 100)
@@ -162,7 +137,7 @@ def test_bad_files_are_skipped_and_told(folder, tmp_path, caplog):
     assert "train: 18 files" in caplog.text and "skipped 2: shorter than 0.8 s" in caplog.text
 
 
-def test_odd_names_and_kinds(tmp_path):
+def test_unusual_names_and_formats(tmp_path):
     music = tmp_path / "my music, [live]"
     names = [
         "a.wav",
@@ -201,23 +176,7 @@ def test_a_linked_folder_is_followed_once(folder, tmp_path):
     assert ids(tmp_path / "out").count("link/05.wav") == 1 and len(ids(tmp_path / "out")) == 20
 
 
-def _break_nothing(folder):
-    return folder
-
-
-def _misspell(folder):
-    return folder.with_name("musik")
-
-
-def _nowhere(folder):
-    return folder.with_name("zzz") / "deep" / "er"
-
-
-def _file(folder):
-    return folder / "00.wav"
-
-
-def _only(folder, *names):
+def only(folder, *names):
     for path in folder.iterdir():
         path.unlink()
     for name in names:
@@ -228,20 +187,16 @@ def _only(folder, *names):
 @pytest.mark.parametrize(
     "break_it, settings, message",
     [
-        (_misspell, {}, "There is no folder .*musik; did you mean .*music"),
-        (_nowhere, {}, "There is no folder .*zzz/deep/er; .* is as far as it goes"),
-        (_file, {}, "00.wav is a file; give the folder that holds it"),
-        (
-            lambda f: _only(f, "a.jpg", "b.JPG", "c"),
-            {},
-            r"looked for \.aif.* found \.jpg \(2\), no",
-        ),
-        (_only, {}, "holds no audio.*found no files at all"),
-        (lambda f: _only(f, "a.wav"), {}, "0 usable of 1 audio .*a.wav: is not readable as audio"),
-        (_break_nothing, {"min_seconds": 2}, "0 usable of 20 .*00.wav: shorter than 2 s"),
-        (_break_nothing, {"valid_share": 0}, "valid_share is 0; it must lie between 0 and 1"),
-        (_break_nothing, {"valid_share": 1.0}, "valid_share is 1.0"),
-        (_break_nothing, {"valid_share": float("nan")}, "valid_share is nan"),
+        (lambda f: f.with_name("musik"), {}, "There is no folder .*musik; did you mean .*music"),
+        (lambda f: f.with_name("z") / "er", {}, "There is no folder .*z/er; .* is the last that"),
+        (lambda f: f / "00.wav", {}, "00.wav is a file; pass the folder that holds it"),
+        (lambda f: only(f, "a.jpg", "b.JPG"), {}, r"looked for \.aif.* found \.jpg \(2\); pass"),
+        (only, {}, "holds no audio.*found no files at all"),
+        (lambda f: only(f, "a.wav"), {}, "0 usable of 1 audio .*a.wav: is not readable as audio"),
+        (lambda f: wav(only(f) / "a.wav").parent, {}, "1 usable of 1 .*one to train and one to"),
+        (lambda f: f, {"min_seconds": 2}, "0 usable of 20 .*00.wav: shorter than 2 s"),
+        (lambda f: f, {"valid_share": 0}, "valid_share is 0; it must lie between 0 and 1"),
+        (lambda f: f, {"valid_share": float("nan")}, "valid_share is nan"),
     ],
 )
 def test_errors_are_one_sentence_and_leave_nothing(folder, tmp_path, break_it, settings, message):
@@ -252,53 +207,16 @@ def test_errors_are_one_sentence_and_leave_nothing(folder, tmp_path, break_it, s
     assert not left or left == ["headers.jsonl"]
 
 
-def test_one_usable_file_is_too_few(folder, tmp_path):
-    _only(folder)
-    wav(folder / "alone.wav")
-    with pytest.raises(PreparationError, match="1 usable of 1 .*one to train and one to hold out"):
-        prepare(folder, tmp_path / "out")
-
-
-def test_an_output_that_cannot_be_written(folder, tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(PreparationError, match="train.csv cannot be written; choose another"):
-        prepare(folder, tmp_path / "file" / "out")
-    assert (tmp_path / "file").read_text() == "x"
-
-
-def test_a_full_disk_leaves_nothing_behind(folder, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    fsync, calls = os.fsync, []
-
-    def full(descriptor):
-        calls.append(descriptor)
-        if len(calls) == 3:  # of four files
-            raise OSError(28, "No space left on device")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(PreparationError, match="cannot be .* written .No space left on device"):
-        prepare(folder, out)
-    assert [path.name for path in out.iterdir()] == ["headers.jsonl"]
-
-
 def test_command_line(folder, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main([str(folder), "--out", str(out), "--valid_share", "0.2", "--seed", "3"]) == 0
+    assert (
+        main(["folder", str(folder), "--out", str(out), "--valid_share", "0.2", "--seed", "3"]) == 0
+    )
     report = json.loads((out / "report.json").read_text())
     assert report["splits"]["valid"]["files"] == 4 and report["seed"] == 3
-    assert main([str(folder / "none"), "--out", str(out)]) == 2
+    assert main(["folder", str(folder / "none"), "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: There is no folder") and error.count("\n") == 1
-
-
-def test_the_command_imports_nothing_heavy():
-    code = (
-        "import sys, speechbrain_music.data_prep.folder as f\n"
-        "print(sorted({'torch', 'pandas', 'speechbrain', 'torchaudio'} & set(sys.modules)))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "[]\n"
 
 
 def test_real_recordings(real_audio, tmp_path):

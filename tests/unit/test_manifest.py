@@ -1,7 +1,5 @@
 """Manifests: the same bytes for the same rows, and every fault named."""
 
-import csv
-
 import pytest
 
 from speechbrain_music.data_prep.manifest import (
@@ -9,7 +7,6 @@ from speechbrain_music.data_prep.manifest import (
     read_manifest,
     write_manifest,
 )
-from speechbrain_music.utils.atomic import write_together
 
 HEAD = "ID,duration,wav,start,stop"
 GOOD = "a,1.5,$data_root/a.wav,0,36000"
@@ -107,27 +104,3 @@ def test_writing_refuses_what_reading_would(tmp_path, rows, message):
     with pytest.raises(ManifestError, match=message):
         write_manifest(tmp_path / "m.csv", rows)
     assert not list(tmp_path.iterdir())
-
-
-def test_all_files_or_none(tmp_path):
-    old, blocked = tmp_path / "old.txt", tmp_path / "file" / "new.txt"
-    old.write_text("old")
-    (tmp_path / "file").write_text("in the way of a folder")
-    with pytest.raises(OSError):
-        write_together({old: "new", blocked: "new"})
-    assert old.read_text() == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "old.txt"]
-
-
-def test_speechbrain_reads_it_too(tmp_path):
-    dataset = pytest.importorskip("speechbrain.dataio.dataset").DynamicItemDataset
-    path = tmp_path / "m.csv"
-    write_manifest(path, [row("007", genre="a, b"), row('it\'s "x"', genre="é")], ["genre"])
-    data = dataset.from_csv(path, replacements={"data_root": "/music"})
-    data.set_output_keys(["id", "wav", "genre", "duration"])
-    expected = {"id": "007", "wav": "/music/x/007.wav", "genre": "a, b", "duration": 1.5}
-    assert data[0] == expected and len(data) == 2
-    ours = read_manifest(path, "/music")
-    assert [data[i]["wav"] for i in range(2)] == ours["wav"].tolist()
-    with open(path, newline="") as file:
-        assert [line["ID"] for line in csv.DictReader(file)] == ours["ID"].tolist()

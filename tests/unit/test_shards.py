@@ -1,4 +1,4 @@
-"""Music in shards is drawn, read and skipped as music in files is."""
+"""Shards: packed, checked, and read as the files they were packed from."""
 
 import csv
 import io
@@ -16,7 +16,8 @@ import webdataset
 from range_server import range_server
 
 from speechbrain_music.data_prep import shards
-from speechbrain_music.data_prep.disk import PreparationError
+from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest, write_manifest
 from speechbrain_music.data_prep.merge import merge
@@ -67,20 +68,19 @@ def damage(path, place):
         file.write(bytes([byte ^ 1]))
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_draws_are_those_from_files(manifests, tone_folder, packed, augment):
+def test_draws_are_those_from_files(manifests, tone_folder, packed):
     for manifest in manifests:
         of_files = read_manifest(manifest, tone_folder)
         of_shards = read_manifest(packed / manifest.name, packed)
         same = [name for name in of_files if name not in ("wav", "start", "stop")]
         assert of_files[same].equals(of_shards[same])
-        items = draws(of_files, augment=augment), draws(of_shards, augment=augment)
+        items = draws(of_files, augment=True), draws(of_shards, augment=True)
         for one, two in zip(*items, strict=True):
             assert one["row"] == two["row"] and one["error"] is two["error"] is None
             assert torch.equal(one["mask"], two["mask"])
             assert torch.equal(one["noise"], two["noise"])
             lossy = of_files["wav"][one["row"]].lower().endswith(("mp3", "ogg"))
-            # Rounding to 24 bits and the resampler's margin; a lossy decoder's own beside them.
+            # Rounding to 24 bits and the resampler's margin; a lossy decoder's own.
             torch.testing.assert_close(
                 one["wave"], two["wave"], rtol=0, atol=2e-5 if lossy else 1e-6
             )
@@ -100,9 +100,9 @@ def test_what_is_in_a_shard(packed, manifests, tone_folder):
         assert line.stop == int(24000 * line.duration)
         wave, _ = soundfile.read(io.BytesIO(sample["flac"]), dtype="float32")
         assert np.array_equal(wave, read_segment(line.wav))
-        facts = json.loads(sample["json"])
-        assert facts["ID"] == line.ID == row.ID and f"/{facts['wav']}" == row.wav
-        assert facts["stop"] == row.stop
+        row_in_tar = json.loads(sample["json"])
+        assert row_in_tar["ID"] == line.ID == row.ID and f"/{row_in_tar['wav']}" == row.wav
+        assert row_in_tar["stop"] == row.stop
 
 
 def test_same_bytes_with_any_number_of_workers(manifests, tone_folder, packed):
@@ -125,6 +125,7 @@ def test_a_second_run_packs_only_what_is_missing(manifests, tone_folder, packed,
 KILLED = """
 import os, sys
 from speechbrain_music.data_prep import shards
+from speechbrain_music.data_prep.cli import main
 encode, count = shards._encode, 0
 def encode_or_die(*args):
     global count
@@ -133,11 +134,11 @@ def encode_or_die(*args):
         os.kill(os.getpid(), 9)
     return encode(*args)
 shards._encode = encode_or_die
-shards.main(sys.argv[1:])
+main(["shards", *sys.argv[1:]])
 """
 
 
-def test_packing_that_was_killed_goes_on(manifests, tone_folder, packed, tmp_path):
+def test_killed_packing_continues(manifests, tone_folder, packed, tmp_path):
     out = tmp_path / packed.name
     command = [*map(str, manifests), "--data_folder", str(tone_folder), "--out", str(out)]
     command += ["--shard_mb", str(SIZE), "--workers", "1"]
@@ -147,7 +148,7 @@ def test_packing_that_was_killed_goes_on(manifests, tone_folder, packed, tmp_pat
     assert any(name.endswith(".tmp") for name in left) and "train.csv" not in left
     whole = out / "train-000000.tar"
     time = whole.stat().st_mtime_ns
-    assert shards.main(command) == 0
+    assert main(["shards", *command]) == 0
     assert whole.stat().st_mtime_ns == time
     found, wanted = contents(out), contents(packed)
     for name in set(wanted) - {"report.json"}:  # it says where it is
@@ -178,10 +179,10 @@ def test_damage_is_named_and_the_rest_is_read(copy):
 
 
 def test_check(copy, capsys):
-    assert shards.main(["--check", str(copy)]) == 0
+    assert main(["shards", "--check", str(copy)]) == 0
     first = sorted(copy.glob("*.tar"))[0]
     damage(first, 100)  # in the first member's header: all pieces can be read
-    assert shards.main(["--check", str(copy)]) == 2
+    assert main(["shards", "--check", str(copy)]) == 2
     assert f"{first.name} differs (pieces that cannot be read: none)" in capsys.readouterr().err
     first.unlink()
     with pytest.raises(PreparationError, match=f"{first.name} or its index is missing"):
@@ -190,7 +191,7 @@ def test_check(copy, capsys):
     with pytest.raises(AudioError, match="train-000000.tar#.*its shard cannot be read .No such"):
         read_segment(wav)
     (copy / "report.json").unlink()
-    with pytest.raises(PreparationError, match="holds no shards, or packing them has not ended"):
+    with pytest.raises(PreparationError, match="holds no shards, or packing them has not finished"):
         shards.check(copy)
 
 
@@ -235,7 +236,7 @@ def test_a_server_that_fails_is_asked_again(packed, server, fault):
     assert not server.faults
 
 
-def test_what_a_server_cannot_do_is_said_at_once(packed, server):
+def test_a_server_without_range_requests_is_an_error_at_once(packed, server):
     wav = read_manifest(packed / "train.csv", server.address)["wav"][0]
     server.faults += ["whole", "whole"]
     with pytest.raises(AudioError, match="its server does not give parts of files"):
@@ -308,7 +309,7 @@ def test_pieces_labels_and_what_is_left_out(music, caplog):
     loud = np.clip(read_segment(music / "loud.wav"), -1, 1)
     np.testing.assert_allclose(read_segment(after.loc["loud-0", "wav"]), loud, atol=1e-6)
     assert (report["shortened"], report["clipped"], report["skipped"]) == (1, 2, 3)
-    assert "2 pieces go beyond full scale" in caplog.text and "1 pieces end before" in caplog.text
+    assert "2 pieces go beyond full scale" in caplog.text and "1 pieces end earlier" in caplog.text
     with open(out / "skipped.csv", newline="") as file:
         reasons = {line["path"]: line["reason"] for line in csv.DictReader(file)}
     assert reasons.pop("gone.wav").startswith("does not exist")
@@ -328,7 +329,7 @@ def test_a_long_piece_is_decoded_in_parts(music, monkeypatch):
         )
 
 
-def test_music_that_was_not_there_is_packed_when_it_is(music):
+def test_missing_music_is_packed_by_a_later_run(music):
     away = music.with_name("away")
     away.mkdir()
     with pytest.raises(PreparationError, match="None of the 7 pieces of .*does not exist"):
@@ -383,7 +384,5 @@ def test_shards_are_merged_as_other_corpora_are(packed, tmp_path):
 
 
 def test_usage(capsys):
-    with pytest.raises(SystemExit) as caught:
-        shards.main(["train.csv", "--out", "x"])
-    assert caught.value.code == 2
-    assert "give manifests, --data_folder and --out, or --check" in capsys.readouterr().err
+    assert main(["shards", "train.csv", "--out", "x"]) == 2
+    assert "shards needs manifests, --data_folder and --out; or" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """GTZAN: `genres/blues/blues.00000.wav`, 22.05 kHz, and three lists; artists keep to one split."""
 
+from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.gtzan import COUNTS, GENRES
-from speechbrain_music.data_prep.preparation import SPLITS
 from speechbrain_music.data_prep.replica.corpus import keyed
 from speechbrain_music.data_prep.replica.trees import PLAN, Tree, scaled, song, style
 

@@ -8,7 +8,7 @@ with another's.
 
 import numpy as np
 
-from speechbrain_music.data_prep.preparation import Item
+from speechbrain_music.data_prep.data_set import Item
 from speechbrain_music.data_prep.replica.corpus import keyed
 from speechbrain_music.data_prep.replica.trees import PIECE, STYLE, Tree
 from speechbrain_music.data_prep.replica.voice import make_singer, sing

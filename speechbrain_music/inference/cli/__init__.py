@@ -10,10 +10,10 @@ import sys
 from functools import partial
 
 from speechbrain_music import __version__
-from speechbrain_music.inference.cli import doctor, embed, export, info, push, similar
+from speechbrain_music.inference.cli import doctor, embed, export, info, prepare, push, similar
 from speechbrain_music.utils.errors import print_error, run_command
 
-COMMANDS = (embed, similar, info, export, push, doctor)
+COMMANDS = (prepare, embed, similar, info, export, push, doctor)
 
 
 def main(argv=None):

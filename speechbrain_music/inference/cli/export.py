@@ -37,7 +37,7 @@ def run(args):
     speechbrain_music.utils.errors.UserError: results/mine is no pre-training run (it has no \
 hyperparams.yaml): give a run's folder, or an export and --onnx FILE
     """
-    from speechbrain_music.data_prep.disk import check_output
+    from speechbrain_music.data_prep.files import check_output
     from speechbrain_music.inference.hub import find_export
     from speechbrain_music.inference.runs import EXPORT, RUN_YAML, export_best
     from speechbrain_music.models.export import load_export

@@ -2,7 +2,7 @@
 
 import os
 
-from speechbrain_music.data_prep.disk import find_audio, no_audio
+from speechbrain_music.data_prep.files import find_audio, no_audio
 from speechbrain_music.utils.errors import UserError
 
 LIST = "-"

@@ -61,7 +61,7 @@ def run(args):
     """
     import numpy as np
 
-    from speechbrain_music.data_prep.disk import check_output
+    from speechbrain_music.data_prep.files import check_output
     from speechbrain_music.data_prep.manifest import csv_text, printable
     from speechbrain_music.inference.neighbours import find, nearest
     from speechbrain_music.inference.store import read_embeddings

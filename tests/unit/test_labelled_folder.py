@@ -1,13 +1,12 @@
-"""A data set of one's own: its table is read, or refused."""
-
-from functools import partial
+"""A folder with a table of labels: read, or refused."""
 
 import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_music.data_prep.stand_in import prepare_or_synthesize
-from speechbrain_music.data_prep.table import main, prepare_table
+from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.fallback import prepare_or_synthesize
+from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
 from speechbrain_music.utils.errors import UserError
 
 ROWS = {"a b.wav": "train,slow|solo", "c.flac": "valid,", "d/e.mp3": "test,solo"}
@@ -28,8 +27,10 @@ def write(folder, rows, head="file,split,tags"):
 
 
 def test_a_table_becomes_manifests(folder, tmp_path):
-    prepare = partial(prepare_table, labels=["tags"])
-    report, tables = prepare_or_synthesize(None, prepare, folder, tmp_path / "out", 0.3)
+    options = {"data_folder": folder, "out": tmp_path / "out", "replica_scale": 0.3}
+    report, tables = prepare_or_synthesize("labelled_folder", labels=["tags"], **options)
+    own = prepare_or_synthesize(prepare_labelled_folder, labels=["tags"], **options)
+    assert own[0] == report
     assert {split: table["tags"].tolist() for split, table in tables.items()} == {
         "train": ["slow|solo"],
         "valid": [""],
@@ -41,7 +42,7 @@ def test_a_table_becomes_manifests(folder, tmp_path):
 
 
 def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
-    line = [str(folder), "--labels", "tags", "--out", str(tmp_path / "out")]
+    line = ["labelled_folder", str(folder), "--labels", "tags", "--out", str(tmp_path / "out")]
     (folder / "a b.wav").write_bytes(b"no sound")
     write(
         folder, [*(f"{n},{rest}" for n, rest in ROWS.items()), "gone.wav,train,", "d/e.wav,test,"]
@@ -49,7 +50,7 @@ def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
     soundfile.write(folder / "d" / "e.wav", np.zeros(48000), 24000)
     assert main(line) == 2 and "train has 0 of 2" in capsys.readouterr().err
     assert not (tmp_path / "out" / "report.json").exists()
-    report = prepare_table(folder, tmp_path / "out", ["tags"], allow_missing=True)
+    report = prepare_labelled_folder(folder, tmp_path / "out", ["tags"], allow_missing=True)
     assert report["deviations"] == ["train has 0 of 2"] and report["skipped"] == 2
 
 
@@ -62,19 +63,21 @@ def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
         ),
         (["c.flac,train,", "d/e.mp3,test,"], "no recording of valid: add some"),
         (["c.flac,training,"], "the split 'training' at c.flac: write train, valid, test"),
-        (["c.flac,train"], "breaks off at line 2"),
+        (["c.flac,train"], "is cut off at line 2"),
         ([], "no recording of train, valid, test"),
     ],
 )
 def test_tables_that_are_refused(rows, message, folder, tmp_path):
     write(folder, rows)
     with pytest.raises(UserError, match=message):
-        prepare_table(folder, tmp_path / "out", ["tags"])
+        prepare_labelled_folder(folder, tmp_path / "out", ["tags"])
     assert not (tmp_path / "out" / "train.csv").exists()
 
 
 def test_a_column_or_a_folder_that_is_not_there(folder, tmp_path):
     with pytest.raises(UserError, match=r"lacks the column\(s\) mood"):
-        prepare_table(folder, tmp_path / "out", ["mood"])
+        prepare_labelled_folder(folder, tmp_path / "out", ["mood"])
     with pytest.raises(UserError, match="data_folder is not set: pass --data_folder"):
-        prepare_or_synthesize(None, prepare_table, None, tmp_path / "out", 0.3)
+        prepare_or_synthesize("labelled_folder", None, tmp_path / "out", 0.3)
+    with pytest.raises(UserError, match="data_set is 'gtzam'; choose one of fma, .*gtzan"):
+        prepare_or_synthesize("gtzam", None, tmp_path / "out", 0.3)

@@ -1,0 +1,127 @@
+"""The command line of all preparations.
+
+python -m speechbrain_music.data_prep gtzan /data/GTZAN --out manifests/gtzan
+python -m speechbrain_music.data_prep gtzan --help    # the expected tree, source, licence, options
+"""
+
+import argparse
+import inspect
+import logging
+import sys
+import textwrap
+from functools import partial
+from pathlib import Path
+
+from speechbrain_music.data_prep import folder, labelled_folder, merge, shards
+from speechbrain_music.data_prep.data_set import ALLOW_MISSING
+from speechbrain_music.data_prep.files import PreparationError
+from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.utils.errors import run_command
+
+
+def add_arguments(parser):
+    """Add a subcommand per data set, and those for other folders, merging and packing."""
+    names = parser.add_subparsers(required=True, metavar="NAME")
+    for name, data_set in DATA_SETS.items():
+        source = [
+            f"Source: {data_set.reference}{data_set.home_page and ', ' + data_set.home_page}",
+            f"Licence: {data_set.licence}",
+            f"Cite:\n{textwrap.indent(data_set.bibtex, '    ')}",
+        ]
+        command = _add(names, name, inspect.getmodule(data_set.prepare), "\n".join(source))
+        _add_options(command, data_set.prepare, data_set.options)
+        command.set_defaults(prepare=data_set.prepare)
+
+    command = _add(names, "folder", folder)
+    _add_options(
+        command,
+        folder.prepare_folder,
+        {"valid_share": "share of the files to hold out", "seed": "chooses these files"},
+    )
+    command.set_defaults(prepare=_prepare_folder)
+
+    command = _add(names, "labelled_folder", labelled_folder)
+    command.add_argument("--labels", nargs="+", required=True, help="columns of the table")
+    options = {"table": "the CSV file in the folder"} | ALLOW_MISSING
+    _add_options(command, labelled_folder.prepare_labelled_folder, options)
+    command.set_defaults(prepare=labelled_folder.prepare_labelled_folder)
+
+    command = _add(names, "merge", merge, data_folder=False)
+    command.add_argument(
+        "corpora", nargs="+", help="FOLDER or FOLDER=WEIGHT, where a preparation wrote manifests"
+    )
+    command.set_defaults(
+        prepare=lambda corpora, out: merge.merge(merge.parse_weights(corpora), out)
+    )
+
+    command = _add(names, "shards", shards, data_folder=False, out_required=False)
+    command.add_argument("manifests", nargs="*", help="manifests to pack")
+    command.add_argument("--data_folder", help="the folder that $data_root stands for in them")
+    command.add_argument(
+        "--shard_mb", type=float, default=500.0, help="upper limit of a shard (default: 500 MB)"
+    )
+    command.add_argument(
+        "--workers", type=int, help="shards packed in parallel (default: one per core)"
+    )
+    command.add_argument("--check", metavar="FOLDER", help="compare shards with their checksums")
+    command.set_defaults(prepare=_pack_or_check)
+
+
+def _add(names, name, module, source="", data_folder=True, out_required=True):
+    command = names.add_parser(
+        name,
+        help=module.__doc__.splitlines()[0],
+        description=f"{module.__doc__}\n{source}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if data_folder:
+        command.add_argument("data_folder", metavar="FOLDER", help="the folder of the data")
+    command.add_argument("--out", required=out_required, type=Path, help="folder for the manifests")
+    return command
+
+
+def _add_options(command, prepare, options):
+    """Add options with their help; type and default are those of the function's parameters."""
+    parameters = inspect.signature(prepare).parameters
+    for name, text in options.items():
+        default = parameters[name].default
+        if default is False:
+            command.add_argument(f"--{name}", action="store_true", help=text)
+        elif default is inspect.Parameter.empty:
+            command.add_argument(f"--{name}", required=True, help=text)
+        elif default is None:
+            command.add_argument(f"--{name}", help=text)
+        else:
+            text = f"{text} (default: {default})"
+            command.add_argument(f"--{name}", type=type(default), default=default, help=text)
+
+
+def _prepare_folder(data_folder, out, **options):
+    manifests = (out / "train.csv", out / "valid.csv")
+    return folder.prepare_folder(data_folder, *manifests, refresh=True, **options)
+
+
+def _pack_or_check(check, **options):
+    if check:
+        return shards.check(check)
+    if not (options["manifests"] and options["data_folder"] and options["out"]):
+        raise PreparationError("shards needs manifests, --data_folder and --out; or --check FOLDER")
+    return shards.pack(**options)
+
+
+def run(args):
+    """Run the preparation that was chosen; errors of the user are raised."""
+    options = {key: value for key, value in vars(args).items() if key not in ("prepare", "run")}
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    args.prepare(**options)
+
+
+def main(argv=None):
+    """Run a preparation: 0 if all went well, 2 after one line of error on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m speechbrain_music.data_prep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    return run_command(partial(run, parser.parse_args(argv)))

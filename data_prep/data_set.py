@@ -1,0 +1,365 @@
+"""A data set's record, and its annotated pieces turned into manifests.
+
+The module of a data set holds its `DataSet` record and reads its annotations into `Item`s;
+`prepare_items` reads the audio headers, checks the counts and writes, all or nothing:
+
+    train.csv valid.csv test.csv   manifests (`manifest.py`)
+    report.json                    counts per split and class, hours, what is missing and why
+    skipped.csv                    pieces of a split that are in no manifest, with the reason
+    headers.jsonl                  headers, so that a second run reads only new or changed files
+
+Each `prepare_<name>` returns the report and raises `PreparationError`, as `prepare_items` does.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from speechbrain_music.data_prep import manifest
+from speechbrain_music.data_prep.files import PreparationError, check_output, find_audio
+from speechbrain_music.data_prep.headers import read_headers
+from speechbrain_music.data_prep.output import (
+    refuse_other_folder,
+    skipped_counts,
+    split_counts,
+    write_output,
+)
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid", "test")
+REPLICA_JSON = "replica.json"  # at the root of a replica: its generator and its counts
+SEVERAL = "|"  # between the values of a label that has several
+MIN_SECONDS = 0.8  # two mask blocks: shorter music cannot be trained on
+_SHOWN = 20  # examples in the report; skipped.csv has all
+
+# Options that several data sets have: name -> help text.
+ALLOW_MISSING = {"allow_missing": "report deviations from the published counts, do not refuse them"}
+HELD_OUT = {
+    "valid_share": "share of the pieces to hold out, whole artists at a time",
+    "seed": "chooses the artists that are held out",
+}
+
+
+class Item(NamedTuple):
+    """A piece as its annotations describe it.
+
+    `wav` is relative to the data folder; `split` is one of `SPLITS`, or None where a share is to
+    be held out; `labels` are the values of the data set's label columns.
+    """
+
+    id: str
+    wav: str
+    split: str
+    labels: tuple
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What is known of a data set before its files are read.
+
+    Arguments
+    ---------
+    name : str
+        Its name in commands and in `registry.DATA_SETS`, which is its module's name.
+    title, reference, licence : str
+        Its usual name, who published it, what its licence allows.
+    home_page, bibtex : str
+        "" if not known.
+    labels : tuple of str
+        The manifest's columns after the first five.
+    classes : tuple of str
+        Label columns whose values are counted in the report.
+    splits : tuple of str
+        The splits that its preparation writes by default.
+    counts : dict
+        Variant of the data set -> split -> published number of pieces; empty if none are asserted.
+    known_unreadable : frozenset of str
+        IDs that are damaged in the published copies: reported, but not a deviation.
+    clip_seconds : float, optional
+        Cuts each piece into clips of this length and drops the rest; a column `track` holds the
+        ID of the piece.
+    min_seconds : float
+        Shorter files are skipped.
+    prepare : callable, optional
+        `prepare(data_folder, out, **options)`, which writes the manifests.
+    options : dict
+        Option of `prepare` -> help text.
+    """
+
+    name: str
+    title: str
+    reference: str
+    licence: str
+    home_page: str = ""
+    bibtex: str = ""
+    labels: tuple = ()
+    classes: tuple = ()
+    splits: tuple = SPLITS
+    counts: dict = field(default_factory=dict)
+    known_unreadable: frozenset = frozenset()
+    clip_seconds: float | None = None
+    min_seconds: float = 0.0
+    prepare: Callable | None = None
+    options: dict = field(default_factory=dict)
+
+
+def check_option(name, value, allowed):
+    """Raise a `PreparationError` for an option's value that is not allowed."""
+    if value not in allowed:
+        raise PreparationError(f"{name} is {value!r}; choose one of {', '.join(allowed)}.")
+
+
+def check_share(share):
+    """Raise a `PreparationError` for a share to hold out that does not lie between 0 and 1."""
+    if not 0 < share < 1:
+        raise PreparationError(f"valid_share is {share}; it must lie between 0 and 1.")
+
+
+def hold_out(rows, share, seed, groups=None):
+    """Hold out a share of manifest rows, whole groups at a time; a dict with `train` and `valid`.
+
+    `groups` holds the group of each row; "" is a group of its own, as is every row if it is None.
+    At most `share` is held out, but at least one group; at least one is not. The order depends on
+    the groups' names and the seed alone, so that few rows change sides when a corpus grows.
+    """
+    check_share(share)
+    if groups is None or len(set(groups)) < 2:
+        groups = [""] * len(rows)
+    members = defaultdict(list)
+    for row, group in zip(rows, groups, strict=True):
+        members[group or row["ID"]].append(row)
+    wanted = min(max(1, round(share * len(rows))), len(rows) - 1)
+    order = sorted(members, key=lambda name: hashlib.sha1(f"{seed}:{name}".encode()).digest())
+    chosen, count = set(), 0
+    for name in order:
+        if count + len(members[name]) <= wanted:
+            chosen.add(name)
+            count += len(members[name])
+    chosen = chosen or {min(order, key=lambda name: len(members[name]))}
+    sides = {"train": [], "valid": []}
+    for name in order:
+        sides["valid" if name in chosen else "train"] += members[name]
+    return sides
+
+
+def manifest_row(key, name, header):
+    """The manifest row of a whole file: its ID, its path in the data folder, its `Header`."""
+    return {"ID": key, "duration": header.seconds, "wav": name, "start": 0, "stop": header.frames}
+
+
+def prepare_items(
+    data_set,
+    data_folder,
+    out,
+    items,
+    settings=None,
+    variant="published",
+    allow_missing=False,
+    folders=(),
+    valid_share=None,
+    seed=0,
+    extra=None,
+):
+    """Write the manifests and the report of annotated pieces; the same data give the same bytes.
+
+    Arguments
+    ---------
+    data_set : DataSet
+        Its record.
+    data_folder : Path
+        The folder that `wav` is relative to.
+    out : str | Path
+        The folder to write to. The manifests of another data folder are not overwritten.
+    items : iterable of Item
+        All pieces that belong to a split.
+    settings : dict, optional
+        The options chosen, for the report.
+    variant : str
+        Which of the record's (or a replica's) counts the pieces must have; none of this name:
+        any counts.
+    allow_missing : bool
+        Whether other counts are reported instead of refused.
+    folders : sequence of str
+        Folders of audio; files there that belong to no split are counted.
+    valid_share : float, optional
+        Holds out this share, by the label `artist` if there is one; for items without a split.
+    seed : int
+        Chooses what is held out.
+    extra : dict, optional
+        More entries of the report.
+
+    Returns
+    -------
+    dict
+        The content of `report.json`.
+
+    Raises
+    ------
+    PreparationError
+        If the counts differ, an ID stands for two different pieces, no piece can be used, or the
+        disk fails. Nothing is written then, except for the log of headers.
+
+    Example
+    -------
+    >>> import numpy, soundfile, tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> soundfile.write(root / "a.wav", numpy.zeros(36000), 24000)
+    >>> mine = DataSet("mine", "Mine", "me", "CC0", labels=("mood",), classes=("mood",))
+    >>> items = [Item("a", "a.wav", "test", ("sad|slow",))]
+    >>> prepare_items(mine, root, root / "out", items)["splits"]["test"]
+    {'files': 1, 'rows': 1, 'hours': 0.000417, 'classes': {'mood': {'sad': 1, 'slow': 1}}}
+    """
+    out, settings = Path(out), dict(settings or {})
+    if valid_share is not None:
+        settings |= {"valid_share": valid_share, "seed": seed}
+    paths = {split: out / f"{split}.csv" for split in SPLITS}
+    check_output(out / "report.json")
+    if any(path.exists() for path in (out / "report.json", *paths.values())):
+        replaced = refuse_other_folder(out / "report.json", data_folder).get("settings")
+        if replaced != settings:
+            logger.warning("Replacing the manifests in %s made with %s", out, replaced)
+    replica = _read_replica(data_folder)
+    counts = (replica["counts"] if replica else data_set.counts).get(variant)
+    items, repeated = _unique(data_set, items)
+    headers = read_headers(data_folder, [item.wav for item in items], out / "headers.jsonl")
+    shortest = data_set.clip_seconds or data_set.min_seconds
+    faults = {item.wav: _fault(headers[item.wav], shortest) for item in items}
+    skipped = [(name, fault) for name, fault in sorted(faults.items()) if fault]
+    usable = [item for item in items if not faults[item.wav]]
+    deviations = _check_counts(data_set, data_folder, items, faults, counts, allow_missing)
+
+    made_by = {"generator": replica["generator"]} if replica else {}
+    rows = {split: [] for split in (*SPLITS, None)}
+    for item in usable:
+        rows[item.split] += _rows(data_set, item, headers[item.wav], made_by)
+    if valid_share is not None:
+        rows = _held_out(rows[None], valid_share, seed)
+    splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
+    files = Counter(item.split for item in usable)
+    unlisted = [name for place in folders for name in find_audio(data_folder, place)[0]]
+    unlisted = [name for name in unlisted if name not in faults]
+    report = {
+        "data_set": data_set.title,
+        "data_folder": str(data_folder),
+        "settings": settings,
+        "replica": replica,
+        "counts": counts,
+        "deviations": deviations,
+        "splits": {
+            split: split_counts(part, files[split] or len(part))
+            | {"classes": {name: _class_counts(part, name) for name in data_set.classes}}
+            for split, part in splits.items()
+        },
+        **skipped_counts(skipped),
+        "examples": dict(skipped[:_SHOWN]),
+        "repeated": repeated[:_SHOWN],
+        "unlisted": {"files": len(unlisted), "examples": unlisted[:_SHOWN]},
+        "reference": data_set.reference,
+        "home_page": data_set.home_page,
+        "licence": data_set.licence,
+        "bibtex": data_set.bibtex,
+        **(extra or {}),
+    }
+    columns = data_set.labels + ("track",) * bool(data_set.clip_seconds) + tuple(made_by)
+    texts = {paths[split]: manifest.manifest_text(part, columns) for split, part in splits.items()}
+    write_output(out, report, skipped, texts)
+    for path in set(paths.values()) - set(texts):  # of other settings
+        path.unlink(missing_ok=True)
+    return report
+
+
+def _fault(header, shortest):
+    """Why a file cannot be used, or None."""
+    if isinstance(header, str):
+        return header
+    return f"shorter than {shortest:g} s" if header.seconds < shortest else None
+
+
+def _unique(data_set, items):
+    """The items, each once, and the IDs that occurred twice with the same content."""
+    found, repeated = {}, []
+    for item in items:
+        if found.setdefault(item.id, item) is not item:
+            if found[item.id] != item:
+                raise PreparationError(
+                    f"{data_set.title} has two different pieces with the ID {item.id}; "
+                    "fix its annotations."
+                )
+            repeated.append(item.id)
+    return list(found.values()), repeated
+
+
+def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
+    """Deviations from the counts, one sentence each; refused unless `allow_missing`."""
+    unreadable = {item.wav for item in items if item.id in data_set.known_unreadable}
+    unexpected = [name for name, why in sorted(faults.items()) if why and name not in unreadable]
+    first = f" (first: {unexpected[0]}: {faults[unexpected[0]]})" if unexpected else ""
+    if all(faults.values()):
+        raise PreparationError(
+            f"{data_folder} has none of the {len(items)} pieces of {data_set.title}{first}; "
+            "check the folder."
+        )
+    usable = Counter(item.split for item in items if not faults[item.wav])
+    known = Counter(item.split for item in items if faults[item.wav] and item.wav in unreadable)
+    deviations = [
+        f"{split} has {usable[split]} of {wanted}"
+        for split, wanted in (counts or {}).items()
+        if usable[split] + known[split] != wanted
+    ]
+    if deviations and not allow_missing:
+        raise PreparationError(
+            f"{data_set.title} in {data_folder} is not as published: {', '.join(deviations)}"
+            f"{first}; complete it, or pass --allow_missing and every result will say so."
+        )
+    return deviations
+
+
+def _rows(data_set, item, header, more):
+    """The manifest rows of a piece: one, or one per clip."""
+    labels = dict(zip(data_set.labels, item.labels, strict=True)) | more
+    row = manifest_row(item.id, item.wav, header) | labels
+    if data_set.clip_seconds is None:
+        return [row]
+    length = round(data_set.clip_seconds * header.sample_rate)
+    row |= {"track": item.id, "duration": data_set.clip_seconds}
+    return [
+        row | {"ID": f"{item.id}-{k}", "start": k * length, "stop": (k + 1) * length}
+        for k in range(header.frames // length)
+    ]
+
+
+def _held_out(rows, share, seed):
+    if len(rows) < 2:
+        raise PreparationError(
+            f"{len(rows)} usable piece(s); two are needed, one to train and one to hold out."
+        )
+    artists = [row.get("artist", "") for row in rows]
+    if len(set(artists)) == 1:
+        logger.warning("All pieces have the same artist: single files are held out.")
+    return hold_out(rows, share, seed, artists)
+
+
+def _read_replica(data_folder):
+    """The generator and the counts of a replica, or None for other data."""
+    path = Path(data_folder, REPLICA_JSON)
+    if not path.exists():
+        return None
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+        return {key: made[key] for key in ("generator", "scale", "seed", "counts")}
+    except (ValueError, LookupError, TypeError) as error:
+        raise PreparationError(f"{path} is damaged; delete the replica and make it again.") from (
+            error
+        )
+
+
+def _class_counts(rows, column):
+    """Value of a label -> rows."""
+    values = Counter(value for row in rows for value in str(row[column]).split(SEVERAL) if value)
+    return dict(sorted(values.items()))

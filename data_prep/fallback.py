@@ -1,0 +1,93 @@
+"""Data of the user, or without a data folder a composed replica, announced and made once."""
+
+import logging
+from pathlib import Path
+
+from speechbrain_music.data_prep.data_set import SPLITS, check_option
+from speechbrain_music.data_prep.files import PreparationError
+from speechbrain_music.data_prep.folder import prepare_folder
+from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
+from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.data_prep.replica.corpus import make_corpus
+from speechbrain_music.data_prep.replica.trees import make_replica
+
+logger = logging.getLogger(__name__)
+
+REPLICA_FOLDER = "data/replica/{}_{:g}"  # data set, scale
+MUSIC_FOLDER = "data/replica/corpus_{:g}h"  # hours
+# What `prepare_music` takes of a recipe's yaml.
+MUSIC = ("data_folder", "replica_hours", "train_csv", "valid_csv", "valid_share", "seed")
+
+
+def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
+    """Prepare a task's data set, or its replica if there is no data folder.
+
+    Arguments
+    ---------
+    data_set : str | callable
+        A name in `registry.DATA_SETS`; or `labelled_folder`, or a function
+        `prepare(data_folder, out, **options)`, for which there is no replica.
+    data_folder : str | Path | None
+        Where the data are; None for the replica.
+    out : str | Path
+        Where the manifests go.
+    replica_scale : float
+        Size of the replica as a share of the published counts.
+    **options
+        Options of the preparation.
+
+    Returns
+    -------
+    report : dict
+        The preparation's report.
+    tables : dict
+        Split -> manifest, see `manifest.read_manifest`.
+
+    Example
+    -------
+    >>> prepare_or_synthesize("labelled_folder", None, "manifests", 0.1, labels=["quality"])
+    Traceback (most recent call last):
+    ...
+    speechbrain_music.data_prep.files.PreparationError: data_folder is not set: pass --data_folder
+    """
+    prepare = data_set
+    if not callable(data_set):
+        prepares = {name: record.prepare for name, record in DATA_SETS.items()}
+        prepares["labelled_folder"] = prepare_labelled_folder
+        check_option("data_set", data_set, prepares)
+        prepare = prepares[data_set]
+    if data_folder is None:
+        if data_set not in DATA_SETS:
+            raise PreparationError("data_folder is not set: pass --data_folder")
+        data_folder = Path(REPLICA_FOLDER.format(data_set, replica_scale))
+        logger.warning(
+            f"No data_folder: using a replica of {data_set} in {data_folder}, music composed by "
+            "a program; its figures say nothing about recorded music"
+        )
+        make_replica(data_set, data_folder, replica_scale)
+    report = prepare(data_folder, out, **options)
+    tables = {s: read_manifest(Path(out, f"{s}.csv"), data_folder) for s in SPLITS}
+    return report, tables
+
+
+def prepare_music(
+    data_folder, replica_hours, train_csv, valid_csv, valid_share, seed, own_manifests=False
+):
+    """Prepare a folder of music to pre-train on, or `replica_hours` of composed music without one.
+
+    The other arguments are those of `folder.prepare_folder`. With `own_manifests` the CSV files
+    are the user's and nothing is written. Returns the folder that `$data_root` stands for, and
+    the manifests to train on and to validate with as `manifest.read_manifest` does.
+    """
+    if own_manifests and data_folder is None:
+        raise PreparationError("data_folder is not set: pass the folder that $data_root stands for")
+    if data_folder is None:
+        data_folder = MUSIC_FOLDER.format(replica_hours)
+        logger.warning(
+            f"No data_folder: using {replica_hours:g} hours of composed music in {data_folder}"
+        )
+        make_corpus(data_folder, replica_hours)
+    if not own_manifests:
+        prepare_folder(data_folder, train_csv, valid_csv, valid_share, seed)
+    return data_folder, *(read_manifest(path, data_folder) for path in (train_csv, valid_csv))

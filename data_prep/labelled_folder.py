@@ -1,0 +1,65 @@
+"""A folder of recordings with a table of labels -> manifests: a data set of your own.
+
+The table, `labels.csv` in the folder, has a row per recording: its file (relative to the folder),
+its split (train, valid or test) and the labels; several values of a label are written "a|b".
+"""
+
+from collections import Counter
+
+from speechbrain_music.data_prep import data_set, files
+
+TABLE = "labels.csv"
+
+
+@files.as_user_error
+def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing=False):
+    """Write the manifests of the recordings in a table, with its labels as columns.
+
+    Arguments
+    ---------
+    data_folder, out : str | Path
+        Where the recordings are and where the manifests go.
+    labels : sequence of str
+        Columns of the table.
+    table : str
+        The CSV file, relative to the data folder.
+    allow_missing : bool
+        Whether recordings that cannot be read are reported instead of refused.
+
+    Example
+    -------
+    >>> import numpy, soundfile, tempfile
+    >>> from pathlib import Path
+    >>> folder, rows = Path(tempfile.mkdtemp()), ["file,split,quality"]
+    >>> for split in data_set.SPLITS:
+    ...     soundfile.write(folder / f"{split}.wav", numpy.zeros(24000), 24000)
+    ...     rows.append(f"{split}.wav,{split},minor")
+    >>> _ = (folder / TABLE).write_text("\\n".join(rows))
+    >>> report = prepare_labelled_folder(folder, folder / "manifests", labels=["quality"])
+    >>> report["splits"]["test"]["classes"]
+    {'quality': {'minor': 1}}
+    """
+    root = files.existing_folder(data_folder)
+    path = root / table
+    items = []
+    for row in files.read_table(path, ["file", "split", *labels]):
+        if row["split"] not in data_set.SPLITS:
+            raise files.PreparationError(
+                f"{path} has the split {row['split']!r} at {row['file']}: "
+                f"write {', '.join(data_set.SPLITS)}."
+            )
+        values = tuple(row[label] for label in labels)
+        items.append(data_set.Item(row["file"], row["file"], row["split"], values))
+    counts = Counter(item.split for item in items)
+    if absent := [split for split in data_set.SPLITS if not counts[split]]:
+        raise files.PreparationError(f"{path} has no recording of {', '.join(absent)}: add some.")
+    record = data_set.DataSet(
+        name="labelled_folder",
+        title=root.name,
+        reference=str(path),
+        licence="not stated",
+        labels=tuple(labels),
+        classes=tuple(labels),
+        counts={"published": dict(counts)},
+    )
+    return data_set.prepare_items(record, root, out, items, allow_missing=allow_missing)

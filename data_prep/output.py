@@ -1,0 +1,71 @@
+"""Reports, and the files of a preparation: written all or none, and only if something changed."""
+
+import json
+import logging
+from collections import Counter
+
+from speechbrain_music.data_prep import manifest
+from speechbrain_music.data_prep.files import PreparationError
+from speechbrain_music.utils.atomic import write_together
+
+logger = logging.getLogger(__name__)
+
+
+def split_counts(rows, files=None):
+    """The report on a split: `files`, `rows` and `hours`."""
+    hours = round(sum(row["duration"] for row in rows) / 3600, 6)
+    return {"files": len(rows) if files is None else files, "rows": len(rows), "hours": hours}
+
+
+def skipped_counts(skipped):
+    """The report on what was skipped, a list of (path, reason): `skipped` and `reasons`."""
+    reasons = Counter(reason for _, reason in skipped)
+    return {"skipped": len(skipped), "reasons": dict(sorted(reasons.items()))}
+
+
+def read_json(path):
+    """The dict in a JSON file; an empty one if the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def refuse_other_folder(report_json, data_folder):
+    """The report that exists, or a `PreparationError` if it is about another data folder."""
+    report = read_json(report_json)
+    source = report.get("data_folder", "an unknown folder")
+    if source != str(data_folder):
+        raise PreparationError(
+            f"The manifests in {report_json.parent} were prepared from {source}, not from "
+            f"{data_folder}; delete them or choose another folder for the new ones."
+        )
+    return report
+
+
+def write_output(out, report, skipped, manifests):
+    """Write manifests (path -> text), `skipped.csv` and `report.json`, and log the report.
+
+    The manifests come last, so a kill leaves no manifest without a report. Files that would not
+    change are not written again.
+    """
+    rows = [(manifest.printable(name), reason) for name, reason in sorted(skipped)]
+    files = {
+        out / "skipped.csv": manifest.csv_text(rows, ("path", "reason")),
+        out / "report.json": json.dumps(report, indent=2) + "\n",
+        **manifests,
+    }
+    if not all(path.exists() and path.read_bytes() == files[path].encode() for path in files):
+        write_together(files)
+    log_report(report)
+
+
+def log_report(report):
+    """Log the counts of each split, what was skipped, and deviations from published counts."""
+    for name, split in report["splits"].items():
+        logger.info("%s: %d files, %.2f hours", name, split["files"], split["hours"])
+    for reason, count in report["reasons"].items():
+        logger.info("skipped %d: %s", count, reason)
+    for deviation in report.get("deviations", ()):
+        logger.warning("not as published: %s", deviation)

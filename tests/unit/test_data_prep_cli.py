@@ -1,0 +1,65 @@
+"""The command line of data preparation and the records behind it."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from small_trees import TEXTS, assert_whole, notes, prepare
+
+from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.inference.cli import main as sbmusic
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_a_record_says_what_the_help_and_the_report_say(name, tree, out, capsys):
+    record = DATA_SETS[name]
+    assert (record.name, set(TEXTS)) == (name, set(DATA_SETS))
+    assert record.licence and record.reference and "@" in record.bibtex
+    assert list(inspect.signature(record.prepare).parameters)[2:] == list(record.options)
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    shown = capsys.readouterr().out
+    assert left.value.code == 0 and "Expected tree" in shown
+    lines = inspect.getmodule(record.prepare).__doc__.split("\n")
+    options = ["--out", *(f"--{option}" for option in record.options)]
+    for text in (record.licence, record.home_page, *lines, *options):
+        assert text in shown
+    report = prepare(name, tree(name), out)
+    assert list(report["splits"]) == list(record.splits)
+    for key in ("reference", "home_page", "licence", "bibtex"):
+        assert report[key] == getattr(record, key)
+
+
+def test_the_command_lists_the_data_sets_and_refuses_other_names(capsys):
+    for argv, code, words in (
+        (["--help"], 0, [*DATA_SETS, "folder", "labelled_folder", "merge", "shards"]),
+        (["gtzam", "x"], 2, ["invalid choice: 'gtzam'", "gtzan"]),
+        (["vocalset", "x", "--out", "y"], 2, ["required: --task"]),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(argv)
+        shown = "".join(capsys.readouterr())
+        assert left.value.code == code and all(word in shown for word in words)
+
+
+@pytest.mark.parametrize("main", [main, lambda argv: sbmusic(["prepare", *argv])])
+def test_a_command_says_an_error_in_one_line(main, tree, out, capsys):
+    root = tree("nsynth", {"nsynth-valid/examples.json": notes("valid")[:-30]})
+    for wrong, message in [(root.parent, f"did you mean {root}?"), (root, "damaged or cut off")]:
+        assert main(["nsynth", str(wrong), "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert not out.exists()
+    assert main(["nsynth", str(tree("nsynth")), "--out", str(out), "--allow_missing"]) == 0
+    assert_whole("nsynth", out)
+
+
+def test_the_command_imports_nothing_heavy():
+    code = (
+        "import sys, speechbrain_music.data_prep.cli\n"
+        "print(sorted({'torch', 'pandas', 'speechbrain', 'torchaudio'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

@@ -1,0 +1,60 @@
+"""Corpora are merged with weights, or refused."""
+
+import json
+import os
+
+import pytest
+from small_trees import refused, tables, wav
+
+from speechbrain_music.data_prep import merge
+from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.data_set import SPLITS
+from speechbrain_music.data_prep.folder import prepare_folder
+
+
+@pytest.fixture
+def corpora(tmp_path):
+    """Two prepared folders of three files each."""
+    for name in ("mine", "yours"):
+        for file in ("0, 0.wav", "1, 1.wav", "2.wav"):
+            wav(tmp_path / "music" / name / file)
+        files = [tmp_path / name / f"{split}.csv" for split in SPLITS]
+        prepare_folder(tmp_path / "music" / name, *files[:2])
+    return [tmp_path / "mine", tmp_path / "yours"]
+
+
+def test_corpora_are_merged_with_weights(corpora, out, tmp_path):
+    mine, yours = corpora
+    lines = (mine / "train.csv").read_text().splitlines()
+    lines = [f"{lines[0]},weight", *(f"{line},2" for line in lines[1:])]
+    (mine / "train.csv").write_text("\n".join(lines))
+    assert main(["merge", f"{mine}=1.5", str(yours), "--out", str(out)]) == 0
+    root = json.loads((out / "report.json").read_text())["data_folder"]
+    assert root == str(tmp_path / "music")
+    for split, table in tables(out, root).items():
+        own = 2 if split == "train" else 1
+        weights = dict(zip(table["corpus"], table["weight"], strict=True))
+        assert weights == {"mine": 1.5 * own, "yours": 1.0} and len(table) == 2 * own
+        for row in table.itertuples():
+            assert row.wav == f"{root}/{row.ID}" and os.path.isfile(row.wav)
+            assert row.ID.startswith(f"{row.corpus}/")
+
+
+def test_invalid_merges_are_refused(corpora, out, tmp_path, capsys):
+    mine, yours = corpora
+    for weight in (0, -1.0, float("nan"), float("inf")):
+        with refused("The weight of", mine, weight, "must be above 0"):
+            merge.merge({mine: weight, yours: 1.0}, out)
+    assert main(["merge", f"{mine}=two", "--out", str(out)]) == 2
+    assert "'two' is not a weight; write FOLDER=2" in capsys.readouterr().err
+    with refused("music holds no prepared corpus", "prepare it first"):
+        merge.merge({mine: 1.0, tmp_path / "music": 1.0}, out)
+    with refused("holds a corpus of its own"):
+        merge.merge({mine: 1.0}, yours)
+    with refused("Name at least one"):
+        merge.merge({}, out)
+    (tmp_path / "again").mkdir()
+    yours.rename(tmp_path / "again" / "mine")
+    with refused("the same name"):
+        merge.merge({mine: 1.0, tmp_path / "again" / "mine": 1.0}, out)
+    assert not out.exists()

@@ -1,0 +1,100 @@
+"""VocalSet: corrected names, dropped copies, and splits."""
+
+import os
+
+import numpy as np
+import pytest
+from sklearn.model_selection import GroupShuffleSplit
+from small_trees import assert_whole, prepare, splits_of, wav
+
+from speechbrain_music.data_prep import vocalset
+from speechbrain_music.data_prep.data_set import SPLITS, Item
+
+
+def recordings(count):
+    """Items of all singers and techniques, `count` of each."""
+    return [
+        Item(f"{singer}_{take}_{technique}", f"{take}.wav", None, (singer, technique, ""))
+        for take in range(count)
+        for singer in vocalset.SINGERS
+        for technique in vocalset.TECHNIQUES + vocalset.OTHERS
+    ]
+
+
+def test_singers_are_in_all_splits_or_in_one():
+    items = vocalset.split_singers(recordings(3))
+    assert sorted(item.id for item in items) == sorted(item.id for item in recordings(3))
+    for singer in vocalset.SINGERS:  # seven other techniques are sung too: 51 recordings
+        assert splits_of([i for i in items if i.labels[0] == singer]) == [25, 16, 10]
+    items = vocalset.split_techniques(recordings(1))
+    singers = [{item.labels[0] for item in items if item.split == split} for split in SPLITS]
+    assert list(map(len, singers)) == [9, 6, 5] and len(set.union(*singers)) == 20
+    assert singers[2] == {"f2", "f8", "m3", "m5", "m10"}
+    assert {item.labels[1] for item in items} == set(vocalset.TECHNIQUES)
+
+
+def test_names_are_corrected_and_copies_dropped(tmp_path):
+    found = {
+        "female2/x/belt/f2_belt_a.wav": "f2_belt_a belt a",
+        "female2/x/trill/f2_x_i.wav": "f2_x_i trill i",
+        "female2/x/trill/f2_x_i(1).wav": "f2_x_i(1) trill i",
+        "female2/x/belt/f2_belt_a(1).wav": None,
+        "female1/notes/f1_notes.wav": None,
+        "female4/x/straight/arpeggios_straight_a.wav": "f4_arpeggios_straight_a straight a",
+        "male8/x/vibrato/m9_vibrato_e.wav": "m8_vibrato_e vibrato e",
+        "female2/x/vibrado/f2_arpeggios.wav": "f2_arpeggios vibrato ",
+    }
+    for index, name in enumerate(found):
+        wav(tmp_path / "FULL" / name, 1 + index * ("/belt/" not in name))
+    items, deviations = vocalset.read_vocalset(tmp_path)
+    names = {i.wav.removeprefix("FULL/"): " ".join([i.id, *i.labels[1:]]) for i in items}
+    assert names == {name: taken for name, taken in found.items() if taken}
+    assert set(deviations) == {f"FULL/{name}" for name in list(found)[3:]}
+
+
+def test_stray_files_are_left_out_and_reported(tree, out):
+    root = tree("vocalset")
+    strays = ["x.wav", "female12/scales/belt/f12_a.wav", "male1/scales/yodel/m1_a.wav"]
+    for name in strays:
+        wav(root / "FULL" / name)
+    with open(os.fsencode(root) + b"/FULL/male1/\xe9.wav", "wb"):
+        pass
+    report = prepare("vocalset", root, out)
+    assert_whole("vocalset", out)
+    assert set(report["layout_deviations"]) == {
+        f"FULL/{name}" for name in [*strays, "male1/\\xe9.wav"]
+    }
+
+
+def test_two_takes_of_one_name_are_two_recordings(tmp_path):
+    for index, name in enumerate(("f1_x_a", "m9_x_a", "x_a")):
+        wav(tmp_path / "FULL" / "female1" / "scales" / "belt" / f"{name}.wav", 1 + index)
+    items, _ = vocalset.read_vocalset(tmp_path)
+    assert [item.id for item in items] == ["f1_x_a", "f1_x_a_2", "f1_x_a_3"]
+
+
+@pytest.mark.parametrize("task", ["singer", "technique"])
+def test_marbles_split(task):
+    items = recordings(4)
+    seconds = {item.id: 2.9 if index % 11 == 0 else 4.0 for index, item in enumerate(items)}
+    dropped = Item("f3_caro", "vibrato/caro_vibrato.wav", None, ("f3", "vibrato", ""))
+    listed = sorted(items, key=lambda item: (item.labels[1], item.id))  # 80 of each technique
+    number = {item.id: index % 80 for index, item in enumerate(listed)}
+    rows = [item for item in items if seconds[item.id] > 3]
+    sung = [item for item in rows if item.labels[1] in vocalset.TECHNIQUES]
+    test = [item for item in sung if item.labels[0] in ("f2", "f8", "m3", "m5", "m10")]
+    np.random.seed(42617)
+
+    def drawn(candidates, share):
+        groups = [number[item.id] for item in candidates]
+        sides = next(GroupShuffleSplit(1, test_size=share).split(groups, groups=groups))
+        return [[candidates[index] for index in side] for side in sides]
+
+    train, valid = drawn([item for item in sung if item not in test], 0.4)
+    if task == "singer":
+        rest, test = drawn(rows, 0.2)
+        train, valid = drawn(rest, 0.4)
+    found = vocalset.split_as_marble([dropped, *items[::-1]], seconds | {"f3_caro": 4.0}, task)
+    parts = zip(SPLITS, (train, valid, test), strict=True)
+    expected = {item.id: split for split, part in parts for item in part}
+    assert {item.id: item.split for item in found} == expected and len(found) == len(expected)
