@@ -120,8 +120,12 @@ def test_what_is_reused_and_what_is_not(songs, tmp_path, capsys):
     with PartialStore(tmp_path / "a", SETTINGS) as store:
         for path, vector in zip(good, vectors, strict=True):
             store.add(path, 0.02, vector)
-        with pytest.raises(UserError, match="another process uses .*a: wait for it"):
-            PartialStore(tmp_path / "a", SETTINGS)
+
+        def second_process():
+            with pytest.raises(UserError, match="another process uses .*a: wait for it"):
+                PartialStore(tmp_path / "a", SETTINGS)
+
+        assert in_child(second_process) == 0
     soundfile.write(good[1], np.zeros(960), 24000)
     os.remove(good[2])
     with PartialStore(tmp_path / "a", SETTINGS | {"source": "moved"}) as store:
