@@ -281,44 +281,38 @@ def _embed_missing(store, encoder, paths, options, batch_size):
     reused = len(paths) - len(missing)
     if reused:
         print(f"Resuming: {reused} of {len(paths)} files are already embedded")
+    options = options | {"batch_size": batch_size}
+    long = {}
+    if options["pool"] == "none":
+        long = dict.fromkeys(path for path in missing if _seconds(path) > LONG_FILE)
+
+    def results():
+        yield from encoder.encode_files([path for path in missing if path not in long], **options)
+        for path in long:
+            try:
+                yield path, encoder.encode_file(path, out=store.npy_of(path), **options)
+            except AudioError as error:
+                yield path, error
+
     bar = tqdm(
-        _embed(store, encoder, missing, options | {"batch_size": batch_size}),
+        results(),
         desc="embedding",
         total=len(paths),
         initial=reused,
         unit="file",
         dynamic_ncols=True,
     )
-    unreadable, seconds, started = {}, 0.0, time.monotonic()
-    for path, error in bar:
-        if error:
-            unreadable[path] = str(error).removeprefix(f"{path}: ")
-        else:
-            seconds += store.duration(path)
-            rate = seconds / (time.monotonic() - started)
-            bar.set_postfix_str(f"{rate:.0f} x real time", refresh=False)
-    return unreadable
-
-
-def _embed(store, encoder, paths, options):
-    """Embed files into the store; yield each path and None, or the error if it is unreadable."""
-    long = set()
-    if options["pool"] == "none":
-        long = {path for path in paths if _seconds(path) > LONG_FILE}
-    for path, result in encoder.encode_files([p for p in paths if p not in long], **options):
+    unreadable, total, started = {}, 0.0, time.monotonic()
+    for path, result in bar:
         if isinstance(result, AudioError):
-            yield path, result
-        else:
-            store.add(path, _seconds(path, result.lengths), result.values)
-            yield path, None
-    for path in filter(long.__contains__, paths):
-        try:
-            result = encoder.encode_file(path, out=store.npy_of(path), **options)
-        except AudioError as error:
-            yield path, error
-        else:
-            store.add(path, _seconds(path, result.lengths))
-            yield path, None
+            unreadable[path] = str(result).removeprefix(f"{path}: ")
+            continue
+        seconds = _seconds(path, result.lengths)
+        store.add(path, seconds, None if path in long else result.values)
+        total += seconds
+        rate = total / (time.monotonic() - started)
+        bar.set_postfix_str(f"{rate:.0f} x real time", refresh=False)
+    return unreadable
 
 
 def _seconds(path, tokens=0):

@@ -29,11 +29,11 @@ DIM, LAYERS = 16, 3
 RUN_CLI = [sys.executable, "-m", "speechbrain_music.inference.cli"]
 
 
-def make_export(folder, seed=0, **facts):
+def make_export(folder, seed=0, **training):
     torch.manual_seed(seed)
     features = LogMel()
     features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    save_export(folder, Encoder(num_layers=2, d_model=DIM, ffn_units=32), features, **facts)
+    save_export(folder, Encoder(num_layers=2, d_model=DIM, ffn_units=32), features, **training)
     return str(folder)
 
 
@@ -44,7 +44,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory):
-    """Eight files, all shorter than a chunk, beside something that is no audio."""
+    """Eight files, all shorter than a chunk, and a text file."""
     folder = tmp_path_factory.mktemp("music") / "my müsic"
     write_tones(folder, seconds=(1, 3))
     (folder / "notes.txt").write_text("do re mi")
@@ -82,8 +82,8 @@ def test_a_folder_becomes_a_table(music, model, tmp_path, kind, capsys):
         header = soundfile.info(path)
         assert seconds == pytest.approx(header.frames / header.samplerate, abs=1e-3)
     assert found.settings["layers"] == 2 and found.settings["source"] == model
-    beside = {".npy": {"all.npy", "all.csv", "all.json"}}.get(kind, {f"all{kind}"})
-    assert {p.name for p in out.parent.iterdir()} == beside
+    written = {".npy": {"all.npy", "all.csv", "all.json"}}.get(kind, {f"all{kind}"})
+    assert {p.name for p in out.parent.iterdir()} == written
     if kind == ".parquet":
         assert list(pd.read_parquet(out)) == ["path", "duration", "embedding"]
     if kind == ".npz":
