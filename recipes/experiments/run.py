@@ -28,7 +28,7 @@ from speechbrain_music.data_prep.fallback import MUSIC_FOLDER
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.inference import MusicEncoder
-from speechbrain_music.inference.runs import EXPORT
+from speechbrain_music.inference.hub import EXPORT
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.reporting.marble_table import with_interval

@@ -1,8 +1,8 @@
-"""Trained encoders at work: embeddings of music of any length."""
+"""Inference: embeddings of music of any length from trained encoders."""
 
 
 def __getattr__(name):
-    """`MusicEncoder`, when it is asked for: the command line answers --help without torch."""
+    """Import `MusicEncoder` on first use, so that `sbmusic --help` does not load torch."""
     if name == "MusicEncoder":
         from speechbrain_music.inference.encoder import MusicEncoder
 

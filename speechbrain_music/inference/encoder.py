@@ -1,4 +1,4 @@
-"""A trained encoder for those who did not train it: embeddings of waves and files."""
+"""Music encoder for inference: embeddings of waves and of files of any length."""
 
 import math
 import numbers
@@ -9,29 +9,37 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import soxr
 import torch
 from speechbrain.dataio.preprocess import AudioNormalizer
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.distributed import infer_device
 from torch.nn.utils.rnn import pad_sequence
 
-from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError
-from speechbrain_music.inference.chunking import ahead, in_batches, in_windows, read_chunks
+from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, resampled_length
 from speechbrain_music.inference.hub import find_export
-from speechbrain_music.inference.joining import Frames, Pooled, writable
-from speechbrain_music.inference.waves import as_waves
+from speechbrain_music.inference.long_audio import (
+    PoolAggregator,
+    TokenAggregator,
+    batch_chunks,
+    explain_write_errors,
+    group_chunks,
+    prefetch,
+    read_chunks,
+)
 from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
-from speechbrain_music.models.frozen import POOLINGS, pool_states
+from speechbrain_music.models.frozen import POOLINGS, ExportEncoder, pool_states
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
-WHOLE = 30 * TOKEN_RATE  # where files are heard whole, tokens that count as one of a batch
+# Tokens per item of a batch if files are encoded whole.
+WHOLE_FILE_TOKENS = 30 * TOKEN_RATE
 
 
 class Embedding(NamedTuple):
-    """What an encoder says of a batch of waves, or of a file.
+    """Embeddings of a batch of waves, or of one file.
 
     Arguments
     ---------
@@ -41,16 +49,7 @@ class Embedding(NamedTuple):
     lengths : torch.Tensor, np.ndarray or int
         Tokens of each wave, (B,) int64, or of the file.
     times : np.ndarray, optional
-        (T,) float64, of a file by time: the second at which each token's 40 ms begin.
-
-    Example
-    -------
-    >>> from speechbrain_music.models.encoder import Encoder
-    >>> from speechbrain_music.models.frontend import LogMel
-    >>> encoder = MusicEncoder({"features": LogMel(), "encoder": Encoder(num_layers=1, d_model=16)})
-    >>> batch = encoder.encode_batch(torch.randn(2, 24000), torch.tensor([1.0, 0.5]))
-    >>> batch.lengths, batch.values[1, 13:].abs().max(), batch.times
-    (tensor([25, 13]), tensor(0.), None)
+        (T,) float64, for a file that is not pooled: the second at which each token's 40 ms begin.
     """
 
     values: object
@@ -59,20 +58,20 @@ class Embedding(NamedTuple):
 
 
 class MusicEncoder(Pretrained):
-    """Embeddings of music: 25 a second, or one for the whole, from any layer.
+    """Embeddings of music from any layer: 25 vectors per second, or one vector per file.
 
-    Made by `from_export`, which runs no code, or by SpeechBrain's `from_hparams`. What an encoder
-    of SummaryMixing adds to each token is a mean over what it hears: with `chunk`, over one chunk.
+    Use `from_export`, which runs no code of the export, or SpeechBrain's `from_hparams`. The
+    context of an encoder is one chunk: SummaryMixing's mean and attention see nothing beyond it.
 
     Arguments
     ---------
     modules : dict
         `features`, as `models.frontend.LogMel`, and `encoder`, as `models.encoder.Encoder`.
     hparams, run_opts, freeze_params
-        As `speechbrain.inference.interfaces.Pretrained` takes them; `load_audio` gives 24 kHz
-        unless `hparams` has an `audio_normalizer`.
+        As `speechbrain.inference.interfaces.Pretrained` takes them; `load_audio` resamples to
+        24 kHz unless `hparams` has an `audio_normalizer`.
     config : dict, optional
-        What an export's `config.json` says.
+        Content of an export's `config.json`.
 
     Raises
     ------
@@ -85,7 +84,7 @@ class MusicEncoder(Pretrained):
     >>> from speechbrain_music.models.frontend import LogMel
     >>> modules = {"features": LogMel(), "encoder": Encoder(num_layers=2, d_model=16)}
     >>> encoder = MusicEncoder(modules)
-    >>> encoder.num_layers, encoder.dim  # what the front-end gives, and each of two blocks
+    >>> encoder.num_layers, encoder.dim  # the front-end and two blocks
     (3, 16)
     >>> encoder.encode_batch(torch.randn(1, 24000)).values.shape
     torch.Size([1, 25, 16])
@@ -98,21 +97,21 @@ class MusicEncoder(Pretrained):
     def __init__(self, modules=None, hparams=None, run_opts=None, freeze_params=True, config=None):
         missing = set(self.MODULES_NEEDED) - set(modules or ())
         if missing:
-            raise UserError(f"modules lack {' and '.join(sorted(missing))}: a yaml names both")
+            raise UserError(f"modules lack {' and '.join(sorted(missing))}: set both in the yaml")
         normalizer = {"audio_normalizer": AudioNormalizer(SAMPLE_RATE)}
         super().__init__(modules, normalizer | (hparams or {}), run_opts, freeze_params)
         self.config = config or {}
 
     @classmethod
     def from_export(cls, source, device=None, revision=None):
-        """Loads what `save_export` wrote: JSON and safetensors, from which no code runs.
+        """Load an export from JSON and safetensors; no code of the export is run.
 
         Arguments
         ---------
         source : str | Path
             A folder, or a model on the Hugging Face hub, "user/name".
         device : str, optional
-            Such as "cpu" or "cuda:1"; the fastest there is if not given.
+            Such as "cpu" or "cuda:1"; the fastest available one by default.
         revision : str, optional
             Branch, tag or commit on the hub.
 
@@ -123,19 +122,10 @@ class MusicEncoder(Pretrained):
 
         Raises
         ------
+        ExportError
+            If the export is missing, damaged or does not fit; see `models.export.load_export`.
         UserError
-            If the export is missing, damaged or not what it says, the hub does not give it, or
-            there is no such device.
-
-        Example
-        -------
-        >>> from speechbrain_music.models.encoder import Encoder
-        >>> from speechbrain_music.models.export import save_export
-        >>> from speechbrain_music.models.frontend import LogMel
-        >>> folder = getfixture("tmp_path") / "export"
-        >>> save_export(folder, Encoder(num_layers=1, d_model=16), LogMel(), steps=10)
-        >>> MusicEncoder.from_export(folder, device="cpu").config["training"]
-        {'steps': 10}
+            If the device does not exist.
         """
         try:
             device = str(torch.empty(0, device=device or infer_device()).device)  # with its number
@@ -148,17 +138,17 @@ class MusicEncoder(Pretrained):
 
     @classmethod
     def from_hparams(cls, source, hparams_file="hyperparams.yaml", **kwargs):
-        """Loads a yaml and what its `pretrainer` names, as SpeechBrain's models come.
+        """Load a yaml and the files that its `pretrainer` names, as SpeechBrain's models are.
 
-        **This trusts its source: a yaml builds any object, and so runs any code.** For models of
-        people you do not know, `from_export` is the way.
+        **The source must be trusted: a yaml builds any object, and so runs any code.** For models
+        of strangers use `from_export`.
 
         Arguments
         ---------
         source : str
             A folder, a URL or a hub id with the yaml and the files.
         hparams_file : str
-            Its yaml has `modules` with `features` and `encoder`, and a `pretrainer`.
+            The yaml; it has `modules` with `features` and `encoder`, and a `pretrainer`.
         **kwargs
             As `speechbrain.inference.interfaces.pretrained_from_hparams` takes them: `savedir`,
             `overrides`, `run_opts={"device": "cuda:0"}` ...
@@ -167,36 +157,13 @@ class MusicEncoder(Pretrained):
         -------
         MusicEncoder
             Frozen, in eval mode.
-
-        Example
-        -------
-        >>> folder = getfixture("tmp_path")
-        >>> _ = (folder / "hyperparams.yaml").write_text('''
-        ... features: !new:speechbrain_music.models.frontend.LogMel
-        ... encoder: !new:speechbrain_music.models.encoder.Encoder
-        ...     num_layers: 1
-        ...     d_model: 16
-        ... modules:
-        ...     features: !ref <features>
-        ...     encoder: !ref <encoder>
-        ... pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
-        ...     loadables:
-        ...         features: !ref <features>
-        ...         encoder: !ref <encoder>
-        ... ''')
-        >>> from speechbrain_music.models.encoder import Encoder
-        >>> from speechbrain_music.models.frontend import LogMel
-        >>> torch.save(LogMel().state_dict(), folder / "features.ckpt")
-        >>> torch.save(Encoder(num_layers=1, d_model=16).state_dict(), folder / "encoder.ckpt")
-        >>> MusicEncoder.from_hparams(str(folder), savedir=folder).dim
-        16
         """
         return super().from_hparams(source, hparams_file, **kwargs)
 
     @property
     def num_layers(self):
-        """Hidden states: what the front-end gives, and each block."""
-        return self.mods.encoder.config["num_layers"] + 1
+        """Number of hidden states: the front-end's output and each block's."""
+        return len(self.mods.encoder.layers) + 1
 
     @property
     def dim(self):
@@ -205,39 +172,43 @@ class MusicEncoder(Pretrained):
 
     @property
     def model(self):
-        """The parts as one module, from waves to hidden states."""
+        """Features and encoder as one module, from waves to hidden states."""
         return WaveEncoder(self.mods.features, self.mods.encoder, self.config)
+
+    @property
+    def fingerprint(self):
+        """Hash, equal for equal weights and configuration; the `identity` in a `results.json`."""
+        return ExportEncoder(self.model, "").identity
 
     def forward(self, wavs, wav_lens=None):
         """`encode_batch` with its defaults."""
         return self.encode_batch(wavs, wav_lens)
 
     def encode_batch(self, wavs, wav_lens=None, sample_rate=SAMPLE_RATE, layers=-1, pool="none"):
-        """Encodes waves, each as if it were alone.
+        """Encode waves; a padded wave gets the values that it gets alone.
 
         Arguments
         ---------
         wavs : torch.Tensor or np.ndarray
             (B, N), or (B, N, C) with channels, which are averaged; floats between -1 and 1.
         wav_lens : torch.Tensor or np.ndarray, optional
-            (B,) lengths relative to N, in (0, 1], as SpeechBrain has them; None: nothing is
-            padding.
+            (B,) lengths relative to N, in (0, 1], as in SpeechBrain; None: no padding.
         sample_rate : int
             Of the waves, Hz; they are resampled to 24 kHz.
         layers : int, list of int or str
             From 0, the front-end, to `num_layers` - 1; negative ones count from the end; "all".
         pool : str
-            Over time: "none", "mean", or "mean_std" (means, then deviations).
+            Over time: "none", "mean", or "mean_std" (means, then standard deviations).
 
         Returns
         -------
         Embedding
-            Arrays of the kind, and on the device, of `wavs`.
+            Arrays of the type, and on the device, of `wavs`.
 
         Raises
         ------
         UserError
-            For other values, and samples that are not finite.
+            For other values, and for samples that are not finite.
 
         Example
         -------
@@ -248,12 +219,14 @@ class MusicEncoder(Pretrained):
         >>> result = encoder.encode_batch(stereo, [1.0, 0.5], 44100, layers="all")
         >>> result.values.shape, result.lengths
         ((2, 2, 25, 512), array([25, 13]))
+        >>> result.values[1, :, 13:].any()  # padding
+        np.False_
         >>> encoder.encode_batch(stereo, sample_rate=44100, pool="mean_std").values.shape
         (2, 1024)
         """
         chosen, single = self._layers(layers)
         _check_pool(pool)
-        hidden, tokens = self._encode(as_waves(wavs, wav_lens, sample_rate))
+        hidden, tokens = self._encode(_to_mono_24k(wavs, wav_lens, sample_rate))
         hidden = [hidden[layer] for layer in chosen]
         values = torch.stack(hidden, 1) if pool == "none" else pool_states(hidden, tokens, pool)
         values = values[:, 0] if single else values
@@ -264,12 +237,11 @@ class MusicEncoder(Pretrained):
     def encode_file(
         self, path, layers=-1, pool="none", chunk=30.0, overlap=0.0, batch_size=8, out=None
     ):
-        """Encodes a file of any length, rate and format.
+        """Encode a file of any length, rate and format.
 
-        Memory does not grow with the file's length if results are pooled, or go to `out`: with the
-        defaults, on a CPU, the whole process stays below 2 GiB with a tiny encoder and 2.5 GiB
-        with `brn_sum` (measured on 3 hours of 44.1 kHz stereo: 1.5 and 2.1). It does with `chunk`
-        None.
+        If results are pooled, or written to `out`, memory does not grow with the file's length
+        (unless `chunk` is None): with the defaults, on a CPU, the whole process stays below 2 GiB
+        for a tiny encoder and below 2.5 GiB for `brn_sum`.
 
         Arguments
         ---------
@@ -278,22 +250,22 @@ class MusicEncoder(Pretrained):
         layers, pool
             As `encode_batch` takes them.
         chunk : float, optional
-            Seconds that are heard at once, a multiple of 0.04; None: the whole file. What is
-            heard at once is what attention and SummaryMixing mix: other chunks, other values.
+            The context in seconds, a multiple of 0.04; None: the whole file. SummaryMixing and
+            attention mix within a chunk only, so another length gives other values.
         overlap : float
             Seconds that neighbouring chunks share, a multiple of 0.04, less than `chunk`. Each
             token comes from the chunk in which it lies farther from the edge.
         batch_size : int
-            Chunks that are encoded together, or as many shorter ones as cost the same.
+            Chunks per batch; of shorter chunks, as many as cost the same.
         out : str | Path, optional
-            An .npy to which results by time are written, whole or not at all. Without it those
-            above 512 MB go to a temporary file.
+            An .npy for unpooled results, written whole or not at all. Without it results above
+            512 MB go to a temporary file.
 
         Returns
         -------
         Embedding
-            Of numpy arrays; of `out` and of a temporary file, memory-mapped. There are
-            ceil(samples / 960) tokens, samples being those of the file at 24 kHz.
+            Of numpy arrays, memory-mapped from `out` or a temporary file. There are
+            ceil(samples / 960) tokens, where samples are those of the file at 24 kHz.
 
         Raises
         ------
@@ -304,31 +276,28 @@ class MusicEncoder(Pretrained):
 
         Example
         -------
-        >>> import soundfile
+        >>> import soundfile, tempfile
         >>> from speechbrain_music.models.encoder import Encoder
         >>> from speechbrain_music.models.frontend import LogMel
         >>> modules = {"features": LogMel(), "encoder": Encoder(num_layers=1, d_model=16)}
         >>> encoder = MusicEncoder(modules)
-        >>> path = getfixture("tmp_path") / "noise.wav"
-        >>> noise = np.random.default_rng(0).uniform(-0.1, 0.1, (441000, 2))
-        >>> soundfile.write(path, noise, 44100)
-        >>> values, lengths, times = encoder.encode_file(path, chunk=4.0, overlap=1.0)
+        >>> with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        ...     soundfile.write(file.name, np.zeros((441000, 2)), 44100)
+        ...     values, lengths, times = encoder.encode_file(file.name, chunk=4.0, overlap=1.0)
         >>> values.shape, lengths, times[-1].item()
         ((250, 16), 250, 9.96)
-        >>> encoder.encode_file(path, layers="all", pool="mean").values.shape
-        (2, 16)
         """
         options = self._options(layers, pool, chunk, overlap, batch_size)
         if out is None:
             return self._encode_file(path, options)
         if pool != "none" or Path(out).suffix != ".npy" or Path(out).is_dir():
-            raise UserError(f"out is {out}: it must be a file in .npy, and takes pool 'none' only")
-        with writable(out), atomic_file(out, "w+b") as file:
+            raise UserError(f"out is {out}: it must be an .npy file, and needs pool 'none'")
+        with explain_write_errors(out), atomic_file(out, "w+b") as file:
             result = self._encode_file(path, options | {"out": file})
         return result._replace(values=np.load(out, mmap_mode="r"))
 
     def encode_files(self, paths, layers=-1, pool="mean", chunk=30.0, overlap=0.0, batch_size=8):
-        """Encodes many files; chunks of several share a batch, and each gives what it gives alone.
+        """Encode many files; chunks of several files share a batch without changing the values.
 
         Arguments
         ---------
@@ -342,7 +311,7 @@ class MusicEncoder(Pretrained):
         path : str or Path
             In the order of `paths`.
         result : Embedding or AudioError
-            As `encode_file` returns or raises it: a bad file does not end the others.
+            What `encode_file` returns or raises: an unreadable file does not end the others.
 
         Raises
         ------
@@ -351,20 +320,16 @@ class MusicEncoder(Pretrained):
 
         Example
         -------
-        >>> import soundfile
         >>> from speechbrain_music.models.encoder import Encoder
         >>> from speechbrain_music.models.frontend import LogMel
         >>> modules = {"features": LogMel(), "encoder": Encoder(num_layers=1, d_model=16)}
         >>> encoder = MusicEncoder(modules)
-        >>> path = getfixture("tmp_path") / "silence.wav"
-        >>> soundfile.write(path, np.zeros(44100), 44100)
-        >>> for path, result in encoder.encode_files([path, "missing.wav"]):
-        ...     print(result if isinstance(result, Exception) else result.values.shape)
-        (16,)
-        missing.wav: does not exist or is not a file; check the data folder and prepare it again.
+        >>> for path, result in encoder.encode_files(["missing.wav"]):
+        ...     print(path, isinstance(result, AudioError))
+        missing.wav True
         """
         if isinstance(paths, (str, Path)):
-            raise UserError(f"paths is {str(paths)!r}: give a list of files")
+            raise UserError(f"paths is {str(paths)!r}: pass a list of files")
         options = self._options(layers, pool, chunk, overlap, batch_size)
         return self._encode_files(paths, **options)
 
@@ -375,26 +340,28 @@ class MusicEncoder(Pretrained):
         return result
 
     def _encode_files(self, paths, layers, single, pool, chunk, overlap, budget, out=None):
-        """`encode_files` in tokens, `budget` of them a batch; by time, into a file that is open."""
+        """`encode_files` with lengths in tokens, `budget` of them per batch; `out` is open."""
 
-        def join(tokens):
-            return Frames(len(layers), tokens, self.dim, out) if pool == "none" else Pooled(pool)
+        def new_aggregator(tokens):
+            if pool == "none":
+                return TokenAggregator(len(layers), tokens, self.dim, out)
+            return PoolAggregator(pool)
 
-        files = (_File(path, join) for path in paths)
+        files = (_FileInProgress(path, new_aggregator) for path in paths)
         chunks = chain.from_iterable(read_chunks(f, f.path, chunk, overlap) for f in files)
-        with closing(ahead(in_windows(chunks, budget))) as windows:
-            for window in windows:
-                for batch in in_batches(window, budget):
+        with closing(prefetch(group_chunks(chunks, budget))) as groups:
+            for group in groups:
+                for batch in batch_chunks(group, budget):
                     hidden, _ = self._encode([torch.from_numpy(part.wave) for part in batch])
                     states = [hidden[layer].float().cpu().numpy() for layer in layers]
                     for row, part in enumerate(batch):
                         part.file.add(part, [state[row, part.kept] for state in states])
-                for part in window:  # in the order of files and of their chunks
+                for part in group:  # in the order of files and of their chunks
                     if part.is_last:
                         yield part.file.path, part.error or part.file.result(single)
 
     def _encode(self, waves):
-        """Hidden states, each (B, T, D), 0 past a wave's end; and (B,) tokens."""
+        """Return hidden states, each (B, T, D), 0 past a wave's end; and (B,) tokens."""
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
         wave = pad_sequence(waves, batch_first=True).to(self.device)
         with full_float32(self.device), torch.no_grad(), self.inference_ctx:
@@ -402,7 +369,7 @@ class MusicEncoder(Pretrained):
         return hidden, tokens
 
     def _layers(self, layers):
-        """Numbers of hidden states, and whether it is one without an axis of its own."""
+        """Return a list of layer numbers from 0, and whether the layer axis is dropped."""
         count = range(self.num_layers)
         if isinstance(layers, str) and layers == "all":
             return list(count), False
@@ -419,43 +386,44 @@ class MusicEncoder(Pretrained):
         return chosen, single
 
     def _options(self, layers, pool, chunk, overlap, batch_size):
+        """Check the options of `encode_file` and convert seconds to tokens."""
         chosen, single = self._layers(layers)
         _check_pool(pool)
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-            raise UserError(f"batch_size is {batch_size!r}: a whole number from 1 on is needed")
-        shared = _tokens("overlap", overlap)
-        heard = None if chunk is None else _tokens("chunk", chunk)
-        if heard == 0 or shared and (heard is None or shared >= heard):
+            raise UserError(f"batch_size is {batch_size!r}: it must be a whole number above 0")
+        overlap_tokens = _to_tokens("overlap", overlap)
+        chunk_tokens = None if chunk is None else _to_tokens("chunk", chunk)
+        too_long = overlap_tokens and (chunk_tokens is None or overlap_tokens >= chunk_tokens)
+        if chunk_tokens == 0 or too_long:
             raise UserError(
                 f"chunk is {chunk} and overlap {overlap}: chunk must be above 0 and above overlap; "
-                "a whole file, None, has no overlap"
+                "with a whole file, None, overlap must be 0"
             )
         return {
             "layers": chosen,
             "single": single,
             "pool": pool,
-            "chunk": heard,
-            "overlap": shared,
-            "budget": batch_size * (heard or WHOLE),
+            "chunk": chunk_tokens,
+            "overlap": overlap_tokens,
+            "budget": batch_size * (chunk_tokens or WHOLE_FILE_TOKENS),
         }
 
 
-class _File:
-    """A file on its way: its path, and what its chunks have given so far."""
+class _FileInProgress:
+    """A file of which some chunks are encoded, and their aggregate."""
 
-    def __init__(self, path, join):
-        self.path, self.join, self.joined = path, join, None
+    def __init__(self, path, new_aggregator):
+        self.path, self.new_aggregator, self.aggregator = path, new_aggregator, None
 
     def add(self, chunk, states):
-        if self.joined is None:
-            self.joined = self.join(chunk.tokens)
-        self.joined.add(chunk.place.first, states)
+        if self.aggregator is None:
+            self.aggregator = self.new_aggregator(chunk.file_tokens)
+        self.aggregator.add(chunk.span.keep.start, states)
 
     def result(self, single):
-        """What is known of the whole file."""
-        values, tokens = self.joined.result(single), self.joined.count
-        times = np.arange(tokens) / TOKEN_RATE if isinstance(self.joined, Frames) else None
-        return Embedding(values, tokens, times)
+        values, tokens = self.aggregator.result(single), self.aggregator.count
+        pooled = isinstance(self.aggregator, PoolAggregator)
+        return Embedding(values, tokens, None if pooled else np.arange(tokens) / TOKEN_RATE)
 
 
 def _check_pool(pool):
@@ -463,9 +431,58 @@ def _check_pool(pool):
         raise UserError(f"pool is {pool!r}: choose none, {', '.join(POOLINGS)}")
 
 
-def _tokens(name, seconds):
+def _to_tokens(name, seconds):
     if isinstance(seconds, numbers.Real) and math.isfinite(seconds) and seconds >= 0:
         tokens = round(seconds * TOKEN_RATE)
         if abs(tokens - seconds * TOKEN_RATE) < 1e-6:
             return tokens
-    raise UserError(f"{name} is {seconds!r}: a multiple of 0.04 s is needed")
+    raise UserError(f"{name} is {seconds!r}: it must be a multiple of 0.04 s")
+
+
+def _to_mono_24k(wavs, wav_lens, sample_rate):
+    """Cut a padded batch into B mono waves at 24 kHz, (n,) float32, as they are read from files."""
+    if not isinstance(sample_rate, numbers.Integral) or sample_rate < 1:
+        raise UserError(f"sample_rate is {sample_rate!r}: it must be a whole number of Hz")
+    if not isinstance(wavs, torch.Tensor):
+        wavs = torch.from_numpy(np.ascontiguousarray(wavs))
+    if wavs.ndim not in (2, 3) or not wavs.numel() or wavs.shape[1] < wavs.shape[-1]:
+        raise UserError(
+            f"wavs has shape {tuple(wavs.shape)}: it must be (waves, samples) or (waves, samples, "
+            "channels)"
+        )
+    if not wavs.is_floating_point():
+        raise UserError(f"wavs is {wavs.dtype}: pass floats between -1 and 1")
+    wavs = wavs.float()
+    if wavs.ndim == 3:
+        wavs = wavs.mean(2)
+    lengths = _sample_lengths(wavs, wav_lens)
+    waves = [wave[:length] for wave, length in zip(wavs, lengths, strict=True)]
+    if not all(wave.isfinite().all() for wave in waves):
+        raise UserError("wavs has NaN or infinite samples: leave those waves out")
+    if not resampled_length(min(lengths), sample_rate):
+        raise UserError(
+            f"the shortest wave has {min(lengths)} samples at {sample_rate} Hz: too few for one "
+            "at 24 kHz"
+        )
+    if sample_rate == SAMPLE_RATE:
+        return waves
+    return [_resample(wave, sample_rate) for wave in waves]
+
+
+def _sample_lengths(wavs, wav_lens):
+    batch, samples = wavs.shape
+    if wav_lens is None:
+        return [samples] * batch
+    wav_lens = torch.as_tensor(wav_lens).cpu().double()
+    if wav_lens.shape != (batch,) or not ((wav_lens > 0) & (wav_lens <= 1)).all():
+        raise UserError(
+            f"wav_lens is {wav_lens.tolist()!s:.200}: pass {batch} lengths relative to the "
+            "longest, above 0 and at most 1"
+        )
+    return (wav_lens * samples).round().long().clamp(min=1).tolist()
+
+
+def _resample(wave, sample_rate):
+    samples = resampled_length(len(wave), sample_rate)
+    resampled = soxr.resample(wave.cpu().numpy(), sample_rate, SAMPLE_RATE, quality="HQ")
+    return torch.from_numpy(resampled[:samples]).to(wave.device)

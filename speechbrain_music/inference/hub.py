@@ -1,4 +1,4 @@
-"""Exports that live on the Hugging Face hub."""
+"""Find exports: a local folder, or a model on the Hugging Face hub; upload one to the hub."""
 
 import re
 from pathlib import Path
@@ -6,51 +6,89 @@ from textwrap import shorten
 
 from speechbrain_music.models.export import ExportError
 from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS
+from speechbrain_music.utils.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+# What a pre-training run writes into its folder.
+RUN_YAML, EXPORT = "hyperparams.yaml", "export"
 
 
 def find_export(source, revision=None):
-    """The folder of an export: the one that is named, or one fetched into the hub's cache.
+    """Return the folder of an export: `source` itself, or the hub's cache after a download.
 
     Arguments
     ---------
     source : str | Path
-        A folder, or, if there is none of this name, a hub id such as "user/name", of which two
-        files are fetched: the configuration and the weights.
+        A folder, or, if no such path exists, a hub id such as "user/name", from which the
+        configuration and the weights are downloaded.
     revision : str, optional
         Branch, tag or commit on the hub.
-
-    Returns
-    -------
-    Path
 
     Raises
     ------
     ExportError
-        If there is no such folder, and the hub has no such model or cannot be reached.
-
-    Example
-    -------
-    >>> find_export(getfixture("tmp_path")) == getfixture("tmp_path")
-    True
+        If there is no such folder, if it is the folder of a run, and if the hub has no such model
+        or cannot be reached.
     """
-    if Path(source).exists():
+    folder = Path(source)
+    if folder.exists():
         if revision is not None:
             raise ExportError(f"revision is {revision!r}, but {source} is a folder: leave it out")
-        return Path(source)
+        if (folder / RUN_YAML).is_file() and not (folder / CONFIG).exists():
+            inside = folder / EXPORT
+            remedy = f"make one with `sbmusic export {folder}`"
+            remedy = f"give {inside}" if inside.is_dir() else remedy
+            raise ExportError(f"{folder} is the folder of a run, not an export: {remedy}")
+        return folder
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
         raise ExportError(
-            f"{source} is no folder of an export, nor a hub id such as user/name: check its name"
+            f"{source} is neither the folder of an export nor a hub id such as user/name: check "
+            "the name"
         )
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS])
-    except Exception as error:  # of the hub's, of its HTTP library's, of the network's
+        return Path(snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
+    except Exception as error:  # the hub's, its HTTP library's or the network's
         fault = shorten(f"{type(error).__name__}: {error}", 300)
         raise ExportError(
-            f"{source} is no folder, and could not be fetched from the Hugging Face hub ({fault}): "
-            "check the name, the revision, the network, and for a private model your login"
+            f"{source} is no folder, and could not be downloaded from the Hugging Face hub "
+            f"({fault}): check the name, the revision, the network, and for a private model your "
+            "login"
         ) from error
-    return Path(folder)
+
+
+def check_hub_id(hub_id):
+    """Raise a UserError if a name is not of the form USER/NAME."""
+    if not HUB_ID.fullmatch(hub_id):
+        raise UserError(f"{hub_id!r} is not a name on the hub: write USER/NAME")
+
+
+def upload_export(folder, hub_id, card, private=False):
+    """Upload an export's two files and its card (text) in one commit; return the address.
+
+    The repository is created if it does not exist. Raises a UserError if the hub refuses or cannot
+    be reached, and if a repository that should be private is public.
+    """
+    import huggingface_hub as hub
+
+    api = hub.HfApi()
+    files = {name: Path(folder) / name for name in (CONFIG, WEIGHTS)}
+    files["README.md"] = card.encode()
+    additions = [
+        hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
+        for name, content in files.items()
+    ]
+    try:
+        address = api.create_repo(hub_id, private=private or None, exist_ok=True)
+        is_public = private and not api.repo_info(hub_id).private
+        if not is_public:
+            api.create_commit(hub_id, additions, commit_message="Encoder from speechbrain_music")
+    except (OSError, ValueError) as error:  # the hub's own errors are among these
+        raise UserError(
+            f"{hub_id} was not uploaded ({type(error).__name__}: {error}): log in with "
+            "`hf auth login`, and check that the name is yours"
+        ) from error
+    if is_public:
+        raise UserError(f"{hub_id} already exists and is public: choose another name")
+    return address

@@ -1,306 +1,347 @@
-"""Embeddings of many files in one file, with what made them: .npy, .npz or .parquet."""
+"""Embed many files into one file or folder, and resume an interrupted run."""
 
-import importlib.util
 import json
 import os
-from pathlib import Path
-from typing import NamedTuple
+import shutil
+import sqlite3
+import time
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path, PurePath
 
 import numpy as np
+from tqdm import tqdm
 
 from speechbrain_music.data_prep.manifest import csv_text, printable
+from speechbrain_music.dataio.audio import AudioError, audio_info
+from speechbrain_music.inference.embeddings import (
+    KINDS,
+    OPTIONS,
+    Embeddings,
+    check_out,
+    settings_text,
+    write_embeddings,
+    write_tokens,
+)
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
-KINDS = (".npy", ".npz", ".parquet")
-OPTIONS = ("layers", "pool", "chunk", "overlap")  # of an encoder: what embeddings depend on
-# Beside a .npy, which can hold nothing but numbers.
-ROWS, SETTINGS = ".csv", ".json"
+PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
+INDEX, SETTINGS = "index.csv", "settings.json"  # in a folder of .npy files
+LONG_FILE = 600.0  # seconds; unpooled embeddings of longer files are written straight to the disk
 
 
-class StoreError(UserError):
-    """Embeddings that cannot be written or read. The message is one sentence with the remedy.
-
-    Example
-    -------
-    >>> read_embeddings("song.mp3")
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.inference.store.StoreError: song.mp3 is no file of embeddings: give what \
-`sbmusic embed` wrote, which ends in .npy, .npz, .parquet
-    """
-
-
-class Embeddings(NamedTuple):
-    """Pooled embeddings.
+def embed_collection(
+    encoder,
+    source,
+    paths,
+    out,
+    *,
+    pool="mean",
+    layers=-1,
+    chunk=30.0,
+    overlap=0.0,
+    batch_size=8,
+    unreadable=None,
+):
+    """Embed files into a file or a folder; files that an interrupted run has embedded are reused.
 
     Arguments
     ---------
+    encoder : MusicEncoder
+        From an export.
+    source : str
+        Its name, which is stored with the embeddings.
     paths : list of str
-        Of N files.
-    durations : np.ndarray
-        (N,) seconds.
-    values : np.ndarray
-        (N, D), of several layers (N, L, D), float32.
-    settings : dict
-        How they were made: `model` (a fingerprint), `source` (its name), `layers`, `pool`,
-        `chunk` and `overlap`, as `MusicEncoder.encode_files` takes them.
-
-    Example
-    -------
-    >>> found = Embeddings(["a.wav"], np.ones(1), np.zeros((1, 13, 512), "f4"), {"layers": "all"})
-    >>> found._replace(values=found.values[:, 6], settings={"layers": 6}).values.shape
-    (1, 512)
-    """
-
-    paths: list
-    durations: np.ndarray
-    values: np.ndarray
-    settings: dict
-
-
-def check_place(out, pool):
-    """Refuses a file that could not be written, or would take another file's place beside it.
-
-    Raises
-    ------
-    StoreError
-        If `out` is a folder, or a .parquet of frames or without pyarrow, or if what stands where
-        a .npy's rows and settings go is something else.
-
-    Example
-    -------
-    >>> check_place("a.parquet", "none")
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.inference.store.StoreError: a.parquet would hold one vector a file: pass \
---pool mean, or use .npy
-    """
-    out = Path(out)
-    if out.is_dir():
-        raise StoreError(f"{out} is a folder: name a file that ends in {', '.join(KINDS)}")
-    if out.suffix == ".parquet":
-        if pool == "none":
-            raise StoreError(f"{out} would hold one vector a file: pass --pool mean, or use .npy")
-        _check_pyarrow()
-    beside = [out.with_suffix(suffix) for suffix in (ROWS, SETTINGS)]
-    if out.suffix == ".npy" and any(p.exists() for p in beside) and not _is_ours(beside[1]):
-        raise StoreError(
-            f"{' and '.join(map(str, beside))} would be written over, and are something else: "
-            "choose another --out"
-        )
-
-
-def write_embeddings(out, embeddings):
-    """Writes a file of embeddings, whole or not at all.
-
-    Arguments
-    ---------
+        Audio files.
     out : path
-        Ends in .npy (the matrix; beside it a .csv with `path` and `duration` of each row, and a
-        .json with the settings), .npz (`embeddings`, `paths`, `durations`, `settings`) or
-        .parquet (columns `path`, `duration`, `embedding`, of several layers `embedding_0` ...;
-        the settings in the `attrs` of the table that pandas reads).
-    embeddings : Embeddings
-        Names that are not UTF-8 are written with backslashes.
-
-    Raises
-    ------
-    StoreError
-        If the name ends otherwise.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "two.npz"
-    >>> values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    >>> settings = {"layers": -1, "pool": "mean"}
-    >>> two = Embeddings(["a.wav", "b.wav"], np.array([1.0, 2.5]), values, settings)
-    >>> write_embeddings(path, two)
-    >>> np.load(path)["paths"].tolist(), read_embeddings(path).values.shape
-    (['a.wav', 'b.wav'], (2, 3))
-    """
-    out = Path(out)
-    if out.suffix not in KINDS:
-        raise StoreError(f"{out} must end in {', '.join(KINDS)}")
-    paths = [printable(path) for path in embeddings.paths]
-    embeddings = embeddings._replace(paths=paths)
-    {".npy": _write_npy, ".npz": _write_npz, ".parquet": _write_parquet}[out.suffix](
-        out, embeddings
-    )
-
-
-def write_frames(out, path, file, settings):
-    """Writes the embeddings of one file by time, whole or not at all.
-
-    Arguments
-    ---------
-    out : path
-        Ends in .npy (beside it a .json with the settings) or .npz (`embeddings`, `times` in
-        seconds, `path`, `settings`).
-    path : str
-        Of the audio file.
-    file : path
-        An .npy of (T, D) or (L, T, D), on the same disk; for a .npy it is moved.
-    settings : dict
-        As of `Embeddings`.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(f"{folder}/frames.npy", np.zeros((3, 16), "f4"))
-    ...     write_frames(f"{folder}/a.npz", "a.wav", f"{folder}/frames.npy", {"pool": "none"})
-    ...     np.load(f"{folder}/a.npz")["times"]
-    array([0.  , 0.04, 0.08])
-    """
-    out, settings = Path(out), settings | {"path": printable(path)}
-    if out.suffix == ".npy":
-        write_together({out.with_suffix(SETTINGS): settings_text(settings)})
-        os.replace(file, out)
-        return
-    values = np.load(file, mmap_mode="r")
-    times = np.arange(values.shape[-2]) / TOKEN_RATE
-    with atomic_file(out, "wb") as staging:
-        np.savez(staging, embeddings=values, times=times, settings=settings_text(settings))
-
-
-def read_embeddings(path):
-    """Reads what `write_embeddings` wrote; no code runs from it.
-
-    Arguments
-    ---------
-    path : path
-        The file.
+        As `check_out` takes it. Until all files are embedded, `<out>.partial` holds the results.
+    pool, layers, chunk, overlap, batch_size
+        As `MusicEncoder.encode_files` takes them.
+    unreadable : dict, optional
+        Files already known to be unreadable: path -> reason.
 
     Returns
     -------
-    Embeddings
-        Of which the .npy's values are memory-mapped.
+    dict
+        Path -> why it could not be read; also in `<out>.unreadable.csv`.
 
     Raises
     ------
-    StoreError
-        If it is missing, damaged or something else.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> one = Embeddings(["a.wav"], np.ones(1), np.zeros((1, 3), "f4"), {"pool": "mean"})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_embeddings(f"{folder}/one.npy", one)
-    ...     paths, durations, values, settings = read_embeddings(f"{folder}/one.npy")
-    >>> paths, durations, type(values).__name__
-    (['a.wav'], array([1.]), 'memmap')
+    UserError
+        If no file can be read, and for what `check_out`, `PartialStore` and the encoder refuse.
     """
-    path = Path(path)
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
-    if path.suffix not in readers or not path.is_file():
-        raise StoreError(
-            f"{path} is no file of embeddings: give what `sbmusic embed` wrote, which ends in "
-            f"{', '.join(KINDS)}"
-        )
+    out = Path(out)
+    check_out(out, pool, len(paths))
+    layers = _from_the_front(layers, encoder.num_layers)
+    options = {"pool": pool, "layers": layers, "chunk": chunk, "overlap": overlap}
+    settings = {"model": encoder.fingerprint, "source": str(source)} | options
+    names = _relative_names(paths) if pool == "none" else None
+    with PartialStore(out.with_name(out.name + PARTIAL), settings, names) as store:
+        unreadable = (unreadable or {}) | _embed_missing(store, encoder, paths, options, batch_size)
+        done = [path for path in paths if path not in unreadable]
+        _write_unreadable(out.with_name(out.name + UNREADABLE), unreadable)
+        if not done:
+            path, reason = next(iter(unreadable.items()))
+            raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
+        if pool != "none":
+            durations = np.array([store.duration(path) for path in done])
+            write_embeddings(out, Embeddings(done, durations, store.vectors(done), settings))
+        elif out.suffix in KINDS:
+            write_tokens(out, done[0], store.npy_of(done[0]), settings)
+        else:
+            _write_folder(out, store, done, settings)
+        store.remove()
+    return unreadable
+
+
+class PartialStore:
+    """Results of an unfinished `embed_collection`, in a folder that one process has open at a time.
+
+    An SQLite database holds a row per file: size and modification time (a file that has changed
+    since is embedded again), duration and vector. Unpooled embeddings are .npy files next to it.
+
+    Arguments
+    ---------
+    folder : path
+        Created if missing, resumed otherwise.
+    settings : dict
+        As in `Embeddings`.
+    names : dict, optional
+        Path -> name of the .npy for its unpooled embeddings; None if embeddings are pooled.
+
+    Raises
+    ------
+    UserError
+        If the folder holds results of other settings, is in use by another process, is damaged or
+        holds something else.
+    """
+
+    DATABASE = "embeddings.sqlite"
+    APPLICATION_ID = 0x73626D31  # in the database's header: tells it from other programs' files
+
+    def __init__(self, folder, settings, names=None):
+        self.folder, self.names = Path(folder), names
+        self.npy_folder = self.folder / "npy"
+        database = self.folder / self.DATABASE
+        if not database.is_file() and self.folder.exists():
+            if not self.folder.is_dir() or any(self.folder.iterdir()):
+                raise UserError(
+                    f"{self.folder} is not a folder of unfinished embeddings, which would be kept "
+                    "there: rename or remove it"
+                )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._explain_errors():
+            self._database = sqlite3.connect(database, timeout=0, isolation_level=None)
+        try:
+            self._open(settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        empty = self.folder.exists() and self._query("SELECT count(*) FROM files") == (0,)
+        self.close()
+        if empty:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self):
+        """Close the database, so that another process can open it."""
+        self._database.close()
+
+    def remove(self):
+        """Close the store and delete its folder."""
+        self.close()
+        shutil.rmtree(self.folder)
+
+    def holds(self, path):
+        """Return whether a file's embedding is stored and the file has not changed since."""
+        row = self._query("SELECT stamp FROM files WHERE path = ?", os.fsencode(path))
+        if row is None or row[0] is None or row[0] != _stamp(path):
+            return False
+        return self.names is None or self.npy_of(path).is_file()
+
+    def add(self, path, duration, values=None):
+        """Store a file's duration and embedding; None if its .npy is already written."""
+        vector = None
+        if self.names is None:
+            with BytesIO() as buffer:
+                np.save(buffer, np.asarray(values, "<f4"))
+                vector = buffer.getvalue()
+        elif values is not None:
+            with atomic_file(self.npy_of(path), "wb") as file:
+                np.save(file, np.asarray(values, "<f4"))
+        row = (os.fsencode(path), _stamp(path), duration, vector)
+        self._query("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", *row)
+
+    def duration(self, path):
+        """Return a stored file's duration in seconds."""
+        return self._query("SELECT duration FROM files WHERE path = ?", os.fsencode(path))[0]
+
+    def vectors(self, paths):
+        """Return the pooled embeddings of stored files, (N, ...) float32."""
+        for row, path in enumerate(paths):
+            (data,) = self._query("SELECT vector FROM files WHERE path = ?", os.fsencode(path))
+            vector = np.load(BytesIO(data))
+            if row == 0:
+                values = np.empty((len(paths), *vector.shape), "<f4")
+            values[row] = vector
+        return values
+
+    def npy_of(self, path):
+        """Return the path of the .npy for a file's unpooled embedding."""
+        return self.npy_folder / self.names[path]
+
+    def _open(self, settings):
+        """Lock the database for this process; create its tables, or check those that are there."""
+        self._query("PRAGMA locking_mode = EXCLUSIVE")
+        self._query("PRAGMA journal_mode = WAL")
+        self._query("PRAGMA synchronous = NORMAL")
+        self._query("BEGIN EXCLUSIVE")
+        if self._query("SELECT count(*) FROM sqlite_master") == (0,):
+            self._query(f"PRAGMA application_id = {self.APPLICATION_ID}")
+            self._query("CREATE TABLE settings (json TEXT)")
+            self._query("CREATE TABLE files (path BLOB PRIMARY KEY, stamp, duration REAL, vector)")
+            self._query("INSERT INTO settings VALUES (?)", settings_text(settings))
+        self._query("COMMIT")
+        checks = self._query("PRAGMA application_id") + self._query("PRAGMA quick_check(1)")
+        if checks != (self.APPLICATION_ID, "ok"):
+            raise self._damaged()
+        if self._query("SELECT count(*) FROM files") == (0,):
+            self._query("UPDATE settings SET json = ?", settings_text(settings))
+        try:
+            before = json.loads(self._query("SELECT json FROM settings")[0])
+            changed = [key for key in ("model", *OPTIONS) if before[key] != settings[key]]
+        except (ValueError, LookupError, TypeError):
+            raise self._damaged() from None
+        if changed:
+            was = ", ".join(f"{key} {before[key]}, now {settings[key]}" for key in changed)
+            raise UserError(
+                f"{self.folder} was started with other settings ({was}): pass those to continue, "
+                "delete it to start again, or choose another --out"
+            )
+
+    def _query(self, sql, *values):
+        """Run one statement, a transaction of its own; return the first row or None."""
+        with self._explain_errors():
+            return self._database.execute(sql, values).fetchone()
+
+    def _damaged(self):
+        return UserError(f"{self.folder} is damaged: delete it to start again")
+
+    @contextmanager
+    def _explain_errors(self):
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+            if code == sqlite3.SQLITE_BUSY:
+                raise UserError(f"another process uses {self.folder}: wait for it") from None
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+                raise self._damaged() from error
+            raise UserError(
+                f"{self.folder} cannot be written to ({error}): free disk space or check its "
+                "permissions, then run the same command again"
+            ) from error
+
+
+def _stamp(path):
+    """Size and modification time, or None for a file that does not exist."""
     try:
-        paths, durations, values, settings = readers[path.suffix](path)
-        found = Embeddings(paths, durations, values, json.loads(settings))
-        whole = len(values) == len(paths) == len(durations) and "pool" in found.settings
-    except StoreError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError, EOFError) as error:
-        raise StoreError(
-            f"{path} holds no embeddings of files that `sbmusic embed` made, or is damaged "
-            f"({str(error) or type(error).__name__}): embed the files again"
-        ) from error
-    if not whole or values.ndim not in (2, 3):
-        raise StoreError(f"{path} does not hold one row a file: embed with --pool mean")
-    return found
+        status = os.stat(path)
+    except OSError:
+        return None
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _write_npy(out, embeddings):
-    rows = zip(embeddings.paths, embeddings.durations.round(3).tolist(), strict=True)
-    with atomic_file(out, "wb") as file:
-        np.save(file, embeddings.values)
-        write_together(
-            {
-                out.with_suffix(SETTINGS): settings_text(embeddings.settings),
-                out.with_suffix(ROWS): csv_text(rows, ("path", "duration")),
-            }
-        )
+def _from_the_front(layers, count):
+    """Count negative layers from 0; the encoder refuses those that are out of range."""
+    if isinstance(layers, list):
+        return [_from_the_front(layer, count) for layer in layers]
+    return layers + count if layers != "all" and -count <= layers < 0 else layers
 
 
-def _read_npy(path):
-    import pandas as pd
-
-    rows = pd.read_csv(path.with_suffix(ROWS), dtype={"path": str}, keep_default_na=False)
-    settings = path.with_suffix(SETTINGS).read_text(encoding="utf-8")
-    values = np.load(path, mmap_mode="r")
-    return rows["path"].tolist(), rows["duration"].to_numpy(), values, settings
-
-
-def _write_npz(out, embeddings):
-    with atomic_file(out, "wb") as file:
-        np.savez(
-            file,
-            embeddings=embeddings.values,
-            paths=np.array(embeddings.paths),
-            durations=embeddings.durations,
-            settings=settings_text(embeddings.settings),
-        )
+def _relative_names(paths):
+    """Map each path to its .npy, named relative to the deepest common folder."""
+    absolute = {path: os.path.abspath(path) for path in paths}
+    root = os.path.commonpath([os.path.dirname(path) for path in absolute.values()])
+    return {
+        path: PurePath(name).relative_to(root).as_posix() + ".npy"
+        for path, name in absolute.items()
+    }
 
 
-def _read_npz(path):
-    with np.load(path) as held:
-        paths, durations = held["paths"].tolist(), held["durations"]
-        return paths, durations, held["embeddings"], str(held["settings"])
+def _embed_missing(store, encoder, paths, options, batch_size):
+    """Embed the files that are not stored; return the unreadable ones with reasons."""
+    missing = [path for path in paths if not store.holds(path)]
+    reused = len(paths) - len(missing)
+    if reused:
+        print(f"Resuming: {reused} of {len(paths)} files are already embedded")
+    options = options | {"batch_size": batch_size}
+    long = {}
+    if options["pool"] == "none":
+        long = dict.fromkeys(path for path in missing if _seconds(path) > LONG_FILE)
+
+    def results():
+        yield from encoder.encode_files([path for path in missing if path not in long], **options)
+        for path in long:
+            try:
+                yield path, encoder.encode_file(path, out=store.npy_of(path), **options)
+            except AudioError as error:
+                yield path, error
+
+    bar = tqdm(
+        results(),
+        desc="embedding",
+        total=len(paths),
+        initial=reused,
+        unit="file",
+        dynamic_ncols=True,
+    )
+    unreadable, total, started = {}, 0.0, time.monotonic()
+    for path, result in bar:
+        if isinstance(result, AudioError):
+            unreadable[path] = str(result).removeprefix(f"{path}: ")
+            continue
+        seconds = _seconds(path, result.lengths)
+        store.add(path, seconds, None if path in long else result.values)
+        total += seconds
+        rate = total / (time.monotonic() - started)
+        bar.set_postfix_str(f"{rate:.0f} x real time", refresh=False)
+    return unreadable
 
 
-def _write_parquet(out, embeddings):
-    import pandas as pd
+def _seconds(path, tokens=0):
+    """A file's duration; its tokens tell if a header says too much, or nothing."""
+    try:
+        seconds = audio_info(path).seconds
+    except AudioError:
+        return tokens / TOKEN_RATE
+    return round(min(seconds, tokens / TOKEN_RATE) if tokens else seconds, 3)
 
-    values, layers = embeddings.values, embeddings.settings["layers"]
-    table = pd.DataFrame({"path": embeddings.paths, "duration": embeddings.durations})
-    if values.ndim == 2:
-        table["embedding"] = list(values)
+
+def _write_unreadable(path, unreadable):
+    if unreadable:
+        rows = [(printable(name), reason) for name, reason in unreadable.items()]
+        write_together({path: csv_text(rows, ("path", "reason"))})
     else:
-        layers = range(values.shape[1]) if layers == "all" else layers
-        for place, layer in enumerate(layers):
-            table[f"embedding_{layer}"] = list(values[:, place])
-    table.attrs["settings"] = settings_text(embeddings.settings)
-    with atomic_file(out, "wb") as file:
-        table.to_parquet(file, engine="pyarrow", index=False)
+        path.unlink(missing_ok=True)  # of an earlier run
 
 
-def _read_parquet(path):
-    import pandas as pd
-
-    _check_pyarrow()
-    table = pd.read_parquet(path, engine="pyarrow")
-    layers = [np.stack(table[name]) for name in table if name.startswith("embedding")]
-    values = layers[0] if "embedding" in table else np.stack(layers, axis=1)
-    durations = table["duration"].to_numpy()
-    return table["path"].tolist(), durations, values, table.attrs["settings"]
-
-
-def settings_text(settings):
-    """The settings as JSON.
-
-    Example
-    -------
-    >>> json.loads(settings_text({"layers": (0, 6)}))
-    {'layers': [0, 6]}
-    """
-    return json.dumps(settings, indent=2) + "\n"
-
-
-def _is_ours(path):
-    try:
-        return "pool" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _check_pyarrow():
-    if importlib.util.find_spec("pyarrow") is None:
-        raise StoreError(
-            ".parquet needs pyarrow: pip install 'speechbrain-music[parquet]', or choose .npz"
-        )
+def _write_folder(out, store, done, settings):
+    """Move the store's .npy files to `out`, with an index and the settings."""
+    folder, files = store.npy_folder, {store.npy_of(path) for path in done}
+    for file in folder.rglob("*"):  # left by a kill, or of files that are no longer listed
+        if file.is_file() and file not in files:
+            file.unlink()
+    rows = [(printable(path), store.duration(path), printable(store.names[path])) for path in done]
+    texts = {
+        INDEX: csv_text(rows, ("path", "duration", "file")),
+        SETTINGS: settings_text(settings),
+    }
+    write_together({folder / name: text for name, text in texts.items()})
+    os.replace(folder, out)

@@ -113,7 +113,7 @@ def export_onnx(model, path):
 
 def _metadata(model):
     normalize = model.features.normalize
-    facts = {
+    metadata = {
         "format_version": FORMAT_VERSION,
         "features": features_config(model.features),
         "mean": normalize.mean.tolist(),
@@ -121,7 +121,7 @@ def _metadata(model):
         "encoder": model.encoder.config,
         "training": model.config.get("training", {}),
     }
-    return {key: json.dumps(value) for key, value in facts.items()}
+    return {key: json.dumps(value) for key, value in metadata.items()}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`sbmusic` as a user meets it: files of every kind, killed and continued, honest to the hub."""
+"""The `sbmusic` commands: output formats, bad input, resumed runs, exports and the hub."""
 
 import json
 import os
@@ -19,8 +19,7 @@ import speechbrain_music.inference.encoder as encoder_module
 from recipes.pretrain.train import main as pretrain
 from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.inference.cli import doctor, main
-from speechbrain_music.inference.journal import KEY, Journal
-from speechbrain_music.inference.store import read_embeddings
+from speechbrain_music.inference.embeddings import read_embeddings
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
@@ -30,11 +29,11 @@ DIM, LAYERS = 16, 3
 RUN_CLI = [sys.executable, "-m", "speechbrain_music.inference.cli"]
 
 
-def make_export(folder, seed=0, **facts):
+def make_export(folder, seed=0, **training):
     torch.manual_seed(seed)
     features = LogMel()
     features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    save_export(folder, Encoder(num_layers=2, d_model=DIM, ffn_units=32), features, **facts)
+    save_export(folder, Encoder(num_layers=2, d_model=DIM, ffn_units=32), features, **training)
     return str(folder)
 
 
@@ -45,7 +44,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory):
-    """Eight files, all shorter than a chunk, beside something that is no audio."""
+    """Eight files, all shorter than a chunk, and a text file."""
     folder = tmp_path_factory.mktemp("music") / "my müsic"
     write_tones(folder, seconds=(1, 3))
     (folder / "notes.txt").write_text("do re mi")
@@ -83,8 +82,8 @@ def test_a_folder_becomes_a_table(music, model, tmp_path, kind, capsys):
         header = soundfile.info(path)
         assert seconds == pytest.approx(header.frames / header.samplerate, abs=1e-3)
     assert found.settings["layers"] == 2 and found.settings["source"] == model
-    beside = {".npy": {"all.npy", "all.csv", "all.json"}}.get(kind, {f"all{kind}"})
-    assert {p.name for p in out.parent.iterdir()} == beside
+    written = {".npy": {"all.npy", "all.csv", "all.json"}}.get(kind, {f"all{kind}"})
+    assert {p.name for p in out.parent.iterdir()} == written
     if kind == ".parquet":
         assert list(pd.read_parquet(out)) == ["path", "duration", "embedding"]
     if kind == ".npz":
@@ -124,7 +123,7 @@ def test_frames_of_one_file(music, model, tmp_path):
 
 @pytest.mark.parametrize("long", [600, 1.5])  # seconds: what is longer goes straight to the disk
 def test_frames_of_many_files_have_names_that_do_not_collide(long, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("speechbrain_music.inference.collection.LONG", long)
+    monkeypatch.setattr("speechbrain_music.inference.store.LONG_FILE", long)
     rng = np.random.default_rng(0)
     for name in ("one/a.wav", "one/a.flac", "two/a.wav", "two/b c.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -147,7 +146,7 @@ def test_frames_of_many_files_have_names_that_do_not_collide(long, model, tmp_pa
     assert {p.name for p in tmp_path.iterdir()} == {"one", "two", "frames"}
 
 
-# ---- what goes wrong ----
+# ---- bad input ----
 
 
 def test_a_list_with_bad_files_among_good_ones(music, model, tmp_path):
@@ -183,12 +182,16 @@ REFUSED = {
     "a folder": (["good.wav"], ["--out", "texts"], "texts must end in"),
     "a place that is a folder": (["good.wav"], ["--out", "dir.npz"], "dir.npz is a folder"),
     "under a file": (["good.wav"], ["--out", "good.wav/a.npz"], "cannot be written"),
-    "another's table": (["good.wav"], ["--out", "mine.npy"], "mine.csv .* written over"),
-    "frames of two": (["good.wav", "bad.wav"], ["--pool", "none"], "frames of 2 files.*--out out"),
+    "another's table": (["good.wav"], ["--out", "mine.npy"], "mine.csv .* overwritten"),
+    "frames of two": (
+        ["good.wav", "bad.wav"],
+        ["--pool", "none"],
+        "embeddings of 2 files.*--out out",
+    ),
     "frames in a used folder": (
         ["good.wav"],
         ["--pool", "none", "--out", "texts"],
-        "texts is there already",
+        "texts already exists",
     ),
     "no model": (["good.wav"], ["--model", "texts"], "texts is no export"),
     "a run": (["good.wav"], ["--model", "run"], "run is the folder of a run.*give run/export"),
@@ -199,7 +202,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_in_a_sentence_with_nothing_left(case, model, tmp_path, monkeypatch, capsys):
+def test_refused_in_one_line_with_no_file_left(case, model, tmp_path, monkeypatch, capsys):
     paths, changes, match = REFUSED[case]
     monkeypatch.chdir(tmp_path)
     for folder in ("texts", "dir.npz", "run/export"):
@@ -220,14 +223,14 @@ def test_refused_in_a_sentence_with_nothing_left(case, model, tmp_path, monkeypa
 
 KILLED = """
 import os, signal, sys
-from speechbrain_music.inference import cli, journal
-add, calls = journal.Journal.add, []
-def killing(*args, **facts):
+from speechbrain_music.inference import cli, store
+add, calls = store.PartialStore.add, []
+def killing(*args):
     calls.append(args)
     if len(calls) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-    add(*args, **facts)
-journal.Journal.add = killing
+    add(*args)
+store.PartialStore.add = killing
 cli.main(sys.argv[1:])
 """
 
@@ -246,88 +249,53 @@ def embedded(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("kind", ["pooled", "frames"])
-def test_killed_and_continued(kind, music, model, tmp_path, embedded, capsys):
-    name, pool = {"pooled": ("a.npz", "mean"), "frames": ("frames", "none")}[kind]
-    whole, out = tmp_path / "whole" / name, tmp_path / name
+def test_killed_and_continued(music, model, tmp_path, embedded, capsys):
+    whole, out = tmp_path / "whole.npz", tmp_path / "a.npz"
     # On a GPU the last bit depends on how many files there are in a batch.
-    options = [str(music), "--model", model, "--device", "cpu", "--pool", pool, "--out"]
+    options = [str(music), "--model", model, "--device", "cpu", "--out"]
     embed(*options, whole)
     killed = [sys.executable, "-c", KILLED, "embed", *options, str(out)]
     assert subprocess.run(killed, capture_output=True).returncode == -signal.SIGKILL
-    partial = tmp_path / f"{name}.partial"
+    partial = tmp_path / "a.npz.partial"
     assert not out.exists() and partial.is_dir()
-    with open(partial / "rows.jsonl", "a") as log:
-        log.write('{"path": "cut off')
-    if kind == "pooled":  # the first file's values are damaged, as by a power cut
-        data = bytearray((partial / "values.f32").read_bytes())
-        data[:4] = b"gone"
-        (partial / "values.f32").write_bytes(data + b"cut")
-    else:
-        (partial / ".waltz.wav.npy.tmp").write_bytes(b"cut")
-        next(partial.rglob("*.flac.npy")).unlink()
 
-    changed = [*options[:-3], "--pool", pool, "--layer", "0", "--out", out]
-    embed(*changed, code=2)
-    assert "begun with other settings (layers 2, now 0)" in capsys.readouterr().err
+    embed(*options, out, "--layer", "0", code=2)
+    assert "was started with other settings (layers 2, now 0)" in capsys.readouterr().err
     assert len(embedded.pop()) == 8 and not embedded
 
     embed(*options, out)
-    assert "Going on: 2 of 8 files are done" in capsys.readouterr().out
-    assert [len(paths) for paths in embedded] == [6]
+    assert "Resuming: 3 of 8 files are already embedded" in capsys.readouterr().out
+    assert [len(paths) for paths in embedded] == [5]
     assert not partial.exists()
-    if kind == "pooled":
-        assert out.read_bytes() == whole.read_bytes()
-    else:
-        files = [
-            {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-            for folder in (whole, out)
-        ]
-        assert files[0] == files[1] and len(files[0]) == 10
+    assert out.read_bytes() == whole.read_bytes()
 
 
-def test_a_file_that_has_changed_is_done_again(model, tmp_path, embedded, monkeypatch, capsys):
-    rng = np.random.default_rng(0)
-    songs = [str(tmp_path / name) for name in ("a.wav", "b.wav", "c.wav")]
-    for song in songs:
-        soundfile.write(song, melody(1, 24000, 1, rng), 24000)
-    command = (tmp_path, "--model", model, "--out", tmp_path / "out.npz")
-
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("speechbrain_music.inference.store.write_embeddings", interrupt)
-        embed(*command, code=130)
-    assert "interrupted; the same command continues" in capsys.readouterr().err
-    soundfile.write(songs[1], melody(2, 24000, 1, rng), 24000)
-    embed(*command)
-    assert embedded == [songs, [songs[1]]]
-    assert read_embeddings(tmp_path / "out.npz").durations.tolist() == [1, 2, 1]
-
-
-def test_two_at_once_do_not_mix(music, model, tmp_path, capsys):
-    with Journal(tmp_path / "out.npz.partial", dict.fromkeys(KEY, 0)):
-        embed(music, "--model", model, "--out", tmp_path / "out.npz", code=2)
-    assert "another process is at work" in capsys.readouterr().err
-
-
-def test_a_full_disk_loses_nothing(music, model, tmp_path, monkeypatch, capsys):
+def test_interrupted_or_full_disk_and_continued(
+    music, model, tmp_path, embedded, monkeypatch, capsys
+):
     command = (music, "--model", model, "--out", tmp_path / "out.npz")
 
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+    def failing(error):
+        def fail(*args, **kwargs):
+            raise error
 
-    with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", full)
-        embed(*command, code=2)
-    assert "No space left on device" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["out.npz.partial"]
+        return fail
+
+    for error, code, message in (
+        (KeyboardInterrupt(), 130, "interrupted; the same command continues"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(np, "savez", failing(error))
+            embed(*command, code=code)
+        assert message in capsys.readouterr().err
+        assert [p.name for p in tmp_path.iterdir()] == ["out.npz.partial"]
     embed(*command)
-    assert "Going on: 8 of 8" in capsys.readouterr().out
+    assert "Resuming: 8 of 8" in capsys.readouterr().out
+    assert [len(paths) for paths in embedded] == [8, 0, 0]
 
 
-# ---- what is asked of embeddings and models ----
+# ---- similar, info, export ----
 
 
 @pytest.fixture(scope="module")
@@ -378,19 +346,19 @@ def test_similar_refuses_another_model(table, model, tmp_path, capsys):
     assert main(["similar", "himn", "--in", str(table)]) == 2
     assert "hymn.wav" in capsys.readouterr().err
     assert main(["similar", "x", "--in", str(song)]) == 2
-    assert "no file of embeddings" in capsys.readouterr().err
+    assert "is not a file of embeddings" in capsys.readouterr().err
 
 
 def test_info(table, model, capsys):
     assert main(["info", model]) == 0
-    said = capsys.readouterr().out
+    text = capsys.readouterr().out
     for words in ("2 branchformer blocks", "16 values", "steps          7", "not stated"):
-        assert words in said
+        assert words in text
     identity = ExportEncoder(load_export(model), "").identity
-    assert identity in said
+    assert identity in text
     assert main(["info", str(table)]) == 0
-    said = capsys.readouterr().out
-    assert "9 files" in said and "9 x 3 x 16" in said and identity in said
+    text = capsys.readouterr().out
+    assert "9 files" in text and "9 x 3 x 16" in text and identity in text
     assert main(["info", str(table.parent / "music/sets/hymn.wav")]) == 0
     assert "24000 Hz" in capsys.readouterr().out
 
@@ -415,7 +383,7 @@ def test_export_of_a_run_is_the_run_s_own(tone_folder, tmp_path, monkeypatch, ca
     assert path == tmp_path / "a.onnx" and exported.encoder.config["d_model"] == 16
     capsys.readouterr()
     assert main(["export", str(own)]) == 2
-    assert "is no pre-training run" in capsys.readouterr().err
+    assert "is not a pre-training run" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "run" / "save")
     assert main(["export", str(tmp_path / "run")]) == 2
     assert "has no checkpoint" in capsys.readouterr().err
@@ -464,7 +432,7 @@ def hub(monkeypatch):
     return sent
 
 
-def test_push_sends_the_export_and_an_honest_card(hub, model, tmp_path, capsys):
+def test_push_sends_the_export_and_its_card(hub, model, tmp_path, capsys):
     results = [
         results_of(model, tmp_path / "a.json", "real"),
         results_of(model, tmp_path / "b.json", "composed", replica={"generator": "1-abc"}),
@@ -487,7 +455,7 @@ def test_push_sends_the_export_and_an_honest_card(hub, model, tmp_path, capsys):
     assert [t.split(":")[0].split("*")[0] for t in tables] == [
         "the published data.",
         "recorded music, but not on the published data",
-        "composed music that stands in for the data sets",
+        "composed music that replaces the data sets",
     ]
     for table, task, note in zip(
         tables,
@@ -507,10 +475,10 @@ def test_push_refuses(hub, model, tmp_path, monkeypatch, capsys):
     (tmp_path / "odd.json").write_text("[1]")
     for options, match in (
         (["me/mine", "--results", foreign], "has other weights than this export"),
-        (["me/mine", "--results", str(tmp_path / "odd.json")], "no results.json of a task"),
-        (["mine"], "no name on the hub"),
-        (["me/mine", "--licence", "mine: all"], "no licence's identifier"),
-        (["me/public", "--private"], "is there already and public"),
+        (["me/mine", "--results", str(tmp_path / "odd.json")], "is not the results.json of a task"),
+        (["mine"], "is not a name on the hub"),
+        (["me/mine", "--licence", "mine: all"], "is not the identifier of a licence"),
+        (["me/public", "--private"], "already exists and is public"),
     ):
         assert main(["push", model, *options]) == 2
         assert match in capsys.readouterr().err
@@ -527,7 +495,7 @@ def test_push_refuses(hub, model, tmp_path, monkeypatch, capsys):
 def test_a_card_without_results_says_so(model, capsys):
     assert main(["push", model, "me/mine", "--dry_run"]) == 0
     card = capsys.readouterr().out
-    assert "has not been judged" in card and "license" not in card.split("---")[1]
+    assert "has not been evaluated" in card and "license" not in card.split("---")[1]
 
 
 # ---- the machine ----
@@ -535,17 +503,17 @@ def test_a_card_without_results_says_so(model, capsys):
 
 def test_doctor(monkeypatch, capsys):
     assert main(["doctor"]) == 0
-    said = capsys.readouterr().out
+    text = capsys.readouterr().out
     for words in ("torch + torchaudio", "imported together", "mp3", "libsndfile", "GB free"):
-        assert words in said
+        assert words in text
     monkeypatch.setattr(doctor, "TORCH", "raise OSError('undefined symbol: _ZN3c10')")
     monkeypatch.setitem(sys.modules, "soundfile", None)
     monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["pandas>=99", "nothing>=1"])
     assert main(["doctor"]) == 1
-    said = capsys.readouterr().out
-    assert "undefined symbol" in said and "pip install 'torch==" in said
-    assert "but pandas>=99 is needed" in said and "pip install 'nothing>=1'" in said
-    assert said.count("BROKEN") == 4
+    text = capsys.readouterr().out
+    assert "undefined symbol" in text and "pip install 'torch==" in text
+    assert "but pandas>=99 is needed" in text and "pip install 'nothing>=1'" in text
+    assert text.count("BROKEN") == 4
 
 
 def test_help_and_doctor_work_where_torch_does_not(tmp_path):

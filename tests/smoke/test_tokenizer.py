@@ -12,11 +12,11 @@ from recipes.pretrain.train import main as pretrain
 from recipes.tokenizer.train import MODEL_OPTIONS, OPTIONS, main
 from speechbrain_music.dataio.audio import AudioError
 from speechbrain_music.dataio.segments import TRAIN, SegmentDataset
-from speechbrain_music.inference.model_card import model_card
-from speechbrain_music.inference.runs import export_best
+from speechbrain_music.inference.cli.export import export_best
 from speechbrain_music.metrics.quantization import QuantizerMeasures
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.targets import load_targets
+from speechbrain_music.reporting.model_card import model_card
 from speechbrain_music.utils.config import load_experiment
 from speechbrain_music.utils.errors import UserError
 

@@ -1,4 +1,4 @@
-"""An encoder as an ONNX graph gives what torch gives, for any length, with its file alone."""
+"""ONNX export: equal to torch at any length, and usable from its file alone."""
 
 import json
 import sys
@@ -66,13 +66,13 @@ def test_shapes_are_named(exported):
 
 
 @torch.no_grad()
-def test_the_file_alone_tells_how_to_use_it(exported):
+def test_the_metadata_suffices_to_use_the_file(exported):
     """From a wave, by numpy and the metadata only, as the docstring says."""
     model, session = exported
     wave = 0.1 * np.random.default_rng(0).standard_normal(25000).astype(np.float32)
-    facts = session.get_modelmeta().custom_metadata_map
-    facts = {key: json.loads(value) for key, value in facts.items()}
-    features = facts["features"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    metadata = {key: json.loads(value) for key, value in metadata.items()}
+    features = metadata["features"]
     n_fft, hop, stack = features["n_fft"], features["hop"], features["stack"]
     tokens = -(-len(wave) // (hop * stack))
     wave = np.pad(wave, (0, tokens * hop * stack - len(wave)))
@@ -86,14 +86,14 @@ def test_the_file_alone_tells_how_to_use_it(exported):
     bins = np.linspace(0, nyquist, n_fft // 2 + 1)
     filters = np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clip(0)
     mel = np.log(np.maximum(power @ filters.T, features["floor"]))
-    mel = (mel - facts["mean"]) / facts["std"]
+    mel = (mel - metadata["mean"]) / metadata["std"]
     (hidden,) = session.run(None, {"mel": mel.T[None].astype(np.float32)})
     out, _, _ = model(torch.from_numpy(wave)[None])
     assert np.abs(hidden[-1] - out.numpy()).max() < 1e-3 * out.abs().max()
-    assert facts["training"] == {"steps": 10} and facts["encoder"] == model.encoder.config
+    assert metadata["training"] == {"steps": 10} and metadata["encoder"] == model.encoder.config
 
 
-def test_what_cannot_be_exported(tmp_path, monkeypatch):
+def test_unsupported_encoders_are_refused(tmp_path, monkeypatch):
     small = {"num_layers": 1, "d_model": 16, "ffn_units": 16}
     with pytest.raises(UserError, match="mixing is 'attention'.* summary or rope"):
         export_onnx(make_model(mixing="attention", **small), tmp_path / "model.onnx")

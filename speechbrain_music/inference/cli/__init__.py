@@ -1,7 +1,7 @@
-"""Embeddings of music, what is near to what, exports, and a check-up.
+"""Embeddings of music, similar tracks, exports, and a check of the installation.
 
-`sbmusic COMMAND --help` says more. Exit codes: 0, all went well; 1, doctor found something broken;
-2, one line on stderr says what to mend; 130, interrupted.
+`sbmusic COMMAND --help` lists a command's options. Exit codes: 0, success; 1, doctor found a
+problem; 2, an error that the user can fix, in one line on stderr; 130, interrupted.
 """
 
 import argparse
@@ -17,23 +17,7 @@ COMMANDS = (prepare, embed, similar, info, export, push, doctor)
 
 
 def main(argv=None):
-    """Runs `sbmusic`.
-
-    Arguments
-    ---------
-    argv : list of str, optional
-        The command and its options; those of this process if not given.
-
-    Returns
-    -------
-    int
-        The exit code, see this file's head.
-
-    Example
-    -------
-    >>> main(["info", "nowhere/export"])
-    2
-    """
+    """Run `sbmusic` and return the exit code; `argv` is that of this process by default."""
     parser = argparse.ArgumentParser(
         prog="sbmusic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,11 +35,11 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         return run_command(partial(args.run, args))
-    except BrokenPipeError:  # what read the output, `head` perhaps, has had enough
+    except BrokenPipeError:  # the program that read the output, `head` perhaps, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return print_error(
             f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error}): "
-            "check the disk, its room and its permissions, then give the same command again"
+            "check the disk, its free space and the permissions, then run the same command again"
         )

@@ -1,21 +1,22 @@
-"""Embeddings of audio files, folders, or a list on stdin.
+"""Embed audio files, folders, or a list of paths on stdin.
 
 sbmusic embed song.mp3 --model results/brn_sum/1234/export --out song.npy
 sbmusic embed /my/music --model results/brn_sum/1234/export --out music.npz
 find /my/music -name "*.flac" | sbmusic embed - --model USER/NAME --out music.parquet
-sbmusic embed /my/music --model USER/NAME --pool none --out frames
+sbmusic embed /my/music --model USER/NAME --pool none --out embeddings
 
-What --out ends in says what is written, whole or not at all:
-  .npy      the matrix (files, D), beside it .csv (path and duration of each row) and .json (how
-            they were made); of one file with --pool none its (T, D), 25 rows a second
-  .npz      embeddings, paths, durations, settings; of one file with --pool none also times
+The suffix of --out chooses the format; it is written whole or not at all:
+  .npy      the matrix (files, D), with a .csv (path and duration of each row) and a .json
+            (settings); of one file with --pool none its (T, D), 25 rows per second
+  .npz      embeddings, paths, durations, settings; of one file with --pool none embeddings,
+            times, settings
   .parquet  columns path, duration, embedding (needs pyarrow)
-  a folder  with --pool none: an .npy for each file, index.csv and settings.json
-Several layers make an axis before D: (files, L, D), (L, T, D).
+  a folder  with --pool none: one .npy per file, index.csv and settings.json
+Several layers add an axis before D: (files, L, D), (L, T, D).
 
-Killed or interrupted, the same command goes on with the files that are not done: until all are,
-they are kept in OUT.partial. Files that cannot be read are left out, with the reasons in
-OUT.unreadable.csv; the exit code is 0 if at least one could be read, else 2.
+After an interruption run the same command again: finished files are kept in OUT.partial and
+reused. Unreadable files are skipped and listed with reasons in OUT.unreadable.csv; the exit code
+is 0 if at least one file could be read, else 2.
 """
 
 import argparse
@@ -23,22 +24,15 @@ import os
 import sys
 from pathlib import Path
 
+LIST = "-"
+
 
 def add_arguments(parser):
-    """The options of `sbmusic embed`.
-
-    Example
-    -------
-    >>> parser = argparse.ArgumentParser()
-    >>> add_arguments(parser)
-    >>> args = parser.parse_args("a.wav b.wav --model me/mine --out ab.npz".split())
-    >>> args.layer, args.pool, args.chunk  # unless told otherwise
-    (-1, 'mean', 30.0)
-    """
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio file, folder, or - (list)")
+    """Add the options of `sbmusic embed`."""
     parser.add_argument(
-        "--model", required=True, help="folder of an export, or its name on the hub"
+        "paths", nargs="+", metavar="PATH", help="audio file, folder, or - for a list on stdin"
     )
+    parser.add_argument("--model", required=True, help="folder of an export, or its hub id")
     parser.add_argument("--out", required=True, type=Path, help="file or folder to write")
     parser.add_argument(
         "--layer",
@@ -50,90 +44,95 @@ def add_arguments(parser):
         "--pool",
         choices=("mean", "mean_std", "none"),
         default="mean",
-        help="over a file: mean, mean and deviation, or none for 25 vectors a second",
+        help="per file: mean, mean and standard deviation, or none for 25 vectors per second",
     )
     parser.add_argument(
-        "--chunk", type=seconds, default=30.0, help="seconds heard at once, or none (default: 30)"
+        "--chunk",
+        type=lambda text: None if text == "none" else float(text),
+        default=30.0,
+        help="context in seconds, or none for whole files (default: 30)",
     )
     parser.add_argument(
         "--overlap", type=float, default=0.0, help="seconds that chunks share (default: 0)"
     )
-    parser.add_argument("--batch", type=int, default=8, help="chunks computed at once (default: 8)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the best there is)")
+    parser.add_argument("--batch", type=int, default=8, help="chunks per batch (default: 8)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the fastest)")
 
 
 def layers(text):
-    """The value of --layer: an int, a list of ints, or "all".
-
-    Raises ArgumentTypeError for another text.
-
-    Example
-    -------
-    >>> layers("6"), layers("0,6,-1"), layers("all")
-    (6, [0, 6, -1], 'all')
-    """
+    """Convert the value of --layer to an int, a list of ints, or "all"."""
     if text == "all":
         return text
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        message = f"{text!r} is no layer: give a number, several as 0,6,12, or all"
+        message = f"{text!r} is not a layer: give a number, several as 0,6,12, or all"
         raise argparse.ArgumentTypeError(message) from None
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-def seconds(text):
-    """The value of --chunk: a float, or None for none.
-
-    Example
-    -------
-    >>> seconds("2.4"), seconds("none")
-    (2.4, None)
-    """
-    return None if text == "none" else float(text)
-
-
 def run(args):
-    """Embeds; see this file's head.
+    """Embed the files; see `sbmusic embed --help`."""
+    paths, unreadable = find_files(args.paths)
 
-    Example
-    -------
-    >>> run(argparse.Namespace(paths=["gone.wav"]))
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.utils.errors.UserError: gone.wav does not exist: give audio files, folders, \
-or - for stdin
-    """
-    from speechbrain_music.inference.cli.inputs import gather
-    from speechbrain_music.inference.cli.models import load_model
-    from speechbrain_music.inference.collection import UNREADABLE, choose_writer, embed_collection
+    from speechbrain_music.inference.embeddings import check_out
+    from speechbrain_music.inference.encoder import MusicEncoder
+    from speechbrain_music.inference.store import UNREADABLE, embed_collection
     from speechbrain_music.utils.memory import keep_freed_memory
 
     keep_freed_memory()
-    paths, faults = gather(args.paths, _lines())
-    choose_writer(args.out, args.pool, len(paths))  # before a model is loaded, or fetched
-    encoder = load_model(args.model, args.device)
-    faults = embed_collection(
-        encoder,
+    check_out(args.out, args.pool, len(paths))  # before a model is downloaded or loaded
+    unreadable = embed_collection(
+        MusicEncoder.from_export(args.model, args.device),
         args.model,
         paths,
         args.out,
-        args.layer,
-        args.pool,
-        faults,
+        pool=args.pool,
+        layers=args.layer,
         chunk=args.chunk,
         overlap=args.overlap,
         batch_size=args.batch,
+        unreadable=unreadable,
     )
-    good = len(paths) - len(set(faults) & set(paths))
+    good = len(paths) - len(set(unreadable) & set(paths))
     print(f"{args.out}: {good} of {len(paths)} files")
-    if faults:
+    if unreadable:
         print(
-            f"warning: {len(faults)} could not be read, see {args.out}{UNREADABLE}",
+            f"warning: {len(unreadable)} could not be read, see {args.out}{UNREADABLE}",
             file=sys.stderr,
         )
 
 
-def _lines():
-    """Of stdin, which need not be there unless it is asked for."""
-    yield from map(os.fsdecode, sys.stdin.buffer)
+def find_files(arguments):
+    """Return audio files, each once, and a dict of unreadable paths with reasons.
+
+    Arguments are files, folders (searched recursively, sorted), and "-" for files and folders on
+    stdin, one per line. Raises a UserError for an argument that does not exist, or without a file.
+    """
+    from speechbrain_music.data_prep.disk import find_audio, no_audio
+    from speechbrain_music.utils.errors import UserError
+
+    found, unreadable = {}, {}
+    for argument in arguments:
+        is_list = argument == LIST
+        for path in _stdin_lines() if is_list else [argument]:
+            paths = [path]
+            if os.path.isdir(path):
+                names, skipped, others = find_audio(path)
+                paths = [os.path.join(path, name) for name in names]
+                unreadable |= {os.path.join(path, name): reason for name, reason in skipped}
+                if not names and not skipped:
+                    unreadable[path] = str(no_audio(path, others))
+            elif not is_list and not os.path.exists(path):
+                raise UserError(f"{path} does not exist: give audio files, folders, or - for stdin")
+            for path in paths:
+                found.setdefault(os.path.abspath(path), path)
+    if not found:
+        reasons = (f"{path}: {reason}" for path, reason in unreadable.items())
+        raise UserError(f"there is nothing to read: {next(reasons, 'the list is empty')}")
+    return list(found.values()), unreadable
+
+
+def _stdin_lines():
+    lines = (os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer)
+    return filter(None, lines)

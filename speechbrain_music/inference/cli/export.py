@@ -1,53 +1,36 @@
-"""An export from a run's folder, or an ONNX file from an export.
+"""Export the encoder of a pre-training run, or convert an export to ONNX.
 
 sbmusic export results/brn_sum/1234
 sbmusic export results/brn_sum/1234/export --onnx brn_sum.onnx
 
-Of a run, the checkpoint with the least held-out loss is taken, also while it is still training.
-The run's hyperparams.yaml builds what it names: export runs that you trust.
+The checkpoint with the lowest held-out loss is exported, also while the run is still training.
+The run's hyperparams.yaml can run code: export only runs that you trust.
 """
 
 from pathlib import Path
 
 
 def add_arguments(parser):
-    """The options of `sbmusic export`.
-
-    Example
-    -------
-    >>> from argparse import ArgumentParser
-    >>> add_arguments(parser := ArgumentParser())
-    >>> parser.parse_args(["results/mine/export", "--onnx", "mine.onnx"]).onnx.name
-    'mine.onnx'
-    """
-    parser.add_argument("source", metavar="RUN_OR_EXPORT", type=Path, help="folder of either")
+    """Add the options of `sbmusic export`."""
+    parser.add_argument(
+        "source", metavar="RUN_OR_EXPORT", type=Path, help="folder of a run or of an export"
+    )
     parser.add_argument("--out", type=Path, help="folder of the export (default: RUN/export)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="also write an ONNX file")
 
 
 def run(args):
-    """Writes an export, an ONNX file, or both.
-
-    Example
-    -------
-    >>> from argparse import Namespace
-    >>> run(Namespace(source=Path("results/mine"), out=None, onnx=None))
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.utils.errors.UserError: results/mine is no pre-training run (it has no \
-hyperparams.yaml): give a run's folder, or an export and --onnx FILE
-    """
-    from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.inference.hub import find_export
-    from speechbrain_music.inference.runs import EXPORT, RUN_YAML, export_best
+    """Write an export, an ONNX file, or both."""
+    from speechbrain_music.data_prep.disk import check_output
+    from speechbrain_music.inference.hub import EXPORT, RUN_YAML, find_export
     from speechbrain_music.models.export import load_export
     from speechbrain_music.utils.errors import UserError
 
     is_run = (args.source / RUN_YAML).is_file()
     if not is_run and (args.out or not args.onnx):
         raise UserError(
-            f"{args.source} is no pre-training run (it has no {RUN_YAML}): give a run's folder, or "
-            "an export and --onnx FILE"
+            f"{args.source} is not a pre-training run (it has no {RUN_YAML}): give a run's folder, "
+            "or an export and --onnx FILE"
         )
     folder = (args.out or args.source / EXPORT) if is_run else args.source
     check_output(*filter(None, (folder, args.onnx)))
@@ -59,3 +42,57 @@ hyperparams.yaml): give a run's folder, or an export and --onnx FILE
 
         export_onnx(load_export(find_export(str(folder))), args.onnx)
         print(f"{args.onnx}: normalised log-mel (1, 128, 4 T) to hidden states")
+
+
+def export_best(source, folder):
+    """Export a run's checkpoint of the lowest held-out loss, as the run does at its end.
+
+    Arguments
+    ---------
+    source : path
+        The run's folder, also while it trains. Its yaml builds any object: it must be trusted.
+    folder : path
+        Of the export, see `save_export`.
+
+    Returns
+    -------
+    int
+        The checkpoint's step.
+
+    Raises
+    ------
+    UserError
+        If the folder is not a pre-training run, or no checkpoint has a held-out loss.
+    """
+    from hyperpyyaml import load_hyperpyyaml
+
+    from speechbrain_music.inference.hub import RUN_YAML
+    from speechbrain_music.models.export import export_run
+    from speechbrain_music.models.frontend import LogMel
+    from speechbrain_music.models.ssl import BestRQ
+    from speechbrain_music.reporting.corpora import heard
+    from speechbrain_music.utils.checkpoints import AtomicCheckpointer
+    from speechbrain_music.utils.errors import UserError
+
+    source = Path(source)
+    try:
+        with open(source / RUN_YAML, encoding="utf-8") as file:
+            run = load_hyperpyyaml(file)
+    except Exception as error:  # a yaml builds any object, so it may raise any error
+        raise UserError(
+            f"{source / RUN_YAML} cannot be loaded ({type(error).__name__}: {error}): fix it"
+        ) from error
+    parts = {name: run.get(name) for name in ("model", "features")}
+    if not isinstance(parts["model"], BestRQ) or not isinstance(parts["features"], LogMel):
+        raise UserError(f"{source} is not a pre-training run: give a folder of recipes/pretrain")
+    best, checkpoints = None, source / "save"
+    if checkpoints.is_dir():
+        best = AtomicCheckpointer(checkpoints, parts).recover_if_possible(min_key="loss")
+    if best is None:
+        raise UserError(f"{source} has no checkpoint with a held-out loss yet: train on")
+    manifests = source / "manifests"  # in the run's folder now; the yaml's paths may be relative
+    csvs = [manifests / name for name in ("train.csv", "valid.csv")]
+    if not all(path.is_file() for path in csvs):
+        csvs = [run["train_csv"], run["valid_csv"]]
+    export_run(folder, run, best.meta, **heard(*csvs, run["data_folder"]))
+    return best.meta["step"]

@@ -1,4 +1,4 @@
-"""What a model, a file of embeddings or an audio file is.
+"""Describe a model, a file of embeddings or an audio file.
 
 sbmusic info results/brn_sum/1234/export
 sbmusic info USER/NAME
@@ -9,58 +9,37 @@ from pathlib import Path
 
 
 def add_arguments(parser):
-    """The options of `sbmusic info`.
-
-    Example
-    -------
-    >>> from argparse import ArgumentParser
-    >>> add_arguments(parser := ArgumentParser())
-    >>> parser.parse_args(["me/mine"])
-    Namespace(source='me/mine')
-    """
+    """Add the argument of `sbmusic info`."""
     parser.add_argument(
-        "source", metavar="MODEL", help="export, its name on the hub, embeddings, or audio"
+        "source", metavar="MODEL", help="export, its hub id, embeddings, or an audio file"
     )
 
 
 def run(args):
-    """Prints what it is.
-
-    Example
-    -------
-    >>> import numpy, soundfile, tempfile
-    >>> from argparse import Namespace
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     soundfile.write(f"{folder}/a.wav", numpy.zeros((24000, 2)), 48000)
-    ...     run(Namespace(source=f"{folder}/a.wav"))
-    audio          0.50 s
-    rate           48000 Hz
-    channels       2
-    """
-    from speechbrain_music.inference.store import KINDS
+    """Print the metadata of `args.source`."""
+    from speechbrain_music.inference.embeddings import KINDS
 
     path = Path(args.source)
     if path.is_file() and path.suffix in KINDS:
-        facts = _embeddings(path)
+        metadata = _embeddings(path)
     elif path.is_file():
-        facts = _audio(path)
+        metadata = _audio(path)
     else:
-        facts = _model(args.source)
-    for title, text in facts.items():
+        metadata = _model(args.source)
+    for title, text in metadata.items():
         print(f"{title:14} {text}")
 
 
 def _model(source):
-    from speechbrain_music.inference.cli.models import load_model
-    from speechbrain_music.inference.collection import fingerprint
-    from speechbrain_music.inference.facts import facts_of
+    from speechbrain_music.inference.encoder import MusicEncoder
+    from speechbrain_music.reporting.model_card import encoder_metadata
 
-    encoder = load_model(source, device="cpu")
-    return facts_of(encoder.model) | {"fingerprint": fingerprint(encoder)}
+    encoder = MusicEncoder.from_export(source, device="cpu")
+    return encoder_metadata(encoder.model) | {"fingerprint": encoder.fingerprint}
 
 
 def _embeddings(path):
-    from speechbrain_music.inference.store import read_embeddings
+    from speechbrain_music.inference.embeddings import read_embeddings
 
     paths, durations, values, settings = read_embeddings(path)
     return {

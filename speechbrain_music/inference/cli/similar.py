@@ -1,29 +1,25 @@
-"""The tracks most similar to one, as a table.
+"""List the tracks most similar to one.
 
 sbmusic similar song.mp3 --in music.npz
-sbmusic similar other.mp3 --in music.npz --model results/brn_sum/1234/export --out near.csv
+sbmusic similar other.mp3 --in music.npz --model results/brn_sum/1234/export --out similar.csv
 
 Similarity is the cosine of embeddings whose dimensions are standardised over all files; several
-layers weigh the same. The query itself is left out.
+layers have equal weights. The query itself is left out.
 """
 
-from pathlib import Path
+import os
+from difflib import get_close_matches
+from pathlib import Path, PurePath
+
+MIN_FILES = 3  # two standardised vectors always have the similarity -1
 
 
 def add_arguments(parser):
-    """The options of `sbmusic similar`.
-
-    Example
-    -------
-    >>> from argparse import ArgumentParser
-    >>> add_arguments(parser := ArgumentParser())
-    >>> parser.parse_args(["song.mp3", "--in", "music.npz"]).top
-    10
-    """
+    """Add the options of `sbmusic similar`."""
     parser.add_argument(
         "query",
         metavar="QUERY",
-        help="path among the embeddings, its end or name; or an audio file",
+        help="path among the embeddings, the end of one, or a name; or an audio file",
     )
     parser.add_argument(
         "--in",
@@ -31,40 +27,21 @@ def add_arguments(parser):
         metavar="EMBEDDINGS",
         required=True,
         type=Path,
-        help="what `sbmusic embed` wrote: .npy, .npz or .parquet, one vector a file",
+        help="file that `sbmusic embed` wrote: .npy, .npz or .parquet, one vector per file",
     )
     parser.add_argument("--model", help="for an audio file: the model that made the embeddings")
-    parser.add_argument("--device", help="for that model (default: the best there is)")
-    parser.add_argument("--top", type=int, default=10, help="how many tracks (default: 10)")
+    parser.add_argument("--device", help="for that model (default: the fastest)")
+    parser.add_argument("--top", type=int, default=10, help="number of tracks (default: 10)")
     parser.add_argument("--out", type=Path, help="also write the table to this .csv")
 
 
 def run(args):
-    """Prints the table.
-
-    Raises UserError for a query that is neither embedded nor a file, and for another model.
-
-    Example
-    -------
-    >>> import numpy, tempfile
-    >>> from argparse import Namespace
-    >>> from speechbrain_music.inference.store import Embeddings, write_embeddings
-    >>> values = numpy.array([[2, 0], [2, 1], [-4, -1]], "f4")
-    >>> three = Embeddings(["a.wav", "b.wav", "c.wav"], numpy.ones(3), values, {"pool": "mean"})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "three.npz")
-    ...     write_embeddings(path, three)
-    ...     run(Namespace(query="a.wav", embeddings=path, top=1, out=None))
-    Most similar to a.wav:
-      rank  similarity   seconds  path
-         1      0.5000       1.0  b.wav
-    """
+    """Print the table of similar tracks."""
     import numpy as np
 
     from speechbrain_music.data_prep.files import check_output
     from speechbrain_music.data_prep.manifest import csv_text, printable
-    from speechbrain_music.inference.neighbours import find, nearest
-    from speechbrain_music.inference.store import read_embeddings
+    from speechbrain_music.inference.embeddings import read_embeddings
     from speechbrain_music.utils.atomic import write_together
     from speechbrain_music.utils.errors import UserError
 
@@ -73,47 +50,102 @@ def run(args):
     if args.out:
         check_output(args.out)
     paths, durations, values, settings = read_embeddings(args.embeddings)
-    row = find(paths, printable(args.query))
-    if row is None:
+    query = find_row(paths, printable(args.query))
+    if query is None:
         values = np.concatenate([values, _embed(args, paths, settings)[None]])
-        row = len(paths)
-    rows, similarities = nearest(values, row, args.top)
+        query = len(paths)
+    rows, similarities = rank(values, query, args.top)
     table = [
-        (rank, f"{similarity:.4f}", f"{durations[row]:.1f}", paths[row])
-        for rank, (row, similarity) in enumerate(zip(rows, similarities, strict=True), start=1)
+        (place, f"{similarity:.4f}", f"{durations[row]:.1f}", paths[row])
+        for place, (row, similarity) in enumerate(zip(rows, similarities, strict=True), start=1)
     ]
     columns = ("rank", "similarity", "seconds", "path")
     if args.out:
         write_together({args.out: csv_text(table, columns)})
-    print(f"Most similar to {paths[row] if row < len(paths) else args.query}:")
+    print(f"Most similar to {paths[query] if query < len(paths) else args.query}:")
     for line in [columns, *table]:
         print("{:>6}  {:>10}  {:>8}  {}".format(*line))
 
 
+def rank(values, query, top):
+    """Return the rows most similar to row `query`, best first, and their similarities.
+
+    `values` is (N, D), or (N, L, D) of several layers; similarities are in [-1, 1].
+    """
+    import numpy as np
+
+    from speechbrain_music.metrics.retrieval import unit_vectors
+    from speechbrain_music.utils.errors import UserError
+
+    if len(values) < MIN_FILES:
+        raise UserError(f"{len(values)} files cannot be ranked: embed {MIN_FILES} or more")
+    layers = values[:, None] if values.ndim == 2 else values
+    similarities = np.zeros(len(values))
+    for layer in range(layers.shape[1]):
+        vectors = unit_vectors(layers[:, layer])
+        similarities += vectors @ vectors[query] / layers.shape[1]
+    order = np.argsort(-similarities, kind="stable")
+    rows = order[order != query][:top]
+    return rows, similarities[rows]
+
+
+def find_row(paths, query):
+    """Return the row of a path, of the end of a path, or of a file name; None without a match.
+
+    Raises a UserError if several paths match.
+    """
+    from speechbrain_music.utils.errors import UserError
+
+    if query in paths:
+        return paths.index(query)
+    absolute = [os.path.abspath(path) for path in paths]
+    if os.path.abspath(query) in absolute:
+        return absolute.index(os.path.abspath(query))
+    if os.path.exists(query):  # another file of the same name
+        return None
+    parts = PurePath(query).parts
+    rows = [
+        row
+        for row, path in enumerate(map(PurePath, paths))
+        if path.parts[-len(parts) :] == parts or path.stem == query
+    ]
+    if len(rows) > 1:
+        shown = ", ".join(paths[row] for row in rows[:3])
+        raise UserError(f"{query} matches {len(rows)} paths ({shown} ...): give more of the path")
+    return rows[0] if rows else None
+
+
 def _embed(args, paths, settings):
-    """The embedding of an audio file, by the model and in the way that made the others."""
+    """Embed an audio file with the model and the settings of the other embeddings."""
     from speechbrain_music.dataio.audio import audio_info
-    from speechbrain_music.inference.cli.models import load_model
-    from speechbrain_music.inference.collection import fingerprint
-    from speechbrain_music.inference.neighbours import closest
-    from speechbrain_music.inference.store import OPTIONS
+    from speechbrain_music.inference.embeddings import OPTIONS
+    from speechbrain_music.inference.encoder import MusicEncoder
     from speechbrain_music.utils.errors import UserError
 
     if not Path(args.query).exists():
         raise UserError(
             f"{args.query} is neither a file nor among the {len(paths)} in {args.embeddings}: did "
-            f"you mean {' or '.join(closest(paths, args.query))}?"
+            f"you mean {' or '.join(_close_names(paths, args.query))}?"
         )
     if args.model is None:
         raise UserError(
-            f"{args.query} is not among the embeddings: pass --model {settings['source']}, by "
+            f"{args.query} is not among the embeddings: pass --model {settings['source']}, with "
             "which they were made"
         )
-    audio_info(args.query)  # what cannot be read is said before a model is loaded
-    encoder = load_model(args.model, args.device)
-    if fingerprint(encoder) != settings["model"]:
+    audio_info(args.query)  # an unreadable file is reported before a model is loaded
+    encoder = MusicEncoder.from_export(args.model, args.device)
+    if encoder.fingerprint != settings["model"]:
         raise UserError(
             f"{args.model} is not the model that made {args.embeddings}, which was "
             f"{settings['source']} ({settings['model']}): pass that one, or embed again"
         )
     return encoder.encode_file(args.query, **{name: settings[name] for name in OPTIONS}).values
+
+
+def _close_names(paths, query):
+    """At most three paths with similar names, else the first ones."""
+    names = {PurePath(path).stem.lower(): path for path in reversed(paths)}
+    word = PurePath(query).stem.lower()
+    similar = [name for name in names if word in name]
+    similar = similar or get_close_matches(word, names, cutoff=0.5)
+    return [names[name] for name in similar[:3]] or paths[:3]

@@ -1,4 +1,4 @@
-"""Embeddings of files and batches: exact where they can be, the same however they are asked for."""
+"""MusicEncoder: embeddings of files and batches, and where exports are found."""
 
 import os
 import tempfile
@@ -12,8 +12,8 @@ import torch
 from tones import melody, write_tones
 
 from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment
-from speechbrain_music.inference import MusicEncoder, chunking, joining
-from speechbrain_music.inference.chunking import plan_chunks
+from speechbrain_music.inference import MusicEncoder, long_audio
+from speechbrain_music.inference.long_audio import plan_chunks
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import ExportError, save_export
 from speechbrain_music.models.frontend import LogMel, token_count
@@ -45,20 +45,8 @@ def write(path, seconds=7.33, rate=44100, channels=2, seed=0):
     return path
 
 
-@pytest.mark.parametrize("overlap", [0, 1, 3, 7])
-@pytest.mark.parametrize("tokens", [1, 7, 8, 9, 15, 16, 17, 23, 100])
-def test_a_plan_keeps_each_token_once_and_far_from_edges(tokens, overlap):
-    places = plan_chunks(tokens, 8, overlap)
-    assert [t for p in places for t in range(p.first, p.last)] == list(range(tokens))
-    assert (places[0].start, places[-1].stop) == (0, tokens)
-    for place, after in zip(places, places[1:], strict=False):
-        assert place.stop - place.start == 8 and place.stop - after.start >= overlap
-        assert 2 <= after.stop - after.start <= 8
-        assert abs((place.stop - place.last) - (after.first - after.start)) <= 1
-
-
 @pytest.mark.parametrize("samples", [1, 959, 960, 961, 24000, 50001])
-def test_a_file_heard_whole_is_its_wave(music, tmp_path, samples):
+def test_a_file_in_one_chunk_equals_its_wave(music, tmp_path, samples):
     wave = melody(3, 24000, 1, np.random.default_rng(0))[:samples]
     soundfile.write(tmp_path / "a.wav", wave, 24000, subtype="FLOAT")
     result = music.encode_file(tmp_path / "a.wav", layers="all", chunk=None)
@@ -69,19 +57,19 @@ def test_a_file_heard_whole_is_its_wave(music, tmp_path, samples):
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.2])
-def test_with_an_overlap_a_layer_that_hears_little_is_as_if_uncut(music, tmp_path, overlap):
-    """The front-end reaches two tokens far: two of five that are shared hide a cut."""
+def test_an_overlap_hides_cuts_from_a_layer_of_short_context(music, tmp_path, overlap):
+    """The front-end's context is two tokens on each side, less than half the overlap of five."""
     path = write(tmp_path / "a.flac")
     whole = music.encode_file(path, layers=0, chunk=None).values
     joined = music.encode_file(path, layers=0, chunk=1.0, overlap=overlap).values
     assert joined.shape == whole.shape == (184, 16)
     differing = np.flatnonzero(np.abs(joined - whole).max(axis=1) > 1e-5)
-    cuts = [place.first for place in plan_chunks(184, 25)[1:]]
+    cuts = [span.keep.start for span in plan_chunks(184, 25)[1:]]
     assert set(differing) == (set() if overlap else {c + d for c in cuts for d in (-1, 0, 1)})
 
 
 @pytest.mark.parametrize("layers", [1, [-1, 0], "all"])
-def test_pooled_is_the_pool_of_joined_frames(music, tmp_path, layers):
+def test_pooled_is_the_pool_of_all_tokens(music, tmp_path, layers):
     path = write(tmp_path / "a.wav")
     options = {"layers": layers, "chunk": 2.0, "overlap": 0.4, "batch_size": 2}
     frames = music.encode_file(path, **options).values
@@ -91,14 +79,6 @@ def test_pooled_is_the_pool_of_joined_frames(music, tmp_path, layers):
         result = music.encode_file(path, pool=pool, **options)
         np.testing.assert_allclose(result.values, np.squeeze(expected), rtol=1e-5, atol=1e-6)
         assert (result.lengths, result.times) == (frames.shape[-2], None)
-
-
-def test_deviations_survive_a_mean_that_dwarfs_them():
-    frames = np.random.default_rng(0).normal(1e4, 1e-2, (5000, 4)).astype("f4")
-    pooled = joining.Pooled("mean_std")
-    for part in np.split(frames, [1, 2, 3000]):
-        pooled.add(0, [part])
-    np.testing.assert_allclose(pooled.result(True)[4:], frames.std(0, dtype="f8"), rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate, channels", [(8000, 1), (24000, 2), (44100, 2), (48000, 6)])
@@ -123,7 +103,7 @@ def test_any_rate_and_channels_numpy_or_torch(music, tmp_path, rate, channels):
 
 
 @pytest.mark.parametrize("pool", ["none", "mean_std"])
-def test_files_share_batches_and_give_what_they_give_alone(music, tmp_path, monkeypatch, pool):
+def test_files_share_batches_without_changing_values(music, tmp_path, monkeypatch, pool):
     paths = write_tones(tmp_path / "music", count=9, seconds=(0.5, 9))
     bad = [tmp_path / name for name in ("text.wav", "cut.flac", "gone.mp3", "short.wav")]
     bad[0].write_text("do re mi")
@@ -156,12 +136,11 @@ def test_files_share_batches_and_give_what_they_give_alone(music, tmp_path, monk
 def test_a_file_that_ends_before_its_header_says(
     music, tmp_path, monkeypatch, layers, overlap, promised
 ):
-    """The same chunks, but for those that hear nothing."""
     path, out = write(tmp_path / "a.wav", rate=24000), tmp_path / "a.npy"
     options = {"layers": layers, "chunk": 2.0, "overlap": overlap}
     expected = music.encode_file(path, **options)
     longer = lambda path: audio_info(path)._replace(frames=int(promised * 24000))  # noqa: E731
-    monkeypatch.setattr(chunking, "audio_info", longer)
+    monkeypatch.setattr(long_audio, "audio_info", longer)
     for result in (music.encode_file(path, **options), music.encode_file(path, **options, out=out)):
         np.testing.assert_array_equal(result.values, expected.values)
         np.testing.assert_array_equal(result.times, expected.times)
@@ -172,7 +151,7 @@ def test_large_results_are_mapped_from_a_file(music, tmp_path, monkeypatch):
     path = write(tmp_path / "a.wav")
     small = music.encode_file(path, layers="all", chunk=1.0).values
     assert not isinstance(small, np.memmap)
-    monkeypatch.setattr(joining, "IN_MEMORY", small.nbytes - 1)
+    monkeypatch.setattr(long_audio, "IN_MEMORY", small.nbytes - 1)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     large = music.encode_file(path, layers="all", chunk=1.0).values
     assert isinstance(large, np.memmap) and {p.name for p in tmp_path.iterdir()} == {"a.wav"}
@@ -182,7 +161,7 @@ def test_large_results_are_mapped_from_a_file(music, tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), small)
 
 
-def test_what_fails_leaves_what_was_there(music, tmp_path, monkeypatch):
+def test_a_failure_leaves_the_existing_file(music, tmp_path, monkeypatch):
     path, out = write(tmp_path / "a.flac"), tmp_path / "out.npy"
     out.write_text("mine")
     cut = tmp_path / "cut.flac"
@@ -190,11 +169,11 @@ def test_what_fails_leaves_what_was_there(music, tmp_path, monkeypatch):
     with pytest.raises(AudioError, match="cut.flac"):
         music.encode_file(cut, chunk=1.0, out=out)
 
-    class Full(joining.BytesIO):
+    class Full(long_audio.BytesIO):
         def write(self, data):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(joining, "BytesIO", Full)
+    monkeypatch.setattr(long_audio, "BytesIO", Full)
     with pytest.raises(UserError, match="No space left on device.*TMPDIR"):
         music.encode_file(path)
     with pytest.raises(UserError, match="no/b.npy cannot be written to"):
@@ -222,7 +201,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_a_wrong_option_is_said_before_anything_is_read(music, words):
+def test_a_wrong_option_is_refused_before_files_are_read(music, words):
     with pytest.raises(UserError, match=words):
         music.encode_files(["missing.wav"], **WRONG[words])
     with pytest.raises(UserError, match=words):
@@ -235,7 +214,7 @@ def test_a_wrong_option_is_said_before_anything_is_read(music, words):
         (r"shape \(5,\)", np.zeros(5), {}),
         (r"shape \(1, 2, 500\)", np.zeros((1, 2, 500)), {}),
         (r"shape \(0, 5\)", np.zeros((0, 5)), {}),
-        ("int16: floats", np.zeros((1, 5), np.int16), {}),
+        ("int16: pass floats", np.zeros((1, 5), np.int16), {}),
         ("NaN or infinite", np.full((1, 5), np.nan), {}),
         ("sample_rate is 0", np.zeros((1, 5)), {"sample_rate": 0}),
         ("1 samples at 48000 Hz", np.zeros((1, 1)), {"sample_rate": 48000}),
@@ -249,16 +228,16 @@ def test_a_wrong_batch_is_refused(music, words, wavs, options):
         music.encode_batch(wavs, **options)
 
 
-def test_other_places_for_files(music, tmp_path):
+def test_wrong_paths_are_refused(music, tmp_path):
     with pytest.raises(UserError, match="out is a.npz"):
         music.encode_file("missing.wav", out="a.npz")
-    with pytest.raises(UserError, match="pool 'none' only"):
+    with pytest.raises(UserError, match="needs pool 'none'"):
         music.encode_file("missing.wav", pool="mean", out="a.npy")
     with pytest.raises(UserError, match="paths is 'a.wav'"):
         music.encode_files("a.wav")
 
 
-def test_what_an_export_gives(music, export):
+def test_an_export_is_frozen_and_on_its_device(music, export):
     assert (music.num_layers, music.dim, music.device) == (3, 16, "cpu")
     assert music.config["training"] == {"steps": 10}
     assert music.model.encoder is music.mods.encoder
@@ -271,8 +250,7 @@ def test_what_an_export_gives(music, export):
         MusicEncoder({"features": LogMel()})
 
 
-def test_a_folder_with_a_yaml_gives_the_same(music, tmp_path):
-    """As a run keeps its checkpoint, and as SpeechBrain shares models."""
+def test_a_yaml_gives_the_same_values(music, tmp_path):
     (tmp_path / "hyperparams.yaml").write_text("""
 features: !new:speechbrain_music.models.frontend.LogMel
 encoder: !new:speechbrain_music.models.encoder.Encoder
@@ -295,10 +273,10 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
     expected = music.encode_file(path, **options).values
     np.testing.assert_array_equal(loaded.encode_file(path, **options).values, expected)
     assert loaded.config == {} and (loaded.num_layers, loaded.dim) == (3, 16)
-    heard = loaded.load_audio(str(path))  # SpeechBrain's own is at 16 kHz
-    assert abs(len(heard) - len(read_segment(path))) <= 1
+    audio = loaded.load_audio(str(path))  # SpeechBrain's own is at 16 kHz
+    assert abs(len(audio) - len(read_segment(path))) <= 1
     np.testing.assert_array_equal(
-        loaded(heard[None]).values, loaded.encode_batch(heard[None]).values
+        loaded(audio[None]).values, loaded.encode_batch(audio[None]).values
     )
 
 
@@ -318,10 +296,10 @@ def test_a_hub_id_fetches_two_files_of_a_revision(export, monkeypatch):
 @pytest.mark.parametrize(
     "source", ["../etc", "a/../b", "/a/b", "a/b/c", "a", "a/b\n", "https://a/b", Path("a/b"), ""]
 )
-def test_what_is_no_hub_id_is_not_asked_for(monkeypatch, source):
+def test_only_hub_ids_are_downloaded(monkeypatch, source):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: 1 / 0)
     monkeypatch.chdir(os.path.dirname(__file__))
-    with pytest.raises(ExportError, match="no folder of an export|no export"):
+    with pytest.raises(ExportError, match="neither the folder of an export|no export"):
         MusicEncoder.from_export(source, device="cpu")
 
 

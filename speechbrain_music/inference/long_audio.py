@@ -1,0 +1,273 @@
+"""Long audio: read files chunk by chunk, batch chunks, aggregate the encoder's chunk outputs."""
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+
+from speechbrain_music.dataio.audio import AudioError, audio_info, read_segments, resampled_length
+from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, token_count
+from speechbrain_music.utils.errors import UserError
+
+READ_AHEAD = 4  # batches read before they are formed: enough to find chunks of similar length
+IN_MEMORY = 512 * 2**20  # bytes; larger results go to a memory-mapped file
+ROWS_PER_MOVE = 2**14
+FLOAT32 = np.dtype("<f4")
+
+
+class ChunkSpan(NamedTuple):
+    """Token ranges of one chunk: `context` is encoded, `keep` is the part of it that is used."""
+
+    context: range
+    keep: range
+
+
+class Chunk(NamedTuple):
+    """A span of a file and its wave, (n,) float32; or the error that ends the file."""
+
+    file: object  # the caller's record of the file
+    file_tokens: int = 0  # by the file's header
+    span: ChunkSpan = None
+    wave: np.ndarray = None
+    is_last: bool = True
+    error: AudioError = None
+
+    @property
+    def tokens(self):
+        """Number of tokens that are encoded."""
+        return len(self.span.context) if self.span else 0
+
+    @property
+    def kept(self):
+        """Slice of the encoded tokens that is kept."""
+        context, keep = self.span
+        return slice(keep.start - context.start, keep.stop - context.start)
+
+
+def plan_chunks(tokens, chunk=None, overlap=0):
+    """Divide a file into chunks such that every token is kept exactly once.
+
+    Of the tokens that two neighbours share, each chunk keeps those that lie farther from its own
+    edge. A last chunk shorter than a quarter of `chunk` starts earlier, so that it has context.
+
+    Arguments
+    ---------
+    tokens : int
+        Tokens of the file, at least one.
+    chunk : int, optional
+        Tokens per chunk; None takes the whole file as one chunk.
+    overlap : int
+        Tokens that neighbours share, fewer than `chunk`.
+
+    Returns
+    -------
+    list of ChunkSpan
+
+    Example
+    -------
+    >>> plan = plan_chunks(25, chunk=10, overlap=2)
+    >>> [(span.context.start, span.context.stop) for span in plan]
+    [(0, 10), (8, 18), (16, 25)]
+    >>> [(span.keep.start, span.keep.stop) for span in plan]
+    [(0, 9), (9, 17), (17, 25)]
+    """
+    if chunk is None or tokens <= chunk:
+        return [ChunkSpan(range(tokens), range(tokens))]
+    starts = list(range(0, tokens - overlap, chunk - overlap))
+    starts[-1] = min(starts[-1], tokens - -(-chunk // 4))
+    stops = [min(start + chunk, tokens) for start in starts]
+    cuts = [(start + stop) // 2 for start, stop in zip(starts[1:], stops, strict=False)]
+    keeps = zip([0, *cuts], [*cuts, tokens], strict=True)
+    contexts = zip(starts, stops, strict=True)
+    return [ChunkSpan(range(*c), range(*k)) for c, k in zip(contexts, keeps, strict=True)]
+
+
+def read_chunks(file, path, chunk=None, overlap=0):
+    """Read a file's chunks in order; the last one is marked.
+
+    A file that ends before its header says has fewer chunks. A file that cannot be read, or not
+    to its end, ends with a chunk that holds the error. `file` is passed through to each chunk;
+    `chunk` and `overlap` are those of `plan_chunks`.
+    """
+    try:
+        info = audio_info(path)
+        tokens = token_count(resampled_length(info.frames, info.sample_rate))
+        plan = plan_chunks(max(tokens, 1), chunk, overlap)
+        parts = [
+            (span.context.start * SAMPLES_PER_TOKEN, len(span.context) * SAMPLES_PER_TOKEN)
+            for span in plan
+        ]
+        pending = None
+        for (context, keep), wave in zip(plan, read_segments(path, parts), strict=True):
+            stop = context.start + token_count(len(wave))
+            if stop > keep.start:
+                if pending:
+                    yield pending
+                span = ChunkSpan(
+                    range(context.start, stop), range(keep.start, min(keep.stop, stop))
+                )
+                pending = Chunk(file, tokens, span, wave, is_last=False)
+        if pending is None:
+            raise AudioError(f"{path}: is too short for one sample at 24 kHz; remove it.")
+        yield pending._replace(is_last=True)
+    except AudioError as error:
+        yield Chunk(file, error=error)
+
+
+def group_chunks(chunks, budget):
+    """Group consecutive chunks: `READ_AHEAD` times the tokens of a batch per group."""
+    group, tokens = [], 0
+    for chunk in chunks:
+        group.append(chunk)
+        tokens += chunk.tokens
+        if tokens >= READ_AHEAD * budget:
+            yield group
+            group, tokens = [], 0
+    if group:
+        yield group
+
+
+def batch_chunks(group, budget):
+    """Batch a group's chunks by length: at most `budget` tokens per batch, padding included.
+
+    A chunk longer than the budget is a batch of its own; chunks with an error are left out.
+    """
+    batch = []
+    for chunk in sorted((c for c in group if not c.error), key=lambda c: c.tokens, reverse=True):
+        if batch and (len(batch) + 1) * batch[0].tokens > budget:
+            yield batch
+            batch = []
+        batch.append(chunk)
+    if batch:
+        yield batch
+
+
+def prefetch(items):
+    """Yield the same items; a thread computes the next one while the caller uses the current."""
+    items, end = iter(items), object()
+    with ThreadPoolExecutor(1) as thread:
+        upcoming = thread.submit(next, items, end)
+        while (item := upcoming.result()) is not end:
+            upcoming = thread.submit(next, items, end)
+            yield item
+
+
+class PoolAggregator:
+    """Mean, or mean and standard deviation, of a file's tokens; float64 (Chan et al., 1983).
+
+    Arguments
+    ---------
+    pool : str
+        "mean", or "mean_std": means, then the population's standard deviations.
+    """
+
+    def __init__(self, pool):
+        self.pool, self.count, self.means, self.squares = pool, 0, 0.0, 0.0
+
+    def add(self, first, states):
+        """Add L layers, each (n, D), in any order of chunks; `first` is not used."""
+        new = len(states[0])
+        share = new / (self.count + new)
+        means = np.stack([state.mean(0, dtype=np.float64) for state in states])
+        squares = [np.square(s - m).sum(0) for s, m in zip(states, means, strict=True)]
+        step = means - self.means
+        self.squares = self.squares + np.stack(squares) + step**2 * (self.count * share)
+        self.means = self.means + step * share
+        self.count += new
+
+    def result(self, single):
+        """Return (L, D) float32, (D,) if `single`; D doubles with "mean_std"."""
+        parts = [self.means]
+        if self.pool == "mean_std":
+            parts.append(np.sqrt(self.squares / self.count))
+        values = np.concatenate(parts, axis=1).astype(FLOAT32)
+        return values[0] if single else values
+
+
+class TokenAggregator:
+    """All tokens of a file: an array in memory, or a memory-mapped file.
+
+    Arguments
+    ---------
+    layers, tokens, dim : int
+        Shape of the result; `tokens` is an upper bound.
+    file : binary file, optional
+        Open for reading and writing, and empty; becomes an .npy. Without it a result above 512 MB
+        goes to a file in the system's temporary folder, which disappears with the array.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written, for example because the disk is full.
+    """
+
+    def __init__(self, layers, tokens, dim, file=None):
+        self.layers, self.planned, self.dim, self.count = layers, tokens, dim, 0
+        self.is_npy = file is not None
+        with explain_write_errors():
+            if self.is_npy:
+                self.file = file
+            elif layers * tokens * dim * FLOAT32.itemsize > IN_MEMORY:
+                self.file = tempfile.TemporaryFile()
+            else:
+                self.file = BytesIO()
+            self.data_start = self._write_header((layers, tokens, dim))
+
+    def add(self, first, states):
+        """Add L layers, each (n, D), whose first token is token `first` of the file."""
+        with explain_write_errors():
+            for layer, state in enumerate(states):
+                self.file.seek(self._offset(layer * self.planned + first))
+                self.file.write(np.ascontiguousarray(state, FLOAT32))
+        self.count = max(self.count, first + len(states[0]))
+
+    def result(self, single):
+        """Return (L, T, D) float32, (T, D) if `single`."""
+        shape = (self.count, self.dim) if single else (self.layers, self.count, self.dim)
+        with explain_write_errors():
+            self._close_gaps()
+            self._write_header(shape)
+            self.file.flush()
+        if isinstance(self.file, BytesIO):
+            return np.frombuffer(self.file.getbuffer(), FLOAT32).reshape(shape)
+        return np.memmap(self.file, FLOAT32, "r+", self.data_start, shape)
+
+    def _offset(self, row):
+        return self.data_start + row * self.dim * FLOAT32.itemsize
+
+    def _write_header(self, shape):
+        """Write the .npy header, whose size does not depend on the shape; return its size."""
+        if not self.is_npy:
+            return 0
+        self.file.seek(0)
+        header = {"descr": FLOAT32.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, header)
+        return self.file.tell()
+
+    def _close_gaps(self):
+        """Move the layers together if the file ended before its header says."""
+        for layer in range(1, self.layers if self.count < self.planned else 0):
+            for first in range(0, self.count, ROWS_PER_MOVE):
+                rows = min(ROWS_PER_MOVE, self.count - first)
+                self.file.seek(self._offset(layer * self.planned + first))
+                data = self.file.read(self._offset(rows) - self.data_start)
+                self.file.seek(self._offset(layer * self.count + first))
+                self.file.write(data)
+        self.file.truncate(self._offset(self.layers * self.count))
+
+
+@contextmanager
+def explain_write_errors(path=None):
+    """Raise an OSError as a UserError that names the file; without `path`, a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        name, remedy = path, "choose another path"
+        if path is None:
+            name, remedy = tempfile.gettempdir(), "set TMPDIR to another folder, or pass out"
+        raise UserError(
+            f"{name} cannot be written to ({error.strerror or error}): free disk space, or {remedy}"
+        ) from error

@@ -1,0 +1,262 @@
+"""Model card of an export: configuration, training music, results, limits and usage."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+from speechbrain_music.models.export import load_export
+from speechbrain_music.models.frontend import TOKEN_RATE
+from speechbrain_music.models.frozen import ExportEncoder
+from speechbrain_music.models.safe_folder import FEATURES
+from speechbrain_music.reporting.marble_table import with_interval
+from speechbrain_music.utils.errors import UserError
+
+UNKNOWN = "not stated"
+ORIGINS = {True: ", composed by a program", False: "", None: ", origin unknown"}
+TAGS = ("speechbrain", "speechbrain_music", "music", "audio", "best-rq")
+REFERENCES = (
+    "Pre-training and systems: arXiv 2601.09603. SummaryMixing: Parcollet et al., arXiv "
+    "2307.07421. BEST-RQ: Chiu et al., arXiv 2202.01855. Tasks: MARBLE, arXiv 2306.10548."
+)
+USAGE = """## Usage
+
+```
+pip install speechbrain-music
+sbmusic embed song.mp3 --model {hub_id} --out song.npy
+```
+
+```python
+from speechbrain_music.inference import MusicEncoder
+
+encoder = MusicEncoder.from_export("{hub_id}")
+values = encoder.encode_file("song.mp3", layers="all", pool="mean").values
+```
+
+The files are safetensors and JSON: loading them runs no code.
+"""
+
+
+class CardError(UserError):
+    """A card that would be wrong, or cannot be written."""
+
+
+def model_card(folder, hub_id, results=(), licence=None):
+    """Return the text of a README.md for the hub.
+
+    Arguments
+    ---------
+    folder : path
+        An export.
+    hub_id : str
+        "user/name" on the hub.
+    results : list of path
+        `results.json` of tasks on which this very encoder was evaluated.
+    licence : str, optional
+        Identifier of the weights' licence, such as "cc-by-4.0".
+
+    Returns
+    -------
+    str
+        With the hub's metadata at its head. Results on replicas have a table of their own.
+
+    Raises
+    ------
+    CardError
+        If the licence is not an identifier, or a `results.json` is damaged or of another encoder.
+    ExportError
+        As `load_export`.
+    """
+    if licence is not None and not re.fullmatch(r"[a-z0-9.-]+", licence):
+        raise CardError(
+            f"{licence!r} is not the identifier of a licence: write cc-by-4.0, apache-2.0 ..."
+        )
+    model = load_export(folder)
+    results = [_read_results(path) for path in results]
+    _check_encoder(model, results)
+    metadata, encoder = encoder_metadata(model), _architecture(model)
+    lines = ["---", "library_name: speechbrain", *([f"license: {licence}"] if licence else [])]
+    lines += ["pipeline_tag: feature-extraction", f"tags: [{', '.join(TAGS)}]", "---"]
+    lines += [
+        f"# {hub_id.partition('/')[2]}",
+        "",
+        f"A music encoder: from audio to {encoder['layers'] + 1} hidden states of "
+        f"{encoder['dim']} values, {TOKEN_RATE} per second, pre-trained without labels by masked "
+        "prediction (BEST-RQ) with speechbrain_music.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {title} | {text.replace('|', '/')} |" for title, text in metadata.items()),
+        "",
+        USAGE.format(hub_id=hub_id),
+        "## Evaluation",
+        "",
+        *_result_tables(results),
+        "## Limits",
+        "",
+        *(f"- {limit}" for limit in _limits(model, metadata)),
+        "",
+        "## Licence",
+        "",
+        f"Of the weights: {licence}." if licence else "Of the weights: not stated yet.",
+        "The licence of the training music is another one, and is not known here.",
+        "",
+        "## References",
+        "",
+        REFERENCES,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def encoder_metadata(model):
+    """Return title -> text about an export's `WaveEncoder` and its training.
+
+    What an export does not tell, or tells wrongly, is "not stated".
+    """
+    encoder, training = _architecture(model), model.config.get("training", {})
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {
+        "system": _stated(lambda: str(training["system"])),
+        "encoder": f"{encoder['layers']} {encoder['block']} blocks, mixing {encoder['mixer']}, "
+        f"{parameters:,} parameters",
+        "hidden states": f"{encoder['layers'] + 1} (the front-end's is 0), {encoder['dim']} "
+        f"values, {TOKEN_RATE} per second",
+        "features": f"log-mel, {FEATURES['bands']} bands, at {FEATURES['sample_rate']} Hz, "
+        f"a frame every {FEATURES['hop']} samples",
+        "targets": _stated(lambda: _targets(training["quantizer"])),
+        "corpora": _stated(lambda: "; ".join(map(_corpus, training["corpora"]))),
+        "audio": _stated(lambda: _hours(training["hours"])),
+        "steps": _stated(lambda: f"{training['step']:,.0f}"),
+        "seed": _stated(lambda: str(training["seed"])),
+        "held-out loss": _stated(lambda: f"{training['held_out_loss']:.4f}"),
+    }
+
+
+def _architecture(model):
+    """The one place that reads the encoder's configuration."""
+    config = model.encoder.config
+    return {
+        "block": config["block"],
+        "mixer": config["mixing"],
+        "layers": len(model.encoder.layers),
+        "dim": config["d_model"],
+    }
+
+
+def _stated(text):
+    """Call `text()`; an export may say anything, or nothing."""
+    try:
+        return " ".join(text().split()) or UNKNOWN
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return UNKNOWN
+
+
+def _corpus(corpus):
+    return f"{corpus['name']} ({corpus['hours']:.2f} h{ORIGINS[corpus['composed']]})"
+
+
+def _targets(quantizer):
+    kind = quantizer.get("kind", "random projection")  # trained quantizers have a kind
+    return f"{kind}, {quantizer['num_codebooks']} x {quantizer['codebook_size']:,} tokens"
+
+
+def _hours(hours):
+    return f"{hours['train']:.2f} h to train on, {hours['valid']:.2f} h held out"
+
+
+def _read_results(path):
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        data, encoder = results["data"], results["encoder"]
+        data["replica"], data["deviations"], data["tracks"]["test"], data["data_set"]
+        _ = [run["identity"] for run in encoder["runs"]], results["protocol"]["pooling"]
+        _ = [
+            with_interval(figure) + f"{figure['chance']}" for figure in results["figures"].values()
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CardError(
+            f"{path} is not the results.json of a task ({type(error).__name__}: {error}): give one "
+            "that a recipe wrote"
+        ) from error
+    return results | {"path": path}
+
+
+def _check_encoder(model, results):
+    # Hashes all weights, so once per pooling and not per task.
+    identity = cache(lambda pooling: ExportEncoder(model, "", pooling).identity)
+    for task in results:
+        own = identity(task["protocol"]["pooling"])
+        if own not in [run["identity"] for run in task["encoder"]["runs"]]:
+            raise CardError(
+                f"{task['path']} evaluates {task['encoder']['name']}, which has other weights than "
+                "this export: run the task with --encoder on this export"
+            )
+
+
+def _result_tables(results):
+    """Tables by kind of data: as published, recorded but not as published, and composed."""
+    if not results:
+        return ["It has not been evaluated on any task.", ""]
+    groups = {
+        "On the published data": [],
+        "On recorded music, but not on the published data: not comparable with published "
+        "results": [],
+        "On composed music that replaces the data sets: this says nothing about recorded music "
+        "and must not be compared with published results": [],
+    }
+    published, other, composed = groups.values()
+    for task in results:
+        data = task["data"]
+        (composed if data["replica"] else other if data["deviations"] else published).append(task)
+    lines = []
+    for title, tasks in groups.items():
+        if tasks:
+            lines += [f"**{title}.**", ""]
+            lines += ["| task | data | metric | mean (95% interval) | chance | tracks | notes |"]
+            lines += ["|---|---|---|---|---:|---:|---|"]
+            lines += [row for task in tasks for row in _rows(task)]
+            lines += [""]
+    return lines
+
+
+def _rows(results):
+    data, runs = results["data"], results["encoder"]["runs"]
+    notes = list(data["deviations"])
+    if data["replica"]:
+        notes.append(f"generator {data['replica']['generator']}")
+    elif data.get("published"):
+        notes.append(f"published results use {data['published']}")
+    notes.append("frozen" if results["protocol"].get("freeze_encoder", True) else "fine-tuned")
+    if len(runs) > 1:
+        notes.append(f"mean of {len(runs)} encoders, of which this is one")
+    if results["protocol"].get("quick"):
+        notes.append("few probes")
+    name = f"{data['data_set']} (replica)" if data["replica"] else data["data_set"]
+    for metric, figure in results["figures"].items():
+        yield (
+            f"| {results['task']} | {name} | {metric} | {with_interval(figure)} | "
+            f"{figure['chance']:.3f} | {data['tracks']['test']} | {'; '.join(notes)} |"
+        )
+
+
+def _limits(model, metadata):
+    training = model.config.get("training", {})
+    corpora = training.get("corpora") or []
+    yield (
+        "Its input is mono at 24 kHz: nothing above 12 kHz, no stereo. It was trained on the "
+        f"corpora of the table ({metadata['corpora']}); how well it works for other music is not "
+        "known."
+    )
+    if corpora and all(isinstance(c, dict) and c.get("composed") for c in corpora):
+        yield "All of its training music was composed by a program: it has seen no recording."
+    if metadata["audio"] == UNKNOWN:
+        yield "How much music it was trained on is not stated."
+    if _architecture(model)["mixer"] == "summary":
+        yield (
+            "SummaryMixing takes a mean over the context, which is one chunk (30 s by default): "
+            "compare embeddings of the same chunk length only."
+        )
+    yield (
+        "Layers differ in what they represent. Choose one on your own validation data, and "
+        "standardise each dimension before distances or probes."
+    )

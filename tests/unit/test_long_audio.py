@@ -1,0 +1,95 @@
+"""Plan and aggregate chunks; embed three hours of music in bounded memory."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tones import melody
+
+from speechbrain_music.inference.long_audio import (
+    Chunk,
+    ChunkSpan,
+    PoolAggregator,
+    TokenAggregator,
+    batch_chunks,
+    group_chunks,
+    plan_chunks,
+    prefetch,
+)
+from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.export import save_export
+from speechbrain_music.models.frontend import LogMel
+
+# A process of its own, and not ru_maxrss, which starts at the peak of the parent process.
+EMBED = r"""
+import json, re, sys
+from pathlib import Path
+from speechbrain_music.inference import MusicEncoder
+encoder = MusicEncoder.from_export(sys.argv[1], device="cpu")
+pooled = encoder.encode_file(sys.argv[2], pool="mean_std")
+frames = encoder.encode_file(sys.argv[2], out=sys.argv[3])
+peak = 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
+print(json.dumps([peak, pooled.lengths, frames.times[-1], pooled.values.tolist()]))
+"""
+MAX_MEMORY = 2 * 2**30  # bytes, as documented in `MusicEncoder.encode_file`
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 3, 7])
+@pytest.mark.parametrize("tokens", [1, 7, 8, 9, 15, 16, 17, 23, 100])
+def test_a_plan_keeps_each_token_once_and_far_from_edges(tokens, overlap):
+    spans = plan_chunks(tokens, 8, overlap)
+    assert [token for span in spans for token in span.keep] == list(range(tokens))
+    assert (spans[0].context.start, spans[-1].context.stop) == (0, tokens)
+    for (context, keep), (after, keep_after) in zip(spans, spans[1:], strict=False):
+        assert len(context) == 8 and context.stop - after.start >= overlap
+        assert 2 <= len(after) <= 8
+        assert abs((context.stop - keep.stop) - (keep_after.start - after.start)) <= 1
+
+
+def test_small_deviations_from_a_large_mean():
+    frames = np.random.default_rng(0).normal(1e4, 1e-2, (5000, 4)).astype("f4")
+    pooled = PoolAggregator("mean_std")
+    for part in np.split(frames, [1, 2, 3000]):
+        pooled.add(0, [part])
+    np.testing.assert_allclose(pooled.result(True)[4:], frames.std(0, dtype="f8"), rtol=1e-6)
+
+
+def test_batches_hold_chunks_of_similar_length():
+    spans = [ChunkSpan(range(n), range(n)) for n in (2, 10, 5, 4, 30)]
+    chunks = [Chunk(None, span=span) for span in spans] + [Chunk(None, error=ValueError())]
+    batches = [[chunk.tokens for chunk in batch] for batch in batch_chunks(chunks, budget=20)]
+    assert batches == [[30], [10, 5], [4, 2]]
+    assert [len(group) for group in group_chunks(prefetch(chunks), budget=4)] == [3, 2, 1]
+
+
+def test_layers_of_a_file_that_is_shorter_than_planned():
+    tokens = TokenAggregator(layers=2, tokens=5, dim=1)
+    for start, stop in ((3, 4), (0, 3)):
+        part = np.arange(start, stop, dtype="f4")[:, None]
+        tokens.add(start, [part, -part])
+    assert tokens.result(single=False)[:, :, 0].tolist() == [[0, 1, 2, 3], [0, -1, -2, -3]]
+
+
+@pytest.mark.slow
+def test_three_hours_in_bounded_memory(tmp_path):
+    torch.manual_seed(0)
+    encoder = Encoder(num_layers=1, d_model=16, ffn_units=32, frontend_channels=4)
+    save_export(tmp_path / "export", encoder, LogMel())
+    minute = melody(60, 44100, 2, np.random.default_rng(0))
+    with soundfile.SoundFile(tmp_path / "long.flac", "w", 44100, 2) as file:
+        for _ in range(180):
+            file.write(minute)
+    paths = [tmp_path / name for name in ("export", "long.flac", "frames.npy")]
+    command = [sys.executable, "-c", EMBED, *map(str, paths)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    peak, tokens, last, pooled = json.loads(result.stdout)
+    print(f"peak {peak / 2**20:.0f} MB")
+    assert peak < MAX_MEMORY
+    frames = np.load(paths[2], mmap_mode="r")
+    assert frames.shape == (tokens, 16) == (270000, 16) and last == 10799.96
+    expected = np.concatenate([frames.mean(0, dtype="f8"), frames.std(0, dtype="f8")])
+    np.testing.assert_allclose(pooled, expected, rtol=1e-4, atol=1e-6)

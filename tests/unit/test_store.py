@@ -1,0 +1,202 @@
+"""A collection's embeddings survive a kill at any moment, a full disk and damage."""
+
+import os
+import resource
+import signal
+import sqlite3
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_music.dataio.audio import AudioError
+from speechbrain_music.inference.embeddings import read_embeddings
+from speechbrain_music.inference.encoder import Embedding
+from speechbrain_music.inference.store import PartialStore, embed_collection
+from speechbrain_music.utils.errors import UserError
+
+SETTINGS = {"model": "f0", "source": "m", "pool": "mean", "layers": 2, "chunk": 30, "overlap": 0}
+FILE_EVENTS = "open os.mkdir os.remove os.rename os.rmdir sqlite3.connect test.query".split()
+
+
+class FakeEncoder:
+    """Vectors that depend on the path only, without a model."""
+
+    num_layers, fingerprint = 3, "f0"
+
+    def __init__(self, dim=5):
+        self.dim, self.encoded = dim, []
+
+    def encode_files(self, paths, pool, **options):
+        for path in paths:
+            self.encoded.append(path)
+            if "bad" in path:
+                yield path, AudioError(f"{path}: is not readable.")
+                continue
+            rng = np.random.default_rng(len(path))
+            shape = (3, self.dim) if pool == "none" else self.dim
+            yield path, Embedding(rng.normal(size=shape).astype("f4"), 3)
+
+
+@pytest.fixture
+def songs(tmp_path):
+    paths = [str(tmp_path / name) for name in ("1.wav", "bad.wav", "1234.wav")]
+    paths.append(os.fsdecode(os.fsencode(str(tmp_path)) + b"/not \xff UTF-8.wav"))
+    for path in paths:
+        with open(os.fsencode(path), "wb") as file:
+            soundfile.write(file, np.zeros(480), 24000, format="WAV")
+    return paths
+
+
+def content(path):
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return [(str(file.relative_to(path)), file.read_bytes()) for file in files]
+
+
+def in_child(job):
+    """Run a job in a forked process; return how it ended."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            job()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def killed_at(event_number, job):
+    """Run a job in a process that is killed at its n-th access to files or the database."""
+
+    def child():
+        query, count = PartialStore._query, 0
+
+        def audited(*args):
+            sys.audit("test.query")
+            return query(*args)
+
+        def hook(event, args):
+            nonlocal count
+            if event in FILE_EVENTS:
+                count += 1
+                if count == event_number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        PartialStore._query = audited
+        sys.addaudithook(hook)
+        job()
+
+    return in_child(child) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name, pool", [("a.npz", "mean"), ("folder", "none")])
+def test_a_kill_at_any_moment_changes_nothing(name, pool, songs, tmp_path):
+    whole = tmp_path / "whole" / name
+    embed_collection(FakeEncoder(), "m", songs, whole, pool=pool)
+    expected, reused, number = content(whole.parent), 0, -1
+    killed = True
+    while killed:
+        number += 2
+        out = tmp_path / f"{number}" / name
+        killed = killed_at(
+            number, lambda out=out: embed_collection(FakeEncoder(), "m", songs, out, pool=pool)
+        )
+        encoder = FakeEncoder()
+        if pool == "mean" or not out.exists():
+            unreadable = embed_collection(encoder, "m", songs, out, pool=pool)
+            assert list(unreadable) == [songs[1]]
+            assert not out.with_name(f"{name}.partial").exists()
+            reused = max(reused, len(songs) - len(encoder.encoded))
+        found = [row for row in content(out.parent) if ".partial" not in row[0]]
+        assert found == expected, number
+    assert number > 30 and reused == len(songs) - 1  # the unreadable file is tried again
+
+
+def test_what_is_reused_and_what_is_not(songs, tmp_path, capsys):
+    good = [path for path in songs if "bad" not in path]
+    vectors = np.arange(6, dtype="f4").reshape(3, 2)
+    with PartialStore(tmp_path / "a", SETTINGS) as store:
+        for path, vector in zip(good, vectors, strict=True):
+            store.add(path, 0.02, vector)
+
+        def second_process():
+            with pytest.raises(UserError, match="another process uses .*a: wait for it"):
+                PartialStore(tmp_path / "a", SETTINGS)
+
+        assert in_child(second_process) == 0
+    soundfile.write(good[1], np.zeros(960), 24000)
+    os.remove(good[2])
+    with PartialStore(tmp_path / "a", SETTINGS | {"source": "moved"}) as store:
+        assert [store.holds(path) for path in good] == [True, False, False]
+        np.testing.assert_array_equal(store.vectors(good[::-1]), vectors[::-1])
+        assert store.duration(good[0]) == 0.02
+    changes = {"model": "f1", "layers": "all", "pool": "mean_std", "chunk": None, "overlap": 1}
+    for key, value in changes.items():
+        with pytest.raises(UserError, match=f"other settings \\({key} .*, now {value}\\)"):
+            PartialStore(tmp_path / "a", SETTINGS | {key: value})
+    with PartialStore(tmp_path / "empty", SETTINGS):
+        pass
+    assert not (tmp_path / "empty").exists()
+
+
+def overwrite(path, start, data):
+    with open(path, "r+b") as file:
+        file.seek(start)
+        file.write(data)
+
+
+DAMAGE = {
+    "no database": lambda path: path.write_bytes(b"do re mi" * 1000),
+    "header": lambda path: overwrite(path, 0, b"x" * 100),
+    "pages": lambda path: overwrite(path, 4096, os.urandom(8192)),
+    "cut": lambda path: os.truncate(path, 8192),
+    "settings": lambda path: _execute(path, "UPDATE settings SET json = '[1'"),
+    "no settings": lambda path: _execute(path, "DELETE FROM settings"),
+    "no table": lambda path: _execute(path, "DROP TABLE files"),
+    "another program's": lambda path: _execute(path, "PRAGMA application_id = 7"),
+}
+
+
+def _execute(path, sql):
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute(sql)
+    database.close()
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_store_is_refused_and_kept(kind, songs, tmp_path):
+    with PartialStore(tmp_path / "a", SETTINGS) as store:
+        store.add(songs[0], 0.02, np.zeros(9000))
+    database = tmp_path / "a" / PartialStore.DATABASE
+    DAMAGE[kind](database)
+    with pytest.raises(UserError, match="a is damaged: delete it to start again"):
+        PartialStore(tmp_path / "a", SETTINGS)
+    assert database.exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    for path in (tmp_path / "a/notes.txt", tmp_path / "b"):
+        path.write_text("do re mi")
+        with pytest.raises(UserError, match="is not a folder of unfinished embeddings"):
+            PartialStore(tmp_path / path.relative_to(tmp_path).parts[0], SETTINGS)
+        assert path.read_text() == "do re mi"
+
+
+def test_a_full_disk_loses_no_finished_file(songs, tmp_path):
+    whole, out = tmp_path / "whole.npz", tmp_path / "a.npz"
+    embed_collection(FakeEncoder(50_000), "m", songs, whole)
+
+    def with_full_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+        with pytest.raises(UserError, match="a.npz.partial cannot be written to .*free disk"):
+            embed_collection(FakeEncoder(50_000), "m", songs, out)
+
+    assert in_child(with_full_disk) == 0 and not out.exists()
+    encoder = FakeEncoder(50_000)
+    embed_collection(encoder, "m", songs, out)
+    assert 0 < len(encoder.encoded) < len(songs)
+    assert out.read_bytes() == whole.read_bytes()
+    assert read_embeddings(out).paths[-1].endswith("not \\xff UTF-8.wav")
