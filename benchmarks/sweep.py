@@ -7,15 +7,15 @@
 import logging
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 from benchmarks.report import machine
-from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.brains.protocol import load_task
-from speechbrain_music.brains.sweep import sweep
-from speechbrain_music.dataio.feature_batches import FeatureSplit
+from speechbrain_music.evaluation.features import FeatureSplit
+from speechbrain_music.evaluation.probes import ProbeBrain, train_probes
+from speechbrain_music.evaluation.protocol import load_task
 from speechbrain_music.metrics.tasks import SingleLabel
 from speechbrain_music.utils.memory import keep_freed_memory
 
@@ -23,12 +23,6 @@ YAML = Path(__file__).parents[1] / "hparams" / "gtzan_genre.yaml"
 COUNTS = {"train": 443, "valid": 197, "test": 290}
 LAYERS, DIM, CLASSES = 13, 512, 10
 STRENGTH = 0.15  # of a class's centre, where a track's own deviation is 1
-
-
-class TenBrain(ProbeBrain):
-    """One of ten classes a track."""
-
-    task = SingleLabel("class", map(str, range(CLASSES)))
 
 
 def make_splits(seed=0):
@@ -52,7 +46,11 @@ def main():
     keep_freed_memory()
     _, hparams, run_opts, _ = load_task([str(YAML), "--encoder", "mel", "--device", "cpu"])
     began = perf_counter()
-    swept = sweep(TenBrain, make_splits(), list(map(str, range(LAYERS))), hparams, run_opts)
+    task = SingleLabel("class", range(CLASSES))
+    run = SimpleNamespace(hparams=hparams | {"task": task}, run_opts=run_opts)
+    encoder = SimpleNamespace(layers=tuple(map(str, range(LAYERS))))
+    features = SimpleNamespace(encoder=encoder, splits=make_splits())
+    swept = train_probes(ProbeBrain, features, run)
     seconds = perf_counter() - began
     epochs = swept.table["epoch"]
     print(

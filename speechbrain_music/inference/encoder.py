@@ -22,7 +22,7 @@ from speechbrain_music.inference.joining import Frames, Pooled, writable
 from speechbrain_music.inference.waves import as_waves
 from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
-from speechbrain_music.models.frozen import POOLINGS, pool_states
+from speechbrain_music.models.frozen_encoder import POOLINGS, pool_states
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
