@@ -1,7 +1,9 @@
-"""What tests share."""
+"""Fixtures of all tests."""
 
+import fcntl
 import logging
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,9 @@ import torch
 from tones import write_tones
 
 from speechbrain_music.data_prep.replica.trees import make_replica
+from speechbrain_music.models.encoder import make_encoder
+from speechbrain_music.models.export import save_export
+from speechbrain_music.models.frontend import LogMel
 
 # Threads of several processes on few cores wait for each other: one each is faster here.
 torch.set_num_threads(1)
@@ -44,14 +49,46 @@ def real_audio():
 
 
 @pytest.fixture(scope="session")
-def replica(tmp_path_factory):
+def shared(tmp_path_factory):
+    """A function: name -> a folder that all worker processes share, and a lock while it is filled.
+
+    `with shared(name) as folder:` holds the lock.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a folder below the run's
+        root = root.parent
+    root = root / "shared"
+
+    @contextmanager
+    def shared(name):
+        folder = root / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+
+    return shared
+
+
+@pytest.fixture(scope="session")
+def replica(shared):
     """A function: name of a data set -> the folder of its replica; as few pieces as can be."""
-    made = {}
 
     def replica(name, scale=0.0001):
-        if (name, scale) not in made:
-            folder = tmp_path_factory.mktemp("replica") / name
-            made[name, scale] = make_replica(name, folder, scale)
-        return made[name, scale]
+        with shared(f"replica-{scale}/{name}") as folder:
+            return make_replica(name, folder, scale)  # the second call finds it complete
 
     return replica
+
+
+@pytest.fixture(scope="session")
+def tiny_export(shared):
+    """An untrained export of two small layers; not to be written to."""
+    with shared("export") as folder:
+        if not folder.exists():
+            torch.manual_seed(0)
+            features = LogMel()
+            features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
+            encoder = make_encoder(num_layers=2, d_model=16, nhead=2, ffn_units=16, kernel_size=5)
+            save_export(folder, encoder, features, system="small", seed=0)
+    return folder

@@ -76,7 +76,7 @@ FAULTS = {  # of any such folder -> how to have it, words of the error
     "empty config": (truncate("config.json", 0), "config.json is damaged"),
     "config is a list": (lambda f: (f / "config.json").write_text("[1]"), "is damaged"),
     "config is binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "is damaged"),
-    "other format": (in_config(lambda c: c.update(format_version=2)), "format 2, this version"),
+    "other format": (in_config(lambda c: c.update(format_version=1)), "format 1, this version"),
     "other features": (in_config(lambda c: c["features"].update(hop=480)), "'hop': 480"),
     "unknown normalization": (
         in_config(lambda c: c["features"].update(normalization="os.system")),
@@ -92,8 +92,8 @@ FAULTS = {  # of any such folder -> how to have it, words of the error
     "empty weights": (truncate("model.safetensors", 0), "model.safetensors cannot be read"),
     "pickle": (as_pickle, "model.safetensors cannot be read"),
     "missing statistics": (in_weights(lambda w: w.pop(STD)), STD),
-    "mean that is no number": (in_weights(lambda w: w[MEAN].fill_(torch.inf)), "not finite"),
-    "std of zero": (in_weights(lambda w: w[STD].zero_()), "std of the features"),
+    "mean that is no number": (in_weights(lambda w: w[MEAN].fill_(torch.inf)), "non-finite"),
+    "std of zero": (in_weights(lambda w: w[STD].zero_()), "feature std"),
 }
 
 

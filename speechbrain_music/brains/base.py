@@ -118,10 +118,10 @@ def join_processes(run_opts):
 
 
 class MusicBrain(sb.Brain):
-    """A Brain whose N processes compute what one does, and whose resumed runs end like others.
+    """A Brain whose result depends neither on the number of processes nor on interruptions.
 
-    A subclass gives `compute_forward`, `compute_objectives` (the SUM of the loss over what `count`
-    counts) and `count`. A step's gradient is that sum over all micro-batches and processes,
+    A subclass provides `compute_forward`, `compute_objectives` (the SUM of the loss over what
+    `count` counts) and `count`. A step's gradient is that sum over all micro-batches and processes,
     divided by the count over all of them.
 
     Arguments
@@ -236,8 +236,8 @@ class MusicBrain(sb.Brain):
     def _wrap_distributed(self):
         super()._wrap_distributed()
         for module in self.modules.values():
-            # Buffers are constant here. To send them before an evaluation's first batch would be
-            # to wait for ever for a process that has no batch to evaluate.
+            # Buffers are constant here. Broadcasting them before an evaluation's first batch would
+            # wait forever for a process without a batch.
             if isinstance(module, DistributedDataParallel):
                 module.broadcast_buffers = False
 
@@ -248,7 +248,7 @@ class MusicBrain(sb.Brain):
         return tensor
 
     def is_finite(self):
-        """Whether the step may be taken: after accumulation, over all processes."""
+        """Whether loss and gradient norm of the accumulated step are finite, over all processes."""
         return math.isfinite(self.last_loss) and math.isfinite(self.gradient_norm)
 
     def _skip_step(self):
@@ -261,7 +261,7 @@ class MusicBrain(sb.Brain):
         if self.skipped_in_a_row > self.nonfinite_patience:
             raise TrainingError(
                 f"{self.skipped_in_a_row} steps in a row were not finite (nonfinite_patience "
-                f"{self.nonfinite_patience}): look at the skipped files, lower lr, or raise it"
+                f"{self.nonfinite_patience}): check the skipped files, lower lr, or raise it"
             )
 
     def _clear_window(self):
@@ -274,7 +274,7 @@ class MusicBrain(sb.Brain):
     # ---- position and checkpoints ----
 
     def parameter_groups(self):
-        """What the optimiser is given; by default weight decay on matrices only."""
+        """Parameter groups of the optimiser; by default with weight decay on matrices only."""
         return decay_groups(self.modules, self.hparams.weight_decay)
 
     def init_optimizers(self):
@@ -308,7 +308,7 @@ class MusicBrain(sb.Brain):
         self.checkpointer.save_and_keep_only(
             meta={INTRA_EPOCH_CKPT_FLAG: True, "step": self.optimizer_step},
             end_of_epoch=False,
-            num_to_keep=2,  # the one before, should the disk damage the last
+            num_to_keep=2,  # and the one before, in case the last is damaged
             ckpt_predicate=lambda checkpoint: INTRA_EPOCH_CKPT_FLAG in checkpoint.meta,
             verbosity=logging.DEBUG,
         )

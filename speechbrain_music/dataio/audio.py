@@ -1,4 +1,4 @@
-"""Music files read by the part: seek, mix down to mono, resample.
+"""Reading parts of music files: seek, mix down to mono, resample.
 
 Positions and lengths are in samples at the rate that is asked for, whatever the file's own rate.
 """
@@ -19,7 +19,7 @@ SAMPLE_RATE = 24000
 AUDIO_EXTENSIONS = frozenset(
     ".wav .wave .flac .mp3 .ogg .oga .opus .aif .aiff .aifc .au .snd .caf .w64 .rf64".split()
 )
-# Music that libsndfile has no decoder for: looked for, so that it can be named and not ignored.
+# Music that libsndfile cannot decode: it is searched for, so that it is reported, not ignored.
 UNSUPPORTED_EXTENSIONS = frozenset(".m4a .m4b .aac .mp4 .wma .ape .wv .mpc .webm .dsf".split())
 
 # A header that does not know its length claims 2^63 - 1 frames;
@@ -107,7 +107,7 @@ def resampled_length(frames, sample_rate, target=SAMPLE_RATE):
 
 
 def segment_bounds(tracks, sample_rate):
-    """Where a manifest's rows lie in their files at another rate than the files' own.
+    """Start and length of a manifest's rows at another sample rate than the files' own.
 
     Arguments
     ---------
@@ -177,7 +177,7 @@ def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
     if not len(wave):
         raise AudioError(
             f"{path}: has no sample at {start / sample_rate:.3f} s; "
-            "it is shorter than its header or its manifest says, so prepare the data again."
+            "it is shorter than its header or its manifest claims, so prepare the data again."
         )
     return wave
 
@@ -185,8 +185,8 @@ def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
 def read_segments(path, places, sample_rate=SAMPLE_RATE):
     """Reads parts of a file one after the other, and opens it once.
 
-    To find a place in an mp3 file, all that stands before it is looked through: once here, again
-    for each part with `read_segment`.
+    Seeking in an mp3 file reads all that comes before: once here, but for each part with
+    `read_segment`.
 
     Arguments
     ---------
@@ -200,12 +200,12 @@ def read_segments(path, places, sample_rate=SAMPLE_RATE):
     Yields
     ------
     numpy.ndarray
-        As `read_segment` gives it, but empty if the file ends before `start`.
+        As from `read_segment`, but empty if the file ends before `start`.
 
     Raises
     ------
     AudioError, ValueError
-        As `read_segment`; of a damaged part, when it comes to it.
+        As `read_segment`; for a damaged part, when it is reached.
 
     Example
     -------
@@ -269,7 +269,7 @@ def _mono(wave):
 
 def _open(path):
     part = byte_range.parse(path)
-    if not part and not os.path.isfile(path):  # a named pipe would be waited for, for ever
+    if not part and not os.path.isfile(path):  # opening a named pipe would block
         raise AudioError(
             f"{path}: does not exist or is not a file; check the data folder and prepare it again."
         )
@@ -280,14 +280,12 @@ def _open(path):
     except (soundfile.SoundFileError, UnicodeError) as error:
         raise AudioError(f"{path}: {_why_unreadable(path)}.") from error
     problem = None
-    if file.format == "RAW":  # what libsndfile makes of any content if the name ends in .au
+    if file.format == "RAW":  # libsndfile takes any content as RAW if the name ends in .au
         problem = _why_unreadable(path)
     elif file.frames == 0:
         problem = "holds no samples; fetch it again or remove it"
     elif file.frames > _MAX_FRAMES or not file.seekable():
-        problem = (
-            "does not let parts of it be found; write it again with `ffmpeg -i FILE FILE.flac`"
-        )
+        problem = "is not seekable; write it again with `ffmpeg -i FILE FILE.flac`"
     if problem:
         file.close()
         raise AudioError(f"{path}: {problem}.")

@@ -1,4 +1,4 @@
-"""Crops as they might have been played and recorded elsewhere: for minutes of music, not hours."""
+"""Augmentation of crops (speed, level, timbre) for corpora of minutes, not hours."""
 
 import numpy as np
 import soxr
@@ -9,7 +9,7 @@ TAPS, SPREAD = 3, 0.3  # of a filter after its first tap of 1: a few dB up or do
 
 
 def draw_speed(rng):
-    """How fast a crop is played: its logarithm is uniform.
+    """A random playback speed with a uniform logarithm.
 
     Example
     -------
@@ -20,8 +20,8 @@ def draw_speed(rng):
     return float(np.exp(rng.uniform(-SPEED, SPEED)))
 
 
-def vary(wave, speed, rng):
-    """Another speed, level and timbre.
+def augment_wave(wave, speed, rng):
+    """A crop at another speed, level and timbre.
 
     Arguments
     ---------
@@ -30,7 +30,7 @@ def vary(wave, speed, rng):
     speed : float
         See `draw_speed`.
     rng : np.random.Generator
-        Chooses level and timbre.
+        Source of level and timbre.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def vary(wave, speed, rng):
     Example
     -------
     >>> wave = np.random.default_rng(0).standard_normal(24000, np.float32)
-    >>> len(vary(wave, 1.25, np.random.default_rng(0)))
+    >>> len(augment_wave(wave, 1.25, np.random.default_rng(0)))
     19200
     """
     wave = soxr.resample(wave, speed, 1.0)

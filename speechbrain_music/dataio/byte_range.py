@@ -1,8 +1,8 @@
-"""A recording that is a part of a larger file, on disk or on a web server.
+"""Reading a recording that is a part of a larger file, on disk or on a web server.
 
 A manifest names it `shards/train-000003.tar#sets/waltz.wav@1536+88123`: the shard (see
 `data_prep.shards`), the piece's ID, its first byte and its size. Where the shard begins with
-`http://` or `https://`, only what is needed of it is fetched.
+`http://` or `https://`, only the needed bytes are fetched.
 """
 
 import io
@@ -15,16 +15,16 @@ import soundfile
 
 _ADDRESS = re.compile(r"(.+?\.tar)#(.*)@(\d+)\+(\d+)", re.DOTALL)
 _ON_SERVER = ("http://", "https://")
-# Bytes at once: to find a place in a flac file a few spots are looked at, near each other, so
-# that a crop of 30 s is some four requests.
+# Bytes per request: seeking in a flac file reads a few places near each other, so that a crop of
+# 30 s takes about four requests.
 _FROM_SERVER, _FROM_DISK = 2**20, 2**18
-_TIMEOUT = 30  # seconds without an answer
+_TIMEOUT = 30  # seconds without a response
 _PAUSES = (0, 1, 3, 9)  # seconds before each try
-_FOR_NOW = frozenset({408, 425, 429})  # statuses, besides those from 500 on
+_TEMPORARY = frozenset({408, 425, 429})  # statuses, besides those from 500 on
 
 
 class RangeError(soundfile.SoundFileError):
-    """Bytes that cannot be had; the message goes on after `path: ` and has no full stop.
+    """Bytes that cannot be read; the message continues after `path: ` and has no full stop.
 
     Example
     -------
@@ -37,7 +37,7 @@ directory); check the data folder
 
 
 class ByteRange(NamedTuple):
-    """`size` bytes of a file (a path or an address) from `offset` on: what `item` is stored in.
+    """`size` bytes of a file (a path or an address) from `offset` on, in which `item` is stored.
 
     Example
     -------
@@ -58,7 +58,7 @@ class ByteRange(NamedTuple):
 
 
 def parse(path):
-    """The `ByteRange` that a path stands for, or None if it is that of a whole file.
+    """The `ByteRange` that a path names, or None for a whole file.
 
     Example
     -------
@@ -72,8 +72,8 @@ def parse(path):
 class RangeSoundFile(soundfile.SoundFile):
     """A `soundfile.SoundFile` on a `ByteRange`.
 
-    soundfile reads file objects in callbacks of C code, which cannot raise. What keeps bytes away
-    there is raised here, as a RangeError, and not taken for the file's end or for damage.
+    soundfile reads file objects in callbacks of C code, which cannot raise. A failed read there is
+    raised here, as a RangeError, and not taken for the file's end or for damage.
 
     Arguments
     ---------
@@ -102,11 +102,11 @@ class RangeSoundFile(soundfile.SoundFile):
         on_server = part.file.startswith(_ON_SERVER)
         self._bytes = _Bytes(part, _fetch if on_server else _read)
         buffered = io.BufferedReader(self._bytes, _FROM_SERVER if on_server else _FROM_DISK)
-        with self._told():
+        with self._raising():
             super().__init__(buffered)
 
     @contextmanager
-    def _told(self):
+    def _raising(self):
         try:
             yield
         finally:
@@ -115,12 +115,12 @@ class RangeSoundFile(soundfile.SoundFile):
 
     def seek(self, *args, **kwargs):
         """As soundfile's."""
-        with self._told():
+        with self._raising():
             return super().seek(*args, **kwargs)
 
     def read(self, *args, **kwargs):
         """As soundfile's."""
-        with self._told():
+        with self._raising():
             return super().read(*args, **kwargs)
 
 
@@ -174,7 +174,7 @@ def _read(file, begin, end):
 
 
 def _fetch(url, begin, end):
-    from http.client import HTTPException  # here, for they take long to import
+    from http.client import HTTPException  # slow to import
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
@@ -182,12 +182,14 @@ def _fetch(url, begin, end):
     for pause in _PAUSES:
         time.sleep(pause)
         try:
-            with urlopen(request, timeout=_TIMEOUT) as answer:
-                if answer.status != 206:
-                    raise RangeError("its server does not give parts of files; use one that does")
-                return answer.read(end - begin)
+            with urlopen(request, timeout=_TIMEOUT) as response:
+                if response.status != 206:
+                    raise RangeError(
+                        "its server does not support range requests; use one that does"
+                    )
+                return response.read(end - begin)
         except (OSError, ValueError, HTTPException) as error:
             reason = error
-            if isinstance(error, HTTPError) and error.code < 500 and error.code not in _FOR_NOW:
+            if isinstance(error, HTTPError) and error.code < 500 and error.code not in _TEMPORARY:
                 break
     raise RangeError(f"cannot be fetched ({reason}); check the address and the server") from reason

@@ -1,4 +1,4 @@
-"""Loaders whose runs do not depend on their history."""
+"""DataLoaders with their own random generator."""
 
 import os
 from functools import partial
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 def make_loader(dataset, **options):
     """torch's DataLoader with a generator of its own, and workers that end with this process.
 
-    Its iterator draws from a generator when it begins: from the global one a run would depend on
+    Its iterator draws from a generator when it starts: with the global one, a run would depend on
     what ran before.
 
     Example
@@ -24,7 +24,7 @@ def make_loader(dataset, **options):
 
 
 def _begin(parent, _):
-    # A worker watches for another parent than its first. If its own is killed before it looks, it
-    # would stay for ever.
+    # A worker ends when its parent changes. If the parent is killed before the worker first looks,
+    # it would stay forever.
     if os.getppid() != parent:
         raise SystemExit

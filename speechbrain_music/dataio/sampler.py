@@ -1,18 +1,18 @@
-"""Which draws make up which batch, on every rank and after every restart."""
+"""Samplers: which segments make up which batch, on every rank and after every restart."""
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from speechbrain_music.dataio.segments import TRAIN, SegmentIndex
 
-SHUFFLE = 22  # what a key is for comes first in it (see `dataio.segments`)
+SHUFFLE = 22  # first number of a key, see `dataio.segments`
 
 
 class WeightedSegmentSampler(Sampler):
     """Batches of draws; tracks are drawn with probability proportional to their weight.
 
-    An epoch is `draws` draws in one global order. Consecutive batches of it go round the ranks:
-    what an optimiser step of the whole job consumes does not depend on the number of ranks.
+    An epoch is `draws` draws in one global order. Consecutive batches go to consecutive ranks, so
+    that an optimiser step of the whole job does not depend on the number of ranks.
 
     Arguments
     ---------
@@ -77,8 +77,8 @@ class WeightedSegmentSampler(Sampler):
 class ShuffleSampler(Sampler):
     """Batches that visit every row once an epoch, in an order of (seed, epoch).
 
-    The last optimiser step of an epoch is filled up with the epoch's first rows: nothing is left
-    out, and all steps have the same size.
+    The last optimiser step of an epoch is filled up with the epoch's first rows, so that no row is
+    left out and all steps have the same size.
 
     Arguments
     ---------
@@ -117,7 +117,7 @@ class ShuffleSampler(Sampler):
 
 
 def every_row(count, batch_size, rank=0, world_size=1):
-    """Batches of draws that visit each row once, in order, the batches going round the ranks.
+    """Batches of draws that visit each row once, in order, taking turns between the ranks.
 
     Example
     -------

@@ -1,7 +1,7 @@
 """Training items: a crop of a track, its mask and its noise, each drawn from a key.
 
-Nothing depends on history: what draw number `index` of an epoch gives is a function of the seed,
-the epoch and the index, whatever worker or rank computes it, and after a restart.
+Nothing depends on history: draw number `index` of an epoch is a function of the seed, the epoch
+and the index, on any worker or rank and after a restart.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, read_segment, segment_bounds
-from speechbrain_music.dataio.augment import draw_speed, vary
+from speechbrain_music.dataio.augment import augment_wave, draw_speed
 from speechbrain_music.nnet.masking import mask_blocks
 
-# What a key is for comes first in it, so that no two purposes ever share a random stream.
+# The purpose comes first in a key, so that no two purposes share a random stream.
 TRAIN, VALID, CORPUS = range(3)
 
 
 class SegmentIndex(NamedTuple):
-    """Which item: the epoch, its place in the epoch's global order, and the manifest's row.
+    """An item: the epoch, its place in the epoch's global order, and the manifest's row.
 
     Example
     -------
@@ -38,11 +38,11 @@ class SegmentIndex(NamedTuple):
 
 @dataclass
 class SegmentBatch:
-    """B items side by side, with T tokens in the longest and M masked tokens in all.
+    """A batch of B items, with T tokens in the longest and M masked tokens in all.
 
     wave (B, N) float32, samples (B,) int64, mask (B, T) bool, noise (4 M, 128) float32, rows (B,)
     int64; errors: one (path, reason) for each item that could not be read, which then has no
-    masked token and counts for nothing.
+    masked token and does not count.
 
     Example
     -------
@@ -97,8 +97,8 @@ class SegmentDataset(Dataset):
     seed, stream : int
         Key of everything random here, with the draw.
     kept : dict, optional
-        Where a track, decoded whole at its first draw, is kept (346 MB an hour, in each worker):
-        on a small corpus decoding takes longer than a small model's step. Data sets can share it.
+        Cache of decoded tracks (346 MB per hour, in each worker), for small corpora, where
+        decoding takes longer than a small model's step. Data sets can share it.
     augment : bool
         Whether crops are played at another speed, level and timbre, see `dataio.augment`.
 
@@ -107,7 +107,7 @@ class SegmentDataset(Dataset):
     >>> grid = FrameGrid(samples_per_token=960, stack=4, bands=128)
     >>> tracks = pd.DataFrame({"wav": ["gone.wav"], "start": 0, "stop": 48000, "duration": 2.0})
     >>> item = SegmentDataset(tracks, 25, grid)[SegmentIndex(0, 0, 0)]
-    >>> item["error"][0], item["mask"].any()  # an unreadable track is told, not raised
+    >>> item["error"][0], item["mask"].any()  # an unreadable track is reported, not raised
     ('gone.wav', tensor(False))
     """
 
@@ -150,14 +150,14 @@ class SegmentDataset(Dataset):
         rng = np.random.default_rng([self.seed, self.stream, draw.epoch, draw.index])
         samples = self.samples[draw.row]
         least = 2 * self.mask_block * self.grid.samples_per_token
-        # Played fast, a short track must not become too short to be masked.
+        # A short track that is played fast must stay long enough to be masked.
         speed = min(draw_speed(rng), samples / least) if self.augment else 1.0
         length = min(round(self.segment_samples * speed), samples)
         start = self.starts[draw.row] + rng.integers(samples - length + 1)
         try:
             wave = self._read(self.paths[draw.row], int(start), int(length))
             if self.augment:
-                wave = vary(wave, speed, rng)[: self.segment_samples]
+                wave = augment_wave(wave, speed, rng)[: self.segment_samples]
             tokens = -(-len(wave) // self.grid.samples_per_token)
             mask = mask_blocks(tokens, self.mask_block, self.mask_probability, rng)
             error = None
@@ -177,7 +177,7 @@ class SegmentDataset(Dataset):
 
 
 class FrameGrid(NamedTuple):
-    """The model's grid of frames, handed down to the data: samples a token, frames, bands.
+    """The model's frame grid: samples per token, frames per token, bands.
 
     Example
     -------
@@ -215,19 +215,19 @@ def collate(items):
 
 
 def split_tracks(tracks, segment_seconds, min_seconds):
-    """Cuts tracks into consecutive pieces of one segment; a rest too short is left out.
+    """Cuts tracks into consecutive pieces of one segment, without a too short remainder.
 
     Arguments
     ---------
     tracks : pandas.DataFrame
         As for `SegmentDataset`.
     segment_seconds, min_seconds : float
-        Length of a piece, and the least that is kept of a rest.
+        Length of a piece, and the shortest remainder that is kept.
 
     Returns
     -------
     pandas.DataFrame
-        The same columns, a row a piece.
+        The same columns, one row per piece.
 
     Example
     -------
@@ -239,7 +239,7 @@ def split_tracks(tracks, segment_seconds, min_seconds):
     for track in tracks.to_dict("records"):
         rate = (track["stop"] - track["start"]) / track["duration"]
         step = round(segment_seconds * rate)
-        # A whole piece is long enough, whatever the rounding of the manifest's duration says.
+        # A whole piece is long enough, even if the manifest's duration is rounded down.
         least = min(step, min_seconds * rate)
         for start in range(track["start"], track["stop"], step):
             stop = min(start + step, track["stop"])

@@ -29,7 +29,7 @@ class WaveEncoder(nn.Module):
     encoder : Encoder
         The encoder.
     config : dict
-        What `config.json` says.
+        The contents of `config.json`.
 
     Example
     -------

@@ -1,7 +1,7 @@
-"""From a wave to normalised log-mel frames, and from frames to tokens of width d_model.
+"""From a wave to normalised log-mel frames, and from frames to vectors of width d_model.
 
-This module owns the one frame grid of the project: a token is 960 samples (40 ms at 24 kHz),
-and each token has exactly four mel frames.
+The frame grid of the project is defined here: a token is 960 samples (40 ms at 24 kHz), and each
+token has exactly four mel frames.
 """
 
 import torch
@@ -15,8 +15,8 @@ from speechbrain_music.nnet.normalization import BandNormalization
 from speechbrain_music.nnet.precision import full_float32
 
 N_FFT = 2048
-HOP = 240  # samples a mel frame
-STACK = 4  # mel frames a token
+HOP = 240  # samples per mel frame
+STACK = 4  # mel frames per token
 SAMPLES_PER_TOKEN = HOP * STACK
 TOKEN_RATE = SAMPLE_RATE // SAMPLES_PER_TOKEN  # 25 Hz
 BANDS = 128
@@ -66,7 +66,7 @@ class LogMel(nn.Module):
     """Log-mel frames at 100 Hz, normalised with the corpus's statistics.
 
     ln(max(mel power, 1e-5)), n_fft 2048, hop 240, 128 HTK bands over 0 to 12 kHz, 24 kHz input.
-    The wave is padded with zeros, never by reflection: an item in a batch gives what it gives
+    The wave is padded with zeros, never by reflection: an item in a batch has the same values as
     alone, and one sample is enough. Computed in float32 whatever the autocast state.
 
     Arguments
@@ -97,7 +97,9 @@ class LogMel(nn.Module):
             center=True,
             pad_mode="constant",
         )
-        self.mel.spectrogram.power = None  # its modulus, squared, takes thrice as long as `raw`'s
+        self.mel.spectrogram.power = (
+            None  # its modulus, squared, takes three times as long as in `raw`
+        )
         self.normalize = BandNormalization(BANDS, normalization)
 
     def raw(self, wave, lengths):
@@ -122,7 +124,7 @@ class LogMel(nn.Module):
         Arguments
         ---------
         wave : torch.Tensor
-            (B, N) mono samples at 24 kHz; what stands past an item's length is not read.
+            (B, N) mono samples at 24 kHz; values past an item's length are not read.
         lengths : torch.Tensor
             (B,) int64, samples of each item.
 
@@ -150,8 +152,8 @@ class ConvFrontEnd(nn.Module):
     dropout : float
         On the output.
     bypass : bool
-        Whether a linear layer on the token's four frames is added: convolutions of stride 2 blur
-        what lies near in frequency, pitch and key among it.
+        Whether a linear layer on the step's frames is added: convolutions of stride 2 blur
+        neighbouring frequencies, and with them pitch and key.
     frame_rate : int
         Of the result, in Hz: 25 (one step per token) or 50.
 
@@ -186,8 +188,8 @@ class ConvFrontEnd(nn.Module):
     def forward(self, mel):
         """(B, stack T, 128) to (B, T, d_model).
 
-        No step reads a frame after its own, so that padding behind an item cannot be seen: kernels
-        of 3 reach one frame back at stride 2, and are made to reach two back at stride 1.
+        No step reads a frame after its own, so that padding after an item has no effect: kernels
+        of 3 reach one frame back at stride 2, and are shifted to reach two back at stride 1.
         """
         x = nn.functional.gelu(self.conv1(mel.unsqueeze(1)))  # (B, C, stack T / 2, 64)
         x = self.conv2(x)

@@ -34,7 +34,7 @@ def tokenize(quantizer, vectors):
     torch.Size([7, 1])
     """
     tokens = quantizer(vectors.reshape(1, -1, vectors.shape[-1]))
-    return tokens.reshape(*vectors.shape[:-1], -1)
+    return tokens.reshape(*vectors.shape[:-1], quantizer.config["num_codebooks"])
 
 
 class MaskFill(nn.Module):

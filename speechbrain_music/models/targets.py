@@ -38,15 +38,15 @@ class TargetsError(UserError):
 class TrainedTargets(nn.Module):
     """A trained quantizer, frozen, with the statistics of the music it was trained on.
 
-    Its tokens are a function of the log-mel alone, whatever the statistics by which a model's
-    features are normalised: `follow` has these taken back before the quantizer's own are applied.
+    Its tokens depend on the log-mel alone, not on the statistics by which a model's features are
+    normalised: after `follow`, these are undone before the quantizer's own are applied.
 
     Arguments
     ---------
     kind : str
         A name of `KINDS`.
     quantizer : torch.nn.Module
-        Is taken over.
+        Frozen here.
     mean, std : torch.Tensor
         (128,), by which the features were normalised when it was trained.
 
@@ -72,7 +72,7 @@ class TrainedTargets(nn.Module):
         super().__init__()
         self.quantizer = quantizer.requires_grad_(False)
         weights = quantizer.state_dict() | {"mean": mean, "std": std}
-        # With a hash of the weights: what is told apart by it is told apart by all that decides.
+        # With a hash of the weights, so that equal configs mean equal tokens.
         self.config = {"kind": kind, **quantizer.config}
         self.config["weights"] = fingerprint(self.config, weights)
         self.register_buffer("mean", mean)
@@ -82,14 +82,14 @@ class TrainedTargets(nn.Module):
 
     @torch.no_grad()
     def follow(self, normalize):
-        """From here on inputs are normalised by a `BandNormalization`, as it is now.
+        """Declares that inputs are normalised by a `BandNormalization`, as it is now.
 
-        Raises TargetsError for "instance", which forgets what the log-mel was.
+        Raises TargetsError for "instance", which cannot be undone.
         """
         if normalize.kind == "instance":
             raise TargetsError(
-                "normalization is 'instance', from which the log-mel cannot be had back for a "
-                "trained quantizer: choose band, scalar or none, or leave targets out"
+                "normalization is 'instance', from which a trained quantizer cannot recover "
+                "the log-mel: choose band, scalar or none, or leave targets out"
             )
         self.scale.copy_((normalize.std / self.std).repeat(STACK))
         self.shift.copy_(((normalize.mean - self.mean) / self.std).repeat(STACK))
@@ -135,13 +135,13 @@ def save_targets(folder, quantizer, features, **facts):
     Arguments
     ---------
     folder : path
-        Is made; what is there already is replaced.
+        Created if missing; an existing one is replaced.
     quantizer : torch.nn.Module
         Of a class in `KINDS`.
     features : LogMel
         With the statistics of the music it was trained on.
     **facts
-        Plain values to keep beside the weights (steps, corpora, seed ...).
+        Plain values to keep with the weights (steps, corpora, seed ...).
 
     Example
     -------

@@ -67,7 +67,7 @@ class RotaryAttention(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         keep = None
         if padding_mask is not None:
-            # An item that is all padding attends to all of it: finite, and nobody reads it.
+            # An item that is all padding attends to all of it: finite, and unused.
             keep = ~padding_mask | padding_mask.all(dim=1, keepdim=True)
             keep = keep[:, None, None, :]
         out = F.scaled_dot_product_attention(

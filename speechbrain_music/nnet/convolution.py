@@ -1,4 +1,4 @@
-"""Convolutions over time that a padded item does not notice."""
+"""Padding-safe depthwise convolution over time."""
 
 import torch
 from torch.nn import functional as F
@@ -19,7 +19,7 @@ def zero_padding(x, padding_mask):
 def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
     """Depthwise convolution over time that keeps the length, each item padded at its own end.
 
-    The same numbers as torch's Conv1d, by whichever of torch's ways is fast where it computes.
+    Equal to torch's Conv1d; computed by the implementation that is fast on the device.
 
     Arguments
     ---------
@@ -32,8 +32,8 @@ def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
     padding_mask : torch.Tensor, optional
         (B, T), True = padding.
     padding_mode : str
-        "zeros", or "reflect" as in SpeechBrain's convolutions (for items shorter than K // 2 the
-        reflection goes on, as numpy's does, where torch's raises).
+        "zeros", or "reflect" as in SpeechBrain's convolutions (an item shorter than K // 2 is
+        reflected repeatedly, as by numpy, where torch raises).
 
     Returns
     -------
@@ -56,14 +56,14 @@ def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
         x = _reflect(x, context, padding_mask)
     if not x.is_cuda:
         return _along_height(x, weight, bias, context - beyond)
-    # A GPU's kernels are fast only with zeros all round: what they add is cut off again.
+    # A GPU's kernels are fast only with zero padding on both sides, which is cut off again.
     with_zeros = _along_width if torch.is_autocast_enabled("cuda") else _conv1d
     return with_zeros(x, weight, bias, context)[:, beyond : x.shape[1] - beyond]
 
 
-# (B, T, C) is channels-last already, and seen as an image, in this order, torch takes it for that:
-# on a CPU several times faster than Conv1d, forward and backward, if time is the height; on a GPU
-# in bfloat16 if it is the width. The other way round either takes ten times as long.
+# (B, T, C) is channels-last. As an image in this memory format torch convolves it several times
+# faster than by Conv1d, forward and backward: on a CPU if time is the height, on a GPU in bfloat16
+# if time is the width. The other way round takes ten times as long.
 
 
 def _along_height(x, weight, bias, padding):

@@ -1,4 +1,4 @@
-"""Dropout that does not wait for the random generator."""
+"""Fast dropout on CPUs."""
 
 import torch
 from torch import nn
@@ -7,10 +7,10 @@ LEVELS = 2**16  # of a 16-bit number: the probability is rounded to a multiple o
 
 
 class Dropout(nn.Dropout):
-    """torch's Dropout; on CPUs each 64-bit random number decides for four values.
+    """torch's Dropout; on CPUs each 64-bit random number serves four values.
 
-    Drawing one number a value takes an eighth of a block's training step on a CPU, on one core
-    however many there are.
+    Drawing one number per value, which runs on one core, takes an eighth of a block's training
+    step on a CPU.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""Finite scalar quantization: a few values, each rounded to a few levels; no codebook to learn.
+"""Finite scalar quantization: a few values, each rounded to a few levels, without a codebook.
 
 Source: Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple", arXiv 2309.15505.
 """
@@ -9,17 +9,17 @@ import torch
 
 from speechbrain_music.nnet.trained_quantizer import TrainedQuantizer
 
-# Of tokens: the papers go to 2^16, and a model has an output for each.
+# The papers go to 2^16 tokens, and a model has an output for each.
 MOST = 2**20
 
 
 class FiniteScalarQuantizer(TrainedQuantizer):
     """Maps feature vectors to one token number each.
 
-    A linear map to as many values as there are `levels`; each is held within -1 and 1 by a tanh
-    and rounded to the nearest of its levels, which lie evenly from -1 to 1 (the paper moves an even
-    number of levels by half a step, to have one at 0); a linear map back. The token is the number
-    whose digits, in the mixed radix of `levels`, say which level each value took.
+    A linear map to as many values as there are `levels`; each is bounded to (-1, 1) by a tanh
+    and rounded to the nearest of its levels, evenly spaced from -1 to 1 (the paper shifts an even
+    number of levels by half a step, so that one lies at 0); a linear map back. The token is
+    the number whose digits, in the mixed radix of `levels`, are the levels of the values.
 
     Arguments
     ---------
@@ -48,8 +48,8 @@ class FiniteScalarQuantizer(TrainedQuantizer):
     def __init__(self, input_dim, levels=(8, 8, 8, 6, 5)):
         levels = list(levels)
         if not levels or not all(type(level) is int and level >= 2 for level in levels):
-            raise ValueError(f"levels is {levels!r:.100}: give whole numbers of 2 or more")
-        # Not math.prod: of absurdly many levels the product itself would take for ever.
+            raise ValueError(f"levels is {levels!r:.100}: use whole numbers of 2 or more")
+        # Not math.prod: the product of absurdly many levels would take forever.
         if sum(map(math.log2, levels)) > math.log2(MOST) + 1e-9:
             raise ValueError(
                 f"levels is {levels!r:.100}: their product is the number of tokens, at most {MOST}"
@@ -72,6 +72,6 @@ class FiniteScalarQuantizer(TrainedQuantizer):
         return tokens.unsqueeze(-1), self.values(tokens)
 
     def values(self, tokens):
-        """The levels (..., d), from -1 to 1, that tokens (...) stand for."""
+        """The levels (..., d), from -1 to 1, of tokens (...)."""
         levels, places = tokens.new_tensor([self.levels, self.places])
         return 2 * (tokens.unsqueeze(-1) // places % levels) / (levels - 1) - 1

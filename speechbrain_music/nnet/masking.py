@@ -1,4 +1,4 @@
-"""What is hidden from the encoder: blocks on a fixed grid, and noise in their place."""
+"""Block masks on a fixed grid, their filling, and interpolation of masked frames."""
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ def mask_blocks(tokens, block, probability, rng):
     if blocks < 2:
         raise ValueError(
             f"{tokens} tokens hold fewer than two blocks of {block}: "
-            "nothing could stay visible beside what is masked"
+            "one block must be masked and one visible"
         )
     masked = rng.random(blocks) < probability
     if masked.all() or not masked.any():
@@ -65,7 +65,7 @@ def fill_masked(mel, mask, noise):
     Returns
     -------
     torch.Tensor
-        A new tensor like `mel`, which is left as it was.
+        A new tensor like `mel`.
 
     Example
     -------
@@ -113,14 +113,14 @@ def nearest_visible(mask, lengths):
 
 
 def interpolate_masked(mel, mask, lengths):
-    """Bridges each gap of masked frames with a straight line between the visible frames beside it.
+    """Interpolates each gap of masked frames linearly between the neighbouring visible frames.
 
     At an item's edge the one visible neighbour is held.
 
     Arguments
     ---------
     mel : torch.Tensor
-        (B, T * stack, bands); what stands in masked frames is not read.
+        (B, T * stack, bands); the values of masked frames are not read.
     mask : torch.Tensor
         (B, T) bool, True = masked.
     lengths : torch.Tensor

@@ -1,18 +1,18 @@
-"""Normalisation by statistics held in buffers: of log-mel bands, of a probe's features."""
+"""Normalisation by statistics in buffers: of log-mel bands, of a probe's features."""
 
 import torch
 from torch import nn
 
 from speechbrain_music.nnet.convolution import zero_padding
 
-# A band that hardly moves in a corpus (say, above the band limit of all its files) would turn
+# A band that is nearly constant in a corpus (as above the band limit of all its files) would turn
 # the first sound in it into an enormous value.
 MIN_STD = 0.1
 NORMALIZATIONS = ("band", "scalar", "none", "instance")
 
 
 class BandNormalization(nn.Module):
-    """(x - mean) / std for each band, with statistics held in buffers.
+    """(x - mean) / std for each band, with statistics in buffers.
 
     One scalar for all bands is as bad as no normalisation: the codebook's perplexity falls to a
     fraction (`tests/conformance/test_frames.py` shows it on real recordings).
@@ -23,8 +23,8 @@ class BandNormalization(nn.Module):
         Number of bands.
     kind : str
         "band": each by its own statistics in the corpus. "scalar": all by the same two. "none":
-        as they are. "instance": each by its statistics in the item, which forgets the item's level
-        and timbre, and knows a little of what is masked in it.
+        as they are. "instance": each by its statistics in the item, which removes the item's level
+        and timbre, and leaks a little of what is masked in it.
 
     Raises
     ------

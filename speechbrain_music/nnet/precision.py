@@ -1,4 +1,4 @@
-"""Where rounding would change the result: full float32."""
+"""Full float32 where rounding would change the result."""
 
 from contextlib import contextmanager
 
@@ -7,10 +7,10 @@ import torch
 
 @contextmanager
 def full_float32(device):
-    """Neither autocast nor TF32: tokens and embeddings are a CPU's, to float32's rounding.
+    """Turns autocast and TF32 off: tokens and embeddings equal a CPU's up to float32 rounding.
 
-    SpeechBrain allows TF32 on import, which keeps 10 bits of a product's mantissa, and torch does
-    in convolutions.
+    SpeechBrain allows TF32 on import, torch allows it in convolutions: it keeps 10 bits of a
+    product's mantissa.
 
     Example
     -------

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from speechbrain_music.nnet.precision import full_float32
 
-# Rows whose similarities to the codebook are held at once: 256 x 8192 float32 are 8 MB.
+# Rows whose similarities to the codebook are computed at once: 256 x 8192 float32 are 8 MB.
 CHUNK = 256
 
 
 class RandomProjectionQuantizer(nn.Module):
-    """Maps feature vectors to token numbers; nothing in it is trained.
+    """Maps feature vectors to token numbers, without training.
 
     Arguments
     ---------
@@ -30,8 +30,8 @@ class RandomProjectionQuantizer(nn.Module):
     num_codebooks : int
         Independent projections with a codebook each.
     seed : int
-        Of the quantizer's own generator: the same on every rank and after every restart, whatever
-        the global generator's state.
+        Of the quantizer's own generator: the same on every rank and after every restart,
+        independent of the global generator.
 
     Raises
     ------
@@ -126,15 +126,15 @@ def most_similar(rows, codebook):
 def argmax(x):
     """Position of each row's largest value, (N, K) to (N,), as torch's argmax gives it.
 
-    First the best stretch of 128 by its maximum, then the place within it: on CPUs torch's maximum
-    runs at the speed of memory and its argmax at half the speed of the product before it.
+    First the block of 128 values with the largest maximum, then the position in it: on CPUs torch's
+    maximum runs at memory speed, its argmax at half the speed of the matrix product before it.
 
     Example
     -------
     >>> argmax(torch.tensor([[1.0, 3.0, 2.0, 3.0]]))
     tensor([1])
     """
-    stretches = x.unflatten(-1, (-1, math.gcd(x.shape[-1], 128)))
-    best = stretches.amax(dim=-1).argmax(dim=-1)
-    within = stretches[torch.arange(len(x), device=x.device), best].argmax(dim=-1)
-    return best * stretches.shape[-1] + within
+    blocks = x.unflatten(-1, (-1, math.gcd(x.shape[-1], 128)))
+    best = blocks.amax(dim=-1).argmax(dim=-1)
+    within = blocks[torch.arange(len(x), device=x.device), best].argmax(dim=-1)
+    return best * blocks.shape[-1] + within

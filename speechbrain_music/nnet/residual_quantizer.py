@@ -1,4 +1,4 @@
-"""Residual vector quantization: each codebook quantizes what those before it left over.
+"""Residual vector quantization: each codebook quantizes the residual of those before it.
 
 Sources: Zeghidour et al., "SoundStream: An End-to-End Neural Audio Codec", arXiv 2107.03312 (the
 residual quantizer, moving averages, dead entries); Zhu et al., "MuQ", arXiv 2501.01108 (a linear
@@ -11,7 +11,7 @@ from torch import nn
 from speechbrain_music.nnet.quantizer import most_similar
 from speechbrain_music.nnet.trained_quantizer import TrainedQuantizer
 
-# Of an average weight: what is below it has not been seen for long, and says nothing any more.
+# An entry with less average weight has not been used for long: its mean is meaningless.
 FORGOTTEN = 1e-12
 
 
@@ -19,7 +19,7 @@ class ResidualQuantizer(TrainedQuantizer):
     """Maps feature vectors to `num_codebooks` token numbers each.
 
     A linear map to `codebook_dim` values; the nearest entry of the first codebook, then of each
-    further one the nearest to what is left over; the sum of these entries and a linear map back.
+    further one the nearest to the residual; the sum of these entries and a linear map back.
 
     Arguments
     ---------
@@ -79,21 +79,21 @@ class ResidualQuantizer(TrainedQuantizer):
 
 
 class CodebookLearner(nn.Module):
-    """Moves the entries of a `ResidualQuantizer` to the means of what falls to them.
+    """Moves the entries of a `ResidualQuantizer` to the means of their vectors.
 
-    k-means on the way: sums and counts of what was nearest to each entry are averaged over steps,
-    with exponentially falling weights. An entry that takes much less than its share is dead: it is
-    put on a vector of the batch instead, and counted in `reinitialised`. All that is empty in the
-    beginning is filled in this way.
+    Online k-means: sums and counts of each entry's vectors are averaged over steps with
+    exponentially decaying weights. An entry with much less than its share is dead: it is
+    re-initialised to a vector of the batch and counted in `reinitialised`. So are all entries at
+    the start.
 
     Arguments
     ---------
     quantizer : ResidualQuantizer
-        Gives the sizes; is not kept.
+        For its sizes.
     decay : float
-        Weight of the past at each step: 0.99 looks back some 100 steps.
+        Weight of the past at each step: 0.99 averages over about 100 steps.
     dead_code_threshold : float
-        Of the mean weight of an entry; one that falls below it is dead.
+        Share of the mean weight of an entry below which it is dead.
 
     Raises
     ------
@@ -121,8 +121,8 @@ class CodebookLearner(nn.Module):
         self.decay = decay
         self.dead_code_threshold = dead_code_threshold
         books, entries, width = quantizer.codebook.shape
-        # Sums of vectors with their count behind them; in float64, so that the order in which
-        # processes and threads add changes nothing that is seen.
+        # Sums of vectors, each with its count as the last value; in float64, so that the order in
+        # which processes and threads add does not matter.
         empty = torch.zeros(books, entries, width + 1, dtype=torch.float64)
         self.register_buffer("average", empty)
         self.register_buffer("window", empty.clone(), persistent=False)
@@ -143,7 +143,7 @@ class CodebookLearner(nn.Module):
 
     @torch.no_grad()
     def update(self, quantizer, window, offered):
-        """Ends a step: moves the entries, restarts the dead ones.
+        """Ends a step: moves the entries, re-initialises the dead ones.
 
         Arguments
         ---------
@@ -152,7 +152,7 @@ class CodebookLearner(nn.Module):
         window : torch.Tensor
             `window`, summed over all processes.
         offered : torch.Tensor
-            (R, d) vectors of the batch, the same in all processes, for dead entries to be put on.
+            (R, d) vectors of the batch, the same in all processes, for dead entries.
         """
         self.average.lerp_(window, 1 - self.decay)
         count = self.average[..., -1:]
@@ -161,8 +161,8 @@ class CodebookLearner(nn.Module):
         mean = count.mean(dim=1, keepdim=True)
         dead = (count < self.dead_code_threshold * mean).squeeze(-1)
         for stage in range(len(dead)):
-            # Each stage is offered vectors of its own: of one that an entry of this stage is put
-            # on, nothing is left over for the next.
+            # Each stage gets vectors of its own: of one that becomes an entry of this stage, no
+            # residual is left for the next.
             rows = offered[stage :: len(dead)]
             rows = rows - quantizer.nearest(rows, stage)[1]
             places = dead[stage].nonzero().flatten()[: len(rows)]

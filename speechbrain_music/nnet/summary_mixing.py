@@ -129,7 +129,7 @@ class SummaryMixing(nn.Module):
         Returns
         -------
         torch.Tensor
-            (B, T, d_model); what stands at padded steps has no meaning.
+            (B, T, d_model); values at padded steps are meaningless.
         """
         batch, steps, width = x.shape
         groups = x.reshape(batch * steps, self.nhead, -1).transpose(0, 1)
@@ -145,10 +145,10 @@ class SummaryMixing(nn.Module):
     def _mean(s, padding_mask):
         """Mean over valid steps of (groups, B, T, features), summed in float32 or better."""
         dtype = torch.promote_types(s.dtype, torch.float32)
-        if padding_mask is None:  # sum and division: a mean's gradient would be spread out first
+        if padding_mask is None:  # faster than mean(), whose gradient is expanded first
             return s.sum(dim=2, dtype=dtype) / s.shape[2]
         valid = (~padding_mask).to(dtype)
         count = valid.sum(dim=1).clamp(min=1).view(1, -1, 1)
-        # where, not a product with 0: what a padded step holds may be anything.
+        # where, not a product with 0: padded steps may hold anything, even NaN.
         s = torch.where(padding_mask.unsqueeze(-1), 0, s.to(dtype))
         return s.sum(dim=2) / count

@@ -1,4 +1,4 @@
-"""What quantizers that are trained share: a linear map down, what is rounded, a linear map back."""
+"""Base of trained quantizers: a linear map down, quantization, a linear map back."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from speechbrain_music.nnet.quantizer import check_width
 
 
 class Reconstruction(NamedTuple):
-    """Vectors that went through a quantizer and back; `...` is the shape of what went in.
+    """Vectors through a quantizer and back; `...` is the shape of the input.
 
     Example
     -------
@@ -22,21 +22,21 @@ class Reconstruction(NamedTuple):
 
     vectors: torch.Tensor  # (..., input_dim), with gradients
     tokens: torch.Tensor  # (..., num_codebooks) int64
-    latent: torch.Tensor  # (..., d), what was quantized; without gradients
+    latent: torch.Tensor  # (..., d), the input of the quantization; without gradients
     commitment_loss: torch.Tensor  # (...), mean square of the change; moves the map down only
 
 
 class TrainedQuantizer(nn.Module):
-    """A subclass gives `nearest`, and perhaps `bound`; the gradient passes by what is rounded.
+    """A subclass provides `nearest`, and optionally `bound`; gradients pass straight through.
 
     Arguments
     ---------
     input_dim : int
         Width of a vector.
     latent_dim : int
-        Width of what is quantized.
+        Width of the quantized vectors.
     config : dict
-        Plain values: `codebook_size`, `num_codebooks` and what else the subclass is made from.
+        Plain values: `codebook_size`, `num_codebooks` and further arguments of the subclass.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class TrainedQuantizer(nn.Module):
         self.config = {"input_dim": input_dim, **config}
         self.down = nn.Linear(input_dim, latent_dim)
         self.up = nn.Linear(latent_dim, input_dim)
-        # Back is the inverse of down on the space that down keeps: training begins at a projection.
+        # The map back starts as the transpose of the map down: training starts at a projection.
         nn.init.orthogonal_(self.down.weight)
         with torch.no_grad():
             self.up.weight.copy_(self.down.weight.T)
@@ -67,15 +67,15 @@ class TrainedQuantizer(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def bound(self, latent):
-        """What is quantized, from the (..., d) that the map down gives."""
+        """The input of the quantization, from the (..., d) output of the map down."""
         return latent
 
     def nearest(self, latent):
-        """(..., d) to tokens (..., num_codebooks) int64 and the values (..., d) they stand for."""
+        """(..., d) to tokens (..., num_codebooks) int64 and their values (..., d)."""
         raise NotImplementedError
 
     def learn(self, x):
-        """Down, quantized, and back, as training needs it: (..., input_dim) to `Reconstruction`.
+        """Down, quantization and back, for training: (..., input_dim) to `Reconstruction`.
 
         In float32 whatever the autocast state.
         """
@@ -84,7 +84,7 @@ class TrainedQuantizer(nn.Module):
             latent = self.bound(self.down(x.float()))
             with torch.no_grad():
                 tokens, near = self.nearest(latent)
-            # Straight through: forward what is near, backward as if nothing had been rounded.
+            # Straight-through estimator: forward the quantized value, backward the identity.
             vectors = self.up(latent + (near - latent).detach())
             commitment_loss = (latent - near).square().mean(dim=-1)
         return Reconstruction(vectors, tokens, latent.detach(), commitment_loss)

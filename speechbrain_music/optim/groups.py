@@ -1,4 +1,4 @@
-"""Which parameters are decayed."""
+"""Parameter groups of optimisers."""
 
 
 def decay_groups(module, weight_decay):
@@ -7,7 +7,7 @@ def decay_groups(module, weight_decay):
     Arguments
     ---------
     module : torch.nn.Module
-        Parameters that need no gradient are left out.
+        Parameters without gradients are left out.
     weight_decay : float
         Of everything with two axes or more, except biases.
 
@@ -35,7 +35,7 @@ def decay_groups(module, weight_decay):
 
 
 def layer_decay_groups(encoder, lr, layer_decay, weight_decay):
-    """Parameter groups for fine-tuning: the nearer to the input, the lower the learning rate.
+    """Parameter groups for fine-tuning: lower learning rates towards the input.
 
     Arguments
     ---------
@@ -44,14 +44,14 @@ def layer_decay_groups(encoder, lr, layer_decay, weight_decay):
     lr : float
         Of the last layer and the norm.
     layer_decay : float
-        What it is multiplied with from a layer to the one before.
+        Factor on it from each layer to the one before.
     weight_decay : float
         See `decay_groups`.
 
     Returns
     -------
     list of dict
-        Two groups a layer, the front-end first.
+        Two groups per layer, the front-end first.
 
     Example
     -------
@@ -63,7 +63,7 @@ def layer_decay_groups(encoder, lr, layer_decay, weight_decay):
     [0.5, 0.5, 1.0, 1.0, 1.0]
     """
     parts = [encoder.frontend, *encoder.layers]
-    below = [*reversed(range(len(parts))), 0]  # the norm stands with the last layer
+    below = [*reversed(range(len(parts))), 0]  # the norm has the last layer's rate
     return [
         group | {"lr": lr * layer_decay**depth}
         for part, depth in zip([*parts, encoder.norm], below, strict=True)

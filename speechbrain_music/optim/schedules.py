@@ -1,4 +1,4 @@
-"""Learning rate as a pure function of the step, so that nothing of it needs saving."""
+"""Learning rate schedules as functions of the step, without a state to save."""
 
 import math
 

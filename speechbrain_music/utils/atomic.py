@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there.
+"""Atomic files and folders: whole, or not there.
 
 Standard library only: every part of the project may import this.
 """
@@ -11,19 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_file(path, mode="w", **open_options):
-    """Opens a temporary file beside `path`, which takes its place only if the block succeeds.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> with atomic_file(folder / "a.txt") as file:
-    ...     _ = file.write("whole")
-    >>> [p.name for p in folder.iterdir()]
-    ['a.txt']
-    """
+    """Opens a temporary file in the same folder, renamed to `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.tmp")  # what a killed process left is written over
+    staging = path.with_name(f".{path.name}.tmp")  # overwrites the rest of a killed process
     try:
         with open(staging, mode, **open_options) as file:
             yield file
@@ -36,19 +27,12 @@ def atomic_file(path, mode="w", **open_options):
 
 
 def write_together(files):
-    """Writes several text files: all are written before the first takes its place.
+    """Writes several text files: all are written before the first is renamed into place.
 
     Arguments
     ---------
     files : dict
         Path -> text. They appear in this order, so a file that says "all is there" comes last.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "new" / "note.txt"
-    >>> write_together({path: "do re mi"})
-    >>> path.read_text()
-    'do re mi'
     """
     with ExitStack() as stack:
         for path, text in reversed(files.items()):  # the stack is unwound backwards
@@ -60,16 +44,7 @@ def write_together(files):
 
 @contextmanager
 def atomic_folder(path):
-    """Yields an empty temporary folder, which takes the place of `path` if the block succeeds.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path") / "export"
-    >>> with atomic_folder(folder) as staging:
-    ...     _ = (staging / "a.txt").write_text("whole")
-    >>> [p.name for p in folder.iterdir()]
-    ['a.txt']
-    """
+    """Yields an empty temporary folder, which replaces `path` if the block succeeds."""
     path = Path(path)
     staging = path.with_name(f".{path.name}.tmp")
     replaced = path.with_name(f".{path.name}.old")
@@ -96,15 +71,7 @@ def atomic_folder(path):
 
 
 def sync_folder(folder):
-    """Brings all files below a folder, and the folder itself, to the disk; OSError if that fails.
-
-    Example
-    -------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "a.txt").write_text("whole")
-    ...     sync_folder(folder)  # from here on it outlives a power cut
-    """
+    """Flushes all files below a folder, and the folder itself, to disk."""
     for file in Path(folder).rglob("*"):
         if file.is_file():
             with open(file, "rb") as handle:
@@ -113,15 +80,7 @@ def sync_folder(folder):
 
 
 def sync_entries(folder):
-    """Brings a folder's list of names to the disk, so that a rename outlives a power cut.
-
-    Example
-    -------
-    >>> sync_entries("gone")
-    Traceback (most recent call last):
-    ...
-    FileNotFoundError: [Errno 2] No such file or directory: 'gone'
-    """
+    """Flushes a folder's entries to disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""SpeechBrain's Checkpointer, made to survive being killed at any moment."""
+"""SpeechBrain's Checkpointer, safe against a kill at any moment."""
 
 import logging
 import os
@@ -23,23 +23,11 @@ SAVING = ".saving"  # where a checkpoint is written
 
 
 class CheckpointError(UserError):
-    """No checkpoint could be written, or none of those there could be read.
-
-    Example
-    -------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
-    ...     _ = AtomicCheckpointer(folder, {"a": torch.nn.Linear(1, 1)}).save_checkpoint()
-    ...     AtomicCheckpointer(folder, {"b": torch.nn.Linear(1, 1)}).recover_if_possible()
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.utils.checkpoints.CheckpointError: none of the 1 checkpoints in ... fits \
-this experiment or can be read: choose another output_folder, or delete that folder to begin anew
-    """
+    """A checkpoint that cannot be written, or none that can be read."""
 
 
 class AtomicCheckpointer(Checkpointer):
-    """Writes a checkpoint beside its place, then renames it; reads the newest that is whole.
+    """Writes a checkpoint to a temporary folder, then renames it; reads the newest intact one.
 
     Arguments
     ---------
@@ -51,16 +39,6 @@ class AtomicCheckpointer(Checkpointer):
     CheckpointError
         If a checkpoint cannot be written (the ones before stay as they are), or if there are
         checkpoints and none can be read.
-
-    Example
-    -------
-    >>> import torch
-    >>> model = torch.nn.Linear(1, 1)
-    >>> checkpointer = AtomicCheckpointer(getfixture("tmp_path"), {"model": model})
-    >>> older, newer = checkpointer.save_checkpoint(), checkpointer.save_checkpoint()
-    >>> _ = newer.paramfiles["model"].write_bytes(b"damaged")
-    >>> checkpointer.recover_if_possible().path == older.path
-    True
     """
 
     def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
@@ -81,8 +59,8 @@ class AtomicCheckpointer(Checkpointer):
                 logger.log(verbosity, f"Saved a checkpoint in {saved.path}")
         except OSError as error:
             raise CheckpointError(
-                f"no checkpoint could be written to {folder} ({error}): the ones before are "
-                "whole; make room or choose another output_folder, then run the same command again"
+                f"no checkpoint could be written to {folder} ({error}): the earlier ones are "
+                "intact; free some space or choose another output_folder, and run it again"
             ) from error
         finally:
             if if_main_process():
@@ -93,7 +71,7 @@ class AtomicCheckpointer(Checkpointer):
 
     @main_process_only
     def remove_remains(self):
-        """Removes what killed processes left: a checkpoint half written, others half deleted.
+        """Removes the remains of killed processes: half written and half deleted checkpoints.
 
         Only where checkpoints are written, not where they are read: another process may be
         writing there.
@@ -106,7 +84,7 @@ class AtomicCheckpointer(Checkpointer):
     def delete_checkpoints(
         self, *, num_to_keep=1, min_keys=(), max_keys=(), importance_keys=(ckpt_recency,), **options
     ):
-        """As SpeechBrain's; what makes it a checkpoint goes first: no half passes for one."""
+        """As SpeechBrain's; the metadata goes first: no half deleted one is taken for whole."""
         orders = [{"min_key": key} for key in min_keys or ()]
         orders += [{"max_key": key} for key in max_keys or ()]
         orders += [{"importance_key": key} for key in importance_keys]
@@ -115,7 +93,7 @@ class AtomicCheckpointer(Checkpointer):
         for order in orders:
             found.update(self.find_checkpoints(**order, **options))
             kept.update(self.find_checkpoints(**order, **options, max_num_checkpoints=num_to_keep))
-        ddp_barrier()  # all have looked before anything goes
+        ddp_barrier()  # all processes have listed them before any is deleted
         if if_main_process():
             for checkpoint in found - kept:
                 (checkpoint.path / METAFNAME).unlink()
@@ -149,7 +127,7 @@ class AtomicCheckpointer(Checkpointer):
             raise CheckpointError(
                 f"none of the {len(candidates)} checkpoints in {self.checkpoints_dir} fits this "
                 "experiment or can be read: choose another output_folder, or delete that folder "
-                "to begin anew"
+                "to start again"
             )
         return None
 
@@ -162,17 +140,17 @@ class AtomicCheckpointer(Checkpointer):
                 float(checkpoint.meta["unixtime"])
                 whole.append(checkpoint)
             except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
-                logger.warning(f"{folder / METAFNAME} cannot be read: this checkpoint is passed by")
+                logger.warning(f"{folder / METAFNAME} cannot be read: this checkpoint is ignored")
         return whole
 
 
 @main_process_only
 def _save_state(value, path):
-    # Through a file of Python's: what torch opens itself fails without the reason.
+    # Through Python's own file: torch's writer hides the reason of a failure.
     with open(path, "wb") as file:
         try:
             torch.save(value.state_dict(), file)
-        except RuntimeError as error:  # torch's, of the file's end, over the reason
+        except RuntimeError as error:  # torch's follow-up error hides the reason
             raise (error.__context__ or error) from None
 
 

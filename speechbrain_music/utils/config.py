@@ -208,7 +208,11 @@ def load_experiment(argv, options, model_options=None):
     _, run_opts, _ = RunOptions.from_command_line_args([str(file), *run_arguments])
     try:
         hparams = Hparams(load_hyperpyyaml(source, overrides))
-    except (ValueError, TypeError, ArithmeticError, RuntimeError, YAMLError, ImportError) as error:
+    except ImportError as error:
+        raise ConfigError(
+            f"{file}: {error}: install its package, or add its folder to PYTHONPATH"
+        ) from error
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, YAMLError) as error:
         raise ConfigError(f"{file}: {error}") from error
     check_values(hparams, kinds)
     return _file_of(source, file), hparams, run_opts, overrides

@@ -1,4 +1,4 @@
-"""Memory that a CPU run has freed once, kept for its next step."""
+"""Keeping freed memory for the next training step on CPUs."""
 
 import ctypes
 
@@ -7,14 +7,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory():
-    """Tells glibc not to hand freed blocks back to the system; without glibc, does nothing.
+    """Tells glibc not to return freed blocks to the system; does nothing without glibc.
 
-    The tensors of a step are as large as the last step's. Handed back and asked for again, every
-    page of them is cleared anew: on CPUs that is up to half of a step's time.
-
-    Example
-    -------
-    >>> keep_freed_memory()  # holds for the whole process; once more changes nothing
+    The tensors of a step have the sizes of the last step's. Returned and requested again, each of
+    their pages is cleared anew: on CPUs up to half of a step's time.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

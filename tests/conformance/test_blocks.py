@@ -1,9 +1,11 @@
-"""Every block with every mixing: size, padding, gradients, cost, and SpeechBrain's own numbers."""
+"""Every block with every token mixer: size, padding, gradients, cost, SpeechBrain's numbers."""
 
+from functools import partial
 from itertools import product
 
 import pytest
 import torch
+from bestrq import BestRQ
 from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
 from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
 from speechbrain.nnet.attention import RelPosEncXL
@@ -13,12 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from speechbrain_music.models.branchformer import BranchformerLayer, ConvolutionBranch
 from speechbrain_music.models.conformer import ConformerLayer
-from speechbrain_music.models.encoder import make_encoder, from_speechbrain
-from speechbrain_music.models.ssl import BestRQ
+from speechbrain_music.models.encoder import MIXERS, from_speechbrain, make_encoder
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 
 LAYERS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
-UNITS = {"branchformer": "csgu_linear_units", "conformer": "d_ffn"}
 SYSTEMS = [(*system, {}) for system in product(LAYERS, ("summary", "attention", "rope"))]
 SYSTEMS += [("branchformer", "summary", {"merge": m}) for m in ("average", "global", "local")]
 SYSTEMS += [("conformer", "summary", {"frame_rate": 50})]
@@ -43,15 +43,15 @@ def randomise(module, factor=1.0):
     return module
 
 
-def tiny(block, mixing, choice, factor=1.0, dropout=0.0):
+def tiny(block, mixer, choice, factor=1.0, dropout=0.0):
     torch.manual_seed(0)
-    encoder = make_encoder(block, mixing, 2, 16, 2, 16, 31, 2, dropout, True, **choice)
+    encoder = make_encoder(block, mixer, 2, 16, 2, 16, 31, 2, dropout, True, **choice)
     return randomise(encoder, factor)
 
 
 def tiny_ssl(*system):
     encoder = tiny(*system)
-    return BestRQ(encoder, RandomProjectionQuantizer(512, codebook_size=64))
+    return BestRQ(encoder=encoder, quantizer=RandomProjectionQuantizer(512, codebook_size=64))
 
 
 def ssl_batch():
@@ -63,8 +63,12 @@ def ssl_batch():
     return mel, lengths, mask, 0.1 * torch.randn(4 * int(mask.sum()), 128, generator=generator)
 
 
-def size(block, mixing):
-    return sum(p.numel() for p in LAYERS[block](512, nhead=4, mixing=mixing).parameters())
+def layer(block, mixer, width=32, **options):
+    return LAYERS[block](width, partial(MIXERS[mixer], width), **options)
+
+
+def size(block, mixer):
+    return sum(p.numel() for p in layer(block, mixer, 512).parameters())
 
 
 def test_parameters_are_the_papers():
@@ -109,15 +113,14 @@ def test_padded_equals_alone_in_every_hidden_state(system, factor, dtype):
 
 @torch.no_grad()
 def test_what_stands_in_padding_is_never_read(system):
-    block, mixing, choice = system
-    choice = {UNITS[block]: 32} | {key: value for key, value in choice.items() if key == "merge"}
-    layer = LAYERS[block](32, nhead=4, mixing=mixing, **choice)
-    layer = randomise(layer).eval()
+    block, mixer, choice = system
+    choice = {key: value for key, value in choice.items() if key == "merge"}
+    tested = randomise(layer(block, mixer, ffn_units=32, **choice)).eval()
     lengths = torch.tensor([40, 1, 7, 0])  # the last one is all padding
     mask = torch.arange(40) >= lengths.unsqueeze(1)
     x = torch.randn(4, 40, 32).masked_fill(mask.unsqueeze(-1), 0)
-    clean = layer(x, mask)
-    dirty = layer(x + 1e4 * mask.unsqueeze(-1) * torch.randn(4, 40, 32), mask)
+    clean = tested(x, mask)
+    dirty = tested(x + 1e4 * mask.unsqueeze(-1) * torch.randn(4, 40, 32), mask)
     assert torch.equal(clean[~mask], dirty[~mask])
     assert dirty.isfinite().all()
 
@@ -133,7 +136,7 @@ def test_an_item_of_padding_alone_is_finite_forward_and_backward(system):
 def test_every_parameter_learns(system):
     model = tiny_ssl(*system)
     prediction = model(*ssl_batch())
-    (prediction.token_loss + prediction.mel_loss).backward()
+    prediction.loss.backward()
     idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not idle
 
@@ -145,7 +148,7 @@ def test_bfloat16_steps_are_finite_and_keep_the_targets(system):
     for _ in range(2):
         with torch.autocast("cpu", torch.bfloat16):
             prediction = model(*batch)
-            loss = prediction.token_loss + prediction.mel_loss
+            loss = prediction.loss
         assert prediction.logits.dtype == torch.bfloat16  # or autocast did nothing
         assert torch.equal(prediction.tokens, expected) and loss.isfinite()
         optimizer.zero_grad()
@@ -157,48 +160,47 @@ def test_bfloat16_steps_are_finite_and_keep_the_targets(system):
 @torch.no_grad()
 def test_an_average_of_branches_is_the_one_its_weights_say():
     torch.manual_seed(0)
-    layer = BranchformerLayer(32, csgu_linear_units=32, merge="average").eval()
-    layer = randomise(layer)
+    block = randomise(layer("branchformer", "summary", ffn_units=32, merge="average")).eval()
     x, mask = torch.randn(2, 12, 32), torch.arange(12) >= torch.tensor([[12], [7]])
-    far = layer.mixing(layer.norm_mhsa(x), mask)
-    near = layer.convolution_branch(layer.norm_conv(x), mask)
+    far = block.mixer(block.norm_mhsa(x), mask)
+    near = block.convolution_branch(block.norm_conv(x), mask)
     for item, length in enumerate((12, 7)):
         scores = []
-        for branch, query, score in zip((far, near), *layer.branch_weights.children(), strict=True):
+        for branch, query, score in zip((far, near), *block.branch_weights.children(), strict=True):
             steps = branch[item, :length]
             attention = (query(steps) / 32**0.5).softmax(dim=0)
             scores.append(score((attention * steps).sum(dim=0)))
         first, second = torch.cat(scores).softmax(dim=0)
-        expected = layer.merge_proj(first * far[item, :length] + second * near[item, :length])
-        torch.testing.assert_close(layer(x, mask)[item, :length], x[item, :length] + expected)
+        expected = block.merge_proj(first * far[item, :length] + second * near[item, :length])
+        torch.testing.assert_close(block(x, mask)[item, :length], x[item, :length] + expected)
 
 
-@pytest.mark.parametrize("merge, absent", [("global", "convolution"), ("local", "mixing")])
+@pytest.mark.parametrize("merge, absent", [("global", "convolution"), ("local", "mixer")])
 def test_one_branch_alone_has_no_weights_of_the_other(merge, absent):
-    names = dict(BranchformerLayer(32, merge=merge).named_parameters())
+    names = dict(layer("branchformer", "summary", merge=merge).named_parameters())
     assert names and not [name for name in names if name.startswith(absent)]
 
 
 @pytest.mark.parametrize("steps", [40, 100])
-@pytest.mark.parametrize("block", LAYERS)
+@pytest.mark.parametrize("name", LAYERS)
 @torch.no_grad()
-def test_speechbrains_weights_give_speechbrains_numbers(block, steps):
+def test_speechbrains_weights_give_speechbrains_numbers(name, steps):
     theirs = {
         "branchformer": lambda: BranchformerEncoder(2, 32, 4, csgu_linear_units=64),
         "conformer": lambda: ConformerEncoder(2, 32, 48, 4),
-    }[block]()
+    }[name]()
     torch.manual_seed(0)
     for parameter in theirs.parameters():
         parameter.mul_(2).add_(0.1 * torch.randn_like(parameter))
-    units = {"branchformer": 64, "conformer": 48}[block]
-    ours = make_encoder(block, "attention", 2, 32, 4, units, frontend_channels=4).eval()
+    units = {"branchformer": 64, "conformer": 48}[name]
+    ours = make_encoder(name, "attention", 2, 32, 4, units, frontend_channels=4).eval()
     missing, unexpected = ours.load_state_dict(from_speechbrain(theirs.state_dict()), strict=False)
     assert not unexpected and all(name.startswith("frontend.") for name in missing)
     x = torch.randn(2, steps, 32)
     expected = theirs.eval()(x, pos_embs=RelPosEncXL(32)(x))[0]
     result = x
-    for layer in ours.layers:
-        result = layer(result)
+    for block in ours.layers:
+        result = block(result)
     torch.testing.assert_close(ours.norm(result), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -257,30 +259,29 @@ def test_recomputed_blocks_keep_less():
     "choice, words",
     [
         ({"block": "transformer"}, ["transformer", "branchformer", "conformer"]),
-        ({"mixing": "sum"}, ["sum", "summary", "attention", "rope"]),
-        ({"d_model": 30, "mixing": "summary"}, ["30", "multiple of 4"]),
-        ({"d_model": 30, "mixing": "attention"}, ["30", "multiple of 4"]),
-        ({"d_model": 36, "mixing": "rope"}, ["36", "multiple of 8"]),
+        ({"mixer": "sum"}, ["sum", "summary", "attention", "rope"]),
+        ({"d_model": 30, "mixer": "summary"}, ["30", "multiple of 4"]),
+        ({"d_model": 30, "mixer": "attention"}, ["30", "multiple of 4"]),
+        ({"d_model": 36, "mixer": "rope"}, ["36", "multiple of 8"]),
         ({"frame_rate": 100}, ["100", "25 or 50"]),
         ({"merge": "sum"}, ["sum", "concat", "average", "global", "local"]),
-        ({"merge": "average", "block": "conformer"}, ["average", "Conformer", "leave concat"]),
+        ({"merge": "average", "block": "conformer"}, ["merge"]),
     ],
 )
 def test_a_wrong_choice_names_the_right_ones(choice, words):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises((ValueError, TypeError)) as caught:
         make_encoder(**{"num_layers": 1, "d_model": 32} | choice)
     assert all(word in str(caught.value) for word in words)
 
 
 @pytest.mark.parametrize("block", LAYERS)
-def test_a_ready_module_is_a_mixing(block):
+def test_a_mixer_of_ones_own(block):
     class Shift(nn.Module):
         def forward(self, x, padding_mask=None):
             self.seen = padding_mask
             return x + 1
 
-    mine = Shift()
-    layer = LAYERS[block](32, mixing=mine)
+    block = LAYERS[block](32, Shift)
     mask = torch.zeros(1, 6, dtype=torch.bool)
-    layer(torch.randn(1, 6, 32), mask)
-    assert layer.mixing is mine and mine.seen is mask
+    block(torch.randn(1, 6, 32), mask)
+    assert block.mixer.seen is mask

@@ -17,7 +17,7 @@ from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset, Segment
 from speechbrain_music.metrics.pretraining import perplexity
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.frontend import BANDS, STACK, LogMel, token_count
-from speechbrain_music.models.ssl import BestRQ, stack_frames
+from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 
@@ -27,7 +27,7 @@ LENGTHS = (1, 239, 240, 959, 960, 961, 1024, 719999, 720000, 720001)
 @pytest.fixture(scope="module")
 def model():
     encoder = make_encoder(num_layers=1, d_model=16, ffn_units=16, frontend_channels=2)
-    return BestRQ(encoder, RandomProjectionQuantizer(512, codebook_size=256)).eval()
+    return encoder.eval(), RandomProjectionQuantizer(512, codebook_size=256)
 
 
 def noise(*shape, seed=0):
@@ -42,7 +42,9 @@ def test_all_parts_count_the_same_tokens(samples, model, tmp_path):
     wave = noise(samples)
     mel, lengths = LogMel()(wave.unsqueeze(0), torch.tensor([samples]))
     assert lengths.tolist() == [tokens] and mel.shape == (1, 4 * tokens, BANDS)
-    assert model.tokenize(mel).shape[1] == model.encoder(mel, lengths)[0].shape[1] == tokens
+    encoder, quantizer = model
+    assert tokenize(quantizer, stack_frames(mel)).shape[1] == tokens
+    assert encoder(mel, lengths)[0].shape[1] == tokens
 
     path = tmp_path / "a.wav"
     soundfile.write(path, wave.numpy(), 24000, subtype="FLOAT")
@@ -65,7 +67,7 @@ def test_a_shifted_wave_has_shifted_tokens(shift, model):
     wave = noise(1, 48000) * torch.linspace(0, 20, 48000).sin()
     moved = torch.nn.functional.pad(wave, (960 * shift, 0))
     tokens, later = (
-        model.tokenize(LogMel()(w, torch.tensor([w.shape[1]]))[0])[0, :, 0] for w in (wave, moved)
+        model[1](stack_frames(LogMel()(w, torch.tensor([w.shape[1]]))[0]))[0] for w in (wave, moved)
     )
     edge = 2  # the window of 2048 samples sees 1024 beyond a frame's centre
     assert torch.equal(tokens[edge:-edge], later[shift + edge : -edge])

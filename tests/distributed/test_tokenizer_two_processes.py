@@ -1,4 +1,4 @@
-"""Two processes train the quantizer that one does, restarted entries included."""
+"""Two processes train the quantizer that one does, re-initialised entries included."""
 
 import tiny
 
@@ -14,8 +14,10 @@ def test_same_codebooks_as_one_process(tone_folder, tmp_path):
         tiny.tokenizer_arguments("rvq", tone_folder, tmp_path / "two", batch_size=1, **options),
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    restarted = tiny.assert_near_models(tmp_path / "one", tmp_path / "two")["learner.restarted"]
-    assert restarted.min() >= 3
+    reinitialised = tiny.assert_near_models(tmp_path / "one", tmp_path / "two")[
+        "learner.reinitialised"
+    ]
+    assert reinitialised.min() >= 3
     first, second = (
         [row["mel_mse"] for row in tiny.rows(tmp_path / name, "valid")] for name in ("one", "two")
     )

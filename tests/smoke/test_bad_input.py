@@ -21,20 +21,26 @@ def refused(arguments, match):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"effective_batch": 5}, "effective_batch 5 is no multiple .* take 4 or 6"),
-        ({"segments_per_epoch": 13}, "segments_per_epoch 13 .* take 12 or 18"),
+        ({"effective_batch": 5}, "effective_batch 5 is no multiple .* set 4 or 6"),
+        ({"segments_per_epoch": 13}, "segments_per_epoch 13 .* set 12 or 18"),
         ({"segment_second": 3}, "unknown option --segment_second: did you mean --segment_seconds"),
-        ({"mixing": "mamba"}, "mixing is 'mamba': choose summary, attention, rope"),
+        ({"mixer": "mamba"}, "mixer is mamba: it must be a class"),
         ({"nhead": 3}, "does not divide by nhead 3"),
         ({"segment_seconds": 0.5}, "segment_seconds 0.5 holds fewer than two mask blocks"),
-        ({"reconstruct": "some"}, "reconstruct is 'some': choose masked or all"),
+        ({"reconstruct": "some"}, "reconstruct is 'some': it must be masked or all"),
         ({"grad_accumulation_factor": 2}, "use effective_batch"),
-        ({"precision": "fp16"}, "precision is 'fp16': use fp32 or bf16"),
+        ({"precision": "fp16"}, "precision is 'fp16': it must be fp32 or bf16"),
         ({"max_grad_norm": -1}, "max_grad_norm is -1: it must be above 0"),
         ({"valid_share": 2}, "valid_share is 2: it must be between 0 and 1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"max_steps": 1.5}, "max_steps is 1.5"),
         ({"lr": "fast"}, "lr is 'fast'"),
+        ({"codebook_size": 0}, "codebook_size is 0: it must be a whole number of 1 or more"),
+        ({"augment": "no"}, "augment is 'no': it must be true or false"),
+        ({"dropout": 1}, "dropout is 1: it must be at least 0 and less than 1"),
+        ({"encoder": 5}, "encoder is 5: it must be a class"),
+        ({"modules": 5}, "modules is built by the yaml"),
+        ({"mixer": "nowhere.Mixer"}, "nowhere.Mixer.*PYTHONPATH"),
     ],
 )
 def test_values(changes, match, tone_folder, tmp_path):
@@ -67,7 +73,7 @@ def test_folders(make, match, tmp_path):
 
 
 def test_data_folder_is_needed(tmp_path):
-    refused(tiny.arguments("", tmp_path / "run"), "data_folder is empty")
+    refused(tiny.arguments("", tmp_path / "run"), "data_folder is '': it must be a path")
 
 
 def test_a_yaml_with_a_key_that_nothing_uses(tone_folder, tmp_path):
@@ -131,7 +137,7 @@ def test_output_that_cannot_be_written(tone_folder, tmp_path):
     refused(tiny.arguments(tone_folder, tmp_path / "file" / "run"), "cannot be written")
 
 
-def test_the_command_says_it_in_one_line(tmp_path):
+def test_the_command_prints_one_line(tmp_path):
     script = tiny.ROOT / "recipes/pretrain/train.py"
     command = [sys.executable, str(script), *tiny.arguments(tmp_path / "nowhere", tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -12,6 +12,8 @@ from recipes.pretrain.train import main
 from speechbrain_music.dataio import segments
 from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.models.export import load_export
+from speechbrain_music.models.parts import import_class
+from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.utils.errors import UserError
 
 SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
@@ -59,6 +61,35 @@ def test_composes_music_where_there_is_none(tmp_path, monkeypatch, caplog):
     assert "composed music in data/replica/corpus_0.03h stand in" in caplog.text
     assert len(list(tmp_path.glob("data/replica/corpus_0.03h/*/*.wav"))) >= 2
     assert (tmp_path / "run" / "export").is_dir()
+
+
+def test_a_mixer_of_ones_own(tone_folder, tmp_path, monkeypatch):
+    """One line of the yaml, or one option, exchanges the mixer; its export needs the class."""
+    (tmp_path / "my_mixers.py").write_text(
+        "import torch\n"
+        "class Shift(torch.nn.Module):\n"
+        "    def __init__(self, d_model, nhead, dropout):\n"
+        "        super().__init__()\n"
+        "        self.weight = torch.nn.Parameter(torch.zeros(d_model))\n"
+        "    def forward(self, x, padding_mask=None):\n"
+        "        return x + self.weight\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yaml = (tiny.ROOT / "hparams/brn_sum_tiny.yaml").read_text()
+    line = "mixer: !name:speechbrain_music.nnet.summary_mixing.SummaryMixing"
+    assert line in yaml
+    (tmp_path / "own.yaml").write_text(yaml.replace(line, "mixer: !name:my_mixers.Shift"))
+    _, *options = tiny.arguments(tone_folder, tmp_path / "yaml", max_steps=1)
+    main([str(tmp_path / "own.yaml"), *options])
+    main(tiny.arguments(tone_folder, tmp_path / "option", max_steps=1, mixer="my_mixers.Shift"))
+    weights = [tiny.exported(tmp_path / name) for name in ("yaml", "option")]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+    assert "!name:my_mixers.Shift" in (tmp_path / "option" / "hyperparams.yaml").read_text()
+    with pytest.raises(ExportError, match="'my_mixers.Shift' is not of this package"):
+        load_export(tmp_path / "yaml" / "export")
+    shift = import_class("my_mixers.Shift")
+    model = load_export(tmp_path / "yaml" / "export", classes=[shift])
+    assert type(model.encoder.layers[0].mixer) is shift
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """An encoder on disk comes back to the bit, or with one sentence that says why not."""
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -7,11 +8,11 @@ import spoil
 import torch
 from spoil import change_config, in_config, in_weights, little_memory, with_header
 
-from speechbrain_music.models.encoder import make_encoder
+from speechbrain_music.models.branchformer import BranchformerLayer
+from speechbrain_music.models.encoder import MIXERS, Encoder, make_encoder
 from speechbrain_music.models.export import WaveEncoder, load_export, save_export
+from speechbrain_music.models.frontend import ConvFrontEnd, LogMel
 from speechbrain_music.models.safe_folder import ExportError
-from speechbrain_music.models.frontend import LogMel
-from speechbrain_music.models.attention import MIXINGS
 from speechbrain_music.utils import atomic
 
 
@@ -19,7 +20,7 @@ def make_parts(block="branchformer", mixer="summary", seed=0, normalization="ban
     torch.manual_seed(seed)
     features = LogMel(normalization)
     features.normalize.set_statistics(torch.randn(128) - 5, torch.rand(128) + 1)
-    return make_encoder(block, mixing, 2, 16, 2, 24, 5, 2, **choice), features
+    return make_encoder(block, mixer, 2, 16, 2, 24, 5, 2, **choice), features
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def folder(tmp_path):
     return tmp_path / "export"
 
 
-CHOICES = [{"block": b, "mixing": m} for b, m in product(("branchformer", "conformer"), MIXINGS)]
+CHOICES = [{"block": b, "mixer": m} for b, m in product(("branchformer", "conformer"), MIXERS)]
 CHOICES += [{"merge": merge} for merge in ("average", "global", "local")]
 CHOICES += [{"frame_rate": 50}]
 CHOICES += [{"normalization": kind} for kind in ("scalar", "none", "instance")]
@@ -53,13 +54,20 @@ def test_what_comes_back_is_the_same_to_the_bit(tmp_path, choice):
     assert not model.training
 
 
-def test_an_export_of_before_there_was_a_choice_of_normalization_loads(folder):
-    change_config(folder, lambda config: config["features"].pop("normalization"))
-    assert load_export(folder).features.normalize.kind == "band"
-
-
 def in_encoder(**values):
     return in_config(lambda config: config["encoder"].update(values))
+
+
+def in_part(*keys, **values):
+    """Changes a nested part of the encoder's configuration."""
+
+    def change(config):
+        part = config["encoder"]
+        for key in keys:
+            part = part[key]
+        part.update(values)
+
+    return in_config(change)
 
 
 NORM = "encoder.norm.norm.weight"
@@ -81,35 +89,46 @@ FAULTS = spoil.FAULTS | {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "is no export: it needs"),
     "no config": (lambda f: (f / "config.json").unlink(), "is no export: it needs"),
     "no encoder": (in_config(lambda c: c.pop("encoder")), "config.json is damaged"),
-    "unknown block": (in_encoder(block="lstm"), "lstm"),
+    "unknown block": (in_part("block", **{"class": "LSTM"}), "'LSTM' is not of this package"),
     "unknown key": (in_encoder(depth=9), "describes no encoder"),
-    "no heads": (in_encoder(nhead=0), "describes no encoder"),
+    "unknown argument": (in_part("block", depth=9), "describes no encoder"),
+    "no heads": (in_part("block", "mixer", nhead=0), "describes no encoder"),
     "negative width": (in_encoder(d_model=-16), "no encoder"),
     "other width": (in_encoder(d_model=32), "do not fit"),
-    "names a class": (in_encoder(block="builtins.exec"), "builtins.exec"),
-    "a class for a number": (in_encoder(d_model={"_target_": "os.system"}), "it must be int"),
+    "names a class": (in_part("block", **{"class": "builtins.exec"}), "'builtins.exec' is not of"),
+    "a mixer that runs code": (
+        in_part("block", mixer={"class": "os.system", "command": "touch owned"}),
+        "'os.system' is not of",
+    ),
+    "a class that is no text": (in_part("block", **{"class": ["exec"]}), "names no class"),
+    "a class for a number": (
+        in_part("block", kernel_size={"class": "SummaryMixing", "d_model": 16}),
+        "kernel_size of BranchformerLayer",
+    ),
+    "a number for a part": (in_part("block", mixer=3), "mixer of BranchformerLayer is 3"),
     "code of its own": (in_config(lambda c: c.update(auto_map={"A": "a.A"})), "auto_map is unk"),
-    "words for a number": (in_encoder(dropout="0.1"), "dropout is '0.1'"),
-    "truth for a number": (in_encoder(nhead=True), "nhead is True"),
+    "words for a number": (in_part("block", dropout="0.1"), "dropout of BranchformerLayer"),
+    "truth for a number": (in_part("block", "mixer", nhead=True), "nhead of SummaryMixing is True"),
     "negative depth": (in_encoder(num_layers=-2), "num_layers is -2"),
     "no depth": (in_config(lambda c: c["encoder"].pop("num_layers")), "num_layers is missing"),
-    "not a number": (in_encoder(dropout=float("nan")), "dropout is nan"),
-    "absurd depth": (in_encoder(num_layers=10**6), "encoder.layers.2.mixing.f.0.weight is missing"),
-    "absurd width": (in_encoder(d_model=10**9), "do not fit"),
-    "absurd units": (in_encoder(ffn_units=10**14), "do not fit"),
-    "beyond any machine": (in_encoder(frontend_channels=10**9), "describes no encoder"),
-    "beyond any integer": (in_encoder(d_model=10**30), "describes no encoder"),
-    "many layers": (named_layers(10**5), "norm.weight is"),
+    "not a number": (in_part("block", dropout=float("nan")), "dropout of BranchformerLayer is nan"),
+    "absurd depth": (in_encoder(num_layers=10**6), "num_layers is 1000000, the file has"),
+    "absurd width": (in_part("block", d_model=10**9), "do not fit"),
+    "absurd units": (in_part("block", ffn_units=10**14), "do not fit"),
+    "absurd list": (in_part("block", "mixer", hidden=[16] * 10**5), "hidden of SummaryMixing"),
+    "beyond any machine": (in_part("frontend", channels=10**9), "describes no encoder"),
+    "beyond any integer": (in_part("block", d_model=10**30), "describes no encoder"),
+    "many layers": (named_layers(10**5), "num_layers is 100000, the file has 100000"),
     "claims more than it holds": (
         with_header({NORM: {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}),
         "model.safetensors cannot be read",
     ),
-    "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra"),
+    "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra is unknown"),
     "missing weight": (in_weights(lambda w: w.pop(NORM)), NORM),
     "other shape": (in_weights(lambda w: w.update({NORM: torch.ones(4)})), NORM),
     "other type": (in_weights(lambda w: w.update({NORM: torch.ones(16).half()})), "F16 of shape"),
     "layer past the last": (in_weights(lambda w: w.update({PAST: torch.ones(16)})), PAST),
-    "weight that is no number": (in_weights(lambda w: w[NORM].fill_(torch.nan)), "not finite"),
+    "weight that is no number": (in_weights(lambda w: w[NORM].fill_(torch.nan)), "non-finite"),
 }
 
 
@@ -156,3 +175,29 @@ def test_an_interrupted_save_leaves_the_old_export_whole(folder, monkeypatch, fa
 def test_whoever_may_read_the_config_may_read_the_weights(folder):
     modes = {path.stat().st_mode for path in folder.iterdir()}
     assert len(modes) == 1
+
+
+class Shift(torch.nn.Module):
+    """A token mixer that this package does not have."""
+
+    def __init__(self, d_model, by=1.0):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((d_model,), by))
+
+    def forward(self, x, padding_mask=None):
+        return x + self.weight
+
+
+@torch.no_grad()
+def test_a_class_of_ones_own_is_used_only_if_it_is_passed(tmp_path):
+    block = partial(BranchformerLayer, 16, partial(Shift, 16, by=2.0), ffn_units=16)
+    encoder = Encoder(partial(ConvFrontEnd, 16, channels=2), block, num_layers=2, d_model=16)
+    features = make_parts()[1]
+    save_export(tmp_path / "export", encoder, features)
+    name = f"{Shift.__module__}.Shift"
+    with pytest.raises(ExportError, match=f"{name}.* is not of this package: pass that class"):
+        load_export(tmp_path / "export")
+    loaded = load_export(tmp_path / "export", classes=[Shift])
+    assert loaded.config["encoder"]["block"]["mixer"] == {"class": name, "d_model": 16, "by": 2.0}
+    wave = torch.randn(1, 24000)
+    assert torch.equal(loaded(wave)[0], WaveEncoder(features, encoder.eval(), {})(wave)[0])

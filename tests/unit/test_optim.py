@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.ssl import BestRQ
+from speechbrain_music.models.ssl import TokenHead
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
@@ -62,12 +62,13 @@ def test_a_warm_up_longer_than_the_run_is_only_a_warm_up():
     assert [warmup_cosine(step, 10, 5) for step in range(5)] == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
-@pytest.mark.parametrize("mixing", ["summary", "attention", "rope"])
+@pytest.mark.parametrize("mixer", ["summary", "attention", "rope"])
 @pytest.mark.parametrize("block", ["branchformer", "conformer"])
-def test_each_parameter_is_in_one_group_and_no_bias_or_norm_is_decayed(block, mixing):
-    encoder = make_encoder(block, mixing, 2, 16, 2, 16, frontend_channels=2)
-    model = BestRQ(encoder, RandomProjectionQuantizer(512, codebook_size=8))
-    frozen = model.mel_head.weight.requires_grad_(False)
+def test_each_parameter_is_in_one_group_and_no_bias_or_norm_is_decayed(block, mixer):
+    encoder = make_encoder(block, mixer, 2, 16, 2, 16, frontend_channels=2)
+    head = TokenHead(16, RandomProjectionQuantizer(512, codebook_size=8))
+    model = nn.ModuleDict({"encoder": encoder, "head": head})
+    frozen = head.weight.requires_grad_(False)
     decayed, plain = decay_groups(model, 0.01)
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
     ids = [id(p) for p in decayed["params"] + plain["params"]]

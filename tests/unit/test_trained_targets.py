@@ -5,14 +5,21 @@ from functools import partial
 import pytest
 import spoil
 import torch
+from bestrq import BestRQ
 from spoil import in_config, in_weights, little_memory
 
-from speechbrain_music.brains.corpus import statistics_key
+from speechbrain_music.dataio.corpus_statistics import statistics_key
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
-from speechbrain_music.models.ssl import BestRQ, stack_frames
-from speechbrain_music.models.targets import TargetsError, choose, load_targets, save_targets
+from speechbrain_music.models.safe_folder import ExportError
+from speechbrain_music.models.ssl import stack_frames, tokenize
+from speechbrain_music.models.targets import (
+    TargetsError,
+    choose_targets,
+    load_targets,
+    save_targets,
+)
 from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
@@ -89,7 +96,7 @@ def test_dead_entries_are_put_on_what_is_offered_and_counted():
     torch.testing.assert_close(quantizer.codebook[1, 1:3], left)
     assert left.abs().sum() > 0
     assert (quantizer.codebook[:, 3] == 100).all()
-    assert learner.restarted.tolist() == [2, 2]
+    assert learner.reinitialised.tolist() == [2, 2]
     assert not learner.window.any()
 
 
@@ -97,7 +104,7 @@ def test_nothing_offered_restarts_nothing_and_nothing_observed_moves_nothing():
     quantizer = make("rvq")
     learner, before = CodebookLearner(quantizer), quantizer.codebook.clone()
     learner.update(quantizer, learner.window, torch.empty(0, 6))
-    assert torch.equal(quantizer.codebook, before) and not learner.restarted.any()
+    assert torch.equal(quantizer.codebook, before) and not learner.reinitialised.any()
 
 
 def test_sums_of_several_processes_are_those_of_one():
@@ -148,7 +155,7 @@ def test_the_gradient_passes_by_what_is_rounded(kind):
 
 def test_the_gap_moves_the_map_down_only():
     quantizer = make("rvq")
-    quantizer.learn(vectors(20, 512)).gap.sum().backward()
+    quantizer.learn(vectors(20, 512)).commitment_loss.sum().backward()
     assert quantizer.down.weight.grad.any() and quantizer.up.weight.grad is None
     assert not quantizer.codebook.requires_grad
 
@@ -264,16 +271,17 @@ def test_tokens_of_a_padded_item_are_those_alone(folder):
 def test_masked_prediction_of_trained_targets(folder, kind):
     torch.manual_seed(0)
     targets = load_targets(folder)
-    model = BestRQ(make_encoder(num_layers=1, d_model=16, ffn_units=16), targets)
+    model = BestRQ(quantizer=targets)
     mel, lengths = vectors(2, 80, 128), torch.tensor([20, 20])
     mask = (torch.arange(20) < 10).expand(2, -1)
     prediction = model(mel, lengths, mask, 0.1 * vectors(80, 128))
     books, entries = (3, 20) if kind == "rvq" else (1, 60)
     assert prediction.logits.shape == (20, books, entries)
-    assert torch.equal(prediction.tokens, model.tokenize(mel)[mask])
+    assert torch.equal(prediction.tokens, tokenize(targets, stack_frames(mel))[mask])
     before = {name: value.clone() for name, value in targets.state_dict().items()}
-    optimizer = torch.optim.AdamW([p for g in decay_groups(model, 0.1) for p in g["params"]])
-    (prediction.token_loss + prediction.mel_loss).backward()
+    groups = decay_groups(model.brain.modules, 0.1)
+    optimizer = torch.optim.AdamW([p for g in groups for p in g["params"]])
+    prediction.loss.backward()
     optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in targets.state_dict().items())
 
@@ -287,13 +295,13 @@ def test_an_export_tells_what_its_targets_were(folder, tmp_path):
 
 def test_the_choice(folder):
     random = RandomProjectionQuantizer(512)
-    assert choose("random_projection", random) is random
-    assert choose(str(folder), random).config == load_targets(folder).config
-    for wrong in ("random", str(folder / "config.json"), 7, None):
-        with pytest.raises(TargetsError, match="choose random_projection or give the folder"):
-            choose(wrong, random)
-    with pytest.raises(TargetsError, match=f"is the folder of a run: give {folder}"):
-        choose(str(folder.parent), random)
+    assert choose_targets(None, random) is random
+    assert choose_targets(str(folder), random).config == load_targets(folder).config
+    for wrong in ("random", str(folder / "config.json")):
+        with pytest.raises(TargetsError, match="pass the folder of a quantizer"):
+            choose_targets(wrong, random)
+    with pytest.raises(TargetsError, match=f"is the folder of a run: pass {folder}"):
+        choose_targets(str(folder.parent), random)
 
 
 # ---- files of strangers ----
@@ -307,7 +315,7 @@ DOWN = "quantizer.down.weight"
 FAULTS = spoil.FAULTS | {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "is no trained quantizer: it"),
     "no quantizer": (in_config(lambda c: c.pop("quantizer")), "config.json is damaged"),
-    "normalised by clip": (
+    "normalised by item": (
         in_config(lambda c: c["features"].update(normalization="instance")),
         "normalization 'instance'",
     ),
@@ -320,11 +328,11 @@ FAULTS = spoil.FAULTS | {
     "other input": (in_quantizer(input_dim=128), "input_dim is 128: it must be 512"),
     "contradiction": (in_quantizer(num_codebooks=2), "config.json"),
     "words for a number": (in_quantizer(codebook_size="20"), "describes no quantizer"),
-    "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra is not in a"),
+    "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra is unknown"),
     "missing weight": (in_weights(lambda w: w.pop(DOWN)), f"{DOWN} is missing"),
     "other shape": (in_weights(lambda w: w.update({DOWN: torch.ones(4)})), DOWN),
     "other type": (in_weights(lambda w: w.update({DOWN: w[DOWN].half()})), "F16 of shape"),
-    "not finite": (in_weights(lambda w: w[DOWN].fill_(torch.nan)), "not finite"),
+    "not finite": (in_weights(lambda w: w[DOWN].fill_(torch.nan)), "non-finite"),
 }
 SIZES = {
     "rvq": [
@@ -348,7 +356,7 @@ SIZES = {
 
 
 def refused(folder, words):
-    with pytest.raises(TargetsError) as caught, little_memory():
+    with pytest.raises(ExportError) as caught, little_memory():
         load_targets(folder)
     message = str(caught.value)
     assert str(folder) in message and words in message and "\n" not in message

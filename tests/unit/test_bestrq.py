@@ -1,34 +1,16 @@
-"""BEST-RQ: nothing of what is masked reaches the encoder, and the loss is what it says it is."""
+"""BEST-RQ: nothing masked reaches the encoder, and the loss is what it is said to be."""
 
 from itertools import product
 
 import pytest
 import torch
+from bestrq import BestRQ
 from torch.nn import functional as F
 
-from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.ssl import BestRQ, stack_frames
+from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
-from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 
 SYSTEMS = list(product(("branchformer", "conformer"), ("summary", "attention", "rope")))
-
-
-def make_model(
-    block="branchformer",
-    mixer="summary",
-    reconstruct="masked",
-    codebooks=1,
-    width=16,
-    start="none",
-    mask_fill="noise",
-):
-    torch.manual_seed(0)
-    encoder = make_encoder(block, mixing, 1, width, 2, 2 * width, frontend_channels=4, dropout=0.0)
-    quantizer = RandomProjectionQuantizer(512, 8, 64, codebooks)
-    model = BestRQ(encoder, quantizer, reconstruct, start, mask_fill)
-    model.mel_head.reset_parameters()  # from a line it would begin at 0
-    return model
 
 
 def random_batch(lengths=(30, 23), seed=1):
@@ -42,11 +24,11 @@ def random_batch(lengths=(30, 23), seed=1):
     return mel, torch.tensor(lengths), mask, noise
 
 
-@pytest.mark.parametrize("start, mask_fill", [("none", "noise"), ("interpolation", "embedding")])
+@pytest.mark.parametrize("residual, mask_fill", [("none", "noise"), ("interpolation", "embedding")])
 @pytest.mark.parametrize("system", SYSTEMS, ids="-".join)
 @torch.no_grad()
-def test_what_is_masked_cannot_be_seen(system, start, mask_fill):
-    model = make_model(*system, start=start, mask_fill=mask_fill).eval()
+def test_what_is_masked_cannot_be_seen(system, residual, mask_fill):
+    model = BestRQ(*system, mel_residual=residual, mask_fill=mask_fill).eval()
     mel, lengths, mask, noise = random_batch()
     before = model(mel, lengths, mask, noise)
     frames = mask.repeat_interleave(4, dim=1)
@@ -62,9 +44,8 @@ def test_what_is_masked_cannot_be_seen(system, start, mask_fill):
 
 
 @torch.no_grad()
-def test_from_a_line_training_begins_at_that_line():
-    model = make_model()
-    model = BestRQ(model.encoder, model.quantizer, mel_residual="interpolation").eval()
+def test_with_a_residual_training_starts_at_the_interpolation():
+    model = BestRQ(mel_residual="interpolation").eval()
     mel, lengths, mask, noise = random_batch()
     line = interpolate_masked(mel, mask, lengths).reshape(-1, 512)
     assert torch.equal(model(mel, lengths, mask, noise).mel, line)
@@ -74,39 +55,39 @@ def test_from_a_line_training_begins_at_that_line():
 @pytest.mark.parametrize("reconstruct", ["masked", "all"])
 @torch.no_grad()
 def test_loss_by_hand(reconstruct, codebooks):
-    model = make_model(reconstruct=reconstruct, codebooks=codebooks).eval()
+    model = BestRQ(reconstruct=reconstruct, codebooks=codebooks).eval()
     mel, lengths, mask, noise = random_batch()
     prediction = model(mel, lengths, mask, noise)
     seen = mel.clone()
     seen[mask.repeat_interleave(4, dim=1)] = noise
     out, target = model.encoder(seen, lengths)[0], stack_frames(mel)
-    truth = model.quantizer(target).view(2, 30, codebooks)
-    token_loss = mel_loss = 0.0
+    truth = tokenize(model.quantizer, target)
+    cross_entropy = mel_mse = 0.0
     place = 0
     for row, length in enumerate(lengths.tolist()):
         error = (model.mel_head(out[row]) - target[row]).square().mean(dim=-1)
         if reconstruct == "all":
-            mel_loss += error[:length].mean() * mask[row].sum()
+            mel_mse += error[:length].mean() * mask[row].sum()
         for step in torch.where(mask[row])[0].tolist():
             scores = F.log_softmax(model.token_head(out[row, step]).view(codebooks, 64), dim=-1)
             for book, token in enumerate(truth[row, step].tolist()):
-                token_loss -= scores[book, token] / codebooks
-            mel_loss += error[step] if reconstruct == "masked" else 0
+                cross_entropy -= scores[book, token] / codebooks
+            mel_mse += error[step] if reconstruct == "masked" else 0
             assert torch.equal(prediction.tokens[place], truth[row, step])
             torch.testing.assert_close(prediction.logits[place].log_softmax(dim=-1), scores)
             place += 1
     assert place == len(prediction.tokens)
-    torch.testing.assert_close(prediction.token_loss, token_loss)
-    torch.testing.assert_close(prediction.mel_loss, mel_loss)
+    torch.testing.assert_close(prediction.cross_entropy, cross_entropy)
+    torch.testing.assert_close(prediction.mel_mse, mel_mse)
 
 
 def test_no_masked_token_is_no_loss_and_a_finite_gradient():
     for reconstruct in ("masked", "all"):
-        model = make_model(reconstruct=reconstruct)
+        model = BestRQ(reconstruct=reconstruct)
         mel, lengths, mask, _ = random_batch()
         prediction = model(mel, lengths, torch.zeros_like(mask), torch.zeros(0, 128))
-        assert prediction.token_loss == 0 and prediction.mel_loss == 0
-        (prediction.token_loss + prediction.mel_loss).backward()
+        assert prediction.cross_entropy == 0 and prediction.mel_mse == 0
+        prediction.loss.backward()
         # Zeros, not None: processes that add up their gradients wait for every one of them.
         assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
@@ -114,7 +95,7 @@ def test_no_masked_token_is_no_loss_and_a_finite_gradient():
 @pytest.mark.parametrize("reconstruct", ["masked", "all"])
 @torch.no_grad()
 def test_a_batch_is_the_sum_of_its_items(reconstruct):
-    model = make_model(reconstruct=reconstruct).eval()
+    model = BestRQ(reconstruct=reconstruct).eval()
     mel, lengths, mask, noise = random_batch()
     noises = noise.split([4 * int(row.sum()) for row in mask])
     together = model(mel, lengths, mask, noise)
@@ -122,44 +103,44 @@ def test_a_batch_is_the_sum_of_its_items(reconstruct):
         model(mel[i : i + 1, : 4 * n], lengths[i : i + 1], mask[i : i + 1, :n], noises[i])
         for i, n in enumerate(lengths.tolist())
     ]
-    for name in ("token_loss", "mel_loss"):
+    for name in ("cross_entropy", "mel_mse"):
         parts = sum(getattr(prediction, name) for prediction in alone)
         torch.testing.assert_close(getattr(together, name), parts, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
-def test_a_learned_vector_stands_in_every_masked_token():
-    model = make_model(mask_fill="embedding").eval()
+def test_a_learned_embedding_replaces_every_masked_token():
+    model = BestRQ(mask_fill="embedding").eval()
     mel, lengths, mask, noise = random_batch()
     prediction = model(mel, lengths, mask, noise)
     assert torch.equal(prediction.logits, model(mel, lengths, mask, 9 * noise).logits)
-    vector = model.mask_embedding
-    model.mask_embedding = None
-    seen = model(mel, lengths, mask, vector.repeat(int(mask.sum()), 1))
+    embedding = model.mask.embedding
+    model.mask.embedding = None
+    seen = model(mel, lengths, mask, embedding.repeat(int(mask.sum()), 1))
     assert torch.equal(prediction.logits, seen.logits)
 
 
-def test_a_learned_vector_learns():
-    model = make_model(mask_fill="embedding")
+def test_the_embedding_gets_gradients():
+    model = BestRQ(mask_fill="embedding")
     prediction = model(*random_batch())
-    (prediction.token_loss + prediction.mel_loss).backward()
-    assert model.mask_embedding.shape == (4, 128) and model.mask_embedding.grad.abs().min() > 0
+    prediction.loss.backward()
+    assert model.mask.embedding.shape == (4, 128) and model.mask.embedding.grad.abs().min() > 0
 
 
 @pytest.mark.parametrize(
     "choice, words",
     [
-        ({"reconstruct": "both"}, "'both': choose masked or all"),
+        ({"mel_residual": "line"}, "'line': choose none or interpolation"),
         ({"mask_fill": "zeros"}, "'zeros': choose noise or embedding"),
     ],
 )
-def test_a_wrong_choice_names_the_right_ones(choice, words):
+def test_a_wrong_choice_names_the_allowed_ones(choice, words):
     with pytest.raises(ValueError, match=words):
-        make_model(**choice)
+        BestRQ(**choice)
 
 
 def test_four_segments_are_learned_from_what_is_visible_and_from_nothing_else():
-    model = make_model(width=64)
+    model = BestRQ(width=64)
     mel, lengths, mask, _ = random_batch(lengths=(40, 40, 40, 40))
     assert (mask == mask[0]).all()  # so that the mask does not give the item away
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -178,14 +159,13 @@ def test_four_segments_are_learned_from_what_is_visible_and_from_nothing_else():
 
     for _ in range(60):
         prediction = predict(mel)
-        loss = prediction.token_loss + prediction.mel_loss
         optimizer.zero_grad()
-        (loss / mask.sum()).backward()
+        (prediction.loss / mask.sum()).backward()
         optimizer.step()
     model.eval()
     with torch.no_grad():
         own, others = predict(mel), predict(mel.roll(1, dims=0))
-    commonest = own.tokens.flatten().bincount().max().item() / own.tokens.numel()
+    most_frequent = own.tokens.flatten().bincount().max().item() / own.tokens.numel()
     assert accuracy(own) > 0.95
     assert torch.equal(own.tokens, others.tokens)
-    assert accuracy(others) <= commonest + 0.05
+    assert accuracy(others) <= most_frequent + 0.05
