@@ -7,11 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-import torch
-
-from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.export import save_export
-from speechbrain_music.models.frontend import LogMel
+from exports import small_export
 
 RECIPE = tiny.ROOT / "recipes/nsynth_instrument/train.py"
 SIZE = {
@@ -28,15 +24,7 @@ SIZE = {
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
     """An untrained export without dropout."""
-    torch.manual_seed(0)
-    features = LogMel()
-    features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    encoder = make_encoder(
-        num_layers=1, d_model=16, nhead=2, ffn_units=8, kernel_size=3, dropout=0.0
-    )
-    folder = tmp_path_factory.mktemp("exports") / "small"
-    save_export(folder, encoder, features)
-    return folder
+    return small_export(tmp_path_factory.mktemp("exports") / "small", dropout=0.0)
 
 
 def arguments(folder, encoder, data, **changes):

@@ -6,12 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
+from exports import small_export
 
 from recipes.marble import main, parse
-from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.export import save_export
-from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.utils.errors import UserError
 
 TASKS = ("nsynth_instrument", "gtzan_genre")
@@ -21,13 +18,7 @@ SMALL = "--hidden 4 --number_of_epochs 2 --resamples 40 --extract_batch 4 --quic
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
     """An untrained export of one small layer."""
-    torch.manual_seed(0)
-    features = LogMel()
-    features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    encoder = make_encoder(num_layers=1, d_model=8, nhead=2, ffn_units=8, kernel_size=3)
-    folder = tmp_path_factory.mktemp("exports") / "small"
-    save_export(folder, encoder, features)
-    return folder
+    return small_export(tmp_path_factory.mktemp("exports") / "small", d_model=8)
 
 
 def evaluate(out, encoders, data, tasks=TASKS):

@@ -6,13 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from exports import small_export
 from tiny import ROOT
 
 from speechbrain_music.evaluation.tasks import TASKS
-from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.export import save_export
-from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.utils.errors import UserError
 
 SMALL = {
@@ -40,13 +37,8 @@ def run(task, folder, **options):
 @pytest.fixture(scope="session")
 def export(tmp_path_factory):
     """An untrained export of two small layers."""
-    torch.manual_seed(0)
-    features = LogMel()
-    features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    encoder = make_encoder(num_layers=2, d_model=16, nhead=2, ffn_units=16, kernel_size=5)
-    folder = tmp_path_factory.mktemp("exports") / "small"
-    save_export(folder, encoder, features, system="small", seed=0)
-    return folder
+    training = {"system": "small", "seed": 0}
+    return small_export(tmp_path_factory.mktemp("exports") / "small", 2, training)
 
 
 @pytest.fixture(scope="session")

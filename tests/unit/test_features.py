@@ -1,7 +1,6 @@
 """Feature cache: equal to the encoder's output, computed once, refused if not its own."""
 
 import errno
-import json
 import os
 import shutil
 
@@ -9,15 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from exports import small_model
 from tones import write_tones
 
 from speechbrain_music.dataio.audio import audio_info, read_segment
 from speechbrain_music.evaluation import features as module
 from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
-from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import WaveEncoder
-from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.frozen import ExportEncoder, MelEncoder
 from speechbrain_music.models.frozen_encoder import FrozenEncoder
 from speechbrain_music.utils.errors import UserError
@@ -63,12 +61,8 @@ class Level(FrozenEncoder):
         return torch.stack([level, samples.float()], 1).unsqueeze(1)
 
 
-def small_export():
-    torch.manual_seed(0)
-    features = LogMel()
-    features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    encoder = make_encoder(num_layers=1, d_model=16, nhead=2, ffn_units=16, kernel_size=5)
-    return ExportEncoder(WaveEncoder(features, encoder, {}), "small")
+def small_encoder():
+    return ExportEncoder(WaveEncoder(*small_model(), {}), "small")
 
 
 def alone(encoder, chunks):
@@ -89,7 +83,7 @@ def filled(folder, encoder, chunks, batch_size=3):
     return cache
 
 
-@pytest.mark.parametrize("make", [MelEncoder, small_export])
+@pytest.mark.parametrize("make", [MelEncoder, small_encoder])
 def test_cached_features_equal_the_encoder_without_a_cache(make, tones, tmp_path):
     encoder, chunks = make(), table(tones)
     assert chunks["duration"].nunique() > 3  # or nothing would be padded
@@ -248,10 +242,3 @@ def test_an_encoder_that_is_not_padding_safe_gets_equal_lengths(own, tmp_path):
     assert max(map(len, encoder.seen)) > 1 and readable.all()
     np.testing.assert_allclose(values, alone(Level(), chunks), rtol=1e-6)
     assert values[last, 0, 1] < 0.7 * 16000  # it is not filled up
-
-
-def test_metadata_names_encoder_and_shape(tones, tmp_path):
-    cache = filled(tmp_path, Level(), table(tones))
-    metadata = json.loads((cache.folder / "metadata.json").read_text())
-    assert (metadata["encoder"], metadata["name"]) == ("ab", "level")
-    assert metadata["shape"] == [len(table(tones)), 1, 2]
