@@ -24,7 +24,9 @@ SIZE = {
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
     """An untrained export without dropout."""
-    return small_export(tmp_path_factory.mktemp("exports") / "small", dropout=0.0)
+    return small_export(
+        tmp_path_factory.mktemp("exports") / "small", ffn_units=8, kernel_size=3, dropout=0.0
+    )
 
 
 def arguments(folder, encoder, data, **changes):
