@@ -18,17 +18,17 @@ from tqdm import tqdm
 
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.dataio.chunks import cut_into_chunks
-from speechbrain_music.dataio.feature_cache import FeatureCache
+from speechbrain_music.evaluation.chunks import cut_into_chunks
+from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
-from speechbrain_music.metrics.retrieval import MEASURES, by_chance, retrieve, unit_vectors
+from speechbrain_music.metrics.retrieval import METRICS, by_chance, retrieve, unit_vectors
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.reporting.marble_table import with_interval
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_recipe
 
 COLUMNS = "encoder layer measure gap mean low high chance recordings".split()
-TITLES = {"nearest": "1-NN accuracy", "precision": "mean average precision"}
+TITLES = {"top1": "1-NN accuracy", "average_precision": "mean average precision"}
 ALL = "all"  # layers, one vector after the other
 
 
@@ -102,7 +102,7 @@ def judge(values, rows, recordings, places, gaps):
     ]
     return {
         (measure, gap): np.stack([by_recording(layer[gap][measure], recordings) for layer in found])
-        for measure in MEASURES
+        for measure in METRICS
         for gap in gaps
     }
 
@@ -135,7 +135,11 @@ def picks(rows, gap):
     """(what, layer) of the layers that the page shows, from one encoder's rows."""
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     own = [layer for layer in layers if layer != ALL]
-    mean = {r["layer"]: r["mean"] for r in rows if (r["measure"], r["gap"]) == ("precision", gap)}
+    mean = {
+        r["layer"]: r["mean"]
+        for r in rows
+        if (r["measure"], r["gap"]) == ("average_precision", gap)
+    }
     best = max(own, key=mean.get)
     return {"last layer": own[-1], "best layer": best, "all layers": layers[-1]}
 
@@ -220,7 +224,7 @@ def main(argv):
         for gap in gaps
         for measure, values in by_chance(recordings, places, gap).items()
     }
-    asked = int((~np.isnan(chances["nearest", args.gap])).sum())
+    asked = int((~np.isnan(chances["top1", args.gap])).sum())
     if asked < 2:
         raise UserError(
             f"gap is {args.gap}: {asked} recording(s) have excerpts of {args.seconds:g} s that far "

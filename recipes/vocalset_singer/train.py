@@ -2,35 +2,54 @@
 
 python recipes/vocalset_singer/train.py hparams/vocalset_singer.yaml --encoder EXPORT
 
---data_folder names the data set's folder; without it a replica is made, once, and used. Any
-top-level key of the yaml is an option. README.md has the protocol.
+--data_folder is the data set's folder; without it a replica is made once and used. Any top-level
+key of the yaml is an option. README.md describes the protocol.
 """
 
-from functools import partial
 from pathlib import Path
 
-from speechbrain_music.brains.evaluation import evaluate
-from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.data_prep.fallback import prepare_or_synthesize
-from speechbrain_music.data_prep.vocalset import SINGERS
-from speechbrain_music.metrics.tasks import SingleLabel
+import speechbrain as sb
+from speechbrain.utils.distributed import run_on_main
+
+from speechbrain_music.brains.base import join_processes
+from speechbrain_music.evaluation.chunks import cut_splits
+from speechbrain_music.evaluation.features import FeatureCache, extract_features
+from speechbrain_music.evaluation.fine_tuning import fine_tune
+from speechbrain_music.evaluation.probes import (
+    ProbeBrain,
+    choose_on_validation,
+    evaluate_on_test,
+    train_probes,
+)
+from speechbrain_music.evaluation.protocol import is_finished, load_evaluation
+from speechbrain_music.evaluation.results import write_results
 from speechbrain_music.utils.errors import run_recipe
 
 
 class SingerBrain(ProbeBrain):
-    """One of twenty singers a recording, answered over its chunks of 3 s."""
-
-    task = SingleLabel("singer", SINGERS)
+    """Probes that predict one of twenty singers per recording, from its chunks of 3 s."""
 
 
 def main(argv):
-    """Judges an encoder on this task; see this file's head for the arguments."""
-    return evaluate(
-        argv,
-        SingerBrain,
-        partial(prepare_or_synthesize, "vocalset", task="singer"),
-        published=Path(__file__).with_name("published.csv"),
-    )
+    """Evaluates an encoder on this task; see the head of this file. Returns the output folder."""
+    run = load_evaluation(argv)
+    hparams = run.hparams
+    join_processes(run.run_opts)
+    report, manifests = run_on_main(hparams["prepare"], kwargs={"out": run.output / "manifests"})
+    chunks = cut_splits(manifests, hparams)
+    caches = [FeatureCache(hparams["feature_folder"], e, chunks.table) for e in run.encoders]
+    if run_on_main(is_finished, [run, caches, chunks]):
+        return run.output
+    sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
+    tested = []
+    for cache in caches:  # several encoders are seeds of one system
+        features = extract_features(run, cache, chunks)
+        probes = train_probes(SingerBrain, features, run)
+        best = choose_on_validation(probes)
+        if not hparams["freeze_encoder"]:
+            best = fine_tune(SingerBrain, best, probes, features, run)
+        tested.append((features, probes, best, evaluate_on_test(best)))
+    return write_results(run, report, Path(__file__).with_name("published.csv"), tested)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ from speechbrain_music.inference.long_audio import (
 )
 from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
-from speechbrain_music.models.frozen import POOLINGS, ExportEncoder, pool_states
+from speechbrain_music.models.frozen import ExportEncoder
+from speechbrain_music.models.frozen_encoder import POOLINGS, pool_states
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError

@@ -1,1 +1,1 @@
-"""Measures."""
+"""Metrics and their statistics."""

@@ -1,4 +1,4 @@
-"""What all kinds of task have in common."""
+"""Base class of tasks."""
 
 import math
 
@@ -8,7 +8,7 @@ from speechbrain_music.utils.errors import UserError
 
 
 class Task:
-    """How labels become targets, what a probe learns, and what it is judged by.
+    """A task: encodes labels as targets, gives the loss, computes the figures.
 
     N tracks, C outputs, P probes, R resamples; B items of a batch. Logits that do not fit the
     targets or are not finite, and a figure that these targets leave undefined, are a ValueError.
@@ -22,7 +22,7 @@ class Task:
     metrics : tuple of str
         In the order in which they are reported.
     selected, scored : tuple of str
-        The metrics whose mean chooses a probe, and whose mean enters a score across tasks.
+        Metrics whose mean chooses a probe, and whose mean enters a score across tasks.
     per_output : bool
         Whether targets are (N, C) float32, one number an output, or (N,) int64, one class a track.
     floor : float
@@ -46,10 +46,10 @@ class Task:
     floor = -math.inf
 
     def __init__(self, names):
-        self.names = tuple(names)
+        self.names = tuple(map(str, names))
         self.outputs = len(self.names)
         if len(set(self.names)) < self.outputs or not self.names:
-            raise UserError(f"the names {self.names} must be one or more, none twice: correct them")
+            raise UserError(f"the names {self.names} must be one or more, none twice: fix them")
 
     def encode(self, table):
         """Targets of a manifest's rows (pandas.DataFrame of text); UserError for a bad label."""
@@ -92,7 +92,7 @@ class Task:
         raise NotImplementedError
 
     def chance(self, train_targets, targets):
-        """dict metric -> float: what the best constant answer to `train_targets` scores."""
+        """dict metric -> float: the score of the best constant prediction for `train_targets`."""
         raise NotImplementedError
 
     def absent(self, targets):
@@ -114,7 +114,7 @@ class Task:
         return targets
 
     def _fitting(self, logits, targets, dimensions):
-        """`targets` beside the logits, float64 if they are numbers and not classes."""
+        """`targets` on the logits' device, float64 if they are numbers and not classes."""
         rows = logits.shape[-2:] if self.per_output else logits.shape[-2:-1]
         if (
             logits.ndim != dimensions
@@ -128,7 +128,7 @@ class Task:
                 "targets as encode makes them"
             )
         if not len(targets):
-            raise ValueError("there is no track to judge: pass one or more")
+            raise ValueError("there is no track to evaluate: pass one or more")
         if self.per_output and not targets.isfinite().all():
             raise ValueError("targets are not finite: pass them as encode makes them")
         if not self.per_output and not 0 <= targets.min() <= targets.max() < self.outputs:
@@ -138,14 +138,7 @@ class Task:
 
 
 def read_column(table, column):
-    """The texts of a manifest's column, "" for an empty cell; UserError if there is no column.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> read_column(pd.DataFrame({"genre": ["jazz", None]}), "genre")
-    ['jazz', '']
-    """
+    """The texts of a manifest's column, "" for an empty cell; UserError if there is no column."""
     if column not in table:
         raise UserError(
             f"the manifest has no column {column}, only {', '.join(table)}: prepare the data set "
@@ -155,28 +148,15 @@ def read_column(table, column):
 
 
 def refused(table, row, column, value, allowed):
-    """The UserError for a label outside `allowed` (sequence of str).
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> str(refused(pd.DataFrame({"ID": ["a"]}), 0, "key", "H", "CDEFGAB")).partition(":")[0]
-    "track a has key 'H', allowed are C, D, E, F, G, A, B"
-    """
+    """The UserError for a label outside `allowed` (sequence of str)."""
     track = table["ID"].iloc[row] if "ID" in table else f"in row {row}"
     known = ", ".join(allowed[:12]) + (f" ... ({len(allowed)} in all)" if allowed[12:] else "")
     return UserError(
-        f"track {track} has {column} {value!r}, allowed are {known}: correct the manifest or "
+        f"track {track} has {column} {value!r}, allowed are {known}: fix the manifest or "
         "prepare the data set again"
     )
 
 
 def ratio(total, of):
-    """total / of in float64, nan where `of` is 0.
-
-    Example
-    -------
-    >>> ratio(np.array([1, 0]), np.array([2, 0]))
-    array([0.5, nan])
-    """
+    """total / of in float64, nan where `of` is 0."""
     return np.divide(total, of, out=np.full(np.shape(total), np.nan), where=of > 0)

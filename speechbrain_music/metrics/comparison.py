@@ -1,4 +1,4 @@
-"""Which of several systems is better: paired on the same resamples, corrected for many tests."""
+"""Paired comparison of systems on the same resamples, corrected for many tests."""
 
 from itertools import combinations
 

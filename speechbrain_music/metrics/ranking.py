@@ -1,4 +1,4 @@
-"""How well scores rank: ROC-AUC and average precision of many probes, or in many resamples."""
+"""ROC-AUC and average precision of many probes, or in many resamples."""
 
 import numpy as np
 

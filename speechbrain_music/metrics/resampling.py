@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap over tracks and encoders, and a score across tasks."""
+"""Bootstrap over tracks and encoders, intervals, p-values, and the score across tasks."""
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def normalise(metric, chance):
 
 
 def score(task, figures, chance):
-    """What a task adds to a score across tasks: its scored metrics, normalised, averaged.
+    """A task's part of the score across tasks: the mean of its normalised scored metrics.
 
     Arguments
     ---------

@@ -1,8 +1,8 @@
-"""Whether excerpts find the others of their recording: nearest neighbour, average precision."""
+"""Retrieval of excerpts of the same recording: top-1 accuracy, average precision."""
 
 import numpy as np
 
-MEASURES = ("nearest", "precision")
+METRICS = ("top1", "average_precision")
 
 
 def unit_vectors(features):
@@ -35,7 +35,7 @@ def unit_vectors(features):
 def retrieve(vectors, recordings, places, gap=0):
     """How well each excerpt finds the others of its recording among all others.
 
-    Excerpts that are equally similar share what they are worth, so their order does not count.
+    Equally similar excerpts share their score, so their order does not count.
 
     Arguments
     ---------
@@ -49,29 +49,29 @@ def retrieve(vectors, recordings, places, gap=0):
     Returns
     -------
     dict
-        nearest: whether the most similar excerpt is of the same recording; precision: average
-        precision of that recording's. Each (N,) float64, nan where none of these is ranked.
+        top1: whether the most similar excerpt is of the same recording; average_precision: of
+        that recording's excerpts. Each (N,) float64, nan where none of these is ranked.
 
     Example
     -------
     >>> vectors = np.array([[1, 0], [0.6, 0.8], [0.8, -0.6], [0, 1]])
     >>> found = retrieve(vectors, np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
     >>> {name: values.round(2).tolist() for name, values in found.items()}
-    {'nearest': [0.0, 0.0, 0.0, 0.0], 'precision': [0.5, 0.5, 0.33, 0.33]}
+    {'top1': [0.0, 0.0, 0.0, 0.0], 'average_precision': [0.5, 0.5, 0.33, 0.33]}
     """
-    found = {name: np.full(len(vectors), np.nan) for name in MEASURES}
+    found = {name: np.full(len(vectors), np.nan) for name in METRICS}
     for query, own, same, row in _queries(recordings, places, gap, vectors):
         wanted = row[same]
         ranked = np.delete(row, own)
         best = ranked.max()
-        found["nearest"][query] = (wanted == best).sum() / (ranked == best).sum()
+        found["top1"][query] = (wanted == best).sum() / (ranked == best).sum()
         through, hits = (_at_least(values, wanted) for values in (ranked, wanted))
-        found["precision"][query] = np.mean(hits / through)
+        found["average_precision"][query] = np.mean(hits / through)
     return found
 
 
 def by_chance(recordings, places, gap=0):
-    """What `retrieve` gives on average where the order is random.
+    """Expected values of `retrieve` with a random order.
 
     Of N excerpts, R of them wanted, the expected average precision is (H + (R - 1) (N - H) /
     (N - 1)) / N, with H = 1 + 1/2 + ... + 1/N: at rank k lies a wanted one in R of N cases, and
@@ -81,22 +81,22 @@ def by_chance(recordings, places, gap=0):
     -------
     >>> chance = by_chance(np.array([0, 0, 1]), np.array([0, 1, 0]))
     >>> {name: values.tolist() for name, values in chance.items()}
-    {'nearest': [0.5, 0.5, nan], 'precision': [0.75, 0.75, nan]}
+    {'top1': [0.5, 0.5, nan], 'average_precision': [0.75, 0.75, nan]}
     """
     harmonic = np.cumsum(1 / np.arange(1, len(recordings) + 1))
-    chance = {name: np.full(len(recordings), np.nan) for name in MEASURES}
+    chance = {name: np.full(len(recordings), np.nan) for name in METRICS}
     for query, own, same, _ in _queries(recordings, places, gap):
         ranked, wanted = len(recordings) - len(own), len(same)
         h = harmonic[ranked - 1]
         share = (wanted - 1) / (ranked - 1) if ranked > 1 else 0.0
-        chance["nearest"][query] = wanted / ranked
-        chance["precision"][query] = (h + share * (ranked - h)) / ranked
+        chance["top1"][query] = wanted / ranked
+        chance["average_precision"][query] = (h + share * (ranked - h)) / ranked
     return chance
 
 
 def _queries(recordings, places, gap, vectors=None):
-    """For each excerpt that can be asked about: its row, the rows that are not ranked (itself and
-    its neighbours), those that are wanted, and (N,) similarities."""
+    """For each excerpt with others of its recording: its row, the rows that are not ranked (itself
+    and its neighbours), those of its recording, and (N,) similarities."""
     for recording in np.unique(recordings):
         rows = np.flatnonzero(recordings == recording)
         similar = None if vectors is None else vectors[rows] @ vectors.T

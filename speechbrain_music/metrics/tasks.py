@@ -1,8 +1,8 @@
-"""Kinds of task, one class each: one label, a key, tags, numbers.
+"""Classes of task: one label, a key, tags, numbers.
 
-A track has one answer: logits, averaged over its chunks by the caller. Figures are computed on all
-tracks of a split at once, by torchmetrics and mir_eval (the extra [probe]); what `select` and
-`resampled` compute for many probes and many resamples equals them.
+A track has one row of logits, averaged over its chunks by the caller. Figures are computed on all
+tracks of a split at once, by torchmetrics and mir_eval (the extra [probe]); `select` and
+`resampled` compute the same for many probes and many resamples.
 """
 
 import mir_eval
@@ -26,14 +26,14 @@ AT_A_TIME = 2**22
 
 
 class SingleLabel(Task):
-    """One class a track; cross-entropy; accuracy.
+    """One class per track; cross-entropy; accuracy.
 
     Arguments
     ---------
     column : str
         Of the manifest.
     classes : sequence of str
-        All that the column may hold, in the order of the outputs.
+        All values of the column, in the order of the outputs.
 
     Example
     -------
@@ -49,8 +49,8 @@ class SingleLabel(Task):
     def __init__(self, column, classes):
         super().__init__(classes)
         self.column = column
-        # What an answer (column) is worth where a class (row) is true: a metric is its mean.
-        self.worth = {"accuracy": torch.eye(self.outputs, dtype=torch.float64)}
+        # Score of a predicted class (column) where a class (row) is true: a metric is its mean.
+        self.score_matrix = {"accuracy": torch.eye(self.outputs, dtype=torch.float64)}
 
     def encode(self, table):
         place = {name: index for index, name in enumerate(self.names)}
@@ -65,9 +65,12 @@ class SingleLabel(Task):
         return F.cross_entropy(rows, targets.flatten(), reduction="none").view(targets.shape)
 
     def _points(self, logits, targets):
-        """metric -> what each answer is worth, float64: logits (..., N, C) -> (..., N)."""
-        answers = logits.argmax(dim=-1)
-        return {name: self.worth[name].to(logits.device)[targets, answers] for name in self.metrics}
+        """metric -> score of each prediction, float64: logits (..., N, C) -> (..., N)."""
+        predicted = logits.argmax(dim=-1)
+        return {
+            name: self.score_matrix[name].to(logits.device)[targets, predicted]
+            for name in self.metrics
+        }
 
     def figures(self, logits, targets):
         points = self._points(logits, self._checked(logits, targets))
@@ -86,9 +89,9 @@ class SingleLabel(Task):
     def chance(self, train_targets, targets):
         figures = {}
         for metric in self.metrics:
-            worth = self.worth[metric]
-            answer = worth[train_targets].mean(dim=0).argmax()
-            figures[metric] = float(worth[targets, answer].mean())
+            scores = self.score_matrix[metric]
+            constant = scores[train_targets].mean(dim=0).argmax()
+            figures[metric] = float(scores[targets, constant].mean())
         return figures
 
     def absent(self, targets):
@@ -99,14 +102,14 @@ class SingleLabel(Task):
         confusion = self.confusion(logits, targets).numpy()
         figures = {}
         for place, name in enumerate(self.names):
-            hits, count, answers = (
+            hits, count, predicted = (
                 int(part[place])
                 for part in (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
             )
             figures[name] = {
                 "count": count,
                 "recall": hits / count if count else None,
-                "precision": hits / answers if answers else None,
+                "precision": hits / predicted if predicted else None,
             }
         return figures
 
@@ -135,14 +138,16 @@ class MusicalKey(SingleLabel):
     def __init__(self, column, classes):
         super().__init__(column, classes)
         try:
-            worth = [[mir_eval.key.weighted_score(i, j) for j in self.names] for i in self.names]
+            scores = [[mir_eval.key.weighted_score(i, j) for j in self.names] for i in self.names]
         except ValueError as error:
-            raise UserError(f"{column} cannot be judged ({error}): write 'Eb minor'") from None
-        self.worth["weighted_score"] = torch.tensor(worth, dtype=torch.float64)
+            raise UserError(
+                f"{column} cannot be scored ({error}): write keys as 'Eb minor'"
+            ) from None
+        self.score_matrix["weighted_score"] = torch.tensor(scores, dtype=torch.float64)
 
 
 class MultiLabel(Task):
-    """Any number of tags a track; binary cross-entropy; ROC-AUC and average precision, macro.
+    """Any number of tags per track; binary cross-entropy; ROC-AUC and average precision, macro.
 
     A tag that no track has, or every track, cannot be scored: means are over the other tags.
 
@@ -194,7 +199,9 @@ class MultiLabel(Task):
         positives = targets.sum(dim=0)
         tags = ((positives > 0) & (positives < len(targets))).nonzero().flatten().tolist()
         if not tags:
-            raise ValueError("no tag divides these tracks, so none can be scored: judge more")
+            raise ValueError(
+                "no tag is on some tracks and not on others, so none can be scored: use more"
+            )
         return tags
 
     def _ranked(self, logits, targets, tag):
@@ -225,7 +232,7 @@ class MultiLabel(Task):
         return dict(zip(self.metrics, ratio(sums, tags), strict=True))
 
     def chance(self, train_targets, targets):
-        # One answer to all tracks is one tie: its precision is the share of positive ones.
+        # With equal scores for all tracks the precision is the share of positive ones.
         shares = targets[:, self._scoreable(targets)].double().mean(dim=0)
         return {"roc_auc": 0.5, "average_precision": float(shares.mean())}
 
@@ -291,7 +298,7 @@ class Regression(Task):
             if (column == column[0]).all():
                 raise ValueError(
                     f"R2 of {name} is not defined, all {len(column)} targets are {column[0]:g}: "
-                    "judge more tracks"
+                    "use more tracks"
                 )
 
     def _select(self, logits, targets):

@@ -10,7 +10,12 @@ from textwrap import shorten
 import torch
 from torch import nn
 
-from speechbrain_music.models.frozen import POOLINGS, FrozenEncoder, fingerprint, pool_states
+from speechbrain_music.models.frozen_encoder import (
+    POOLINGS,
+    FrozenEncoder,
+    fingerprint,
+    pool_states,
+)
 from speechbrain_music.utils.errors import UserError
 
 # Of a configuration: where a model comes from and how it was stored, not what it computes.
@@ -39,17 +44,6 @@ class HuggingFaceEncoder(FrozenEncoder):
     UserError
         If `transformers` is missing, if the model cannot be loaded, needs trust, lacks weights
         or a sampling rate, or takes something else than a raw wave.
-
-    Example
-    -------
-    >>> from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
-    >>> folder = getfixture("tmp_path") / "small"
-    >>> sizes = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2)
-    >>> _ = HubertModel(HubertConfig(num_hidden_layers=1, **sizes)).save_pretrained(folder)
-    >>> _ = Wav2Vec2FeatureExtractor(sampling_rate=16000).save_pretrained(folder)
-    >>> encoder = HuggingFaceEncoder(folder)
-    >>> encoder.name, encoder(torch.randn(2, 16000), torch.tensor([16000, 16000])).shape
-    ('hf-small', torch.Size([2, 2, 16]))
     """
 
     def __init__(self, path, trust_remote_code=False, pooling="mean"):

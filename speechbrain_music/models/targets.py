@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from speechbrain_music.models.frontend import BANDS, STACK
-from speechbrain_music.models.frozen import fingerprint
+from speechbrain_music.models.frozen_encoder import fingerprint
 from speechbrain_music.models.safe_folder import (
     ExportError,
     check_keys,

@@ -1,4 +1,4 @@
-"""Many probes trained side by side: one hidden layer each, on one hidden state or on a mix."""
+"""Stack of probes with one hidden layer each, trained together."""
 
 import torch
 from torch import nn
@@ -7,15 +7,15 @@ from torch import nn
 class ProbeStack(nn.Module):
     """P probes, each Linear - ReLU - dropout - Linear on its own view of L hidden states.
 
-    A probe sees one hidden state, or all of them added with softmax weights that it learns. A
-    seed alone decides a probe's first weights, so that it is what it would be without the others.
-    Those that have ended leave the stack (`keep`); the best weights of all stay (`remember`,
-    `recall`). A stack without "all" is faster: no gradient has to reach its input.
+    A probe gets one hidden state, or the sum of all with learned softmax weights. Its initial
+    weights depend on its seed only: it trains as it would alone. Probes that have ended leave the
+    stack (`prune`); the best weights of all stay (`save_best`, `restore_best`). A stack without
+    "all" is faster: no gradient has to reach its input.
 
     Arguments
     ---------
     choices : sequence
-        (P,) of (layer, seed): a hidden state's index or "all", and a whole number. Sorted by seed.
+        (P,) of (layer, seed), sorted by seed: index of a hidden state, or "all"; whole number.
     layers, dim, outputs : int
         L hidden states of width d; C logits.
     hidden : int
@@ -30,18 +30,18 @@ class ProbeStack(nn.Module):
     Raises
     ------
     ValueError
-        If choices are not sorted by seed, or name a hidden state that is not there.
+        If choices are not sorted by seed, or name no hidden state.
 
     Example
     -------
     >>> stack = ProbeStack([(0, 7), ("all", 7), (1, 8)], layers=2, dim=4, outputs=3, hidden=5)
     >>> stack(torch.randn(2, 6, 2, 4)).shape  # a batch of 6 for each of the two seeds
     torch.Size([3, 6, 3])
-    >>> stack.remember(torch.tensor([True, True, True]))
-    >>> stack.keep(torch.tensor([False, True, False]))
-    >>> stack(torch.randn(1, 6, 2, 4)).shape  # one batch, seen by whatever probes there are
+    >>> stack.save_best(torch.tensor([True, True, True]))
+    >>> stack.prune(torch.tensor([False, True, False]))
+    >>> stack(torch.randn(1, 6, 2, 4)).shape  # one batch, for all remaining probes
     torch.Size([1, 6, 3])
-    >>> stack.recall([0, 2]).choices
+    >>> stack.restore_best([0, 2]).choices
     [(0, 7), (1, 8)]
     """
 
@@ -78,7 +78,7 @@ class ProbeStack(nn.Module):
                 setattr(self, name, nn.Parameter(torch.stack(rows)))
         self.register_buffer("fixed", fixed)
         self.best, self.first = {}, self.choices
-        # Places in the first stack of the probes that are left.
+        # Places in the first stack of the remaining probes.
         self.places = torch.arange(len(self.choices))
 
     def _draw(self, seed, random_mix):
@@ -99,7 +99,7 @@ class ProbeStack(nn.Module):
         return weights | {"mix": start}
 
     def weighting(self):
-        """(P, L) how much of each hidden state a probe sees: one of them, or its learned mix."""
+        """(P, L) weight of each hidden state for a probe: one of them, or its learned mix."""
         if self.mix is None:
             return self.fixed
         mix = self.mix.clone()
@@ -115,7 +115,7 @@ class ProbeStack(nn.Module):
         x : torch.Tensor
             (S, B, L, d): a batch for each seed, in the order of `seeds`, or one for all (S = 1).
         dropout : torch.Tensor, optional
-            (S, B, hidden): what each hidden value is multiplied with; see `dropout_masks`.
+            (S, B, hidden): factors of the hidden values; see `dropout_masks`.
 
         Returns
         -------
@@ -132,12 +132,12 @@ class ProbeStack(nn.Module):
         return torch.baddbmm(self.bias2, hidden, self.weight2)
 
     def batch_of(self, batches):
-        """(P,) which of S batches each probe sees: that of its seed, or the only one."""
+        """(P,) number of the batch, of S, for each probe: that of its seed, or the only one."""
         if batches == 1:
             return torch.zeros(len(self.choices), dtype=torch.long)
         return torch.tensor([self.seeds.index(seed) for _, seed in self.choices])
 
-    def remember(self, which):
+    def save_best(self, which):
         """Stores the weights of the probes that (P,) bool `which` marks as their best so far."""
         for name, value in self.named_parameters():
             if name not in self.best:
@@ -145,15 +145,15 @@ class ProbeStack(nn.Module):
             else:
                 self.best[name][self.places[which.cpu()]] = value.detach()[which]
 
-    def keep(self, which):
-        """Lets go of the probes that (P,) bool `which` does not mark."""
+    def prune(self, which):
+        """Removes the probes that (P,) bool `which` does not mark."""
         for name, value in self.named_parameters():
             setattr(self, name, nn.Parameter(value.detach()[which]))
         self.fixed = self.fixed[which]
         self.places = self.places[which.cpu()]
         self.choices = [choice for choice, stays in zip(self.choices, which, strict=True) if stays]
 
-    def recall(self, rows):
+    def restore_best(self, rows):
         """A new stack of the first stack's probes in `rows`, with their best weights."""
         size = self.size
         stack = ProbeStack([self.first[row] for row in rows], **size).to(self.fixed.device)

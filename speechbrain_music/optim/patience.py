@@ -1,9 +1,9 @@
-"""When to lower a learning rate, and when to stop: for many models at once."""
+"""Learning rate on plateaus and early stopping, for many models at once."""
 
 import torch
 from torch import nn
 
-THRESHOLD = 1e-4  # relative: what is less is no improvement (ReduceLROnPlateau's default)
+THRESHOLD = 1e-4  # relative improvement that counts (ReduceLROnPlateau's default)
 
 
 class PlateauEarlyStopping(nn.Module):
@@ -42,12 +42,12 @@ class PlateauEarlyStopping(nn.Module):
         self.register_buffer("plateau_bad", torch.zeros(models, dtype=torch.long))
 
     def update(self, values):
-        """Takes an epoch's values: (P,), nan for models that have ended.
+        """Processes an epoch's values: (P,), nan for models that have ended.
 
         Returns
         -------
         torch.Tensor
-            (P,) bool: whose weights are their best so far.
+            (P,) bool: models whose weights are their best so far.
         """
         self.epoch += 1
         values = values.to(self.best).nan_to_num(nan=-torch.inf)

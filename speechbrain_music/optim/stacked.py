@@ -64,8 +64,8 @@ class StackedAdam(torch.optim.Optimizer):
                 )
             group["steps"] += 1
 
-    def keep(self, which, parameters):
-        """Goes on with the models that (P,) bool `which` marks; `parameters` are their new ones."""
+    def prune(self, which, parameters):
+        """Keeps the models that (P,) bool `which` marks; `parameters` are their new ones."""
         (group,) = self.param_groups
         kept = {}
         for old, new in zip(group["params"], parameters, strict=True):

@@ -1,4 +1,4 @@
-"""Several encoders on several tasks on disk: a table to read, one to compute with, a picture."""
+"""Tables and a picture of several encoders on several tasks."""
 
 import json
 from pathlib import Path
@@ -18,27 +18,15 @@ def write_suite(folder, cells, overall, pairs, failed):
     Arguments
     ---------
     folder : path
-        Of the suite.
+        Output.
     cells : dict
         (task, encoder) -> a recipe's results.
     overall : dict
         Encoder -> mean, low, high of the normalised score, and how many tasks it is over.
     pairs : list of dict
-        Of `metrics.comparison.compare`.
+        From `metrics.comparison.compare`.
     failed : dict
         What is missing -> why.
-
-    Example
-    -------
-    >>> from tempfile import TemporaryDirectory
-    >>> figure = {"mean": 0.5, "sd": 0.0, "low": 0.4, "high": 0.6, "chance": 0.1}
-    >>> runs = [{"layer": 3, "lr": 0.001, "directions": {"90%": [5, 9]}}]
-    >>> cell = {"figures": {"accuracy": figure}, "score": figure, "encoder": {"runs": runs}}
-    >>> cells = {("genre", "mine"): cell | {"data": {"replica": None}}}
-    >>> with TemporaryDirectory() as folder:
-    ...     write_suite(folder, cells, {"mine": figure | {"tasks": 1}}, pairs=[], failed={})
-    ...     Path(folder, "marble.csv").read_text().splitlines()[1]
-    'genre,mine,accuracy,0.5,0.0,0.4,0.6,0.1,3,0.001'
     """
     folder = Path(folder)
     rows = [
@@ -72,7 +60,7 @@ def _page(cells, overall, pairs, failed):
     if replicas:
         lines += [
             f"**On replicas** ({', '.join(sorted(replicas))}): music composed by a program. No "
-            "figure says anything about recorded music, and none may stand beside a published one.",
+            "figure says anything about recorded music: do not compare with published figures.",
             "",
         ]
     lines += [f"| task | metric | chance | {' | '.join(encoders)} |"]
@@ -101,7 +89,7 @@ def _page(cells, overall, pairs, failed):
         lines += [
             "## Differences of scores",
             "",
-            "Paired on the same resamples. A difference is called one for a task if p, after "
+            "Paired on the same resamples. A difference is significant for a task if p, after "
             "Holm's correction over tasks, is under 0.05, and over all tasks if its interval "
             "excludes 0.",
             "",
@@ -110,7 +98,7 @@ def _page(cells, overall, pairs, failed):
         lines += [f"### {pair['first']} - {pair['second']}", ""]
         lines += ["| task | difference | 95% interval | p | |", "|---|---:|---|---:|---|"]
         for name, d in [("**all tasks**", pair["all tasks"]), *pair["tasks"].items()]:
-            word = "no difference shown"
+            word = "no significant difference"
             if d["differs"]:
                 word = f"{pair['first' if d['difference'] > 0 else 'second']} is better"
             lines += [
@@ -121,8 +109,8 @@ def _page(cells, overall, pairs, failed):
     lines += [
         "## Chosen",
         "",
-        "Directions: how many hold 90% of the variance of the training features, least and most "
-        "over layers (of the first encoder of a system).",
+        "Directions: principal directions that hold 90% of the variance of the training features, "
+        "fewest and most over layers (of the first encoder of a system).",
         "",
         "| task | encoder | layer | learning rate | directions |",
         "|---|---|---|---|---|",
@@ -138,13 +126,7 @@ def _page(cells, overall, pairs, failed):
 
 
 def with_interval(figure):
-    """A figure (dict with mean, low, high) in a table's cell.
-
-    Example
-    -------
-    >>> with_interval({"mean": 0.5, "low": 0.25, "high": 0.75})
-    '0.500 (0.250 to 0.750)'
-    """
+    """A figure (dict with mean, low, high) in a table's cell."""
     return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 

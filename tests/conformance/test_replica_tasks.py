@@ -2,7 +2,6 @@
 the score from which the music is made solves the task."""
 
 import importlib
-import importlib.util
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -24,8 +23,9 @@ from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.corpus import generator_id
 from speechbrain_music.data_prep.replica.notes import FAMILIES
+from speechbrain_music.evaluation.protocol import load_task
+from speechbrain_music.evaluation.results import summarise
 from speechbrain_music.metrics.resampling import draw_counts
-from speechbrain_music.metrics.summary import summarise
 from speechbrain_music.metrics.tasks import MultiLabel, Regression
 
 
@@ -79,17 +79,9 @@ def layout(name):
     return importlib.import_module(f"speechbrain_music.data_prep.replica.layouts.{name}")
 
 
-def recipe(task):
-    spec = importlib.util.spec_from_file_location(task, ROOT / f"recipes/{task}/train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def task_of(name):
-    """The task as the recipe judges it."""
-    brains = (value for value in vars(recipe(name)).values() if isinstance(value, type))
-    return next(brain.task for brain in brains if getattr(brain, "task", None))
+    """The task of a recipe's yaml."""
+    return load_task([str(ROOT / f"hparams/{name}.yaml"), "--encoder", "mel"])[1]["task"]
 
 
 def rendered(tree):
@@ -402,7 +394,9 @@ def test_mel_lies_over_chance(name, scale, otherwise, tmp_path):
     options = {"encoder": "mel", "quick": True, "data_folder": root}
     options |= {"output_folder": tmp_path / "out", "feature_folder": tmp_path / "features"}
     pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-    out = recipe(name).main([str(ROOT / f"hparams/{name}.yaml"), *pairs, "--noprogressbar"])
+    out = importlib.import_module(f"recipes.{name}.train").main(
+        [str(ROOT / f"hparams/{name}.yaml"), *pairs, "--noprogressbar"]
+    )
     results = json.loads(Path(out, "results.json").read_text())
     figure = results["figures"]["accuracy"]
     print(

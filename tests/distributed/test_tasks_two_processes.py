@@ -1,17 +1,13 @@
-"""Two processes judge an encoder as one does: frozen and fine-tuned."""
+"""Two processes give the results of one: frozen and fine-tuned."""
 
-import importlib.util
 import json
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
-import torch
-
-from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.export import save_export
-from speechbrain_music.models.frontend import LogMel
+from exports import small_export
 
 RECIPE = tiny.ROOT / "recipes/nsynth_instrument/train.py"
 SIZE = {
@@ -28,13 +24,9 @@ SIZE = {
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
     """An untrained export without dropout."""
-    torch.manual_seed(0)
-    features = LogMel()
-    features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    encoder = Encoder(num_layers=1, d_model=16, nhead=2, ffn_units=8, kernel_size=3, dropout=0.0)
-    folder = tmp_path_factory.mktemp("exports") / "small"
-    save_export(folder, encoder, features)
-    return folder
+    return small_export(
+        tmp_path_factory.mktemp("exports") / "small", ffn_units=8, kernel_size=3, dropout=0.0
+    )
 
 
 def arguments(folder, encoder, data, **changes):
@@ -44,7 +36,7 @@ def arguments(folder, encoder, data, **changes):
     return [str(tiny.ROOT / "hparams/nsynth_instrument.yaml"), *pairs, "--noprogressbar"]
 
 
-def answers(folder):
+def stored_results(folder):
     """What results.json says, and the logits of the test tracks."""
     with np.load(folder / "out/predictions.npz") as stored:
         logits = stored["logits"]
@@ -52,10 +44,7 @@ def answers(folder):
 
 
 def one_process(argv):
-    spec = importlib.util.spec_from_file_location("nsynth_instrument", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main([*argv, "--device", "cpu"])
+    import_module("recipes.nsynth_instrument.train").main([*argv, "--device", "cpu"])
 
 
 def two_processes(argv):
@@ -65,7 +54,7 @@ def two_processes(argv):
 
 
 def compare(tmp_path, tolerance):
-    (one, expected), (two, logits) = (answers(tmp_path / name) for name in ("one", "two"))
+    (one, expected), (two, logits) = (stored_results(tmp_path / name) for name in ("one", "two"))
     scale = max(1, np.abs(expected).max())
     np.testing.assert_allclose(logits, expected, atol=tolerance * scale, rtol=0)
     for metric, figure in one["figures"].items():
@@ -90,7 +79,7 @@ def test_frozen(export, replica, tmp_path):
 
 
 def test_fine_tuned(export, replica, tmp_path):
-    """Two batches of 12 are one of 24; the second process has none of the 11 chunks to judge."""
+    """Two batches of 12 are one of 24; the second process has none of the 11 test chunks."""
     data = replica("nsynth")
     options = {"freeze_encoder": False, "fine_tune_epochs": 2, "effective_batch": 24}
     options |= {"lr_probe": 0.003, "lr_encoder": 0.001, "warmup_steps": 1}
@@ -101,4 +90,4 @@ def test_fine_tuned(export, replica, tmp_path):
     tuned = [results["encoder"]["runs"][0]["fine_tuned"] for results in (one, two)]
     assert tuned[0]["epoch"] == tuned[1]["epoch"]
     assert tuned[0]["valid"] == pytest.approx(tuned[1]["valid"], abs=1e-5)
-    assert (answers(tmp_path / "one")[1].std(axis=2) > 0.02).all()  # tracks are told apart
+    assert (stored_results(tmp_path / "one")[1].std(axis=2) > 0.02).all()  # tracks are told apart

@@ -23,7 +23,8 @@ from speechbrain_music.inference.embeddings import read_embeddings
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
-from speechbrain_music.models.frozen import ExportEncoder, pool_states
+from speechbrain_music.models.frozen import ExportEncoder
+from speechbrain_music.models.frozen_encoder import pool_states
 
 DIM, LAYERS = 16, 3
 RUN_CLI = [sys.executable, "-m", "speechbrain_music.inference.cli"]

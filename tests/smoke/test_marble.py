@@ -6,12 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
+from exports import small_export
 
-from recipes.marble import load_recipe, main, parse, task_of
-from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.export import save_export
-from speechbrain_music.models.frontend import LogMel
+from recipes.marble import main, parse
 from speechbrain_music.utils.errors import UserError
 
 TASKS = ("nsynth_instrument", "gtzan_genre")
@@ -21,16 +18,10 @@ SMALL = "--hidden 4 --number_of_epochs 2 --resamples 40 --extract_batch 4 --quic
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
     """An untrained export of one small layer."""
-    torch.manual_seed(0)
-    features = LogMel()
-    features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    encoder = Encoder(num_layers=1, d_model=8, nhead=2, ffn_units=8, kernel_size=3)
-    folder = tmp_path_factory.mktemp("exports") / "small"
-    save_export(folder, encoder, features)
-    return folder
+    return small_export(tmp_path_factory.mktemp("exports") / "small", d_model=8)
 
 
-def judge(out, encoders, data, tasks=TASKS):
+def evaluate(out, encoders, data, tasks=TASKS):
     pairs = [f"{name}={folder}" for name, folder in data.items()]
     argv = ["--encoders", *encoders, "--tasks", *tasks, "--out", str(out)]
     argv += ["--data", *pairs] if pairs else []
@@ -43,11 +34,11 @@ def state(out):
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory, replica, export):
-    """Two encoders on two tasks: the folder, and how to judge again."""
+    """Two encoders on two tasks: the folder, and how to evaluate again."""
     out = tmp_path_factory.mktemp("suite")
     data = {"nsynth": replica("nsynth"), "gtzan": replica("gtzan")}
     options = {"encoders": ["mel", f"random:{export}"], "data": data}
-    judge(out, **options)
+    evaluate(out, **options)
     return out, options
 
 
@@ -89,23 +80,23 @@ def test_the_pair_is_compared(suite):
     assert "### mel - random" in (out / "marble.md").read_text()
 
 
-def test_what_is_done_is_not_done_again(suite, capsys):
+def test_finished_results_are_reused(suite, capsys):
     out, options = suite
     files, table = state(out), (out / "marble.csv").read_bytes()
     page = (out / "marble.md").read_text()
     capsys.readouterr()
-    judge(out, **options)
+    evaluate(out, **options)
     assert len(files) == 4 and state(out) == files
     assert (out / "marble.csv").read_bytes() == table
     assert page in capsys.readouterr().out
 
 
-def test_a_task_that_fails_is_named_and_the_others_go_on(suite, tmp_path):
+def test_a_failed_task_is_listed_and_the_others_run(suite, tmp_path):
     _, options = suite
     data = {"nsynth": options["data"]["nsynth"], "gtzan": tmp_path / "nowhere"}
     tasks = ("gtzan_genre", "nsynth_instrument", "giantsteps_key")
     with pytest.raises(UserError, match="2 of the results are missing, the table names them"):
-        judge(tmp_path, ["mel"], data, tasks)
+        evaluate(tmp_path, ["mel"], data, tasks)
     page = (tmp_path / "marble.md").read_text()
     assert "nsynth_instrument" in page.partition("## Missing")[0]
     missing = page.partition("## Missing")[2]
@@ -122,7 +113,7 @@ def test_one_result_that_fails_leaves_a_gap(suite, tmp_path):
     shutil.rmtree(copy / "gtzan_genre" / "random")
     (copy / "gtzan_genre" / "random").write_text("in the way of a folder")
     with pytest.raises(UserError, match="1 of the results are missing"):
-        judge(copy, **options)
+        evaluate(copy, **options)
     page, stored = ((copy / f"marble.{kind}").read_text() for kind in ("md", "json"))
     (row,) = [line for line in page.splitlines() if line.startswith("| gtzan_genre | accuracy")]
     assert row.endswith("| missing |") and "- gtzan_genre, random: " in page
@@ -131,11 +122,11 @@ def test_one_result_that_fails_leaves_a_gap(suite, tmp_path):
     assert list(pair["tasks"]) == ["nsynth_instrument"]
 
 
-def test_an_encoder_that_is_none_is_named(suite, tmp_path):
+def test_an_unusable_encoder_is_listed(suite, tmp_path):
     out, options = suite
     copy = shutil.copytree(out, tmp_path / "copy")
     with pytest.raises(UserError, match="1 of the results are missing"):
-        judge(copy, ["mel", "bad=nowhere"], options["data"], TASKS[:1])
+        evaluate(copy, ["mel", "bad=nowhere"], options["data"], TASKS[:1])
     page = (copy / "marble.md").read_text()
     assert "- nsynth_instrument, bad: encoder is 'nowhere'" in page.partition("## Missing")[2]
 
@@ -149,7 +140,7 @@ def test_an_encoder_that_is_none_is_named(suite, tmp_path):
         ("--encoders a=mel a=x", "two encoders are named 'a'"),
         ("--encoders /a/export /b/export", "two encoders are named 'export'"),
         ("--encoders =mel", "('=mel'|'').*: write NAME=ENCODER"),
-        ("--encoders mel --data nsynth=/nonexistent", "nothing could be judged: .*/nonexistent"),
+        ("--encoders mel --data nsynth=/nonexistent", "nothing could be evaluated: .*/nonexistent"),
         ("--encoders mel --data nsynth", "nsynth"),
         ("--encoders mel --tasks gtzan_genre --hiden 3", "unknown option --hiden: did you mean"),
     ],
@@ -173,7 +164,3 @@ def test_encoders_and_their_names():
         "d": "c/d",
     }
     assert (args.tasks, data, others) == (["gtzan_genre"], {}, ["--quick", "True"])
-
-
-def test_each_task_is_found_by_its_recipe():
-    assert task_of(load_recipe("giantsteps_key")).scored == ("weighted_score",)

@@ -39,12 +39,12 @@ def test_a_ranking_by_hand():
     angles = np.radians([0, 10, 30, 60, 20, 40, 50, 70, 80])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     found = retrieve(vectors, RECORDINGS, PLACES)
-    assert found["nearest"][0] == 1
-    assert found["precision"][0] == pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3)
+    assert found["top1"][0] == 1
+    assert found["average_precision"][0] == pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3)
     # Without the neighbour the others lie at 2 and 5 of 7.
     found = retrieve(vectors, RECORDINGS, PLACES, gap=1)
-    assert found["nearest"][0] == 0
-    assert found["precision"][0] == pytest.approx((1 / 2 + 2 / 5) / 2)
+    assert found["top1"][0] == 0
+    assert found["average_precision"][0] == pytest.approx((1 / 2 + 2 / 5) / 2)
 
 
 def test_ties_count_in_no_order():
@@ -65,13 +65,13 @@ def test_chance_is_the_mean_over_all_orders(gap):
         ranked = (recordings != recordings[query]) | ~own
         wanted = [recordings[row] == recordings[query] for row in np.flatnonzero(ranked)]
         if not any(wanted):
-            assert np.isnan(chance["nearest"][query]) and np.isnan(chance["precision"][query])
+            assert np.isnan(chance["top1"][query]) and np.isnan(chance["average_precision"][query])
             continue
         orders = [np.array(order) for order in itertools.permutations(wanted)]
         ranks = np.arange(1, len(wanted) + 1)
         precision = [np.mean((np.cumsum(order) / ranks)[order]) for order in orders]
-        assert chance["nearest"][query] == pytest.approx(np.mean([o[0] for o in orders]))
-        assert chance["precision"][query] == pytest.approx(np.mean(precision))
+        assert chance["top1"][query] == pytest.approx(np.mean([o[0] for o in orders]))
+        assert chance["average_precision"][query] == pytest.approx(np.mean(precision))
 
 
 def test_random_features_give_chance():
@@ -96,7 +96,7 @@ def test_features_are_standardised_and_layers_weigh_the_same():
     scaled = np.concatenate([values * [1, 100, 1e-3, 5] + 7, np.full((9, 1, 1), 0.1)], axis=2)
     rows = np.arange(9)
     one, two = (recipe.judge(v, rows, RECORDINGS, PLACES, [0]) for v in (values, scaled))
-    assert one["precision", 0].shape == (2, 3)
+    assert one["average_precision", 0].shape == (2, 3)
     for key, found in one.items():
         np.testing.assert_allclose(found, two[key])
         np.testing.assert_allclose(found[0], found[1])  # one layer, and all of them
@@ -140,7 +140,7 @@ def test_the_command(music, tmp_path):
     for row in stored["rows"]:
         assert 0 <= row["low"] <= row["high"] <= 1 and 0 < row["chance"] < row["mean"]
     best = max(
-        (figure(stored, "untrained", layer, "precision", 1) for layer in layers - {"all"}),
+        (figure(stored, "untrained", layer, "average_precision", 1) for layer in layers - {"all"}),
         key=lambda row: row["mean"],
     )
     assert f"{best['layer']}: {best['mean']:.3f}" in page
@@ -153,8 +153,8 @@ def test_the_command(music, tmp_path):
     again, _ = main(music, tmp_path, *encoders, "--seconds", 2, "--resamples", 50)
     assert again == stored
     wider, _ = main(music, tmp_path, *encoders, "--seconds", 2, "--resamples", 50, "--gap", 2)
-    assert figure(wider, "mel", "mel", "precision", 0) == figure(
-        stored, "mel", "mel", "precision", 0
+    assert figure(wider, "mel", "mel", "average_precision", 0) == figure(
+        stored, "mel", "mel", "average_precision", 0
     )
     assert wider["counts"]["too short for the gap"] > 0
     assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("features.npy")}
@@ -204,5 +204,5 @@ def test_real_recordings(real_audio, tmp_path):
     stored, page = main(real_audio, tmp_path, "--encoders", "mel")
     print("\n" + page)
     for gap in (0, 1):
-        row = figure(stored, "mel", "mel", "nearest", gap)
+        row = figure(stored, "mel", "mel", "top1", gap)
         assert row["low"] > 2 * row["chance"]

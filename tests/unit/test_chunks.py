@@ -1,4 +1,4 @@
-"""Chunks of annotated tracks, by hand, and the order in which they are learned from."""
+"""Chunks of annotated tracks, and the order of a training epoch."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,8 @@ import torch
 from tones import write_tones
 
 from speechbrain_music.dataio.audio import audio_info, read_segment
-from speechbrain_music.dataio.chunks import ChunkDataset, batches_of, cut_into_chunks
 from speechbrain_music.dataio.sampler import ShuffleSampler
+from speechbrain_music.evaluation.chunks import ChunkDataset, batches_of, cut_into_chunks
 
 
 def row(name, seconds, start=0, rate=10, **more):
@@ -55,7 +55,7 @@ def test_only_the_first_seconds():
     ]
 
 
-def test_clips_of_a_track_are_answered_together():
+def test_clips_of_a_track_stay_one_track():
     rows = pd.DataFrame([row("a1", 4, track="a"), row("a2", 2, track="a")])
     before = rows.copy()
     chunks = cut_into_chunks(rows, chunk_seconds=3)
@@ -91,17 +91,17 @@ def test_a_chunk_is_that_part_of_the_whole_file(chunks, sample_rate):
         assert wave[:length].abs().max() > 0.01 and (wave[length:] == 0).all()
 
 
-def test_a_chunk_brings_its_track_and_answer(chunks):
+def test_a_chunk_has_its_track_and_target(chunks):
     tracks = torch.arange(len(chunks)) // 2
-    answers = 10 * torch.arange(len(chunks))
+    targets = 10 * torch.arange(len(chunks))
     gone = chunks.copy()
     gone.loc[3, "wav"] = "gone.wav"
-    batch = ChunkDataset(gone, 16000, tracks, answers)[[5, 3, 0]]
+    batch = ChunkDataset(gone, 16000, tracks, targets)[[5, 3, 0]]
     assert batch.rows.tolist() == [5, 0]
     assert batch.tracks.tolist() == [2, 0] and batch.targets.tolist() == [20, 0]
     ((row, reason),) = batch.errors
     assert row == 3 and "gone.wav: does not exist" in reason
-    nothing = ChunkDataset(gone, 16000, tracks, answers)[[3]]
+    nothing = ChunkDataset(gone, 16000, tracks, targets)[[3]]
     assert len(nothing.wave) == len(nothing.targets) == 0 and len(nothing.errors) == 1
 
 

@@ -12,11 +12,12 @@ import torchaudio
 from safetensors.torch import load_file, save_file
 
 from speechbrain_music.models import frozen
-from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.export import ExportError, load_export, save_export
+from speechbrain_music.models.encoder import make_encoder
+from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.frozen import ExportEncoder, MelEncoder, make_encoders, untrained
 from speechbrain_music.models.hugging_face import HuggingFaceEncoder
+from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.utils.errors import UserError
 
 LENGTHS = torch.tensor([1, 960, 5000, 24000])
@@ -31,7 +32,7 @@ def export(folder, seed=0, num_layers=2, mixing="summary", **facts):
     torch.manual_seed(seed)
     features = LogMel()
     features.normalize.set_statistics(torch.randn(128) - 5, torch.rand(128) + 1)
-    encoder = Encoder("branchformer", mixing, num_layers, 16, 2, 24, 5, 2, dropout=0.5)
+    encoder = make_encoder("branchformer", mixing, num_layers, 16, 2, 24, 5, 2, dropout=0.5)
     save_export(folder, encoder, features, **facts)
     return folder
 
@@ -111,7 +112,7 @@ def test_a_padded_item_gives_what_it_gives_alone(tmp_path, mixing):
         assert (padded[item] - alone).abs().max() <= 1e-5 * max(1, alone.abs().max())
 
 
-def test_it_stays_in_eval_mode_and_without_gradients(folder):
+def test_a_frozen_encoder_stays_in_eval_mode_and_without_gradients(folder):
     (encoder,) = make_encoders(folder)
     torch.nn.ModuleList([encoder]).train()
     wave, samples = waves(1, 9000), torch.tensor([9000])
@@ -153,7 +154,7 @@ def test_identity_is_of_weights_and_configuration_only(folder, tmp_path):
     export(tmp_path / "rope", mixing="rope")
     config = json.loads((tmp_path / "rope/config.json").read_text())
     seen.add(make_encoders(tmp_path / "rope")[0].identity)
-    config["encoder"]["nhead"] = 4  # the weights fit all the same
+    config["encoder"]["block"]["mixer"]["nhead"] = 4  # the weights fit all the same
     (tmp_path / "rope/config.json").write_text(json.dumps(config))
     seen.add(make_encoders(tmp_path / "rope")[0].identity)
     seen.add(MelEncoder().identity)
@@ -201,7 +202,7 @@ __set_seed: !apply:speechbrain.utils.seed_everything [!ref <seed>]
 width: 8
 d_model: !ref <width> * 2  # tokens, see <paper>
 owned: !apply:pathlib.Path.touch [!apply:pathlib.Path ["OWNED"]]
-encoder: !new:speechbrain_music.models.encoder.Encoder
+encoder: !apply:speechbrain_music.models.encoder.make_encoder
     num_layers: 2
     d_model: !ref <d_model>
     ffn_units: 24
@@ -470,7 +471,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_of_a_model_is_one_sentence(tmp_path, name):
+def test_each_fault_of_a_model_is_a_user_error(tmp_path, name):
     spoil, words = FAULTS[name]
     folder = hf_model(tmp_path / "small", "Hubert")
     spoil(folder)
@@ -503,7 +504,7 @@ def test_without_transformers(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["export", "hf"])
-def test_mean_sd_gives_means_then_deviations(kind, tmp_path):
+def test_mean_std_gives_means_then_deviations(kind, tmp_path):
     (export if kind == "export" else hf_model)(tmp_path / "model")
     spec = str(tmp_path / "model") if kind == "export" else f"hf:{tmp_path / 'model'}"
     (mean,), (both,) = (make_encoders(spec, pooling=name) for name in ("mean", "mean_std"))

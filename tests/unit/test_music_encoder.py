@@ -17,7 +17,7 @@ from speechbrain_music.inference.long_audio import plan_chunks
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.export import ExportError, save_export
 from speechbrain_music.models.frontend import LogMel, token_count
-from speechbrain_music.models.frozen import pool_states
+from speechbrain_music.models.frozen_encoder import pool_states
 from speechbrain_music.utils.errors import UserError
 
 EXACT = {"rtol": 0, "atol": 1e-5}

@@ -1,4 +1,7 @@
-"""Probes trained side by side are what each would be alone, by torch's own modules."""
+"""Probes trained together equal those trained alone with torch's own modules."""
+
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,15 +10,21 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from speechbrain.utils.run_opts import RunOptions
 from torch import nn
 
-from speechbrain_music.brains import sweep as sweeping
-from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.brains.protocol import load_task
-from speechbrain_music.dataio import feature_statistics
-from speechbrain_music.dataio.feature_batches import FeatureSplit, TrainingBatches
-from speechbrain_music.dataio.feature_statistics import (
+from speechbrain_music.evaluation import probes as module
+from speechbrain_music.evaluation.features import FeatureSplit, SequentialChunks, TrainingBatches
+from speechbrain_music.evaluation.probes import (
+    ProbeBrain,
+    choose_on_validation,
+    evaluate_on_test,
+    train_probes,
+)
+from speechbrain_music.evaluation.protocol import load_task
+from speechbrain_music.metrics import feature_statistics
+from speechbrain_music.metrics.feature_statistics import (
     directions_for,
+    make_standardization,
+    mean_and_std,
     measure_spectrum,
-    standardisation,
     whitening,
 )
 from speechbrain_music.metrics.tasks import MultiLabel, SingleLabel
@@ -26,10 +35,25 @@ LAYERS, DIM, HIDDEN = 3, 6, 8
 CLASSES = tuple("abcd")
 
 
-class LetterBrain(ProbeBrain):
-    """One of four letters."""
+LETTER = SingleLabel("letter", CLASSES)
 
-    task = SingleLabel("letter", CLASSES)
+
+def sweep(splits, layers, hparams, task=LETTER):
+    """All probes, the chosen ones and their test logits."""
+    encoder = SimpleNamespace(layers=tuple(layers))
+    run = SimpleNamespace(
+        hparams=hparams | {"task": task}, run_opts=RunOptions(noprogressbar=True, device="cpu")
+    )
+    probes = train_probes(ProbeBrain, SimpleNamespace(encoder=encoder, splits=splits), run)
+    best = choose_on_validation(probes)
+    return SimpleNamespace(
+        table=probes.table,
+        layer=best.chosen["layer"],
+        lr=best.chosen["lr"],
+        logits=evaluate_on_test(best),
+        mixed=probes.best_of_mix(),
+        standardize=probes.standardize,
+    )
 
 
 def make_splits(seed=0, tracks=(40, 20, 20), chunks=2, noise=1.0):
@@ -38,12 +62,12 @@ def make_splits(seed=0, tracks=(40, 20, 20), chunks=2, noise=1.0):
     centres = rng.standard_normal((4, LAYERS, DIM)) * np.array([0.3, 1.0, 0.1])[:, None]
     splits, values, begin = {}, [], 0
     for name, count in zip(("train", "valid", "test"), tracks, strict=True):
-        answers = torch.from_numpy(rng.integers(4, size=count))
+        targets = torch.from_numpy(rng.integers(4, size=count))
         of = torch.arange(count).repeat_interleave(chunks)[chunks - 1 :]
-        values.append(centres[answers[of]] + noise * rng.standard_normal((len(of), LAYERS, DIM)))
+        values.append(centres[targets[of]] + noise * rng.standard_normal((len(of), LAYERS, DIM)))
         rows = np.arange(begin, begin + len(of))
         begin += len(of)
-        splits[name] = (rows, of, answers, [f"{name}{i}" for i in range(count)])
+        splits[name] = (rows, of, targets, [f"{name}{i}" for i in range(count)])
     stacked = (3 + 2 * np.concatenate(values)).astype(np.float32)
     return {name: FeatureSplit(stacked, *parts) for name, parts in splits.items()}
 
@@ -57,13 +81,12 @@ def options(**changes):
     return load_task(["hparams/gtzan_genre.yaml", *argv])[1]
 
 
-def quiet():
-    return RunOptions(noprogressbar=True, device="cpu")
-
-
 def alone(splits, layer, lr, seed, hparams):
     """One probe, written with torch's modules: (best validation value, epoch, test logits)."""
-    mean, std = (torch.from_numpy(part) for part in standardisation(splits["train"]))
+    mean, std = (
+        torch.from_numpy(part)
+        for part in mean_and_std(splits["train"].values, splits["train"].rows)
+    )
     first = ProbeStack([(layer, seed)], LAYERS, DIM, 4, HIDDEN, hparams["probe_dropout"])
     mix = nn.Parameter(torch.zeros(LAYERS))
     model = nn.Sequential(nn.Linear(DIM, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 4))
@@ -84,9 +107,9 @@ def alone(splits, layer, lr, seed, hparams):
         return x[:, layer]
 
     @torch.no_grad()
-    def answer(split):
+    def predict(split):
         logits = model(see(torch.from_numpy(split.values[split.rows])))
-        tracks = torch.zeros(len(split.answers), 4).index_add_(0, split.tracks, logits)
+        tracks = torch.zeros(len(split.targets), 4).index_add_(0, split.tracks, logits)
         return tracks / split.tracks.bincount().unsqueeze(1)
 
     batches = TrainingBatches(
@@ -101,20 +124,20 @@ def alone(splits, layer, lr, seed, hparams):
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        right = answer(splits["valid"]).argmax(1) == splits["valid"].answers
+        right = predict(splits["valid"]).argmax(1) == splits["valid"].targets
         value = right.double().mean().item()
         if value > best:
-            best, best_epoch, kept = value, epoch, answer(splits["test"])
+            best, best_epoch, kept = value, epoch, predict(splits["test"])
         plateau.step(value)
         if epoch - best_epoch >= hparams["patience"]:
             break
     return best, best_epoch, kept
 
 
-def test_each_probe_of_a_sweep_is_what_it_is_alone():
+def test_each_probe_equals_the_one_trained_alone():
     splits, hparams = make_splits(), options()
     names = [str(layer) for layer in range(LAYERS)]
-    swept = sweeping.sweep(LetterBrain, splits, names, hparams, quiet())
+    swept = sweep(splits, names, hparams)
     assert len(swept.table) == (LAYERS + 1) * 2 * 2
     assert swept.table["epoch"].nunique() > 2  # they end at different times: the stack shrank
     found = {}
@@ -129,20 +152,20 @@ def test_each_probe_of_a_sweep_is_what_it_is_alone():
 
 
 def test_the_pair_is_chosen_by_the_mean_over_seeds():
-    swept = sweeping.sweep(LetterBrain, make_splits(), ["0", "1", "2"], options(), quiet())
+    swept = sweep(make_splits(), ["0", "1", "2"], options())
     means = swept.table.groupby(["layer", "lr"])["valid"].mean()
     assert means[swept.layer, swept.lr] == means.max()
     assert swept.layer in ("1", "all")
     assert swept.mixed.choices[0][0] == "all" and len(swept.mixed.choices) == 1
 
 
-def test_poisoned_test_answers_change_no_choice():
+def test_wrong_test_labels_change_no_choice():
     splits = make_splits()
-    honest = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], options(), quiet())
-    poisoned = splits["test"].answers.flip(0)
-    assert not torch.equal(poisoned, splits["test"].answers)
-    splits["test"] = splits["test"]._replace(answers=poisoned)
-    swept = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], options(), quiet())
+    honest = sweep(splits, ["0", "1", "2"], options())
+    poisoned = splits["test"].targets.flip(0)
+    assert not torch.equal(poisoned, splits["test"].targets)
+    splits["test"] = splits["test"]._replace(targets=poisoned)
+    swept = sweep(splits, ["0", "1", "2"], options())
     assert swept.table.equals(honest.table)
     assert (swept.layer, swept.lr) == (honest.layer, honest.lr)
     assert torch.equal(swept.logits, honest.logits)
@@ -152,18 +175,18 @@ def test_shuffled_labels_give_chance():
     splits = make_splits(tracks=(80, 60, 400))
     rng = np.random.default_rng(1)
     for name, split in splits.items():
-        order = torch.from_numpy(rng.permutation(len(split.answers)))
-        splits[name] = split._replace(answers=split.answers[order])
-    swept = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], options(), quiet())
-    task, answers = LetterBrain.task, splits["test"].answers
-    accuracy = np.mean([task.figures(logits, answers)["accuracy"] for logits in swept.logits])
+        order = torch.from_numpy(rng.permutation(len(split.targets)))
+        splits[name] = split._replace(targets=split.targets[order])
+    swept = sweep(splits, ["0", "1", "2"], options())
+    task, targets = LETTER, splits["test"].targets
+    accuracy = np.mean([task.figures(logits, targets)["accuracy"] for logits in swept.logits])
     assert abs(accuracy - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
 
 
-def test_many_data_halve_the_field():
+def test_successive_halving_with_many_chunks():
     splits, hparams = make_splits(), options(successive_halving_above=10, patience=8)
-    swept = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], hparams, quiet())
-    whole = sweeping.sweep(LetterBrain, splits, ["0", "1", "2"], options(patience=8), quiet())
+    swept = sweep(splits, ["0", "1", "2"], hparams)
+    whole = sweep(splits, ["0", "1", "2"], options(patience=8))
     assert swept.table["epoch"].sum() < whole.table["epoch"].sum()
     field = swept.table[swept.table["layer"] != "all"].groupby(["layer", "lr"])["epoch"].max()
     assert (field <= 1).sum() >= 3  # of 6 pairs, half ended after the first epoch
@@ -171,26 +194,20 @@ def test_many_data_halve_the_field():
 
 def test_a_probe_that_diverges_leaves_the_others_alone():
     splits = make_splits()
-    calm = sweeping.sweep(
-        LetterBrain, splits, ["0", "1", "2"], options(learning_rates=[0.001, 0.01]), quiet()
-    )
-    wild = sweeping.sweep(
-        LetterBrain, splits, ["0", "1", "2"], options(learning_rates=[0.001, 0.01, 1e38]), quiet()
-    )
+    calm = sweep(splits, ["0", "1", "2"], options(learning_rates=[0.001, 0.01]))
+    wild = sweep(splits, ["0", "1", "2"], options(learning_rates=[0.001, 0.01, 1e38]))
     rest = wild.table[wild.table["lr"] < 1].reset_index(drop=True)
     assert rest.equals(calm.table)
 
 
-def test_tags_are_swept_too():
-    class TagBrain(ProbeBrain):
-        task = MultiLabel("tags", CLASSES)
-
+def test_probes_on_tags():
+    task = MultiLabel("tags", CLASSES)
     splits = {
-        name: split._replace(answers=nn.functional.one_hot(split.answers, 4).float())
+        name: split._replace(targets=nn.functional.one_hot(split.targets, 4).float())
         for name, split in make_splits().items()
     }
-    swept = sweeping.sweep(TagBrain, splits, ["0", "1", "2"], options(), quiet())
-    figures = TagBrain.task.figures(swept.logits[0], splits["test"].answers)
+    swept = sweep(splits, ["0", "1", "2"], options(), task)
+    figures = task.figures(swept.logits[0], splits["test"].targets)
     assert figures["roc_auc"] > 0.6
 
 
@@ -200,27 +217,27 @@ def at_a_time(request, monkeypatch):
     monkeypatch.setattr(feature_statistics, "AT_A_TIME", request.param)
 
 
-def test_standardisation_by_hand(at_a_time):
+def test_mean_and_std_by_hand(at_a_time):
     split = make_splits()["train"]
     rows = split.values[split.rows].astype(np.float64)
-    mean, std = standardisation(split)
+    mean, std = mean_and_std(split.values, split.rows)
     np.testing.assert_allclose(mean, rows.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(std, rows.std(axis=0), rtol=1e-5)
     split.values[:, 0, 0] = 5.0
-    assert standardisation(split)[1][0, 0] == 1.0
+    assert mean_and_std(split.values, split.rows)[1][0, 0] == 1.0
 
 
 def test_whitened_features_are_uncorrelated(at_a_time):
     split = make_splits(tracks=(400, 2, 2))["train"]
     split.values[..., 1] = split.values[..., 0] + 0.05 * split.values[..., 1]  # nearly one
-    whiten, _ = sweeping.make_standardization(split, "whiten")
+    whiten, _ = make_standardization(split.values, split.rows, "whiten")
     x = whiten(torch.from_numpy(split.values[split.rows])).double()
     for layer in range(LAYERS):
         covariance = torch.cov(x[:, layer].T, correction=0)
         # The weakest direction stays below 1: some of its weakness may be chance.
         off = covariance - torch.diag(covariance.diagonal())
         assert off.abs().max() < 0.5
-        plain, variance = sweeping.make_standardization(split, True)
+        plain, variance = make_standardization(split.values, split.rows, True)
         plain = plain(torch.from_numpy(split.values))
         assert directions_for(variance, 0.99)[layer] == DIM - 1
         assert (torch.cov(plain[:, layer].T) - torch.eye(DIM)).abs().max() > 0.9
@@ -229,8 +246,8 @@ def test_whitened_features_are_uncorrelated(at_a_time):
 @pytest.mark.parametrize("tracks", [5, 60])
 def test_shrinkage_is_ledoit_and_wolfs(tracks, at_a_time):
     split = make_splits(tracks=(tracks, 2, 2))["train"]
-    mean, std = standardisation(split)
-    found = measure_spectrum(split, mean, std)
+    mean, std = mean_and_std(split.values, split.rows)
+    found = measure_spectrum(split.values, split.rows, mean, std)
     for layer in range(LAYERS):
         x = (split.values[split.rows][:, layer].astype(np.float64) - mean[layer]) / std[layer]
         expected = ledoit_wolf_shrinkage(x, assume_centered=True)
@@ -245,11 +262,11 @@ def test_a_constant_dimension_does_no_harm():
     split = make_splits()["train"]
     split.values[..., 2] = 4.0
     for kind in (True, "whiten"):
-        x = sweeping.make_standardization(split, kind)[0](torch.from_numpy(split.values))
+        x = make_standardization(split.values, split.rows, kind)[0](torch.from_numpy(split.values))
         assert x.isfinite().all() and x[..., 2].abs().max() < 1e-3
 
 
-def test_marble_exact_leaves_the_front_end_out_of_the_mix():
+def test_marble_compat_leaves_the_front_end_out_of_the_mix():
     hparams = options(marble_compat=True)
     assert (hparams["standardize"], hparams["mix_from"], hparams["probe_seeds"]) == (
         False,
@@ -285,3 +302,33 @@ def test_choices_must_fit():
         ProbeStack([(0, 1), (0, 0)], LAYERS, DIM, 4)
     with pytest.raises(ValueError, match="choose 0 to 2, or 'all'"):
         ProbeStack([(3, 0)], LAYERS, DIM, 4)
+
+
+def test_logits_of_a_track_are_the_mean_over_its_chunks(monkeypatch):
+    """Of chunks in any order, in several batches."""
+    task = SingleLabel("letter", list("abc"))
+    monkeypatch.setattr(module, "SequentialChunks", partial(SequentialChunks, batch_size=2))
+    tracks = torch.tensor([2, 0, 1, 0, 2, 2, 1])
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((24, 1, 5)).astype(np.float32)
+    rows = {"train": np.arange(3, 10), "valid": np.arange(10, 17), "test": np.arange(23, 16, -1)}
+    splits = {
+        name: FeatureSplit(values, part, tracks, torch.tensor([0, 1, 2]), ["x", "y", "z"])
+        for name, part in rows.items()
+    }
+    options = {"encoder": "mel", "hidden": 4, "number_of_epochs": 3, "batch_size": 4}
+    options |= {"learning_rates": [0.01], "probe_seeds": [0]}
+    argv = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+    hparams = load_task(["hparams/gtzan_genre.yaml", *argv])[1]
+    swept = sweep(splits, ["mel"], hparams, task)
+
+    def by_hand(name):
+        with torch.no_grad():
+            x = swept.standardize(torch.from_numpy(values[rows[name]])[None])
+            chunks = swept.mixed(x)[0]  # the only probe
+        means = [chunks[[1, 3]], chunks[[2, 6]], chunks[[0, 4, 5]]]
+        return torch.stack([part.mean(0) for part in means])
+
+    torch.testing.assert_close(swept.logits[0], by_hand("test"))
+    valid = task.figures(by_hand("valid"), torch.tensor([0, 1, 2]))["accuracy"]
+    assert swept.table["valid"].tolist() == pytest.approx([valid])

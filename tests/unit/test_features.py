@@ -1,7 +1,6 @@
-"""Features on disk: those of the encoder, made once, by whom they say."""
+"""Feature cache: equal to the encoder's output, computed once, refused if not its own."""
 
 import errno
-import json
 import os
 import shutil
 
@@ -9,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from exports import small_model
 from tones import write_tones
 
-from speechbrain_music.dataio import feature_cache
 from speechbrain_music.dataio.audio import audio_info, read_segment
-from speechbrain_music.dataio.chunks import cut_into_chunks
-from speechbrain_music.dataio.feature_cache import FeatureCache
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.evaluation import features as module
+from speechbrain_music.evaluation.chunks import cut_into_chunks
+from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.models.export import WaveEncoder
-from speechbrain_music.models.frontend import LogMel
-from speechbrain_music.models.frozen import ExportEncoder, FrozenEncoder, MelEncoder
+from speechbrain_music.models.frozen import ExportEncoder, MelEncoder
+from speechbrain_music.models.frozen_encoder import FrozenEncoder
 from speechbrain_music.utils.errors import UserError
 
 
@@ -62,12 +61,8 @@ class Level(FrozenEncoder):
         return torch.stack([level, samples.float()], 1).unsqueeze(1)
 
 
-def small_export():
-    torch.manual_seed(0)
-    features = LogMel()
-    features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    encoder = Encoder(num_layers=1, d_model=16, nhead=2, ffn_units=16, kernel_size=5)
-    return ExportEncoder(WaveEncoder(features, encoder, {}), "small")
+def small_encoder():
+    return ExportEncoder(WaveEncoder(*small_model(), {}), "small")
 
 
 def alone(encoder, chunks):
@@ -88,8 +83,8 @@ def filled(folder, encoder, chunks, batch_size=3):
     return cache
 
 
-@pytest.mark.parametrize("make", [MelEncoder, small_export])
-def test_the_cache_holds_what_the_encoder_gives_alone(make, tones, tmp_path):
+@pytest.mark.parametrize("make", [MelEncoder, small_encoder])
+def test_cached_features_equal_the_encoder_without_a_cache(make, tones, tmp_path):
     encoder, chunks = make(), table(tones)
     assert chunks["duration"].nunique() > 3  # or nothing would be padded
     expected = alone(encoder, chunks)
@@ -102,7 +97,7 @@ def test_the_cache_holds_what_the_encoder_gives_alone(make, tones, tmp_path):
         assert np.abs(values - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_a_killed_extraction_goes_on_where_it_was(tones, tmp_path):
+def test_a_killed_extraction_is_continued(tones, tmp_path):
     chunks, broken, whole = table(tones), Level(fail_at=2), Level()
     with pytest.raises(KeyboardInterrupt):
         filled(tmp_path / "a", broken, chunks, batch_size=2)
@@ -119,9 +114,9 @@ def test_a_killed_extraction_goes_on_where_it_was(tones, tmp_path):
     assert again.seen == []
 
 
-def test_a_start_that_was_killed_is_made_anew(tones, tmp_path):
+def test_a_cache_without_metadata_is_made_again(tones, tmp_path):
     cache = filled(tmp_path, Level(), table(tones))
-    (cache.folder / "facts.json").unlink()
+    (cache.folder / "metadata.json").unlink()
     again = Level()
     filled(tmp_path, again, table(tones))
     assert sum(map(len, again.seen)) == len(table(tones))
@@ -159,19 +154,19 @@ def test_features_of_another_encoder_are_refused(tones, tmp_path):
     assert "delete it, or choose another feature_folder" in refusal(other.open)
 
 
-@pytest.mark.parametrize("name", ["features.npy", "state.npy", "facts.json"])
+@pytest.mark.parametrize("name", ["features.npy", "state.npy", "metadata.json"])
 @pytest.mark.parametrize("left", [0, 20, 140])
 def test_a_truncated_cache_is_refused(name, left, tones, tmp_path):
     cache = filled(tmp_path, Level(), table(tones))
     content = (cache.folder / name).read_bytes()
     assert len(content) > left
     (cache.folder / name).write_bytes(content[:left])
-    assert "is no whole feature cache" in refusal(cache.open)
+    assert "is no complete feature cache" in refusal(cache.open)
     (cache.folder / name).write_bytes(content)
     cache.open()
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tones, tmp_path, monkeypatch):
+def test_an_unwritable_folder_and_a_full_disk_are_user_errors(tones, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     message = refusal(FeatureCache(tmp_path / "file/below", Level(), table(tones)).open)
     assert "cannot be written" in message and "choose another feature_folder" in message
@@ -180,13 +175,13 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tones, tmp_path, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     # Writing into a file with holes on a full disk would kill the process (SIGBUS).
-    monkeypatch.setattr(feature_cache.os, "posix_fallocate", full, raising=False)
+    monkeypatch.setattr(module.os, "posix_fallocate", full, raising=False)
     cache = FeatureCache(tmp_path / "full", Level(), table(tones))
     assert "No space left" in refusal(cache.open)
     assert list(cache.folder.iterdir()) == []
 
 
-def test_unreadable_chunks_are_noted_and_the_others_right(own, tmp_path, caplog):
+def test_unreadable_chunks_are_listed_and_the_others_correct(own, tmp_path, caplog):
     chunks = table(own)
     expected = alone(Level(), chunks)
     (own / "waltz.wav").unlink()
@@ -211,7 +206,7 @@ def key(chunks, encoder=None):
     return FeatureCache("", encoder or Level(), chunks).folder.name
 
 
-def test_the_key_follows_content_and_not_place_or_label(own, tmp_path):
+def test_the_key_depends_on_content_not_on_folder_or_label(own, tmp_path):
     chunks = table(own)
     first = key(chunks)
     assert key(chunks.assign(genre="blues", key="C major")) == first
@@ -234,7 +229,7 @@ def test_the_key_follows_content_and_not_place_or_label(own, tmp_path):
     assert key(chunks) != first
 
 
-def test_an_encoder_that_minds_padding_gets_equal_lengths(own, tmp_path):
+def test_an_encoder_that_is_not_padding_safe_gets_equal_lengths(own, tmp_path):
     chunks, encoder = table(own), Level(padding_safe=False)
     rate = (chunks["stop"] - chunks["start"]) / chunks["duration"]
     # A manifest that overstates a length, as headers of mp3 do: the file ends before.
@@ -247,10 +242,3 @@ def test_an_encoder_that_minds_padding_gets_equal_lengths(own, tmp_path):
     assert max(map(len, encoder.seen)) > 1 and readable.all()
     np.testing.assert_allclose(values, alone(Level(), chunks), rtol=1e-6)
     assert values[last, 0, 1] < 0.7 * 16000  # it is not filled up
-
-
-def test_what_is_stored_says_whose_it_is(tones, tmp_path):
-    cache = filled(tmp_path, Level(), table(tones))
-    facts = json.loads((cache.folder / "facts.json").read_text())
-    assert (facts["encoder"], facts["name"]) == ("ab", "level")
-    assert facts["shape"] == [len(table(tones)), 1, 2]

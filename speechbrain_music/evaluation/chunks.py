@@ -1,0 +1,162 @@
+"""Chunks of annotated tracks: what an encoder gets at once in an evaluation."""
+
+import logging
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from speechbrain_music.dataio.audio import AudioError, read_segment, segment_bounds
+from speechbrain_music.dataio.segments import split_tracks
+from speechbrain_music.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid", "test")
+
+
+def cut_into_chunks(tracks, chunk_seconds=None, min_last_chunk_seconds=1.0, max_seconds=None):
+    """Cuts a manifest's rows into chunks.
+
+    Arguments
+    ---------
+    tracks : pandas.DataFrame
+        As `data_prep.manifest.read_manifest` gives it. Rows with the same `track` (a column of
+        data sets that come in clips), else with the same ID, share one prediction.
+    chunk_seconds : float, optional
+        Length of a chunk; None takes rows whole.
+    min_last_chunk_seconds : float
+        A shorter rest is left out, unless it is the only chunk.
+    max_seconds : float, optional
+        Takes only the first seconds of each row.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per chunk, with the columns of `tracks` and `track`.
+    """
+    tracks = tracks.copy()
+    if "track" not in tracks:
+        tracks["track"] = tracks["ID"]
+    if max_seconds is not None:
+        rate = (tracks["stop"] - tracks["start"]) / tracks["duration"]
+        tracks["duration"] = tracks["duration"].clip(upper=max_seconds)
+        tracks["stop"] = tracks["start"] + (rate * tracks["duration"]).round().astype("int64")
+    if chunk_seconds is None:
+        return tracks.reset_index(drop=True)
+    return split_tracks(tracks, chunk_seconds, min_last_chunk_seconds)
+
+
+class LabelledChunks(NamedTuple):
+    """Chunks of all splits and the targets of their tracks."""
+
+    table: pd.DataFrame  # one row per chunk, with its `split`
+    names: dict  # split -> its tracks, in order
+    targets: dict  # split -> targets of its tracks
+    absent: dict  # split -> classes that no track of it has
+
+
+def cut_splits(manifests, hparams):
+    """Cuts the manifests (split -> table) of a task into chunks and encodes the tracks' labels.
+
+    Raises UserError for a bad label, or if the training tracks have fewer than two classes.
+    """
+    task = hparams["task"]
+    options = {
+        key: hparams.get(key) for key in ("chunk_seconds", "min_last_chunk_seconds", "max_seconds")
+    }
+    parts = {split: cut_into_chunks(manifests[split], **options) for split in SPLITS}
+    names = {split: list(dict.fromkeys(part["track"])) for split, part in parts.items()}
+    # All chunks of a track have its labels.
+    firsts = {split: part[~part["track"].duplicated()] for split, part in parts.items()}
+    targets = {split: task.encode(first) for split, first in firsts.items()}
+    absent = {split: task.absent(targets[split]) for split in SPLITS}
+    if len(absent["train"]) > max(0, task.outputs - 2):
+        raise UserError(
+            f"the training split has tracks of {task.outputs - len(absent['train'])} of "
+            f"{task.outputs} classes, two are needed: use more data, or a larger --replica_scale"
+        )
+    for split, classes in absent.items():
+        if classes:
+            shown = ", ".join(classes[:10]) + (" ..." if len(classes) > 10 else "")
+            logger.warning(f"{len(classes)} classes have no {split} track: {shown}")
+    table = pd.concat([parts[split].assign(split=split) for split in SPLITS], ignore_index=True)
+    return LabelledChunks(table, names, targets, absent)
+
+
+class WaveBatch(NamedTuple):
+    """B chunks, padded to one length; those that could not be read are in `errors` instead."""
+
+    wave: torch.Tensor  # (B, N) float32
+    samples: torch.Tensor  # (B,) int64
+    rows: torch.Tensor  # (B,) int64, of the table of chunks
+    tracks: torch.Tensor  # (B,) int64, or None
+    targets: torch.Tensor  # (B, ...), or None
+    errors: list  # (row, reason)
+
+    def to(self, device):
+        """The batch with its tensors on a device."""
+        return WaveBatch(
+            *(part.to(device) if isinstance(part, torch.Tensor) else part for part in self)
+        )
+
+
+class ChunkDataset(Dataset):
+    """Waves of chunks; an index is a list of rows, an item a `WaveBatch`.
+
+    Arguments
+    ---------
+    chunks : pandas.DataFrame
+        From `cut_into_chunks`.
+    sample_rate : int
+        Of the waves, Hz.
+    tracks, targets : torch.Tensor, optional
+        (chunks,) int64 track of each chunk, and (tracks, ...) their targets.
+    """
+
+    def __init__(self, chunks, sample_rate, tracks=None, targets=None):
+        self.paths = chunks["wav"].tolist()
+        self.starts, lengths = segment_bounds(chunks, sample_rate)
+        self.lengths = lengths.clip(min=1)
+        self.sample_rate = sample_rate
+        self.tracks, self.targets = tracks, targets
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, rows):
+        waves, read, errors = [], [], []
+        for row in rows:
+            bounds = int(self.starts[row]), int(self.lengths[row])
+            try:
+                wave = read_segment(self.paths[row], *bounds, self.sample_rate)
+            except AudioError as error:
+                errors.append((int(row), str(error)))
+            else:
+                waves.append(torch.from_numpy(wave))
+                read.append(int(row))
+        rows = torch.tensor(read, dtype=torch.long)
+        tracks = None if self.tracks is None else self.tracks[rows]
+        return WaveBatch(
+            pad_sequence(waves, batch_first=True) if waves else torch.zeros(0, 1),
+            torch.tensor([len(wave) for wave in waves], dtype=torch.long),
+            rows,
+            tracks,
+            None if tracks is None else self.targets[tracks],
+            errors,
+        )
+
+
+def batches_of(rows, lengths, batch_size, equal_lengths=False):
+    """Lists of consecutive rows; with `equal_lengths`, all chunks of a batch have one length."""
+    batches = []
+    for row in rows:
+        last = batches[-1] if batches else None
+        fits = last and len(last) < batch_size
+        if fits and (not equal_lengths or lengths[last[0]] == lengths[row]):
+            last.append(row)
+        else:
+            batches.append([row])
+    return batches

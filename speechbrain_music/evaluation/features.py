@@ -1,0 +1,355 @@
+"""Features of chunks: computed once per encoder, kept on disk, read in batches by the probes."""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import speechbrain as sb
+import torch
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from torch.utils.data import IterableDataset
+from tqdm import tqdm
+
+from speechbrain_music.brains.base import among_processes
+from speechbrain_music.dataio.loading import make_loader
+from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset, LabelledChunks, batches_of
+from speechbrain_music.nnet.probes import dropout_masks
+from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+METADATA, VALUES, STATE = "metadata.json", "features.npy", "state.npy"
+REASONS = "unreadable.jsonl"
+MISSING, THERE, UNREADABLE = range(3)  # states of a chunk
+ORDER, DROPOUT = 20, 21  # first part of a random key: its purpose (see `dataio.segments`)
+
+
+# ---- extraction ----
+
+
+class FeatureCache:
+    """(chunks, layers, dim) float32 features on disk, memory-mapped.
+
+    Several processes can fill it together, each its own rows. Finished rows stay: a killed
+    extraction is continued by the next one.
+
+    Arguments
+    ---------
+    folder : path
+        Holds the caches of many encoders and data sets, each under its key.
+    encoder : FrozenEncoder
+        From `models.frozen.make_encoders`.
+    chunks : pandas.DataFrame
+        From `evaluation.chunks.cut_into_chunks`. Labels do not count: tasks on the same chunks
+        share a cache.
+
+    Raises
+    ------
+    UserError
+        If the files under the key belong to something else, are damaged, or cannot be written.
+    """
+
+    def __init__(self, folder, encoder, chunks):
+        self.metadata = {
+            "encoder": encoder.identity,
+            "name": encoder.name,
+            "chunks": _identify(chunks),
+            "shape": [len(chunks), len(encoder.layers), encoder.dim],
+        }
+        key = hashlib.sha256(f"{encoder.identity} {self.metadata['chunks']}".encode()).hexdigest()
+        self.folder = Path(folder) / key[:24]
+        self.encoder, self.chunks = encoder, chunks
+
+    def open(self):
+        """Makes the files, or checks those that are there."""
+        try:
+            if not (self.folder / METADATA).exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                rows = self.metadata["shape"][0]
+                for name, shape, kind in (
+                    (VALUES, self.metadata["shape"], np.float32),
+                    (STATE, [rows], np.uint8),
+                ):
+                    np.lib.format.open_memmap(
+                        self.folder / name, mode="w+", dtype=kind, shape=tuple(shape)
+                    )
+                    _allocate(self.folder / name)
+                write_together({self.folder / METADATA: json.dumps(self.metadata, indent=2) + "\n"})
+        except OSError as error:
+            raise UserError(
+                f"{self.folder} cannot be written ({error.strerror}): choose another "
+                "feature_folder, or free disk space"
+            ) from error
+        return self.check()
+
+    def check(self):
+        """Refuses a cache of another encoder, other chunks or another size; returns itself."""
+        try:
+            metadata = json.loads((self.folder / METADATA).read_text(encoding="utf-8"))
+            shape = tuple(self.metadata["shape"])
+            values, state = (np.load(self.folder / n, mmap_mode="r") for n in (VALUES, STATE))
+            whole = values.shape == shape and state.shape == shape[:1]
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"{self.folder} is no complete feature cache ({error}): delete it, features are "
+                "then computed again"
+            ) from error
+        if metadata != self.metadata or not whole:
+            raise UserError(
+                f"{self.folder} holds features of {metadata.get('name')} with shape "
+                f"{metadata.get('shape')}, not those of {self.metadata['name']} with shape "
+                f"{self.metadata['shape']}: delete it, or choose another feature_folder"
+            )
+        return self
+
+    def extract(self, batch_size, workers=0, rank=0, world_size=1, device="cpu", bar=True):
+        """Computes the missing rows of this process's share of the chunks.
+
+        Raises UserError if the disk fails. Unreadable chunks are listed with the reason.
+        """
+        values, state = (np.load(self.folder / name, mmap_mode="r+") for name in (VALUES, STATE))
+        rows = np.flatnonzero(state == MISSING)
+        rows = rows[rows % world_size == rank].tolist()
+        if not rows:
+            return
+        waves = ChunkDataset(self.chunks, self.encoder.sample_rate)
+        batches = batches_of(rows, waves.lengths, batch_size, not self.encoder.padding_safe)
+        loader = make_loader(waves, sampler=batches, batch_size=None, num_workers=workers)
+        encoder = self.encoder.to(device).eval()
+        progress = tqdm(
+            loader,
+            desc=f"features of {self.encoder.name}",
+            unit="batch",
+            disable=not bar,
+            dynamic_ncols=True,
+        )
+        with torch.no_grad():
+            for batch in progress:
+                done = batch.rows.numpy()
+                if len(done):
+                    values[done] = _encode(encoder, batch.to(device))
+                    values.flush()  # before the state that says they are there
+                    state[done] = THERE
+                self._list_unreadable(batch.errors, state)
+                state.flush()
+
+    def _list_unreadable(self, errors, state):
+        for row, reason in errors:
+            logger.warning("%s It is left out.", reason)
+            with open(self.folder / REASONS, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"row": row, "reason": reason}) + "\n")
+            state[row] = UNREADABLE
+
+    def load(self):
+        """The complete features and what could not be read.
+
+        Returns
+        -------
+        values : numpy.memmap
+            (chunks, layers, dim), undefined where unreadable.
+        readable : numpy.ndarray
+            (chunks,) bool.
+        reasons : dict
+            Row -> reason, of the unreadable chunks.
+        """
+        state = np.load(self.folder / STATE)
+        assert (state != MISSING).all(), "extract() has not run on every process"
+        reasons = {}
+        if (self.folder / REASONS).exists():
+            for line in (self.folder / REASONS).read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                reasons[row["row"]] = row["reason"]
+        return np.load(self.folder / VALUES, mmap_mode="r"), state == THERE, reasons
+
+
+def _allocate(path):
+    """Takes a file's space now: on a full disk, writing into a mapped hole kills the process."""
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        try:
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError:
+            path.unlink()  # it may hold the last free space
+            raise
+
+
+def _encode(encoder, batch):
+    """One by one if padding changes the result and a file is shorter than its manifest says."""
+    whole = encoder.padding_safe or batch.samples.min() == batch.samples.max()
+    parts = [slice(None)] if whole else [slice(i, i + 1) for i in range(len(batch.samples))]
+    found = [encoder(batch.wave[part], batch.samples[part]) for part in parts]
+    return torch.cat(found).cpu().numpy()
+
+
+def _identify(chunks):
+    """A hash of the chunks' places and their files' sizes and times of change."""
+    places = chunks[["ID", "start", "stop", "duration"]].copy()
+    files = {}
+    for wav in chunks["wav"].unique():
+        try:
+            state = os.stat(wav)
+            files[wav] = f"{state.st_size} {state.st_mtime_ns}"
+        except OSError:
+            files[wav] = "gone"
+    places["file"] = chunks["wav"].map(files)
+    return hashlib.sha256(places.to_csv(index=False).encode()).hexdigest()
+
+
+# ---- splits ----
+
+
+class FeatureSplit(NamedTuple):
+    """The N chunks of a split's M tracks."""
+
+    values: np.ndarray  # (n, L, d), perhaps memory-mapped, of all splits
+    rows: np.ndarray  # (N,) rows of `values` that are this split's chunks
+    tracks: torch.Tensor  # (N,) int64 track of each chunk
+    targets: torch.Tensor  # (M, ...)
+    names: list  # (M,) of the tracks
+
+
+class Features(NamedTuple):
+    """An encoder's features of a task."""
+
+    cache: FeatureCache
+    chunks: LabelledChunks
+    splits: dict  # split -> FeatureSplit
+    reasons: dict  # row -> why the chunk could not be read
+
+    @property
+    def encoder(self):
+        """The encoder that computed them."""
+        return self.cache.encoder
+
+
+def extract_features(run, cache, chunks):
+    """Fills an encoder's cache, together with other processes, and divides it by split.
+
+    Arguments
+    ---------
+    run : protocol.Evaluation
+        With options and device.
+    cache : FeatureCache
+        Of the encoder.
+    chunks : chunks.LabelledChunks
+        Of the task.
+
+    Returns
+    -------
+    Features
+    """
+    if if_main_process():  # not by run_on_main, which would send the encoder to all processes
+        cache.open()
+    ddp_barrier()
+    cache.check().extract(
+        run.hparams["extract_batch"],
+        run.hparams["num_workers"],
+        *among_processes(),
+        run.run_opts.device or sb.utils.distributed.infer_device(),
+        bar=not run.run_opts.noprogressbar,
+    )
+    ddp_barrier()
+    values, readable, reasons = cache.load()
+    return Features(cache, chunks, split_features(chunks, values, readable), reasons)
+
+
+def split_features(chunks, values, readable):
+    """split -> FeatureSplit of the tracks with at least one readable chunk."""
+    splits = {}
+    for split in SPLITS:
+        names, targets = chunks.names[split], chunks.targets[split]
+        rows = ((chunks.table["split"] == split) & readable).to_numpy().nonzero()[0]
+        if not len(rows):
+            raise UserError(f"no {split} track could be read: check the data folder")
+        number = {name: number for number, name in enumerate(names)}
+        tracks = torch.tensor([number[name] for name in chunks.table["track"].iloc[rows]])
+        left, tracks = tracks.unique(return_inverse=True)
+        names = [names[i] for i in left.tolist()]
+        splits[split] = FeatureSplit(values, rows, tracks, targets[left], names)
+    return splits
+
+
+# ---- batches ----
+
+
+class FeatureBatch(NamedTuple):
+    """B chunks for each of S probe seeds."""
+
+    x: torch.Tensor  # (S, B, L, d) features as extracted
+    targets: torch.Tensor  # (S, B, ...)
+    tracks: torch.Tensor  # (B,) int64, of the first seed
+    dropout: torch.Tensor  # (S, B, hidden) factors, or None
+
+    def to(self, device):
+        """The batch on a device."""
+        return FeatureBatch(*(t if t is None else t.to(device) for t in self))
+
+
+class TrainingBatches(IterableDataset):
+    """One epoch of a split in FeatureBatches, shuffled for each seed by (seed, epoch).
+
+    Arguments
+    ---------
+    split : FeatureSplit
+        Its chunks are independent examples.
+    batch_size : int
+        Chunks per batch; the last one of an epoch has the rest.
+    seeds : sequence of int
+        S of them.
+    hidden, dropout : int, float
+        Width and probability of the dropout factors; see `nnet.probes.dropout_masks`.
+    """
+
+    def __init__(self, split, batch_size, seeds, hidden, dropout):
+        self.split, self.batch_size, self.seeds = split, batch_size, list(seeds)
+        self.hidden, self.dropout = hidden, dropout
+        self.start(1)
+
+    def start(self, epoch, batch=0):
+        """Sets the epoch of the next iteration, which starts with its first batch."""
+        self.epoch = epoch
+
+    def __len__(self):
+        return -(-len(self.split.rows) // self.batch_size)
+
+    def __iter__(self):
+        split, count = self.split, len(self.split.rows)
+        orders = [
+            np.random.default_rng([ORDER, seed, self.epoch]).permutation(count)
+            for seed in self.seeds
+        ]
+        noise = [np.random.default_rng([DROPOUT, seed, self.epoch]) for seed in self.seeds]
+        for begin in range(0, count, self.batch_size):
+            chosen = [order[begin : begin + self.batch_size] for order in orders]
+            masks = [dropout_masks((len(chosen[0]), self.hidden), self.dropout, r) for r in noise]
+            yield FeatureBatch(
+                torch.from_numpy(np.stack([split.values[split.rows[c]] for c in chosen])),
+                torch.stack([split.targets[split.tracks[c]] for c in chosen]),
+                split.tracks[chosen[0]],
+                torch.stack(masks),
+            )
+
+
+class SequentialChunks(IterableDataset):
+    """All chunks of a split in order, in FeatureBatches with S = 1 that all probes share."""
+
+    def __init__(self, split, batch_size=256):
+        self.split, self.batch_size = split, batch_size
+
+    def __len__(self):
+        return -(-len(self.split.rows) // self.batch_size)
+
+    def __iter__(self):
+        split = self.split
+        for begin in range(0, len(split.rows), self.batch_size):
+            part = slice(begin, begin + self.batch_size)
+            values = torch.from_numpy(np.asarray(split.values[split.rows[part]]))
+            tracks = split.tracks[part]
+            yield FeatureBatch(
+                values.unsqueeze(0), split.targets[tracks].unsqueeze(0), tracks, None
+            )

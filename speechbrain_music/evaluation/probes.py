@@ -1,0 +1,348 @@
+"""Probes on features: many trained together, one chosen by validation, tested once."""
+
+import logging
+import math
+from functools import partial
+from typing import NamedTuple
+
+import pandas as pd
+import speechbrain as sb
+import torch
+from speechbrain.utils.epoch_loop import EpochCounter
+from tqdm import tqdm
+
+from speechbrain_music.brains.base import MusicBrain, Plan
+from speechbrain_music.dataio.loading import make_loader
+from speechbrain_music.evaluation.features import SequentialChunks, TrainingBatches
+from speechbrain_music.metrics.feature_statistics import directions_for, make_standardization
+from speechbrain_music.models.frozen_encoder import pool_states
+from speechbrain_music.nnet.dropout import Dropout
+from speechbrain_music.nnet.normalization import Standardization
+from speechbrain_music.optim.patience import PlateauEarlyStopping
+
+STAGES = (1, 2, 4, 8)  # epochs after which successive halving ends half of the configurations
+
+
+class ProbeBrain(MusicBrain):
+    """Trains P probes on a task; a recipe subclasses it.
+
+    With a frozen encoder, batches are `features.FeatureBatch`es. With an `encoder` among the
+    modules, they are `chunks.WaveBatch`es, the one probe is trained with the encoder, and there is
+    a checkpointer.
+
+    Validation is by track: the logits of its chunks are averaged, and the metric is computed on
+    all tracks at once. It decides which weights of a probe are kept, when its learning rate is
+    halved and when its training ends.
+
+    Arguments
+    ---------
+    patience : PlateauEarlyStopping
+        Of the P probes.
+    targets : dict
+        Stage -> targets of the tracks, from `task.encode`.
+    groups : list of dict
+        Parameters and learning rates for the optimiser.
+    stages : sequence of int
+        Epochs after which the worse half of the remaining (layer, learning rate) pairs ends.
+    configurations : torch.Tensor
+        (P,) number of the pair of each probe; needed with stages.
+    **brain
+        As `MusicBrain`. `modules` are probes (ProbeStack), standardize and, if it is trained,
+        encoder (WaveEncoder), whose states are pooled by `hparams["pooling"]`. `hparams["task"]`
+        is the task.
+    """
+
+    def __init__(self, patience, targets, groups, stages=(), configurations=None, **brain):
+        self.groups = groups
+        self.first_rates = [torch.as_tensor(group["lr"]) for group in groups]
+        super().__init__(**brain)
+        self.task = self.hparams.task
+        self.stack = self.modules["probes"]  # as it is, before it may be wrapped for DDP
+        self.frozen = "encoder" not in self.modules
+        if self.frozen:
+            self.max_grad_norm = math.inf  # a probe's gradient must not scale the others'
+            self.distributed_launch, self.world_size = False, 1  # every process does the same
+        self.patience = patience
+        self.targets = {stage: value.to(self.device) for stage, value in targets.items()}
+        self.stages, self.configurations = stages, configurations
+        self.bar = None
+
+    # ---- forward and loss ----
+
+    def compute_forward(self, batch, stage):
+        """Logits (P, B, C) of a batch of chunks."""
+        x, dropout = self.compute_features(batch, stage)
+        return self.modules.probes(self.modules.standardize(x), dropout)
+
+    def compute_features(self, batch, stage):
+        """Features (S, B, L, d), from the cache or the encoder, and the probes' dropout factors."""
+        if self.frozen:
+            return batch.x, batch.dropout
+        _, hidden, tokens = self.modules.encoder(batch.wave, batch.samples)
+        x, dropout = pool_states(hidden, tokens, self.hparams.pooling).unsqueeze(0), None
+        if stage == sb.Stage.TRAIN:
+            ones = torch.ones(1, len(batch.wave), self.stack.hidden, device=x.device)
+            dropout = Dropout(self.stack.dropout)(ones)
+        return x, dropout
+
+    def compute_objectives(self, logits, batch, stage):
+        """The task's loss, summed over probes and chunks."""
+        return self.losses(logits, batch).sum()
+
+    def losses(self, logits, batch):
+        """(P, B) loss of each probe and chunk."""
+        targets = batch.targets if self.frozen else batch.targets.unsqueeze(0)
+        return self.task.loss(logits, targets[self.stack.batch_of(len(targets))])
+
+    def count(self, batch):
+        """Chunks."""
+        return len(batch.tracks)
+
+    def is_finite(self):
+        """Of many probes one may diverge: it ends by early stopping, the others go on."""
+        return self.frozen or super().is_finite()
+
+    # ---- optimiser ----
+
+    def parameter_groups(self):
+        """Copies of the groups: the optimiser changes its own."""
+        return [dict(group) for group in self.groups]
+
+    def _set_rates(self):
+        """Learning rates of the remaining probes, after halving on plateaus."""
+        left, factor = self.stack.places, self.patience.factor
+        self.learning_rates = [
+            rate[left] * factor[left] if rate.ndim else float(rate * factor[0])
+            for rate in self.first_rates
+        ]
+
+    def on_fit_start(self):
+        """Recovers; a finished training stays finished."""
+        super().on_fit_start()
+        self._set_rates()
+        if not self.patience.alive.any():
+            self.hparams.epoch_counter.current = self.hparams.epoch_counter.limit
+
+    def on_stage_start(self, stage, epoch=None):
+        """Sets where training starts, or clears the sums over tracks."""
+        if stage == sb.Stage.TRAIN:
+            self.train_data.start(epoch, batch=self.step)
+            return
+        targets = self.targets[stage]
+        shape = len(self.stack.choices), len(targets), self.task.outputs
+        self.sums = torch.zeros(shape, device=self.device)
+        self.chunks = torch.zeros(len(targets), device=self.device)
+
+    def fit(self, epoch_counter, train_set, valid_set=None, **options):
+        """As SpeechBrain's, for loaders whose data or batch sampler has `start(epoch, batch)`."""
+        self.train_data = train_set.dataset if self.frozen else train_set.sampler
+        hidden = not self.frozen or self.noprogressbar
+        with tqdm(total=epoch_counter.limit, disable=hidden, dynamic_ncols=True) as self.bar:
+            self.bar.set_description(f"{len(self.stack.choices)} probes")
+            bars = not self.frozen and not self.noprogressbar  # frozen: one bar for all epochs
+            super().fit(epoch_counter, train_set, valid_set, progressbar=bars, **options)
+
+    # ---- validation and test ----
+
+    def evaluate_batch(self, batch, stage):
+        """Adds a batch's logits to the sums of their tracks."""
+        batch = batch.to(self.device)
+        if not len(batch.tracks):  # files that have vanished since features were computed
+            return torch.zeros(())
+        with torch.no_grad(), self.evaluation_ctx:
+            logits = self.compute_forward(batch, stage).float()
+            loss = self.losses(logits, batch).mean()
+        self.sums.index_add_(1, batch.tracks, logits)
+        self.chunks.index_add_(0, batch.tracks, torch.ones_like(batch.tracks, dtype=torch.float))
+        return loss.cpu()
+
+    def track_logits(self):
+        """(P, tracks, C): means over chunks, of all processes together."""
+        return self.reduce_sum(self.sums) / self.reduce_sum(self.chunks).unsqueeze(1)
+
+    def predict(self, loader, stage):
+        """Logits (P, tracks, C) of all tracks of a split, on the CPU."""
+        self.on_stage_start(stage)
+        self.modules.eval()
+        for batch in loader:
+            self.evaluate_batch(batch, stage)
+        return self.track_logits().cpu()
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """After validation: saves best weights, ends probes, sets learning rates."""
+        if stage != sb.Stage.VALID:
+            return
+        left = self.stack.places
+        values = torch.full((len(self.patience.best),), math.nan, dtype=torch.float64)
+        values[left] = self.task.select(self.track_logits(), self.targets[stage]).cpu()
+        improved = self.patience.update(values)
+        if epoch in self.stages:
+            self._successive_halving()
+        if self.checkpointer is None:
+            self.stack.save_best(improved[left])
+        else:
+            meta = {"metric": float(values[0]), "epoch": epoch, "step": self.optimizer_step}
+            self.checkpointer.save_and_keep_only(meta=meta, max_keys=["metric"])
+        alive = self.patience.alive[left]
+        if not alive.any():
+            self.hparams.epoch_counter.limit = epoch
+        elif not alive.all():
+            self.stack.prune(alive.to(self.device))
+            self.optimizer.prune(alive, list(self.stack.parameters()))
+        self._set_rates()
+        self.bar.update()
+        best = self.patience.best.max().item()
+        self.bar.set_postfix(training=int(alive.sum()), best=f"{best:.3f}")
+
+    def _successive_halving(self):
+        """Ends the worse half of the remaining configurations, by their sums over seeds."""
+        count = int(self.configurations.max()) + 1
+        alive = self.patience.alive
+        total = torch.zeros(count, dtype=torch.float64)
+        total.index_add_(0, self.configurations, self.patience.best)
+        running = self.configurations[alive].unique()
+        worse = running[total[running].argsort()][: len(running) // 2]
+        self.patience.end(torch.isin(self.configurations, worse))
+
+
+class TrainedProbes(NamedTuple):
+    """All probes of an encoder on a task."""
+
+    table: pd.DataFrame  # one row per probe: layer, lr, seed, valid (its best), epoch
+    stacks: list  # for each row (ProbeStack, place in it)
+    standardize: Standardization
+    directions: dict  # share of the variance -> principal directions that hold it, per layer
+    test_set: SequentialChunks
+    make_brain: partial
+
+    def best_weights(self, rows):
+        """A stack of the probes in these rows of the table, with their best weights."""
+        return self.stacks[rows[0]][0].restore_best([self.stacks[row][1] for row in rows])
+
+    def best_of_mix(self):
+        """The best probe on the mix of all layers, alone in a stack."""
+        mixed = self.table["layer"] == self.table["layer"].iloc[-1]  # the mix is trained last
+        return self.best_weights([self.table[mixed]["valid"].idxmax()])
+
+
+class Candidate(NamedTuple):
+    """What is tested: a Brain with its best weights, and how it was chosen."""
+
+    brain: ProbeBrain
+    test_set: object  # loader
+    chosen: dict  # layer, lr, valid, fine_tuned
+
+
+def train_probes(brain_class, features, run):
+    """Trains one probe for each layer (and the mix of all), learning rate and seed.
+
+    Arguments
+    ---------
+    brain_class : type
+        The recipe's `ProbeBrain`.
+    features : features.Features
+        Of one encoder.
+    run : protocol.Evaluation
+        Its hparams are learning_rates, probe_seeds, number_of_epochs, batch_size, patience,
+        plateau_patience, standardize, probes (makes a ProbeStack), opt_class,
+        successive_halving_above.
+
+    Returns
+    -------
+    TrainedProbes
+    """
+    # SpeechBrain logs each epoch and each Brain: here there are hundreds.
+    for name in ("core", "utils.epoch_loop"):
+        logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
+    hparams, layers, splits = run.hparams, features.encoder.layers, features.splits
+    train = splits["train"]
+    standardize, variance = make_standardization(train.values, train.rows, hparams["standardize"])
+    halving = len(train.rows) > hparams["successive_halving_above"]
+    make_brain = partial(_make_brain, brain_class, standardize, splits, hparams, run.run_opts)
+    rows, stacks = [], []
+    for names in [list(range(len(layers)))] + [["all"]] * (len(layers) > 1):
+        pairs = [(layer, lr) for layer in names for lr in hparams["learning_rates"]]
+        probes = [
+            (layer, lr, seed) for seed in sorted(hparams["probe_seeds"]) for layer, lr in pairs
+        ]
+        stack = hparams["probes"](
+            choices=[(layer, seed) for layer, _, seed in probes],
+            layers=len(layers),
+            dim=train.values.shape[2],
+            outputs=hparams["task"].outputs,
+        )
+        patience = PlateauEarlyStopping(
+            len(probes), hparams["plateau_patience"], hparams["patience"]
+        )
+        rates = torch.tensor([lr for _, lr, _ in probes], dtype=torch.float64)
+        brain = make_brain(
+            stack,
+            patience=patience,
+            groups=[{"params": list(stack.parameters()), "lr": rates}],
+            stages=STAGES if halving else (),
+            configurations=torch.tensor([pairs.index((layer, lr)) for layer, lr, _ in probes]),
+        )
+        batches = TrainingBatches(
+            train, hparams["batch_size"], stack.seeds, stack.hidden, stack.dropout
+        )
+        brain.fit(
+            brain.hparams.epoch_counter,
+            _loader(batches),
+            _loader(SequentialChunks(splits["valid"])),
+        )
+        for place, (layer, lr, seed) in enumerate(probes):
+            name = layer if layer == "all" else layers[layer]
+            best, epoch = float(patience.best[place]), int(patience.best_epoch[place])
+            rows.append({"layer": name, "lr": lr, "seed": seed, "valid": best, "epoch": epoch})
+            stacks.append((stack, place))
+    # Few of many: features that differ little along most of their dimensions.
+    directions = {f"{share:.0%}": directions_for(variance, share).tolist() for share in (0.9, 0.99)}
+    test_set = SequentialChunks(splits["test"])
+    return TrainedProbes(pd.DataFrame(rows), stacks, standardize, directions, test_set, make_brain)
+
+
+def choose_on_validation(probes):
+    """The layer and learning rate with the best validation value, a mean over seeds.
+
+    Returns
+    -------
+    Candidate
+        With one probe per seed.
+    """
+    table = probes.table
+    means = table.groupby(["layer", "lr"], sort=False)["valid"].mean()
+    layer, lr = means.idxmax()
+    rows = table.index[(table["layer"] == layer) & (table["lr"] == lr)]
+    stack = probes.best_weights(list(rows))
+    brain = probes.make_brain(
+        stack,
+        patience=PlateauEarlyStopping(len(rows), 1, 1),
+        groups=[{"params": list(stack.parameters()), "lr": torch.tensor(0.0)}],
+    )
+    chosen = {"layer": layer, "lr": float(lr), "valid": table["valid"][rows].mean()}
+    return Candidate(brain, _loader(probes.test_set), chosen | {"fine_tuned": None})
+
+
+def evaluate_on_test(candidate):
+    """Logits (S, tracks, C) of the test tracks."""
+    return candidate.brain.predict(candidate.test_set, sb.Stage.TEST)
+
+
+def _loader(batches):
+    return make_loader(batches, batch_size=None)
+
+
+def _make_brain(brain_class, standardize, splits, hparams, run_opts, stack, **options):
+    epochs = hparams["number_of_epochs"]
+    steps = -(-len(splits["train"].rows) // hparams["batch_size"])
+    return brain_class(
+        modules={"probes": stack, "standardize": standardize},
+        opt_class=hparams["opt_class"],
+        hparams=hparams | {"epoch_counter": EpochCounter(epochs), "precision": "fp32"},
+        run_opts=run_opts,
+        checkpointer=None,
+        plan=Plan(1, steps, steps * epochs),
+        learning_rate_factor=lambda step: 1.0,
+        targets={sb.Stage[name.upper()]: splits[name].targets for name in ("valid", "test")},
+        **options,
+    )

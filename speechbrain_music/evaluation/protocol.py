@@ -1,0 +1,189 @@
+"""Options of a task, their short forms, and the key of the results that they lead to."""
+
+import hashlib
+import json
+import logging
+import re
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from speechbrain_music.brains.base import BRAIN_OPTIONS
+from speechbrain_music.models.frozen import make_encoders
+from speechbrain_music.utils.config import (
+    ConfigError,
+    boolean,
+    choice,
+    dropout,
+    list_of,
+    load_experiment,
+    natural,
+    not_negative,
+    optional,
+    path,
+    positive,
+    text,
+    texts,
+    whole,
+    yaml_object,
+)
+from speechbrain_music.utils.environment import versions
+from speechbrain_music.utils.memory import keep_freed_memory
+
+logger = logging.getLogger(__name__)
+
+RESULTS = "results.json"
+# The short forms of an evaluation. A task's yaml may add to the second under `marble`.
+QUICK = {"learning_rates": [1e-4, 1e-3, 1e-2], "probe_seeds": [0], "number_of_epochs": 30}
+MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds": [1234]}
+
+# Options that the results depend on, with the data and the encoder.
+PROTOCOL = {
+    "chunk_seconds": optional(positive),
+    "min_last_chunk_seconds": not_negative,
+    "pooling": choice("mean", "mean_std"),
+    "standardize": choice(True, False, "whiten"),
+    "mix_from": natural,
+    "random_mix": boolean,
+    "hidden": whole,
+    "probe_dropout": dropout,
+    "batch_size": whole,
+    "learning_rates": list_of(positive),
+    "probe_seeds": list_of(natural),
+    "number_of_epochs": whole,
+    "patience": whole,
+    "plateau_patience": natural,
+    "successive_halving_above": whole,
+    "resamples": whole,
+    "quick": boolean,
+    "marble_compat": boolean,
+    "freeze_encoder": boolean,
+}
+# The same for fine-tuning.
+FINE_TUNING = {key: BRAIN_OPTIONS[key] for key in ("seed", "weight_decay", "max_grad_norm")} | {
+    "precision": BRAIN_OPTIONS["precision"],
+    "lr_encoder": positive,
+    "lr_probe": positive,
+    "layer_decay": positive,
+    "warmup_steps": natural,
+    "fine_tune_epochs": whole,
+    "fine_tune_patience": whole,
+    "fine_tune_plateau": natural,
+    "effective_batch": whole,
+}
+OPTIONS = {
+    **BRAIN_OPTIONS,
+    **PROTOCOL,
+    **FINE_TUNING,
+    "name": text,
+    "task": yaml_object,
+    "prepare": yaml_object,
+    "marble": yaml_object,
+    "encoder": optional(texts),
+    "trust_remote_code": boolean,
+    "output_folder": optional(path),
+    "feature_folder": path,
+    "max_seconds": optional(positive),
+    "extract_batch": whole,
+    "num_workers": natural,
+    "fine_tune_batch": whole,
+    "probes": yaml_object,
+    "opt_class": yaml_object,
+    "fine_tune_opt_class": yaml_object,
+}
+# Options that only the yaml's own objects refer to.
+DATA_OPTIONS = {
+    "data_folder": optional(path),
+    "replica_scale": positive,
+    "allow_missing": boolean,
+    "split": text,
+    "tagged_only": boolean,
+}
+
+
+class Evaluation(NamedTuple):
+    """One run of a task's recipe."""
+
+    argv: list
+    began: float  # seconds since the epoch
+    hparams_file: str
+    hparams: dict
+    run_opts: object
+    overrides: dict
+    encoders: list  # of FrozenEncoder; several are seeds of one system
+    output: Path
+
+
+def load_evaluation(argv):
+    """Loads a task's yaml and its encoders; ConfigError or UserError for what does not fit."""
+    began = time.time()
+    keep_freed_memory()
+    hparams_file, hparams, run_opts, overrides = load_task(argv)
+    encoders = make_encoders(hparams["encoder"], hparams["trust_remote_code"], hparams["pooling"])
+    output = output_folder(hparams, encoders[0].name)
+    return Evaluation(
+        list(argv), began, hparams_file, hparams, run_opts, overrides, encoders, output
+    )
+
+
+def load_task(argv):
+    """A task's yaml with its short forms applied; returns what `load_experiment` does.
+
+    Raises ConfigError, also if no encoder is named.
+
+    Example
+    -------
+    >>> argv = ["hparams/gtzan_genre.yaml", "--encoder", "mel", "--quick", "True"]
+    >>> hparams = load_task([*argv, "--probe_seeds", "[7, 8]"])[1]
+    >>> hparams["learning_rates"], hparams["probe_seeds"]  # an explicit option has precedence
+    ([0.0001, 0.001, 0.01], [7, 8])
+    """
+    hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, DATA_OPTIONS)
+    if hparams["encoder"] is None:
+        raise ConfigError(
+            "encoder is not set: pass --encoder with an export's folder, mel, random:FOLDER or "
+            "hf:NAME"
+        )
+    short = {}
+    for name, changes in (("marble_compat", MARBLE | hparams.get("marble", {})), ("quick", QUICK)):
+        if hparams[name]:
+            short |= {key: value for key, value in changes.items() if key not in overrides}
+    if short:
+        # The yaml's own objects need these values too, so it is loaded once more with them.
+        values = {k: v if isinstance(v, str) else json.dumps(v) for k, v in short.items()}
+        pairs = [part for key, value in values.items() for part in (f"--{key}", value)]
+        _, hparams, _, _ = load_experiment([*argv, *pairs], OPTIONS, DATA_OPTIONS)
+    return hparams_file, hparams, run_opts, overrides
+
+
+def output_folder(hparams, encoder):
+    """The yaml's output_folder, else results/<task>/<encoder and short forms>."""
+    if hparams["output_folder"]:
+        return Path(hparams["output_folder"])
+    parts = [re.sub(r"[^\w.-]+", "_", encoder)]
+    parts += [word for word in ("quick", "marble_compat") if hparams[word]]
+    parts += [] if hparams["freeze_encoder"] else ["fine_tuned"]
+    return Path("results") / hparams["name"] / "-".join(parts)
+
+
+def results_key(hparams, caches, chunks):
+    """A hash of all that the results depend on: options, features, labels, versions."""
+    names = [*PROTOCOL, *([] if hparams["freeze_encoder"] else FINE_TUNING)]
+    parts = {name: hparams[name] for name in names}
+    parts["task"] = hparams["name"]
+    parts["features"] = [cache.metadata for cache in caches]
+    parts["targets"] = {split: value.tolist() for split, value in chunks.targets.items()}
+    parts["versions"] = versions()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def is_finished(run, caches, chunks):
+    """Whether the output folder has these results already: they are then reused."""
+    try:
+        stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))["key"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    if stored == results_key(run.hparams, caches, chunks):
+        logger.warning(f"{run.output} has these results already: delete it to compute them again")
+        return True
+    return False

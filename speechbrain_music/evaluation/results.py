@@ -1,0 +1,337 @@
+"""Results of an encoder on a task: figures, intervals, results.json, a report and pictures."""
+
+import csv
+import io
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from speechbrain.utils.distributed import if_main_process
+
+from speechbrain_music.evaluation.protocol import PROTOCOL, RESULTS, results_key
+from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders, score
+from speechbrain_music.reporting.pictures import picture
+from speechbrain_music.utils.atomic import atomic_file, write_together
+from speechbrain_music.utils.environment import versions
+from speechbrain_music.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+PREDICTIONS, REPORT = "predictions.npz", "report.md"
+LAYERS, CONFUSION = "layers.png", "confusion.png"
+SIZE = (8, 6)  # inches, of both
+
+
+# ---- figures ----
+
+
+def resampled_figures(task, logits, targets, resamples=1000, seed=0, encoder_seed=0):
+    """A system's figures on bootstrap resamples of the tracks.
+
+    Arguments
+    ---------
+    task : Task
+        Of `metrics.tasks`.
+    logits : torch.Tensor
+        (E, S, N, C) of E encoders, S probe seeds, N tracks.
+    targets : torch.Tensor
+        (N, ...).
+    resamples, seed : int
+        The same give the same resamples of tracks: systems are compared on them.
+    encoder_seed : int
+        The same draws the same encoders: scores of tasks with the same encoders can be added.
+
+    Returns
+    -------
+    dict
+        Metric -> (R,): means over probe seeds, and over E encoders drawn with replacement.
+    """
+    counts = draw_counts(logits.shape[2], resamples, seed)
+    probes = [[task.resampled(probe, targets, counts) for probe in system] for system in logits]
+    return {
+        metric: over_encoders(
+            np.array([np.mean([probe[metric] for probe in seeds], axis=0) for seeds in probes]),
+            np.random.default_rng(encoder_seed),
+        )
+        for metric in task.metrics
+    }
+
+
+def summarise(task, logits, targets, train_targets, resamples=1000):
+    """The figures of a system on a task.
+
+    Arguments
+    ---------
+    task, logits, targets, resamples
+        As `resampled_figures`.
+    train_targets : torch.Tensor
+        Targets of the training tracks, for chance.
+
+    Returns
+    -------
+    dict
+        figures: metric -> mean and sd over encoders and probe seeds, low and high (95% bootstrap
+        over tracks and encoders), chance. each: (E, S) dicts of figures. score: mean, low, high
+        of what the task adds to a score across tasks. by_class: class -> means over encoders and
+        seeds. confusion: (C, C) summed over them, or None. absent: classes with no test track.
+
+    Raises
+    ------
+    UserError
+        If these tracks leave a figure undefined.
+
+    Example
+    -------
+    >>> from speechbrain_music.metrics.tasks import SingleLabel
+    >>> task, targets = SingleLabel("genre", ["blues", "jazz"]), torch.tensor([0, 1, 1, 1])
+    >>> predicted = torch.tensor([[[0, 1, 1, 1], [0, 0, 1, 1]]])  # by one encoder's two probes
+    >>> found = summarise(task, torch.eye(2)[predicted], targets, torch.tensor([0, 0, 1]))
+    >>> [found["figures"]["accuracy"][key] for key in ("mean", "chance")], found["confusion"]
+    ([0.875, 0.25], [[2, 0], [1, 5]])
+    """
+    try:
+        each = [[task.figures(probe, targets) for probe in probes] for probes in logits]
+        chance = task.chance(train_targets, targets)
+        drawn = resampled_figures(task, logits, targets, resamples)
+        figures = {}
+        for metric in task.metrics:
+            values = np.array([[probe[metric] for probe in probes] for probes in each])
+            low, high = interval(drawn[metric])
+            figures[metric] = {
+                "mean": float(values.mean()),
+                "sd": float(values.std(ddof=1)) if values.size > 1 else 0.0,
+                "low": low,
+                "high": high,
+                "chance": chance[metric],
+            }
+        low, high = interval(score(task, drawn, chance))
+    except ValueError as error:
+        raise UserError(f"the test split cannot be evaluated: {error}") from error
+    means = {metric: value["mean"] for metric, value in figures.items()}
+    tables = [task.by_class(probe, targets) for probes in logits for probe in probes]
+    confusions = [task.confusion(probe, targets) for probes in logits for probe in probes]
+    return {
+        "figures": figures,
+        "each": each,
+        "score": {"mean": score(task, means, chance), "low": low, "high": high},
+        "by_class": {name: _mean([table[name] for table in tables]) for name in tables[0]},
+        "confusion": None if confusions[0] is None else sum(confusions).tolist(),
+        "absent": task.absent(targets),
+    }
+
+
+def _mean(rows):
+    """Means of dicts of numbers; None where any is None."""
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    return {
+        key: None if None in values else float(np.mean(values)) for key, values in columns.items()
+    }
+
+
+def read_published(path, metrics):
+    """Rows of a recipe's `published.csv` for these metrics, as dicts; [] if there is no file."""
+    if not Path(path).exists():
+        return []
+    rows = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8")))
+    return [row for row in rows if row["metric"] in metrics]
+
+
+# ---- files ----
+
+
+def write_results(run, data_report, published, tested):
+    """Computes the figures of a run and writes results.json, predictions, report and pictures.
+
+    Arguments
+    ---------
+    run : protocol.Evaluation
+        The run; its output folder gets the files.
+    data_report : dict
+        Of the preparation.
+    published : path
+        CSV of published figures; they are shown with results on the published data only.
+    tested : list
+        For each encoder (Features, TrainedProbes, Candidate, test logits).
+
+    Returns
+    -------
+    Path
+        The output folder.
+
+    Raises
+    ------
+    UserError
+        If the test tracks leave a figure undefined.
+    """
+    if not if_main_process():
+        return run.output
+    hparams, task, encoder = run.hparams, run.hparams["task"], run.encoders[0]
+    features = tested[0][0]
+    chunks, splits = features.chunks, features.splits
+    logits = torch.stack([part[3] for part in tested])
+    test, train = splits["test"], splits["train"]
+    summary = summarise(task, logits, test.targets, train.targets, hparams["resamples"])
+    runs = [
+        {"identity": f.encoder.identity} | best.chosen | {"directions": probes.directions}
+        for f, probes, best, _ in tested
+    ]
+    replica = data_report["replica"]
+    real = replica is None and not data_report["deviations"]
+    results = {
+        "task": hparams["name"],
+        "command": [str(part) for part in run.argv],
+        "key": results_key(hparams, [part[0].cache for part in tested], chunks),
+        "encoder": {"spec": hparams["encoder"], "name": encoder.name, "runs": runs},
+        "data": {
+            "data_set": data_report["data_set"],
+            "replica": replica and {k: replica[k] for k in ("generator", "scale", "seed")},
+            "settings": data_report["settings"],
+            "published": data_report.get("published"),
+            "deviations": data_report["deviations"],
+            "tracks": {split: len(part.targets) for split, part in splits.items()},
+            "chunks": {split: len(part.rows) for split, part in splits.items()},
+            "unreadable": len(features.reasons),
+            "reasons": list(features.reasons.values())[:20],
+            "absent": chunks.absent,
+        },
+        "protocol": {name: hparams[name] for name in PROTOCOL}
+        | {"halved": len(train.rows) > hparams["successive_halving_above"]},
+        **summary,
+        "published": read_published(published, task.metrics) if real else [],
+        "versions": versions(),
+        "seconds": round(time.time() - run.began, 1),
+    }
+    tables = [probes.table.assign(encoder=i) for i, (_, probes, _, _) in enumerate(tested)]
+    table = pd.concat(tables, ignore_index=True)
+    _write_files(run.output, results, table, logits, test, task.names)
+    for metric, figure in summary["figures"].items():
+        logger.info(
+            f"{hparams['name']}, {encoder.name}: {metric} {figure['mean']:.4f} "
+            f"({figure['low']:.4f} to {figure['high']:.4f}), chance {figure['chance']:.4f}"
+        )
+    return run.output
+
+
+def _write_files(folder, results, table, logits, test, names):
+    """results.json comes last: with it the run is complete."""
+    with atomic_file(folder / PREDICTIONS, "wb") as file:
+        np.savez_compressed(
+            file,
+            logits=logits.numpy(),
+            targets=test.targets.numpy(),
+            tracks=np.array(test.names),
+        )
+    with picture(folder / LAYERS, SIZE) as figure:
+        _layers(figure, table)
+    if results["confusion"] is not None:
+        with picture(folder / CONFUSION, SIZE) as figure:
+            _confusion(figure, np.array(results["confusion"]), names)
+    write_together(
+        {
+            folder / "probes.csv": table.to_csv(index=False),
+            folder / REPORT: _report(results),
+            folder / RESULTS: json.dumps(results, indent=2) + "\n",
+        }
+    )
+
+
+def _report(results):
+    """The text of `report.md`."""
+    data, encoder = results["data"], results["encoder"]
+    lines = [f"# {results['task']}: {encoder['name']}", ""]
+    if data["replica"]:
+        lines += [
+            f"**On a replica** ({data['replica']['generator']}): music composed by a program. "
+            "These figures say nothing about recorded music: do not compare them with published "
+            "ones.",
+            "",
+        ]
+    for deviation in data["deviations"]:
+        lines += [f"**Not the published data**: {deviation}.", ""]
+    lines += [
+        "| metric | mean | sd over seeds | 95% interval over tracks | chance |",
+        "|---|---:|---:|---|---:|",
+        *(
+            f"| {metric} | {f['mean']:.4f} | {f['sd']:.4f} | {f['low']:.4f} to {f['high']:.4f} "
+            f"| {f['chance']:.4f} |"
+            for metric, f in results["figures"].items()
+        ),
+        "",
+        f"{data['tracks']['test']} test tracks, {data['tracks']['train']} training, "
+        f"{data['tracks']['valid']} validation tracks. {_chosen(results)}",
+        "",
+    ]
+    if results["protocol"]["halved"]:
+        lines += ["Successive halving: half of the probes ended after 1, 2, 4 and 8 epochs.", ""]
+    if data["unreadable"]:
+        lines += [f"{data['unreadable']} chunks could not be read and are left out.", ""]
+    for split, absent in data["absent"].items():
+        if absent:
+            lines += [f"No {split} track of: {', '.join(absent)}.", ""]
+    lines += [f"![score by layer]({LAYERS})", ""]
+    if results["confusion"] is not None:
+        lines += [f"![confusion]({CONFUSION})", ""]
+    if results["published"]:
+        if data["published"]:
+            lines += [f"Published figures are on {data['published']}.", ""]
+        lines += ["| published | metric | value | source |", "|---|---|---:|---|"]
+        lines += [
+            f"| {row['model']} | {row['metric']} | {float(row['value']):.4g} | {row['source']} |"
+            for row in results["published"]
+        ]
+        lines += [""]
+    lines += ["| class | " + " | ".join(_columns(results)) + " |"]
+    lines += ["|---|" + "---:|" * len(_columns(results))]
+    for name, figures in results["by_class"].items():
+        cells = (
+            "" if figures[c] is None else f"{figures[c]:.{0 if c == 'count' else 3}f}"
+            for c in _columns(results)
+        )
+        lines += [f"| {name} | " + " | ".join(cells) + " |"]
+    return "\n".join(lines) + "\n"
+
+
+def _columns(results):
+    return list(next(iter(results["by_class"].values())))
+
+
+def _chosen(results):
+    parts = []
+    for place, run in enumerate(results["encoder"]["runs"]):
+        which = f"Encoder {place + 1}: " if len(results["encoder"]["runs"]) > 1 else "Chosen: "
+        layer = "the mix of all layers" if run["layer"] == "all" else f"layer {run['layer']}"
+        text = f"{which}{layer}, learning rate {run['lr']:g} (validation {run['valid']:.4f})."
+        if run["fine_tuned"]:
+            tuned = run["fine_tuned"]
+            text += f" Fine-tuned: epoch {tuned['epoch']} (validation {tuned['valid']:.4f})."
+        parts.append(text)
+    return " ".join(parts)
+
+
+def _layers(figure, table):
+    axes = figure.subplots()
+    layers = list(dict.fromkeys(table["layer"]))
+    means = table.groupby(["layer", "lr"], sort=False)["valid"].mean().unstack()
+    for lr in means.columns:
+        axes.plot(layers, means.loc[layers, lr], marker=".", label=f"{lr:g}")
+    axes.set_xlabel("layer (0 is the front-end, all a learned mix)")
+    axes.set_ylabel("validation value, mean over seeds")
+    axes.legend(title="learning rate", fontsize=8)
+    axes.grid(alpha=0.3)
+
+
+def _confusion(figure, counts, names):
+    axes = figure.subplots()
+    share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    image = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, label="share of the class's tracks")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    step = max(1, len(names) // 32)
+    places = range(0, len(names), step)
+    axes.set_xticks(places, [names[p] for p in places], rotation=90, fontsize=8)
+    axes.set_yticks(places, [names[p] for p in places], fontsize=8)

@@ -1,0 +1,128 @@
+"""Base class of frozen encoders: pooled hidden states and an identity for caches."""
+
+import json
+from hashlib import blake2b
+
+import torch
+from torch import nn
+
+from speechbrain_music.nnet.precision import full_float32
+
+POOLINGS = {"mean": 1, "mean_std": 2}  # over time -> values per hidden dimension
+
+
+class FrozenEncoder(nn.Module):
+    """Turns waves into one vector per layer; a subclass defines `pool(wave, samples)`.
+
+    It stays in eval mode, also inside another module, and without gradients: its features can be
+    cached under `identity`.
+
+    Arguments
+    ---------
+    name : str
+        Short name for tables.
+    identity : str
+        Hex; the same for equal weights and configuration.
+    sample_rate, dim : int
+        In Hz, of the waves that `forward` takes; width of a layer's vector.
+    layers : tuple of str
+        Names of the layers.
+    padding_safe : bool
+        Whether padding changes no result; else all lengths of a batch must be equal.
+
+    Example
+    -------
+    >>> class Peak(FrozenEncoder):
+    ...     def pool(self, wave, samples):
+    ...         return wave.amax(dim=1).view(-1, 1, 1)
+    >>> peak = Peak("peak", "0f", sample_rate=24000, layers=["peak"], dim=1, padding_safe=False)
+    >>> peak.train()(torch.ones(2, 9), torch.tensor([9, 9])).shape, peak.training
+    (torch.Size([2, 1, 1]), False)
+    """
+
+    def __init__(self, name, identity, sample_rate, layers, dim, padding_safe=True):
+        super().__init__()
+        self.name, self.identity, self.sample_rate = name, identity, sample_rate
+        self.layers, self.dim, self.padding_safe = tuple(layers), dim, padding_safe
+        self.train()
+
+    def train(self, mode=True):
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, wave, samples):
+        """Features of whole clips.
+
+        Arguments
+        ---------
+        wave : torch.Tensor
+            (B, N) float32, mono, at `sample_rate`; what stands past an item's length is not read.
+        samples : torch.Tensor
+            (B,) int64, samples of each item, 1 to N.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, layers, dim) float32: over an item's own frames only.
+
+        Raises
+        ------
+        ValueError
+            If a length is out of range, or if lengths differ where `padding_safe` is False.
+        """
+        shortest, longest = int(samples.min()), int(samples.max())
+        if shortest < 1 or longest > wave.shape[1]:
+            raise ValueError(
+                f"lengths {shortest} to {longest} for waves of {wave.shape[1]} samples"
+            )
+        if not self.padding_safe and shortest != longest:
+            raise ValueError(
+                f"lengths {shortest} to {longest} in one batch of {self.name}, where padding "
+                "changes the result: give batches of equal lengths"
+            )
+        with full_float32(wave.device):
+            return self.pool(wave[:, :longest], samples)
+
+
+def fingerprint(config, weights):
+    """Hex hash of a configuration and of every weight's name, type, shape and bytes.
+
+    Example
+    -------
+    >>> fingerprint({}, {"w": torch.zeros(2)}) == fingerprint({}, {"w": torch.zeros(1, 2)})
+    False
+    """
+    digest = blake2b(json.dumps(config, sort_keys=True, default=str).encode(), digest_size=16)
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def pool_states(hidden, tokens, pooling="mean"):
+    """Pools L hidden states (B, T, d) over an item's own (B,) tokens: (B, L, d).
+
+    (B, L, 2 d) with "mean_std"; the deviation is the population's, 0 for a single token.
+
+    Example
+    -------
+    >>> state = torch.tensor([[[1.0], [3.0], [99.0]]])  # the last token is padding
+    >>> pool_states([state], torch.tensor([2]), "mean_std")
+    tensor([[[2., 1.]]])
+    """
+    pooled = []
+    for state in hidden:
+        state = state if state.dtype == torch.float64 else state.float()
+        mean = _mean(state, tokens)
+        if pooling == "mean_std":
+            variance = _mean((state - mean.unsqueeze(1)).square(), tokens)
+            mean = torch.cat([mean, variance.sqrt()], dim=1)
+        pooled.append(mean)
+    return torch.stack(pooled, 1)
+
+
+def _mean(x, lengths):
+    """(B, T, D) and (B,) steps, at least one, to (B, D)."""
+    beyond = torch.arange(x.shape[1], device=x.device) >= lengths.unsqueeze(1)
+    return x.masked_fill(beyond.unsqueeze(2), 0.0).sum(1) / lengths.unsqueeze(1)
