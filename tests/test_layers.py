@@ -25,6 +25,7 @@ PACKAGE = "speechbrain_music"
 TOOLS = {"models", "dataio", "optim", "metrics", "reporting", "utils", "nnet"}
 MAY_IMPORT = {
     "recipes": TOOLS | {"brains", "inference", "data_prep", "hparams"},
+    "experiments": TOOLS | {"brains", "inference", "data_prep", "hparams"},
     "brains": TOOLS,
     "inference": TOOLS | {"data_prep"},
     "models": {"nnet"},
@@ -51,7 +52,7 @@ def module_name(path):
 
 MODULES = {
     module_name(path): path
-    for folder in (PACKAGE, "data_prep", "hparams", "recipes")
+    for folder in (PACKAGE, "data_prep", "hparams", "recipes", "experiments")
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
 

@@ -3,7 +3,7 @@
 import logging
 
 from speechbrain_music.brains.segments import SegmentBrain
-from speechbrain_music.metrics.pretraining import MaskedPredictionMeasures
+from speechbrain_music.metrics.pretraining import MaskedPredictionMetrics, format_held_out
 from speechbrain_music.models.export import export_run
 from speechbrain_music.reporting.curves import PANELS
 
@@ -63,7 +63,7 @@ class PretrainBrain(SegmentBrain):
 
     def new_measures(self):
         """Of masked prediction, beside trivial predictors."""
-        return MaskedPredictionMeasures(self.statistics, self.hparams.mask_block, self.device)
+        return MaskedPredictionMetrics(self.statistics, self.hparams.mask_block, self.device)
 
     def measure(self, batch, outputs):
         """Adds a held-out batch to the measures."""
@@ -76,27 +76,8 @@ class PretrainBrain(SegmentBrain):
         return figures["cross_entropy"] + self.hparams.reconstruction_weight * figures["mel_mse"]
 
     def table(self, figures):
-        """Each measure beside its trivial predictors, in aligned columns."""
-        rows = [
-            ("cross-entropy", "cross_entropy", {"unigram": "_unigram", "bigram": "_bigram"}),
-            ("accuracy", "accuracy", {"commonest": "_commonest", "copy nearest": "_copy"}),
-            (
-                "mel error",
-                "mel_mse",
-                {"clip mean": "_clip_mean", "interpolation": "_interpolation"},
-            ),
-        ]
-        lines = [
-            f"  {title:14s}{figures[name]:8.4f}   "
-            + "   ".join(f"{label} {figures[name + end]:.4f}" for label, end in others.items())
-            for title, name, others in rows
-        ]
-        places = [name for name in figures if name.startswith("accuracy_at_")]
-        by_place = " ".join(f"{figures[name]:.3f}" for name in places)
-        lines.append(f"  accuracy by place in the block   {by_place}")
-        codes, perplexity = figures["codes_used"], figures["perplexity"]
-        lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
-        return "\n".join(lines)
+        """The figures with their baselines, in aligned columns."""
+        return format_held_out(figures)
 
     def write(self, folder, run, meta, **facts):
         """Writes the encoder."""

@@ -5,7 +5,7 @@ import logging
 import torch
 
 from speechbrain_music.brains.segments import SegmentBrain
-from speechbrain_music.metrics.quantization import QuantizerMeasures
+from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.targets import save_targets
 
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 OFFERED = 16  # tokens of each crop that dead entries may be put on
 PANELS = {
-    "mel error": [
+    "mel MSE": [
         ("valid", "mel_mse", "held-out"),
         ("train", "mel_mse", "training"),
-        ("valid", "mel_error_mean", "the corpus's mean"),
+        ("valid", "mel_mse_mean", "the corpus's mean"),
     ],
     "codebooks on held-out tracks": [
         ("valid", "codes_used", "codes used"),
@@ -142,7 +142,7 @@ class TokenizerBrain(SegmentBrain):
     def new_measures(self):
         """Of what is kept of the mel, and of the codebooks' use."""
         config = self.hparams.model.quantizer.config
-        return QuantizerMeasures(config["num_codebooks"], config["codebook_size"], self.device)
+        return QuantizerMetrics(config["num_codebooks"], config["codebook_size"], self.device)
 
     def measure(self, batch, outputs):
         """Adds a held-out batch to the measures."""
@@ -158,7 +158,7 @@ class TokenizerBrain(SegmentBrain):
         perplexities = [v for name, v in figures.items() if name.startswith("perplexity_of_")]
         entries = self.hparams.model.quantizer.config["codebook_size"]
         return (
-            f"  mel error     {figures['mel_mse']:8.4f}   mean {figures['mel_error_mean']:.4f}\n"
+            f"  mel MSE       {figures['mel_mse']:8.4f}   mean {figures['mel_mse_mean']:.4f}\n"
             f"  perplexity    {' '.join(f'{value:.0f}' for value in perplexities)} of {entries}, "
             f"codes used {figures['codes_used']:.0f}, dead {figures['dead_codes']:.0f}"
         )

@@ -7,7 +7,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain_music.models.export import export_run
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.ssl import BestRQ
-from speechbrain_music.reporting.corpora import heard
+from speechbrain_music.reporting.corpora import describe_corpora
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer
 from speechbrain_music.utils.errors import UserError
 
@@ -68,5 +68,5 @@ recipes/pretrain
     csvs = [own / name for name in ("train.csv", "valid.csv")]
     if not all(path.is_file() for path in csvs):
         csvs = [run["train_csv"], run["valid_csv"]]
-    export_run(folder, run, best.meta, **heard(*csvs, run["data_folder"]))
+    export_run(folder, run, best.meta, **describe_corpora(*csvs, run["data_folder"]))
     return best.meta["step"]

@@ -60,7 +60,7 @@ ILLUSTRATED = {  # language and code -> what is wrong; None if nothing is
     ("bash", "python recipes/marble.py --encoders mel --quick True"): None,
     ("bash", "python recipes/marble.py --encoders mel --quik True"): "option --quik",
     ("bash", "python recipes/marble.py --encoder"): "expected",
-    ("bash", "python recipes/study/study.py --hours two"): "invalid float value: 'two'",
+    ("bash", "python experiments/study.py --hours two"): "invalid float value: 'two'",
     ("bash", "python -m speechbrain_music.data_prep.gtzan /d --out m --lists l"): None,
     ("bash", "python -m speechbrain_music.data_prep.gtzan /d"): "arguments are required: --out",
     ("bash", "python -m speechbrain_music.data_prep.gtzan /d --out m --x"): "no option --x",

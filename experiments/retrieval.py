@@ -1,9 +1,10 @@
-"""Recordings found again: a check of encoders on any folder of music, without labels.
+"""Compare encoders by retrieval on any folder of music, without labels.
 
-python recipes/retrieval/retrieval.py /my/music --encoders mel random:EXPORT mine=EXPORT
+python experiments/retrieval.py /my/music --encoders mel random:EXPORT mine=EXPORT
 
-Recordings are cut into excerpts; each is compared with all others, and those of the same recording
-should be the most similar. Encoders are what recipes/marble.py takes. README.md has the protocol.
+Recordings are cut into excerpts. For each excerpt the others are ranked by similarity; those of
+the same recording should come first. Encoders are named as for recipes/marble.py. README.md has
+the protocol.
 """
 
 import argparse
@@ -21,33 +22,22 @@ from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.dataio.chunks import cut_into_chunks
 from speechbrain_music.dataio.feature_cache import FeatureCache
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
-from speechbrain_music.metrics.retrieval import MEASURES, by_chance, retrieve, unit_vectors
+from speechbrain_music.metrics.retrieval import METRICS, chance_level, retrieve, unit_vectors
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.reporting.marble_table import with_interval
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_recipe
 
-COLUMNS = "encoder layer measure gap mean low high chance recordings".split()
-TITLES = {"nearest": "1-NN accuracy", "precision": "mean average precision"}
-ALL = "all"  # layers, one vector after the other
+COLUMNS = "encoder layer metric gap mean low high chance recordings".split()
+TITLES = {"top1": "top-1 accuracy", "average_precision": "mean average precision"}
+ALL = "all"  # layers, concatenated
 
 
 def find_excerpts(folder, out, seconds):
-    """A folder's music in excerpts.
+    """Cuts the music of a folder into excerpts of `seconds`; a shorter rest is left out.
 
-    Arguments
-    ---------
-    folder, out : path
-        The music; where its manifests go.
-    seconds : float
-        Of an excerpt; a shorter rest is left out.
-
-    Returns
-    -------
-    excerpts : pandas.DataFrame
-        A row an excerpt, as `cut_into_chunks`, with `place`, its number in the recording.
-    report : dict
-        Of `prepare_folder`.
+    Manifests go to `out`. Returns a table with one row per excerpt, as `cut_into_chunks`, with
+    `place`, its number in the recording; and the report of `prepare_folder`.
     """
     manifests = [out / "train.csv", out / "valid.csv"]
     report = prepare_folder(folder, *manifests, refresh=True)
@@ -58,13 +48,13 @@ def find_excerpts(folder, out, seconds):
     return excerpts.assign(place=excerpts.groupby("track").cumcount()), report
 
 
-def with_company(excerpts):
-    """Which excerpts' recordings have at least two: (N,) bool."""
+def has_another(excerpts):
+    """Whether the recording of each excerpt has another excerpt: (N,) bool."""
     return (excerpts.groupby("track")["track"].transform("size") > 1).to_numpy(dtype=bool)
 
 
 def extract(encoders, excerpts, folder):
-    """Each encoder's features (N, layers, dim), and which excerpts all could read: (N,) bool."""
+    """Features (N, layers, dim) per encoder, and which excerpts could be read: (N,) bool."""
     values, readable = [], np.ones(len(excerpts), dtype=bool)
     for encoder in encoders:
         cache = FeatureCache(folder, encoder, excerpts).open()
@@ -75,105 +65,98 @@ def extract(encoders, excerpts, folder):
     return values, readable
 
 
-def judge(values, rows, recordings, places, gaps):
-    """One encoder's measures.
+def evaluate(values, rows, recordings, places, gaps):
+    """Metrics of one encoder.
 
     Arguments
     ---------
     values : np.ndarray
         (excerpts, layers, dim).
     rows, recordings, places : np.ndarray
-        (N,) int: which excerpts, whose, and which of the recording's.
+        (N,) int: the excerpts that are used, their recordings, and their numbers in these.
     gaps : list of int
         Neighbours that are left out.
 
     Returns
     -------
     dict
-        (measure, gap) -> (layers + 1, recordings): means over a recording's excerpts, the last
-        row being of all layers together; nan for a recording that cannot be asked about.
+        (metric, gap) -> (layers + 1, recordings): means over the excerpts of a recording, the
+        last row of all layers together; nan for a recording without relevant excerpts.
     """
     vectors = [unit_vectors(values[rows, layer]) for layer in range(values.shape[1])]
-    # All layers weigh the same. With one layer this is that layer.
+    # All layers have the same weight. With one layer this is that layer.
     together = np.concatenate(vectors, axis=1) / np.float32(np.sqrt(len(vectors)))
     found = [
         {gap: retrieve(layer, recordings, places, gap) for gap in gaps}
         for layer in tqdm([*vectors, together], desc="comparing excerpts", unit="layer")
     ]
     return {
-        (measure, gap): np.stack([by_recording(layer[gap][measure], recordings) for layer in found])
-        for measure in MEASURES
+        (metric, gap): np.stack([by_recording(layer[gap][metric], recordings) for layer in found])
+        for metric in METRICS
         for gap in gaps
     }
 
 
 def by_recording(values, recordings):
-    """Means over each recording's excerpts, nan left out: (N,) -> (recordings,)."""
-    asked = ~np.isnan(values)
-    sums = np.bincount(recordings, np.where(asked, values, 0))
-    counts = np.bincount(recordings, asked)
+    """Means over the excerpts of each recording, nan left out: (N,) -> (recordings,)."""
+    defined = ~np.isnan(values)
+    sums = np.bincount(recordings, np.where(defined, values, 0))
+    counts = np.bincount(recordings, defined)
     return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
 def summarise(name, layers, systems, chances, resamples):
     """Rows of the table (dicts of `COLUMNS`) of the encoders of one system."""
     rows = []
-    for (measure, gap), first in systems[0].items():
-        asked = ~np.isnan(first[0])
-        counts = draw_counts(asked.sum(), resamples) / asked.sum()
-        chance = float(chances[measure, gap][asked].mean())
-        for place, layer in enumerate(layers):
-            values = np.stack([system[measure, gap][place, asked] for system in systems])
-            drawn = over_encoders(values @ counts.T, np.random.default_rng(0))
-            low, high = interval(drawn)
-            figure = (float(values.mean()), low, high, chance, int(asked.sum()))
-            rows.append(dict(zip(COLUMNS, (name, layer, measure, gap, *figure), strict=True)))
+    for (metric, gap), first in systems[0].items():
+        defined = ~np.isnan(first[0])
+        recordings = int(defined.sum())
+        counts = draw_counts(recordings, resamples) / recordings
+        chance = float(chances[metric, gap][defined].mean())
+        for number, layer in enumerate(layers):
+            values = np.stack([system[metric, gap][number, defined] for system in systems])
+            low, high = interval(over_encoders(values @ counts.T, np.random.default_rng(0)))
+            row = (name, layer, metric, gap, float(values.mean()), low, high, chance, recordings)
+            rows.append(dict(zip(COLUMNS, row, strict=True)))
     return rows
 
 
-def picks(rows, gap):
-    """(what, layer) of the layers that the page shows, from one encoder's rows."""
-    layers = list(dict.fromkeys(row["layer"] for row in rows))
-    own = [layer for layer in layers if layer != ALL]
-    mean = {r["layer"]: r["mean"] for r in rows if (r["measure"], r["gap"]) == ("precision", gap)}
-    best = max(own, key=mean.get)
-    return {"last layer": own[-1], "best layer": best, "all layers": layers[-1]}
-
-
-def page(title, facts, rows, gap):
+def page(title, summary, rows, gap):
     """The text of retrieval.md."""
+    by_key = {(r["encoder"], r["layer"], r["metric"], r["gap"]): r for r in rows}
     names = list(dict.fromkeys(row["encoder"] for row in rows))
-    chosen = {name: picks([row for row in rows if row["encoder"] == name], gap) for name in names}
-    lines = [f"# Recordings found again: {title}", "", facts, ""]
-    lines += [f"| measure | left out | recordings | features | chance | {' | '.join(names)} |"]
+    shown = {name: _shown_layers(by_key, name, gap) for name in names}
+    lines = [f"# Retrieval of excerpts of the same recording: {title}", "", summary, ""]
+    lines += [f"| metric | left out | recordings | features | chance | {' | '.join(names)} |"]
     lines += ["|---|---|---:|---|---:|" + "---|" * len(names)]
-    for measure, title in TITLES.items():
+    for metric, metric_title in TITLES.items():
         for left_out in sorted({row["gap"] for row in rows}):
-            of = {
-                (row["encoder"], row["layer"]): row
-                for row in rows
-                if (row["measure"], row["gap"]) == (measure, left_out)
-            }
-            any_one = next(iter(of.values()))
             words = f"{left_out} at each side" if left_out else "nothing"
-            start = f"| {title} | {words} | {any_one['recordings']} |"
-            for what in ("last layer", "best layer", "all layers"):
-                cells = [_cell(of[name, chosen[name][what]], what) for name in names]
-                lines += [f"{start} {what} | {any_one['chance']:.3f} | {' | '.join(cells)} |"]
+            for features in ("last layer", "best layer", "all layers"):
+                here = [by_key[name, shown[name][features], metric, left_out] for name in names]
+                cells = [
+                    f"{row['layer']}: " * (features == "best layer") + with_interval(row)
+                    for row in here
+                ]
+                lines += [
+                    f"| {metric_title} | {words} | {here[0]['recordings']} | {features} | "
+                    f"{here[0]['chance']:.3f} | {' | '.join(cells)} |"
+                ]
     return "\n".join(lines) + (
-        "\n\nMeans over recordings, each counting once; 95% bootstrap intervals over recordings "
-        "and encoders of a system. 1-NN accuracy: how often the most similar other excerpt is of "
-        "the same recording; average precision: how near to the front all of them are ranked. "
-        "Left out: the excerpts before and after the one that is compared. Chance: a random "
-        "order, exact. The best layer has the highest mean average precision where "
-        f"{gap} at each side are left out, **chosen on these very recordings**: it flatters. Each "
-        "layer: retrieval.csv.\n"
+        "\n\nMeans over recordings, each counted once; 95% bootstrap intervals over recordings and "
+        "encoders of a system. Top-1 accuracy: how often the most similar other excerpt is of the "
+        "same recording. Average precision: how high all excerpts of the same recording rank. Left "
+        "out: neighbours of the query. Chance: a random order, exact. The best layer has the "
+        f"highest mean average precision with {gap} at each side left out, **chosen on these "
+        "recordings**, so it is optimistic. Each layer: retrieval.csv.\n"
     )
 
 
-def _cell(row, what):
-    layer = f"{row['layer']}: " if what == "best layer" else ""
-    return layer + with_interval(row)
+def _shown_layers(by_key, name, gap):
+    layers = list(dict.fromkeys(layer for encoder, layer, *_ in by_key if encoder == name))
+    own = [layer for layer in layers if layer != ALL]
+    best = max(own, key=lambda layer: by_key[name, layer, "average_precision", gap]["mean"])
+    return {"last layer": own[-1], "best layer": best, "all layers": layers[-1]}
 
 
 def parse(argv):
@@ -183,7 +166,7 @@ def parse(argv):
     parser.add_argument("--encoders", nargs="+", required=True)
     parser.add_argument("--out", type=Path, default=Path("results/retrieval"))
     parser.add_argument("--seconds", type=float, default=5.0, help="of an excerpt")
-    parser.add_argument("--gap", type=int, default=1, help="neighbours a side that are left out")
+    parser.add_argument("--gap", type=int, default=1, help="neighbours per side that are left out")
     parser.add_argument("--resamples", type=int, default=1000, help="of the recordings")
     parser.add_argument("--trust_remote_code", action="store_true", help="for hf: encoders")
     args = parser.parse_args(argv)
@@ -196,60 +179,60 @@ def parse(argv):
 
 
 def main(argv):
-    """Judges encoders on a folder of music; see this file's head for the arguments."""
+    """Compares encoders on a folder of music; see the head of this file."""
     args = parse(argv)
     specs = name_specs(args.encoders)
     systems = {name: make_encoders(spec, args.trust_remote_code) for name, spec in specs.items()}
     excerpts, report = find_excerpts(args.folder, args.out / "manifests", args.seconds)
     files = sum(split["files"] for split in report["splits"].values())
-    excerpts = excerpts[with_company(excerpts)].reset_index(drop=True)
+    excerpts = excerpts[has_another(excerpts)].reset_index(drop=True)
     _check(excerpts["track"].nunique(), files, args)
     features, readable = {}, np.ones(len(excerpts), dtype=bool)
     for name, encoders in systems.items():
         features[name], could = extract(encoders, excerpts, args.out / "features")
         readable &= could
     kept = excerpts[readable]
-    kept = kept[with_company(kept)]
+    kept = kept[has_another(kept)]
     rows = kept.index.to_numpy()
     recordings, places = pd.factorize(kept["track"])[0], kept["place"].to_numpy()
     _check(len(set(recordings)), files, args)
 
     gaps = sorted({0, args.gap})
     chances = {
-        (measure, gap): by_recording(values, recordings)
+        (metric, gap): by_recording(values, recordings)
         for gap in gaps
-        for measure, values in by_chance(recordings, places, gap).items()
+        for metric, values in chance_level(recordings, places, gap).items()
     }
-    asked = int((~np.isnan(chances["nearest", args.gap])).sum())
-    if asked < 2:
+    queried = int((~np.isnan(chances["top1", args.gap])).sum())
+    if queried < 2:
         raise UserError(
-            f"gap is {args.gap}: {asked} recording(s) have excerpts of {args.seconds:g} s that far "
-            "apart, two are needed: lower --gap or --seconds"
+            f"gap is {args.gap}: {queried} recording(s) have excerpts of {args.seconds:g} s that "
+            "far apart, two are needed: lower --gap or --seconds"
         )
     table = []
     for name, encoders in systems.items():
         layers = [*encoders[0].layers, ALL]
-        judged = [judge(v, rows, recordings, places, gaps) for v in features[name]]
-        table += summarise(name, layers, judged, chances, args.resamples)
+        metrics = [evaluate(v, rows, recordings, places, gaps) for v in features[name]]
+        table += summarise(name, layers, metrics, chances, args.resamples)
 
     counts = {
         "recordings": len(set(recordings)),
         "excerpts": len(rows),
         "too short for two excerpts": files - excerpts["track"].nunique(),
-        "too short for the gap": len(set(recordings)) - asked,
+        "too short for the gap": len(set(recordings)) - queried,
         "unreadable excerpts": int((~readable).sum()),
         "skipped files": report["skipped"],
         "reasons": report["reasons"],
     }
-    facts = (
+    summary = (
         f"{counts['recordings']} recordings, {counts['excerpts']} excerpts of {args.seconds:g} s. "
         f"Left out: {counts['too short for two excerpts']} recordings with fewer than two "
         f"excerpts, {counts['skipped files']} files that cannot be used, "
-        f"{counts['unreadable excerpts']} excerpts that cannot be read. Where {args.gap} at each "
-        f"side are left out, {counts['too short for the gap']} recordings have nothing to be found "
-        "and are only among what is ranked."
+        f"{counts['unreadable excerpts']} excerpts that cannot be read. With {args.gap} at each "
+        f"side left out, {counts['too short for the gap']} recordings are ranked but are no "
+        "queries: they have no excerpt left to find."
     )
-    _write(args, specs, systems, counts, table, page(args.folder, facts, table, args.gap))
+    _write(args, specs, systems, counts, table, page(args.folder, summary, table, args.gap))
     print((args.out / "retrieval.md").read_text(encoding="utf-8"))
     return args.out
 

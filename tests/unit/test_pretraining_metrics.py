@@ -1,4 +1,4 @@
-"""Measures of masked prediction against loops over single tokens."""
+"""Metrics of masked prediction against loops over single tokens."""
 
 import math
 from collections import Counter
@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from speechbrain_music.metrics.pretraining import (
+    HELD_OUT,
     PRIOR_WEIGHTS,
-    MaskedPredictionMeasures,
+    MaskedPredictionMetrics,
     TokenStatistics,
     count_pairs,
     perplexity,
@@ -86,7 +87,7 @@ def brute_force(batch, unigram, pairs):
                 share = (pairs[book, copy, token] + weight * prior[book, token]) / (seen + weight)
                 bigrams[weight] -= math.log(share) / codebooks
             sums["accuracy"] += hit / codebooks
-            sums["accuracy_copy"] += (copy == token) / codebooks
+            sums["accuracy_nearest_visible"] += (copy == token) / codebooks
             sums["accuracy_most_frequent"] += (token == unigram[book].argmax()) / codebooks
             place["hits"] += hit / codebooks
             place["copies"] += (copy == token) / codebooks
@@ -116,7 +117,7 @@ def brute_force(batch, unigram, pairs):
     figures["cross_entropy_bigram"] = min(bigrams.values()) / count
     for i, place in enumerate(places):
         figures[f"accuracy_at_{i}"] = place["hits"] / max(1, place["count"])
-        figures[f"accuracy_copy_at_{i}"] = place["copies"] / max(1, place["count"])
+        figures[f"accuracy_nearest_visible_at_{i}"] = place["copies"] / max(1, place["count"])
     valid = np.arange(T) < batch["lengths"][:, None]
     used = [Counter(batch["tokens"][..., book][valid]) for book in range(codebooks)]
     figures["codes_used"] = np.mean([len(counts) for counts in used])
@@ -128,10 +129,10 @@ def brute_force(batch, unigram, pairs):
 
 
 def measure(statistics, *batches):
-    measures = MaskedPredictionMeasures(statistics, BLOCK)
+    metrics = MaskedPredictionMetrics(statistics, BLOCK)
     for batch in batches:
-        measures.update(**{name: torch.from_numpy(value) for name, value in batch.items()})
-    return measures
+        metrics.update(**{name: torch.from_numpy(value) for name, value in batch.items()})
+    return metrics
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -139,12 +140,14 @@ def measure(statistics, *batches):
 def test_figures_by_brute_force(codebooks, seed):
     batch = held_out(codebooks, seed)
     unigram, pairs, statistics = training_statistics(codebooks)
-    measures = measure(statistics, batch)
+    metrics = measure(statistics, batch)
     expected, bigrams = brute_force(batch, unigram, pairs)
-    assert measures.figures(measures.sums) == pytest.approx(expected, rel=1e-5)
+    figures = metrics.figures(metrics.sums)
+    assert figures == pytest.approx(expected, rel=1e-5)
+    assert all({key, *baselines} <= figures.keys() for _, key, baselines in HELD_OUT)
     for weight in PRIOR_WEIGHTS:
-        position = measures.names.index(f"bigram_{weight:g}")
-        assert measures.sums[position].item() == pytest.approx(bigrams[weight], rel=1e-9)
+        position = metrics.names.index(f"bigram_{weight:g}")
+        assert metrics.sums[position].item() == pytest.approx(bigrams[weight], rel=1e-9)
 
 
 def test_two_updates_are_one_and_processes_add_up():
@@ -159,11 +162,11 @@ def test_two_updates_are_one_and_processes_add_up():
 
 
 def test_nothing_masked_is_no_figure_and_no_statistics_are_the_prior():
-    measures = MaskedPredictionMeasures(training_statistics(1)[2], BLOCK)
-    assert measures.figures(measures.sums) == {}
+    metrics = MaskedPredictionMetrics(training_statistics(1)[2], BLOCK)
+    assert metrics.figures(metrics.sums) == {}
     blank = TokenStatistics(np.zeros((1, K)), np.zeros(0, int), np.zeros(0, int))
-    measures = measure(blank, held_out(1))
-    figures = measures.figures(measures.sums)
+    metrics = measure(blank, held_out(1))
+    figures = metrics.figures(metrics.sums)
     uniform = pytest.approx(math.log(K))
     assert figures["cross_entropy_unigram"] == figures["cross_entropy_bigram"] == uniform
 
