@@ -17,16 +17,16 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	touch $@
 
 demo: install
-	$(RUN) recipes/demo/demo.py
+	$(RUN) experiments/demo.py
 
 # The demo, then its encoder beside mel statistics and untrained ones on the eight tasks' replicas.
 demo-full: demo
-	$(RUN) recipes/marble.py --quick True --out results/demo/marble \
-		--encoders mel random:results/demo/brn_sum_tiny/export pre-trained=results/demo/brn_sum_tiny/export
+	$(RUN) recipes/marble.py --quick True --pooling mean_std --out results/demo/marble \
+		--encoders pre-trained=results/demo/brn_sum_tiny/export untrained=random:results/demo/brn_sum_tiny/export mel
 
-# STUDY="--hours 6 ...": other options; recipes/study/README.md has those of the committed run.
+# STUDY="--hours 6 ...": other options; experiments/README.md has those of the committed run.
 study: install
-	$(RUN) recipes/study/study.py $(STUDY)
+	$(RUN) experiments/study.py $(STUDY)
 
 test: install lint
 	$(RUN) -m pytest $(BY_FILE) -m "not slow"

@@ -26,6 +26,7 @@ PACKAGE = "speechbrain_music"
 TOOLS = {"models", "dataio", "optim", "metrics", "reporting", "utils", "nnet"}
 MAY_IMPORT = {
     "recipes": TOOLS | {"brains", "evaluation", "inference", "data_prep", "hparams"},
+    "experiments": TOOLS | {"brains", "evaluation", "inference", "data_prep", "hparams"},
     "evaluation": TOOLS | {"brains"},
     "brains": TOOLS,
     "inference": TOOLS | {"data_prep"},
@@ -53,7 +54,7 @@ def module_name(path):
 
 MODULES = {
     module_name(path): path
-    for folder in (PACKAGE, "data_prep", "hparams", "recipes")
+    for folder in (PACKAGE, "data_prep", "hparams", "recipes", "experiments")
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
 

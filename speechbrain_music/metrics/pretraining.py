@@ -1,7 +1,7 @@
-"""What masked prediction has learned, beside what is known without learning.
+"""Held-out figures of masked prediction, with their baselines.
 
-"Cross-entropy fell from 9 to 7.6" can be the frequencies of tokens alone; so every figure here
-comes with that of trivial predictors on the very same masked tokens.
+A cross-entropy that fell from 9 to 7.6 can be the frequencies of tokens alone. So each figure
+comes with those of trivial predictors on the same masked tokens.
 """
 
 from typing import NamedTuple
@@ -11,24 +11,58 @@ import torch
 
 from speechbrain_music.nnet.masking import interpolate_masked, nearest_visible
 
-# Observations that a bigram's prior is worth; the one best on the held-out tokens themselves is
-# reported, in the baseline's favour.
+# Weights of the bigram's prior, in observations. The one that is best on the held-out tokens
+# themselves is reported, in the baseline's favour.
 PRIOR_WEIGHTS = (1.0, 4.0, 16.0, 64.0)
+
+# Title, key, and baselines (key -> label) of each figure: for logs, curves and reports.
+HELD_OUT = (
+    (
+        "cross-entropy (nats)",
+        "cross_entropy",
+        {"cross_entropy_unigram": "unigram", "cross_entropy_bigram": "bigram"},
+    ),
+    (
+        "accuracy",
+        "accuracy",
+        {
+            "accuracy_most_frequent": "most frequent token",
+            "accuracy_nearest_visible": "nearest visible token",
+        },
+    ),
+    (
+        "mel MSE",
+        "mel_mse",
+        {"mel_mse_item_mean": "item mean", "mel_mse_interpolation": "interpolation"},
+    ),
+)
+
+
+def format_held_out(figures):
+    """Held-out figures with their baselines, in aligned columns for the console."""
+    lines = [
+        f"  {title:22s}{figures[key]:8.4f}   {format_baselines(figures, baselines, digits=4)}"
+        for title, key, baselines in HELD_OUT
+    ]
+    positions = [name for name in figures if name.startswith("accuracy_at_")]
+    by_position = " ".join(f"{figures[name]:.3f}" for name in positions)
+    lines.append(f"  accuracy by position in the block   {by_position}")
+    codes, perplexity = figures["codes_used"], figures["perplexity"]
+    lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
+    return "\n".join(lines)
+
+
+def format_baselines(figures, baselines, digits=3):
+    """The baselines of a row of `HELD_OUT` as text, such as "unigram 7.600, bigram 7.100"."""
+    return ", ".join(f"{label} {figures[key]:.{digits}f}" for key, label in baselines.items())
 
 
 class TokenStatistics(NamedTuple):
     """Counts in the training corpus.
 
-    unigram (N, K): each codebook's tokens. pairs, pair_counts (P,): sorted codes
-    `(codebook * K + visible) * K + masked` of each masked token and its nearest visible one, and
-    how often they came.
-
-    Example
-    -------
-    >>> statistics = TokenStatistics(np.array([[2, 4, 9]]), np.array([5]), np.array([7]))
-    >>> codebook, visible, masked = np.unravel_index(statistics.pairs, (1, 3, 3))
-    >>> visible, masked  # token 2 was hidden beside a visible 1, seven times
-    (array([1]), array([2]))
+    unigram (N, K): tokens of each codebook. pairs, pair_counts (P,): sorted codes
+    `(codebook * K + visible) * K + masked` of a masked token and its nearest visible one, and
+    their counts.
     """
 
     unigram: np.ndarray
@@ -40,12 +74,6 @@ def count_pairs(tokens, mask, lengths, entries):
     """Codes of (nearest visible token, masked token), as in `TokenStatistics`, and their counts.
 
     tokens (B, T, N) int64, mask (B, T), lengths (B,), entries K.
-
-    Example
-    -------
-    >>> tokens, mask = torch.tensor([[[1], [2], [2], [1]]]), torch.tensor([[0, 1, 1, 0]]).bool()
-    >>> count_pairs(tokens, mask, torch.tensor([4]), entries=10)
-    (array([12]), array([2]))
     """
     near = nearest_visible(mask, lengths)[2]
     visible = tokens.gather(1, near.unsqueeze(-1).expand_as(tokens))[mask]
@@ -58,20 +86,14 @@ def _pair_codes(visible, masked, entries):
 
 
 def count_codes(tokens, entries):
-    """How often each entry was taken: tokens (M, N) int64 of N codebooks to (N * K,) counts.
-
-    Example
-    -------
-    >>> count_codes(torch.tensor([[0, 1], [2, 1]]), entries=3)
-    tensor([1, 0, 1, 0, 2, 0])
-    """
+    """Counts (N * K,) of each entry of N codebooks, from tokens (M, N) int64."""
     codebooks = tokens.shape[-1]
     first = torch.arange(codebooks, device=tokens.device) * entries
     return torch.bincount((tokens + first).flatten(), minlength=codebooks * entries)
 
 
 def perplexity(counts):
-    """exp of the entropy of a distribution given by counts: how many codes are used in effect.
+    """exp of the entropy of a distribution given by counts: the effective number of codes.
 
     Example
     -------
@@ -83,7 +105,7 @@ def perplexity(counts):
 
 
 def collisions(counts):
-    """Share of mel stacks whose token another stack has too; all are taken to be distinct.
+    """Share of tokens that occur more than once: mel stacks that share a token with another.
 
     Example
     -------
@@ -93,29 +115,31 @@ def collisions(counts):
     return float(counts[counts > 1].sum() / counts.sum())
 
 
-class MaskedPredictionMeasures:
-    """Sums over held-out masked tokens, to be added over processes, and what they say.
+class MaskedPredictionMetrics:
+    """Sums over held-out masked tokens, to be added over processes, and figures from them.
 
     Arguments
     ---------
     statistics : TokenStatistics
         Of the training corpus.
     block : int
-        Tokens in a mask's block: accuracy is also given by position in the block.
+        Tokens in a block of the mask: accuracy is also given by position in the block.
     device : str or torch.device
         Where the sums are kept.
 
     Example
     -------
-    >>> ones = TokenStatistics(np.ones((1, 4)), np.zeros(0, int), np.zeros(0, int))
-    >>> measures = MaskedPredictionMeasures(ones, block=2)
+    >>> counts = TokenStatistics(np.ones((1, 4)), np.zeros(0, int), np.zeros(0, int))
+    >>> metrics = MaskedPredictionMetrics(counts, block=2)
     >>> tokens, mask = torch.tensor([[[0], [1], [1]]]), torch.tensor([[False, True, False]])
     >>> logits = 20.0 * torch.nn.functional.one_hot(torch.tensor([[1]]), 4)
     >>> mel = torch.zeros(1, 12, 2)
-    >>> measures.update(logits, torch.zeros(1, 8), mel, tokens, mask, torch.tensor([3]))
-    >>> figures = measures.figures(measures.sums)
-    >>> figures["accuracy"], figures["accuracy_copy"], round(figures["cross_entropy_unigram"], 3)
-    (1.0, 0.0, 1.386)
+    >>> metrics.update(logits, torch.zeros(1, 8), mel, tokens, mask, torch.tensor([3]))
+    >>> figures = metrics.figures(metrics.sums)
+    >>> figures["accuracy"], figures["accuracy_nearest_visible"]
+    (1.0, 0.0)
+    >>> round(figures["cross_entropy_unigram"], 3)  # 4 equally frequent tokens
+    1.386
     """
 
     def __init__(self, statistics, block, device="cpu"):
@@ -124,7 +148,7 @@ class MaskedPredictionMeasures:
         unigram = statistics.unigram + 1.0  # add-one: a held-out token may be new
         unigram = unigram / unigram.sum(axis=1, keepdims=True)
         self.unigram = torch.as_tensor(unigram, dtype=torch.float64, device=device)
-        self.commonest = self.unigram.argmax(dim=1)
+        self.most_frequent = self.unigram.argmax(dim=1)
         self.pairs = torch.as_tensor(statistics.pairs, device=device)
         self.pair_counts = torch.as_tensor(
             statistics.pair_counts, dtype=torch.float64, device=device
@@ -142,11 +166,11 @@ class MaskedPredictionMeasures:
             *(f"bigram_{weight:g}" for weight in PRIOR_WEIGHTS),
             "accuracy",
             "accuracy_most_frequent",
-            "accuracy_copy",
+            "accuracy_nearest_visible",
             "mel_mse",
             "mel_mse_item_mean",
             "mel_mse_interpolation",
-            *(f"{kind}_at_{i}" for kind in ("count", "hits", "copies") for i in range(block)),
+            *(f"{kind}_at_{i}" for kind in ("count", "hits", "nearest_hits") for i in range(block)),
         ]
         size = len(self.names) + self.codebooks * self.entries
         self.sums = torch.zeros(size, dtype=torch.float64, device=device)
@@ -160,11 +184,11 @@ class MaskedPredictionMeasures:
         logits : torch.Tensor
             (M, N, K) of the M masked tokens.
         rebuilt : torch.Tensor
-            (M, stack * bands), the rebuilt mel.
+            (M, stack * bands), the reconstructed mel.
         mel : torch.Tensor
-            (B, stack * T, bands), the true one, 0 past each item's end.
+            (B, stack * T, bands), the true mel, 0 past the end of each item.
         tokens : torch.Tensor
-            (B, T, N) int64, the true ones.
+            (B, T, N) int64, the true tokens.
         mask : torch.Tensor
             (B, T) bool, True = masked.
         lengths : torch.Tensor
@@ -174,18 +198,18 @@ class MaskedPredictionMeasures:
         truth = tokens[mask]
         visible = tokens.gather(1, near.unsqueeze(-1).expand_as(tokens))[mask]
         hits = (logits.argmax(dim=-1) == truth).double().mean(dim=-1)
-        copies = (visible == truth).double().mean(dim=-1)
+        nearest_hits = (visible == truth).double().mean(dim=-1)
         entropy = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), truth.flatten(), reduction="sum"
         )
         prior, bigrams = self._baselines(visible, truth)
-        errors = _mel_errors(rebuilt, mel, mask, lengths)
+        mel_mses = _mel_mses(rebuilt, mel, mask, lengths)
         place = torch.where(mask)[1] % self.block
         by_place = [
             torch.zeros(self.block, dtype=torch.float64, device=mask.device).index_add_(
                 0, place, values
             )
-            for values in (torch.ones_like(hits), hits, copies)
+            for values in (torch.ones_like(hits), hits, nearest_hits)
         ]
         valid = torch.arange(mask.shape[1], device=mask.device) < lengths.unsqueeze(1)
         used = count_codes(tokens[valid], self.entries)
@@ -195,9 +219,9 @@ class MaskedPredictionMeasures:
             prior,
             *bigrams,
             hits.sum(),
-            (truth == self.commonest).double().mean(dim=-1).sum(),
-            copies.sum(),
-            *errors,
+            (truth == self.most_frequent).double().mean(dim=-1).sum(),
+            nearest_hits.sum(),
+            *mel_mses,
         ]
         self.sums += torch.cat([torch.stack([s.double() for s in scalars]), *by_place, used])
 
@@ -218,10 +242,9 @@ class MaskedPredictionMeasures:
         return -prior.log().sum() / self.codebooks, bigrams
 
     def figures(self, sums):
-        """The measures, from `sums` added over all processes: a dict of floats.
+        """A dict of floats, from `sums` added over all processes; {} if no token was masked.
 
-        Cross-entropies in nats, accuracies as shares, mel errors as the mean square over a token's
-        normalised values.
+        Cross-entropies in nats, accuracies as shares, mel MSEs over normalised values.
         """
         values = dict(zip(self.names, sums[: len(self.names)].tolist(), strict=True))
         count = values["count"]
@@ -237,7 +260,9 @@ class MaskedPredictionMeasures:
         for place in range(self.block):
             here = max(1.0, values[f"count_at_{place}"])
             figures[f"accuracy_at_{place}"] = values[f"hits_at_{place}"] / here
-            figures[f"accuracy_copy_at_{place}"] = values[f"copies_at_{place}"] / here
+            figures[f"accuracy_nearest_visible_at_{place}"] = (
+                values[f"nearest_hits_at_{place}"] / here
+            )
         used = sums[len(self.names) :].view(self.codebooks, -1).cpu().numpy()
         figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))
         figures["perplexity"] = float(np.mean([perplexity(counts) for counts in used]))
@@ -246,40 +271,16 @@ class MaskedPredictionMeasures:
         return figures
 
 
-def format_held_out(figures):
-    """Held-out figures with their baselines, in aligned columns."""
-    rows = [
-        ("cross-entropy", "cross_entropy", {"unigram": "_unigram", "bigram": "_bigram"}),
-        ("accuracy", "accuracy", {"commonest": "_most_frequent", "copy nearest": "_copy"}),
-        (
-            "mel error",
-            "mel_mse",
-            {"clip mean": "_item_mean", "interpolation": "_interpolation"},
-        ),
-    ]
-    lines = [
-        f"  {title:14s}{figures[name]:8.4f}   "
-        + "   ".join(f"{label} {figures[name + end]:.4f}" for label, end in others.items())
-        for title, name, others in rows
-    ]
-    places = [name for name in figures if name.startswith("accuracy_at_")]
-    by_place = " ".join(f"{figures[name]:.3f}" for name in places)
-    lines.append(f"  accuracy by place in the block   {by_place}")
-    codes, perplexity = figures["codes_used"], figures["perplexity"]
-    lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
-    return "\n".join(lines)
-
-
-def _mel_errors(rebuilt, mel, mask, lengths):
-    """Summed over masked tokens: mean squared errors of the model, the clip's mean, a line."""
+def _mel_mses(rebuilt, mel, mask, lengths):
+    """MSEs summed over masked tokens: of the model, the mean of an item, linear interpolation."""
     stack = mel.shape[1] // mask.shape[1]
     frames = mask.repeat_interleave(stack, dim=1)
     valid = torch.arange(mel.shape[1], device=mel.device) < stack * lengths.unsqueeze(1)
     seen = (valid & ~frames).unsqueeze(-1)
-    clip_mean = (mel * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
+    item_mean = (mel * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
     truth = mel[frames]
     rebuilt = rebuilt.float().view(-1, mel.shape[-1])
-    mean = clip_mean.unsqueeze(1).expand_as(mel)[frames]
+    mean = item_mean.unsqueeze(1).expand_as(mel)[frames]
     return [
         (guess - truth).square().mean(dim=-1).double().sum() / stack
         for guess in (rebuilt, mean, interpolate_masked(mel, mask, lengths))

@@ -1,17 +1,17 @@
-"""What a trained quantizer keeps of the mel, and whether its codebooks are in use."""
+"""Held-out figures of a trained quantizer: reconstruction and use of its codebooks."""
 
 import numpy as np
 import torch
 
 from speechbrain_music.metrics.pretraining import count_codes, perplexity
 
-# A perplexity below this share of the entries (or of the tokens heard, if they are fewer) is a
-# collapse; above the other bound it is none, however many entries there are.
-COLLAPSED, ENOUGH = 0.1, 100
+# A codebook has collapsed if its perplexity is below this share of its entries (of the tokens, if
+# they are fewer) and below this number.
+COLLAPSED_SHARE, COLLAPSED_PERPLEXITY = 0.1, 100
 
 
-class QuantizerMeasures:
-    """Sums over held-out tokens, to be added over processes, and what they say.
+class QuantizerMetrics:
+    """Sums over held-out tokens, to be added over processes, and figures from them.
 
     Arguments
     ---------
@@ -22,10 +22,10 @@ class QuantizerMeasures:
 
     Example
     -------
-    >>> measures = QuantizerMeasures(codebooks=1, entries=4)
+    >>> metrics = QuantizerMetrics(codebooks=1, entries=4)
     >>> vectors, tokens = torch.tensor([[1.0], [-3.0]]), torch.tensor([[0], [2]])
-    >>> measures.update(torch.tensor([[1.0], [-2.0]]), vectors, tokens)
-    >>> figures = measures.figures(measures.sums)
+    >>> metrics.update(torch.tensor([[1.0], [-2.0]]), vectors, tokens)
+    >>> figures = metrics.figures(metrics.sums)
     >>> figures["mel_mse"], figures["mel_mse_mean"], figures["dead_codes"]
     (0.5, 5.0, 2.0)
     """
@@ -36,19 +36,18 @@ class QuantizerMeasures:
 
     @torch.no_grad()
     def update(self, rebuilt, vectors, tokens):
-        """Adds M tokens: their vectors (M, d), rebuilt and true, and numbers (M, N)."""
+        """Adds M tokens: reconstructed and true vectors (M, d), and tokens (M, N)."""
         errors = [(guess - vectors).square().mean(dim=-1).double().sum() for guess in (rebuilt, 0)]
         used = count_codes(tokens, self.entries)
         count = torch.tensor(float(len(tokens)), device=tokens.device)
         self.sums += torch.cat([torch.stack([count.double(), *errors]), used])
 
     def figures(self, sums):
-        """The measures, from `sums` added over all processes: a dict of floats; empty of no token.
+        """A dict of floats, from `sums` added over all processes; {} of no token.
 
-        Errors are mean squares of normalised values, beside that of the corpus's mean, which is 0;
-        codes_used, dead_codes (that no token took) and perplexity are means over codebooks, whose
-        own perplexities follow. collapsed: how many codebooks have a perplexity below 100 that is
-        less than a tenth of what it could be.
+        mel_mse, and mel_mse_mean of the corpus's mean, which is 0, over normalised values;
+        codes_used, dead_codes (never used) and perplexity: means over codebooks, whose own
+        perplexities follow; collapsed: how many codebooks have collapsed.
         """
         count, *errors = sums[:3].tolist()
         if not count:
@@ -60,7 +59,7 @@ class QuantizerMeasures:
         figures["dead_codes"] = self.entries - figures["codes_used"]
         figures["perplexity"] = float(np.mean(perplexities))
         figures |= {f"perplexity_of_{i}": value for i, value in enumerate(perplexities)}
-        least = min(ENOUGH, COLLAPSED * min(self.entries, count))
+        least = min(COLLAPSED_PERPLEXITY, COLLAPSED_SHARE * min(self.entries, count))
         figures["collapsed"] = sum(value < least for value in perplexities)
         figures["tokens"] = count
         return figures

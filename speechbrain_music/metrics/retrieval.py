@@ -1,4 +1,4 @@
-"""Retrieval of excerpts of the same recording: top-1 accuracy, average precision."""
+"""Retrieval of excerpts of the same recording: top-1 accuracy and average precision."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ METRICS = ("top1", "average_precision")
 
 
 def unit_vectors(features):
-    """Standardised over all rows, then of length 1: what cosine similarity is computed on.
+    """Standardise features over all rows, then scale each row to length 1.
 
     Arguments
     ---------
@@ -33,23 +33,24 @@ def unit_vectors(features):
 
 
 def retrieve(vectors, recordings, places, gap=0):
-    """How well each excerpt finds the others of its recording among all others.
+    """Rank all other excerpts by cosine similarity to each excerpt; those of its recording are
+    relevant.
 
-    Equally similar excerpts share their score, so their order does not count.
+    Ties are averaged, so the order of equally similar excerpts does not count.
 
     Arguments
     ---------
     vectors : np.ndarray
         (N, D) of length 1, see `unit_vectors`.
     recordings, places : np.ndarray
-        (N,) int: whose each excerpt is, and which of that recording's.
+        (N,) int: the recording of each excerpt, and the excerpt's number in it.
     gap : int
-        So many neighbours on each side of an excerpt are not ranked.
+        How many neighbours on each side of an excerpt are not ranked.
 
     Returns
     -------
     dict
-        top1: whether the most similar excerpt is of the same recording; average_precision: of
+        top1: whether the most similar excerpt is of the same recording; average_precision of
         that recording's excerpts. Each (N,) float64, nan where none of these is ranked.
 
     Example
@@ -61,42 +62,42 @@ def retrieve(vectors, recordings, places, gap=0):
     """
     found = {name: np.full(len(vectors), np.nan) for name in METRICS}
     for query, own, same, row in _queries(recordings, places, gap, vectors):
-        wanted = row[same]
+        relevant = row[same]
         ranked = np.delete(row, own)
         best = ranked.max()
-        found["top1"][query] = (wanted == best).sum() / (ranked == best).sum()
-        through, hits = (_at_least(values, wanted) for values in (ranked, wanted))
+        found["top1"][query] = (relevant == best).sum() / (ranked == best).sum()
+        through, hits = (_at_least(values, relevant) for values in (ranked, relevant))
         found["average_precision"][query] = np.mean(hits / through)
     return found
 
 
-def by_chance(recordings, places, gap=0):
-    """Expected values of `retrieve` with a random order.
+def chance_level(recordings, places, gap=0):
+    """The expected values of `retrieve` if the order is random.
 
-    Of N excerpts, R of them wanted, the expected average precision is (H + (R - 1) (N - H) /
-    (N - 1)) / N, with H = 1 + 1/2 + ... + 1/N: at rank k lies a wanted one in R of N cases, and
-    then (R - 1) of the N - 1 others are wanted, k - 1 of these others lying above.
+    Of N ranked excerpts, R of them relevant, the expected average precision is
+    (H + (R - 1) (N - H) / (N - 1)) / N, with H = 1 + 1/2 + ... + 1/N: an excerpt at rank k is
+    relevant in R of N cases, and then R - 1 of the N - 1 others are, k - 1 of which rank higher.
 
     Example
     -------
-    >>> chance = by_chance(np.array([0, 0, 1]), np.array([0, 1, 0]))
+    >>> chance = chance_level(np.array([0, 0, 1]), np.array([0, 1, 0]))
     >>> {name: values.tolist() for name, values in chance.items()}
     {'top1': [0.5, 0.5, nan], 'average_precision': [0.75, 0.75, nan]}
     """
     harmonic = np.cumsum(1 / np.arange(1, len(recordings) + 1))
     chance = {name: np.full(len(recordings), np.nan) for name in METRICS}
     for query, own, same, _ in _queries(recordings, places, gap):
-        ranked, wanted = len(recordings) - len(own), len(same)
+        ranked, relevant = len(recordings) - len(own), len(same)
         h = harmonic[ranked - 1]
-        share = (wanted - 1) / (ranked - 1) if ranked > 1 else 0.0
-        chance["top1"][query] = wanted / ranked
+        share = (relevant - 1) / (ranked - 1) if ranked > 1 else 0.0
+        chance["top1"][query] = relevant / ranked
         chance["average_precision"][query] = (h + share * (ranked - h)) / ranked
     return chance
 
 
 def _queries(recordings, places, gap, vectors=None):
-    """For each excerpt with others of its recording: its row, the rows that are not ranked (itself
-    and its neighbours), those of its recording, and (N,) similarities."""
+    """For each excerpt with relevant ones: its row, the rows that are not ranked (itself and its
+    neighbours), those that are relevant, and (N,) similarities."""
     for recording in np.unique(recordings):
         rows = np.flatnonzero(recordings == recording)
         similar = None if vectors is None else vectors[rows] @ vectors.T

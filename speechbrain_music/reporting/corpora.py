@@ -1,4 +1,4 @@
-"""What a pre-training run heard: hours of audio by corpus, from its manifests."""
+"""The corpora of a pre-training run: hours of audio, from its manifests."""
 
 import csv
 import json
@@ -9,54 +9,43 @@ from pathlib import Path
 COMPOSED = ("corpus.json", "replica.json")
 
 
-def heard(train_csv, valid_csv, data_folder):
-    """Hours of two manifests, and of the training corpora.
+def describe_corpora(train_csv, valid_csv, data_folder):
+    """Hours of two manifests, and of each training corpus.
 
     Arguments
     ---------
     train_csv, valid_csv : path
-        Manifests; a column `corpus`, as a merged one has it, tells corpora apart. Beside the
-        first, `report.json` says which folder they are of.
+        Manifests. A column `corpus`, as in a merged manifest, tells corpora apart; `report.json`
+        in the folder of the first one names the folder of the music.
     data_folder : path
-        What stands for `$data_root` where there is no such report.
+        What stands for `$data_root` without such a report.
 
     Returns
     -------
     dict
-        `hours`: of "train" and "valid". `corpora`: a dict each with `name`, `hours` and
-        `composed`, whether a program made the music (None where the music is gone). Empty if a
-        manifest is gone.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> for name, seconds in (("train.csv", 7200), ("valid.csv", 1800)):
-    ...     text = f"ID,duration,wav\\na,{seconds},$data_root/a.wav\\n"
-    ...     _ = (folder / name).write_text(text)
-    >>> found = heard(folder / "train.csv", folder / "valid.csv", "/data/my_music")
-    >>> found["hours"], found["corpora"]
-    ({'train': 2.0, 'valid': 0.5}, [{'name': 'my_music', 'hours': 2.0, 'composed': None}])
+        `hours` of "train" and "valid"; `corpora`, a list of dicts: `name`, `hours` and `composed`,
+        whether a program made the music (None if the music is gone). Empty if a manifest is gone.
     """
     try:
-        train, valid = (_pieces(path) for path in (train_csv, valid_csv))
+        train, valid = (_read_manifest(path) for path in (train_csv, valid_csv))
     except (OSError, ValueError, LookupError, TypeError):
         return {}
     root = _root(train_csv, data_folder)
     hours, first = Counter(), {}
-    for piece in train:
-        name = piece.get("corpus") or root.name
-        hours[name] += piece["hours"]
-        first.setdefault(name, Path(piece["wav"].replace("$data_root", str(root), 1)))
+    for track in train:
+        name = track.get("corpus") or root.name
+        hours[name] += track["hours"]
+        first.setdefault(name, Path(track["wav"].replace("$data_root", str(root), 1)))
     corpora = [
         {"name": name, "hours": hours[name], "composed": _is_composed(first[name])}
         for name in hours
     ]
-    total = {"train": sum(hours.values()), "valid": sum(piece["hours"] for piece in valid)}
+    total = {"train": sum(hours.values()), "valid": sum(track["hours"] for track in valid)}
     return {"hours": total, "corpora": corpora}
 
 
-def _pieces(manifest):
-    with open(manifest, encoding="utf-8-sig", newline="") as file:
+def _read_manifest(path):
+    with open(path, encoding="utf-8-sig", newline="") as file:
         return [row | {"hours": float(row["duration"]) / 3600} for row in csv.DictReader(file)]
 
 

@@ -1,4 +1,4 @@
-"""Pictures on disk, whole or not at all."""
+"""Atomically written pictures."""
 
 from contextlib import contextmanager
 
@@ -10,15 +10,7 @@ from speechbrain_music.utils.atomic import atomic_file
 
 @contextmanager
 def picture(path, size):
-    """Yields a matplotlib Figure of (width, height) inches, which becomes a PNG at the end.
-
-    Example
-    -------
-    >>> with picture(getfixture("tmp_path") / "line.png", (3, 2)) as figure:
-    ...     _ = figure.subplots().plot([0, 1])
-    >>> [path.name for path in getfixture("tmp_path").iterdir()]
-    ['line.png']
-    """
+    """Yields a matplotlib Figure of (width, height) inches and saves it as a PNG at the end."""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     yield figure

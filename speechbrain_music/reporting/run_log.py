@@ -1,4 +1,4 @@
-"""What a run writes down: one line of JSON a report, TensorBoard, and curves to look at."""
+"""The log of a training run: one line of JSON per report, and TensorBoard."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,6 @@ from torch.utils.tensorboard import SummaryWriter
 from speechbrain_music.utils.atomic import atomic_file
 
 METRICS = "metrics.jsonl"
-# A held-out figure's title and key, and the trivial predictors that it stands beside.
-HELD_OUT = (
-    ("cross-entropy (nats)", "cross_entropy", ("unigram", "bigram")),
-    ("accuracy", "accuracy", ("commonest", "copy")),
-    ("mel error", "mel_mse", ("clip_mean", "interpolation")),
-)
 
 
 class RunLog:
@@ -24,17 +18,8 @@ class RunLog:
     folder : path
         Of the run.
     step : int
-        Steps done when the run begins or resumes: lines of later steps, left by a run that was
-        killed after its last checkpoint, are dropped.
-
-    Example
-    -------
-    >>> log = RunLog(getfixture("tmp_path"), step=0)
-    >>> log.write("train", 10, loss=2.5)
-    >>> log.rows("train")
-    [{'kind': 'train', 'step': 10, 'loss': 2.5}]
-    >>> RunLog(getfixture("tmp_path"), step=5).rows("train")
-    []
+        Optimiser steps done when the run begins or resumes. Lines of later steps, left by a run
+        that was killed after its last checkpoint, are dropped.
     """
 
     def __init__(self, folder, step):
@@ -58,28 +43,8 @@ class RunLog:
 
 
 def read_rows(folder, kind):
-    """All rows of a kind that the run in a folder has written, in the order of steps.
-
-    Example
-    -------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, METRICS).write_text('{"kind": "train", "step": 1}\\n{"kind": "tr')
-    ...     read_rows(folder, "train")  # the last line was cut by a kill
-    [{'kind': 'train', 'step': 1}]
-    """
+    """All rows of a kind (train or valid) in the log of a run's folder, in the order of steps."""
     return [row for row in _read(Path(folder) / METRICS) if row["kind"] == kind]
-
-
-def beside(row, key, baselines):
-    """What a held-out figure of a row stands beside, in words.
-
-    Example
-    -------
-    >>> beside({"mel_mse_item_mean": 0.5}, "mel_mse", ["clip_mean"])
-    'clip mean 0.500'
-    """
-    return ", ".join(f"{b.replace('_', ' ')} {row[f'{key}_{b}']:.3f}" for b in baselines)
 
 
 def _read(path):

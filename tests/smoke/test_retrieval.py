@@ -1,7 +1,6 @@
-"""Recordings found again: measures by hand, the command on tones and on real recordings."""
+"""Retrieval: metrics by hand, the command on tones and on real recordings."""
 
 import csv
-import importlib.util
 import itertools
 import json
 
@@ -11,26 +10,22 @@ import soundfile
 from tiny import ROOT
 from tones import write_tones
 
-from speechbrain_music.metrics.retrieval import by_chance, retrieve, unit_vectors
+from experiments import retrieval
+from speechbrain_music.metrics.retrieval import chance_level, retrieve, unit_vectors
 from speechbrain_music.models.frozen import name_specs
 from speechbrain_music.utils.errors import UserError
 
-SPEC = importlib.util.spec_from_file_location(
-    "retrieval_recipe", ROOT / "recipes/retrieval/retrieval.py"
-)
-recipe = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(recipe)
 # Recordings of 4, 3 and 2 excerpts.
 RECORDINGS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])
 PLACES = np.array([0, 1, 2, 3, 0, 1, 2, 0, 1])
 
 
-def test_clusters_are_found():
+def test_clusters_are_retrieved():
     rng = np.random.default_rng(0)
     vectors = unit_vectors(np.eye(3)[RECORDINGS] + 0.01 * rng.standard_normal((9, 3)))
-    for gap, asked in ((0, 9), (1, 6), (2, 2), (3, 0)):
+    for gap, queries in ((0, 9), (1, 6), (2, 2), (3, 0)):
         for values in retrieve(vectors, RECORDINGS, PLACES, gap).values():
-            assert np.isnan(values).sum() == 9 - asked
+            assert np.isnan(values).sum() == 9 - queries
             assert (values[~np.isnan(values)] == 1).all()
 
 
@@ -48,7 +43,7 @@ def test_a_ranking_by_hand():
 
 
 def test_ties_count_in_no_order():
-    """Excerpts that are all alike give the share of those that are wanted."""
+    """Excerpts that are all alike give the share of relevant ones."""
     for order in (np.arange(9), np.arange(9)[::-1]):
         found = retrieve(np.ones((9, 2)), RECORDINGS[order], PLACES[order])
         expected = np.array([3, 3, 3, 3, 2, 2, 2, 1, 1])[order] / 8
@@ -59,16 +54,16 @@ def test_ties_count_in_no_order():
 @pytest.mark.parametrize("gap", [0, 1, 2])
 def test_chance_is_the_mean_over_all_orders(gap):
     recordings, places = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 1])
-    chance = by_chance(recordings, places, gap)
+    chance = chance_level(recordings, places, gap)
     for query in range(5):
         own = np.abs(places - places[query]) <= gap
         ranked = (recordings != recordings[query]) | ~own
-        wanted = [recordings[row] == recordings[query] for row in np.flatnonzero(ranked)]
-        if not any(wanted):
+        relevant = [recordings[row] == recordings[query] for row in np.flatnonzero(ranked)]
+        if not any(relevant):
             assert np.isnan(chance["top1"][query]) and np.isnan(chance["average_precision"][query])
             continue
-        orders = [np.array(order) for order in itertools.permutations(wanted)]
-        ranks = np.arange(1, len(wanted) + 1)
+        orders = [np.array(order) for order in itertools.permutations(relevant)]
+        ranks = np.arange(1, len(relevant) + 1)
         precision = [np.mean((np.cumsum(order) / ranks)[order]) for order in orders]
         assert chance["top1"][query] == pytest.approx(np.mean([o[0] for o in orders]))
         assert chance["average_precision"][query] == pytest.approx(np.mean(precision))
@@ -78,7 +73,7 @@ def test_random_features_give_chance():
     rng = np.random.default_rng(0)
     recordings, places = np.repeat(np.arange(40), 5), np.tile(np.arange(5), 40)
     vectors = unit_vectors(rng.standard_normal((200, 64)))
-    found, chance = retrieve(vectors, recordings, places, 1), by_chance(recordings, places, 1)
+    found, chance = retrieve(vectors, recordings, places, 1), chance_level(recordings, places, 1)
     for name, values in found.items():
         sd = np.nanstd(values) / np.sqrt(200)
         assert abs(np.nanmean(values) - np.nanmean(chance[name])) < 4 * sd
@@ -86,7 +81,7 @@ def test_random_features_give_chance():
 
 def test_every_recording_counts_once():
     values = np.array([1, 1, 1, np.nan, 0, 0.5, np.nan, np.nan, np.nan])
-    np.testing.assert_array_equal(recipe.by_recording(values, RECORDINGS), [1, 0.25, np.nan])
+    np.testing.assert_array_equal(retrieval.by_recording(values, RECORDINGS), [1, 0.25, np.nan])
 
 
 def test_features_are_standardised_and_layers_weigh_the_same():
@@ -95,7 +90,7 @@ def test_features_are_standardised_and_layers_weigh_the_same():
     values = rng.standard_normal((9, 1, 4)).astype(np.float32)
     scaled = np.concatenate([values * [1, 100, 1e-3, 5] + 7, np.full((9, 1, 1), 0.1)], axis=2)
     rows = np.arange(9)
-    one, two = (recipe.judge(v, rows, RECORDINGS, PLACES, [0]) for v in (values, scaled))
+    one, two = (retrieval.evaluate(v, rows, RECORDINGS, PLACES, [0]) for v in (values, scaled))
     assert one["average_precision", 0].shape == (2, 3)
     for key, found in one.items():
         np.testing.assert_allclose(found, two[key])
@@ -104,15 +99,15 @@ def test_features_are_standardised_and_layers_weigh_the_same():
 
 def main(folder, out, *options):
     """The command; what it wrote."""
-    recipe.main([str(folder), "--out", str(out), *map(str, options)])
+    retrieval.main([str(folder), "--out", str(out), *map(str, options)])
     stored = json.loads((out / "retrieval.json").read_text())
     rows = list(csv.DictReader((out / "retrieval.csv").read_text().splitlines()))
     assert [row["encoder"] for row in rows] == [row["encoder"] for row in stored["rows"]]
     return stored, (out / "retrieval.md").read_text()
 
 
-def figure(stored, encoder, layer, measure, gap):
-    keys = {"encoder": encoder, "layer": layer, "measure": measure, "gap": gap}
+def figure(stored, encoder, layer, metric, gap):
+    keys = {"encoder": encoder, "layer": layer, "metric": metric, "gap": gap}
     return next(row for row in stored["rows"] if keys.items() <= row.items())
 
 
@@ -164,7 +159,7 @@ def test_whole_excerpts_are_kept_whatever_the_rate(tmp_path):
     """All of a recording, at every rate: its duration in the manifest is rounded."""
     folder = tmp_path / "music"
     write_tones(folder, seconds=(9, 9.9))
-    excerpts, _ = recipe.find_excerpts(folder, tmp_path / "out", 3.0)
+    excerpts, _ = retrieval.find_excerpts(folder, tmp_path / "out", 3.0)
     assert (excerpts.groupby("track").size() == 3).all() and excerpts["track"].nunique() == 8
     assert excerpts["place"].tolist() == [0, 1, 2] * 8
     np.testing.assert_allclose(excerpts["duration"], 3.0, rtol=1e-4)
@@ -184,13 +179,15 @@ def test_whole_excerpts_are_kept_whatever_the_rate(tmp_path):
 )
 def test_wrong_input(options, message, music, tmp_path):
     with pytest.raises(UserError, match=message):
-        recipe.main([str(music), "--out", str(tmp_path / "out"), *options.split()])
+        retrieval.main([str(music), "--out", str(tmp_path / "out"), *options.split()])
     assert not (tmp_path / "out" / "retrieval.md").exists()
 
 
 def test_no_such_folder(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
-        recipe.main([str(tmp_path / "nowhere"), "--encoders", "mel", "--out", str(tmp_path / "o")])
+        retrieval.main(
+            [str(tmp_path / "nowhere"), "--encoders", "mel", "--out", str(tmp_path / "o")]
+        )
 
 
 def test_names_of_encoders():

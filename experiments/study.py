@@ -1,0 +1,202 @@
+"""Does pre-training help? Encoders of several seeds on all tasks, in one table: `make study`.
+
+python experiments/study.py [--out results/study] [--hours 2] [--seeds 1 2] [--epochs 35]
+    [--protocols mean_std] [--evaluate "--quick True"] [--music FOLDER]
+
+Composes music, voices and single notes, pre-trains `brn_sum_tiny` on all with several seeds, and
+compares it with mel statistics and three untrained encoders on the replicas of the tasks, under
+one or several protocols. With --music it also compares them by retrieval on real recordings.
+Further options (`--lr 0.001` ...) go to the pre-training recipe. The same command continues after
+an interruption, also on another machine: pre-train on one with a GPU, copy the work folder, and
+evaluate elsewhere.
+"""
+
+import argparse
+import json
+import logging
+import shlex
+import time
+from pathlib import Path
+
+from speechbrain_music.data_prep.folder import prepare_folder
+from speechbrain_music.data_prep.merge import merge
+from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
+from speechbrain_music.data_prep.replica.trees import make_replica
+from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
+from speechbrain_music.reporting.marble_table import with_interval
+from speechbrain_music.reporting.run_log import read_rows
+from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.environment import where_it_ran
+from speechbrain_music.utils.errors import run_recipe
+from speechbrain_music.utils.processes import read_finished, run_recipes
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+# Minutes of training lose pitch, key and singers first: these options keep more of them.
+OPTIONS = ["--frontend_bypass", "True", "--reconstruct", "all"]
+TASKS = (
+    "mtt_tagging giantsteps_key gtzan_genre emomusic_emotion nsynth_pitch nsynth_instrument "
+    "vocalset_singer vocalset_technique"
+).split()
+# How hidden states become features.
+PROTOCOLS = {
+    "mean": [],
+    "mean_std": ["--pooling", "mean_std"],
+    "whitened": ["--pooling", "mean_std", "--standardize", "whiten"],
+}
+LONGEST = 30.0  # seconds of a track: many short tracks are more varied than few long ones
+# Shares of the training audio. Singers, instruments and programs of the test sets are not in it.
+SHARES = {"music": 0.6, "voices": 0.2, "notes": 0.2}
+OTHER_SEED = 1000
+VOICES, NOTES = 0.075, 0.0025  # scale of VocalSet's and NSynth's replicas per hour of music
+
+
+def compose(hours, manifests):
+    """Composes the training audio and its manifests; returns options of the pre-training."""
+    folder = Path(f"data/replica/study_{hours:g}h")
+    make_corpus(folder / "music", hours, CorpusPlan(longest=LONGEST))
+    for name, part, scale in (("voices", "vocalset", VOICES), ("notes", "nsynth", NOTES)):
+        make_replica(part, folder / name, min(1.0, hours * scale), OTHER_SEED)
+    folders = {name: folder / name for name in SHARES}
+    folders["notes"] /= "nsynth-train"  # without the programs of NSynth's test set
+    weights = {}
+    for name, part in folders.items():
+        out = manifests / name
+        report = prepare_folder(part, out / "train.csv", out / "valid.csv")
+        weights[out] = SHARES[name] / report["splits"]["train"]["hours"]
+    root = merge(weights, manifests / "all")["data_folder"]
+    options = ["--data_folder", root]
+    for split in ("train", "valid"):
+        options += [f"--{split}_csv", manifests / "all" / f"{split}.csv"]
+    return options
+
+
+def pretrain(args, folders, options):
+    """Pre-trains with each seed of `folders` (seed -> run) that has not finished."""
+    settings = {"hours": args.hours, "epochs": args.epochs, "options": shlex.join(options)}
+    todo = {s: f for s, f in folders.items() if settings.items() - read_finished(f).items()}
+    if not todo:
+        return
+    command = [ROOT / "recipes/pretrain/train.py", ROOT / "hparams/brn_sum_tiny.yaml"]
+    command += [*compose(args.hours, args.work / "manifests"), *OPTIONS]
+    command += ["--number_of_epochs", args.epochs, *options]
+    runs = [[*command, "--output_folder", todo[seed], "--seed", seed] for seed in todo]
+    run_recipes(runs, list(todo.values()), **settings, machine=where_it_ran())
+
+
+def evaluate(args, protocol, encoders):
+    """Evaluates all encoders on all tasks under one protocol; returns the folder of the table."""
+    out = args.work / protocol
+    command = [ROOT / "recipes/marble.py", "--out", out, "--encoders", *encoders]
+    command += ["--features", args.work / "features", *PROTOCOLS[protocol]]
+    command += shlex.split(args.evaluate)
+    half = -(-len(args.tasks) // 2)
+    parts = [part for part in (args.tasks[:half], args.tasks[half:]) if part]
+    run_recipes([[*command, "--no_table", "--tasks", *part] for part in parts])
+    run_recipes([[*command, "--tasks", *args.tasks]])
+    return out
+
+
+def page(args, argv, folders, minutes):
+    """The text of `study.md`."""
+    command = shlex.join(["python", "experiments/study.py", *argv])
+    machines = {read_finished(folder)["machine"] for folder in folders.values()}
+    last = [read_rows(folder, "valid")[-1] for folder in folders.values()]
+    lines = [
+        "# Study: does pre-training help?",
+        "",
+        f"Written by `{command}`. Machine of the pre-training: {'; '.join(sorted(machines))}. "
+        f"Machine of the evaluation: {where_it_ran()}.",
+        "",
+        "A program composed and rendered all music here, that of the tasks too. **No figure says "
+        "anything about recorded music**, and none can be compared with a published one.",
+        "",
+        "## Pre-training",
+        "",
+        f"{args.hours:g} hours of composed music, with voices and single notes; "
+        f"{last[0]['step']} optimiser steps per seed.",
+        "",
+        "| held-out tracks | " + " | ".join(f"seed {seed}" for seed in folders) + " | baselines |",
+        "|---|" + "---:|" * len(folders) + "---|",
+    ]
+    for title, key, baselines in HELD_OUT:
+        cells = " | ".join(f"{row[key]:.3f}" for row in last)
+        lines.append(f"| {title} | {cells} | {format_baselines(last[0], baselines)} |")
+    lines += ["", *(f"![curves of seed {seed}](curves-{seed}.png)" for seed in folders)]
+    lines += [
+        "",
+        "## Evaluation",
+        "",
+        "| protocol | options | encoder | score |",
+        "|---|---|---|---|",
+    ]
+    pairs = []
+    for name in args.protocols:
+        stored = json.loads((args.work / name / "marble.json").read_text(encoding="utf-8"))
+        options = " ".join(PROTOCOLS[name]) or "none"
+        for encoder, value in stored["overall"].items():
+            lines.append(
+                f"| [{name}]({name}.md) | `{options}` | {encoder} | {with_interval(value)} |"
+            )
+        pairs += [(name, pair, pair["all tasks"]) for pair in stored["pairs"]]
+    lines += ["", "| protocol | difference of scores | | 95% interval |", "|---|---|---:|---|"]
+    lines += [
+        f"| {name} | {pair['first']} - {pair['second']} | {d['difference']:+.3f} | "
+        f"{d['low']:+.3f} to {d['high']:+.3f} |"
+        for name, pair, d in pairs
+    ]
+    spent = ", ".join(f"{stage} {value:.0f}" for stage, value in minutes.items())
+    lines += ["", f"Minutes of the last start, without the work that it reused: {spent}."]
+    if args.music:
+        lines += ["", "Real recordings: [retrieval.md](retrieval.md)."]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv):
+    """Runs the study; see the head of this file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/study"))
+    parser.add_argument("--hours", type=float, default=2.0, help="of music to pre-train on")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--epochs", type=int, default=35)
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--protocols", nargs="+", default=["mean_std"], choices=PROTOCOLS)
+    parser.add_argument("--evaluate", default="--quick True", help="options of the task recipes")
+    parser.add_argument("--music", help="a folder of real recordings, for retrieval")
+    parser.add_argument("--work", type=Path, default=Path("results/study-work"))
+    args, others = parser.parse_known_args(argv)
+    logging.basicConfig(level=logging.WARNING)
+    folders = {seed: args.work / f"brn_sum_tiny-{seed}" for seed in args.seeds}
+    minutes, began = {}, time.time()
+
+    def lap(stage):
+        nonlocal began
+        minutes[stage] = (time.time() - began) / 60
+        began = time.time()
+
+    pretrain(args, folders, others)
+    lap("pre-training")
+    exports = [folder / "export" for folder in folders.values()]
+    encoders = ["mel", f"random:{exports[0]}", f"pre-trained={','.join(map(str, exports))}"]
+    sources = {f"curves-{seed}.png": folder / "curves.png" for seed, folder in folders.items()}
+    for name in args.protocols:
+        out = evaluate(args, name, encoders)
+        sources |= {f"{name}.{end}": out / f"marble.{end}" for end in ("md", "csv", "json", "png")}
+        lap(f"evaluation ({name})")
+    if args.music:
+        out = args.work / "retrieval"
+        run_recipes([[HERE / "retrieval.py", args.music, "--encoders", *encoders, "--out", out]])
+        sources |= {f"retrieval.{end}": out / f"retrieval.{end}" for end in ("md", "csv", "json")}
+        lap("retrieval")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, source in sources.items():
+        content = source.read_bytes()
+        if name.endswith(".md"):  # the picture of each protocol is renamed too
+            content = content.replace(b"(marble.png)", f"({source.parent.name}.png)".encode())
+        (args.out / name).write_bytes(content)
+    write_together({args.out / "study.md": page(args, argv, folders, minutes)})
+    print((args.out / "study.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    run_recipe(main)

@@ -1,0 +1,190 @@
+"""Metrics of masked prediction against loops over single tokens."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_music.metrics.pretraining import (
+    HELD_OUT,
+    PRIOR_WEIGHTS,
+    MaskedPredictionMetrics,
+    TokenStatistics,
+    count_pairs,
+    perplexity,
+)
+
+B, T, K, BLOCK, STACK, BANDS = 3, 23, 7, 5, 4, 6
+LENGTHS = (23, 17, 11)
+
+
+def held_out(codebooks, seed=0):
+    """A batch as numpy arrays: item 0 begins masked, item 1 ends masked."""
+    rng = np.random.default_rng(seed)
+    mask = np.repeat(rng.random((B, 5)) < 0.5, BLOCK, axis=1)[:, :T]
+    mask[0, :5], mask[0, 5:10], mask[1, 15:], mask[1, 10:15], mask[2, :3] = 1, 0, 1, 0, 0
+    for row, length in enumerate(LENGTHS):
+        mask[row, length:] = False
+    mel = rng.standard_normal((B, STACK * T, BANDS)).astype("f4")
+    for row, length in enumerate(LENGTHS):
+        mel[row, STACK * length :] = 0
+    count = mask.sum()
+    return {
+        "logits": rng.standard_normal((count, codebooks, K)).astype("f4"),
+        "rebuilt": rng.standard_normal((count, STACK * BANDS)).astype("f4"),
+        "mel": mel,
+        "tokens": rng.integers(0, K - 1, (B, T, codebooks)),
+        "mask": mask,
+        "lengths": np.array(LENGTHS),
+    }
+
+
+def masked_and_nearest(batch):
+    """(row, step, nearest visible step before, after, nearest) of each masked token."""
+    for row, length in enumerate(batch["lengths"]):
+        visible = [i for i in range(length) if not batch["mask"][row, i]]
+        for step in np.flatnonzero(batch["mask"][row]):
+            before = max((v for v in visible if v < step), default=None)
+            after = min((v for v in visible if v > step), default=None)
+            yield row, step, before, after, min(visible, key=lambda v: (abs(v - step), v))
+
+
+def training_statistics(codebooks, seed=5):
+    """Counts as Counters and as the `TokenStatistics` that says the same."""
+    rng = np.random.default_rng(seed)
+    unigram = rng.integers(0, 20, (codebooks, K))
+    unigram[:, 0] = 0  # held-out tokens that were never seen
+    pairs = Counter()
+    for _ in range(40):
+        book, visible, masked = rng.integers([codebooks, K, K])
+        pairs[int(book), int(visible), int(masked)] += int(rng.integers(1, 9))
+    counts = {(n * K + v) * K + m: count for (n, v, m), count in pairs.items()}
+    codes = np.array(sorted(counts))
+    pair_counts = np.array([counts[code] for code in codes])
+    return unigram, pairs, TokenStatistics(unigram, codes, pair_counts)
+
+
+def brute_force(batch, unigram, pairs):
+    codebooks = unigram.shape[0]
+    prior = (unigram + 1) / (unigram + 1).sum(axis=1, keepdims=True)
+    sums = Counter()
+    places = [Counter() for _ in range(BLOCK)]
+    bigrams = Counter()
+    for index, (row, step, before, after, near) in enumerate(masked_and_nearest(batch)):
+        place = places[step % BLOCK]
+        place["count"] += 1
+        for book in range(codebooks):
+            token, copy = batch["tokens"][row, step, book], batch["tokens"][row, near, book]
+            scores = batch["logits"][index, book].astype(float)
+            hit = scores.argmax() == token
+            log_sum = math.log(np.exp(scores).sum())
+            sums["cross_entropy"] += (log_sum - scores[token]) / codebooks
+            sums["cross_entropy_unigram"] -= math.log(prior[book, token]) / codebooks
+            seen = sum(pairs[book, copy, m] for m in range(K))
+            for weight in PRIOR_WEIGHTS:
+                share = (pairs[book, copy, token] + weight * prior[book, token]) / (seen + weight)
+                bigrams[weight] -= math.log(share) / codebooks
+            sums["accuracy"] += hit / codebooks
+            sums["accuracy_nearest_visible"] += (copy == token) / codebooks
+            sums["accuracy_most_frequent"] += (token == unigram[book].argmax()) / codebooks
+            place["hits"] += hit / codebooks
+            place["copies"] += (copy == token) / codebooks
+        mel = batch["mel"][row].astype(float)
+        seen = [
+            mel[STACK * i + j]
+            for i in range(batch["lengths"][row])
+            if not batch["mask"][row, i]
+            for j in range(STACK)
+        ]
+        # The frames that face the gap; at an item's edge the one there is, held.
+        left = None if before is None else STACK * before + STACK - 1
+        right = None if after is None else STACK * after
+        for j in range(STACK):
+            frame = STACK * step + j
+            if left is None or right is None:
+                line = mel[right if left is None else left]
+            else:
+                line = mel[left] + (mel[right] - mel[left]) * (frame - left) / (right - left)
+            rebuilt = batch["rebuilt"][index, j * BANDS : (j + 1) * BANDS]
+            sums["mel_mse"] += np.square(rebuilt - mel[frame]).mean() / STACK
+            mean = np.mean(seen, axis=0)
+            sums["mel_mse_item_mean"] += np.square(mean - mel[frame]).mean() / STACK
+            sums["mel_mse_interpolation"] += np.square(line - mel[frame]).mean() / STACK
+    count = batch["mask"].sum()
+    figures = {name: value / count for name, value in sums.items()}
+    figures["cross_entropy_bigram"] = min(bigrams.values()) / count
+    for i, place in enumerate(places):
+        figures[f"accuracy_at_{i}"] = place["hits"] / max(1, place["count"])
+        figures[f"accuracy_nearest_visible_at_{i}"] = place["copies"] / max(1, place["count"])
+    valid = np.arange(T) < batch["lengths"][:, None]
+    used = [Counter(batch["tokens"][..., book][valid]) for book in range(codebooks)]
+    figures["codes_used"] = np.mean([len(counts) for counts in used])
+    shares = [np.array(list(c.values())) / sum(c.values()) for c in used]
+    figures["perplexity"] = np.mean([math.exp(-(p * np.log(p)).sum()) for p in shares])
+    shared = [sum(c for c in counts.values() if c > 1) / counts.total() for counts in used]
+    figures["collisions"] = np.mean(shared)
+    return figures | {"masked_tokens": count}, bigrams
+
+
+def measure(statistics, *batches):
+    metrics = MaskedPredictionMetrics(statistics, BLOCK)
+    for batch in batches:
+        metrics.update(**{name: torch.from_numpy(value) for name, value in batch.items()})
+    return metrics
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("codebooks", [1, 2])
+def test_figures_by_brute_force(codebooks, seed):
+    batch = held_out(codebooks, seed)
+    unigram, pairs, statistics = training_statistics(codebooks)
+    metrics = measure(statistics, batch)
+    expected, bigrams = brute_force(batch, unigram, pairs)
+    figures = metrics.figures(metrics.sums)
+    assert figures == pytest.approx(expected, rel=1e-5)
+    assert all({key, *baselines} <= figures.keys() for _, key, baselines in HELD_OUT)
+    for weight in PRIOR_WEIGHTS:
+        position = metrics.names.index(f"bigram_{weight:g}")
+        assert metrics.sums[position].item() == pytest.approx(bigrams[weight], rel=1e-9)
+
+
+def test_two_updates_are_one_and_processes_add_up():
+    _, _, statistics = training_statistics(2)
+    one, two = held_out(2, seed=1), held_out(2, seed=2)
+    both = {name: np.concatenate([one[name], two[name]]) for name in one}
+    expected = measure(statistics, both).sums
+    torch.testing.assert_close(measure(statistics, one, two).sums, expected)
+    torch.testing.assert_close(
+        measure(statistics, one).sums + measure(statistics, two).sums, expected
+    )
+
+
+def test_nothing_masked_is_no_figure_and_no_statistics_are_the_prior():
+    metrics = MaskedPredictionMetrics(training_statistics(1)[2], BLOCK)
+    assert metrics.figures(metrics.sums) == {}
+    blank = TokenStatistics(np.zeros((1, K)), np.zeros(0, int), np.zeros(0, int))
+    metrics = measure(blank, held_out(1))
+    figures = metrics.figures(metrics.sums)
+    uniform = pytest.approx(math.log(K))
+    assert figures["cross_entropy_unigram"] == figures["cross_entropy_bigram"] == uniform
+
+
+@pytest.mark.parametrize("codebooks", [1, 2])
+def test_pairs_by_a_loop(codebooks):
+    batch = held_out(codebooks)
+    expected = Counter()
+    for row, step, _, _, near in masked_and_nearest(batch):
+        for book in range(codebooks):
+            visible, masked = batch["tokens"][row, [near, step], book]
+            expected[int((book * K + visible) * K + masked)] += 1
+    names = ("tokens", "mask", "lengths")
+    codes, counts = count_pairs(*(torch.from_numpy(batch[name]) for name in names), K)
+    assert list(codes) == sorted(expected)
+    assert dict(zip(codes.tolist(), counts.tolist(), strict=True)) == expected
+
+
+def test_perplexity_of_one_code_and_of_all():
+    assert perplexity(np.array([0, 9, 0])) == pytest.approx(1)
+    assert perplexity(np.full(8192, 3)) == pytest.approx(8192)

@@ -1,0 +1,44 @@
+"""Logs, curves and corpora of a training run."""
+
+from speechbrain_music.metrics.pretraining import HELD_OUT, format_held_out
+from speechbrain_music.reporting.corpora import describe_corpora
+from speechbrain_music.reporting.curves import PANELS, draw_curves
+from speechbrain_music.reporting.run_log import METRICS, RunLog, read_rows
+
+KEYS = [name for _, key, baselines in HELD_OUT for name in (key, *baselines)]
+FIGURES = dict.fromkeys(KEYS, 0.5) | {"accuracy_at_0": 0.25, "codes_used": 9, "perplexity": 4.0}
+
+
+def test_a_resumed_log_drops_later_steps_and_a_line_that_a_kill_cut(tmp_path):
+    log = RunLog(tmp_path, step=0)
+    log.write("train", 10, loss=2.5)
+    log.write("train", 20, loss=2.0)
+    with open(tmp_path / METRICS, "a") as file:
+        file.write('{"kind": "tr')
+    assert [row["step"] for row in read_rows(tmp_path, "train")] == [10, 20]
+    assert RunLog(tmp_path, step=15).rows("train") == [{"kind": "train", "step": 10, "loss": 2.5}]
+
+
+def test_curves_have_a_panel_per_held_out_figure(tmp_path):
+    log = RunLog(tmp_path, step=0)
+    log.write("valid", 10, **FIGURES)
+    draw_curves(log, tmp_path / "curves.png", "one row")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    drawn = {key for lines in PANELS.values() for _, key, _ in lines}
+    assert drawn >= set(KEYS) and len(PANELS) == 6
+
+
+def test_held_out_figures_as_text():
+    text = format_held_out(FIGURES)
+    assert "mel MSE" in text and "nearest visible token 0.5000" in text
+    assert "by position in the block   0.250" in text and "codes used 9, perplexity 4" in text
+
+
+def test_hours_of_corpora(tmp_path):
+    for name, seconds in (("train.csv", 7200), ("valid.csv", 1800)):
+        text = f"ID,duration,wav\na,{seconds},$data_root/a.wav\n"
+        (tmp_path / name).write_text(text)
+    found = describe_corpora(tmp_path / "train.csv", tmp_path / "valid.csv", "/data/my_music")
+    assert found["hours"] == {"train": 2.0, "valid": 0.5}
+    assert found["corpora"] == [{"name": "my_music", "hours": 2.0, "composed": None}]
+    assert describe_corpora(tmp_path / "gone.csv", tmp_path / "valid.csv", "/data") == {}
