@@ -5,7 +5,7 @@ import re
 import griffe
 
 NAMES = {"Arguments": "Parameters", "Example": "Examples"}  # SpeechBrain's -> NumPy's
-SECTION = re.compile(rf"^(\s*)({'|'.join(NAMES)})\n\s*-{{3,}}$", re.MULTILINE)
+SECTION = re.compile(rf"^([ \t]*)({'|'.join(NAMES)})\n[ \t]*-{{3,}}$", re.MULTILINE)
 
 
 class SpeechBrainSections(griffe.Extension):

@@ -23,7 +23,12 @@ SECTIONS = {  # of the site's navigation: where their pages lie in the repositor
     "Data": ["data_prep/README.md", "data_prep/*/README.md"],
     "Results": ["docs/results/README.md", "docs/results/*.md", "docs/results/*/**/*.md"],
 }
-OTHER_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "", "CHANGELOG.md": "", "perf/README.md": ""}
+OTHER_PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "",
+    "CHANGELOG.md": "",
+    "perf/README.md": "",
+}
 NOTEBOOK = "docs/tutorial.ipynb"
 LINK = re.compile(r"(\]\(|\bsrc=\")([^)\s#\":]+)(?=[)#\" ])")
 FENCE_TAG = re.compile(r"^(```\w+) .*$", re.MULTILINE)  # what the tests read: run, run-slow
@@ -54,7 +59,7 @@ def on_files(files, config):
         files.append(File.generated(config, site_path(path), content=text))
     notebook = json.loads((ROOT / NOTEBOOK).read_text(encoding="utf-8"))
     files.append(File.generated(config, "tutorial.md", content=render_notebook(notebook)))
-    package = griffe.load(PACKAGE, search_paths=[API_SOURCE])
+    package = griffe.load(PACKAGE, search_paths=[API_SOURCE], try_relative_path=False)
     for name in undocumented(package):
         log.warning(f"{name} is public and has no docstring: write one, or begin its name with _")
     for name in subpackages():
@@ -116,7 +121,9 @@ def render_notebook(notebook):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
-                parts.append(f"![result of the code above](data:image/png;base64,{data['image/png'].strip()})")
+                parts.append(
+                    f"![result of the code above](data:image/png;base64,{data['image/png'].strip()})"
+                )
             elif lines := output.get("text") or data.get("text/plain"):
                 parts.append("```text\n" + "".join(lines).rstrip() + "\n```")
     return "\n\n".join(parts) + "\n"
@@ -141,4 +148,4 @@ def overrides(item):
     """Whether a method takes the place of one that a class of the package documents."""
     if not (item.is_function and item.parent.is_class):
         return False
-    return item.name == "train" or any(item.name in base.members for base in item.parent.mro()[1:])
+    return item.name == "train" or any(item.name in base.members for base in item.parent.mro())
