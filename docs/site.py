@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: pages from outside docs/, links, the notebook, the API reference.
+"""Hooks of the documentation site: pages outside docs/, links, the notebook, the API reference.
 
 `mkdocs.yml` names this file. Pages stay where GitHub shows them: README files beside their code are
 added to the site when it is built, and their links are rewritten for it. The build warns, and so
@@ -20,20 +20,16 @@ PACKAGE = "speechbrain_music"
 API_SOURCE = ROOT / "build" / "api"  # the package as it is installed: data_prep/ is part of it
 SECTIONS = {  # of the site's navigation: where their pages lie in the repository
     "Recipes": ["recipes/README.md", "recipes/*/README.md", "experiments/**/README.md"],
-    "Data": ["data_prep/README.md", "data_prep/*/README.md"],
+    "Data and speed": ["data_prep/README.md", "data_prep/*/README.md", "perf/README.md"],
     "Results": ["docs/results/README.md", "docs/results/*.md", "docs/results/*/**/*.md"],
 }
-OTHER_PAGES = {
-    "README.md": "index.md",
-    "CONTRIBUTING.md": "",
-    "CHANGELOG.md": "",
-    "perf/README.md": "",
-}
+OTHER_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "", "CHANGELOG.md": ""}
 NOTEBOOK = "docs/tutorial.ipynb"
 LINK = re.compile(r"(\]\(|\bsrc=\")([^)\s#\":]+)(?=[)#\" ])")
 FENCE_TAG = re.compile(r"^(```\w+) .*$", re.MULTILINE)  # what the tests read: run, run-slow
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 
+API_PAGE = "# {0}\n\n::: {0}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}"
 log = logging.getLogger("mkdocs.hooks")
 
 
@@ -48,7 +44,9 @@ def on_config(config):
         pages = dict.fromkeys(site_path(path.relative_to(ROOT).as_posix()) for path in paths)
         config.nav.append({title: list(pages)})
     config.nav.append({"API reference": [f"api/{name}.md" for name in subpackages()]})
-    config.nav.append({"Project": ["CONTRIBUTING.md", "CHANGELOG.md"]})
+    guides = next(entry["Guides"] for entry in config.nav if "Guides" in entry)
+    others = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in guides)
+    config.nav.append({"Project": [*others, "CONTRIBUTING.md", "CHANGELOG.md"})
     return config
 
 
@@ -64,18 +62,21 @@ def on_files(files, config):
         log.warning(f"{name} is public and has no docstring: write one, or begin its name with _")
     for name in subpackages():
         modules = [m.path for m in package[name].modules.values() if not m.name.startswith("_")]
-        blocks = [f"::: {path}" for path in (package[name].path, *sorted(modules))]
-        text = f"# {package[name].path}\n\n" + "\n\n".join(blocks) + "\n"
+        blocks = [API_PAGE.format(package[name].path), *(f"::: {path}" for path in sorted(modules))]
+        text = "\n\n".join(blocks) + "\n"
         files.append(File.generated(config, f"api/{name}.md", content=text))
     return files
 
 
 def on_page_markdown(markdown, page, config, **_):
-    """Rewrites links between files of the repository, and takes the tests' tags from code blocks."""
+    """Rewrites links between files of the repository; removes the tests' tags of code blocks."""
     source = repository_path(page.file.src_uri)
     if source is None:
         return markdown
-    rewrite = lambda link: link[1] + site_link(source, link[2], page.file.src_uri, config.repo_url)
+
+    def rewrite(link):
+        return link[1] + site_link(source, link[2], page.file.src_uri, config.repo_url)
+
     parts = CODE.split(FENCE_TAG.sub(r"\1", markdown))  # every other part is code
     return "".join(part if at % 2 else LINK.sub(rewrite, part) for at, part in enumerate(parts))
 
@@ -121,9 +122,8 @@ def render_notebook(notebook):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
-                parts.append(
-                    f"![result of the code above](data:image/png;base64,{data['image/png'].strip()})"
-                )
+                picture = data["image/png"].strip()
+                parts.append(f"![result of the code above](data:image/png;base64,{picture})")
             elif lines := output.get("text") or data.get("text/plain"):
                 parts.append("```text\n" + "".join(lines).rstrip() + "\n```")
     return "\n\n".join(parts) + "\n"

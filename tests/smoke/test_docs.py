@@ -99,7 +99,7 @@ def unknown(words, known):
 def test_what_a_page_names_exists(page):
     shown = [block for block in blocks(page) if not block[2]]
     wrong = [f"line {line}: {it}" for line, lang, *_, code in shown for it in faults(lang, code)]
-    written = [block[3] for block in blocks(page)]
+    written = " ".join(block[3] + block[4] for block in blocks(page) if block[2])
     paths = OWN_PATH.findall(page.read_text(encoding="utf-8"))
     wrong += [path for path in paths if not (ROOT / path).exists() and path not in written]
     assert not wrong
@@ -159,19 +159,15 @@ def run_page(page, folder, tags):
             assert not shown or printed.getvalue().splitlines() == shown, where
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in GUIDES if "run" in {b[2] for b in blocks(p)}], ids=name_of
-)
-def test_blocks_run(page, tmp_path):
-    run_page(page, tmp_path, {"run"})
+def pages_with(tag, *marks):
+    tags = {"run", tag}
+    pages = [page for page in GUIDES if any(block[2] == tag for block in blocks(page))]
+    return [pytest.param(p, tags, id=f"{name_of(p)}-{tag}", marks=marks) for p in pages]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [p for p in GUIDES if "run-slow" in {b[2] for b in blocks(p)}], ids=name_of
-)
-def test_slow_blocks_run(page, tmp_path):
-    run_page(page, tmp_path, {"run", "run-slow"})
+@pytest.mark.parametrize("page, tags", pages_with("run") + pages_with("run-slow", pytest.mark.slow))
+def test_blocks_run(page, tags, tmp_path):
+    run_page(page, tmp_path, tags)
 
 
 def test_the_site_builds_strictly(tmp_path):
