@@ -46,7 +46,7 @@ def on_config(config):
     config.nav.append({"API reference": [f"api/{name}.md" for name in subpackages()]})
     guides = next(entry["Guides"] for entry in config.nav if "Guides" in entry)
     others = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in guides)
-    config.nav.append({"Project": [*others, "CONTRIBUTING.md", "CHANGELOG.md"})
+    config.nav.append({"Project": [*others, "CONTRIBUTING.md", "CHANGELOG.md"]})
     return config
 
 
