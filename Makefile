@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 # Two processes; the tests of a file share what they set up.
 BY_FILE := -n 2 --dist loadfile
 
-.PHONY: demo demo-full study test test-slow lint bench install clean
+.PHONY: demo demo-full study test test-slow lint docs bench install clean
 
 install: $(VENV)/installed
 
@@ -37,6 +37,10 @@ test-slow: install
 lint: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+# The site, in build/site. A broken link or a public name without a docstring is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 bench: install
 	$(RUN) -m perf

@@ -1,142 +1,196 @@
-"""What README and docs/ say is so: their code runs, or names what exists."""
+"""The pages: code blocks run or name what exists, the site builds, the notebook runs.
 
+A block's info string is its language, `run` or `run-slow` if it is executed, and the name of a file
+if it is written to one. Other bash, python and yaml blocks are checked for options, imports and
+classes. In python, `print(...)  # text` shows what is printed.
+"""
+
+import ast
+import contextlib
+import functools
+import importlib.util
+import io
+import os
+import pydoc
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from illustrations import check_block, check_prose
-from pages import ROOT, WrongPage, read_page, run_page, workplace
+from speechbrain.utils.run_opts import RunOptions
+from tones import write_tones
 
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+ROOT = Path(__file__).parents[2]
+GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+FOLDERS = ("recipes", "experiments", "data_prep", "perf", "docs/results")
+PAGES = GUIDES + sorted(page for name in FOLDERS for page in ROOT.glob(f"{name}/**/*.md"))
+FENCE = re.compile(
+    r"^```(\w+)(?: (run|run-slow)(?: (\S+))?)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+OWN_PATH = re.compile(r"`((?:tests|speechbrain_music|hparams|recipes|data_prep|docs)/[\w./-]+)`")
+SOURCES = [
+    path
+    for name in ("speechbrain_music", "data_prep", "recipes", "experiments", "perf")
+    for path in (ROOT / name).rglob("*.py")
+]
+CODE = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+RUN_OPTIONS = set(RunOptions().as_dict())
+KEYS = {
+    path.name: set(re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE))
+    for path in ROOT.glob("hparams/*.yaml")
 }
+OPTIONS = set(re.findall(r'"--(\w+)"', CODE)).union(RUN_OPTIONS, *KEYS.values())
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-def check(text, page):
-    """Checks all that is not run."""
-    blocks, prose = read_page(text, page)
-    ran = "\n".join(block.file + block.code for block in blocks if block.tag != "illustration")
-    check_prose(prose, page, ran)
-    for block in blocks:
-        if block.tag == "illustration":
-            check_block(block, ran)
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
 
 
-def pages_with(tag):
-    """Pages that have such a block."""
-    return [page for page, text in PAGES.items() if re.search(rf"```\w+ {tag}\b(?!-)", text)]
+def blocks(page):
+    """(line, language, tag, file, code) of each fenced block."""
+    text = page.read_text(encoding="utf-8")
+    return [(text[: m.start()].count("\n") + 2, *m.groups()) for m in FENCE.finditer(text)]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_what_is_shown_exists(page):
-    check(PAGES[page], page)
+def faults(language, code):
+    """What a block that is not run names and does not exist."""
+    if language == "bash":
+        for line in code.replace("\\\n", " ").splitlines():
+            for command in re.split(r" (?:\||&&) ", line):
+                yield from command_faults(shlex.split(command, comments=True))
+    elif language == "python":
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("speechbrain_music"):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                yield from (name for name in names if pydoc.locate(name) is None)
+    elif language == "yaml":
+        names = re.findall(r"!(?:new|name|apply):(speechbrain_music[\w.]+)", code)
+        yield from (name for name in names if pydoc.locate(name) is None)
 
 
-@pytest.mark.parametrize("page", pages_with("run"))
-def test_what_runs(page, tmp_path):
-    run_page(read_page(PAGES[page], page)[0], workplace(tmp_path))
+def command_faults(words):
+    scripts = [at for at, word in enumerate(words) if word.endswith(".py")]
+    if words[:1] == ["make"]:
+        yield from (word for word in words[1:] if "=" not in word and word not in TARGETS)
+    elif words[:1] == ["sbmusic"] or words[:2] == ["python", "-m"]:
+        module = words[2] if words[1] == "-m" else "speechbrain_music.inference.cli"
+        if importlib.util.find_spec(module) is None:
+            yield module
+        elif module.startswith("speechbrain_music.data_prep"):
+            yield from unknown(words[2:], options_of(*words[1:4]))
+        elif module.split(".")[0] in ("speechbrain_music", "perf"):
+            yield from unknown(words[2:], OPTIONS)
+    elif scripts:
+        script, options = words[scripts[0]], words[scripts[0] + 1 :]
+        if not (ROOT / script).is_file() and script != "train.py":
+            yield script
+        yaml = next((Path(word).name for word in options if word.endswith(".yaml")), "")
+        is_recipe = script.endswith("train.py") and yaml in KEYS
+        yield from unknown(options, KEYS[yaml] | RUN_OPTIONS if is_recipe else OPTIONS)
+
+
+@functools.cache
+def options_of(*command):
+    helped = subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True)
+    return {"help", *re.findall(r"--(\w+)", helped.stdout)}
+
+
+def unknown(words, known):
+    options = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
+    return [f"--{option}" for option in options if option not in known]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_a_page_names_exists(page):
+    shown = [block for block in blocks(page) if not block[2]]
+    wrong = [f"line {line}: {it}" for line, lang, *_, code in shown for it in faults(lang, code)]
+    written = " ".join(f"{block[3]} {block[4]}" for block in blocks(page) if block[2])
+    for path in OWN_PATH.findall(page.read_text(encoding="utf-8")):
+        if not (ROOT / path).exists() and path not in written and "NAME" not in path:
+            wrong.append(path)
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "language, code, fault",
+    [
+        ("bash", "python recipes/pretrain/train.py hparams/brn_sum.yaml --lr 1 --lrr 1", "--lrr"),
+        (
+            "bash",
+            "python recipes/pretrain/trian.py hparams/brn_sum.yaml",
+            "recipes/pretrain/trian.py",
+        ),
+        ("bash", "find . | sbmusic embed - --modl M --out a.npy", "--modl"),
+        ("bash", "make test && make lunch", "lunch"),
+        ("python", "from speechbrain_music.models import exprt", "speechbrain_music.models.exprt"),
+        ("yaml", "a: !new:speechbrain_music.nnet.Nothing", "speechbrain_music.nnet.Nothing"),
+    ],
+)
+def test_faults_are_found(language, code, fault):
+    assert list(faults(language, code)) == [fault]
+
+
+def test_troubleshooting_quotes_messages_of_the_code():
+    # Of an f-string the fixed parts are compared; "..." stands for its values.
+    code = re.sub(r'"\s*\n\s*f?"', "", CODE)
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    parts = [part.strip() for message in quoted for part in message.split("...")]
+    assert len(quoted) > 20 and [part for part in parts if part not in code] == []
+
+
+def run_page(page, folder, tags):
+    """Executes a page's blocks in a folder that looks like a checkout with music in it."""
+    for name in ("recipes", "hparams"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    write_tones(folder / "my_music", seconds=(16, 18))
+    shutil.copy(folder / "my_music" / "polka.mp3", folder / "song.mp3")
+    bin_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": bin_path, "HF_HUB_OFFLINE": "1"}
+    namespace = {"__name__": "page"}
+    for line, language, tag, file, code in blocks(page):
+        where = f"{name_of(page)}:{line}"
+        if file:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(code, encoding="utf-8")
+        elif tag in tags and language == "bash":
+            command = ["bash", "-euo", "pipefail", "-c", code]
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+            assert not done.returncode, f"{where}\n{(done.stdout + done.stderr).decode()[-4000:]}"
+        elif tag in tags:
+            printed = io.StringIO()
+            with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+                exec(compile("\n" * (line - 1) + code, page, "exec"), namespace)
+            shown = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
+            assert not shown or printed.getvalue().splitlines() == shown, where
+
+
+def pages_with(tag, *marks):
+    tags = {"run", tag}
+    pages = [page for page in GUIDES if any(block[2] == tag for block in blocks(page))]
+    return [pytest.param(p, tags, id=f"{name_of(p)}-{tag}", marks=marks) for p in pages]
+
+
+@pytest.mark.parametrize("page, tags", pages_with("run") + pages_with("run-slow", pytest.mark.slow))
+def test_blocks_run(page, tags, tmp_path):
+    run_page(page, tmp_path, tags)
+
+
+def test_the_site_builds_strictly(tmp_path):
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", pages_with("run-slow"))
-def test_what_runs_slowly(page, tmp_path):
-    run_page(read_page(PAGES[page], page)[0], workplace(tmp_path), slow=True)
-
-
-def test_the_index_lists_every_page():
-    pages = {path.name for path in ROOT.glob("docs/*.md")}
-    assert set(re.findall(r"\]\((\w+\.md)\)", PAGES["docs/README.md"])) == pages - {"README.md"}
-
-
-SUM = "speechbrain_music.nnet.summary_mixing.SummaryMixing"
-TRAIN = "python recipes/pretrain/train.py hparams/brn_sum.yaml"
-ILLUSTRATED = {  # language and code -> what is wrong; None if nothing is
-    ("bash", f"{TRAIN} --data_folder /my/music --device cpu  # --no_such"): None,
-    ("bash", f"{TRAIN} --data_foldr /my/music"): "there is no option --data_foldr",
-    ("bash", f"{TRAIN} \\\n    --lr"): None,
-    ("bash", f"{TRAIN} \\\n    --patience 3"): "there is no option --patience",
-    ("bash", "python recipes/pretrain/trian.py"): "there is no recipes/pretrain/trian.py",
-    ("bash", f"OMP_NUM_THREADS=1 torchrun --nproc_per_node=8 {TRAIN[7:]} --x 1"): "option --x",
-    ("bash", "python recipes/marble.py --encoders mel --quick True"): None,
-    ("bash", "python recipes/marble.py --encoders mel --quik True"): "option --quik",
-    ("bash", "python recipes/marble.py --encoder"): "expected",
-    ("bash", "python recipes/study/study.py --hours two"): "invalid float value: 'two'",
-    ("bash", "python -m speechbrain_music.data_prep gtzan /d --out m --lists l"): None,
-    ("bash", "python -m speechbrain_music.data_prep gtzan /d"): "arguments are required: --out",
-    ("bash", "python -m speechbrain_music.data_prep gtzan /d --out m --x"): "no option --x",
-    ("bash", "python -m speechbrain_music.data_prep.replica corpus --out o --hour 1"): None,
-    ("bash", "python -m speechbrain_music.data_prep gtzam"): "invalid choice: .gtzam",
-    ("bash", "find . | sbmusic embed - --model M --out a.npy > log"): None,
-    ("bash", "find . | sbmusic embed - --model M --output a.npy"): "required: --out",
-    ("bash", "sbmusic embde a.mp3"): "invalid choice: 'embde'",
-    ("bash", "make demo && make lunch"): "make has no target lunch",
-    ("bash", "pyhton x"): "pyhton is a program that this test does not know",
-    ("python", "from speechbrain_music.models.export import load_export"): None,
-    ("python", "from speechbrain_music.models.export import load_exports"): "cannot be imported",
-    ("python", "import speechbrain_musik"): "speechbrain_musik cannot be imported",
-    ("python", "if"): "line 1 is no Python",
-    ("yaml", f"mine: !new:{SUM}\n    d_model: 8\nlr: 0.1\nmodules:\n    mine: !ref <mine>"): None,
-    ("yaml", f"mine: !new:{SUM}\n    d_modle: 8"): "d_modle is not an argument of",
-    ("yaml", f"mine: !new:{SUM[:-1]}"): "there is no speechbrain_music.nnet",
-    ("yaml", "segment_secs: 30"): "segment_secs is not a key",
-    ("yaml", "a: [1"): "is no yaml",
-    ("text", "results/x/export: see hparams/brn_sum.yaml."): None,
-    ("text", "hparams/brn_some.yaml"): "there is no hparams/brn_some.yaml",
-}
-
-
-@pytest.mark.parametrize("language, code", ILLUSTRATED)
-def test_illustrations(language, code):
-    text, fault = f"Text.\n```{language} illustration\n{code}\n```\n", ILLUSTRATED[language, code]
-    if fault is None:
-        check(text, "a.md")
-        return
-    with pytest.raises(WrongPage, match=rf"^a.md:3: .*{fault}"):
-        check(text, "a.md")
-
-
-@pytest.mark.parametrize(
-    "text, fault",
-    [
-        ("```\nmake demo\n```", "a.md:2: its head is ''"),
-        ("```bash\nmake demo\n```", "a.md:2: its head is 'bash'"),
-        ("```bash runs\nmake demo\n```", "a.md:2: its head is 'bash runs'"),
-        ("- x\n\n  ```yaml run-slow a.yaml\n  lr: 1\n  ```", "a.md:4: its head"),
-        ("`b.yaml`:\n```yaml run a.yaml\nlr: 1\n```", "a.md:3: the text above does not name"),
-        ("```bash run\nmake demo", "a.md:2: the block has no end"),
-        ("x\n[y](z.md)", "a.md:2: the link to z.md leads nowhere"),
-        ("Type `make lunch`.", "a.md:1: make has no target lunch"),
-        ("See `docs/lunch.md`.", "a.md:1: there is no docs/lunch.md"),
-        ("Pass `--luhnch True`.", "a.md:1: nothing has an option --luhnch"),
-    ],
-)
-def test_pages_that_are_wrong(text, fault):
-    with pytest.raises(WrongPage, match=re.escape(fault)):
-        check(text, "a.md")
-
-
-@pytest.mark.parametrize(
-    "text, fault",
-    [
-        ("```bash run\ntrue\nfalse | cat\n```", "a.md:2: exit code 1\na.md:3: "),
-        ("```bash run-slow\nfalse\n```", None),
-        ("```python run\nx = 1\n```\n```python run\nprint(x + 1)  # 2\n```", None),
-        ("```python run\nx = 1\n```\n```python run\nprint(x + 1)  # 3\n```", "a.md:5: shows"),
-        ("```python run\nx = 1\ny = x.z\n```", 'File "a.md", line 3'),
-        ("```python run\nif\n```", "a.md:2: SyntaxError"),
-        ("`a/b.csv`:\n```csv run a/b.csv\nx\n```\n```bash run\ngrep x a/b.csv\n```", None),
-        ("```yaml run\nlr: 1\n```", "a.md:2: yaml cannot be run"),
-    ],
-)
-def test_running(text, fault, tmp_path):
-    blocks, _ = read_page(text, "a.md")
-    if fault is None:
-        run_page(blocks, tmp_path)
-        return
-    with pytest.raises(WrongPage, match=re.escape(fault)):
-        run_page(blocks, tmp_path)
-
-
-def test_slow_blocks_run_where_asked(tmp_path):
-    with pytest.raises(WrongPage, match="exit code 1"):
-        run_page(read_page("```bash run-slow\nfalse\n```", "a.md")[0], tmp_path, slow=True)
+def test_the_notebook_runs(tmp_path):
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    notebook = nbformat.read(ROOT / "docs/tutorial.ipynb", as_version=4)
+    nbclient.NotebookClient(
+        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
