@@ -2,16 +2,21 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from perf.benchmark import AT_MOST, Benchmark, Comparison, assert_same, clock, make_result
-from speechbrain_music.brains.probe import ProbeBrain
-from speechbrain_music.brains.protocol import load_task
-from speechbrain_music.brains.sweep import sweep as run_sweep
-from speechbrain_music.dataio.feature_batches import FeatureSplit
+from speechbrain_music.evaluation.features import FeatureSplit
+from speechbrain_music.evaluation.probes import (
+    ProbeBrain,
+    choose_on_validation,
+    evaluate_on_test,
+    train_probes,
+)
+from speechbrain_music.evaluation.protocol import load_task
 from speechbrain_music.metrics.tasks import SingleLabel
 from speechbrain_music.nnet.probes import ProbeStack
 from speechbrain_music.optim.stacked import StackedAdam
@@ -85,12 +90,6 @@ def probes(size="full", device="cpu"):
     )
 
 
-class GenreBrain(ProbeBrain):
-    """A probe of ten classes."""
-
-    task = SingleLabel("class", map(str, range(CLASSES)))
-
-
 def sweep(size="full", device="cpu", seconds=0):
     """Run a task's whole sweep once, on random features around class centres."""
     counts, layers, dim, options = SWEEPS[size]
@@ -101,7 +100,12 @@ def sweep(size="full", device="cpu", seconds=0):
     splits = make_splits(dict(zip(("train", "valid", "test"), counts, strict=True)), layers, dim)
     now = clock(device)
     start = now()
-    found = run_sweep(GenreBrain, splits, list(map(str, range(layers))), hparams, run_opts)
+    task = SingleLabel("class", map(str, range(CLASSES)))
+    run = SimpleNamespace(hparams=hparams | {"task": task}, run_opts=run_opts)
+    encoder = SimpleNamespace(layers=tuple(map(str, range(layers))))
+    features = SimpleNamespace(encoder=encoder, splits=splits)
+    found = train_probes(ProbeBrain, features, run)
+    evaluate_on_test(choose_on_validation(found))
     took, target = now() - start, f"{TARGET_MINUTES} minutes"
     epochs = found.table["epoch"]
     benchmark = Benchmark(

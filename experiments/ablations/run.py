@@ -24,8 +24,8 @@ import pandas as pd
 import torch
 import yaml
 
-from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.fallback import MUSIC_FOLDER
+from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 from speechbrain_music.inference import MusicEncoder

@@ -25,8 +25,8 @@ from speechbrain_music.brains.segments import (
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
-from speechbrain_music.metrics.pretraining import MaskedPredictionMeasures, format_held_out
-from speechbrain_music.models.export import save_export
+from speechbrain_music.metrics.pretraining import MaskedPredictionMetrics, format_held_out
+from speechbrain_music.models.export import export_run
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
 from speechbrain_music.reporting.curves import PANELS
@@ -140,7 +140,7 @@ class BestRQBrain(SegmentBrain):
         super().on_stage_start(stage, epoch)
         if stage != sb.Stage.TRAIN:
             block = self.hparams.mask_block
-            self.metrics = MaskedPredictionMeasures(self.statistics, block, self.device)
+            self.metrics = MaskedPredictionMetrics(self.statistics, block, self.device)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """After validation: held-out metrics with their baselines, and a checkpoint."""
@@ -152,17 +152,7 @@ class BestRQBrain(SegmentBrain):
 
     def save_result(self, folder, meta, **facts):
         """Writes the encoder, without the heads."""
-        save_export(
-            folder,
-            self.hparams.encoder,
-            self.hparams.features,
-            system=self.hparams.system,
-            seed=self.hparams.seed,
-            step=meta["step"],
-            held_out_loss=meta["loss"],
-            quantizer=self.hparams.tokenizer.config,
-            **facts,
-        )
+        export_run(folder, vars(self.hparams), meta, **facts)
 
 
 def dataio_prepare(hparams, own_manifests):

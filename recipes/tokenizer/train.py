@@ -24,7 +24,7 @@ from speechbrain_music.brains.segments import (
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
-from speechbrain_music.metrics.quantization import QuantizerMeasures
+from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER, save_targets
@@ -146,7 +146,7 @@ class QuantizerBrain(SegmentBrain):
         super().on_stage_start(stage, epoch)
         if stage != sb.Stage.TRAIN:
             config = self.hparams.quantizer.config
-            self.metrics = QuantizerMeasures(
+            self.metrics = QuantizerMetrics(
                 config["num_codebooks"], config["codebook_size"], self.device
             )
 

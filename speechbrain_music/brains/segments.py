@@ -16,7 +16,7 @@ from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
-from speechbrain_music.reporting.corpora import heard
+from speechbrain_music.reporting.corpora import describe_corpora
 from speechbrain_music.reporting.curves import draw_curves
 from speechbrain_music.utils.config import (
     boolean,
@@ -354,7 +354,7 @@ class SegmentBrain(MusicBrain):
         if best is None or not if_main_process():
             return None
         run = self.hparams
-        facts = heard(run.train_csv, run.valid_csv, run.data_folder)
+        facts = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
         self.save_result(folder, best.meta, **facts)
         logger.info(f"Exported step {best.meta['step']} to {folder}")
         return best.meta["step"]

@@ -81,6 +81,7 @@ OPTIONS = {
     "marble": yaml_object,
     "encoder": optional(texts),
     "trust_remote_code": boolean,
+    "encoder_classes": optional(list_of(text)),
     "output_folder": optional(path),
     "feature_folder": path,
     "max_seconds": optional(positive),
@@ -119,7 +120,12 @@ def load_evaluation(argv):
     began = time.time()
     keep_freed_memory()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
-    encoders = make_encoders(hparams["encoder"], hparams["trust_remote_code"], hparams["pooling"])
+    encoders = make_encoders(
+        hparams["encoder"],
+        hparams["trust_remote_code"],
+        hparams["pooling"],
+        hparams["encoder_classes"] or (),
+    )
     output = output_folder(hparams, encoders[0].name)
     return Evaluation(
         list(argv), began, hparams_file, hparams, run_opts, overrides, encoders, output

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_music.data_prep.disk import check_output
+from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import atomic_file, write_together

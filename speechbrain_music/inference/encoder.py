@@ -81,9 +81,9 @@ class MusicEncoder(Pretrained):
 
     Example
     -------
-    >>> from speechbrain_music.models.encoder import Encoder
+    >>> from speechbrain_music.models.encoder import make_encoder
     >>> from speechbrain_music.models.frontend import LogMel
-    >>> modules = {"features": LogMel(), "encoder": Encoder(num_layers=2, d_model=16)}
+    >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=2, d_model=16)}
     >>> encoder = MusicEncoder(modules)
     >>> encoder.num_layers, encoder.dim  # the front-end and two blocks
     (3, 16)
@@ -104,7 +104,7 @@ class MusicEncoder(Pretrained):
         self.config = config or {}
 
     @classmethod
-    def from_export(cls, source, device=None, revision=None):
+    def from_export(cls, source, device=None, revision=None, classes=()):
         """Load an export from JSON and safetensors; no code of the export is run.
 
         Arguments
@@ -115,6 +115,8 @@ class MusicEncoder(Pretrained):
             Such as "cpu" or "cuda:1"; the fastest available one by default.
         revision : str, optional
             Branch, tag or commit on the hub.
+        classes : sequence of type or str
+            Classes outside this package that the export may use, see `models.export.load_export`.
 
         Returns
         -------
@@ -133,7 +135,7 @@ class MusicEncoder(Pretrained):
         except (RuntimeError, AssertionError) as error:
             fault = str(error).partition("\n")[0]
             raise UserError(f"device is {device!r}: {fault:.200}; choose cpu or cuda:0") from None
-        model = load_export(find_export(source, revision), device)
+        model = load_export(find_export(source, revision), device, classes)
         modules = {"features": model.features, "encoder": model.encoder}
         return cls(modules, run_opts={"device": device}, config=model.config)
 
@@ -213,9 +215,9 @@ class MusicEncoder(Pretrained):
 
         Example
         -------
-        >>> from speechbrain_music.models.encoder import Encoder
+        >>> from speechbrain_music.models.encoder import make_encoder
         >>> from speechbrain_music.models.frontend import LogMel
-        >>> encoder = MusicEncoder({"features": LogMel(), "encoder": Encoder(num_layers=1)})
+        >>> encoder = MusicEncoder({"features": LogMel(), "encoder": make_encoder(num_layers=1)})
         >>> stereo = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 44100, 2))
         >>> result = encoder.encode_batch(stereo, [1.0, 0.5], 44100, layers="all")
         >>> result.values.shape, result.lengths
@@ -278,9 +280,9 @@ class MusicEncoder(Pretrained):
         Example
         -------
         >>> import soundfile, tempfile
-        >>> from speechbrain_music.models.encoder import Encoder
+        >>> from speechbrain_music.models.encoder import make_encoder
         >>> from speechbrain_music.models.frontend import LogMel
-        >>> modules = {"features": LogMel(), "encoder": Encoder(num_layers=1, d_model=16)}
+        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
         >>> encoder = MusicEncoder(modules)
         >>> with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         ...     soundfile.write(file.name, np.zeros((441000, 2)), 44100)
@@ -321,9 +323,9 @@ class MusicEncoder(Pretrained):
 
         Example
         -------
-        >>> from speechbrain_music.models.encoder import Encoder
+        >>> from speechbrain_music.models.encoder import make_encoder
         >>> from speechbrain_music.models.frontend import LogMel
-        >>> modules = {"features": LogMel(), "encoder": Encoder(num_layers=1, d_model=16)}
+        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
         >>> encoder = MusicEncoder(modules)
         >>> for path, result in encoder.encode_files(["missing.wav"]):
         ...     print(path, isinstance(result, AudioError))

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 from textwrap import shorten
 
-from speechbrain_music.models.export import ExportError
-from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS
+from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS, ExportError
 from speechbrain_music.utils.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)

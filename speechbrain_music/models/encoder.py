@@ -89,6 +89,10 @@ class Encoder(nn.Module):
         parts = {name: build_part(config[name], classes) for name in ("frontend", "block")}
         return cls(**(config | parts))
 
+    def untrained(self):
+        """An encoder of the same parts with new weights."""
+        return type(self)(**self._parts, **self._sizes)
+
     def forward(self, mel, lengths=None):
         """Encodes a batch.
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.parts import import_class
 from speechbrain_music.models.safe_folder import (
     check_keys,
     on_meta_device,
@@ -85,6 +86,25 @@ def save_export(folder, encoder, features, **facts):
     write_folder(folder, features, "encoder", encoder.config, weights, **facts)
 
 
+def export_run(folder, run, meta, **facts):
+    """Exports the encoder of a pre-training run, as it is now.
+
+    `run` has the yaml's encoder, features, tokenizer, system and seed; `meta` is the loaded
+    checkpoint's (step, loss); `facts` are further plain values.
+    """
+    save_export(
+        folder,
+        run["encoder"],
+        run["features"],
+        system=run["system"],
+        seed=run["seed"],
+        step=meta["step"],
+        held_out_loss=meta["loss"],
+        quantizer=run["tokenizer"].config,
+        **facts,
+    )
+
+
 def load_export(folder, device="cpu", classes=()):
     """Reads an export; no code runs from it, and memory is taken only for what the file holds.
 
@@ -94,8 +114,9 @@ def load_export(folder, device="cpu", classes=()):
         What `save_export` wrote, from whomever.
     device : str
         Where the model is put.
-    classes : sequence of type
-        Classes outside this package that the export may use, such as a token mixer of one's own.
+    classes : sequence of type or str
+        Classes outside this package that the export may use, such as a token mixer of one's own;
+        a full name is imported.
 
     Returns
     -------
@@ -121,6 +142,8 @@ def load_export(folder, device="cpu", classes=()):
     >>> torch.equal(loaded(wave)[0], WaveEncoder(LogMel(), encoder, {})(wave)[0])
     True
     """
+
+    classes = [import_class(name) if isinstance(name, str) else name for name in classes]
 
     def expected_shapes(config, tensors):
         one, layers = _one_layer(config, classes), config["num_layers"]

@@ -117,13 +117,13 @@ def untrained(model, seed, pooling="mean"):
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs too
-        encoder = Encoder(**model.encoder._parts, **model.encoder._sizes)
+        encoder = model.encoder.untrained()
     features = LogMel(model.features.normalize.kind)
     features.normalize.load_state_dict(model.features.normalize.state_dict())
     return ExportEncoder(WaveEncoder(features, encoder, {}), "random", pooling)
 
 
-def make_encoders(spec, trust_remote_code=False, pooling="mean"):
+def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
     """Makes the encoders that `--encoder` names.
 
     Arguments
@@ -137,6 +137,8 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean"):
         Whether a model of `transformers` may bring code of its own and pickled weights.
     pooling : str
         Over time, of hidden states: "mean" or "mean_std". Mel statistics are always both.
+    classes : sequence of str
+        Full names of classes outside this package that exports may use.
 
     Returns
     -------
@@ -156,18 +158,19 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean"):
     if pooling not in POOLINGS:
         raise UserError(f"pooling is {pooling!r}: choose {' or '.join(POOLINGS)}")
     if isinstance(spec, (list, tuple)) and spec:
-        return _seeds_of_one_system([_from_export(folder, pooling) for folder in spec])
+        return _seeds_of_one_system([_from_export(folder, pooling, classes) for folder in spec])
     if isinstance(spec, (str, Path)):
         kind, _, rest = str(spec).partition(":")
         if str(spec) == "mel":
             return [MelEncoder()]
         if kind == "random" and rest:
-            model = _from_yaml(Path(rest)) if rest.endswith(".yaml") else load_export(rest)
+            from_yaml = rest.endswith(".yaml")
+            model = _from_yaml(Path(rest)) if from_yaml else load_export(rest, classes=classes)
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind == "hf" and rest:
             return [HuggingFaceEncoder(rest, trust_remote_code, pooling)]
         if Path(spec).exists():
-            return [_from_export(spec, pooling)]
+            return [_from_export(spec, pooling, classes)]
     raise UserError(f"encoder is {spec!r}: {SPECS}")
 
 
@@ -205,10 +208,10 @@ def name_specs(texts):
     return specs
 
 
-def _from_export(folder, pooling):
+def _from_export(folder, pooling, classes):
     if not isinstance(folder, (str, Path)):
         raise UserError(f"encoder has {folder!r} in its list: a list holds folders of exports")
-    model = load_export(folder)
+    model = load_export(folder, classes=classes)
     name, training = Path(folder).resolve().name, model.config.get("training")
     if isinstance(training, dict) and {"system", "seed"} <= training.keys():
         name = f"{training['system']}-{training['seed']}"

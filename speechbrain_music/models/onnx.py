@@ -15,7 +15,7 @@ from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
 # SpeechBrain's relative positions are a table that Python makes for one T.
-MIXINGS = ("summary", "rope")
+MIXERS = ("SummaryMixing", "RotaryAttention")
 TRACED_TOKENS = 24  # the graph holds for any number
 
 
@@ -60,15 +60,15 @@ def export_onnx(model, path):
     Raises
     ------
     UserError
-        If the mixing is neither "summary" nor "rope", or the extra [onnx] is not installed.
+        If the mixer is neither SummaryMixing nor RotaryAttention, or [onnx] is not installed.
 
     Example
     -------
     >>> import onnxruntime
-    >>> from speechbrain_music.models.encoder import Encoder
+    >>> from speechbrain_music.models.encoder import make_encoder
     >>> from speechbrain_music.models.export import WaveEncoder
     >>> from speechbrain_music.models.frontend import LogMel
-    >>> model = WaveEncoder(LogMel(), Encoder(num_layers=1, d_model=16, ffn_units=16), {}).eval()
+    >>> model = WaveEncoder(LogMel(), make_encoder(num_layers=1, d_model=16), {}).eval()
     >>> path = getfixture("tmp_path") / "model.onnx"
     >>> export_onnx(model, path)
     >>> session = onnxruntime.InferenceSession(path)
@@ -80,11 +80,11 @@ def export_onnx(model, path):
     >>> json.loads(session.get_modelmeta().custom_metadata_map["features"])["hop"]
     240
     """
-    mixing = model.encoder.config["mixing"]
-    if mixing not in MIXINGS:
+    mixer = model.encoder.config["block"]["mixer"]["class"]
+    if mixer not in MIXERS:
         raise UserError(
-            f"an encoder whose mixing is {mixing!r} cannot become ONNX: export one whose mixing "
-            f"is {' or '.join(MIXINGS)} (brn_sum and cnf_sum are summary)"
+            f"an encoder with the mixer {mixer} cannot become ONNX: export one with "
+            f"{' or '.join(MIXERS)} (brn_sum and cnf_sum have the first)"
         )
     graph = _HiddenStates(deepcopy(model.encoder)).cpu().float().eval()
     tokens = torch.export.Dim("T", min=1)

@@ -117,7 +117,7 @@ def encoder_metadata(model):
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
         "system": _stated(lambda: str(training["system"])),
-        "encoder": f"{encoder['layers']} {encoder['block']} blocks, mixing {encoder['mixer']}, "
+        "encoder": f"{encoder['layers']} {encoder['block']} blocks, mixer {encoder['mixer']}, "
         f"{parameters:,} parameters",
         "hidden states": f"{encoder['layers'] + 1} (the front-end's is 0), {encoder['dim']} "
         f"values, {TOKEN_RATE} per second",
@@ -136,8 +136,8 @@ def _architecture(model):
     """The one place that reads the encoder's configuration."""
     config = model.encoder.config
     return {
-        "block": config["block"],
-        "mixer": config["mixing"],
+        "block": config["block"]["class"],
+        "mixer": config["block"].get("mixer", {}).get("class", "of its own"),
         "layers": len(model.encoder.layers),
         "dim": config["d_model"],
     }

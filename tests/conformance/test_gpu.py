@@ -15,21 +15,17 @@ SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("mixing", (None, "rope"))
-def test_a_step_has_the_numbers_of_a_cpu(system, mixing):
+def test_a_step_has_the_numbers_of_a_cpu(system):
     """Tokens, loss and every gradient of one training step at full width, two blocks."""
-    options = {"num_layers": 2, "dropout": 0.0, "precision": "fp32"} | (
-        {"mixing": mixing} if mixing else {}
-    )
-    waves = make_waves(2, 6)
-    found = []
+    options = {"num_layers": 2, "dropout": 0.0, "precision": "fp32"}
+    waves, found = make_waves(2, 6), []
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
         batch = make_batch(waves).to(device)
         step = TrainingStep(system, device, **options)
         with full_float32(device):  # else the ten bits of TF32 are what is measured
-            mel, _ = step.features(batch.wave, batch.samples)
-            tokens = step.model.quantizer(stack_frames(mel))
+            mel, _ = step.modules.features(batch.wave, batch.samples)
+            tokens = step.modules.quantizer(stack_frames(mel))
             loss = step.accumulate(batch)
         gradients = [p.grad for p in step.parameters]
         found.append([x.cpu() for x in (tokens, loss, mel, *gradients)])

@@ -10,7 +10,7 @@ import tiny
 
 from experiments.ablations import run
 from experiments.ablations.run import METRICS, NAMES, load, main, parse
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import WaveEncoder
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.utils.errors import UserError
@@ -80,7 +80,7 @@ def test_every_yaml_has_a_question_and_known_metrics():
 
 def test_parameters_of_the_whole_model_have_two_heads():
     config = {"training": {"quantizer": {"codebook_size": 64, "num_codebooks": 1}}}
-    model = WaveEncoder(LogMel(), Encoder(num_layers=1, d_model=32), config)
+    model = WaveEncoder(LogMel(), make_encoder(num_layers=1, d_model=32), config)
     sizes = METRICS["parameters"](model=model)
     assert sizes["whole"] - sizes["encoder"] == 33 * (64 + 512)  # to 64 tokens and 512 mel values
 

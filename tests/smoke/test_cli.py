@@ -20,7 +20,7 @@ from recipes.pretrain.train import main as pretrain
 from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.inference.cli import doctor, main
 from speechbrain_music.inference.embeddings import read_embeddings
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.frozen import ExportEncoder
@@ -34,7 +34,7 @@ def make_export(folder, seed=0, **training):
     torch.manual_seed(seed)
     features = LogMel()
     features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-    save_export(folder, Encoder(num_layers=2, d_model=DIM, ffn_units=32), features, **training)
+    save_export(folder, make_encoder(num_layers=2, d_model=DIM, ffn_units=32), features, **training)
     return str(folder)
 
 

@@ -13,7 +13,7 @@ from recipes.tokenizer.train import MODEL_OPTIONS, OPTIONS, main
 from speechbrain_music.dataio.audio import AudioError
 from speechbrain_music.dataio.segments import TRAIN, SegmentDataset
 from speechbrain_music.inference.cli.export import export_best
-from speechbrain_music.metrics.quantization import QuantizerMeasures
+from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.targets import load_targets
 from speechbrain_music.reporting.model_card import model_card
@@ -151,11 +151,11 @@ def test_nothing_bad_reaches_the_codebooks(tone_folder, tmp_path, monkeypatch):
 
 
 def test_a_collapse_is_seen():
-    measures, rows = QuantizerMeasures(codebooks=2, entries=50), torch.zeros(500, 3)
+    measures, rows = QuantizerMetrics(codebooks=2, entries=50), torch.zeros(500, 3)
     tokens = torch.stack([torch.arange(500) % 50, torch.arange(500) % 4], dim=1)
     measures.update(rows, rows, tokens)
     figures = measures.figures(measures.sums)
     assert figures["collapsed"] == 1
     assert figures["perplexity_of_0"] == pytest.approx(50)
     assert figures["perplexity_of_1"] == pytest.approx(4)
-    assert QuantizerMeasures(1, 5).figures(QuantizerMeasures(1, 5).sums) == {}
+    assert QuantizerMetrics(1, 5).figures(QuantizerMetrics(1, 5).sums) == {}

@@ -28,11 +28,11 @@ def waves(count, samples, seed=3):
     return 0.3 * torch.randn(count, samples, generator=generator)
 
 
-def export(folder, seed=0, num_layers=2, mixing="summary", **facts):
+def export(folder, seed=0, num_layers=2, mixer="summary", **facts):
     torch.manual_seed(seed)
     features = LogMel()
     features.normalize.set_statistics(torch.randn(128) - 5, torch.rand(128) + 1)
-    encoder = make_encoder("branchformer", mixing, num_layers, 16, 2, 24, 5, 2, dropout=0.5)
+    encoder = make_encoder("branchformer", mixer, num_layers, 16, 2, 24, 5, 2, dropout=0.5)
     save_export(folder, encoder, features, **facts)
     return folder
 
@@ -97,12 +97,12 @@ def test_the_deviation_is_0_for_one_frame_and_stable_far_from_0():
     torch.testing.assert_close(result, torch.full((128,), level.double().numpy().std()).float())
 
 
-@pytest.mark.parametrize("mixing", ["summary", "attention", "rope", "mel"])
-def test_a_padded_item_gives_what_it_gives_alone(tmp_path, mixing):
-    if mixing == "mel":
+@pytest.mark.parametrize("mixer", ["summary", "attention", "rope", "mel"])
+def test_a_padded_item_gives_what_it_gives_alone(tmp_path, mixer):
+    if mixer == "mel":
         encoder = MelEncoder()
     else:
-        (encoder,) = make_encoders(export(tmp_path / "export", mixing=mixing))
+        (encoder,) = make_encoders(export(tmp_path / "export", mixer=mixer))
     assert encoder.padding_safe
     wave = waves(4, 24000)
     padded = encoder(wave, LENGTHS)
@@ -151,7 +151,7 @@ def test_identity_is_of_weights_and_configuration_only(folder, tmp_path):
         mask = torch.arange(128) == index
         spoil_weight(tmp_path / name, name, lambda x, mask=mask: x + 1e-6 * mask[: len(x)])
         seen.add(make_encoders(tmp_path / name)[0].identity)
-    export(tmp_path / "rope", mixing="rope")
+    export(tmp_path / "rope", mixer="rope")
     config = json.loads((tmp_path / "rope/config.json").read_text())
     seen.add(make_encoders(tmp_path / "rope")[0].identity)
     config["encoder"]["block"]["mixer"]["nhead"] = 4  # the weights fit all the same

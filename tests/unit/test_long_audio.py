@@ -20,7 +20,7 @@ from speechbrain_music.inference.long_audio import (
     plan_chunks,
     prefetch,
 )
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import LogMel
 
@@ -77,7 +77,7 @@ def test_layers_of_a_file_that_is_shorter_than_planned():
 @pytest.mark.slow
 def test_three_hours_in_bounded_memory(tmp_path):
     torch.manual_seed(0)
-    encoder = Encoder(num_layers=1, d_model=16, ffn_units=32, frontend_channels=4)
+    encoder = make_encoder(num_layers=1, d_model=16, ffn_units=32, frontend_channels=4)
     save_export(tmp_path / "export", encoder, LogMel())
     minute = melody(60, 44100, 2, np.random.default_rng(0))
     with soundfile.SoundFile(tmp_path / "long.flac", "w", 44100, 2) as file:

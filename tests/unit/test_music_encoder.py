@@ -14,10 +14,11 @@ from tones import melody, write_tones
 from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment
 from speechbrain_music.inference import MusicEncoder, long_audio
 from speechbrain_music.inference.long_audio import plan_chunks
-from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.export import ExportError, save_export
+from speechbrain_music.models.encoder import make_encoder
+from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import LogMel, token_count
 from speechbrain_music.models.frozen_encoder import pool_states
+from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.utils.errors import UserError
 
 EXACT = {"rtol": 0, "atol": 1e-5}
@@ -29,7 +30,7 @@ def export(tmp_path_factory):
     features = LogMel()
     features.normalize.set_statistics(torch.full((128,), -5.0), torch.full((128,), 3.0))
     folder = tmp_path_factory.mktemp("model") / "export"
-    save_export(folder, Encoder(num_layers=2, d_model=16, ffn_units=32), features, steps=10)
+    save_export(folder, make_encoder(num_layers=2, d_model=16, ffn_units=32), features, steps=10)
     return folder
 
 

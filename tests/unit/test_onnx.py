@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import WaveEncoder
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.onnx import export_onnx
@@ -19,7 +19,7 @@ def make_model(*args, **kwargs):
     torch.manual_seed(0)
     features = LogMel()
     features.normalize.set_statistics(torch.randn(128) - 5, torch.rand(128) + 1)
-    encoder = Encoder(*args, **kwargs)
+    encoder = make_encoder(*args, **kwargs)
     return WaveEncoder(features, encoder, {"training": {"steps": 10}}).eval()
 
 
@@ -34,8 +34,8 @@ SYSTEMS = {
 @pytest.fixture(scope="module", params=SYSTEMS)
 def exported(request, tmp_path_factory):
     """A small model and its file."""
-    block, mixing, choice = SYSTEMS[request.param]
-    model = make_model(block, mixing, 2, 32, 2, 48, frontend_channels=4, **choice)
+    block, mixer, choice = SYSTEMS[request.param]
+    model = make_model(block, mixer, 2, 32, 2, 48, frontend_channels=4, **choice)
     model.train()  # dropout must not get into the graph
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     export_onnx(model, path)
@@ -95,8 +95,8 @@ def test_the_metadata_suffices_to_use_the_file(exported):
 
 def test_unsupported_encoders_are_refused(tmp_path, monkeypatch):
     small = {"num_layers": 1, "d_model": 16, "ffn_units": 16}
-    with pytest.raises(UserError, match="mixing is 'attention'.* summary or rope"):
-        export_onnx(make_model(mixing="attention", **small), tmp_path / "model.onnx")
+    with pytest.raises(UserError, match="RelativeAttention cannot.* SummaryMixing or Rotary"):
+        export_onnx(make_model(mixer="attention", **small), tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UserError, match=r"pip install 'speechbrain-music\[onnx\]'"):
         export_onnx(make_model(**small), tmp_path / "model.onnx")

@@ -57,6 +57,13 @@ def add_arguments(parser):
     )
     parser.add_argument("--batch", type=int, default=8, help="chunks per batch (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the fastest)")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        default=(),
+        metavar="CLASS",
+        help="classes of your own that the export uses, as my_package.MyMixer; their code runs",
+    )
 
 
 def layers(text):
@@ -83,7 +90,7 @@ def run(args):
     keep_freed_memory()
     check_out(args.out, args.pool, len(paths))  # before a model is downloaded or loaded
     unreadable = embed_collection(
-        MusicEncoder.from_export(args.model, args.device),
+        MusicEncoder.from_export(args.model, args.device, classes=args.classes),
         args.model,
         paths,
         args.out,
@@ -109,7 +116,7 @@ def find_files(arguments):
     Arguments are files, folders (searched recursively, sorted), and "-" for files and folders on
     stdin, one per line. Raises a UserError for an argument that does not exist, or without a file.
     """
-    from speechbrain_music.data_prep.disk import find_audio, no_audio
+    from speechbrain_music.data_prep.files import find_audio, no_audio
     from speechbrain_music.utils.errors import UserError
 
     found, unreadable = {}, {}

@@ -21,7 +21,7 @@ def add_arguments(parser):
 
 def run(args):
     """Write an export, an ONNX file, or both."""
-    from speechbrain_music.data_prep.disk import check_output
+    from speechbrain_music.data_prep.files import check_output
     from speechbrain_music.inference.hub import EXPORT, RUN_YAML, find_export
     from speechbrain_music.models.export import load_export
     from speechbrain_music.utils.errors import UserError
@@ -67,10 +67,10 @@ def export_best(source, folder):
     from hyperpyyaml import load_hyperpyyaml
 
     from speechbrain_music.inference.hub import RUN_YAML
+    from speechbrain_music.models.encoder import Encoder
     from speechbrain_music.models.export import export_run
     from speechbrain_music.models.frontend import LogMel
-    from speechbrain_music.models.ssl import BestRQ
-    from speechbrain_music.reporting.corpora import heard
+    from speechbrain_music.reporting.corpora import describe_corpora
     from speechbrain_music.utils.checkpoints import AtomicCheckpointer
     from speechbrain_music.utils.errors import UserError
 
@@ -83,7 +83,7 @@ def export_best(source, folder):
             f"{source / RUN_YAML} cannot be loaded ({type(error).__name__}: {error}): fix it"
         ) from error
     parts = {name: run.get(name) for name in ("model", "features")}
-    if not isinstance(parts["model"], BestRQ) or not isinstance(parts["features"], LogMel):
+    if not isinstance(run.get("encoder"), Encoder) or not isinstance(parts["features"], LogMel):
         raise UserError(f"{source} is not a pre-training run: give a folder of recipes/pretrain")
     best, checkpoints = None, source / "save"
     if checkpoints.is_dir():
@@ -94,5 +94,5 @@ def export_best(source, folder):
     csvs = [manifests / name for name in ("train.csv", "valid.csv")]
     if not all(path.is_file() for path in csvs):
         csvs = [run["train_csv"], run["valid_csv"]]
-    export_run(folder, run, best.meta, **heard(*csvs, run["data_folder"]))
+    export_run(folder, run, best.meta, **describe_corpora(*csvs, run["data_folder"]))
     return best.meta["step"]

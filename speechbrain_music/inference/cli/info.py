@@ -13,6 +13,13 @@ def add_arguments(parser):
     parser.add_argument(
         "source", metavar="MODEL", help="export, its hub id, embeddings, or an audio file"
     )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        default=(),
+        metavar="CLASS",
+        help="classes of your own that the export uses, as my_package.MyMixer; their code runs",
+    )
 
 
 def run(args):
@@ -25,16 +32,16 @@ def run(args):
     elif path.is_file():
         metadata = _audio(path)
     else:
-        metadata = _model(args.source)
+        metadata = _model(args.source, args.classes)
     for title, text in metadata.items():
         print(f"{title:14} {text}")
 
 
-def _model(source):
+def _model(source, classes):
     from speechbrain_music.inference.encoder import MusicEncoder
     from speechbrain_music.reporting.model_card import encoder_metadata
 
-    encoder = MusicEncoder.from_export(source, device="cpu")
+    encoder = MusicEncoder.from_export(source, device="cpu", classes=classes)
     return encoder_metadata(encoder.model) | {"fingerprint": encoder.fingerprint}
 
 

@@ -33,6 +33,13 @@ def add_arguments(parser):
     parser.add_argument("--device", help="for that model (default: the fastest)")
     parser.add_argument("--top", type=int, default=10, help="number of tracks (default: 10)")
     parser.add_argument("--out", type=Path, help="also write the table to this .csv")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        default=(),
+        metavar="CLASS",
+        help="classes of your own that the export uses, as my_package.MyMixer; their code runs",
+    )
 
 
 def run(args):
@@ -133,7 +140,7 @@ def _embed(args, paths, settings):
             "which they were made"
         )
     audio_info(args.query)  # an unreadable file is reported before a model is loaded
-    encoder = MusicEncoder.from_export(args.model, args.device)
+    encoder = MusicEncoder.from_export(args.model, args.device, classes=args.classes)
     if encoder.fingerprint != settings["model"]:
         raise UserError(
             f"{args.model} is not the model that made {args.embeddings}, which was "
