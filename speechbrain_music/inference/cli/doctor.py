@@ -94,7 +94,7 @@ def _packages():
     for requirement in required:
         name = re.match(r"[\w.-]+", requirement).group()
         extra = re.search(r"extra\s*==\s*['\"](\w+)", requirement)
-        if extra and (extra[1] == "dev" or name in seen):
+        if extra and (extra[1] in ("dev", "docs") or name in seen):
             continue
         seen.add(name)
         yield _package(name, requirement.partition(";")[0].strip(), extra and extra[1])
