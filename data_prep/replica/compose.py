@@ -1,24 +1,18 @@
-"""A seed -> a piece of music: form, harmony, parts, and the truth about all of it."""
+"""Compose a piece from a random generator: form, harmony, parts, and its annotations."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from speechbrain_music.data_prep.replica import theory
+from speechbrain_music.data_prep.replica.draws import choose
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.players import (
-    METERS,
-    Bassist,
-    Comper,
-    Drummer,
-    Soloist,
-)
+from speechbrain_music.data_prep.replica.players import METERS, Bassist, Comper, Drummer, Soloist
 from speechbrain_music.data_prep.replica.synth import DRUMS, NOTE
-from speechbrain_music.data_prep.replica.theory import MODES, SCALES, TONICS, Chord, choose
+from speechbrain_music.data_prep.replica.theory import MODES, SCALES, TONICS, Chord, phrase
 
 SLOWEST, FASTEST = 60.0, 180.0  # beats per minute
-# How a section is played: dynamics against the chorus, and who plays besides the comp.
+# How a section is played: dynamics relative to the chorus, and the roles that are silent.
 DYNAMICS = {"intro": 0.8, "verse": 0.9, "chorus": 1.0, "bridge": 0.93, "outro": 0.82}
 SILENT = {"intro": {"melody"}, "verse": {"pad"}, "outro": {"melody"}}
 CENTERS = {"comp": 62, "pad": 60, "melody": 72}
@@ -26,14 +20,7 @@ CENTERS = {"comp": 62, "pad": 60, "melody": 72}
 
 @dataclass(frozen=True)
 class Part:
-    """What one instrument plays: its role, General MIDI program and notes (dtype `NOTE`).
-
-    Example
-    -------
-    >>> part = Part("bass", 33, np.array([(0.0, 0.5, 40, 90), (0.5, 1.0, 47, 80)], NOTE))
-    >>> part.notes["pitch"].tolist(), float(part.notes["end"].max())
-    ([40, 47], 1.0)
-    """
+    """Notes (dtype `NOTE`) of one instrument, with its role and General MIDI program."""
 
     role: str
     program: int
@@ -42,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece and its truth; times in seconds. `truth` is the plain form of everything.
+    """A piece and its annotations; times in seconds.
 
     Arguments
     ---------
@@ -55,24 +42,13 @@ class Piece:
     meter : str
         A key of `METERS`.
     keys, chords, sections : list of tuple
-        Start, end and what it is, one after the other from the first beat to the end.
+        Spans from the first beat to the end: start, end, then tonic and mode, or a name.
     beats, downbeats : list of float
-        When they are.
+        Their times.
     mood : dict
-        `arousal` and `valence` in -1 to 1, and what they are made of.
+        `arousal` and `valence` in -1 to 1, and their ingredients.
     parts : list of Part
-        Who plays what.
-
-    Example
-    -------
-    >>> from speechbrain_music.data_prep.replica.genres import make_artist
-    >>> from speechbrain_music.data_prep.replica.synth import load_bank
-    >>> artist = make_artist("a1", "disco", np.random.default_rng(0))
-    >>> piece = compose(artist, 10.0, np.random.default_rng(0), load_bank(), tonic=9)
-    >>> piece.seconds, piece.meter, piece.keys[0][2], piece.downbeats == piece.beats[::4]
-    (10.0, '4/4', 'A', True)
-    >>> sorted(set(piece.truth()) - set(vars(piece))), len(piece.truth()["instruments"][0])
-    (['instruments'], 3)
+        All instruments.
     """
 
     genre: str
@@ -80,16 +56,16 @@ class Piece:
     seconds: float
     tempo: float
     meter: str
-    keys: list  # (start, end, tonic, mode)
-    chords: list  # (start, end, name)
-    sections: list  # (start, end, name)
+    keys: list
+    chords: list
+    sections: list
     beats: list
     downbeats: list
     mood: dict
     parts: list
 
     def truth(self):
-        """Everything but the audio, as values that JSON can hold."""
+        """All of it as values that JSON can hold."""
         rounded = [
             {
                 "role": part.role,
@@ -107,7 +83,7 @@ class Piece:
 
 
 class _Clock:
-    """Steps of the grid -> seconds, with swing: off-beats come late by a share of the beat."""
+    """Convert steps of the grid to seconds; with swing, off-beats come late."""
 
     def __init__(self, tempo, meter, swing, lead):
         self.beat = 60.0 / tempo
@@ -124,37 +100,28 @@ class _Clock:
 
 
 def compose(artist, seconds, rng, bank, tonic=None):
-    """Composes a piece of an artist.
+    """Compose a piece of an artist.
 
     Arguments
     ---------
     artist : Artist
         The style.
     seconds : float
-        Its length.
+        Length.
     rng : numpy.random.Generator
-        Decides everything else: the same generator state gives the same piece.
+        Source of all draws: the same state gives the same piece.
     bank : Bank
-        What will play it: notes that it cannot play are not composed.
+        Notes that it cannot play are not composed.
     tonic : int, optional
-        0 to 11 from C on; a piece that is given one stays in its key.
+        0 to 11 from C on; a piece with a given tonic stays in its key.
 
     Returns
     -------
     Piece
-
-    Example
-    -------
-    >>> from speechbrain_music.data_prep.replica.genres import make_artist
-    >>> from speechbrain_music.data_prep.replica.synth import load_bank
-    >>> artist = make_artist("a1", "jazz", np.random.default_rng(0))
-    >>> piece = compose(artist, 20.0, np.random.default_rng(0), load_bank())
-    >>> piece.genre, piece.meter in METERS, len(piece.parts) >= 3
-    ('jazz', True, True)
     """
     genre = GENRES[artist.genre]
     tempo = artist.tempo + artist.tempo_spread * rng.standard_normal()
-    while not SLOWEST <= tempo <= FASTEST:  # folded, not clipped: no pile at the ends
+    while not SLOWEST <= tempo <= FASTEST:  # folded, not clipped: no accumulation at the limits
         tempo = 2 * SLOWEST - tempo if tempo < SLOWEST else 2 * FASTEST - tempo
     meter_name = choose(rng, genre.meters)
     meter = METERS[meter_name]
@@ -166,9 +133,9 @@ def compose(artist, seconds, rng, bank, tonic=None):
     bars = max(1, round((seconds - clock.lead) / (clock.beat * meter.beats)))
 
     material = _Material(genre, artist, mode, rng)
-    form = _form(genre, bars, material.phrase, rng)
+    form = _form(genre, bars, material.phrase_bars, rng)
     shifts = [0] * len(form) if stays else _modulations(artist.genre, form, rng)
-    harmony = [  # one entry a bar: [(step, length, chord)]
+    harmony = [  # one entry per bar: [(step, length, chord)]
         material.harmony(name, index, (tonic + shift) % 12, meter)
         for (name, length), shift in zip(form, shifts, strict=True)
         for index in range(length)
@@ -214,12 +181,12 @@ def compose(artist, seconds, rng, bank, tonic=None):
 
 
 class _Material:
-    """The chords of each kind of section, written when first asked for and kept."""
+    """Chords of each kind of section, written at its first use and kept."""
 
     def __init__(self, genre, artist, mode, rng):
         self.genre, self.artist, self.mode, self.rng = genre, artist, mode, rng
         self.kept = {}
-        self.phrase = 12 if len(self._symbols("verse")) == 12 else 8
+        self.phrase_bars = 12 if len(self._symbols("verse")) == 12 else 8
 
     def _symbols(self, name):
         name = {"intro": "verse", "outro": "verse"}.get(name, name)
@@ -228,7 +195,7 @@ class _Material:
                 loops = self.genre.loops[self.mode]
                 symbols = loops[self.rng.integers(len(loops))].split()
             else:
-                symbols = theory.phrase(self.rng, self.mode, int(self.rng.choice((4, 8))))
+                symbols = phrase(self.rng, self.mode, int(self.rng.choice((4, 8))))
             self.kept[name] = symbols
         return self.kept[name]
 
@@ -243,11 +210,11 @@ class _Material:
         return [(0, middle, chords[0]), (middle, meter.bar - middle, chords[1])]
 
 
-def _form(genre, bars, phrase, rng):
+def _form(genre, bars, phrase_bars, rng):
     """(name, bars) of each section, `bars` in all."""
     names = choose(rng, genre.forms).split()
     # A short piece has short sections, so that it has a form at all.
-    unit = phrase if bars >= 4 * phrase else max(2, phrase // 2)
+    unit = phrase_bars if bars >= 4 * phrase_bars else max(2, phrase_bars // 2)
     half = max(2, unit // 2)  # bars of an intro or outro
     body = [name for name in names if name not in ("intro", "outro")]
     sections = []
@@ -267,7 +234,7 @@ def _form(genre, bars, phrase, rng):
 
 
 def _modulations(genre, form, rng):
-    """Semitones of each section against the first: a last chorus lifted, a bridge elsewhere."""
+    """Semitones of each section above the first: a lifted last chorus, or a bridge elsewhere."""
     shifts = [0] * len(form)
     names = [name for name, _ in form]
     lift, away = {"pop": (0.2, 0), "country": (0.15, 0), "disco": (0.15, 0)}.get(genre, (0, 0.0))
@@ -337,7 +304,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
                     rng, index == 0 and name == "chorus", index == length - 1
                 )
             for role, events in notes.items():
-                if ends and role != "drums":  # all come to rest on the last bar's chord
+                if ends and role != "drums":  # all end on the last bar's chord
                     events = list(events)
                     first = min((step for step, *_ in events), default=0)
                     events = [(0, 2 * meter.bar, p, v) for s, _, p, v in events if s == first]
@@ -354,7 +321,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
 
 
 def _finish(parts, seconds, bank):
-    """Cuts at the end, moves what the bank cannot play, ends a note where its voice goes on."""
+    """Cut at the end, shift or drop notes that the bank cannot play, shorten overlapping ones."""
     finished = []
     for part in parts:
         notes = part.notes[part.notes["start"] < seconds - 0.05].copy()
@@ -378,10 +345,10 @@ def _finish(parts, seconds, bank):
 
 
 def _mood(parts, tempo, mode, seconds):
-    """Arousal and valence in -1..1 and what they are made of.
+    """Arousal and valence in -1 to 1, and their ingredients.
 
-    Arousal rises with tempo, dynamics and density, valence with the major mode, a high register
-    and short notes: the directions of Gabrielsson and Lindström (2010), the weights ours.
+    Arousal rises with tempo, dynamics and density; valence with the major mode, a high register
+    and short notes. Directions: Gabrielsson and Lindström (2010); the weights are ours.
     """
     pitched = [part.notes for part in parts if part.program != DRUMS]
     everything = np.concatenate([part.notes for part in parts])
@@ -391,7 +358,7 @@ def _mood(parts, tempo, mode, seconds):
     dynamics = float(everything["velocity"].mean())
     register = float(tune["pitch"].mean())
     short = float((lengths < 0.25).mean())
-    # Each against its mean over 200 tracks, in standard deviations.
+    # Each relative to its mean over 200 tracks, in standard deviations.
     arousal = (tempo - 110) / 25 + (dynamics - 81) / 6 + (density - 15) / 7
     valence = (0.9 if mode == "major" else -0.7) + 0.5 * (register - 57) / 4 + (short - 0.56) / 0.5
     return {
@@ -405,7 +372,7 @@ def _mood(parts, tempo, mode, seconds):
 
 
 def _joined(spans):
-    """Neighbouring spans of one label made one."""
+    """Join neighbouring spans of the same label."""
     joined = []
     for begin, end, *label in spans:
         if joined and joined[-1][2:] == tuple(label):

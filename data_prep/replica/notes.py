@@ -1,19 +1,17 @@
-"""Single notes of the kind of NSynth: 4 s, of which 3 s are held, labelled by family and pitch.
+"""Single notes like those of NSynth: 4 s, of which 3 s are held, labelled by family and pitch.
 
-Families, velocities and lengths are those of Engel et al. (ICML 2017); the sounds are a sound
-bank's. The programs that training corpora never play (`genres.POOLS`) are held out here too.
+Families, velocities and lengths are those of Engel et al. (ICML 2017); the sound bank plays them.
+The programs that training corpora never play (`genres.POOLS`) are held out here too.
 """
 
 import numpy as np
 
+from speechbrain_music.data_prep.replica.mix import set_level
 from speechbrain_music.data_prep.replica.synth import HIGHEST, LOWEST, NOTE, render
 from speechbrain_music.utils.errors import UserError
 
 HELD, SECONDS = 3.0, 4.0
 VELOCITIES = (25, 50, 75, 100, 127)
-LOUDEST, SOFTEST = -16.0, -36.0  # dBFS RMS of the loudest `FRAME`, drawn apart from the sound
-FRAME = 1200  # samples, 50 ms
-CEILING = 0.97  # no sample lies above
 
 # Known General MIDI programs of a family, and held-out ones. Organs sound the octave below too, as
 # stops of 16 feet do; celesta and glockenspiel have the partials of bars, which no series fits.
@@ -47,62 +45,31 @@ RANGES = {
 
 
 class NoteError(UserError):
-    """A note that cannot be made. The message is one sentence with the remedy.
-
-    Example
-    -------
-    >>> from speechbrain_music.data_prep.replica.synth import load_bank
-    >>> try:
-    ...     make_note(np.random.default_rng(0), load_bank(), "flute", pitch=40)
-    ... except NoteError as error:
-    ...     print(error)
-    pitch is 40, but flute plays from 53 to 98; choose there.
-    """
+    """A note that cannot be made; the message is one sentence with the remedy."""
 
 
 def playable(bank, family, held_out=False):
-    """What a family plays.
-
-    Arguments
-    ---------
-    bank : Bank
-        From `synth.load_bank`.
-    family : str
-        A key of `FAMILIES`.
-    held_out : bool
-        Whether by its held-out programs, and they alone.
-
-    Returns
-    -------
-    dict
-        Program -> pitches, within the family's range and in tune.
-
-    Example
-    -------
-    >>> from speechbrain_music.data_prep.replica.synth import load_bank
-    >>> list(playable(load_bank(), "flute")), playable(load_bank(), "brass")[59][-1]
-    ([72, 73, 74], 86)
-    """
+    """Program -> pitches in range and in tune, of a family's known or of its held-out programs."""
     low, high = RANGES[family]
     programs = FAMILIES[family][bool(held_out)]
     return {p: [n for n in range(low, high + 1) if bank.plays(p, n)] for p in programs}
 
 
 def make_note(rng, bank, family=None, held_out=False, pitch=None, velocity=None, program=None):
-    """Renders a note; what is not given is drawn: the family, then its program, then the pitch.
+    """Render a note; what is not given is drawn: the family, then its program, then the pitch.
 
     Arguments
     ---------
     rng : numpy.random.Generator
-        Decides everything that is not given.
+        Source of all draws.
     bank : Bank
         From `synth.load_bank`.
     family : str, optional
         A key of `FAMILIES`.
     held_out : bool
-        Whether held-out programs play, and they alone, rather than the known ones.
+        Whether the held-out programs play, instead of the known ones.
     pitch : int, optional
-        MIDI number, 21 to 108, that the family plays.
+        MIDI number, 21 to 108, in the family's range.
     velocity : int, optional
         One of `VELOCITIES`.
     program : int, optional
@@ -119,13 +86,6 @@ def make_note(rng, bank, family=None, held_out=False, pitch=None, velocity=None,
     ------
     NoteError
         If there is no such family or velocity, or the family has no such pitch.
-
-    Example
-    -------
-    >>> from speechbrain_music.data_prep.replica.synth import load_bank
-    >>> wave, truth = make_note(np.random.default_rng(0), load_bank(), "bass", pitch=40)
-    >>> wave.shape, truth["family"], truth["pitch"]
-    ((96000,), 'bass', 40)
     """
     if family not in (None, *FAMILIES):
         raise NoteError(f"family is {family!r}; choose one of {', '.join(FAMILIES)}.")
@@ -152,57 +112,3 @@ def make_note(rng, bank, family=None, held_out=False, pitch=None, velocity=None,
     wave = render([(program, notes, 10.0, rng.uniform(0, 0.3))], SECONDS, bank)
     truth = {"family": family, "program": program, "pitch": pitch, "velocity": velocity}
     return set_level(wave, rng), truth
-
-
-def set_level(wave, rng):
-    """Lays a noise floor under a sound and draws its level.
-
-    The level is that of the loudest 50 ms, for the RMS of all would make what rings briefly peak
-    higher than what lasts. It tells nothing about what sounds.
-
-    Arguments
-    ---------
-    wave : numpy.ndarray
-        (samples,) float32 at 24 kHz, at least 50 ms, not silent.
-    rng : numpy.random.Generator
-        Draws level and noise.
-
-    Returns
-    -------
-    numpy.ndarray
-        (samples,) float32, within +-0.97.
-
-    Example
-    -------
-    >>> wave = np.sin(np.arange(24000, dtype=np.float32))
-    >>> level = 20 * np.log10(loudest_rms(set_level(wave, np.random.default_rng(0))))
-    >>> bool(SOFTEST <= level <= LOUDEST)
-    True
-    """
-    noise = 10 ** (rng.uniform(-75, -50) / 20) * loudest_rms(wave)
-    wave = wave + np.float32(noise) * rng.standard_normal(len(wave), dtype=np.float32)
-    gain = 10 ** (rng.uniform(SOFTEST, LOUDEST) / 20) / loudest_rms(wave)
-    return wave * np.float32(min(gain, CEILING / np.abs(wave).max()))
-
-
-def loudest_rms(wave):
-    """RMS of the loudest 50 ms.
-
-    Arguments
-    ---------
-    wave : numpy.ndarray
-        (samples,) at 24 kHz, at least 50 ms.
-
-    Returns
-    -------
-    float
-
-    Example
-    -------
-    >>> wave = np.zeros(24000, np.float32)
-    >>> wave[FRAME : 2 * FRAME] = 0.5
-    >>> loudest_rms(wave)
-    0.5
-    """
-    frames = wave[: len(wave) // FRAME * FRAME].reshape(-1, FRAME)
-    return float(np.sqrt(np.mean(frames**2, axis=1).max()))

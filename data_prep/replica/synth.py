@@ -1,4 +1,4 @@
-"""Notes -> audio with a General MIDI sound bank.
+"""Render notes with a General MIDI sound bank.
 
 pretty_midi writes the notes as MIDI and midirenderer (RustySynth) plays them. symusic's own
 synthesiser is faster, but plays many programs of this bank out of tune by several semitones
@@ -28,32 +28,15 @@ NOTE = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "i1"), ("velocity", "
 
 
 class BankError(UserError):
-    """A sound bank that cannot be used. The message is one sentence with the remedy.
-
-    Example
-    -------
-    >>> try:
-    ...     load_bank("nowhere.sf2")
-    ... except BankError as error:
-    ...     print(error)
-    nowhere.sf2 cannot be read (No such file or directory); give another --soundfont.
-    """
+    """A sound bank that cannot be used; the message is one sentence with the remedy."""
 
 
 @dataclass(frozen=True)
 class Bank:
-    """A sound bank: its file's content and SHA-256, and what `scan.py` found out about it.
+    """A sound bank: its file's content and SHA-256, and the results of tools/scan_sound_bank.py.
 
     `unsafe` holds by program (or `DRUMS`) the pitches that are silent or out of tune, `loudness`
     the level of a program in dB; both are empty for a bank that was not scanned.
-
-    Example
-    -------
-    >>> bank = load_bank()
-    >>> sorted(bank.unsafe[8]), bank.plays(8, 25), bank.plays(8, 26)  # a celesta's lowest notes
-    ([21, 22, 23, 24, 25], False, True)
-    >>> bank.loudness[11] > bank.loudness[0]  # a vibraphone is louder than a piano
-    True
     """
 
     content: bytes
@@ -62,38 +45,23 @@ class Bank:
     loudness: dict
 
     def plays(self, program, pitch):
-        """Whether a note sounds, and sounds as it should.
-
-        Example
-        -------
-        >>> load_bank().plays(0, 60), load_bank().plays(68, 24)  # an oboe has no such low C
-        (True, False)
-        """
+        """Whether a note is audible and in tune."""
         return LOWEST <= pitch <= HIGHEST and pitch not in self.unsafe.get(program, ())
 
 
 @lru_cache
 def load_bank(path=None):
-    """Reads a sound bank.
+    """Read a sound bank, once per process.
 
     Arguments
     ---------
     path : str, optional
-        An SF2 file; None takes TimGM6mb, which pretty_midi's package holds.
-
-    Returns
-    -------
-    Bank
+        An SF2 file; by default TimGM6mb, which pretty_midi's package holds.
 
     Raises
     ------
     BankError
         If the file cannot be used or a package of the extra [replica] is missing.
-
-    Example
-    -------
-    >>> load_bank().content[8:12], load_bank() is load_bank()  # a process reads it once
-    (b'sfbk', True)
     """
     if not all(map(importlib.util.find_spec, ("midirenderer", "pretty_midi", "pebble"))):
         raise BankError(
@@ -120,14 +88,14 @@ def load_bank(path=None):
 
 
 def render(parts, seconds, bank):
-    """Renders parts together.
+    """Render parts together.
 
     Arguments
     ---------
     parts : iterable of (program, notes, gain, reverb)
         A General MIDI program, 0 to 127, or `DRUMS`; notes of dtype `NOTE`; the part's level in
-        dB (programs of a scanned bank are equally loud at the same level; at most about 10);
-        what goes to the reverberation, 0 to 1.
+        dB, at most about 10 (programs of a scanned bank are equally loud at the same level);
+        reverberation, 0 to 1.
     seconds : float
         Length of the result: cut or filled with zeros.
     bank : Bank
@@ -142,13 +110,6 @@ def render(parts, seconds, bank):
     ------
     BankError
         If the bank's content is damaged.
-
-    Example
-    -------
-    >>> note = np.array([(0.0, 0.5, 69, 100)], NOTE)
-    >>> wave = render([(0, note, 0.0, 0.3)], 1.0, load_bank())
-    >>> wave.shape, bool(np.abs(wave).max() > 0.01)
-    ((24000,), True)
     """
     import midirenderer
     import pretty_midi
@@ -157,9 +118,9 @@ def render(parts, seconds, bank):
     for program, notes, gain, reverb in parts:
         drums = program == DRUMS
         instrument = pretty_midi.Instrument(0 if drums else program, is_drum=drums)
-        # The loudest program of the bank leaves room for what is louder still by 10 dB.
+        # Headroom of 10 dB above the loudest program of the bank.
         level = gain - 10 - bank.loudness.get(program, 0)
-        volume = min(127, max(1, round(127 * 10 ** (level / 40))))  # the amplitude goes as square
+        volume = min(127, max(1, round(127 * 10 ** (level / 40))))  # amplitude is its square
         instrument.control_changes = [
             pretty_midi.ControlChange(VOLUME, volume, 0.0),
             pretty_midi.ControlChange(REVERB, round(127 * reverb), 0.0),

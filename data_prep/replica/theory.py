@@ -1,11 +1,13 @@
-"""Keys, chords and progressions: what the composer knows of harmony.
+"""Music theory: keys, scales, chords, and a functional grammar of chord progressions.
 
 A chord symbol is a Roman numeral against the major scale of the tonic, whatever the mode: `i` is
-the minor tonic, `bVII` lies a whole tone under it, `V7` and `ii7` bear sevenths.
+the minor tonic, `bVII` lies a whole tone below it, `V7` and `ii7` are seventh chords.
 """
 
 import re
 from dataclasses import dataclass
+
+from speechbrain_music.data_prep.replica.draws import choose
 
 TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 MODES = ("major", "minor")
@@ -49,20 +51,14 @@ SEVENTHS = {"maj": "maj7", "min": "min7", "dim": "hdim7"}
 
 @dataclass(frozen=True)
 class Chord:
-    """A chord of a key: pitch class of its root and quality.
-
-    Example
-    -------
-    >>> Chord.parse("ii7", tonic=0).name, Chord.parse("bVII", tonic=9).pitch_classes
-    ('D:min7', (7, 11, 2))
-    """
+    """A chord: pitch class of its root, and its quality (a key of `QUALITIES`)."""
 
     root: int
     quality: str
 
     @classmethod
     def parse(cls, symbol, tonic):
-        """The chord of a Roman numeral in the key of a tonic (pitch class)."""
+        """Build the chord of a Roman numeral in the key of a tonic (pitch class)."""
         accidental, numeral, suffix = _SYMBOL.fullmatch(symbol).groups()
         shift = {None: 0, "b": -1, "#": 1}[accidental]
         quality = _SUFFIXES[suffix][numeral.islower()]
@@ -70,16 +66,16 @@ class Chord:
 
     @property
     def pitch_classes(self):
-        """Root first."""
+        """Pitch classes, the root first."""
         return tuple((self.root + step) % 12 for step in QUALITIES[self.quality])
 
     @property
     def name(self):
-        """In the syntax of Harte et al. (ISMIR 2005), as mir_eval reads it."""
+        """Name in the syntax of Harte et al. (ISMIR 2005), as mir_eval reads it."""
         return f"{TONICS[self.root]}:{self.quality}"
 
     def colored(self, color):
-        """This chord with sevenths (`sevenths`), as a power chord (`power`) or as it is."""
+        """Return the chord with a seventh (`sevenths`), as a power chord (`power`) or as it is."""
         if color == "sevenths":
             return Chord(self.root, SEVENTHS.get(self.quality, self.quality))
         if color == "power" and self.quality in ("maj", "min"):
@@ -110,50 +106,8 @@ GRAMMAR = {
 }
 
 
-def choose(rng, weights):
-    """A key of {key: weight}, drawn by weight.
-
-    Arguments
-    ---------
-    rng : numpy.random.Generator
-        Draws.
-    weights : dict
-        Need not sum to 1.
-
-    Example
-    -------
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(0)
-    >>> 700 < [choose(rng, {"IV": 3, "V": 1}) for _ in range(1000)].count("IV") < 800
-    True
-    """
-    keys = list(weights)
-    total = sum(weights.values())
-    return keys[int(rng.choice(len(keys), p=[weights[key] / total for key in keys]))]
-
-
 def phrase(rng, mode, length):
-    """A phrase of `length` chord symbols by the grammar, from the tonic to a cadence.
-
-    Arguments
-    ---------
-    rng : numpy.random.Generator
-        Draws.
-    mode : str
-        One of `MODES`.
-    length : int
-        Under 4 there is no cadence.
-
-    Returns
-    -------
-    list of str
-
-    Example
-    -------
-    >>> import numpy as np
-    >>> phrase(np.random.default_rng(1), "minor", 4)[0]
-    'i'
-    """
+    """Write `length` chord symbols by the grammar, from the tonic to a cadence if 4 or more."""
     tonic = "I" if mode == "major" else "i"
     symbols = [tonic]
     while len(symbols) < length:

@@ -1,7 +1,7 @@
-"""A singing voice: glottal pulses and breath through the resonances of a vocal tract.
+"""A singing voice: glottal pulses and breath noise filtered by a vocal tract.
 
-Techniques are those of VocalSet (Wilkins et al., ISMIR 2018), made by what is known of them:
-how the pitch moves, how the glottis opens and what the tract lets through.
+The techniques are those of VocalSet (Wilkins et al., ISMIR 2018): each changes how the pitch moves,
+how the glottis opens and what the tract lets through.
 """
 
 import math
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
-from speechbrain_music.data_prep.replica.notes import set_level
+from speechbrain_music.data_prep.replica.mix import gain, set_level
 from speechbrain_music.data_prep.replica.synth import RATE
 from speechbrain_music.utils.errors import UserError
 
-OVER = 4  # pulses are made at a rate so many times higher, or they would alias
+OVER = 4  # pulses are computed at this multiple of the rate against aliasing
 LOWEST, HIGHEST = 36, 84  # MIDI pitches
 SHORTEST = 0.05  # seconds of a note
 FADE = 480  # samples, 20 ms
@@ -41,33 +41,18 @@ KINDS = {
 
 
 class VoiceError(UserError):
-    """A song that cannot be sung. The message is one sentence with the remedy.
-
-    Example
-    -------
-    >>> rng = np.random.default_rng(0)
-    >>> try:
-    ...     sing(make_singer("s1", rng), "vibrato", [(57, 0.5)], "y", rng)
-    ... except VoiceError as error:
-    ...     print(error)
-    vowel is 'y'; choose one of a, e, i, o, u.
-    """
+    """A song that cannot be sung; the message is one sentence with the remedy."""
 
 
 @dataclass(frozen=True)
 class Technique:
     """What a technique does to a voice.
 
-    `motion` is how the pitch moves; `vibrato` a share of the singer's extent; `breath` dB above
-    the singer's; `bright` and `open` factors of `Singer.corner` and `Singer.open`; `rough` one of
-    jitter and shimmer; `ring` the share by which the formants 3 to 5 draw together; `cutoff` Hz
-    that the lips let through; `beat` the slowest and fastest rate in Hz at which the loudness
-    pulses, how many times faster it is at the end, and how deep from 0 to 1.
-
-    Example
-    -------
-    >>> TECHNIQUES["straight"] == Technique(), TECHNIQUES["lip_trill"].cutoff
-    (True, 1200)
+    `motion` is how the pitch moves; `vibrato` a share of the singer's extent; `breath` in dB is
+    added to the singer's; `bright`, `open` and `rough` are factors of `Singer.corner`,
+    `Singer.open`, and jitter and shimmer; `ring` is the share by which formants 3 to 5 draw
+    together; `cutoff` in Hz is the lips' low-pass; `beat` the slowest and fastest rate in Hz of
+    loudness pulses, their acceleration, and their depth from 0 to 1.
     """
 
     motion: str = "sung"
@@ -97,19 +82,13 @@ TECHNIQUES = {
 
 @dataclass(frozen=True)
 class Singer:
-    """A latent voice: what all that one singer sings shares.
+    """A latent voice: what all recordings of one singer share.
 
-    `lowest` and `highest` are comfortable pitches; `tract` holds the factors of the formants and
-    `widths` that of their bandwidths; `corner` is the frequency in Hz above which the pulses fall
-    by 6 dB per octave more, `open` the share of a period in which the glottis is open; `rate` in
-    Hz and `extent` in cents are the vibrato's; `breath` is in dB against the pulses; `jitter` and
-    `shimmer` are relative deviations from period to period; `glide` is seconds between notes.
-
-    Example
-    -------
-    >>> singer = make_singer("s1", np.random.default_rng(0), kinds=["bass"])
-    >>> singer.kind, 38 <= singer.lowest <= 42, singer.highest - singer.lowest
-    ('bass', True, 22)
+    `lowest` and `highest` are MIDI pitches; `tract` holds factors of the formants, `widths` is that
+    of their bandwidths; above `corner` in Hz the pulses fall by 6 dB per octave more; `open` is the
+    share of a period with an open glottis; `rate` in Hz and `extent` in cents are the vibrato's;
+    `breath` is in dB relative to the pulses; `jitter` and `shimmer` are relative deviations from
+    period to period; `glide` is seconds between notes.
     """
 
     name: str
@@ -129,27 +108,7 @@ class Singer:
 
 
 def make_singer(name, rng, kinds=tuple(KINDS)):
-    """Draws a singer.
-
-    Arguments
-    ---------
-    name : str
-        Its name in manifests.
-    rng : numpy.random.Generator
-        Decides everything else.
-    kinds : sequence of str
-        Of `KINDS`, from which one is drawn.
-
-    Returns
-    -------
-    Singer
-
-    Example
-    -------
-    >>> singer = make_singer("s1", np.random.default_rng(0))
-    >>> singer.kind in KINDS, 4.5 <= singer.rate <= 7
-    (True, True)
-    """
+    """Draw a singer of one of some `KINDS`."""
     kind = str(rng.choice(kinds))
     lowest, length = KINDS[kind]
     lowest += int(rng.integers(-2, 3))
@@ -173,21 +132,21 @@ def make_singer(name, rng, kinds=tuple(KINDS)):
 
 
 def sing(singer, technique, melody, vowel, rng):
-    """Sings a melody on a vowel.
+    """Sing a melody on a vowel.
 
     Arguments
     ---------
     singer : Singer
-        Who sings.
+        From `make_singer`.
     technique : str
         A key of `TECHNIQUES`.
     melody : list of (int, float)
-        MIDI pitches, 36 to 84, and seconds, 0.05 or more. Speech keeps to the pitches loosely,
-        a vocal fry lies far below.
+        MIDI pitches, 36 to 84, and seconds, 0.05 or more. Speech follows the pitches loosely, a
+        vocal fry lies far below.
     vowel : str
         A key of `VOWELS`; speech goes on to others.
     rng : numpy.random.Generator
-        Decides what varies from one rendition to the next.
+        Source of what varies between renditions.
 
     Returns
     -------
@@ -197,14 +156,7 @@ def sing(singer, technique, melody, vowel, rng):
     Raises
     ------
     VoiceError
-        If technique or vowel has another name, or the melody no note or one out of range.
-
-    Example
-    -------
-    >>> rng = np.random.default_rng(0)
-    >>> wave = sing(make_singer("s1", rng), "vibrato", [(57, 0.5), (60, 1.0)], "a", rng)
-    >>> wave.shape, wave.dtype
-    ((36000,), dtype('float32'))
+        If technique or vowel has another name, or the melody has no note or one out of range.
     """
     _check(technique, melody, vowel)
     way = TECHNIQUES[technique]
@@ -212,14 +164,14 @@ def sing(singer, technique, melody, vowel, rng):
     size = edges[-1]
     pulses, flow = _glottis(singer, way, _pitch(singer, way, melody, edges, rng), rng)
     if technique == "inhaled":
-        flow[:] = 0.5  # air that is drawn in does not come in puffs
+        flow[:] = 0.5  # inhaled air is not pulsed
     breath = signal.lfilter([1, -0.7], 1, rng.standard_normal(size)) * (0.15 + flow)
-    breath *= 10 ** ((singer.breath + way.breath) / 20) * pulses.std() / breath.std()
+    breath *= gain(singer.breath + way.breath) * pulses.std() / breath.std()
     source = (pulses + breath) * _loudness(way, size, rng)
 
     wave = np.zeros(size)
     for start, end, pitch, spoken in _syllables(way, melody, edges, vowel, rng):
-        # Each with a little before it, for the filter to settle, and a fade from one to the next.
+        # Each starts a little early, for the filter to settle, and fades into the next.
         low, high = max(0, start - 2 * FADE), min(size, end + FADE)
         sound = signal.sosfilt(_tract(singer, way, spoken, pitch), source[low:high])
         fades = [start - FADE, start + FADE, end - FADE, end + FADE]
@@ -245,7 +197,7 @@ def _check(technique, melody, vowel):
 
 
 def _pitch(singer, way, melody, edges, rng):
-    """Hz of every sample."""
+    """Fundamental frequency of every sample in Hz."""
     lengths, size = np.diff(edges), edges[-1]
     time = np.arange(size) / RATE
     pitch = np.repeat([float(pitch) for pitch, _ in melody], lengths)
@@ -255,7 +207,7 @@ def _pitch(singer, way, melody, edges, rng):
     glide = signal.windows.hann(round(singer.glide * RATE) | 1)
     padded = np.pad(pitch, len(glide) // 2, mode="edge")
     pitch = signal.oaconvolve(padded, glide / glide.sum(), mode="valid")
-    for rate in rng.uniform(0.3, 2, 3):  # nobody holds a pitch exactly
+    for rate in rng.uniform(0.3, 2, 3):  # no singer holds a pitch exactly
         pitch += 0.03 * np.sin(2 * np.pi * (rate * time + rng.random()))
     rate = singer.rate * rng.normal(1, 0.02)
     depth = way.vibrato * singer.extent / 100 * np.minimum(1, time / 0.3)
@@ -270,7 +222,7 @@ def _pitch(singer, way, melody, edges, rng):
 
 
 def _glottis(singer, way, hertz, rng):
-    """Pulses, the derivative of the flow, and the flow itself (Rosenberg, JASA 1971, type C)."""
+    """Pulses (the derivative of the flow) and the flow (Rosenberg, JASA 1971, type C)."""
     steps = np.repeat(hertz, OVER) / (OVER * RATE)
     period = np.floor(np.cumsum(steps)).astype(int)
     steps *= np.exp(way.rough * singer.jitter * rng.standard_normal(period[-1] + 1))[period]
@@ -289,14 +241,14 @@ def _glottis(singer, way, hertz, rng):
 
 
 def _loudness(way, size, rng):
-    """Factor of every sample: the pulsation of a technique."""
+    """Loudness factor of every sample: the pulses of a technique."""
     slow, fast, quicker, depth = way.beat
     rate = rng.uniform(slow, fast) * quicker ** np.linspace(0, 1, size)
     return 1 - depth * (0.5 + 0.5 * np.cos(2 * np.pi * np.cumsum(rate) / RATE))
 
 
 def _syllables(way, melody, edges, vowel, rng):
-    """(start, end, pitch, vowel): the notes, or what speech makes of them."""
+    """Yield (start, end, pitch, vowel) of each note, of speech: of each syllable."""
     for (pitch, _), start, end in zip(melody, edges, edges[1:], strict=False):
         count = max(1, round((end - start) / (0.3 * RATE))) if way.motion == "spoken" else 1
         bounds = np.linspace(start, end, count + 1).astype(int)
@@ -310,7 +262,7 @@ def _tract(singer, way, vowel, pitch):
     """Resonators in cascade (Klatt, JASA 1980), as second-order sections."""
     formants = np.array(VOWELS[vowel] + UPPER) * singer.tract
     formants[2:5] += way.ring * (formants[3] - formants[2:5])
-    if way.motion != "fry":  # who sings high opens the mouth: the first formant follows the pitch
+    if way.motion != "fry":  # high notes open the mouth: the first formant follows the pitch
         formants[0] = max(formants[0], 440 * 2 ** ((pitch - 69) / 12))
         formants[1] = max(formants[1], 1.2 * formants[0])
     radius = np.exp(-np.pi * BANDWIDTHS * singer.widths / RATE)
@@ -320,7 +272,7 @@ def _tract(singer, way, vowel, pitch):
 
 
 def _fade(size, rng):
-    """A smooth onset and offset."""
+    """Factor of every sample: a smooth onset and offset."""
     time = np.arange(size)
     rise, fall = RATE * rng.uniform((0.02, 0.04), (0.08, 0.15))
     rise, fall = min(rise, size / 2), min(fall, size / 2)

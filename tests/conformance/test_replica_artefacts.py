@@ -1,4 +1,4 @@
-"""No label of a replica can be had from how loud, long, silent or big a file is."""
+"""Loudness, duration, silence and size of a replica's files reveal no label."""
 
 import json
 from collections import Counter
@@ -23,7 +23,6 @@ from speechbrain_music.data_prep.magnatagatune import TAGS, prepare_magnatagatun
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.nsynth import prepare_nsynth
 from speechbrain_music.data_prep.replica.layouts import emomusic as emomusic_layout
-from speechbrain_music.data_prep.replica.synth import load_bank
 from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.data_prep.vocalset import prepare_vocalset
 
@@ -41,7 +40,7 @@ MARGIN = 0.05
 
 @pytest.fixture(scope="module")
 def look(tmp_path_factory):
-    """A function: data set -> its rows and what they look like from outside."""
+    """A function: data set -> its folder, its rows and their `outside`."""
     found = {}
 
     def look(name):
@@ -51,7 +50,7 @@ def look(tmp_path_factory):
             root = make_replica(name, folder / "data", scale)
             prepare(root, folder / "out")
             tables = [read_manifest(folder / "out" / f"{split}.csv", root) for split in SPLITS]
-            if "track" in tables[0]:  # one clip each: the others sound as loud
+            if "track" in tables[0]:  # one clip per track: the others are as loud
                 tables = [table.drop_duplicates("track") for table in tables]
             rows = [row for table in tables for row in table.itertuples()]
             found[name] = root, rows, np.array([outside(row) for row in rows])
@@ -86,7 +85,7 @@ def forest():
         ("nsynth", "family"),
     ],
 )
-def test_the_outside_tells_no_class(look, name, label):
+def test_the_outside_reveals_no_class(look, name, label):
     _, rows, features = look(name)
     classes = [getattr(row, label) for row in rows]
     chance = max(Counter(classes).values()) / len(classes)
@@ -96,7 +95,7 @@ def test_the_outside_tells_no_class(look, name, label):
     assert accuracy <= chance + MARGIN
 
 
-def test_the_outside_tells_no_tag(look):
+def test_the_outside_reveals_no_tag(look):
     _, rows, features = look("magnatagatune")
     given = [set(row.tags.split("|")) for row in rows]
     areas = {}
@@ -111,13 +110,13 @@ def test_the_outside_tells_no_tag(look):
     assert len(areas) >= 20 and mean <= 0.5 + MARGIN
 
 
-def test_loudness_tells_little_of_emotion(look):
+def test_loudness_reveals_little_of_emotion(look):
     """The score's own features are those that its mood is made of."""
     root, rows, features = look("emomusic")
     tree = emomusic_layout.plan(PREPARE["emomusic"][1], 0)
     pieces = {}
     for path, which in tree.sounds:
-        piece = emomusic_layout.piece_of(*which, load_bank())[1]
+        piece = emomusic_layout.compose_clip(*which)[1]
         facts = [piece.mood[f] for f in ("density", "dynamics", "register", "short_notes")]
         pieces[str(root / path)] = [*facts, piece.tempo, piece.keys[0][3] == "minor"]
     score = np.array([pieces[row.wav] for row in rows])

@@ -1,4 +1,4 @@
-"""A thousand composed tracks: none silent, clipped or stuck, and no label to be had for nothing."""
+"""A thousand composed tracks: none silent, clipped or stuck, and no label leaks."""
 
 import json
 import subprocess
@@ -14,7 +14,8 @@ from sklearn.model_selection import cross_val_score
 
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.corpus import TRACK, CorpusPlan, keyed, make_corpus
+from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
+from speechbrain_music.data_prep.replica.draws import TRACK, keyed
 from speechbrain_music.data_prep.replica.mix import CEILING
 from speechbrain_music.data_prep.replica.synth import load_bank
 
@@ -51,7 +52,7 @@ if __name__ == "__main__":
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path):
-    """Ten times the tracks: less than a tenth more memory, in the parent and in who renders."""
+    """Ten times the tracks: less than a tenth more memory, in the parent and in the renderer."""
     (tmp_path / "make.py").write_text(SCRIPT)
     peaks = []  # a process of its own: a child's peak counts what its parent held when it began
     for hours in (0.02, 0.2):
@@ -72,7 +73,7 @@ def test_no_track_is_silent_clipped_or_was_stuck(corpus):
 
 
 @pytest.mark.parametrize("label", ["genre", "key"])
-def test_level_length_silence_and_size_tell_nothing(corpus, label):
+def test_level_length_silence_and_size_reveal_nothing(corpus, label):
     table, rows = corpus
     chance = max(Counter(table[label]).values()) / len(table)
     forest = RandomForestClassifier(200, min_samples_leaf=10, random_state=0)

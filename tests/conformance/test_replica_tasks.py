@@ -1,5 +1,7 @@
-"""The scale is right: on each replica perfect answers score 1, shuffled labels score chance, and
-the score from which the music is made solves the task."""
+"""The eight tasks can be measured on replicas.
+
+Perfect predictions score 1, shuffled labels score chance, and the composed score gives the labels.
+"""
 
 import importlib
 import json
@@ -19,9 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from tiny import ROOT
 
 from speechbrain_music.data_prep import emomusic, giantsteps, gtzan, magnatagatune, nsynth, vocalset
-from speechbrain_music.data_prep.replica import trees
+from speechbrain_music.data_prep.replica import GENERATOR, trees
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.corpus import generator_id
 from speechbrain_music.data_prep.replica.notes import FAMILIES
 from speechbrain_music.evaluation.protocol import load_task
 from speechbrain_music.evaluation.results import summarise
@@ -156,18 +157,18 @@ def targets_of(name, table):
     return task, {s: task.encode(table[table["split"] == s]) for s in ("train", "valid", "test")}
 
 
-# --- 1: perfect answers ---
+# --- 1: perfect predictions ---
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_perfect_answers_score_1(name, data):
+def test_perfect_predictions_score_1(name, data):
     task, targets = targets_of(name, data(name)[0])
-    for split, answers in targets.items():
-        perfect = answers if task.per_output else torch.eye(task.outputs)[answers]
-        figures = task.figures(perfect, answers)
+    for split, labels in targets.items():
+        perfect = labels if task.per_output else torch.eye(task.outputs)[labels]
+        figures = task.figures(perfect, labels)
         assert figures.keys() == set(task.metrics)
         assert all(value == pytest.approx(1, abs=1e-12) for value in figures.values()), split
-    verdict = summarise(task, perfect[None, None], answers, targets["train"], resamples=50)
+    verdict = summarise(task, perfect[None, None], labels, targets["train"], resamples=50)
     for figure in (*verdict["figures"].values(), verdict["score"]):
         assert [figure[key] for key in ("mean", "low", "high")] == pytest.approx([1, 1, 1])
 
@@ -229,9 +230,9 @@ def divided(name, table, sounds):
     return values[train], values[test]
 
 
-def classify(task, model, features, answers, tested):
-    """Logits of a scikit-learn model's answers; its classes are those that it was shown."""
-    model.fit(features, answers.numpy())
+def classify(task, model, features, labels, tested):
+    """Logits of a scikit-learn model's predictions; its classes are those that it was shown."""
+    model.fit(features, labels.numpy())
     if isinstance(task, Regression):
         return torch.from_numpy(model.predict(tested)).reshape(len(tested), -1)
     chances = model.predict_proba(tested)
@@ -248,9 +249,9 @@ def classify(task, model, features, answers, tested):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_shuffled_labels_score_chance(name, data):
-    """Chance is what the same answers score on the test pieces in any other order.
+    """Chance is what the same predictions score on the test pieces in any other order.
 
-    Pieces that look alike get the same answer, so one shuffle is right or wrong on many at once:
+    Similar pieces get the same prediction, so one shuffle is right or wrong on many at once:
     the interval is over pieces and shuffles, as it is over tracks and encoders elsewhere.
     """
     table, sounds = data(name)
@@ -282,7 +283,7 @@ def test_shuffled_labels_score_chance(name, data):
         assert figure["low"] <= chance <= figure["high"]
 
 
-# --- 3: the score tells the label ---
+# --- 3: the composed score gives the label ---
 
 
 def test_key_is_what_is_composed(data):
@@ -293,15 +294,15 @@ def test_key_is_what_is_composed(data):
 
 
 def test_pitch_and_family_are_what_is_played(data):
-    heard = defaultdict(set)
+    played = defaultdict(set)
     table, sounds = data("nsynth_pitch")
     for row, (_, bank, family, held_out, pitch, _, program) in zip(
         table.itertuples(), sounds, strict=True
     ):
         assert (row.family, row.pitch) == (family, str(pitch))
         assert program in FAMILIES[family][held_out] and bank.plays(program, pitch)
-        heard[row.split].add(program)
-    assert not heard["train"] & heard["test"]
+        played[row.split].add(program)
+    assert not played["train"] & played["test"]
 
 
 def test_singer_and_technique_are_what_is_sung(data):
@@ -351,7 +352,7 @@ def test_tags_follow_from_the_score(data, replica_of):
     figures = solved("mtt_tagging", data, model)
     assert figures["roc_auc"]["mean"] > 0.8 and figures["average_precision"]["mean"] > 0.3
 
-    # Listeners do not name all that is there: so much is reached by naming it all.
+    # Ceiling: listeners do not name all that is there; this names it all.
     class Attentive:
         def random(self):
             return 0.0
@@ -372,14 +373,13 @@ def test_tags_follow_from_the_score(data, replica_of):
 
 
 def audio_of(name, scale, otherwise, tmp_path):
-    """A replica with audio: the one that recipes made, if it is whole and of now, or another."""
+    """A replica with audio: the one that recipes made, if complete and current, or a new one."""
     root = ROOT / f"data/replica/{name}_{scale:g}"
     try:
         facts = json.loads((root / "replica.json").read_text())
     except (OSError, ValueError):
         facts = {}
-    current = generator_id("notes", "voice", "trees", f"layouts/{name}")
-    if facts.get("generator") == current and not facts["annotations_only"]:
+    if facts.get("generator") == GENERATOR and not facts["annotations_only"]:
         if all((root / path).exists() for path, _ in layout(name).plan(scale, 0).sounds):
             return root
     return trees.make_replica(name, tmp_path / name, otherwise)

@@ -1,1 +1,1 @@
-"""One module a data set: what its replica holds. Each has `plan(scale, seed) -> Tree`."""
+"""One module per data set: `plan(scale, seed)` returns the `Tree` of its replica."""

@@ -1,8 +1,7 @@
-"""MagnaTagATune: `mp3/c/<artist>-<album>-<track>-<title>-<start>-<end>.mp3`, 16 kHz, 29 s, and the
-table of 188 tags.
+"""MagnaTagATune: `mp3/c/<artist>-<album>-<track>-<title>-<start>-<end>.mp3`, 16 kHz, 29 s.
 
-What a clip is made of is drawn first (genre, programs, tempo, who sings, how busy), its tags name
-parts of that, as listeners do who never name everything; then it is composed accordingly. Artists
+Of each clip genre, programs, tempo and singer are drawn first; its tags name some of these, as
+listeners never name everything; then it is composed accordingly. The table has 188 tags. Artists
 keep to one folder, so to one split.
 """
 
@@ -18,30 +17,28 @@ from speechbrain_music.data_prep.magnatagatune import (
     UNREADABLE,
 )
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.corpus import keyed
+from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.mix import CEILING, active_rms, mix
-from speechbrain_music.data_prep.replica.synth import RATE, load_bank
-from speechbrain_music.data_prep.replica.trees import (
-    PIECE,
-    PLAN,
-    STYLE,
-    Tree,
-    on_a_floor,
-    scaled,
-    style,
+from speechbrain_music.data_prep.replica.mix import (
+    active_rms,
+    add_noise_floor,
+    limit,
+    mix,
+    scale_to,
 )
+from speechbrain_music.data_prep.replica.synth import RATE, load_bank
+from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, scaled
 from speechbrain_music.data_prep.replica.voice import SHORTEST, make_singer, sing
 
 SECONDS = 29.0
 PER_ARTIST = 8
-HEARD = 0.6  # how often a listener names what is there
-OTHERS = 138  # tags that are not among the 50
-# Programs that the genres' pools lack, and how often one of them plays the melody.
+NAMED = 0.6  # how often a listener names a property
+OTHERS = 138  # tags besides the 50
+# Programs outside the genres' pools, and how often one of them plays the melody.
 SOLOISTS, SOLO_SHARE = (40, 42, 46, 73, 104, 6, 68), 0.2
 VOICES = {"female": ("alto", "mezzo", "soprano"), "male": ("bass", "baritone", "tenor")}
 SUNG, CHOIR, SINGER = 0.4, 52, 99
-# What is there -> the tags that may name it.
+# Tag -> programs that it may name.
 PROGRAMS = {
     "guitar": range(24, 32), "piano": range(4), "harpsichord": (6, 7), "violin": (40, 110),
     "cello": (42,), "strings": (40, 41, 42, 43, 48, 49, 50, 51), "harp": (46,), "sitar": (104,),
@@ -63,31 +60,20 @@ VOICE_TAGS = {
 
 
 def draw_clip(seed, split, artist, index):
-    """What a clip is made of, from which it is both tagged and composed.
-
-    Arguments
-    ---------
-    seed, split, artist, index : int
-        Of the replica, its split (2: test), the split's artist and clip.
+    """Draw what a clip is both tagged and composed from.
 
     Returns
     -------
     player : Artist
-        With one program a role and one tempo.
+        With one program per role and one tempo.
     singer : str | None
-        A key of `VOICES`, or None if nobody sings.
+        A key of `VOICES`, or None without a singer.
     rng : numpy.random.Generator
         For the tags.
-
-    Example
-    -------
-    >>> player, singer, _ = draw_clip(0, 0, artist=9, index=72)
-    >>> player.genre, player.tempo_spread, [len(set(p)) for p in player.programs.values()]
-    ('rock', 0.0, [1, 1, 1, 1])
     """
     rng = keyed(seed, PLAN, split, index)
     genre = list(GENRES)[artist % len(GENRES)]
-    player = style(genre, seed, split, artist, held_out=split == 2)
+    player = draw_artist(genre, seed, split, artist, held_out=split == 2)
     programs = {role: (choices[0],) * 2 for role, choices in player.programs.items()}
     if rng.random() < SOLO_SHARE:
         programs["melody"] = (int(rng.choice(SOLOISTS)),) * 2
@@ -98,25 +84,7 @@ def draw_clip(seed, split, artist, index):
 
 
 def tags_of(player, singer, rng):
-    """The tags that a listener gave.
-
-    Arguments
-    ---------
-    player, singer, rng
-        From `draw_clip`.
-
-    Returns
-    -------
-    list of str
-        Some of `TAGS`, in their order; a listener leaves out what is there, but adds nothing.
-
-    Example
-    -------
-    >>> player, _, rng = draw_clip(0, 0, artist=9, index=72)
-    >>> heard = {tag for _ in range(100) for tag in tags_of(player, "female", rng)}
-    >>> {"rock", "drums", "woman"} <= heard, heard & {"man", "no vocals", "techno"}
-    (True, set())
-    """
+    """Tags of a clip from `draw_clip`: a listener leaves some out but adds none."""
     used = {player.programs[role][0] for role in ("bass", "comp", "melody")}
     if singer:
         used.discard(player.programs["melody"][0])
@@ -127,31 +95,11 @@ def tags_of(player, singer, rng):
         true.add("drums")
     true |= {"fast"} if player.tempo > 130 else {"slow"} if player.tempo < 90 else set()
     true |= {"soft", "quiet", "ambient"} if GENRES[player.genre].drums < 0.5 else set()
-    return [tag for tag in TAGS if tag in true and rng.random() < HEARD]
+    return [tag for tag in TAGS if tag in true and rng.random() < NAMED]
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`.
-
-    Arguments
-    ---------
-    scale : float
-        Share of the published counts; six clips a split or more, five or more with tags.
-    seed : int
-        Of clips and tags.
-
-    Returns
-    -------
-    Tree
-
-    Example
-    -------
-    >>> tree = plan(0.0001, seed=0)
-    >>> tree.counts["published"], tree.counts["tagged"]
-    ({'train': 6, 'valid': 6, 'test': 6}, {'train': 5, 'valid': 5, 'test': 5})
-    >>> [path for path, text in tree.texts.items() if text == b""][0]  # damaged in the original
-    'mp3/6/damaged-35644-0-29.mp3'
-    """
+    """The tree at a share of the published counts; per split 6 clips or more, 5 with tags."""
     counts, tagged = scaled(COUNTS, scale, least=6), scaled(TAGGED_COUNTS, scale, least=5)
     columns = [*TAGS, *(f"tag {number}" for number in range(len(TAGS), len(TAGS) + OTHERS))]
     rows, sounds = [], []
@@ -163,7 +111,7 @@ def plan(scale, seed):
             artist = index // PER_ARTIST
             player, singer, rng = draw_clip(seed, part, artist, index)
             tags = tags_of(player, singer, rng)
-            # Those that nobody tagged, so many and spread over the artists: 7919 is a prime.
+            # Untagged clips, spread over the artists: 7919 is a prime.
             bare = (index * 7919 + 1) % counts[split] < untagged
             while not (bare or tags):
                 tags = tags_of(player, singer, rng)
@@ -187,33 +135,12 @@ def plan(scale, seed):
 
 
 def render(attempt, seed, part, artist, index):
-    """A clip of 29 s, its melody sung if it has a singer.
-
-    Arguments
-    ---------
-    attempt : int
-        Another one gives another clip with the same tags.
-    seed, part, artist, index : int
-        As in `draw_clip`.
-
-    Returns
-    -------
-    numpy.ndarray
-        (samples,) float32 at 24 kHz.
-
-    Example
-    -------
-    >>> from unittest.mock import patch
-    >>> with patch.dict(render.__globals__, SECONDS=1.0):  # 29 s take longer
-    ...     wave = render(0, 0, 0, 9, 72)
-    >>> wave.shape, bool(np.abs(wave).max() < 1)
-    ((24000,), True)
-    """
+    """A clip of 29 s, its melody sung if it has a singer; all attempts fit the tags."""
     player, singer, _ = draw_clip(seed, part, artist, index)
     rng, bank = keyed(seed, PIECE, part, index, attempt), load_bank()
     piece = compose(player, SECONDS, rng, bank)
     if singer is None:
-        return on_a_floor(mix(piece, player, rng, bank), rng)
+        return add_noise_floor(mix(piece, player, rng, bank), rng)
     others = [part for part in piece.parts if part.role != "melody"]
     wave = mix(replace(piece, parts=others), player, rng, bank)
     voice = np.zeros_like(wave)
@@ -226,12 +153,11 @@ def render(attempt, seed, part, artist, index):
     level = np.sqrt(np.mean(wave**2))
     if active_rms(voice):
         wave = wave + voice * np.float32(active_rms(wave) / active_rms(voice))
-    wave *= np.float32(level / np.sqrt(np.mean(wave**2)))
-    return on_a_floor(np.float32(CEILING) * np.tanh(wave / np.float32(CEILING)), rng)
+    return add_noise_floor(limit(scale_to(level, wave)), rng)
 
 
 def _phrases(parts):
-    """Lists of (start, seconds, pitch) that follow each other without a rest."""
+    """Phrases without a rest: lists of (start, seconds, pitch)."""
     notes = sorted((float(n["start"]), float(n["end"]), int(n["pitch"])) for p in parts for n in p)
     phrases = []
     for (start, end, pitch), following in zip(notes, [*notes[1:], None], strict=True):
@@ -247,7 +173,7 @@ def _phrases(parts):
 
 
 def _within(singer, pitch):
-    """The pitch, moved by octaves into a singer's range."""
+    """Shift a pitch by octaves into a singer's range."""
     while pitch < singer.lowest:
         pitch += 12
     while pitch > singer.highest:

@@ -1,60 +1,35 @@
 """NSynth: `nsynth-train/audio/guitar_acoustic_010-066-100.wav`, 16 kHz, and examples.json.
 
-An instrument is a General MIDI program with a colour of its own; those of the training set play
-programs that the other two never play. Families are equally frequent.
+An instrument is a General MIDI program with a colour of its own; the training set plays programs
+that the other two never play. Families are equally frequent.
 """
 
 import json
 from itertools import product
 
-import numpy as np
-
 from speechbrain_music.data_prep.nsynth import COUNTS
-from speechbrain_music.data_prep.replica.corpus import keyed
-from speechbrain_music.data_prep.replica.mix import CEILING, colour, gain
-from speechbrain_music.data_prep.replica.notes import (
-    FAMILIES,
-    VELOCITIES,
-    make_note,
-    playable,
+from speechbrain_music.data_prep.replica.draws import PLAN, STYLE, keyed
+from speechbrain_music.data_prep.replica.mix import (
+    add_noise_floor,
+    filter_spectrum,
+    gain,
+    limit,
+    scale_to,
 )
+from speechbrain_music.data_prep.replica.notes import FAMILIES, VELOCITIES, make_note, playable
 from speechbrain_music.data_prep.replica.synth import load_bank
-from speechbrain_music.data_prep.replica.trees import PLAN, STYLE, Tree, on_a_floor, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, scaled
 
 PARTS = len(COUNTS)
-NOTES = 300  # of an instrument, at most; as in the original about 1,000 instruments in all
+NOTES = 300  # per instrument, at most: about 1,000 instruments, as in the original
 LEVELS = (-34, -26)  # dBFS RMS
 SOURCES = ("acoustic", "electronic", "synthetic")
 
 
 def plan(scale, seed):
-    """The tree; see `make_replica`.
+    """The tree at a share of the published counts; one note per family and split or more.
 
-    Arguments
-    ---------
-    scale : float
-        Share of the published counts; one note a family and split or more.
-    seed : int
-        Of pitches, velocities and sound.
-
-    Returns
-    -------
-    Tree
-        Its texts are iterators: they are written once.
-
-    Example
-    -------
-    >>> tree = plan(0.0001, seed=0)
-    >>> tree.counts["published"]
-    {'train': 29, 'valid': 11, 'test': 11}
-    >>> notes = json.loads("".join(tree.texts["nsynth-test/examples.json"]))
-    >>> len(notes), all(f"-{note['pitch']:03d}-" in name for name, note in notes.items())
-    (11, True)
-    >>> programs = {split: set() for split in COUNTS}
-    >>> for path, (_, _, _, program, *_) in tree.sounds:
-    ...     programs[path.split("/")[0].removeprefix("nsynth-")].add(program)
-    >>> programs["train"] & programs["test"], programs["valid"] == programs["test"]
-    (set(), True)
+    Its texts are generators: they can be read once.
     """
     counts = scaled(COUNTS, scale, least=len(FAMILIES))
     bank = load_bank()
@@ -71,7 +46,7 @@ def plan(scale, seed):
 
 
 def _notes(seed, part, count, able):
-    """(name, instrument, family, program, pitch, velocity) of each note of a split."""
+    """Yield (name, instrument, family, program, pitch, velocity) of each note of a split."""
     for which, family in enumerate(FAMILIES):
         programs = able[family, part > 0]
         rng = keyed(seed, PLAN, part, which)
@@ -95,7 +70,7 @@ def _source(instrument):
 
 
 def _json(notes):
-    """The records as text, piece by piece: of all notes together they would fill the memory."""
+    """Yield the JSON text record by record: the whole would fill the memory."""
     families = list(FAMILIES)
     for index, (name, instrument, family, _, pitch, velocity) in enumerate(notes):
         source = _source(instrument)
@@ -121,35 +96,12 @@ def _json(notes):
 def render(attempt, seed, family, instrument, program, pitch, velocity):
     """A note of 4 s, in the instrument's colour.
 
-    The level is that of the whole note: how loud a file is would tell what rings from what is held.
-
-    Arguments
-    ---------
-    attempt : int
-        Another one gives the note with other reverb, noise and level.
-    seed, instrument : int
-        Of the replica and its instrument.
-    family : str
-        A key of `FAMILIES`.
-    program, pitch, velocity : int
-        As in `make_note`.
-
-    Returns
-    -------
-    numpy.ndarray
-        (96000,) float32 at 24 kHz.
-
-    Example
-    -------
-    >>> wave = render(0, 0, "bass", 0, 32, 40, 100)
-    >>> wave.shape, bool(np.abs(wave).max() < 1)
-    ((96000,), True)
+    The level is that of the whole note: otherwise loudness would tell a decaying sound from a
+    sustained one.
     """
     rng = keyed(seed, PLAN, instrument, pitch, velocity, attempt)
     held_out = program in FAMILIES[family][1]
     wave, _ = make_note(rng, load_bank(), family, held_out, pitch, velocity, program)
     own = keyed(seed, STYLE, instrument)
-    wave = colour(wave, own.normal(0, 3), own.uniform(4000, 12000))
-    wave *= np.float32(gain(rng.uniform(*LEVELS)) / np.sqrt(np.mean(wave**2)))
-    wave = np.float32(CEILING) * np.tanh(wave / np.float32(CEILING))
-    return on_a_floor(wave, rng)
+    wave = filter_spectrum(wave, own.normal(0, 3), own.uniform(4000, 12000))
+    return add_noise_floor(limit(scale_to(gain(rng.uniform(*LEVELS)), wave)), rng)

@@ -1,8 +1,8 @@
-"""Finds what a sound bank cannot play, and how loud its programs are.
+"""Find which notes a sound bank cannot play, and how loud its programs are.
 
-python -m speechbrain_music.data_prep.replica.scan
+python tools/scan_sound_bank.py
 
-writes `bank.json` beside this file for TimGM6mb: notes that are silent or out of tune are never
+It writes data_prep/replica/bank.json for TimGM6mb: notes that are silent or out of tune are never
 composed, and programs are brought to one loudness.
 """
 
@@ -25,15 +25,16 @@ from speechbrain_music.data_prep.replica.synth import (
 from speechbrain_music.utils.atomic import write_together
 
 DRUM_PITCHES = range(35, 82)  # General MIDI's drum map
+BANK = Path(__file__).parents[1] / "data_prep/replica/bank.json"
 HELD, SLOT = 1.0, 1.5  # seconds a note lasts, and from one note to the next
-AUDIBLE = 1e-3  # peak of the softest note that counts as heard
-SEARCHED, IN_TUNE = 3.0, 0.45  # semitones around the right pitch; how far off is still right
+AUDIBLE = 1e-3  # peak below which a note counts as silent
+SEARCHED, IN_TUNE = 3.0, 0.45  # semitones around the right pitch; tolerance
 MIDDLE = range(48, 73)  # pitches by which programs are compared in loudness
 REFERENCE = -32.0  # dBFS RMS of a program whose `loudness` is 0
 
 
 def _scan(program):
-    """Unsafe pitches of a program and its level in dB."""
+    """Return a program, its silent or mistuned pitches, and its level in dB."""
     pitches = list(DRUM_PITCHES if program == DRUMS else range(LOWEST, HIGHEST + 1))
     starts = SLOT * np.arange(len(pitches))
     notes = np.array([(t, t + HELD, p, 90) for t, p in zip(starts, pitches, strict=True)], NOTE)
@@ -66,14 +67,7 @@ def _mistuning(wave, pitch):
 
 
 def main():
-    """Scans all melodic programs and the drum kit.
-
-    Example
-    -------
-    >>> table = json.loads(Path(__file__).with_name("bank.json").read_text())  # what it wrote
-    >>> table["sha256"] == load_bank().sha256, len(table["loudness"])
-    (True, 113)
-    """
+    """Scan all melodic programs and the drum kit."""
     programs = [*range(112), DRUMS]  # from 112 on, General MIDI has noises
     unsafe, loudness = {}, {}
     with ProcessPoolExecutor() as pool:
@@ -83,7 +77,7 @@ def main():
                 unsafe[program] = bad
     table = {"sha256": load_bank().sha256, "unsafe": unsafe, "loudness": loudness}
     text = json.dumps(table).replace("], ", "],\n") + "\n"
-    write_together({Path(__file__).with_name("bank.json"): text})
+    write_together({BANK: text})
     print(f"{sum(map(len, unsafe.values()))} notes are silent or out of tune")
 
 

@@ -1,4 +1,4 @@
-"""Work in processes that may hang or die."""
+"""Run jobs in killable processes with a time limit per job."""
 
 import os
 import signal
@@ -11,22 +11,11 @@ from speechbrain_music.utils.errors import UserError
 
 
 class StuckError(UserError):
-    """A job that hung or died every time it was tried.
-
-    Example
-    -------
-    >>> import functools, operator
-    >>> endless = functools.partial(operator.countOf, range(10**15))
-    >>> try:
-    ...     run_all(endless, [()], patience=0.1, attempts=2)
-    ... except StuckError as error:
-    ...     print(error)
-    () hung or died 2 times; leave it out.
-    """
+    """A job that hung or died in every attempt."""
 
 
-def run_all(work, jobs, patience, attempts, workers=None, description=None):
-    """Runs `work(attempt, *job)` for every job, with a progress bar.
+def run_with_timeouts(work, jobs, seconds, attempts, workers=None, description=None):
+    """Run `work(attempt, *job)` for every job, with a progress bar.
 
     Arguments
     ---------
@@ -34,23 +23,19 @@ def run_all(work, jobs, patience, attempts, workers=None, description=None):
         A module's function: it is called in another process.
     jobs : list of tuple
         Its arguments after the first.
-    patience : float
-        Seconds after which a job is ended, even inside a native loop.
+    seconds : float
+        Time limit of a job; the process is ended then, even inside a native loop.
     attempts : int
-        How often a job that hung or died is tried: `attempt` counts from 0.
+        How often a job that hung or died is tried; `attempt` counts from 0.
     workers : int, optional
-        Processes; None takes one a core.
+        Processes; by default one per core.
     description : str, optional
-        Of the bar.
+        Of the progress bar.
 
     Raises
     ------
     StuckError
         If a job failed in all attempts. What a job raises is raised here.
-
-    Example
-    -------
-    >>> run_all(divmod, [(2,), (3,)], patience=60.0, attempts=1, workers=1)
     """
     if workers is not None and workers < 1:
         raise UserError(f"workers is {workers}; it must be 1 or more.")
@@ -63,7 +48,7 @@ def run_all(work, jobs, patience, attempts, workers=None, description=None):
     pool = ProcessPool(workers, context=get_context("spawn"))
     bar = tqdm(total=len(jobs), desc=description, unit="track", disable=None)
     try:
-        waiting = {pool.schedule(_begin, (patience, work, 0, job)): (job, 0) for job in jobs}
+        waiting = {pool.schedule(_limited, (seconds, work, 0, job)): (job, 0) for job in jobs}
         while waiting:
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 job, attempt = waiting.pop(future)
@@ -75,7 +60,8 @@ def run_all(work, jobs, patience, attempts, workers=None, description=None):
                         raise StuckError(
                             f"{job} hung or died {attempts} times; leave it out."
                         ) from None
-                    waiting[pool.schedule(_begin, (patience, work, attempt, job))] = (job, attempt)
+                    again = pool.schedule(_limited, (seconds, work, attempt, job))
+                    waiting[again] = job, attempt
                 else:
                     bar.update()
         pool.close()
@@ -87,9 +73,9 @@ def run_all(work, jobs, patience, attempts, workers=None, description=None):
         bar.close()
 
 
-def _begin(patience, work, attempt, job):
-    # The alarm's default action ends the process, whatever it is doing and whoever still lives.
-    signal.setitimer(signal.ITIMER_REAL, patience)
+def _limited(seconds, work, attempt, job):
+    # The alarm's default action ends this process, even in native code or with the parent dead.
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         work(attempt, *job)
     finally:

@@ -1,0 +1,19 @@
+"""Random draws: a generator per key, and choices by weight."""
+
+import numpy as np
+
+# First numbers of keys after the seed: one per purpose, so that no two purposes share draws.
+ARTIST, TRACK, LENGTH = 0, 1, 2  # of a corpus
+STYLE, PIECE, PLAN = 10, 11, 12  # of a replica
+
+
+def keyed(*key):
+    """Return a numpy Generator that depends on the key alone: whole numbers, 0 or more each."""
+    return np.random.default_rng([1, *key])
+
+
+def choose(rng, weights):
+    """Draw a key of {key: weight} by weight."""
+    keys = list(weights)
+    total = sum(weights.values())
+    return keys[int(rng.choice(len(keys), p=[weights[key] / total for key in keys]))]

@@ -1,0 +1,143 @@
+"""A corpus on disk: the same bytes each time, continued after a kill, never written over."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.data_prep.replica import __main__ as command
+from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
+from speechbrain_music.data_prep.replica.genres import GENRES
+from speechbrain_music.data_prep.replica.storage import CorpusError
+from speechbrain_music.data_prep.replica.synth import RATE, BankError
+from speechbrain_music.data_prep.replica.trees import make_replica
+
+SHORT = CorpusPlan(shortest=3.0, longest=6.0)
+HOURS = 0.004  # three or four tracks of SHORT
+
+
+def digests(folder):
+    return {
+        str(file.relative_to(folder)): hashlib.sha1(file.read_bytes()).hexdigest()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def test_same_seed_same_bytes_on_any_number_of_processes(tmp_path):
+    for workers in (1, 2):
+        make_corpus(tmp_path / str(workers), HOURS, SHORT, workers)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
+    assert len(digests(tmp_path / "1")) >= 8
+    other, _ = CorpusPlan(seed=1, shortest=3.0, longest=6.0).track(0)
+    assert not np.array_equal(other[:1000], SHORT.track(0)[0][:1000])
+
+
+def test_manifest_agrees_with_files(tmp_path):
+    table = read_manifest(make_corpus(tmp_path, HOURS, SHORT), tmp_path)
+    assert set(table["genre"]) <= set(GENRES) and table["ID"].is_unique
+    for row in table.itertuples():
+        info = soundfile.info(row.wav)
+        assert (info.samplerate, info.frames, info.channels) == (RATE, row.stop, 1)
+        truth = json.loads(open(row.wav.replace(".wav", ".json")).read())
+        assert float(row.tempo) == pytest.approx(truth["tempo"], abs=1e-3)
+
+
+def test_a_longer_corpus_begins_with_a_shorter_one(tmp_path):
+    make_corpus(tmp_path, HOURS / 2, SHORT)
+    before = digests(tmp_path)
+    make_corpus(tmp_path, HOURS, SHORT)
+    after = digests(tmp_path)
+    assert len(after) > len(before)
+    assert all(after[name] == digest for name, digest in before.items() if "/" in name)
+
+
+def test_a_killed_run_is_continued(tmp_path):
+    code = (
+        "from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus\n"
+        "if __name__ == '__main__':\n"
+        f"    make_corpus({str(tmp_path / 'killed')!r}, {HOURS}, {SHORT!r}, workers=1)\n"
+    )
+    script = tmp_path / "make.py"
+    script.write_text(code)
+    process = subprocess.Popen([sys.executable, script], start_new_session=True)
+    while not list(tmp_path.glob("killed/*/*.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "tracks.csv").exists()
+    done = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/*/*.json")}
+    make_corpus(tmp_path / "killed", HOURS, SHORT)
+    make_corpus(tmp_path / "whole", HOURS, SHORT)
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+    assert all(file.stat().st_mtime_ns == at for file, at in done.items())
+
+
+@pytest.mark.parametrize(
+    ("hours", "plan", "message"),
+    [
+        (0, SHORT, "hours is 0"),
+        (float("nan"), SHORT, "hours is nan"),
+        (1, CorpusPlan(shortest=9.0, longest=3.0), "tracks of 9 to 3 seconds"),
+        (1, CorpusPlan(soundfont="/nowhere/bank.sf2"), "cannot be read"),
+        (1, CorpusPlan(soundfont=__file__), "is no SF2 sound bank"),
+    ],
+)
+def test_bad_options_leave_nothing(hours, plan, message, tmp_path):
+    with pytest.raises((CorpusError, BankError), match=message):
+        make_corpus(tmp_path / "corpus", hours, plan)
+    assert not any(tmp_path.iterdir())
+
+
+def test_another_corpus_is_not_written_over(tmp_path):
+    make_corpus(tmp_path / "one", 0.0005, SHORT)
+    before = digests(tmp_path)
+    with pytest.raises(CorpusError, match="another seed"):
+        make_corpus(tmp_path / "one", 0.0005, CorpusPlan(seed=5, shortest=3.0, longest=6.0))
+    (tmp_path / "note.txt").touch()
+    with pytest.raises(CorpusError, match="is not empty"):
+        make_corpus(tmp_path, HOURS, SHORT)
+    with pytest.raises(CorpusError, match="cannot be written"):
+        make_corpus(tmp_path / "note.txt" / "below", HOURS, SHORT)
+    (tmp_path / "note.txt").unlink()
+    assert digests(tmp_path) == before
+
+
+def test_a_full_disk_is_reported_and_the_corpus_continued(tmp_path):
+    """A limit on the size of files stands in for a full disk."""
+    command = [sys.executable, "-m", "speechbrain_music.data_prep.replica", "corpus"]
+    command += ["--hours", "0.001", "--out", str(tmp_path / "corpus"), "--workers", "1"]
+    limited = (
+        "import resource, os, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (99_000, 99_000))"
+    )
+    limited += "; os.execv(sys.argv[1], sys.argv[1:])"
+    result = subprocess.run(
+        [sys.executable, "-c", limited, *command], capture_output=True, text=True
+    )
+    assert result.returncode == 2 and result.stderr.count("\n") <= 2
+    assert "cannot be written" in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.rglob("*.wav")) and not list(tmp_path.rglob("*.tmp"))
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert (tmp_path / "corpus" / "tracks.csv").exists()
+
+
+def test_command_line(tmp_path):
+    command.main(["corpus", "--hours", "0.001", "--out", str(tmp_path / "my corpus")])
+    assert (tmp_path / "my corpus" / "tracks.csv").exists()
+    out = tmp_path / "replica"
+    command.main(["music4all", "--out", str(out), "--scale", "0.0001", "--annotations_only"])
+    assert {path.name for path in out.iterdir()} == {"audios", "id_information.csv", "replica.json"}
+    with pytest.raises(CorpusError, match="scale is 2.0; it must be above 0 and at most 1"):
+        command.main(["gtzan", "--out", str(tmp_path / "a"), "--scale", "2"])
+    with pytest.raises(CorpusError, match="There is no replica of 'gztan'; choose one of"):
+        make_replica("gztan", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
