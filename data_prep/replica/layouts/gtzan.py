@@ -1,7 +1,7 @@
 """GTZAN: `genres/blues/blues.00000.wav`, 22.05 kHz, and three lists; artists keep to one split."""
 
-from speechbrain_music.data_prep.gtzan import COUNTS, GENRES
 from speechbrain_music.data_prep.data_set import SPLITS
+from speechbrain_music.data_prep.gtzan import COUNTS, GENRES
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed
 from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled
 
