@@ -31,6 +31,7 @@ CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 
 API_PAGE = "# {0}\n\n::: {0}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}"
 log = logging.getLogger("mkdocs.hooks")
+API_SOURCE.mkdir(parents=True, exist_ok=True)  # mkdocstrings drops a path that does not exist
 
 
 def on_config(config):

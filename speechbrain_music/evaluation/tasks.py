@@ -1,4 +1,7 @@
-"""The tasks: one registry for recipes/marble.py, the experiments and the pages."""
+"""The tasks: one registry for recipes/marble.py, the experiments and the pages.
+
+Needs the extra [probe].
+"""
 
 from typing import NamedTuple
 

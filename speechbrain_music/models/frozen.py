@@ -64,6 +64,7 @@ class ExportEncoder(FrozenEncoder):
         self.pooling = pooling
 
     def pool(self, wave, samples):
+        """(B, layers, dim) features of (B, N) waves, pooled over time."""
         _, hidden, tokens = self.model(wave, samples)
         return pool_states(hidden, tokens, self.pooling)
 
@@ -86,6 +87,7 @@ class MelEncoder(FrozenEncoder):
         self.features = LogMel()
 
     def pool(self, wave, samples):
+        """(B, layers, dim) features of (B, N) waves, pooled over time."""
         frames = -(-samples // HOP)
         mel = self.features.raw(wave, samples)[0].double()
         return pool_states([mel], frames, "mean_std").float()

@@ -73,6 +73,7 @@ class HuggingFaceEncoder(FrozenEncoder):
             self.shortest = (self.shortest - 1) * stride + kernel
 
     def pool(self, wave, samples):
+        """(B, layers, dim) features of (B, N) waves, pooled over time."""
         if self.normalize:  # as Wav2Vec2FeatureExtractor does
             variance, mean = torch.var_mean(wave, 1, correction=0, keepdim=True)
             wave = (wave - mean) / (variance + 1e-7).sqrt()

@@ -283,7 +283,7 @@ def test_interrupted_or_full_disk_and_continued(
         return fail
 
     for error, code, message in (
-        (KeyboardInterrupt(), 130, "interrupted; the same command continues"),
+        (KeyboardInterrupt(), 130, "interrupted: run the same command to continue"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
     ):
         with monkeypatch.context() as patch:
@@ -353,7 +353,7 @@ def test_similar_refuses_another_model(table, model, tmp_path, capsys):
 def test_info(table, model, capsys):
     assert main(["info", model]) == 0
     text = capsys.readouterr().out
-    for words in ("2 branchformer blocks", "16 values", "steps          7", "not stated"):
+    for words in ("2 BranchformerLayer blocks", "16 values", "steps          7", "not stated"):
         assert words in text
     identity = ExportEncoder(load_export(model), "").identity
     assert identity in text

@@ -73,7 +73,12 @@ def test_the_wheel_holds_the_plugin_and_nothing_else(wheel):
         if path.suffix in SHIPPED
     }
     assert names == expected
-    for name in ("py.typed", "hparams/brn_sum.yaml", "data_prep/replica/bank.json"):
+    for name in (
+        "py.typed",
+        "hparams/brn_sum.yaml",
+        "data_prep/replica/bank.json",
+        "data_prep/replica/genres.yaml",
+    ):
         assert f"speechbrain_music/{name}" in names
 
 
@@ -84,7 +89,7 @@ def test_the_command(python):
 YAML = """
 width: 16
 features: !new:speechbrain_music.models.frontend.LogMel
-encoder: !new:speechbrain_music.models.encoder.Encoder
+encoder: !apply:speechbrain_music.models.encoder.make_encoder
     num_layers: 1
     d_model: !ref <width>
     ffn_units: 32

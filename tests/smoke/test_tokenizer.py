@@ -79,8 +79,6 @@ def test_pretraining_predicts_its_tokens(trained, tone_folder, tmp_path):
     assert torch.equal(model.features.normalize.std, targets.std)
     counted = np.load(run / "corpus_statistics.npz")["unigram"]
     assert counted.shape == (targets.config["num_codebooks"], targets.config["codebook_size"])
-    state = tiny.last_checkpoint(run)["model.ckpt"]
-    assert (state["quantizer.scale"] == 1).all() and (state["quantizer.shift"] == 0).all()
     assert "BEST-RQ" in model_card(run / "export", "me/mine")
     # Resuming: the same, and not on other targets.
     pretrain(tiny.arguments(tone_folder, run, targets=folder, max_steps=3))

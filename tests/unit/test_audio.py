@@ -170,10 +170,10 @@ BAD = {
     "really_m4a.mp3": (_m4a, "format that libsndfile cannot read"),
     "song.wma": (_text, "format that libsndfile cannot read"),
     "none.wav": (lambda path: soundfile.write(path, noise(0), 44100), "holds no samples"),
-    "unknown.flac": (_unknown_length, "does not let parts of it be found"),
+    "unknown.flac": (_unknown_length, "is not seekable"),
     "gsm.wav": (
         lambda path: soundfile.write(path, noise(8000), 8000, subtype="GSM610"),
-        "does not let parts of it be found",
+        "is not seekable",
     ),
 }
 

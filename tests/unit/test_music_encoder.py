@@ -254,7 +254,7 @@ def test_an_export_is_frozen_and_on_its_device(music, export):
 def test_a_yaml_gives_the_same_values(music, tmp_path):
     (tmp_path / "hyperparams.yaml").write_text("""
 features: !new:speechbrain_music.models.frontend.LogMel
-encoder: !new:speechbrain_music.models.encoder.Encoder
+encoder: !apply:speechbrain_music.models.encoder.make_encoder
     num_layers: 2
     d_model: 16
     ffn_units: 32

@@ -239,7 +239,7 @@ def test_a_server_that_fails_is_asked_again(packed, server, fault):
 def test_a_server_without_range_requests_is_an_error_at_once(packed, server):
     wav = read_manifest(packed / "train.csv", server.address)["wav"][0]
     server.faults += ["whole", "whole"]
-    with pytest.raises(AudioError, match="its server does not give parts of files"):
+    with pytest.raises(AudioError, match="its server does not support range requests"):
         read_segment(wav)
     assert len(server.faults) == 1
     server.faults.clear()
