@@ -29,8 +29,11 @@ def test_demo_reports_and_reuses_finished_work(tmp_path, monkeypatch, capsys):
             assert f"| {other} | {task} | " in text
     kept = {
         path: path.stat().st_mtime_ns
-        for name in ("results.json", "model.safetensors", "corpus.json")
+        for name in ("results.json", "corpus.json")
         for path in tmp_path.rglob(name)
     }
+    (export,) = tmp_path.rglob("model.safetensors")
+    weights = export.read_bytes()
     demo.main([*argv, "--tasks", "nsynth_instrument"])
-    assert len(kept) == 5 and kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert len(kept) == 4 and kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert export.read_bytes() == weights
