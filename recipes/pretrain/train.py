@@ -150,9 +150,9 @@ class BestRQBrain(SegmentBrain):
             figures["loss"] = figures["cross_entropy"] + weight * figures["mel_mse"]
             self.end_epoch(epoch, figures, format_held_out(figures))
 
-    def save_result(self, folder, meta, **facts):
+    def save_result(self, folder, meta, **metadata):
         """Writes the encoder, without the heads."""
-        export_run(folder, vars(self.hparams), meta, **facts)
+        export_run(folder, vars(self.hparams), meta, **metadata)
 
 
 def dataio_prepare(hparams, own_manifests):

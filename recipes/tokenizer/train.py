@@ -171,7 +171,7 @@ class QuantizerBrain(SegmentBrain):
             )
         self.end_epoch(epoch, figures, table)
 
-    def save_result(self, folder, meta, **facts):
+    def save_result(self, folder, meta, **metadata):
         """Writes the quantizer."""
         save_targets(
             folder,
@@ -181,7 +181,7 @@ class QuantizerBrain(SegmentBrain):
             seed=self.hparams.seed,
             step=meta["step"],
             held_out_error=meta["loss"],
-            **facts,
+            **metadata,
         )
 
 

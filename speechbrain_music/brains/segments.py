@@ -148,10 +148,10 @@ class SegmentBrain(MusicBrain):
         """Further values for a row of training, which are no means."""
         return {}
 
-    def save_result(self, folder, meta, **facts):
+    def save_result(self, folder, meta, **metadata):
         """Writes what was learned, as the model is now.
 
-        `meta` is the checkpoint's (loss, step), `facts` what it was trained on.
+        `meta` is the checkpoint's (loss, step), `metadata` what it was trained on.
         """
         raise NotImplementedError
 
@@ -354,8 +354,8 @@ class SegmentBrain(MusicBrain):
         if best is None or not if_main_process():
             return None
         run = self.hparams
-        facts = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
-        self.save_result(folder, best.meta, **facts)
+        metadata = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
+        self.save_result(folder, best.meta, **metadata)
         logger.info(f"Exported step {best.meta['step']} to {folder}")
         return best.meta["step"]
 

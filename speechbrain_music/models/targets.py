@@ -103,21 +103,9 @@ class TrainedTargets(nn.Module):
 
 
 def choose_targets(targets, quantizer):
-    """The quantizer of a run: the yaml's own, or the one in the folder that `targets` names.
+    """The trained quantizer in the folder `targets`, or `quantizer` if that is None.
 
-    Arguments
-    ---------
-    targets : str, optional
-        The folder of a trained quantizer.
-    quantizer : torch.nn.Module
-        What is used without it.
-
-    Raises
-    ------
-    TargetsError
-        If there is no such folder.
-    ExportError
-        As `load_targets`.
+    Raises TargetsError if there is no such folder, else what `load_targets` does.
     """
     if targets is None:
         return quantizer
@@ -129,7 +117,7 @@ def choose_targets(targets, quantizer):
     )
 
 
-def save_targets(folder, quantizer, features, **facts):
+def save_targets(folder, quantizer, features, **metadata):
     """Writes a quantizer as `model.safetensors` and `config.json`, whole or not at all.
 
     Arguments
@@ -140,7 +128,7 @@ def save_targets(folder, quantizer, features, **facts):
         Of a class in `KINDS`.
     features : LogMel
         With the statistics of the music it was trained on.
-    **facts
+    **metadata
         Plain values to keep with the weights (steps, corpora, seed ...).
 
     Example
@@ -153,7 +141,9 @@ def save_targets(folder, quantizer, features, **facts):
     """
     kind = next(kind for kind, (made, _) in KINDS.items() if type(quantizer) is made)
     weights = {f"{PREFIX}{name}": value for name, value in quantizer.state_dict().items()}
-    write_folder(folder, features, QUANTIZER, {"kind": kind, **quantizer.config}, weights, **facts)
+    write_folder(
+        folder, features, QUANTIZER, {"kind": kind, **quantizer.config}, weights, **metadata
+    )
 
 
 def load_targets(folder):
