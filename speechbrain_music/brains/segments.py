@@ -107,22 +107,11 @@ def plan_run(hparams, world_size):
 class SegmentBrain(MusicBrain):
     """A Brain that trains on crops of tracks.
 
-    A subclass provides, besides what `MusicBrain` needs, `parameter_parts`, `train_metrics` and
-    `save_result`. In validation its `compute_objectives` updates `self.metrics`, which its
+    A subclass provides, in addition to what `MusicBrain` needs, `parameter_parts`, `train_metrics`
+    and `save_result`. In validation its `compute_objectives` updates `self.metrics`, which its
     `on_stage_start` makes: an object with `sums` (a tensor) and `figures(sums)` (a dict). Its
-    `on_stage_end` calls `held_out_figures` and `end_epoch`.
-
-    Arguments
-    ---------
-    hours : dict
-        Of audio in "train" and "valid".
-    **brain
-        As `MusicBrain`. `hparams` has the keys of `SEGMENT_OPTIONS`.
-
-    Attributes
-    ----------
-    panels : dict
-        Of curves.png, see `reporting.curves.draw_curves`.
+    `on_stage_end` calls `held_out_figures` and `end_epoch`. `panels` are those of curves.png, see
+    `reporting.curves.draw_curves`; `hours` are those of audio in "train" and "valid".
     """
 
     panels = None
@@ -321,16 +310,9 @@ class SegmentBrain(MusicBrain):
         return figures
 
     def end_epoch(self, epoch, figures, table):
-        """Prints and logs held-out figures, draws curves, saves a checkpoint by `loss`.
+        """Prints and logs held-out figures, draws curves, saves a checkpoint by the figure "loss".
 
-        Arguments
-        ---------
-        epoch : int
-            Number of the epoch.
-        figures : dict
-            Metric -> value; "loss" decides which checkpoint is best.
-        table : str
-            The figures as text.
+        `table` is the figures as text.
         """
         logger.info(f"Epoch {epoch}, step {self.optimizer_step}, held out\n{table}")
         if self.run_log:
