@@ -36,6 +36,8 @@ from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+CURVES_SECONDS = 60  # between two drawings of curves.png, which takes seconds; the last is drawn
+
 # Keys of a yaml that recipes read which train on crops of tracks.
 SEGMENT_OPTIONS = BRAIN_OPTIONS | {
     "system": text,
@@ -121,6 +123,7 @@ class SegmentBrain(MusicBrain):
         self.hours = hours
         self.unreadable = {}
         self.run_log = None
+        self._curves_drawn = time.monotonic()
         self._clear_train_sums()
 
     # ---- what a subclass provides ----
@@ -317,15 +320,21 @@ class SegmentBrain(MusicBrain):
         logger.info(f"Epoch {epoch}, step {self.optimizer_step}, held out\n{table}")
         if self.run_log:
             self.run_log.write("valid", self.optimizer_step, epoch=epoch, **figures)
-            title = f"{self.hparams.system}, step {self.optimizer_step}"
-            file = Path(self.hparams.output_folder) / "curves.png"
-            draw_curves(self.run_log, file, title, self.panels)
+            self._draw_curves()
         self.checkpointer.save_and_keep_only(
             meta={"loss": figures["loss"], "step": self.optimizer_step},
             min_keys=["loss"],
             num_to_keep=self.hparams.keep_checkpoints,
         )
         self._clear_train_sums()  # the time of validation is not training's
+
+    def _draw_curves(self):
+        last = self.optimizer_step >= self.plan.total_steps
+        if last or time.monotonic() - self._curves_drawn > CURVES_SECONDS:
+            title = f"{self.hparams.system}, step {self.optimizer_step}"
+            file = Path(self.hparams.output_folder) / "curves.png"
+            draw_curves(self.run_log, file, title, self.panels)
+            self._curves_drawn = time.monotonic()
 
     def export(self, folder):
         """Writes what the checkpoint with the least held-out loss has learned; returns its step.
