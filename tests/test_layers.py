@@ -1,4 +1,4 @@
-"""Imports point down only; a yaml is a whole experiment with no idle key."""
+"""Imports point downwards; yamls have no unused key."""
 
 import ast
 import importlib.util

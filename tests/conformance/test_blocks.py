@@ -1,4 +1,4 @@
-"""Every block with every token mixer: size, padding, gradients, cost, SpeechBrain's numbers."""
+"""Every block with every mixer: size, padding, gradients, cost, SpeechBrain's numbers."""
 
 from functools import partial
 from itertools import product

@@ -1,4 +1,4 @@
-"""One frame grid from the wave to the tokens, and what its features are."""
+"""The frame grid from wave to tokens, and the definition of the features."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""On a GPU: the numbers of a CPU, and what only a GPU has. Skipped where there is none."""
+"""On a GPU: the numbers of a CPU, and NCCL. Skipped without a GPU."""
 
 import pytest
 import tiny

@@ -1,4 +1,4 @@
-"""Two processes train the quantizer that one does, re-initialised entries included."""
+"""Two processes train the quantizer that one does."""
 
 import tiny
 

@@ -1,4 +1,4 @@
-"""Two processes compute what one does; where one of several dies, nothing is lost."""
+"""Two processes compute what one does; killed processes lose nothing."""
 
 import pytest
 import tiny

@@ -1,4 +1,4 @@
-"""The wheel is the whole plugin: with it alone, elsewhere, somebody's own yaml trains."""
+"""The wheel: its contents, and training with it alone outside the repository."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""The recipe from its command line: trains, writes, exports, resumes, survives bad sound."""
+"""The pre-training recipe on the command line: training, output, resuming, bad audio."""
 
 import json
 

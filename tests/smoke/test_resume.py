@@ -1,4 +1,4 @@
-"""A run that was killed ends with the weights of one that was not, bit for bit."""
+"""A killed and resumed run ends with the weights of an undisturbed one, bit for bit."""
 
 import re
 from multiprocessing import get_context

@@ -1,4 +1,4 @@
-"""The tokenizer's recipe from its command line, and pre-training on what it has trained."""
+"""The tokenizer recipe on the command line, and pre-training on its targets."""
 
 import json
 from shutil import copytree, rmtree

@@ -1,4 +1,4 @@
-"""What fails half-way leaves what was there, and nothing else."""
+"""Atomic files and folders under faults."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""RotaryAttention: the equations, and that only distance counts."""
+"""RotaryAttention equals its equations."""
 
 import torch
 

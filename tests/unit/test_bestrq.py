@@ -1,4 +1,4 @@
-"""BEST-RQ: nothing masked reaches the encoder, and the loss is what it is said to be."""
+"""BEST-RQ: masked frames do not reach the encoder; the loss equals its definition."""
 
 from itertools import product
 

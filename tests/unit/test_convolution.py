@@ -1,4 +1,4 @@
-"""depthwise_conv: each way of computing it is torch's Conv1d, forward and backward."""
+"""depthwise_conv equals Conv1d, forward and backward."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Our Dropout is torch's, up to the random numbers."""
+"""Dropout equals torch's, up to the random numbers."""
 
 import pytest
 import torch

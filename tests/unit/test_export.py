@@ -1,4 +1,4 @@
-"""An encoder on disk comes back to the bit, or with one sentence that says why not."""
+"""Exports: equal after loading, and one sentence for a damaged one."""
 
 from functools import partial
 from itertools import product

@@ -1,4 +1,4 @@
-"""Blocks on a grid, noise in their place, and the nearest thing that is left to see."""
+"""Block masks, their filling, and interpolation."""
 
 import numpy as np
 import pytest

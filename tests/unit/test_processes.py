@@ -1,4 +1,4 @@
-"""Recipes in processes of their own: metadata, failures, and the end of their starter."""
+"""Recipes in processes of their own: metadata, failures, termination."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The frozen tokenizer: nearest neighbour by definition, and the same everywhere for ever."""
+"""The random-projection quantizer: nearest neighbours, fixed weights."""
 
 import pytest
 import speechbrain.nnet.quantisers as theirs

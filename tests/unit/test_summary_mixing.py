@@ -1,4 +1,4 @@
-"""SummaryMixing is its equations, step by step."""
+"""SummaryMixing equals its equations."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Trained targets: what the papers' equations say, codebooks in use, and files of strangers."""
+"""Trained quantizers as targets: equations, codebook use, files of others."""
 
 from functools import partial
 
