@@ -102,9 +102,7 @@ def test_interrupted_folder_is_old_or_new(tmp_path, again, fault):
 
 @pytest.mark.parametrize("renames_done", [0, 1])
 @pytest.mark.parametrize("undone", [True, False], ids=["failed", "killed"])
-def test_kill_between_two_renames(
-    tmp_path, monkeypatch, renames_done, undone
-):
+def test_kill_between_two_renames(tmp_path, monkeypatch, renames_done, undone):
     write_folder(tmp_path / "export", "old")
     replace, calls = os.replace, []
 
