@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from tones import write_tones
 
 from speechbrain_music.data_prep.replica.trees import make_replica
@@ -29,6 +31,18 @@ def log_handlers():
     for handler in root.handlers[:]:
         if handler not in before:
             root.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures(request, monkeypatch):
+    """Saves an empty image in place of each figure: drawing takes longer than a tiny training.
+
+    Tests of pictures have the mark `pictures`.
+    """
+    if not request.node.get_closest_marker("pictures"):
+        monkeypatch.setattr(
+            Figure, "savefig", lambda _, file, **__: Image.new("L", (1, 1)).save(file, "png")
+        )
 
 
 @pytest.fixture(scope="session")

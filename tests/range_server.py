@@ -1,4 +1,4 @@
-"""A web server for tests, which gives parts of files and can be made to fail."""
+"""A web server that serves byte ranges and can be made to fail."""
 
 import re
 import threading

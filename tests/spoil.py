@@ -1,4 +1,4 @@
-"""Ways to spoil a folder of safetensors and JSON, as a stranger or a bad disk would."""
+"""Ways to damage a folder of safetensors and JSON."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Imports point down only; a yaml is a whole experiment with no idle key."""
+"""Imports point downwards; yamls have no unused key."""
 
 import ast
 import importlib.util
@@ -82,7 +82,7 @@ def outsiders(module):
     return tops - sys.stdlib_module_names - {PACKAGE}
 
 
-def test_every_part_has_a_place():
+def test_all_parts_are_listed():
     assert len(MODULES) > 30
     assert {part_of(module) for module in MODULES} <= {PACKAGE, *MAY_IMPORT}
 
@@ -101,7 +101,7 @@ def test_imports_point_down(module):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_what_is_imported_from_elsewhere(module):
+def test_third_party_imports(module):
     found = outsiders(module)
     if part_of(module) == "nnet":
         assert found <= {"torch", "numpy"}
@@ -112,7 +112,7 @@ def test_what_is_imported_from_elsewhere(module):
     assert not found & {"data_prep", "hparams", "tests"}  # they have one name, inside the package
 
 
-def test_every_import_is_declared():
+def test_imports_are_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = sum(project["optional-dependencies"].values(), project["dependencies"])
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
@@ -126,7 +126,7 @@ LIGHT = [PACKAGE, f"{PACKAGE}.data_prep.folder", f"{PACKAGE}.inference.cli", *so
 
 
 @pytest.mark.parametrize("light", LIGHT)
-def test_light_modules_load_nothing_heavy(light):
+def test_light_modules_import_no_torch(light):
     code = f"import {light}, sys; print({{'torch', 'speechbrain'}} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "set()", result.stderr
@@ -148,7 +148,7 @@ def blocks(system):
 
 
 @pytest.mark.parametrize("family", [FULL, TINY], ids=["full", "tiny"])
-def test_the_four_systems_differ_in_mixer_and_block_only(family):
+def test_systems_differ_in_mixer_and_block_only(family):
     systems = {name: blocks(name) for name in family}
     for one, two in combinations(family, 2):
         keys = systems[one].keys() | systems[two].keys()
@@ -158,7 +158,7 @@ def test_the_four_systems_differ_in_mixer_and_block_only(family):
 
 
 @pytest.mark.parametrize("system", FULL + TINY)
-def test_every_key_is_used_and_every_key_that_is_read_is_there(system):
+def test_yaml_keys_and_options_agree(system):
     path = ROOT / "recipes/pretrain/train.py"
     spec = importlib.util.spec_from_file_location("pretrain_recipe", path)
     recipe = importlib.util.module_from_spec(spec)
@@ -178,7 +178,7 @@ OWN = set("name task prepare number_of_epochs patience plateau_patience replica_
 OWN |= set("chunk_seconds max_seconds split tagged_only marble".split())
 
 
-def test_the_tasks_share_one_protocol():
+def test_tasks_share_one_protocol():
     yamls = {task: blocks(task) for task in TASKS}
     for task, keys in yamls.items():
         assert keys["name"].strip() == task
@@ -187,7 +187,7 @@ def test_the_tasks_share_one_protocol():
         assert differing <= OWN, task
 
 
-def test_the_task_recipes_differ_in_names_only():
+def test_task_recipes_differ_in_names_only():
     texts = {}
     for task in TASKS:
         head, rest = (ROOT / f"recipes/{task}/train.py").read_text().split("class ", 1)
@@ -198,7 +198,7 @@ def test_the_task_recipes_differ_in_names_only():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_registry_says_what_the_yaml_says(task):
+def test_registry_agrees_with_yaml(task):
     path = str(ROOT / TASKS[task].yaml)
     _, hparams, _, _ = load_task([path, "--encoder", "mel"])
     made = hparams["task"]

@@ -57,7 +57,7 @@ OPTIONS = SEGMENT_OPTIONS | {
 
 
 class Predictions(NamedTuple):
-    """What the model gives for B items of T tokens, M of them masked, N codebooks of K entries."""
+    """Outputs of the forward pass: B items, T tokens, M of them masked, N codebooks of K."""
 
     logits: torch.Tensor  # (M, N, K)
     tokens: torch.Tensor  # (M, N), the targets
@@ -77,7 +77,7 @@ class BestRQBrain(SegmentBrain):
         self.statistics = statistics  # of tokens in the training corpus, for trivial predictors
 
     def compute_forward(self, batch, stage):
-        """Features, tokens, mask, encoder, heads."""
+        """Compute features, tokens, the masked input, the encoder's output and both heads."""
         mel, lengths = self.modules.features(batch.wave, batch.samples)
         tokens = tokenize(self.modules.quantizer, stack_frames(mel)[batch.mask])
         masked_mel = self.modules.mask(mel, batch.mask, batch.noise)
@@ -90,7 +90,7 @@ class BestRQBrain(SegmentBrain):
         return Predictions(logits, tokens, rebuilt, out, mel, lengths)
 
     def compute_objectives(self, predictions, batch, stage):
-        """Cross-entropy plus weighted mel MSE, summed over masked tokens."""
+        """Return cross-entropy plus weighted mel MSE, summed over masked tokens."""
         logits, tokens, rebuilt, _, mel, lengths = predictions
         cross_entropy = F.cross_entropy(
             logits.flatten(0, 1).float(), tokens.flatten(), reduction="sum"
@@ -108,7 +108,7 @@ class BestRQBrain(SegmentBrain):
         return cross_entropy + self.hparams.reconstruction_weight * mel_mse
 
     def mel_mse_of_all_tokens(self, predictions, mask):
-        """An item's mean over all of its tokens, counted once per masked token."""
+        """Return each item's mean over all of its tokens, times its number of masked tokens."""
         whole_mel = self.modules.mel_head(predictions.out).float()
         whole_mel[mask] = predictions.mel
         error = (whole_mel - stack_frames(predictions.true_mel)).square().mean(dim=-1)
@@ -117,11 +117,11 @@ class BestRQBrain(SegmentBrain):
         return (error * valid * (mask.sum(dim=1) / lengths).unsqueeze(1)).sum()
 
     def count(self, batch):
-        """Masked tokens: what the loss is summed over."""
+        """Count masked tokens, over which the loss is summed."""
         return batch.mask.sum()
 
     def parameter_parts(self):
-        """The encoder's two parts, and the heads."""
+        """Return the modules whose parameters the cost estimate counts."""
         hparams = self.hparams
         return {
             "front-end": hparams.encoder.frontend,
@@ -131,34 +131,34 @@ class BestRQBrain(SegmentBrain):
         }
 
     def train_metrics(self, batch, predictions):
-        """Cross-entropy, mel MSE and correct predictions, summed over masked tokens."""
+        """Return cross-entropy, mel MSE and correct predictions, summed over masked tokens."""
         correct = (predictions.logits.argmax(dim=-1) == predictions.tokens).sum()
         return self.losses | {"accuracy": correct.double() / predictions.tokens.shape[-1]}
 
     def on_stage_start(self, stage, epoch=None):
-        """Before validation: new metrics."""
+        """Reset the metrics before validation."""
         super().on_stage_start(stage, epoch)
         if stage != sb.Stage.TRAIN:
             block = self.hparams.mask_block
             self.metrics = MaskedPredictionMetrics(self.statistics, block, self.device)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """After validation: held-out metrics with their baselines, and a checkpoint."""
+        """Report held-out metrics with their baselines and save a checkpoint."""
         if stage == sb.Stage.VALID:
             figures = self.held_out_figures()
             weight = self.hparams.reconstruction_weight
             figures["loss"] = figures["cross_entropy"] + weight * figures["mel_mse"]
             self.end_epoch(epoch, figures, format_held_out(figures))
 
-    def save_result(self, folder, meta, **facts):
-        """Writes the encoder, without the heads."""
-        export_run(folder, vars(self.hparams), meta, **facts)
+    def save_result(self, folder, meta, **metadata):
+        """Export the encoder, without the heads."""
+        export_run(folder, vars(self.hparams), meta, **metadata)
 
 
 def dataio_prepare(hparams, own_manifests):
-    """Manifests of the data folder (without one, of composed music) and the segments to train on.
+    """Prepare the manifests of the data folder (by default of composed music) and the data sets.
 
-    Own manifests are read and not written.
+    Manifests of the user's own are read and not written.
     """
     options = {key: hparams[key] for key in MUSIC} | {"own_manifests": own_manifests}
     hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
@@ -174,7 +174,7 @@ def dataio_prepare(hparams, own_manifests):
 
 
 def main(argv):
-    """Trains, resumes or finds all done, then exports; see the head of this file."""
+    """Train or resume, then export the encoder; see the head of this file."""
     hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, MODEL_OPTIONS)
     _, world_size = join_processes(run_opts)
     plan = plan_run(hparams, world_size)

@@ -70,7 +70,7 @@ class QuantizerBrain(SegmentBrain):
         return self.modules.model(vectors), vectors
 
     def compute_objectives(self, outputs, batch, stage):
-        """Mel MSE plus the weighted commitment loss, summed over tokens."""
+        """Return mel MSE plus the weighted commitment loss, summed over tokens."""
         rebuilt, vectors = outputs
         error = (rebuilt.vectors - vectors).square().mean(dim=-1)
         commitment = rebuilt.commitment_loss
@@ -81,20 +81,20 @@ class QuantizerBrain(SegmentBrain):
         return (error + self.hparams.commitment_weight * commitment).sum()
 
     def count(self, batch):
-        """Valid tokens: what the loss is summed over."""
+        """Count valid tokens, over which the loss is summed."""
         return valid_tokens(batch).sum()
 
     def parameter_parts(self):
-        """The two linear maps."""
+        """Return the two linear maps."""
         quantizer = self.hparams.quantizer
         return {"down": quantizer.down, "up": quantizer.up}
 
     def train_metrics(self, batch, outputs):
-        """Mel MSE and commitment loss, summed over valid tokens."""
+        """Return mel MSE and commitment loss, summed over valid tokens."""
         return dict(self.losses)
 
     def train_state(self):
-        """How many entries have been re-initialised so far."""
+        """Return how many entries have been re-initialised so far."""
         learner = self.hparams.model.learner
         return {} if learner is None else {"reinitialised": int(learner.reinitialised.sum())}
 
@@ -142,7 +142,7 @@ class QuantizerBrain(SegmentBrain):
     # ---- stages ----
 
     def on_stage_start(self, stage, epoch=None):
-        """Before validation: new metrics."""
+        """Reset the metrics before validation."""
         super().on_stage_start(stage, epoch)
         if stage != sb.Stage.TRAIN:
             config = self.hparams.quantizer.config
@@ -151,7 +151,7 @@ class QuantizerBrain(SegmentBrain):
             )
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """After validation: the error, each codebook's use, and a checkpoint."""
+        """Report the error and the use of each codebook, and save a checkpoint."""
         if stage != sb.Stage.VALID:
             return
         figures = self.held_out_figures()
@@ -171,8 +171,8 @@ class QuantizerBrain(SegmentBrain):
             )
         self.end_epoch(epoch, figures, table)
 
-    def save_result(self, folder, meta, **facts):
-        """Writes the quantizer."""
+    def save_result(self, folder, meta, **metadata):
+        """Save the quantizer."""
         save_targets(
             folder,
             self.hparams.quantizer,
@@ -181,14 +181,14 @@ class QuantizerBrain(SegmentBrain):
             seed=self.hparams.seed,
             step=meta["step"],
             held_out_error=meta["loss"],
-            **facts,
+            **metadata,
         )
 
 
 def dataio_prepare(hparams, own_manifests):
-    """Manifests of the data folder (without one, of composed music) and the segments to train on.
+    """Prepare the manifests of the data folder (by default of composed music) and the data sets.
 
-    Own manifests are read and not written.
+    Manifests of the user's own are read and not written.
     """
     options = {key: hparams[key] for key in MUSIC} | {"own_manifests": own_manifests}
     hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
@@ -196,7 +196,7 @@ def dataio_prepare(hparams, own_manifests):
 
 
 def main(argv):
-    """Trains, resumes or finds all done, then exports; see the head of this file."""
+    """Train or resume, then save the quantizer; see the head of this file."""
     hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, MODEL_OPTIONS)
     _, world_size = join_processes(run_opts)
     plan = plan_run(hparams, world_size)

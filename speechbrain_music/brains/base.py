@@ -55,11 +55,6 @@ def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epo
 
     Raises ConfigError if the effective batch is no multiple of what all processes take at a time,
     or the epoch no multiple of the effective batch.
-
-    Example
-    -------
-    >>> plan_steps(64, 4, 8, per_epoch=640, number_of_epochs=5, max_steps=20)
-    Plan(accumulation=2, steps_per_epoch=10, total_steps=20)
     """
     at_once = batch_size * world_size
     if effective_batch < 1 or effective_batch % at_once:

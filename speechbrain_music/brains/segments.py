@@ -36,6 +36,8 @@ from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+CURVES_SECONDS = 60  # between two drawings of curves.png, which takes seconds; the last is drawn
+
 # Keys of a yaml that recipes read which train on crops of tracks.
 SEGMENT_OPTIONS = BRAIN_OPTIONS | {
     "system": text,
@@ -107,22 +109,11 @@ def plan_run(hparams, world_size):
 class SegmentBrain(MusicBrain):
     """A Brain that trains on crops of tracks.
 
-    A subclass provides, besides what `MusicBrain` needs, `parameter_parts`, `train_metrics` and
-    `save_result`. In validation its `compute_objectives` updates `self.metrics`, which its
+    A subclass provides, in addition to what `MusicBrain` needs, `parameter_parts`, `train_metrics`
+    and `save_result`. In validation its `compute_objectives` updates `self.metrics`, which its
     `on_stage_start` makes: an object with `sums` (a tensor) and `figures(sums)` (a dict). Its
-    `on_stage_end` calls `held_out_figures` and `end_epoch`.
-
-    Arguments
-    ---------
-    hours : dict
-        Of audio in "train" and "valid".
-    **brain
-        As `MusicBrain`. `hparams` has the keys of `SEGMENT_OPTIONS`.
-
-    Attributes
-    ----------
-    panels : dict
-        Of curves.png, see `reporting.curves.draw_curves`.
+    `on_stage_end` calls `held_out_figures` and `end_epoch`. `panels` are those of curves.png, see
+    `reporting.curves.draw_curves`; `hours` are those of audio in "train" and "valid".
     """
 
     panels = None
@@ -132,6 +123,7 @@ class SegmentBrain(MusicBrain):
         self.hours = hours
         self.unreadable = {}
         self.run_log = None
+        self._curves_drawn = time.monotonic()
         self._clear_train_sums()
 
     # ---- what a subclass provides ----
@@ -148,10 +140,10 @@ class SegmentBrain(MusicBrain):
         """Further values for a row of training, which are no means."""
         return {}
 
-    def save_result(self, folder, meta, **facts):
+    def save_result(self, folder, meta, **metadata):
         """Writes what was learned, as the model is now.
 
-        `meta` is the checkpoint's (loss, step), `facts` what it was trained on.
+        `meta` is the checkpoint's (loss, step), `metadata` what it was trained on.
         """
         raise NotImplementedError
 
@@ -321,29 +313,28 @@ class SegmentBrain(MusicBrain):
         return figures
 
     def end_epoch(self, epoch, figures, table):
-        """Prints and logs held-out figures, draws curves, saves a checkpoint by `loss`.
+        """Prints and logs held-out figures, draws curves, saves a checkpoint by the figure "loss".
 
-        Arguments
-        ---------
-        epoch : int
-            Number of the epoch.
-        figures : dict
-            Metric -> value; "loss" decides which checkpoint is best.
-        table : str
-            The figures as text.
+        `table` is the figures as text.
         """
         logger.info(f"Epoch {epoch}, step {self.optimizer_step}, held out\n{table}")
         if self.run_log:
             self.run_log.write("valid", self.optimizer_step, epoch=epoch, **figures)
-            title = f"{self.hparams.system}, step {self.optimizer_step}"
-            file = Path(self.hparams.output_folder) / "curves.png"
-            draw_curves(self.run_log, file, title, self.panels)
+            self._draw_curves()
         self.checkpointer.save_and_keep_only(
             meta={"loss": figures["loss"], "step": self.optimizer_step},
             min_keys=["loss"],
             num_to_keep=self.hparams.keep_checkpoints,
         )
         self._clear_train_sums()  # the time of validation is not training's
+
+    def _draw_curves(self):
+        last = self.optimizer_step >= self.plan.total_steps
+        if last or time.monotonic() - self._curves_drawn > CURVES_SECONDS:
+            title = f"{self.hparams.system}, step {self.optimizer_step}"
+            file = Path(self.hparams.output_folder) / "curves.png"
+            draw_curves(self.run_log, file, title, self.panels)
+            self._curves_drawn = time.monotonic()
 
     def export(self, folder):
         """Writes what the checkpoint with the least held-out loss has learned; returns its step.
@@ -354,8 +345,8 @@ class SegmentBrain(MusicBrain):
         if best is None or not if_main_process():
             return None
         run = self.hparams
-        facts = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
-        self.save_result(folder, best.meta, **facts)
+        metadata = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
+        self.save_result(folder, best.meta, **metadata)
         logger.info(f"Exported step {best.meta['step']} to {folder}")
         return best.meta["step"]
 

@@ -58,18 +58,18 @@ class WaveEncoder(nn.Module):
         return self.encoder(*self.features(wave, lengths))
 
 
-def save_export(folder, encoder, features, **facts):
+def save_export(folder, encoder, features, **metadata):
     """Writes `model.safetensors` and `config.json`, whole or not at all.
 
     Arguments
     ---------
     folder : path
-        Created if missing; an export that is there already is replaced.
+        Created if missing; an export with other contents is replaced.
     encoder : Encoder
         The encoder.
     features : LogMel
         With the corpus's statistics.
-    **facts
+    **metadata
         Plain values to keep with the weights (steps, corpora, seed ...).
 
     Example
@@ -83,14 +83,14 @@ def save_export(folder, encoder, features, **facts):
     {'steps': 10}
     """
     weights = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
-    write_folder(folder, features, "encoder", encoder.config, weights, **facts)
+    write_folder(folder, features, "encoder", encoder.config, weights, **metadata)
 
 
-def export_run(folder, run, meta, **facts):
+def export_run(folder, run, meta, **metadata):
     """Exports the encoder of a pre-training run, as it is now.
 
     `run` has the yaml's encoder, features, tokenizer, system and seed; `meta` is the loaded
-    checkpoint's (step, loss); `facts` are further plain values.
+    checkpoint's (step, loss); `metadata` are further plain values.
     """
     save_export(
         folder,
@@ -101,7 +101,7 @@ def export_run(folder, run, meta, **facts):
         step=meta["step"],
         held_out_loss=meta["loss"],
         quantizer=run["tokenizer"].config,
-        **facts,
+        **metadata,
     )
 
 

@@ -35,29 +35,14 @@ def token_count(samples):
 
 
 def steps_per_token(frame_rate):
-    """Steps of the blocks for each 40 ms token: 1 at 25 Hz, 2 at 50 Hz; else ValueError.
-
-    Example
-    -------
-    >>> steps_per_token(50)
-    2
-    """
+    """Steps of the blocks per 40 ms token: 1 at 25 Hz, 2 at 50 Hz; else ValueError."""
     if frame_rate not in (TOKEN_RATE, 2 * TOKEN_RATE):
         raise ValueError(f"frame_rate is {frame_rate}: choose {TOKEN_RATE} or {2 * TOKEN_RATE}")
     return frame_rate // TOKEN_RATE
 
 
 def padding_mask(lengths, steps):
-    """(B, steps) bool mask, True = padding; None if no item is shorter than `steps`.
-
-    Example
-    -------
-    >>> padding_mask(torch.tensor([1, 3]), 3)
-    tensor([[False,  True,  True],
-            [False, False, False]])
-    >>> padding_mask(torch.tensor([3, 3]), 3) is None
-    True
-    """
+    """(B, steps) bool mask, True = padding; None if no item is shorter than `steps`."""
     mask = torch.arange(steps, device=lengths.device) >= lengths.unsqueeze(1)
     return mask if mask.any() else None
 

@@ -42,11 +42,6 @@ def part_config(part):
     """A part as a dict: "class", and all arguments with their defaults, nested parts included.
 
     Raises TypeError if an argument is neither a plain value nor a part.
-
-    Example
-    -------
-    >>> part_config(partial(RotaryAttention, 64, dropout=0.1))
-    {'class': 'RotaryAttention', 'd_model': 64, 'nhead': 4, 'dropout': 0.1}
     """
     part_class = part.func if isinstance(part, partial) else part
     bound = inspect.signature(part_class).bind(*getattr(part, "args", ()), **_keywords(part))
@@ -74,22 +69,9 @@ def _plain(value, what):
 def build_part(config, classes=()):
     """The part that `part_config` described, as a `functools.partial`; nothing is constructed.
 
-    Arguments
-    ---------
-    config : dict
-        From whomever.
-    classes : sequence of type
-        Classes outside this package that may be used.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For another class, an unknown or missing argument, or a value that the argument cannot have.
-
-    Example
-    -------
-    >>> build_part({"class": "RotaryAttention", "d_model": 64}).func.__name__
-    'RotaryAttention'
+    `config` may be of anyone; `classes` are those outside this package that may be used. Raises
+    TypeError or ValueError for another class, an unknown or missing argument, or a value that the
+    argument cannot have.
     """
     if not isinstance(config, dict) or not isinstance(config.get(CLASS), str):
         raise TypeError(f"{config!r:.100} names no {CLASS}")

@@ -50,66 +50,43 @@ def check_keys(given, known):
             raise ValueError(f"{key:.100} is unknown: there are {', '.join(known)}")
 
 
-def write_folder(folder, features, part, config, weights, **facts):
-    """Writes both files, whole or not at all; an existing folder is replaced.
+def write_folder(folder, features, part, config, weights, **metadata):
+    """Writes both files, whole or not at all; a folder with other contents is replaced.
 
-    Arguments
-    ---------
-    folder : path
-        Created if missing.
-    features : LogMel
-        With the statistics of the training corpus.
-    part : str
-        What the folder holds: "encoder" or "quantizer", a key of config.json.
-    config : dict
-        Plain values that describe it.
-    weights : dict
-        Name -> tensor; the features' statistics are added.
-    **facts
-        Plain values for config.json's "training".
+    `part` is "encoder" or "quantizer", the key of config.json for `config`. The statistics of the
+    `LogMel` are added to the weights; `metadata` becomes config.json's "training".
     """
     described = {
         "format_version": FORMAT_VERSION,
         "features": features_config(features),
         part: config,
-        "training": facts,
+        "training": metadata,
     }
     statistics = (features.normalize.mean, features.normalize.std)
     weights = weights | dict(zip(STATISTICS, statistics, strict=True))
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    files = {
+        WEIGHTS: save(weights),  # save_file hides it from other users
+        CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
+    }
+    if all(_holds(Path(folder, name), contents) for name, contents in files.items()):
+        return
     with atomic_folder(folder) as staging:
-        (staging / WEIGHTS).write_bytes(save(weights))  # save_file hides it from other users
-        text = json.dumps(described, indent=2) + "\n"
-        (staging / CONFIG).write_text(text, encoding="utf-8")
+        for name, contents in files.items():
+            (staging / name).write_bytes(contents)
+
+
+def _holds(path, contents):
+    return path.is_file() and path.read_bytes() == contents
 
 
 def read_folder(folder, part, expected_shapes):
-    """Reads a folder that may be anybody's; memory is taken only for what its file holds.
+    """Reads a folder of anyone; memory is taken only for what its file holds.
 
-    Arguments
-    ---------
-    folder : path
-        What `write_folder` wrote.
-    part : str
-        "encoder" or "quantizer".
-    expected_shapes : callable
-        (the part's config, number of tensors in the file) -> name -> shape of all weights. Any
-        ValueError, TypeError ... it raises says why the config is wrong.
-
-    Returns
-    -------
-    config : dict
-        What config.json says.
-    weights : dict
-        Name -> tensor, without the features' statistics.
-    features : LogMel
-        With these statistics.
-
-    Raises
-    ------
-    ExportError
-        If a file is missing or damaged, of another format version, made with other features, if
-        names, shapes or types of weights do not fit the config, or a value is not finite.
+    `expected_shapes` maps the part's config and the number of tensors in the file to the name and
+    shape of all weights; what it raises says why the config is wrong. Returns config.json's dict,
+    the part's weights and a `LogMel` with the features' statistics. Raises ExportError for
+    everything else than a whole folder of this format.
     """
     folder = Path(folder)
     path, weights_path = folder / CONFIG, folder / WEIGHTS

@@ -12,13 +12,7 @@ EMBEDDING_STD = 0.1  # at the start, as the noise's
 
 
 def stack_frames(mel):
-    """(B, 4 T, 128) to (B, T, 512): the four frames of each token, concatenated.
-
-    Example
-    -------
-    >>> stack_frames(torch.zeros(2, 12, 128)).shape
-    torch.Size([2, 3, 512])
-    """
+    """(B, 4 T, 128) to (B, T, 512): the four frames of each token, concatenated."""
     return mel.reshape(len(mel), -1, STACK * mel.shape[-1])
 
 
@@ -26,12 +20,6 @@ def tokenize(quantizer, vectors):
     """Tokens of (..., 512) stacked frames: (..., N) int64 for N codebooks.
 
     `quantizer` maps (B, T, 512) to (B, T), or to (B, T, N) for several codebooks.
-
-    Example
-    -------
-    >>> from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
-    >>> tokenize(RandomProjectionQuantizer(512), torch.randn(7, 512)).shape
-    torch.Size([7, 1])
     """
     tokens = quantizer(vectors.reshape(1, -1, vectors.shape[-1]))
     return tokens.reshape(*vectors.shape[:-1], quantizer.config["num_codebooks"])

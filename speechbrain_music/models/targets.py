@@ -103,21 +103,9 @@ class TrainedTargets(nn.Module):
 
 
 def choose_targets(targets, quantizer):
-    """The quantizer of a run: the yaml's own, or the one in the folder that `targets` names.
+    """The trained quantizer in the folder `targets`, or `quantizer` if that is None.
 
-    Arguments
-    ---------
-    targets : str, optional
-        The folder of a trained quantizer.
-    quantizer : torch.nn.Module
-        What is used without it.
-
-    Raises
-    ------
-    TargetsError
-        If there is no such folder.
-    ExportError
-        As `load_targets`.
+    Raises TargetsError if there is no such folder, else what `load_targets` does.
     """
     if targets is None:
         return quantizer
@@ -129,61 +117,23 @@ def choose_targets(targets, quantizer):
     )
 
 
-def save_targets(folder, quantizer, features, **facts):
-    """Writes a quantizer as `model.safetensors` and `config.json`, whole or not at all.
+def save_targets(folder, quantizer, features, **metadata):
+    """Writes a quantizer and its `LogMel` features as `model.safetensors` and `config.json`.
 
-    Arguments
-    ---------
-    folder : path
-        Created if missing; an existing one is replaced.
-    quantizer : torch.nn.Module
-        Of a class in `KINDS`.
-    features : LogMel
-        With the statistics of the music it was trained on.
-    **facts
-        Plain values to keep with the weights (steps, corpora, seed ...).
-
-    Example
-    -------
-    >>> from speechbrain_music.models.frontend import LogMel
-    >>> folder = getfixture("tmp_path") / "quantizer"
-    >>> save_targets(folder, ResidualQuantizer(512, codebook_size=64), LogMel(), steps=10)
-    >>> load_targets(folder)(torch.randn(1, 25, 512)).shape
-    torch.Size([1, 25, 4])
+    The folder is written whole or not at all; `metadata` are plain values to keep with the weights.
     """
     kind = next(kind for kind, (made, _) in KINDS.items() if type(quantizer) is made)
     weights = {f"{PREFIX}{name}": value for name, value in quantizer.state_dict().items()}
-    write_folder(folder, features, QUANTIZER, {"kind": kind, **quantizer.config}, weights, **facts)
+    write_folder(
+        folder, features, QUANTIZER, {"kind": kind, **quantizer.config}, weights, **metadata
+    )
 
 
 def load_targets(folder):
-    """Reads a trained quantizer; no code runs from it, and no random number is drawn.
+    """Reads a trained quantizer as `TrainedTargets`; no code runs from it.
 
-    Arguments
-    ---------
-    folder : path
-        What `save_targets` wrote, from whomever.
-
-    Returns
-    -------
-    TrainedTargets
-        On the CPU, for features that are normalised as they were in its training.
-
-    Raises
-    ------
-    TargetsError
-        If a file is missing or damaged, of another format version, made with other features, if
-        names, shapes or types of weights do not fit the configuration, if a value is not finite,
-        or a std of the features not above 0.
-
-    Example
-    -------
-    >>> from speechbrain_music.models.frontend import LogMel
-    >>> folder, quantizer = getfixture("tmp_path") / "quantizer", FiniteScalarQuantizer(512, (8, 5))
-    >>> save_targets(folder, quantizer, LogMel())
-    >>> x = torch.randn(1, 25, 512)
-    >>> torch.equal(load_targets(folder)(x), quantizer(x))
-    True
+    Raises TargetsError for the folder of a run, and ExportError if a file is missing or damaged, of
+    another format version, made with other features, or with weights that do not fit the config.
     """
     folder = Path(folder)
     inside = folder / QUANTIZER

@@ -5,14 +5,7 @@ from torch.nn import functional as F
 
 
 def zero_padding(x, padding_mask):
-    """Zeroes (B, T, C) where the (B, T) mask is True; None means that nothing is padded.
-
-    Example
-    -------
-    >>> x = torch.full((1, 3, 1), torch.nan)
-    >>> zero_padding(x, torch.tensor([[False, True, True]])).flatten()
-    tensor([nan, 0., 0.])
-    """
+    """Zeroes (B, T, C) where the (B, T) mask is True; None means that nothing is padded."""
     return x if padding_mask is None else x.masked_fill(padding_mask.unsqueeze(-1), 0.0)
 
 

@@ -164,13 +164,6 @@ class ProbeStack(nn.Module):
 
 
 def dropout_masks(shape, probability, rng):
-    """Dropout as a factor: 0 with this probability, else 1 / (1 - probability); float32.
-
-    Example
-    -------
-    >>> import numpy as np
-    >>> dropout_masks((2, 2), 0.5, np.random.default_rng(1)).tolist()
-    [[0.0, 2.0], [2.0, 2.0]]
-    """
+    """Dropout as a factor: 0 with this probability, else 1 / (1 - probability); float32."""
     kept = torch.from_numpy(rng.random(shape, "f4")) >= probability
     return kept.float() / (1 - probability)

@@ -94,15 +94,7 @@ class RandomProjectionQuantizer(nn.Module):
 
 
 def check_width(x, width):
-    """Raises ValueError unless the last axis of `x` has `width` values, as a quantizer needs it.
-
-    Example
-    -------
-    >>> check_width(torch.zeros(1, 2, 4), 3)
-    Traceback (most recent call last):
-    ...
-    ValueError: the quantizer was built for vectors of 3 values, this input has 4: pass (B, T, 3)
-    """
+    """Raises ValueError unless the last axis of `x` has `width` values, as a quantizer needs it."""
     if x.shape[-1] != width:
         raise ValueError(
             f"the quantizer was built for vectors of {width} values, "
@@ -114,25 +106,15 @@ def most_similar(rows, codebook):
     """The entry with the largest dot product: (M, d) rows and (K, d) entries to (M,) int64.
 
     Memory does not grow with M x K.
-
-    Example
-    -------
-    >>> most_similar(torch.tensor([[1.0, 0.0], [0.1, 2.0]]), torch.eye(2))
-    tensor([0, 1])
     """
     return torch.cat([argmax(chunk @ codebook.T) for chunk in rows.split(CHUNK)])
 
 
 def argmax(x):
-    """Position of each row's largest value, (N, K) to (N,), as torch's argmax gives it.
+    """Position of each row's largest value, (N, K) to (N,), as torch's argmax returns it.
 
     First the block of 128 values with the largest maximum, then the position in it: on CPUs torch's
     maximum runs at memory speed, its argmax at half the speed of the matrix product before it.
-
-    Example
-    -------
-    >>> argmax(torch.tensor([[1.0, 3.0, 2.0, 3.0]]))
-    tensor([1])
     """
     blocks = x.unflatten(-1, (-1, math.gcd(x.shape[-1], 128)))
     best = blocks.amax(dim=-1).argmax(dim=-1)

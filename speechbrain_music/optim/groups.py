@@ -37,30 +37,9 @@ def decay_groups(module, weight_decay):
 def layer_decay_groups(encoder, lr, layer_decay, weight_decay):
     """Parameter groups for fine-tuning: lower learning rates towards the input.
 
-    Arguments
-    ---------
-    encoder : torch.nn.Module
-        With `frontend`, `layers` and `norm`, as `models.encoder.Encoder`.
-    lr : float
-        Of the last layer and the norm.
-    layer_decay : float
-        Factor on it from each layer to the one before.
-    weight_decay : float
-        See `decay_groups`.
-
-    Returns
-    -------
-    list of dict
-        Two groups per layer, the front-end first.
-
-    Example
-    -------
-    >>> import torch
-    >>> encoder = torch.nn.Module()
-    >>> encoder.frontend, encoder.norm = torch.nn.Linear(2, 2), torch.nn.LayerNorm(2)
-    >>> encoder.layers = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
-    >>> [group["lr"] for group in layer_decay_groups(encoder, 1.0, 0.5, 0.01)]
-    [0.5, 0.5, 1.0, 1.0, 1.0]
+    `encoder` has `frontend`, `layers` and `norm`, as `models.encoder.Encoder`. The last layer and
+    the norm have the rate `lr`, each layer before `layer_decay` times that of the next. Two groups
+    per layer, the front-end first; for weight decay see `decay_groups`.
     """
     parts = [encoder.frontend, *encoder.layers]
     below = [*reversed(range(len(parts))), 0]  # the norm has the last layer's rate

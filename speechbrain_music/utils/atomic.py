@@ -27,12 +27,9 @@ def atomic_file(path, mode="w", **open_options):
 
 
 def write_together(files):
-    """Writes several text files: all are written before the first is renamed into place.
+    """Writes text files (path -> text): all are written before the first is renamed into place.
 
-    Arguments
-    ---------
-    files : dict
-        Path -> text. They appear in this order, so a file that says "all is there" comes last.
+    They appear in this order, so a file that says that all is there comes last.
     """
     with ExitStack() as stack:
         for path, text in reversed(files.items()):  # the stack is unwound backwards

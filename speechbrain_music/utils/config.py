@@ -51,17 +51,7 @@ def _yaml_value(text):
 
 
 class Kind(NamedTuple):
-    """What the values of an option may be.
-
-    Attributes
-    ----------
-    fits : callable
-        Value -> whether it is allowed.
-    allowed : str
-        What is allowed, to complete "it must be ...".
-    parse : callable
-        Text of the command line -> value.
-    """
+    """Values that an option may have: a test, words after "it must be", a parser of its text."""
 
     fits: Callable
     allowed: str
@@ -146,23 +136,15 @@ def load_experiment(argv, options, model_options=None):
     ---------
     argv : list of str
         The yaml's path, then `--key value` or `--key=value`: top-level keys of the yaml, or run
-        options of SpeechBrain (`--device cpu`, `--noprogressbar` ...).
-    options : dict
-        Key -> `Kind` of all that the recipe's code reads.
-    model_options : dict, optional
-        Key -> `Kind` of keys that only the yaml's own objects refer to.
+        options of SpeechBrain. `--KEY package.module.Class` exchanges the class of an object
+        (`!new:` or `!name:`) and keeps its arguments.
+    options, model_options : dict
+        Key -> `Kind` of all that the recipe's code reads, and of what only the yaml's objects do.
 
     Returns
     -------
-    hparams_file : str
-        A file with the yaml's text, for `create_experiment_directory`.
-    hparams : Hparams
-        What HyperPyYAML makes of it. `--KEY package.module.Class` exchanges the class of an object
-        (`!new:` or `!name:`) and keeps its arguments.
-    run_opts : RunOptions
-        For the Brain.
-    overrides : dict
-        Those of the yaml, for `create_experiment_directory`.
+    tuple
+        A file with the yaml's text; `Hparams`; RunOptions for the Brain; the overrides.
 
     Raises
     ------
@@ -219,15 +201,7 @@ def load_experiment(argv, options, model_options=None):
 
 
 def check_values(values, kinds):
-    """Raises ConfigError for the first value that its kind does not allow.
-
-    Example
-    -------
-    >>> check_values({"nhead": 0}, {"nhead": whole})
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.utils.config.ConfigError: nhead is 0: it must be a whole number of 1 or more
-    """
+    """Raises ConfigError for the first value that its kind does not allow."""
     for key, value in values.items():
         if key in kinds and not kinds[key].fits(value):
             raise ConfigError(f"{key} is {value!r}: it must be {kinds[key].allowed}")

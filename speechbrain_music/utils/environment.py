@@ -10,13 +10,7 @@ PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mi
 
 
 def versions():
-    """Package -> version of what figures depend on; None where it is not installed.
-
-    Example
-    -------
-    >>> sorted(versions()) == sorted(PACKAGES), versions()["torch"] == version("torch")
-    (True, True)
-    """
+    """Package -> version of what figures depend on; None where it is not installed."""
     found = {}
     for package in PACKAGES:
         try:
@@ -27,13 +21,7 @@ def versions():
 
 
 def where_it_ran():
-    """One line for a page of figures: the machine, its cores, versions.
-
-    Example
-    -------
-    >>> where_it_ran().startswith(f"{machine()}, {os.cpu_count()} cores, ")
-    True
-    """
+    """One line for a page of figures: the machine, its cores, versions."""
     parts = [machine(), f"{os.cpu_count()} cores"]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "GPU"
     parts += [gpu if torch.accelerator.is_available() else "no GPU", f"Python {python_version()}"]

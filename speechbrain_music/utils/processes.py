@@ -19,22 +19,9 @@ FINISHED = "finished.json"  # in a run's folder, written when its process has en
 def run_recipes(commands, folders=None, **metadata):
     """Run recipes, as many at a time as there are cores; one at a time on a GPU.
 
-    SIGTERM to this process ends the recipes too, as does a recipe that fails.
-
-    Arguments
-    ---------
-    commands : list of list
-        What follows `python`; paths and numbers may stand in it.
-    folders : list of Path, optional
-        One folder per command. When the command has ended, its `finished.json` gets `peak_mib`
-        and `metadata`. The peak memory is at least what this process held when it started it.
-    **metadata
-        Plain values.
-
-    Raises
-    ------
-    UserError
-        If a recipe fails.
+    `commands` hold what follows `python`. When a command has ended, `finished.json` in its folder
+    (one per command) gets its peak memory and `metadata`. SIGTERM to this process ends the recipes
+    too, as does a recipe that fails, which is a UserError.
     """
     at_once = 1 if torch.accelerator.is_available() else min(len(commands), os.cpu_count())
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // max(1, at_once)))}

@@ -1,4 +1,4 @@
-"""Every block with every token mixer: size, padding, gradients, cost, SpeechBrain's numbers."""
+"""Every block with every mixer: size, padding, gradients, cost, SpeechBrain's numbers."""
 
 from functools import partial
 from itertools import product
@@ -71,7 +71,7 @@ def size(block, mixer):
     return sum(p.numel() for p in layer(block, mixer, 512).parameters())
 
 
-def test_parameters_are_the_papers():
+def test_parameter_counts():
     counts = {pair: size(*pair) for pair in product(LAYERS, ("summary", "attention"))}
     assert counts == {
         ("branchformer", "summary"): 3_730_944,
@@ -88,7 +88,7 @@ def test_parameters_are_the_papers():
 @pytest.mark.parametrize("factor", [1.0, 2.0], ids=["weights", "doubled"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @torch.no_grad()
-def test_padded_equals_alone_in_every_hidden_state(system, factor, dtype):
+def test_padded_item_equals_item_alone(system, factor, dtype):
     encoder = tiny(*system, factor).eval().to(dtype)
     lengths = torch.tensor([1, 2, 31, 750])
     mel = torch.randn(4, 3000, 128, dtype=dtype, generator=torch.Generator().manual_seed(2))
@@ -112,7 +112,7 @@ def test_padded_equals_alone_in_every_hidden_state(system, factor, dtype):
 
 
 @torch.no_grad()
-def test_what_stands_in_padding_is_never_read(system):
+def test_padding_values_have_no_effect(system):
     block, mixer, choice = system
     choice = {key: value for key, value in choice.items() if key == "merge"}
     tested = randomise(layer(block, mixer, ffn_units=32, **choice)).eval()
@@ -125,7 +125,7 @@ def test_what_stands_in_padding_is_never_read(system):
     assert dirty.isfinite().all()
 
 
-def test_an_item_of_padding_alone_is_finite_forward_and_backward(system):
+def test_item_of_padding_only(system):
     encoder = tiny(*system)
     out = encoder(torch.randn(2, 80, 128), torch.tensor([20, 0]))[0]
     out.square().sum().backward()
@@ -133,7 +133,7 @@ def test_an_item_of_padding_alone_is_finite_forward_and_backward(system):
     assert all(p.grad.isfinite().all() for p in encoder.parameters())
 
 
-def test_every_parameter_learns(system):
+def test_every_parameter_gets_a_gradient(system):
     model = tiny_ssl(*system)
     prediction = model(*ssl_batch())
     prediction.loss.backward()
@@ -141,7 +141,7 @@ def test_every_parameter_learns(system):
     assert not idle
 
 
-def test_bfloat16_steps_are_finite_and_keep_the_targets(system):
+def test_bfloat16_steps(system):
     model, batch = tiny_ssl(*system), ssl_batch()
     expected = model(*batch).tokens
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -158,7 +158,7 @@ def test_bfloat16_steps_are_finite_and_keep_the_targets(system):
 
 
 @torch.no_grad()
-def test_an_average_of_branches_is_the_one_its_weights_say():
+def test_average_merge():
     torch.manual_seed(0)
     block = randomise(layer("branchformer", "summary", ffn_units=32, merge="average")).eval()
     x, mask = torch.randn(2, 12, 32), torch.arange(12) >= torch.tensor([[12], [7]])
@@ -176,7 +176,7 @@ def test_an_average_of_branches_is_the_one_its_weights_say():
 
 
 @pytest.mark.parametrize("merge, absent", [("global", "convolution"), ("local", "mixer")])
-def test_one_branch_alone_has_no_weights_of_the_other(merge, absent):
+def test_single_branch(merge, absent):
     names = dict(layer("branchformer", "summary", merge=merge).named_parameters())
     assert names and not [name for name in names if name.startswith(absent)]
 
@@ -184,7 +184,7 @@ def test_one_branch_alone_has_no_weights_of_the_other(merge, absent):
 @pytest.mark.parametrize("steps", [40, 100])
 @pytest.mark.parametrize("name", LAYERS)
 @torch.no_grad()
-def test_speechbrains_weights_give_speechbrains_numbers(name, steps):
+def test_equals_speechbrain_with_its_weights(name, steps):
     theirs = {
         "branchformer": lambda: BranchformerEncoder(2, 32, 4, csgu_linear_units=64),
         "conformer": lambda: ConformerEncoder(2, 32, 48, 4),
@@ -212,7 +212,7 @@ def flops(encoder, tokens):
     return counter.get_total_flops()
 
 
-def test_cost_grows_with_length_as_claimed(system):
+def test_flops_against_length(system):
     encoder = tiny(*system).eval()
     growth = flops(encoder, 400) / flops(encoder, 200)
     if system[1] == "summary":
@@ -222,14 +222,14 @@ def test_cost_grows_with_length_as_claimed(system):
 
 
 @torch.no_grad()
-def test_dropout_is_off_in_eval_and_on_in_training(system):
+def test_dropout_in_training_and_eval(system):
     encoder, mel = tiny(*system, dropout=0.3), torch.randn(1, 80, 128)
     assert not torch.equal(encoder(mel)[0], encoder(mel)[0])
     encoder.eval()
     assert torch.equal(encoder(mel)[0], encoder(mel)[0])
 
 
-def test_recomputed_blocks_have_the_same_gradients(system):
+def test_gradient_checkpointing_gives_equal_gradients(system):
     kept, again = tiny(*system, dropout=0.3), tiny(*system, dropout=0.3)
     again.gradient_checkpointing = True
     mel, lengths = torch.randn(2, 80, 128), torch.tensor([20, 13])
@@ -240,7 +240,7 @@ def test_recomputed_blocks_have_the_same_gradients(system):
         torch.testing.assert_close(one.grad, two.grad)
 
 
-def test_recomputed_blocks_keep_less():
+def test_gradient_checkpointing_saves_memory():
     encoder = tiny("branchformer", "summary", {})
     encoder.frontend.requires_grad_(False)
     weights = {parameter.data_ptr() for parameter in encoder.parameters()}
@@ -268,14 +268,14 @@ def test_recomputed_blocks_keep_less():
         ({"merge": "average", "block": "conformer"}, ["merge"]),
     ],
 )
-def test_a_wrong_choice_names_the_right_ones(choice, words):
+def test_invalid_choices(choice, words):
     with pytest.raises((ValueError, TypeError)) as caught:
         make_encoder(**{"num_layers": 1, "d_model": 32} | choice)
     assert all(word in str(caught.value) for word in words)
 
 
 @pytest.mark.parametrize("block", LAYERS)
-def test_a_mixer_of_ones_own(block):
+def test_custom_mixer(block):
     class Shift(nn.Module):
         def forward(self, x, padding_mask=None):
             self.seen = padding_mask

@@ -1,4 +1,4 @@
-"""One frame grid from the wave to the tokens, and what its features are."""
+"""The frame grid from wave to tokens, and the definition of the features."""
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ def noise(*shape, seed=0):
 
 @pytest.mark.parametrize("samples", LENGTHS)
 @torch.no_grad()
-def test_all_parts_count_the_same_tokens(samples, model, tmp_path):
+def test_token_counts_agree(samples, model, tmp_path):
     tokens = -(-samples // 960)
     assert token_count(samples) == token_count(torch.tensor(samples)) == tokens
     wave = noise(samples)
@@ -63,7 +63,7 @@ def test_all_parts_count_the_same_tokens(samples, model, tmp_path):
 
 @pytest.mark.parametrize("shift", [1, 3])
 @torch.no_grad()
-def test_a_shifted_wave_has_shifted_tokens(shift, model):
+def test_shifted_wave(shift, model):
     wave = noise(1, 48000) * torch.linspace(0, 20, 48000).sin()
     moved = torch.nn.functional.pad(wave, (960 * shift, 0))
     tokens, later = (
@@ -76,7 +76,7 @@ def test_a_shifted_wave_has_shifted_tokens(shift, model):
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @torch.no_grad()
-def test_padded_equals_alone_whatever_stands_behind(normalization):
+def test_padding_has_no_effect(normalization):
     features = LogMel(normalization)
     features.normalize.set_statistics(torch.full((BANDS,), -5.0), torch.full((BANDS,), 2.0))
     lengths = torch.tensor([1, 959, 5000, 24000])
@@ -92,7 +92,7 @@ def test_padded_equals_alone_whatever_stands_behind(normalization):
 
 
 @torch.no_grad()
-def test_normalizations_are_their_definitions():
+def test_normalizations_equal_definitions():
     wave, samples = 0.3 * noise(2, 24000), torch.tensor([24000, 9000])
     wave *= torch.linspace(0.1, 1, 24000)
     mean, std = torch.linspace(-6, -4, BANDS), torch.linspace(2, 3, BANDS)
@@ -130,7 +130,7 @@ def reference_log_mel(wave):
 # torchaudio's filters have float32 corners: a lone tone on the foot of one shows it.
 @pytest.mark.parametrize("tone, bound", [(0.0, 1e-4), (0.3, 1e-3)])
 @pytest.mark.parametrize("samples", [1, 2000, 24001])
-def test_features_are_their_definition(samples, tone, bound):
+def test_features_equal_definition(samples, tone, bound):
     wave = noise(samples) + tone * torch.sin(2 * torch.pi * 440 / 24000 * torch.arange(samples))
     wave *= torch.linspace(1, 1e-4, samples)  # down into the floor
     mel, _ = LogMel()(wave.unsqueeze(0), torch.tensor([samples]))
@@ -138,7 +138,7 @@ def test_features_are_their_definition(samples, tone, bound):
 
 
 @torch.no_grad()
-def test_one_scalar_for_all_bands_wastes_the_codebook(real_audio):
+def test_scalar_normalisation_lowers_perplexity(real_audio):
     pieces = []
     for path in sorted(p for p in real_audio.rglob("*") if p.suffix in AUDIO_EXTENSIONS):
         info = audio_info(path)

@@ -1,4 +1,4 @@
-"""On a GPU: the numbers of a CPU, and what only a GPU has. Skipped where there is none."""
+"""On a GPU: the numbers of a CPU, and NCCL. Skipped without a GPU."""
 
 import pytest
 import tiny
@@ -15,7 +15,7 @@ SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_step_has_the_numbers_of_a_cpu(system):
+def test_step_equals_cpu(system):
     """Tokens, loss and every gradient of one training step at full width, two blocks."""
     options = {"num_layers": 2, "dropout": 0.0, "precision": "fp32"}
     waves, found = make_waves(2, 6), []
@@ -36,7 +36,7 @@ def test_a_step_has_the_numbers_of_a_cpu(system):
 
 
 @pytest.mark.parametrize("precision", ("fp32", "bf16"))
-def test_trains_and_embeds_as_a_cpu_does(precision, tone_folder, tmp_path):
+def test_training_and_embedding_equal_cpu(precision, tone_folder, tmp_path):
     main(tiny.arguments(tone_folder, tmp_path / "run", precision=precision))
     valid = tiny.rows(tmp_path / "run", "valid")
     assert valid[-1]["loss"] < valid[0]["loss"]
@@ -50,7 +50,7 @@ def test_trains_and_embeds_as_a_cpu_does(precision, tone_folder, tmp_path):
     assert (cpu - gpu).abs().max() <= 1e-4 * cpu.abs().max()
 
 
-def test_stopped_and_continued(tone_folder, tmp_path):
+def test_resume(tone_folder, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     main(tiny.arguments(tone_folder, whole, warmup_steps=100, dropout=0.1))
     for steps in (3, 6):

@@ -1,11 +1,11 @@
-"""Two processes train the quantizer that one does, re-initialised entries included."""
+"""Two processes train the quantizer that one does."""
 
 import tiny
 
 from recipes.tokenizer.train import main
 
 
-def test_same_codebooks_as_one_process(tone_folder, tmp_path):
+def test_two_processes_equal_one(tone_folder, tmp_path):
     options = {"dead_code_threshold": 0.3, "lr": 0.01, "keep_in_memory": False}
     main(tiny.tokenizer_arguments("rvq", tone_folder, tmp_path / "one", batch_size=2, **options))
     script = tiny.ROOT / "recipes/tokenizer/train.py"

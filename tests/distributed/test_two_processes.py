@@ -1,4 +1,4 @@
-"""Two processes compute what one does; where one of several dies, nothing is lost."""
+"""Two processes compute what one does; killed processes lose nothing."""
 
 import pytest
 import tiny
@@ -10,7 +10,7 @@ from speechbrain_music.utils.config import ConfigError
 FAULTY = tiny.ROOT / "tests/faulty_run.py"
 
 
-def test_same_weights_as_one_process(tone_folder, tmp_path):
+def test_two_processes_equal_one(tone_folder, tmp_path):
     options = {"dropout": 0.0, "warmup_steps": 1}
     main(tiny.arguments(tone_folder, tmp_path / "one", batch_size=2, **options))
     script = tiny.ROOT / "recipes/pretrain/train.py"
@@ -37,7 +37,7 @@ def test_same_weights_as_one_process(tone_folder, tmp_path):
         ),
     ],
 )
-def test_torchrun_that_cannot_work(environment, fault, tone_folder, tmp_path, monkeypatch):
+def test_invalid_torchrun(environment, fault, tone_folder, tmp_path, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=fault):
@@ -73,7 +73,7 @@ def step_of(output):
 
 
 @pytest.mark.slow
-def test_ranks_that_die(tone_folder, tmp_path):
+def test_killed_ranks(tone_folder, tmp_path):
     """Each death ends the job with its reason; the job goes on to the end of one without deaths."""
     whole, output = tmp_path / "whole", tmp_path / "run"
     done = job("none", tone_folder, whole)

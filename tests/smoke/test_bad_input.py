@@ -43,7 +43,7 @@ def refused(arguments, match):
         ({"mixer": "nowhere.Mixer"}, "nowhere.Mixer.*PYTHONPATH"),
     ],
 )
-def test_values(changes, match, tone_folder, tmp_path):
+def test_invalid_option_values(changes, match, tone_folder, tmp_path):
     refused(tiny.arguments(tone_folder, tmp_path / "run", **changes), match)
     assert not (tmp_path / "run" / "save").exists()
 
@@ -59,7 +59,7 @@ def test_values(changes, match, tone_folder, tmp_path):
         (lambda root: root / "one", "1 usable of 1 audio"),
     ],
 )
-def test_folders(make, match, tmp_path):
+def test_unusable_folders(make, match, tmp_path):
     for name in ("empty", "texts", "unreadable", "one"):
         (tmp_path / name).mkdir()
     (tmp_path / "song.wav").write_bytes(b"")
@@ -72,11 +72,11 @@ def test_folders(make, match, tmp_path):
     assert not left or left == ["headers.jsonl"]  # what was read of the files is remembered
 
 
-def test_data_folder_is_needed(tmp_path):
+def test_empty_data_folder(tmp_path):
     refused(tiny.arguments("", tmp_path / "run"), "data_folder is '': it must be a path")
 
 
-def test_a_yaml_with_a_key_that_nothing_uses(tone_folder, tmp_path):
+def test_unused_yaml_key(tone_folder, tmp_path):
     text = (tiny.ROOT / "hparams/brn_sum_tiny.yaml").read_text()
     (tmp_path / "own.yaml").write_text(text.replace("log_interval:", "log_intervall:"))
     arguments = tiny.arguments(tone_folder, tmp_path / "run")
@@ -87,7 +87,7 @@ def test_a_yaml_with_a_key_that_nothing_uses(tone_folder, tmp_path):
     )
 
 
-def test_a_manifest_without_a_column(tone_folder, tmp_path):
+def test_manifest_without_column(tone_folder, tmp_path):
     (tmp_path / "train.csv").write_text("ID,wav\na,$data_root/waltz.wav\n")
     own = tiny.arguments(
         tone_folder,
@@ -99,13 +99,13 @@ def test_a_manifest_without_a_column(tone_folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_short_files(tmp_path):
+def test_folder_of_short_files(tmp_path):
     for name in ("a.wav", "b.wav", "c.wav"):
         soundfile.write(tmp_path / name, [0.1] * 12000, 24000)
     refused(tiny.arguments(tmp_path, tmp_path / "run"), "usable")
 
 
-def test_another_corpus_does_not_slip_into_a_run(tone_folder, tmp_path):
+def test_run_refuses_another_corpus(tone_folder, tmp_path):
     main(tiny.arguments(tone_folder, tmp_path / "run", max_steps=1))
     refused(
         tiny.arguments(tone_folder, tmp_path / "run", max_steps=2, segment_seconds=3),
@@ -117,7 +117,7 @@ def test_another_corpus_does_not_slip_into_a_run(tone_folder, tmp_path):
     )
 
 
-def test_names_with_spaces_and_signs(tmp_path):
+def test_names_with_special_characters(tmp_path):
     folder = tmp_path / "my music = 100% #1, {best}: <of>"
     for index in range(3):
         (folder / f"disc {index}").mkdir(parents=True)
@@ -132,12 +132,12 @@ def melody_of(seed):
     return melody(4, 24000, 1, np.random.default_rng(seed))
 
 
-def test_output_that_cannot_be_written(tone_folder, tmp_path):
+def test_unwritable_output(tone_folder, tmp_path):
     (tmp_path / "file").write_text("")
     refused(tiny.arguments(tone_folder, tmp_path / "file" / "run"), "cannot be written")
 
 
-def test_the_command_prints_one_line(tmp_path):
+def test_command_prints_one_line(tmp_path):
     script = tiny.ROOT / "recipes/pretrain/train.py"
     command = [sys.executable, str(script), *tiny.arguments(tmp_path / "nowhere", tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
@@ -147,6 +147,6 @@ def test_the_command_prints_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_run_lets_other_errors_through(monkeypatch):
+def test_run_recipe_raises_other_errors(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run_recipe(lambda argv: 1 / 0)

@@ -105,7 +105,7 @@ def unknown(words, known):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_what_a_page_names_exists(page):
+def test_names_on_pages_exist(page):
     shown = [block for block in blocks(page) if not block[2]]
     wrong = [f"line {line}: {it}" for line, lang, *_, code in shown for it in faults(lang, code)]
     written = " ".join(f"{block[3]} {block[4]}" for block in blocks(page) if block[2])
@@ -130,11 +130,11 @@ def test_what_a_page_names_exists(page):
         ("yaml", "a: !new:speechbrain_music.nnet.Nothing", "speechbrain_music.nnet.Nothing"),
     ],
 )
-def test_faults_are_found(language, code, fault):
+def test_checker_finds_faults(language, code, fault):
     assert list(faults(language, code)) == [fault]
 
 
-def test_troubleshooting_quotes_messages_of_the_code():
+def test_troubleshooting_quotes_real_messages():
     # Of an f-string the fixed parts are compared; "..." stands for its values.
     code = re.sub(r'"\s*\n\s*f?"', "", CODE)
     page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")

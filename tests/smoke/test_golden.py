@@ -123,20 +123,20 @@ def pretrain(tones, run, system, **options):
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_one_epoch_and_an_embedding(system, tone_folder, tmp_path):
+def test_systems(system, tone_folder, tmp_path):
     compare(pretrain(tone_folder, tmp_path, system), GOLDEN[system])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
-def test_each_choice_of_the_method(name, tone_folder, tmp_path):
+def test_variants(name, tone_folder, tmp_path):
     system, options = VARIANTS[name]
     compare(pretrain(tone_folder, tmp_path, system, **options), GOLDEN[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", tiny.QUANTIZERS)
-def test_a_trained_quantizer_and_pre_training_on_it(kind, tone_folder, tmp_path):
+def test_trained_quantizers(kind, tone_folder, tmp_path):
     run = tmp_path / "quantizer"
     arguments = tiny.tokenizer_arguments(kind, tone_folder, run, number_of_epochs=1)
     import_module("recipes.tokenizer.train").main(arguments)
@@ -154,7 +154,7 @@ def export(tone_folder, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_probes_of_a_task(name, export, replica, tmp_path):
+def test_tasks(name, export, replica, tmp_path):
     task, options = TASKS[name]
     options = {"encoder": "{export}"} | options
     options["encoder"] = options["encoder"].format(export=export)

@@ -1,4 +1,4 @@
-"""The wheel is the whole plugin: with it alone, elsewhere, somebody's own yaml trains."""
+"""The wheel: its contents, and training with it alone outside the repository."""
 
 import ast
 import os
@@ -63,7 +63,7 @@ def python(wheel, tmp_path_factory):
     return python
 
 
-def test_the_wheel_holds_the_plugin_and_nothing_else(wheel):
+def test_wheel_contents(wheel):
     names = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     places = {"speechbrain_music": "", "hparams": "hparams/", "data_prep": "data_prep/"}
     expected = {
@@ -82,7 +82,7 @@ def test_the_wheel_holds_the_plugin_and_nothing_else(wheel):
         assert f"speechbrain_music/{name}" in names
 
 
-def test_the_command(python):
+def test_command_of_wheel(python):
     assert python("TARGET/bin/sbmusic", "--version").split() == ["sbmusic", __version__]
 
 
@@ -147,7 +147,7 @@ for module in (speechbrain_music, speechbrain_music.hparams, speechbrain_music.d
 """
 
 
-def test_a_yaml_of_ones_own_trains_outside_the_repository(python, tmp_path):
+def test_own_yaml_trains_outside_repository(python, tmp_path):
     (tmp_path / "mine.yaml").write_text(YAML)
     (tmp_path / "train.py").write_text(TRAINING)
     said = python("train.py", folder=tmp_path).splitlines()
@@ -170,7 +170,7 @@ def names_of(requirements):
     return {canonicalize_name(r.name) for r in parsed if "extra" not in str(r.marker)}
 
 
-def test_every_range_holds_its_pin():
+def test_pins_are_within_ranges():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     for requirement in map(Requirement, BASE + EXTRAS):
@@ -208,7 +208,7 @@ for _, name, _ in walk_packages(speechbrain_music.__path__, "speechbrain_music."
 """
 
 
-def test_no_module_needs_an_extra_unless_it_says_so(python):
+def test_modules_without_extras(python):
     hidden = modules_of_extras()
     assert {"transformers", "onnxscript", "torchmetrics", "midirenderer", "pyarrow"} <= hidden
     said = python("-c", WITHOUT, *hidden)

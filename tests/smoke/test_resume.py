@@ -1,4 +1,4 @@
-"""A run that was killed ends with the weights of one that was not, bit for bit."""
+"""A killed and resumed run ends with the weights of an undisturbed one, bit for bit."""
 
 import re
 from multiprocessing import get_context
@@ -68,13 +68,13 @@ def whole(tone_folder, tmp_path_factory):
     return output
 
 
-def test_killed_and_resumed_bit_for_bit(whole, tone_folder, tmp_path):
+def test_killed_run_ends_bit_identical(whole, tone_folder, tmp_path):
     faults = ["change 18", "backward 8", "change 29", "bytes 300000", "change 57", "backward 6"]
     kill_and_compare(faults, whole, tone_folder, tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_killed_twenty_three_times(tone_folder, tmp_path):
+def test_run_killed_23_times(tone_folder, tmp_path):
     """At every third change of the disk, as each go counts them, and at three random moments."""
     # 30 steps: the kills end at about the 16th, and later where the machine is busy.
     whole, longer = tmp_path / "whole", {"number_of_epochs": 15}
@@ -89,7 +89,7 @@ def test_killed_twenty_three_times(tone_folder, tmp_path):
     kill_and_compare(faults, whole, tone_folder, tmp_path / "run", **longer)
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(whole, tone_folder, tmp_path):
+def test_full_disk_keeps_previous_checkpoint(whole, tone_folder, tmp_path):
     output = tmp_path / "run"
     end(start("kill backward 7", tone_folder, output), output)
     assert step_of(output) == 1
@@ -100,7 +100,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(whole, tone_folder, tmp_path):
     kill_and_compare([], whole, tone_folder, output)
 
 
-def test_a_worker_whose_process_is_gone_ends():
+def test_orphaned_worker_exits():
     with pytest.raises(SystemExit):
         make_loader([]).worker_init_fn(0)  # here, where the parent is another
 
@@ -123,7 +123,7 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["weights", "metadata", "gone", "garbled metadata"])
-def test_falls_back_to_the_checkpoint_before(saved, damage):
+def test_damaged_checkpoint_falls_back(saved, damage):
     model, checkpointer, (_, newest) = saved
     if damage == "weights":
         file = newest.paramfiles["model"]
@@ -138,7 +138,7 @@ def test_falls_back_to_the_checkpoint_before(saved, damage):
     assert value_of(model) == 1
 
 
-def test_says_so_when_nothing_can_be_read(saved):
+def test_no_readable_checkpoint(saved):
     _, checkpointer, checkpoints = saved
     for checkpoint in checkpoints:
         checkpoint.paramfiles["model"].write_bytes(b"")
@@ -146,14 +146,14 @@ def test_says_so_when_nothing_can_be_read(saved):
         checkpointer.recover_if_possible()
 
 
-def test_best_and_newest(saved):
+def test_recover_best_checkpoint(saved):
     model, checkpointer, (best, _) = saved
     assert checkpointer.recover_if_possible(min_key="loss").path == best.path
     assert value_of(model) == 1
     assert isinstance(yaml.safe_load((best.path / "CKPT.yaml").read_text())["loss"], float)
 
 
-def test_a_failed_save_keeps_those_before(saved, monkeypatch):
+def test_failed_save_keeps_previous_checkpoints(saved, monkeypatch):
     model, checkpointer, checkpoints = saved
 
     def full(*args, **kwargs):
@@ -169,7 +169,7 @@ def test_a_failed_save_keeps_those_before(saved, monkeypatch):
     assert value_of(model) == 2
 
 
-def test_a_checkpoint_half_deleted_is_none_and_goes(saved, monkeypatch):
+def test_half_deleted_checkpoint_is_removed(saved, monkeypatch):
     model, checkpointer, (oldest, newest) = saved
 
     def killed(*_, **__):

@@ -1,4 +1,4 @@
-"""What fails half-way leaves what was there, and nothing else."""
+"""Atomic files and folders under faults."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def before(request, tmp_path):
 
 @pytest.mark.parametrize("fault", [kill, disk_full])
 @pytest.mark.parametrize("where", ["block", "fsync", "replace"])
-def test_a_file_is_old_or_new(tmp_path, before, monkeypatch, where, fault):
+def test_interrupted_file_is_old_or_new(tmp_path, before, monkeypatch, where, fault):
     if where != "block":
         monkeypatch.setattr(atomic.os, where, fault)
     with pytest.raises((KeyboardInterrupt, OSError)):
@@ -52,7 +52,7 @@ def test_a_file_is_old_or_new(tmp_path, before, monkeypatch, where, fault):
     assert contents(tmp_path) == before | {"a.txt": "new"}
 
 
-def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
+def test_readers_get_old_file_until_rename(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with atomic_file(path) as file:
@@ -63,14 +63,14 @@ def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("bad", ["a.txt", "b.txt"])
-def test_files_that_belong_together_appear_together(tmp_path, before, bad):
+def test_write_together_is_all_or_nothing(tmp_path, before, bad):
     texts = {"a.txt": "new", "b.txt": "new"} | {bad: None}  # None cannot be written
     with pytest.raises(TypeError):
         write_together({tmp_path / name: text for name, text in texts.items()})
     assert contents(tmp_path) == before
 
 
-def test_the_file_that_says_all_is_there_comes_last(tmp_path):
+def test_write_together_keeps_order(tmp_path):
     (tmp_path / "a.txt").mkdir()  # in the way of the first one
     with pytest.raises(OSError):
         write_together({tmp_path / "a.txt": "data", tmp_path / "done.txt": "all is there"})
@@ -88,7 +88,7 @@ def write_folder(folder, text, fault=lambda: None):
 
 @pytest.mark.parametrize("fault", [kill, disk_full])
 @pytest.mark.parametrize("again", [False, True])
-def test_a_folder_is_old_or_new(tmp_path, again, fault):
+def test_interrupted_folder_is_old_or_new(tmp_path, again, fault):
     if again:
         write_folder(tmp_path / "export", "old")
     before = contents(tmp_path)
@@ -102,9 +102,7 @@ def test_a_folder_is_old_or_new(tmp_path, again, fault):
 
 @pytest.mark.parametrize("renames_done", [0, 1])
 @pytest.mark.parametrize("undone", [True, False], ids=["failed", "killed"])
-def test_a_folder_outlives_a_fault_between_its_two_renames(
-    tmp_path, monkeypatch, renames_done, undone
-):
+def test_kill_between_two_renames(tmp_path, monkeypatch, renames_done, undone):
     write_folder(tmp_path / "export", "old")
     replace, calls = os.replace, []
 
@@ -127,7 +125,7 @@ def test_a_folder_outlives_a_fault_between_its_two_renames(
     assert contents(tmp_path) == {"export/a.txt": "old", "export/b.txt": "old"}
 
 
-def test_parents_are_made(tmp_path):
+def test_parents_are_created(tmp_path):
     with atomic_file(tmp_path / "x" / "y" / "a.bin", "wb") as file:
         file.write(b"new")
     write_folder(tmp_path / "z" / "export", "new")

@@ -1,11 +1,11 @@
-"""RotaryAttention: the equations, and that only distance counts."""
+"""RotaryAttention equals its equations."""
 
 import torch
 
 from speechbrain_music.nnet.attention import RotaryAttention, rotate
 
 
-def test_equals_attention_written_out():
+def test_equals_direct_computation():
     torch.manual_seed(0)
     attention = RotaryAttention(16, nhead=2).double()
     x = torch.randn(2, 7, 16, dtype=torch.float64)
@@ -18,7 +18,7 @@ def test_equals_attention_written_out():
     assert torch.allclose(attention(x), attention.out_proj(mixed), atol=1e-12)
 
 
-def test_a_rotated_product_depends_on_the_distance_and_its_sign():
+def test_rotary_product_depends_on_signed_distance():
     torch.manual_seed(0)
     query, key = torch.randn(2, 8, dtype=torch.float64)
     rows = [rotate(vector.expand(1, 1, 12, 8))[0, 0] for vector in (query, key)]

@@ -1,4 +1,4 @@
-"""BEST-RQ: nothing masked reaches the encoder, and the loss is what it is said to be."""
+"""BEST-RQ: masked frames do not reach the encoder; the loss equals its definition."""
 
 from itertools import product
 
@@ -27,7 +27,7 @@ def random_batch(lengths=(30, 23), seed=1):
 @pytest.mark.parametrize("residual, mask_fill", [("none", "noise"), ("interpolation", "embedding")])
 @pytest.mark.parametrize("system", SYSTEMS, ids="-".join)
 @torch.no_grad()
-def test_what_is_masked_cannot_be_seen(system, residual, mask_fill):
+def test_masked_frames_do_not_reach_the_encoder(system, residual, mask_fill):
     model = BestRQ(*system, mel_residual=residual, mask_fill=mask_fill).eval()
     mel, lengths, mask, noise = random_batch()
     before = model(mel, lengths, mask, noise)
@@ -44,7 +44,7 @@ def test_what_is_masked_cannot_be_seen(system, residual, mask_fill):
 
 
 @torch.no_grad()
-def test_with_a_residual_training_starts_at_the_interpolation():
+def test_mel_residual_starts_at_interpolation():
     model = BestRQ(mel_residual="interpolation").eval()
     mel, lengths, mask, noise = random_batch()
     line = interpolate_masked(mel, mask, lengths).reshape(-1, 512)
@@ -54,7 +54,7 @@ def test_with_a_residual_training_starts_at_the_interpolation():
 @pytest.mark.parametrize("codebooks", [1, 2])
 @pytest.mark.parametrize("reconstruct", ["masked", "all"])
 @torch.no_grad()
-def test_loss_by_hand(reconstruct, codebooks):
+def test_loss_equals_direct_computation(reconstruct, codebooks):
     model = BestRQ(reconstruct=reconstruct, codebooks=codebooks).eval()
     mel, lengths, mask, noise = random_batch()
     prediction = model(mel, lengths, mask, noise)
@@ -81,7 +81,7 @@ def test_loss_by_hand(reconstruct, codebooks):
     torch.testing.assert_close(prediction.mel_mse, mel_mse)
 
 
-def test_no_masked_token_is_no_loss_and_a_finite_gradient():
+def test_batch_without_masked_tokens():
     for reconstruct in ("masked", "all"):
         model = BestRQ(reconstruct=reconstruct)
         mel, lengths, mask, _ = random_batch()
@@ -94,7 +94,7 @@ def test_no_masked_token_is_no_loss_and_a_finite_gradient():
 
 @pytest.mark.parametrize("reconstruct", ["masked", "all"])
 @torch.no_grad()
-def test_a_batch_is_the_sum_of_its_items(reconstruct):
+def test_batch_loss_is_sum_over_items(reconstruct):
     model = BestRQ(reconstruct=reconstruct).eval()
     mel, lengths, mask, noise = random_batch()
     noises = noise.split([4 * int(row.sum()) for row in mask])
@@ -109,7 +109,7 @@ def test_a_batch_is_the_sum_of_its_items(reconstruct):
 
 
 @torch.no_grad()
-def test_a_learned_embedding_replaces_every_masked_token():
+def test_mask_embedding_replaces_masked_tokens():
     model = BestRQ(mask_fill="embedding").eval()
     mel, lengths, mask, noise = random_batch()
     prediction = model(mel, lengths, mask, noise)
@@ -120,7 +120,7 @@ def test_a_learned_embedding_replaces_every_masked_token():
     assert torch.equal(prediction.logits, seen.logits)
 
 
-def test_the_embedding_gets_gradients():
+def test_mask_embedding_is_trained():
     model = BestRQ(mask_fill="embedding")
     prediction = model(*random_batch())
     prediction.loss.backward()
@@ -134,12 +134,12 @@ def test_the_embedding_gets_gradients():
         ({"mask_fill": "zeros"}, "'zeros': choose noise or embedding"),
     ],
 )
-def test_a_wrong_choice_names_the_allowed_ones(choice, words):
+def test_invalid_choices(choice, words):
     with pytest.raises(ValueError, match=words):
         BestRQ(**choice)
 
 
-def test_four_segments_are_learned_from_what_is_visible_and_from_nothing_else():
+def test_overfits_four_segments_without_leak():
     model = BestRQ(width=64)
     mel, lengths, mask, _ = random_batch(lengths=(40, 40, 40, 40))
     assert (mask == mask[0]).all()  # so that the mask does not give the item away

@@ -1,4 +1,4 @@
-"""depthwise_conv: each way of computing it is torch's Conv1d, forward and backward."""
+"""depthwise_conv equals Conv1d, forward and backward."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from speechbrain_music.nnet import convolution
 
 @pytest.mark.parametrize("way", ("_along_height", "_along_width", "_conv1d"))
 @pytest.mark.parametrize("padding", (0, 2))
-def test_every_way_is_a_depthwise_conv1d(way, padding):
+def test_equals_conv1d(way, padding):
     torch.manual_seed(0)
     x, weight, bias = (
         torch.randn(*shape, dtype=torch.float64, requires_grad=True)
@@ -25,7 +25,7 @@ def test_every_way_is_a_depthwise_conv1d(way, padding):
 
 
 @pytest.mark.parametrize("padding_mode", ("zeros", "reflect"))
-def test_on_a_gpu_the_edges_are_cut_off_again(padding_mode, monkeypatch):
+def test_gpu_branch_cuts_edges(padding_mode, monkeypatch):
     x, weight, bias = torch.randn(2, 40, 6), torch.randn(6, 1, 5), torch.randn(6)
     mask = torch.arange(40) >= torch.tensor([[40], [33]])
     expected = convolution.depthwise_conv(x, weight, bias, mask, padding_mode)

@@ -1,4 +1,4 @@
-"""Our Dropout is torch's, up to the random numbers."""
+"""Dropout equals torch's, up to the random numbers."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_shape_dtype_and_gradient(shape, dtype):
     assert torch.equal(x.grad, out.detach())  # of ones: what was scaled, by what it was scaled
 
 
-def test_seed_decides_and_eval_is_the_identity():
+def test_seed_and_eval():
     x, dropout = torch.randn(50), Dropout(0.5)
     outs = [(torch.manual_seed(seed), dropout(x))[1] for seed in (1, 1, 2)]
     assert torch.equal(outs[0], outs[1]) and not torch.equal(outs[0], outs[2])
@@ -36,7 +36,7 @@ def test_seed_decides_and_eval_is_the_identity():
     assert torch.equal(Dropout(0.0)(x), x) and not Dropout(1.0)(x).any()
 
 
-def test_all_below_a_module_are_replaced():
+def test_replaces_all_dropout_of_a_module():
     module = nn.Sequential(nn.Sequential(nn.Dropout(0.1)), nn.Dropout(0.2), nn.Dropout1d(0.3))
     replace_dropout(module)
     assert [m.p for m in module.modules() if isinstance(m, Dropout)] == [0.1, 0.2]

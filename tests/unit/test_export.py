@@ -1,4 +1,4 @@
-"""An encoder on disk comes back to the bit, or with one sentence that says why not."""
+"""Exports: equal after loading, and one sentence for a damaged one."""
 
 from functools import partial
 from itertools import product
@@ -37,7 +37,7 @@ CHOICES += [{"normalization": kind} for kind in ("scalar", "none", "instance")]
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "-".join(map(str, choice.values())))
 @torch.no_grad()
-def test_what_comes_back_is_the_same_to_the_bit(tmp_path, choice):
+def test_saved_and_loaded_outputs_are_equal(tmp_path, choice):
     encoder, features = make_parts(**choice)
     facts = {"steps": 10, "corpora": ["a", "b"], "lr": 1e-4}
     torch.manual_seed(1)  # what is drawn while loading must not matter
@@ -133,7 +133,7 @@ FAULTS = spoil.FAULTS | {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_one_sentence_that_names_the_folder(folder, name):
+def test_damaged_export_is_one_sentence(folder, name):
     spoil, words = FAULTS[name]
     spoil(folder)
     with pytest.raises(ExportError) as caught, little_memory():
@@ -144,13 +144,13 @@ def test_each_fault_is_one_sentence_that_names_the_folder(folder, name):
     assert not (folder / "owned").exists()  # no code ran
 
 
-def test_an_export_that_is_not_there(tmp_path):
+def test_missing_export(tmp_path):
     with pytest.raises(ExportError, match="nowhere is no export"):
         load_export(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("fault", ["disk full", "a fact that is no plain value"])
-def test_an_interrupted_save_leaves_the_old_export_whole(folder, monkeypatch, fault):
+def test_interrupted_save_keeps_old_export(folder, monkeypatch, fault):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def disk_full(staging):
@@ -172,7 +172,7 @@ def test_an_interrupted_save_leaves_the_old_export_whole(folder, monkeypatch, fa
     assert (folder / "model.safetensors").read_bytes() != before["model.safetensors"]
 
 
-def test_whoever_may_read_the_config_may_read_the_weights(folder):
+def test_weights_and_config_have_equal_permissions(folder):
     modes = {path.stat().st_mode for path in folder.iterdir()}
     assert len(modes) == 1
 
@@ -189,7 +189,7 @@ class Shift(torch.nn.Module):
 
 
 @torch.no_grad()
-def test_a_class_of_ones_own_is_used_only_if_it_is_passed(tmp_path):
+def test_foreign_class_must_be_passed(tmp_path):
     block = partial(BranchformerLayer, 16, partial(Shift, 16, by=2.0), ffn_units=16)
     encoder = Encoder(partial(ConvFrontEnd, 16, channels=2), block, num_layers=2, d_model=16)
     features = make_parts()[1]

@@ -1,4 +1,4 @@
-"""Blocks on a grid, noise in their place, and the nearest thing that is left to see."""
+"""Block masks, their filling, and interpolation."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from speechbrain_music.nnet.masking import (
 
 @pytest.mark.parametrize("tokens, block", [(20, 10), (11, 10), (25, 10), (750, 10), (7, 3), (2, 1)])
 @pytest.mark.parametrize("probability", [0.0, 0.2, 1.0])
-def test_whole_blocks_of_the_grid_one_masked_and_one_visible(tokens, block, probability):
+def test_masks_whole_blocks(tokens, block, probability):
     rng = np.random.default_rng(0)
     for _ in range(50):
         mask = mask_blocks(tokens, block, probability, rng)
@@ -24,7 +24,7 @@ def test_whole_blocks_of_the_grid_one_masked_and_one_visible(tokens, block, prob
 
 
 @pytest.mark.parametrize("blocks, probability", [(2, 0.2), (5, 0.2), (75, 0.2), (4, 0.7)])
-def test_the_share_that_is_masked(blocks, probability):
+def test_masked_share(blocks, probability):
     rng = np.random.default_rng(0)
     draws = np.stack([mask_blocks(10 * blocks, 10, probability, rng) for _ in range(4000)])
     # None masked (or all) becomes one masked (or one visible): the expected number moves by one.
@@ -37,12 +37,12 @@ def test_the_share_that_is_masked(blocks, probability):
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 10])
-def test_under_two_blocks_is_refused(tokens):
+def test_fewer_than_two_blocks(tokens):
     with pytest.raises(ValueError, match=f"{tokens} tokens hold fewer than two blocks of 10"):
         mask_blocks(tokens, 10, 0.2, np.random.default_rng(0))
 
 
-def test_noise_stands_in_masked_places_in_order_and_nowhere_else():
+def test_fill_masked_keeps_order():
     generator = torch.Generator().manual_seed(0)
     mel = torch.randn(3, 24, 5, generator=generator)
     mask = torch.rand(3, 6, generator=generator) < 0.5
@@ -81,7 +81,7 @@ def test_nearest_visible_by_brute_force(share):
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_lines_by_hand(share):
+def test_interpolation_equals_direct_computation(share):
     """Frame by frame, with numpy's interpolation between the frames that face each gap."""
     generator = torch.Generator().manual_seed(int(10 * share))
     lengths, stack, bands = torch.tensor([20, 13]), 4, 3

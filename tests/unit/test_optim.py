@@ -25,7 +25,7 @@ def with_gradients(size):
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("scale", [1 / 160, 1.0, 8.0])
-def test_scaled_then_clipped_over_everything(size, scale):
+def test_scales_then_clips_common_norm(size, scale):
     ours, expected = with_gradients(size), with_gradients(size)
     for parameter in expected[:-1]:
         parameter.grad.mul_(scale)
@@ -37,14 +37,14 @@ def test_scaled_then_clipped_over_everything(size, scale):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_one_bad_gradient_is_seen(value):
+def test_nonfinite_gradient_gives_nonfinite_norm(value):
     parameters = with_gradients(1.0)
     parameters[1].grad[7] = value
     assert not math.isfinite(scale_and_clip(parameters, 0.5, 1.0))
 
 
 @pytest.mark.parametrize("warmup, total, floor", [(10, 100, 0.0), (0, 50, 0.1), (1, 2, 0.0)])
-def test_schedule_climbs_then_falls_without_a_jump(warmup, total, floor):
+def test_warmup_cosine_is_monotonic(warmup, total, floor):
     rates = [warmup_cosine(step, warmup, total, floor) for step in range(total + 20)]
     top = max(0, warmup - 1)
     assert rates[top] == 1 and all(0 <= floor <= rate <= 1 for rate in rates[top:])
@@ -58,13 +58,13 @@ def test_schedule_climbs_then_falls_without_a_jump(warmup, total, floor):
         assert rates[middle] == pytest.approx((1 + floor) / 2)
 
 
-def test_a_warm_up_longer_than_the_run_is_only_a_warm_up():
+def test_warmup_longer_than_run():
     assert [warmup_cosine(step, 10, 5) for step in range(5)] == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 @pytest.mark.parametrize("mixer", ["summary", "attention", "rope"])
 @pytest.mark.parametrize("block", ["branchformer", "conformer"])
-def test_each_parameter_is_in_one_group_and_no_bias_or_norm_is_decayed(block, mixer):
+def test_biases_and_norms_are_not_decayed(block, mixer):
     encoder = make_encoder(block, mixer, 2, 16, 2, 16, frontend_channels=2)
     head = TokenHead(16, RandomProjectionQuantizer(512, codebook_size=8))
     model = nn.ModuleDict({"encoder": encoder, "head": head})
@@ -84,7 +84,7 @@ def test_each_parameter_is_in_one_group_and_no_bias_or_norm_is_decayed(block, mi
     assert {names[id(p)] for p in plain["params"]} == {names[i] for i in inert}
 
 
-def test_decay_moves_matrices_only():
+def test_decay_changes_matrices_only():
     layer = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
     nn.init.ones_(layer[0].bias)
     before = copy.deepcopy(layer.state_dict())

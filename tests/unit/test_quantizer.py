@@ -1,4 +1,4 @@
-"""The frozen tokenizer: nearest neighbour by definition, and the same everywhere for ever."""
+"""The random-projection quantizer: nearest neighbours, fixed weights."""
 
 import pytest
 import speechbrain.nnet.quantisers as theirs
@@ -21,7 +21,7 @@ def distances(quantizer, x):
 
 
 @pytest.mark.parametrize("codebooks", [1, 3])
-def test_the_nearest_code_by_brute_force(codebooks):
+def test_nearest_entry_by_brute_force(codebooks):
     quantizer = RandomProjectionQuantizer(24, 5, 300, codebooks, seed=1)
     x = vectors(3, 200, 24)
     tokens = quantizer(x).view(600, codebooks).T
@@ -31,7 +31,7 @@ def test_the_nearest_code_by_brute_force(codebooks):
     assert torch.equal(tokens[clear], near.indices[..., 0][clear])
 
 
-def test_agrees_with_speechbrains():
+def test_tokens_equal_speechbrain():
     reference = theirs.RandomProjectionQuantizer(input_dim=24, cb_dim=8, cb_vocab=300)
     quantizer = RandomProjectionQuantizer(24, 8, 300)
     quantizer.projection[0], quantizer.codebook[0] = reference.P, reference.CB
@@ -42,7 +42,7 @@ def test_agrees_with_speechbrains():
     assert torch.equal(quantizer(x)[0][clear], expected[clear])
 
 
-def test_shapes_and_statistics_of_what_is_frozen():
+def test_initial_values():
     quantizer = RandomProjectionQuantizer(512, 16, 2000, num_codebooks=2)
     assert quantizer.projection.shape == (2, 512, 16)
     assert quantizer.codebook.shape == (2, 2000, 16)
@@ -59,7 +59,7 @@ def test_shapes_and_statistics_of_what_is_frozen():
     assert RandomProjectionQuantizer(512)(x).shape == (2, 7)
 
 
-def test_its_seed_alone_decides_and_the_global_generator_is_left_alone():
+def test_depends_on_own_seed_only():
     torch.manual_seed(0)
     before = torch.get_rng_state()
     first = RandomProjectionQuantizer(32, seed=5)
@@ -75,7 +75,7 @@ def test_its_seed_alone_decides_and_the_global_generator_is_left_alone():
     assert torch.equal(first(x), other(x))
 
 
-def test_float32_whatever_autocast_says():
+def test_float32_under_autocast():
     quantizer = RandomProjectionQuantizer(512)
     x = vectors(1, 300, 512)
     with torch.autocast("cpu", torch.bfloat16):
@@ -86,7 +86,7 @@ def test_float32_whatever_autocast_says():
 
 
 @pytest.mark.parametrize("rows", [1, 6, 7, 8, 14, 15])
-def test_no_row_is_lost_where_chunks_meet(rows, monkeypatch):
+def test_chunk_boundaries(rows, monkeypatch):
     quantizer = RandomProjectionQuantizer(16, 4, 50)
     x = vectors(1, rows, 16)
     whole = quantizer(x)
@@ -94,13 +94,13 @@ def test_no_row_is_lost_where_chunks_meet(rows, monkeypatch):
     assert torch.equal(quantizer(x), whole)
 
 
-def test_length_of_a_vector_does_not_count_and_zero_has_a_token():
+def test_scale_invariance_and_zero_vector():
     quantizer = RandomProjectionQuantizer(16)
     x = vectors(1, 20, 16)
     assert torch.equal(quantizer(x), quantizer(1024 * x))
     assert 0 <= quantizer(torch.zeros(1, 1, 16)).item() < 8192
 
 
-def test_a_wrong_width_is_told():
+def test_wrong_width():
     with pytest.raises(ValueError, match=r"16 values.*has 15.*\(B, T, 16\)"):
         RandomProjectionQuantizer(16)(torch.zeros(1, 2, 15))

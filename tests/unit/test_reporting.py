@@ -1,5 +1,7 @@
 """Logs, curves and corpora of a training run."""
 
+import pytest
+
 from speechbrain_music.metrics.pretraining import HELD_OUT, format_held_out
 from speechbrain_music.reporting.corpora import describe_corpora
 from speechbrain_music.reporting.curves import PANELS, draw_curves
@@ -19,6 +21,7 @@ def test_a_resumed_log_drops_later_steps_and_a_line_that_a_kill_cut(tmp_path):
     assert RunLog(tmp_path, step=15).rows("train") == [{"kind": "train", "step": 10, "loss": 2.5}]
 
 
+@pytest.mark.pictures
 def test_curves_have_a_panel_per_held_out_figure(tmp_path):
     log = RunLog(tmp_path, step=0)
     log.write("valid", 10, **FIGURES)

@@ -1,4 +1,4 @@
-"""SummaryMixing is its equations, step by step."""
+"""SummaryMixing equals its equations."""
 
 import math
 
@@ -55,7 +55,7 @@ def randomised(*args, **options):
 @pytest.mark.parametrize("nhead", [1, 4])
 @pytest.mark.parametrize("hidden", [None, (), (8, 12)])
 @pytest.mark.parametrize("out_features", [None, 4, 20])
-def test_equals_the_equations(nhead, hidden, out_features):
+def test_equals_equations(nhead, hidden, out_features):
     mixing = randomised(8, nhead, hidden, out_features)
     depth = 1 + len((8,) if hidden is None else hidden)
     assert len(list(mixing.parameters())) == 4 * depth + 2
@@ -68,7 +68,7 @@ def test_equals_the_equations(nhead, hidden, out_features):
         torch.testing.assert_close(result[row, :length], expected, atol=1e-11, rtol=1e-11)
 
 
-def test_biases_start_at_zero_and_weights_within_the_range_of_a_linear_layer():
+def test_initial_values():
     torch.manual_seed(0)
     mixing = SummaryMixing(64, 4)
     for name, parameter in mixing.named_parameters():
@@ -79,7 +79,7 @@ def test_biases_start_at_zero_and_weights_within_the_range_of_a_linear_layer():
 
 
 @torch.no_grad()
-def test_a_mask_cuts_off_what_is_behind_it_even_if_it_is_nan():
+def test_padding_may_be_nan():
     mixing = randomised(8)
     x = torch.randn(3, 6, 8, dtype=torch.float64)
     mask = torch.arange(6) >= torch.tensor([6, 2, 0]).unsqueeze(1)
@@ -94,7 +94,7 @@ def test_a_mask_cuts_off_what_is_behind_it_even_if_it_is_nan():
 
 
 @torch.no_grad()
-def test_dropout_on_the_summary_is_one_draw_for_all_frames_of_an_item():
+def test_summary_dropout_is_drawn_once_per_item():
     mixing = randomised(64, dropout=0.5)
     mixing.merge.weight[:, :64] = 0  # only the summary speaks
     out = mixing(torch.randn(1, 7, 64, dtype=torch.float64).expand(2, -1, -1))
@@ -106,7 +106,7 @@ def test_dropout_on_the_summary_is_one_draw_for_all_frames_of_an_item():
     assert not torch.allclose(mixing(same)[:, 0], mixing(same)[:, 1])
 
 
-def test_the_mean_of_a_long_item_is_exact_in_bfloat16():
+def test_long_mean_in_bfloat16():
     # Summed in bfloat16 a mean over thousands of steps loses its last digits or stands still.
     mixing = SummaryMixing(8)
     s = torch.full((4, 1, 5000, 2), 1.0, dtype=torch.bfloat16)
@@ -129,7 +129,7 @@ def test_widths_must_divide(widths, fault):
         SummaryMixing(**widths)
 
 
-def test_groups_do_not_see_each_other():
+def test_groups_are_independent():
     layer = GroupedLinear(8, 8, groups=2)
     x = torch.randn(2, 3, 4)
     changed = x.clone()

@@ -1,4 +1,4 @@
-"""Trained targets: what the papers' equations say, codebooks in use, and files of strangers."""
+"""Trained quantizers as targets: equations, codebook use, files of others."""
 
 from functools import partial
 
@@ -49,7 +49,7 @@ def kind(request):
 # ---- the quantizers ----
 
 
-def test_each_stage_takes_the_entry_nearest_to_what_is_left_over():
+def test_rvq_stage_takes_nearest_entry_to_residual():
     quantizer, latent = make("rvq"), vectors(50, 6)
     tokens, near = quantizer.nearest(latent)
     left = latent.clone()
@@ -71,7 +71,7 @@ def learned(latent, steps=40, seed=0, **sizes):
     return quantizer, learner
 
 
-def test_the_error_falls_with_every_stage_and_codebooks_are_in_use():
+def test_rvq_error_falls_with_each_stage():
     latent = vectors(600, 4)
     quantizer, _ = learned(latent, codebook_size=16, num_codebooks=4)
     nearest = [quantizer.nearest(latent, stages) for stages in range(5)]
@@ -81,7 +81,7 @@ def test_the_error_falls_with_every_stage_and_codebooks_are_in_use():
     assert all(len(column.unique()) == 16 for column in tokens.T)
 
 
-def test_dead_entries_are_put_on_what_is_offered_and_counted():
+def test_dead_entries_are_reinitialised_and_counted():
     quantizer = ResidualQuantizer(2, 2, codebook_size=4, num_codebooks=2)
     learner = CodebookLearner(quantizer, decay=0.5)
     latent = torch.tensor([[5.0, 0.0], [0.0, 5.0]]).repeat(20, 1)
@@ -100,14 +100,14 @@ def test_dead_entries_are_put_on_what_is_offered_and_counted():
     assert not learner.window.any()
 
 
-def test_nothing_offered_restarts_nothing_and_nothing_observed_moves_nothing():
+def test_empty_update_changes_nothing():
     quantizer = make("rvq")
     learner, before = CodebookLearner(quantizer), quantizer.codebook.clone()
     learner.update(quantizer, learner.window, torch.empty(0, 6))
     assert torch.equal(quantizer.codebook, before) and not learner.reinitialised.any()
 
 
-def test_sums_of_several_processes_are_those_of_one():
+def test_window_sums_over_processes():
     quantizer, latent = make("rvq"), vectors(31, 6)
     tokens, _ = quantizer.nearest(latent)
     whole, parts = CodebookLearner(quantizer), [CodebookLearner(quantizer) for _ in range(2)]
@@ -119,7 +119,7 @@ def test_sums_of_several_processes_are_those_of_one():
 
 
 @pytest.mark.parametrize("levels", [(2,), (3,), (8, 8, 8, 6, 5), (2, 7, 4)])
-def test_a_token_is_a_code_and_a_code_is_a_token(levels):
+def test_fsq_tokens_and_codes_are_inverse(levels):
     quantizer = FiniteScalarQuantizer(16, levels)
     tokens = torch.arange(quantizer.config["codebook_size"])
     values = quantizer.values(tokens)
@@ -130,7 +130,7 @@ def test_a_token_is_a_code_and_a_code_is_a_token(levels):
         torch.testing.assert_close(values[:, place].unique(), torch.linspace(-1, 1, level))
 
 
-def test_every_level_is_reached_and_nothing_beyond():
+def test_fsq_reaches_every_level():
     levels = (2, 3, 4, 5, 8, 9)
     quantizer = FiniteScalarQuantizer(16, levels)
     sweep = torch.linspace(-20, 20, 4001).unsqueeze(1).expand(-1, len(levels))
@@ -141,7 +141,7 @@ def test_every_level_is_reached_and_nothing_beyond():
     assert ((near - bounded).abs() <= 1 / (torch.tensor(levels) - 1) + 1e-6).all()
 
 
-def test_the_gradient_passes_by_what_is_rounded(kind):
+def test_straight_through_gradient(kind):
     quantizer, x = make(kind, 12), vectors(1, 30, 12)
     weight = vectors(1, 30, 12, seed=1)
     (quantizer.reconstruct(x) * weight).sum().backward()
@@ -153,14 +153,14 @@ def test_the_gradient_passes_by_what_is_rounded(kind):
     assert straight[0].any()
 
 
-def test_the_gap_moves_the_map_down_only():
+def test_commitment_loss_trains_down_projection_only():
     quantizer = make("rvq")
     quantizer.learn(vectors(20, 512)).commitment_loss.sum().backward()
     assert quantizer.down.weight.grad.any() and quantizer.up.weight.grad is None
     assert not quantizer.codebook.requires_grad
 
 
-def test_tokens_have_the_form_of_the_random_projections(kind):
+def test_token_shape_is_that_of_random_projection(kind):
     quantizer = make(kind)
     config, books = quantizer.config, quantizer.config["num_codebooks"]
     tokens = quantizer(vectors(2, 7, 512))
@@ -175,7 +175,7 @@ def test_tokens_have_the_form_of_the_random_projections(kind):
             call(torch.zeros(1, 2, 15))
 
 
-def test_float32_whatever_autocast_says(kind):
+def test_float32_under_autocast(kind):
     quantizer, x = make(kind), vectors(1, 300, 512)
     with torch.autocast("cpu", torch.bfloat16):
         inside, back = quantizer(x), quantizer.reconstruct(x)
@@ -197,7 +197,7 @@ def test_float32_whatever_autocast_says(kind):
         (lambda: CodebookLearner(make("rvq"), dead_code_threshold=0), "dead_code_threshold is 0"),
     ],
 )
-def test_values_that_are_refused(make_one, words):
+def test_invalid_values(make_one, words):
     with pytest.raises(ValueError, match=words):
         make_one()
     assert FiniteScalarQuantizer(4, [2] * 20).config["codebook_size"] == 2**20
@@ -219,7 +219,7 @@ def folder(kind, tmp_path):
     return tmp_path / "quantizer"
 
 
-def test_what_comes_back_is_the_same_and_frozen(folder, kind):
+def test_saved_and_loaded_targets_are_equal(folder, kind):
     before = torch.get_rng_state()
     targets = load_targets(folder)
     assert torch.equal(torch.get_rng_state(), before)  # else a choice of targets would be a seed
@@ -230,7 +230,7 @@ def test_what_comes_back_is_the_same_and_frozen(folder, kind):
     torch.testing.assert_close(targets.mean, features_of().normalize.mean)
 
 
-def test_a_hash_tells_weights_and_statistics_apart(folder, kind):
+def test_config_hash_depends_on_weights_and_statistics(folder, kind):
     first = load_targets(folder).config
     for quantizer, features in ((make(kind, seed=1), features_of()), (make(kind), features_of(-4))):
         save_targets(folder, quantizer, features)
@@ -242,7 +242,7 @@ def test_a_hash_tells_weights_and_statistics_apart(folder, kind):
 
 
 @pytest.mark.parametrize("other", NORMALIZATIONS)
-def test_tokens_are_of_the_log_mel_however_it_is_normalised(folder, kind, other):
+def test_tokens_do_not_depend_on_normalisation(folder, kind, other):
     targets = load_targets(folder)
     wave, samples = 0.1 * vectors(2, 24000), torch.tensor([24000, 24000])
     own = make(kind)(stack_frames(features_of()(wave, samples)[0]))
@@ -259,7 +259,7 @@ def test_tokens_are_of_the_log_mel_however_it_is_normalised(folder, kind, other)
     assert torch.equal(targets(stack_frames(features_of()(wave, samples)[0])), own)
 
 
-def test_tokens_of_a_padded_item_are_those_alone(folder):
+def test_tokens_of_padded_item(folder):
     targets, features = load_targets(folder), features_of()
     wave, lengths = 0.1 * vectors(2, 24000), torch.tensor([24000, 10000])
     together = targets(stack_frames(features(wave, lengths)[0]))
@@ -286,14 +286,14 @@ def test_masked_prediction_of_trained_targets(folder, kind):
     assert all(torch.equal(value, before[name]) for name, value in targets.state_dict().items())
 
 
-def test_an_export_tells_what_its_targets_were(folder, tmp_path):
+def test_export_config_describes_targets(folder, tmp_path):
     encoder = make_encoder(num_layers=1, d_model=16, ffn_units=16)
     config = load_targets(folder).config
     save_export(tmp_path / "export", encoder, features_of(), quantizer=config)
     assert load_export(tmp_path / "export").config["training"]["quantizer"] == config
 
 
-def test_the_choice(folder):
+def test_choose_targets(folder):
     random = RandomProjectionQuantizer(512)
     assert choose_targets(None, random) is random
     assert choose_targets(str(folder), random).config == load_targets(folder).config
@@ -365,7 +365,7 @@ def refused(folder, words):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_one_sentence_that_names_the_folder(folder, name):
+def test_damaged_folder_is_one_sentence(folder, name):
     spoil, words = FAULTS[name]
     spoil(folder)
     refused(folder, words)
@@ -374,12 +374,12 @@ def test_each_fault_is_one_sentence_that_names_the_folder(folder, name):
 @pytest.mark.parametrize(
     "kind, sizes", [(k, s) for k in SIZES for s in SIZES[k]], indirect=["kind"]
 )
-def test_absurd_sizes_are_refused_before_they_are_made(folder, sizes):
+def test_huge_sizes_are_refused_before_allocation(folder, sizes):
     in_quantizer(**sizes)(folder)
     refused(folder, "")
 
 
-def test_one_kind_is_not_read_as_the_other(folder, kind):
+def test_other_kind_is_refused(folder, kind):
     other = {"rvq": "fsq", "fsq": "rvq"}[kind]
     in_quantizer(kind=other)(folder)
     refused(folder, "is missing")
