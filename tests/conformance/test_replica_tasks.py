@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tiny import ROOT
 
-from speechbrain_music.data_prep import emomusic, giantsteps, gtzan, magnatagatune, nsynth, vocalset
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import GENERATOR, trees
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.notes import FAMILIES
@@ -31,43 +31,23 @@ from speechbrain_music.metrics.tasks import MultiLabel, Regression
 
 
 class Data(NamedTuple):
-    """A data set: how its annotations are read, its columns, and the scale of the replica here."""
+    """A data set, the scale of its replica here, and options of its reader."""
 
     name: str
-    read: callable
-    columns: tuple
     scale: float
+    options: dict = {}
 
 
-def singers(root):
-    return vocalset.split_singers(vocalset.read_vocalset(root)[0])
-
-
-def techniques(root):
-    return vocalset.split_techniques(vocalset.read_vocalset(root)[0])
-
-
-MTT = Data("magnatagatune", magnatagatune.read_magnatagatune, ("tags",), 0.05)
-GIANTSTEPS = Data(
-    "giantsteps",
-    lambda root: giantsteps.read_giantsteps(root)[0],
-    giantsteps.GIANTSTEPS.labels,
-    0.1,
-)
-GTZAN = Data("gtzan", lambda root: gtzan.read_gtzan(root)[0], ("genre",), 0.5)
-EMOMUSIC = Data(
-    "emomusic", lambda root: emomusic.read_emomusic(root)[0], emomusic.EMOMUSIC.labels, 0.5
-)
-NSYNTH = Data("nsynth", nsynth.read_nsynth, nsynth.NSYNTH.labels, 0.02)
+MTT = Data("magnatagatune", 0.05)
 TASKS = {
     "mtt_tagging": MTT,
-    "giantsteps_key": GIANTSTEPS,
-    "gtzan_genre": GTZAN,
-    "emomusic_emotion": EMOMUSIC,
-    "nsynth_pitch": NSYNTH,
-    "nsynth_instrument": NSYNTH,
-    "vocalset_singer": Data("vocalset", singers, vocalset.VOCALSET.labels, 0.2),
-    "vocalset_technique": Data("vocalset", techniques, vocalset.VOCALSET.labels, 0.2),
+    "giantsteps_key": Data("giantsteps", 0.1),
+    "gtzan_genre": Data("gtzan", 0.5),
+    "emomusic_emotion": Data("emomusic", 0.5),
+    "nsynth_pitch": Data("nsynth", 0.02),
+    "nsynth_instrument": Data("nsynth", 0.02),
+    "vocalset_singer": Data("vocalset", 0.2, {"task": "singer"}),
+    "vocalset_technique": Data("vocalset", 0.2, {"task": "technique"}),
 }
 SHUFFLES, RESAMPLES = 20, 200
 
@@ -139,8 +119,9 @@ def data(replica_of):
         if name not in found:
             source = TASKS[name]
             root, _, sounds = replica_of(source.name, source.scale)
-            items = list(source.read(root))
-            table = pd.DataFrame([item.labels for item in items], columns=source.columns)
+            record = DATA_SETS[source.name]
+            items = record.read(root, None, **source.options).items
+            table = pd.DataFrame([item.labels for item in items], columns=record.labels)
             table = table.astype(str)  # as manifests have it
             for field in ("id", "wav", "split"):
                 table[field] = [getattr(item, field) for item in items]

@@ -166,7 +166,7 @@ def test_unusable_audio_is_skipped_and_any_rate_and_channels_are_kept(tree, out)
 
 def test_counts_are_asserted(tree, out, tmp_path, monkeypatch):
     counts = {"published": {"train": 2, "valid": 1, "test": 1}}
-    monkeypatch.setattr(gtzan, "GTZAN", replace(gtzan.GTZAN, counts=counts))
+    monkeypatch.setitem(DATA_SETS, "gtzan", replace(gtzan.GTZAN, counts=counts))
     root = tree("gtzan")
     write(root / "genres" / "jazz" / "jazz.00054.wav", "x" * 99)  # as in most copies
     wav(root / "genres" / "metal" / "metal.00009.wav")
@@ -230,10 +230,10 @@ def test_lists_are_fetched_once_and_checked(tree, out, monkeypatch):
 @real
 def test_real_lists(tree):
     root = tree("gtzan")
-    items, official = gtzan.read_gtzan(root, ANNOTATIONS / "gtzan")
-    assert official and splits_of(items) == [443, 197, 290]
-    assert ("jazz.00054", "genres/jazz/jazz.00054.wav", "train", ("jazz",)) in items
-    assert not gtzan.read_gtzan(root)[1]
+    found = gtzan.read_gtzan(root, lists=ANNOTATIONS / "gtzan")
+    assert found.extra["official_lists"] and splits_of(found.items) == [443, 197, 290]
+    assert ("jazz.00054", "genres/jazz/jazz.00054.wav", "train", ("jazz",)) in found.items
+    assert not gtzan.read_gtzan(root).extra["official_lists"]
 
 
 def test_the_fifty_tags(tree, out):
@@ -320,10 +320,10 @@ def test_tracks_are_cut_into_clips_with_their_id(tree, out):
 
 def test_a_subset_holds_the_smaller_ones(tree):
     root = tree("fma")
-    assert [item.id for item in fma.read_fma(root, "small")] == ["000002", "000003"]
-    assert len(fma.read_fma(root, "large")) == 3 and fma.largest_subset(root) == "large"
-    assert fma.read_fma(root, "small")[0].wav == "fma_large/000/000002.mp3"
-    assert {item.split for item in fma.read_fma(root, "full", "artist")} == {None}
+    small, large = (fma.read_fma(root, subset=name).items for name in ("small", "large"))
+    assert [item.id for item in small] == ["000002", "000003"] and len(large) == 3
+    assert small[0].wav == "fma_large/000/000002.mp3" and fma.largest_subset(root) == "large"
+    assert {item.split for item in fma.read_fma(root, split="artist").items} == {None}
 
 
 @real
@@ -332,13 +332,16 @@ def test_real_tracks(tree):
     with open(ANNOTATIONS / "fma" / "tracks.csv", newline="", encoding="utf-8") as file:
         lines = file.readlines()
     with refused(f"tracks.csv is cut off at line {len(lines)};"):
-        fma.read_fma(tree("fma", {path: "".join(lines)}), "full")
+        fma.read_fma(tree("fma", {path: "".join(lines)}))
     rows = csv.reader(lines)
     ends = [rows.line_num for _ in rows]
     root = tree("fma", {path: "".join(lines[: ends[-2]])})
-    assert splits_of(fma.read_fma(root, "small")) == [45, 4, 9]
-    assert splits_of(fma.read_fma(root, "medium")) == [45 + 82, 4 + 5, 9 + 49]
-    assert splits_of(fma.read_fma(root, "large")) == [45 + 82 + 436, 4 + 5 + 39, 9 + 49 + 13]
+    for subset, counts in (
+        ("small", [45, 4, 9]),
+        ("medium", [45 + 82, 4 + 5, 9 + 49]),
+        ("large", [45 + 82 + 436, 4 + 5 + 39, 9 + 49 + 13]),
+    ):
+        assert splits_of(fma.read_fma(root, subset=subset).items) == counts
 
 
 @by_name
