@@ -89,29 +89,20 @@ ANNOTATION_FAULTS = [
     ("emomusic", "songs_info.csv", "\n7,", "\n8,", "song '8'", "static_annotations.csv must"),
     ("emomusic", "songs_info.csv", "evaluation", "Evaluation", "'Evaluation'"),
     ("emomusic", "static_annotations.csv", "5.2", "nan", "'nan', which is not 1 to 9"),
-    ("emomusic", "static_annotations.csv", "5.2", "99", "'99', which is not 1 to 9"),
     ("magnatagatune", "annotations_final.csv", '"c/c.mp3"', '""', "the path ''"),
     ("nsynth", "examples.json", "25\n    }\n}", "25\n", "damaged or cut off"),
-    ("emomusic", "songs_info.csv", "\n7,", "\nx,", "'x'"),
     ("fma", "tracks.csv", "genre_top", "genre", "lacks", "track genre_top"),
     ("fma", "tracks.csv", "training", "trainin", "damaged at the track '2'"),
-    ("fma", "tracks.csv", "test,me", CUT, "is cut off at line 9"),
     ("fma", "tracks.csv", "always", CUT, "is cut off at line 5"),
     ("giantsteps", "1.LOFI.key", "Eb", "H", "'H minor'"),
     ("giantsteps", "annotations.txt", "\tC\n", "\tD\n", "lacks", " C;"),
-    ("giantsteps", "beatport_metadata.txt", "ARTIST", "BY", "lacks", "ARTIST"),
     ("giantsteps", "beatport_metadata.txt", "\n6\t", "\n66\t", "has no track 6"),
     ("gtzan", "test_filtered.txt", "pop/", "folk/", "folk/", "reggae"),
     ("gtzan", "test_filtered.txt", "pop/", "", "'pop.2.wav'"),
     ("magnatagatune", "annotations_final.csv", '"choral"', '"choir "', "lacks", "choral"),
     ("magnatagatune", "annotations_final.csv", "c/c.mp3", "g/c.mp3", "'g/c.mp3'", "0 to f"),
-    ("magnatagatune", "annotations_final.csv", '"10"\t"0"', CUT, "is cut off at line 5"),
-    ("mtg_jamendo", "raw_30s.tsv", "ARTIST_ID", "ARTIST", "lacks", "ARTIST_ID"),
     ("mtg_jamendo", "raw_30s.tsv", "15/215", CUT, "is cut off at line 3"),
-    ("music4all", "id_information.csv", "artist", "by", "lacks", "artist"),
-    ("music4all", "id_information.csv", "[x]", CUT, "is cut off at line 5; download it again"),
     ("nsynth", "examples.json", '"pitch": 60', '"pitch": 128', "train-1", "128", "0 to 127"),
-    ("nsynth", "examples.json", '"pitch": 60', '"pitch": -1', "train-1", "pitch -1"),
     ("nsynth", "examples.json", '"bass"', '"kazoo"', "'kazoo'", "synth_lead"),
     ("nsynth", "examples.json", "velocity", "speed", "damaged", "velocity"),
 ]
@@ -389,12 +380,6 @@ def test_other_settings_replace_what_was_there(tree, out, caplog):
     (out / "report.json").unlink()
     with refused("an unknown folder"):
         prepare("fma", root, out)
-
-
-@pytest.mark.parametrize("share", [0, 1.5, float("nan")])
-def test_invalid_shares_are_refused(share, tree, out):
-    with refused(f"valid_share is {share}"):
-        prepare("music4all", tree("music4all"), out, valid_share=share)
 
 
 def test_artists_are_held_out_whole_and_not_more_than_the_share():
