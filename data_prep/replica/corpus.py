@@ -77,7 +77,7 @@ class CorpusPlan:
 
 
 def make_corpus(out, hours, plan=None, workers=None):
-    """Make a corpus, or continue one, or find it complete.
+    """Make a corpus, or continue one, or find it complete; returns its manifest `tracks.csv`.
 
     It starts processes: a script calls it under `if __name__ == "__main__":`.
 
@@ -91,11 +91,6 @@ def make_corpus(out, hours, plan=None, workers=None):
         Which tracks.
     workers : int, optional
         Processes; by default one per core.
-
-    Returns
-    -------
-    Path
-        The manifest `tracks.csv`.
 
     Raises
     ------

@@ -22,11 +22,10 @@ class CorpusError(UserError):
 
 
 def claim(path, metadata, may_change=()):
-    """Write what a folder will hold, or check that it was begun with the same metadata.
+    """Write what a folder will hold, or raise a `CorpusError` if it holds something else.
 
-    `path` is a JSON file, the first in its folder; `metadata` is what determines the content. The
-    files stay valid if keys of `may_change` differ: returns whether one does. Raises a
-    `CorpusError` if the folder holds something else.
+    `path` is a JSON file, the first in its folder; `metadata` is what determines the content.
+    Returns whether keys of `may_change` differ, which leaves the existing files valid.
     """
     out, differing = path.parent, []
     if path.exists():

@@ -78,7 +78,7 @@ def render_song(
 
 
 def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=None):
-    """Make a replica, or continue one, or find it complete.
+    """Make a replica, or continue one, or find it complete; returns its folder.
 
     It starts processes: a script calls it under `if __name__ == "__main__":`.
 
@@ -96,11 +96,6 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
         Whether to write no audio; where names are the annotation, the files are empty.
     workers : int, optional
         Processes; by default one per core.
-
-    Returns
-    -------
-    Path
-        The folder.
 
     Raises
     ------
