@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from speechbrain_music.data_prep import folder, labelled_folder, merge, shards
-from speechbrain_music.data_prep.data_set import ALLOW_MISSING
+from speechbrain_music.data_prep.data_set import ALLOW_MISSING, prepare_items
 from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.utils.errors import run_command
@@ -28,22 +28,22 @@ def add_arguments(parser):
             f"Licence: {data_set.licence}",
             f"Cite:\n{textwrap.indent(data_set.bibtex, '    ')}",
         ]
-        command = _add(names, name, inspect.getmodule(data_set.prepare), "\n".join(source))
-        _add_options(command, data_set.prepare, data_set.options)
+        command = _add(names, name, inspect.getmodule(data_set.read), "\n".join(source))
+        _add_options(command, data_set.options, prepare_items, data_set.read)
         command.set_defaults(prepare=data_set.prepare)
 
     command = _add(names, "folder", folder)
     _add_options(
         command,
-        folder.prepare_folder,
         {"valid_share": "share of the files to hold out", "seed": "chooses these files"},
+        folder.prepare_folder,
     )
     command.set_defaults(prepare=_prepare_folder)
 
     command = _add(names, "labelled_folder", labelled_folder)
     command.add_argument("--labels", nargs="+", required=True, help="columns of the table")
     options = {"table": "the CSV file in the folder"} | ALLOW_MISSING
-    _add_options(command, labelled_folder.prepare_labelled_folder, options)
+    _add_options(command, options, labelled_folder.prepare_labelled_folder)
     command.set_defaults(prepare=labelled_folder.prepare_labelled_folder)
 
     command = _add(names, "merge", merge, data_folder=False)
@@ -80,9 +80,9 @@ def _add(names, name, module, source="", data_folder=True, out_required=True):
     return command
 
 
-def _add_options(command, prepare, options):
-    """Add options with their help; type and default are those of the function's parameters."""
-    parameters = inspect.signature(prepare).parameters
+def _add_options(command, options, *functions):
+    """Add options with their help; type and default are those of the functions' parameters."""
+    parameters = {k: v for f in functions for k, v in inspect.signature(f).parameters.items()}
     for name, text in options.items():
         default = parameters[name].default
         if default is False:

@@ -1,14 +1,12 @@
 """A data set's record, and its annotated pieces turned into manifests.
 
 The module of a data set holds its `DataSet` record and reads its annotations into `Item`s;
-`prepare_items` reads the audio headers, checks the counts and writes, all or nothing:
+`DataSet.prepare` reads the audio headers, checks the counts and writes, all or nothing:
 
     train.csv valid.csv test.csv   manifests (`manifest.py`)
     report.json                    counts per split and class, hours, what is missing and why
     skipped.csv                    pieces of a split that are in no manifest, with the reason
     headers.jsonl                  headers, so that a second run reads only new or changed files
-
-Each `prepare_<name>` returns the report and raises `PreparationError`, as `prepare_items` does.
 """
 
 import hashlib
@@ -21,7 +19,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.files import PreparationError, check_output, find_audio
+from speechbrain_music.data_prep.files import (
+    PreparationError,
+    as_user_error,
+    check_output,
+    existing_folder,
+    find_audio,
+)
 from speechbrain_music.data_prep.headers import read_headers
 from speechbrain_music.data_prep.output import (
     refuse_other_folder,
@@ -38,7 +42,7 @@ SEVERAL = "|"  # between the values of a label that has several
 MIN_SECONDS = 0.8  # two mask blocks: shorter music cannot be trained on
 _SHOWN = 20  # examples in the report; skipped.csv has all
 
-# Options that several data sets have: name -> help text.
+# Options of `prepare_items`, which several data sets have: name -> help text.
 ALLOW_MISSING = {"allow_missing": "report deviations from the published counts, do not refuse them"}
 HELD_OUT = {
     "valid_share": "share of the pieces to hold out, whole artists at a time",
@@ -59,54 +63,71 @@ class Item(NamedTuple):
     labels: tuple
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """What is known of a data set before its files are read.
+class Annotations(NamedTuple):
+    """The annotations of a data set: all pieces that belong to a split.
 
-    Arguments
-    ---------
-    name : str
-        Its name in commands and in `registry.DATA_SETS`, which is its module's name.
-    title, reference, licence : str
-        Its usual name, who published it, what its licence allows.
-    home_page, bibtex : str
-        "" if not known.
-    labels : tuple of str
-        The manifest's columns after the first five.
-    classes : tuple of str
-        Label columns whose values are counted in the report.
-    splits : tuple of str
-        The splits that its preparation writes by default.
-    counts : dict
-        Variant of the data set -> split -> published number of pieces; empty if none are asserted.
-    known_unreadable : frozenset of str
-        IDs that are damaged in the published copies: reported, but not a deviation.
-    clip_seconds : float, optional
-        Cuts each piece into clips of this length and drops the rest; a column `track` holds the
-        ID of the piece.
-    min_seconds : float
-        Shorter files are skipped.
-    prepare : callable, optional
-        `prepare(data_folder, out, **options)`, which writes the manifests.
-    options : dict
-        Option of `prepare` -> help text.
+    Audio in `folders` that belongs to no split is counted; `settings` (the options chosen) and
+    `extra` go into the report; `variant` says which of the record's counts the pieces must have.
     """
 
-    name: str
+    items: list
+    folders: tuple = ()
+    settings: dict = {}
+    variant: str = "published"
+    extra: dict = {}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What is known of a data set before its files are read."""
+
+    name: str  # in commands and `registry.DATA_SETS`: its module's name
     title: str
-    reference: str
+    reference: str  # who published it
     licence: str
     home_page: str = ""
     bibtex: str = ""
-    labels: tuple = ()
-    classes: tuple = ()
-    splits: tuple = SPLITS
-    counts: dict = field(default_factory=dict)
-    known_unreadable: frozenset = frozenset()
-    clip_seconds: float | None = None
-    min_seconds: float = 0.0
-    prepare: Callable | None = None
-    options: dict = field(default_factory=dict)
+    labels: tuple = ()  # the manifest's columns after the first five
+    classes: tuple = ()  # those whose values are counted in the report
+    splits: tuple = SPLITS  # those that are written by default
+    counts: dict = field(default_factory=dict)  # variant -> split -> published number of pieces
+    assert_counts: bool = True  # whether other counts are refused; otherwise they are reported
+    known_unreadable: frozenset = frozenset()  # IDs that are damaged in the published copies
+    clip_seconds: float | None = None  # cuts pieces into clips; the column `track` has their IDs
+    min_seconds: float = 0.0  # shorter files are skipped
+    # `read(data_folder, out, **options)` returns `Annotations`; `out` is the folder of the
+    # manifests, for files that it downloads or caches.
+    read: Callable | None = None
+    options: dict = field(default_factory=dict)  # option of `prepare` -> help text
+
+    @as_user_error
+    def prepare(self, data_folder, out, **options):
+        """Write the data set's manifests and report; the same data give the same bytes.
+
+        Arguments
+        ---------
+        data_folder, out : str | Path
+            Where the data are and where the manifests go. The manifests of another data folder
+            are not overwritten.
+        **options
+            Those that `options` describes, by name.
+
+        Returns
+        -------
+        dict
+            The content of `report.json`.
+
+        Raises
+        ------
+        PreparationError
+            If the folder is another one, the annotations are damaged, the counts differ, an ID
+            stands for two different pieces, no piece can be used, or the disk fails. No manifest
+            is written then.
+        """
+        root, out = existing_folder(data_folder), Path(out)
+        own = [name for name in options if name in self.options]  # any other is a TypeError below
+        common = {name: options.pop(name) for name in own if name in (*ALLOW_MISSING, *HELD_OUT)}
+        return prepare_items(self, root, out, self.read(root, out, **options), **common)
 
 
 def check_option(name, value, allowed):
@@ -153,57 +174,20 @@ def manifest_row(key, name, header):
     return {"ID": key, "duration": header.seconds, "wav": name, "start": 0, "stop": header.frames}
 
 
+def fault_of(header, min_seconds):
+    """Why a file cannot be used, from what `read_headers` found; None if it can."""
+    if isinstance(header, str):
+        return header
+    return f"shorter than {min_seconds:g} s" if header.seconds < min_seconds else None
+
+
 def prepare_items(
-    data_set,
-    data_folder,
-    out,
-    items,
-    settings=None,
-    variant="published",
-    allow_missing=False,
-    folders=(),
-    valid_share=None,
-    seed=0,
-    extra=None,
+    data_set, data_folder, out, annotations, allow_missing=False, valid_share=0.05, seed=0
 ):
-    """Write the manifests and the report of annotated pieces; the same data give the same bytes.
+    """Write the manifests and the report of annotated pieces, and return the report.
 
-    Arguments
-    ---------
-    data_set : DataSet
-        Its record.
-    data_folder : Path
-        The folder that `wav` is relative to.
-    out : str | Path
-        The folder to write to. The manifests of another data folder are not overwritten.
-    items : iterable of Item
-        All pieces that belong to a split.
-    settings : dict, optional
-        The options chosen, for the report.
-    variant : str
-        Which of the record's (or a replica's) counts the pieces must have; none of this name:
-        any counts.
-    allow_missing : bool
-        Whether other counts are reported instead of refused.
-    folders : sequence of str
-        Folders of audio; files there that belong to no split are counted.
-    valid_share : float, optional
-        Holds out this share, by the label `artist` if there is one; for items without a split.
-    seed : int
-        Chooses what is held out.
-    extra : dict, optional
-        More entries of the report.
-
-    Returns
-    -------
-    dict
-        The content of `report.json`.
-
-    Raises
-    ------
-    PreparationError
-        If the counts differ, an ID stands for two different pieces, no piece can be used, or the
-        disk fails. Nothing is written then, except for the log of headers.
+    With `allow_missing` counts that differ are reported, not refused. Pieces without a split are
+    held out by the label `artist`, if there is one.
 
     Example
     -------
@@ -212,12 +196,14 @@ def prepare_items(
     >>> soundfile.write(root / "a.wav", numpy.zeros(36000), 24000)
     >>> mine = DataSet("mine", "Mine", "me", "CC0", labels=("mood",), classes=("mood",))
     >>> items = [Item("a", "a.wav", "test", ("sad|slow",))]
-    >>> prepare_items(mine, root, root / "out", items)["splits"]["test"]
+    >>> prepare_items(mine, root, root / "out", Annotations(items))["splits"]["test"]
     {'files': 1, 'rows': 1, 'hours': 0.000417, 'classes': {'mood': {'sad': 1, 'slow': 1}}}
     """
-    out, settings = Path(out), dict(settings or {})
-    if valid_share is not None:
-        settings |= {"valid_share": valid_share, "seed": seed}
+    items, repeated = _unique(data_set, annotations.items)
+    held_out = any(item.split is None for item in items)
+    settings = annotations.settings
+    if held_out:
+        settings = settings | {"valid_share": valid_share, "seed": seed}
     paths = {split: out / f"{split}.csv" for split in SPLITS}
     check_output(out / "report.json")
     if any(path.exists() for path in (out / "report.json", *paths.values())):
@@ -225,24 +211,22 @@ def prepare_items(
         if replaced != settings:
             logger.warning("Replacing the manifests in %s made with %s", out, replaced)
     replica = _read_replica(data_folder)
-    counts = (replica["counts"] if replica else data_set.counts).get(variant)
-    items, repeated = _unique(data_set, items)
+    counts = (replica["counts"] if replica else data_set.counts).get(annotations.variant)
     headers = read_headers(data_folder, [item.wav for item in items], out / "headers.jsonl")
     shortest = data_set.clip_seconds or data_set.min_seconds
-    faults = {item.wav: _fault(headers[item.wav], shortest) for item in items}
+    faults = {item.wav: fault_of(headers[item.wav], shortest) for item in items}
     skipped = [(name, fault) for name, fault in sorted(faults.items()) if fault]
     usable = [item for item in items if not faults[item.wav]]
     deviations = _check_counts(data_set, data_folder, items, faults, counts, allow_missing)
-
     made_by = {"generator": replica["generator"]} if replica else {}
     rows = {split: [] for split in (*SPLITS, None)}
     for item in usable:
         rows[item.split] += _rows(data_set, item, headers[item.wav], made_by)
-    if valid_share is not None:
+    if held_out:
         rows = _held_out(rows[None], valid_share, seed)
     splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
     files = Counter(item.split for item in usable)
-    unlisted = [name for place in folders for name in find_audio(data_folder, place)[0]]
+    unlisted = [name for place in annotations.folders for name in find_audio(data_folder, place)[0]]
     unlisted = [name for name in unlisted if name not in faults]
     report = {
         "data_set": data_set.title,
@@ -264,7 +248,7 @@ def prepare_items(
         "home_page": data_set.home_page,
         "licence": data_set.licence,
         "bibtex": data_set.bibtex,
-        **(extra or {}),
+        **annotations.extra,
     }
     columns = data_set.labels + ("track",) * bool(data_set.clip_seconds) + tuple(made_by)
     texts = {paths[split]: manifest.manifest_text(part, columns) for split, part in splits.items()}
@@ -272,13 +256,6 @@ def prepare_items(
     for path in set(paths.values()) - set(texts):  # of other settings
         path.unlink(missing_ok=True)
     return report
-
-
-def _fault(header, shortest):
-    """Why a file cannot be used, or None."""
-    if isinstance(header, str):
-        return header
-    return f"shorter than {shortest:g} s" if header.seconds < shortest else None
 
 
 def _unique(data_set, items):
@@ -312,7 +289,7 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
         for split, wanted in (counts or {}).items()
         if usable[split] + known[split] != wanted
     ]
-    if deviations and not allow_missing:
+    if deviations and data_set.assert_counts and not allow_missing:
         raise PreparationError(
             f"{data_set.title} in {data_folder} is not as published: {', '.join(deviations)}"
             f"{first}; complete it, or pass --allow_missing and every result will say so."

@@ -44,12 +44,13 @@ def _parse_emotion(text, path):
     )
 
 
-def read_emomusic(data_folder, split="published"):
-    """Items with artist, arousal, valence (1 to 9) and both standardised; and their scale.
+def read_emomusic(data_folder, out=None, split="published"):
+    """Clips with artist, arousal and valence (1 to 9), and both standardised.
 
-    The scale has for each emotion the `mean` and `std` (of the population) over the development
-    set: value = mean + std * standardised value.
+    `scale` of the report has for each emotion the `mean` and `std` (of the population) over the
+    development set: value = mean + std * standardised value.
     """
+    data_set.check_option("split", split, ("published", "artist_disjoint"))
     place = files.locate(data_folder, "EmoMusic", "songs_info.csv", ("annotations", ""))
     clips = next((name for name in CLIPS if (data_folder / name).is_dir()), CLIPS[0])
     static = data_folder / place / "static_annotations.csv"
@@ -87,42 +88,8 @@ def read_emomusic(data_folder, split="published"):
             for name, value in zip(EMOTIONS, values, strict=True)
         ]
         items.append(data_set.Item(song, f"{clips}/{song}.mp3", part, (artist, *values, *standard)))
-    return items, scale
-
-
-@files.as_user_error
-def prepare_emomusic(data_folder, out, split="published", allow_missing=False):
-    """Write EmoMusic's manifests: columns `artist`, `arousal`, `valence` (1 to 9), `arousal_z`
-    and `valence_z` (standardised by the development set).
-
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the data are and where the manifests go.
-    split : str
-        `published` or `artist_disjoint`: the same test clips, and no other music of their
-        artists.
-    allow_missing : bool
-        Whether deviations from the published counts are reported instead of refused.
-
-    Returns
-    -------
-    dict
-        The report; `scale` (emotion -> `mean`, `std`) maps standardised values back to 1 to 9.
-    """
-    data_set.check_option("split", split, ("published", "artist_disjoint"))
-    root = files.existing_folder(data_folder)
-    items, scale = read_emomusic(root, split)
-    return data_set.prepare_items(
-        EMOMUSIC,
-        root,
-        out,
-        items,
-        settings={"split": split},
-        variant=split,
-        allow_missing=allow_missing,
-        folders=[str(items[0].wav).rpartition("/")[0]],
-        extra={"scale": scale},
+    return data_set.Annotations(
+        items, (clips,), settings={"split": split}, variant=split, extra={"scale": scale}
     )
 
 
@@ -139,6 +106,7 @@ EMOMUSIC = data_set.DataSet(
   booktitle={Proc. ACM Workshop on Crowdsourcing for Multimedia}, pages={1--6}, year={2013}}""",
     labels=("artist", *EMOTIONS, *(f"{name}_z" for name in EMOTIONS)),
     counts={"published": COUNTS},
-    prepare=prepare_emomusic,
+    read=read_emomusic,
     options={"split": "published or artist_disjoint"} | data_set.ALLOW_MISSING,
 )
+prepare_emomusic = EMOMUSIC.prepare

@@ -21,42 +21,16 @@ MUSIC = ("data_folder", "replica_hours", "train_csv", "valid_csv", "valid_share"
 
 
 def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
-    """Prepare a task's data set, or its replica if there is no data folder.
+    """Prepare a task's data set, or its replica of that scale if there is no data folder.
 
-    Arguments
-    ---------
-    data_set : str | callable
-        A name in `registry.DATA_SETS`; or `labelled_folder`, or a function
-        `prepare(data_folder, out, **options)`, for which there is no replica.
-    data_folder : str | Path | None
-        Where the data are; None for the replica.
-    out : str | Path
-        Where the manifests go.
-    replica_scale : float
-        Size of the replica as a share of the published counts.
-    **options
-        Options of the preparation.
-
-    Returns
-    -------
-    report : dict
-        The preparation's report.
-    tables : dict
-        Split -> manifest, see `manifest.read_manifest`.
-
-    Example
-    -------
-    >>> prepare_or_synthesize("labelled_folder", None, "manifests", 0.1, labels=["quality"])
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.data_prep.files.PreparationError: data_folder is not set: pass --data_folder
+    `data_set` is a name in `registry.DATA_SETS`; or `labelled_folder` or a function
+    `prepare(data_folder, out, **options)`, for which there is no replica. Returns the report, and
+    split -> manifest, see `manifest.read_manifest`.
     """
-    prepare = data_set
+    prepares = {name: record.prepare for name, record in DATA_SETS.items()}
+    prepares["labelled_folder"] = prepare_labelled_folder
     if not callable(data_set):
-        prepares = {name: record.prepare for name, record in DATA_SETS.items()}
-        prepares["labelled_folder"] = prepare_labelled_folder
         check_option("data_set", data_set, prepares)
-        prepare = prepares[data_set]
     if data_folder is None:
         if data_set not in DATA_SETS:
             raise PreparationError("data_folder is not set: pass --data_folder")
@@ -66,7 +40,7 @@ def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
             "a program; its figures say nothing about recorded music"
         )
         make_replica(data_set, data_folder, replica_scale)
-    report = prepare(data_folder, out, **options)
+    report = prepares.get(data_set, data_set)(data_folder, out, **options)
     tables = {s: read_manifest(Path(out, f"{s}.csv"), data_folder) for s in SPLITS}
     return report, tables
 

@@ -96,14 +96,8 @@ def _folders_below(root, levels, most=1000):
 def find_audio(root, below=""):
     """Find audio files by extension in `root/below` and its subfolders, except hidden ones.
 
-    Returns
-    -------
-    names : list of str
-        Relative to `root`, sorted by name in each folder.
-    unlisted : list of (str, str)
-        Folders that cannot be listed, and the reason.
-    others : collections.Counter
-        Extension -> number of files that are not audio.
+    Returns their names, relative to `root` and sorted in each folder; folders that cannot be
+    listed, with the reason; and a counter of the extensions of other files.
     """
     names, others, unlisted, seen = [], Counter(), [], set()
     top = os.path.join(root, below)

@@ -29,11 +29,15 @@ def largest_subset(data_folder):
     return (present or SUBSETS)[-1]
 
 
-def read_fma(data_folder, subset, split="official"):
-    """Items of a subset, whose audio may lie in a larger one's folder.
+def read_fma(data_folder, out=None, subset=None, split="official"):
+    """Tracks of a subset with the artist's ID and the top genre ("" if none).
 
-    Labels are the artist's ID and the top genre ("" if none).
+    Their audio may lie in a larger subset's folder; None takes the largest that has audio.
     """
+    data_set.check_option("split", split, ("official", "artist"))
+    if subset is not None:
+        data_set.check_option("subset", subset, SUBSETS)
+    subset = subset or largest_subset(data_folder)
     place = files.locate(data_folder, "FMA", "fma_metadata/tracks.csv")
     path = data_folder / place / "fma_metadata" / "tracks.csv"
     size = SUBSETS.index(subset)
@@ -51,47 +55,8 @@ def read_fma(data_folder, subset, split="official"):
             wav = f"fma_{audio}/{number[:3]}/{number}.mp3"
             split_name = SPLIT_NAMES[part] if split == "official" else None
             items.append(data_set.Item(number, wav, split_name, (artist, genre)))
-    return items
-
-
-@files.as_user_error
-def prepare_fma(data_folder, out, subset=None, split="official", valid_share=0.05, seed=0):
-    """Write FMA's manifests: columns `artist` and `genre`.
-
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the data are and where the manifests go.
-    subset : str, optional
-        One of `SUBSETS`; None takes the largest that has audio.
-    split : str
-        `official` (train, valid, test), or `artist` (train, valid).
-    valid_share : float
-        Share of the tracks that the split `artist` holds out, whole artists at a time.
-    seed : int
-        Chooses the artists.
-
-    Returns
-    -------
-    dict
-        The report; other counts than the published ones are its `deviations`.
-    """
-    data_set.check_option("split", split, ("official", "artist"))
-    if subset is not None:
-        data_set.check_option("subset", subset, SUBSETS)
-    root = files.existing_folder(data_folder)
-    subset = subset or largest_subset(root)
-    return data_set.prepare_items(
-        FMA,
-        root,
-        out,
-        read_fma(root, subset, split),
-        settings={"subset": subset, "split": split},
-        variant=subset if split == "official" else "artist",
-        allow_missing=True,
-        valid_share=valid_share if split == "artist" else None,
-        seed=seed,
-    )
+    variant = subset if split == "official" else "artist"
+    return data_set.Annotations(items, settings={"subset": subset, "split": split}, variant=variant)
 
 
 FMA = data_set.DataSet(
@@ -107,11 +72,13 @@ FMA = data_set.DataSet(
   booktitle={Proc. ISMIR}, pages={316--323}, year={2017}}""",
     labels=("artist", "genre"),
     counts=COUNTS,
+    assert_counts=False,
     min_seconds=data_set.MIN_SECONDS,
-    prepare=prepare_fma,
+    read=read_fma,
     options={
         "subset": f"{', '.join(SUBSETS)} (default: the largest that has audio)",
         "split": "official or artist",
     }
     | data_set.HELD_OUT,
 )
+prepare_fma = FMA.prepare

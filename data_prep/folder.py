@@ -8,7 +8,13 @@ import logging
 from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.data_set import MIN_SECONDS, check_share, hold_out, manifest_row
+from speechbrain_music.data_prep.data_set import (
+    MIN_SECONDS,
+    check_share,
+    fault_of,
+    hold_out,
+    manifest_row,
+)
 from speechbrain_music.data_prep.files import (
     PreparationError,
     as_user_error,
@@ -47,10 +53,8 @@ def prepare_folder(
 
     Arguments
     ---------
-    data_folder : str | Path
-        The folder.
-    train_csv, valid_csv : str | Path
-        The manifests to write.
+    data_folder, train_csv, valid_csv : str | Path
+        The folder, and the manifests to write.
     valid_share : float
         Share of the files to hold out, in (0, 1); at least one file is.
     seed : int
@@ -107,10 +111,8 @@ def prepare_folder(
         raise no_audio(root, others)
     rows, skipped = [], list(unlisted)
     for name, header in read_headers(root, names, out / "headers.jsonl").items():
-        if isinstance(header, str):
-            skipped.append((name, header))
-        elif header.seconds < min_seconds:
-            skipped.append((name, f"shorter than {min_seconds:g} s"))
+        if fault := fault_of(header, min_seconds):
+            skipped.append((name, fault))
         else:
             rows.append(manifest_row(name, name, header))
     if len(rows) < 2:
@@ -120,9 +122,11 @@ def prepare_folder(
             f"are needed, one to train and one to hold out{first}."
         )
     splits = hold_out(rows, valid_share, seed)
-    counts = {name: split_counts(part) for name, part in splits.items()}
-    report = settings | {"splits": counts} | skipped_counts(skipped)
-    paths = {valid_csv: splits["valid"], train_csv: splits["train"]}
-    texts = {path: manifest.manifest_text(part) for path, part in paths.items()}
+    report = settings | {"splits": {name: split_counts(part) for name, part in splits.items()}}
+    report |= skipped_counts(skipped)
+    texts = {
+        valid_csv: manifest.manifest_text(splits["valid"]),
+        train_csv: manifest.manifest_text(splits["train"]),
+    }
     write_output(out, report, skipped, texts)
     return report

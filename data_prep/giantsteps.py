@@ -73,10 +73,10 @@ def _audio(data_folder, folder, name):
     return (folder / "audio" / f"{name}.mp3").relative_to(data_folder).as_posix()
 
 
-def read_giantsteps(data_folder):
-    """Items with key and artist ("" in the test set, which names none); what was left out, counted.
+def read_giantsteps(data_folder, out=None):
+    """Tracks with key and artist ("" in the test set, which names none).
 
-    The counts are by the reason why tracks of the second set have no split.
+    `left_out` of the report counts the tracks of the second set without a split, by reason.
     """
     items = []
     tests, mtg = _folder(data_folder, KEY_SET), _folder(data_folder, MTG_SET)
@@ -111,40 +111,12 @@ def read_giantsteps(data_folder):
             wav = _audio(data_folder, mtg, f"{track}.LOFI")
             split = splits[credits[track][0]]
             items.append(data_set.Item(track, wav, split, (key, ", ".join(credits[track]))))
-    return items, left_out
-
-
-@files.as_user_error
-def prepare_giantsteps(data_folder, out, allow_missing=False):
-    """Write the manifests of GiantSteps key: clips of 30 s, columns `key`, `artist`, `track`.
-
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the data are and where the manifests go.
-    allow_missing : bool
-        Whether deviations from the published counts of tracks are reported instead of refused.
-
-    Returns
-    -------
-    dict
-        The report; `files` are tracks, `rows` are clips.
-    """
-    root = files.existing_folder(data_folder)
-    items, left_out = read_giantsteps(root)
-    report = data_set.prepare_items(
-        GIANTSTEPS,
-        root,
-        out,
-        items,
-        allow_missing=allow_missing,
-        folders=sorted({item.wav.rpartition("/")[0] for item in items}),
-        extra={"left_out": left_out, "marble_paper": {"train and valid": PAPER}},
-    )
-    if not report["replica"]:
-        found = sum(report["splits"][split]["files"] for split in ("train", "valid"))
+    if not (data_folder / data_set.REPLICA_JSON).exists():
+        found = sum(item.split != "test" for item in items)
         logger.info("%d tracks to train and validate; the MARBLE paper says %d", found, PAPER)
-    return report
+    folders = sorted({item.wav.rpartition("/")[0] for item in items})
+    extra = {"left_out": left_out, "marble_paper": {"train and valid": PAPER}}
+    return data_set.Annotations(items, folders, extra=extra)
 
 
 GIANTSTEPS = data_set.DataSet(
@@ -167,6 +139,7 @@ GIANTSTEPS = data_set.DataSet(
     classes=("key",),
     counts={"published": COUNTS},
     clip_seconds=30.0,
-    prepare=prepare_giantsteps,
+    read=read_giantsteps,
     options=data_set.ALLOW_MISSING,
 )
+prepare_giantsteps = GIANTSTEPS.prepare

@@ -33,11 +33,11 @@ SHA256 = {
 }
 
 
-def read_gtzan(data_folder, lists=None, download=None):
-    """Items of the three lists, and whether these are the published ones.
+def read_gtzan(data_folder, out=None, lists=None):
+    """Clips of the three lists, with their genre.
 
-    `lists` is a folder with the lists, `download` a folder for those that are nowhere; without
-    either a missing list is an error.
+    Lists that are not with the data are downloaded to `out/lists`, unless `lists` names their
+    folder. `official_lists` of the report tells whether they are the published ones.
     """
     place = files.locate(data_folder, "GTZAN", "blues", PLACES)
     audio = data_folder / place
@@ -47,11 +47,11 @@ def read_gtzan(data_folder, lists=None, download=None):
         name = f"{split}_filtered.txt"
         path = next((folder / name for folder in where if (folder / name).is_file()), None)
         if path is None:
-            if lists or download is None:
+            if lists or out is None:
                 raise files.PreparationError(
                     f"{where[0]} has no {name}; get it from {LISTS}{name}."
                 )
-            path = _download(split, download / name)
+            path = _download(split, out / "lists" / name)
         data = path.read_bytes()
         official &= hashlib.sha256(data).hexdigest() == SHA256[split]
         for line in data.decode("utf-8-sig").split():
@@ -65,7 +65,7 @@ def read_gtzan(data_folder, lists=None, download=None):
             wav = next((f for f in (f"{stem}.wav", f"{stem}.au") if (audio / f).exists()), clip)
             wav = PurePosixPath(place, wav).as_posix()
             items.append(data_set.Item(clip.stem, wav, split, (clip.parent.name,)))
-    return items, official
+    return data_set.Annotations(items, (place,), extra={"official_lists": official})
 
 
 def _download(split, path):
@@ -91,38 +91,6 @@ def _download(split, path):
     return path
 
 
-@files.as_user_error
-def prepare_gtzan(data_folder, out, lists=None, allow_missing=False):
-    """Write GTZAN's manifests: column `genre`, one of `GENRES`.
-
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the data are and where the manifests go.
-    lists : str | Path, optional
-        The folder with the three lists, if they are not with the data; by default they are
-        downloaded and their checksums compared.
-    allow_missing : bool
-        Whether deviations from the published counts are reported instead of refused.
-
-    Returns
-    -------
-    dict
-        The report; `official_lists` tells whether the lists are the published ones.
-    """
-    root = files.existing_folder(data_folder)
-    items, official = read_gtzan(root, lists, Path(out) / "lists")
-    return data_set.prepare_items(
-        GTZAN,
-        root,
-        out,
-        items,
-        allow_missing=allow_missing,
-        folders=[files.locate(root, "GTZAN", "blues", PLACES)],
-        extra={"official_lists": official},
-    )
-
-
 GTZAN = data_set.DataSet(
     name="gtzan",
     title="GTZAN",
@@ -142,6 +110,7 @@ GTZAN = data_set.DataSet(
     classes=("genre",),
     counts={"published": COUNTS},
     known_unreadable=frozenset({"jazz.00054"}),  # damaged in the copy that most people have
-    prepare=prepare_gtzan,
+    read=read_gtzan,
     options={"lists": "folder with the three lists, if not with the data"} | data_set.ALLOW_MISSING,
 )
+prepare_gtzan = GTZAN.prepare

@@ -5,6 +5,7 @@ its split (train, valid or test) and the labels; several values of a label are w
 """
 
 from collections import Counter
+from pathlib import Path
 
 from speechbrain_music.data_prep import data_set, files
 
@@ -29,7 +30,6 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
     Example
     -------
     >>> import numpy, soundfile, tempfile
-    >>> from pathlib import Path
     >>> folder, rows = Path(tempfile.mkdtemp()), ["file,split,quality"]
     >>> for split in data_set.SPLITS:
     ...     soundfile.write(folder / f"{split}.wav", numpy.zeros(24000), 24000)
@@ -62,4 +62,5 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
         classes=tuple(labels),
         counts={"published": dict(counts)},
     )
-    return data_set.prepare_items(record, root, out, items, allow_missing=allow_missing)
+    annotations = data_set.Annotations(items)
+    return data_set.prepare_items(record, root, Path(out), annotations, allow_missing)

@@ -28,8 +28,8 @@ UNREADABLE = frozenset({"35644", "55753", "57881"})  # in every copy
 PLACES = ("mp3", "", "audio")
 
 
-def read_magnatagatune(data_folder, tagged_only=False):
-    """Items of the clips that can be read; `tags` are joined by "|", in the order of `TAGS`."""
+def read_magnatagatune(data_folder, out=None, tagged_only=False):
+    """Clips that can be read; `tags` are joined by "|", in the order of `TAGS`."""
     place = files.locate(
         data_folder, "MagnaTagATune", "annotations_final.csv", ("", "annotations", "mp3")
     )
@@ -47,32 +47,11 @@ def read_magnatagatune(data_folder, tagged_only=False):
         if row["clip_id"] not in UNREADABLE and (tags or not tagged_only):
             wav, split = PurePosixPath(audio, path).as_posix(), FOLDERS[path.parent.name]
             items.append(data_set.Item(row["clip_id"], wav, split, (data_set.SEVERAL.join(tags),)))
-    return items
-
-
-@files.as_user_error
-def prepare_magnatagatune(data_folder, out, tagged_only=False, allow_missing=False):
-    """Write MagnaTagATune's manifests: column `tags`, of `TAGS`, joined by "|".
-
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the data are and where the manifests go.
-    tagged_only : bool
-        Whether clips with none of the 50 tags are left out.
-    allow_missing : bool
-        Whether deviations from the published counts are reported instead of refused.
-    """
-    root = files.existing_folder(data_folder)
-    return data_set.prepare_items(
-        MAGNATAGATUNE,
-        root,
-        out,
-        read_magnatagatune(root, tagged_only),
+    return data_set.Annotations(
+        items,
+        (audio,),
         settings={"tagged_only": tagged_only},
         variant="tagged" if tagged_only else "published",
-        allow_missing=allow_missing,
-        folders=[files.locate(root, "MagnaTagATune", "[0-9a-f]", PLACES)],
         extra={"left_out": "unreadable as published: " + ", ".join(sorted(UNREADABLE))},
     )
 
@@ -90,6 +69,7 @@ MAGNATAGATUNE = data_set.DataSet(
     labels=("tags",),
     classes=("tags",),
     counts={"published": COUNTS, "tagged": TAGGED_COUNTS},
-    prepare=prepare_magnatagatune,
+    read=read_magnatagatune,
     options={"tagged_only": "leave out clips with none of the 50 tags"} | data_set.ALLOW_MISSING,
 )
+prepare_magnatagatune = MAGNATAGATUNE.prepare

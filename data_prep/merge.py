@@ -34,22 +34,6 @@ def merge(corpora, out):
     -------
     dict
         The report; `data_folder` is what `$data_root` stands for in the new manifests.
-
-    Example
-    -------
-    >>> import numpy, soundfile, tempfile
-    >>> from speechbrain_music.data_prep.folder import prepare_folder
-    >>> root = Path(tempfile.mkdtemp())
-    >>> for name in ("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav"):
-    ...     (root / name).parent.mkdir(exist_ok=True)
-    ...     soundfile.write(root / name, numpy.zeros(8000), 8000)
-    >>> for name in "ab":
-    ...     csv = [root / "out" / name / f"{split}.csv" for split in SPLITS]
-    ...     _ = prepare_folder(root / name, *csv)
-    >>> report = merge({root / "out" / "a": 1.0, root / "out" / "b": 3.0}, root / "both")
-    >>> table = manifest.read_manifest(root / "both" / "train.csv", root)
-    >>> table[["corpus", "weight"]].values.tolist()
-    [['a', 1.0], ['b', 3.0]]
     """
     out = Path(out)
     check_output(out / "train.csv")
@@ -57,27 +41,25 @@ def merge(corpora, out):
         raise PreparationError("Name at least one folder that a preparation wrote to.")
     if (out / "train.csv").exists() and "corpora" not in _read_report(out):
         raise PreparationError(f"{out} holds a corpus of its own; choose another folder.")
-    folders = {Path(folder): weight for folder, weight in corpora.items()}
-    if len({folder.resolve().name for folder in folders}) < len(folders):
+    weights = {Path(folder).resolve().name: weight for folder, weight in corpora.items()}
+    if len(weights) < len(corpora):
         raise PreparationError("Two corpora have the same name; rename the folder of one.")
-    roots = {}
-    for folder, weight in folders.items():
+    for folder, weight in corpora.items():
         if not (math.isfinite(weight) and weight > 0):
             raise PreparationError(f"The weight of {folder} is {weight}; it must be above 0.")
-        roots[folder] = _read_report(folder)["data_folder"]
+    roots = {Path(folder): _read_report(Path(folder))["data_folder"] for folder in corpora}
     root = os.path.commonpath(roots.values())
     rows = {split: [] for split in SPLITS}
-    for folder, weight in folders.items():
-        name = folder.resolve().name
+    for (folder, own_root), (name, weight) in zip(roots.items(), weights.items(), strict=True):
         for split in SPLITS:
-            table = manifest.read_manifest(folder / f"{split}.csv", roots[folder])
-            for piece in table.itertuples():
-                row = {column: getattr(piece, column) for column in manifest.COLUMNS}
-                row |= {"ID": f"{name}/{piece.ID}", "wav": os.path.relpath(piece.wav, root)}
-                rows[split].append(row | {"corpus": name, "weight": weight * piece.weight})
+            table = manifest.read_manifest(folder / f"{split}.csv", own_root)
+            table["ID"] = f"{name}/" + table["ID"]
+            table["wav"] = [os.path.relpath(wav, root) for wav in table["wav"]]
+            table["weight"] *= weight
+            rows[split] += table.assign(corpus=name).to_dict("records")
     report = {
         "data_folder": root,
-        "corpora": {folder.resolve().name: weight for folder, weight in folders.items()},
+        "corpora": weights,
         "splits": {split: split_counts(part) for split, part in rows.items()},
         **skipped_counts([]),
     }

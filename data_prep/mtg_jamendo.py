@@ -22,8 +22,8 @@ TABLES = ("raw_30s", "raw_30s_cleantags", "raw_30s_cleantags_50artists", "autota
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 
 
-def read_mtg_jamendo(data_folder):
-    """Items of the table, or of all files without one; with artists, without split."""
+def read_mtg_jamendo(data_folder, out=None):
+    """Tracks of the table, or all files without one, with their artists and without split."""
     place = files.locate(data_folder, "MTG-Jamendo", "[0-9][0-9]", PLACES)
     names = files.find_audio(data_folder, place)[0]
     here = {re.sub(r"(\.low)?\.\w+$", "", name): name for name in names}
@@ -32,39 +32,14 @@ def read_mtg_jamendo(data_folder):
     table = next((path for path in tables if path.is_file() and path.stat().st_size > 100), None)
     if table is None:
         logger.warning("No table of artists (%s.tsv): each file is its own artist.", TABLES[0])
-        return [data_set.Item(stem, name, None, ("",)) for stem, name in here.items()]
+        items = [data_set.Item(stem, name, None, ("",)) for stem, name in here.items()]
+        return data_set.Annotations(items, (place,))
     items = []
     for row in files.read_table(table, COLUMNS[:5], "\t", csv.QUOTE_NONE):
         stem = f"{place}/{row['PATH']}".removeprefix("/").removesuffix(".mp3")
         wav = here.get(stem, f"{stem}.mp3")
         items.append(data_set.Item(row["TRACK_ID"], wav, None, (row["ARTIST_ID"],)))
-    return items
-
-
-@files.as_user_error
-def prepare_mtg_jamendo(data_folder, out, valid_share=0.05, seed=0):
-    """Write MTG-Jamendo's manifests: column `artist`.
-
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the data are and where the manifests go.
-    valid_share : float
-        Share of the tracks to hold out, whole artists at a time.
-    seed : int
-        Chooses the artists.
-    """
-    root = files.existing_folder(data_folder)
-    return data_set.prepare_items(
-        MTG_JAMENDO,
-        root,
-        out,
-        read_mtg_jamendo(root),
-        allow_missing=True,
-        folders=[files.locate(root, "MTG-Jamendo", "[0-9][0-9]", PLACES)],
-        valid_share=valid_share,
-        seed=seed,
-    )
+    return data_set.Annotations(items, (place,))
 
 
 MTG_JAMENDO = data_set.DataSet(
@@ -81,6 +56,7 @@ MTG_JAMENDO = data_set.DataSet(
     labels=("artist",),
     splits=("train", "valid"),
     min_seconds=data_set.MIN_SECONDS,
-    prepare=prepare_mtg_jamendo,
+    read=read_mtg_jamendo,
     options=data_set.HELD_OUT,
 )
+prepare_mtg_jamendo = MTG_JAMENDO.prepare

@@ -11,39 +11,14 @@ A share of the clips is held out by their artists.
 from speechbrain_music.data_prep import data_set, files
 
 
-def read_music4all(data_folder):
-    """Items with their artists, without split."""
+def read_music4all(data_folder, out=None):
+    """Clips with their artists, without split."""
     files.locate(data_folder, "Music4All", "id_information.csv")
     table = files.read_table(data_folder / "id_information.csv", ("id", "artist"), delimiter="\t")
-    return [
+    items = [
         data_set.Item(row["id"], f"audios/{row['id']}.mp3", None, (row["artist"],)) for row in table
     ]
-
-
-@files.as_user_error
-def prepare_music4all(data_folder, out, valid_share=0.05, seed=0):
-    """Write Music4All's manifests: column `artist`.
-
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the data are and where the manifests go.
-    valid_share : float
-        Share of the clips to hold out, whole artists at a time.
-    seed : int
-        Chooses the artists.
-    """
-    root = files.existing_folder(data_folder)
-    return data_set.prepare_items(
-        MUSIC4ALL,
-        root,
-        out,
-        read_music4all(root),
-        allow_missing=True,
-        folders=["audios"],
-        valid_share=valid_share,
-        seed=seed,
-    )
+    return data_set.Annotations(items, ("audios",))
 
 
 MUSIC4ALL = data_set.DataSet(
@@ -61,6 +36,7 @@ MUSIC4ALL = data_set.DataSet(
     labels=("artist",),
     splits=("train", "valid"),
     min_seconds=data_set.MIN_SECONDS,
-    prepare=prepare_music4all,
+    read=read_music4all,
     options=data_set.HELD_OUT,
 )
+prepare_music4all = MUSIC4ALL.prepare

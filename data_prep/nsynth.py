@@ -19,17 +19,15 @@ PITCHES = range(128)
 COUNTS = {"train": 289205, "valid": 12678, "test": 4096}
 
 
-def _place(data_folder):
-    return files.locate(data_folder, "NSynth", "nsynth-*/examples.json", ("", "nsynth-data"))
-
-
-def read_nsynth(data_folder):
-    """Yield items with pitch (0 to 127), family, instrument and velocity."""
+def read_nsynth(data_folder, out=None):
+    """Notes with pitch (0 to 127), family, instrument and velocity."""
     import ijson  # reads the annotations as a stream; the command line's --help does not need it
 
-    place = _place(data_folder)
+    place = files.locate(data_folder, "NSynth", "nsynth-*/examples.json", ("", "nsynth-data"))
+    items, folders = [], []
     for split in data_set.SPLITS:
         folder = PurePosixPath(place, f"nsynth-{split}")
+        folders.append(f"{folder}/audio")
         path = data_folder / folder / "examples.json"
         if not path.is_file():
             raise files.PreparationError(
@@ -45,35 +43,14 @@ def read_nsynth(data_folder):
                             f"0 to 127 and one of {', '.join(FAMILIES)} are allowed."
                         )
                     labels = (pitch, family, note["instrument_str"], note["velocity"])
-                    yield data_set.Item(name, f"{folder}/audio/{name}.wav", split, labels)
+                    wav = f"{folder}/audio/{name}.wav"
+                    items.append(data_set.Item(name, wav, split, labels))
         except (ijson.JSONError, LookupError, TypeError) as error:
             what = " ".join(str(error).split())
             raise files.PreparationError(
                 f"{path} is damaged or cut off ({what}); download it again."
             ) from error
-
-
-@files.as_user_error
-def prepare_nsynth(data_folder, out, allow_missing=False):
-    """Write NSynth's manifests: columns `pitch`, `family`, `instrument` and `velocity`.
-
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the data are and where the manifests go.
-    allow_missing : bool
-        Whether deviations from the published counts are reported instead of refused.
-    """
-    root = files.existing_folder(data_folder)
-    place = _place(root)
-    return data_set.prepare_items(
-        NSYNTH,
-        root,
-        out,
-        read_nsynth(root),
-        allow_missing=allow_missing,
-        folders=[f"{PurePosixPath(place, f'nsynth-{split}')}/audio" for split in data_set.SPLITS],
-    )
+    return data_set.Annotations(items, folders)
 
 
 NSYNTH = data_set.DataSet(
@@ -90,6 +67,7 @@ NSYNTH = data_set.DataSet(
     labels=("pitch", "family", "instrument", "velocity"),
     classes=("pitch", "family"),
     counts={"published": COUNTS},
-    prepare=prepare_nsynth,
+    read=read_nsynth,
     options=data_set.ALLOW_MISSING,
 )
+prepare_nsynth = NSYNTH.prepare

@@ -63,7 +63,7 @@ class _Shard(NamedTuple):
 
     @property
     def index(self):
-        """The file that holds what is where in the tar; written when the tar is whole."""
+        """The file with the content's places and checksum, written when the tar is complete."""
         return self.tar.with_suffix(".json")
 
     @property
@@ -83,40 +83,9 @@ def pack(manifests, data_folder, out, shard_mb=500, workers=None):
     and `.json` with its row. Pieces keep their order, duration and labels: a run draws from
     shards what it draws from files.
 
-    Arguments
-    ---------
-    manifests : sequence of path
-        See `manifest.py`; no two of the same name.
-    data_folder : path
-        What `$data_root` stands for in them.
-    out : path
-        The folder to write to.
-    shard_mb : float
-        Upper limit of a shard in millions of bytes, unless it holds one piece; computed without
-        FLAC's compression.
-    workers : int, optional
-        Shards packed in parallel; None takes one per core.
-
-    Returns
-    -------
-    dict
-        The report: `data_folder` (of the shards), `source`, `splits`, `shards`, `bytes`,
-        `clipped` (pieces beyond full scale, as decoded mp3 can be, which are clipped),
-        `shortened` (pieces that end earlier than in their manifest), `skipped`, `reasons`.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> root = Path(tempfile.mkdtemp())
-    >>> soundfile.write(root / "a.wav", np.zeros(44100), 44100)
-    >>> row = {"ID": "a", "duration": 1.0, "wav": "a.wav", "start": 0, "stop": 44100}
-    >>> manifest.write_manifest(root / "train.csv", [row])
-    >>> report = pack([root / "train.csv"], root, root / "shards")
-    >>> table = manifest.read_manifest(root / "shards" / "train.csv", root / "shards")
-    >>> os.path.relpath(table["wav"][0], root)
-    'shards/train-000000.tar#a@512+160'
-    >>> audio.audio_info(table["wav"][0])
-    AudioInfo(frames=24000, sample_rate=24000, channels=1)
+    A shard has at most `shard_mb` millions of bytes, computed without FLAC's compression, unless
+    it holds one piece. The returned report also counts the pieces that are `clipped` (beyond full
+    scale, as decoded mp3 can be) and `shortened` (ending earlier than in their manifest).
     """
     if not shard_mb > 0:
         raise PreparationError(f"shard_mb is {shard_mb}; it must be above 0.")

@@ -49,7 +49,7 @@ def _rank(name):
     return hashlib.sha1(name.encode()).digest()
 
 
-def read_vocalset(data_folder):
+def find_recordings(data_folder):
     """Items of the twenty singers without split, and how their layout deviates.
 
     Labels are singer, technique (also those of `OTHERS`) and vowel ("" if none). The deviations
@@ -150,44 +150,24 @@ def split_as_marble(items, seconds, task):
     return [item._replace(split=splits.get(number[item.id], "train")) for item in chunked]
 
 
-@files.as_user_error
-def prepare_vocalset(data_folder, out, task, split="default", allow_missing=False):
-    """Write VocalSet's manifests for a task: columns `singer`, `technique` and `vowel`.
+def read_vocalset(data_folder, out, task, split="default"):
+    """Recordings with singer, technique and vowel, split for a task.
 
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the data are and where the manifests go.
-    task : str
-        `singer` (all techniques) or `technique` (the ten of `TECHNIQUES`).
-    split : str
-        `default`, or `marble` for the one of MARBLE's code.
-    allow_missing : bool
-        Whether a replica may have other counts than it was made with. None are published.
-
-    Returns
-    -------
-    dict
-        The report; `layout_deviations` lists what was corrected or left out.
+    `layout_deviations` of the report lists what was corrected or left out.
     """
     data_set.check_option("task", task, TASKS)
     data_set.check_option("split", split, SPLIT_RULES)
-    root = files.existing_folder(data_folder)
-    items, deviations = read_vocalset(root)
+    items, deviations = find_recordings(data_folder)
     if split == "marble":
-        log = read_headers(root, [item.wav for item in items], f"{out}/headers.jsonl", bar=None)
+        log = read_headers(data_folder, [i.wav for i in items], out / "headers.jsonl", bar=None)
         seconds = {item.id: getattr(log[item.wav], "seconds", 0.0) for item in items}
         items = split_as_marble(items, seconds, task)
     else:
         items = {"singer": split_singers, "technique": split_techniques}[task](items)
-    return data_set.prepare_items(
-        VOCALSET,
-        root,
-        out,
+    return data_set.Annotations(
         items,
         settings={"task": task, "split": split},
         variant=f"{task} {split}",
-        allow_missing=allow_missing,
         extra={"layout_deviations": deviations, "published": "another split"},
     )
 
@@ -204,6 +184,7 @@ VOCALSET = data_set.DataSet(
   booktitle={Proc. ISMIR}, pages={468--474}, year={2018}}""",
     labels=("singer", "technique", "vowel"),
     classes=("singer", "technique"),
-    prepare=prepare_vocalset,
+    read=read_vocalset,
     options={"task": "singer or technique", "split": "default or marble"} | data_set.ALLOW_MISSING,
 )
+prepare_vocalset = VOCALSET.prepare

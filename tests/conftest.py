@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tones import write_tones
 
-from speechbrain_music.data_prep.replica.trees import make_replica
+from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import LogMel
@@ -86,11 +86,20 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def replica(shared):
-    """A function: name of a data set -> the folder of its replica; as few pieces as can be."""
+    """A function: name of a data set -> the folder of its replica; as few pieces as can be.
+
+    A second call finds it complete, or continues it. A pool of processes would start for longer
+    than so few pieces take.
+    """
+
+    def render_here(work, jobs, workers):
+        for job in jobs:
+            work(0, *job)
 
     def replica(name, scale=0.0001):
-        with shared(f"replica-{scale}/{name}") as folder:
-            return make_replica(name, folder, scale)  # the second call finds it complete
+        with shared(f"replica-{scale}/{name}") as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trees, "render_all", render_here)
+            return trees.make_replica(name, folder, scale)
 
     return replica
 

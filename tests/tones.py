@@ -30,24 +30,7 @@ def melody(seconds, sample_rate, channels, rng):
 
 
 def write_tones(folder, count=8, seconds=(6, 12), seed=0):
-    """Writes `count` recordings of many formats, rates and names into a folder.
-
-    Arguments
-    ---------
-    folder : Path
-        Made if missing.
-    count : int
-        Number of recordings.
-    seconds : tuple of float
-        The shortest and the longest duration.
-    seed : int
-        Of the music.
-
-    Returns
-    -------
-    list of Path
-        The files.
-    """
+    """Write recordings of many formats, rates and names, `seconds` long; returns their paths."""
     rng = np.random.default_rng(seed)
     paths = []
     for index in range(count):

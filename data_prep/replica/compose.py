@@ -29,67 +29,44 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece and its annotations; times in seconds.
-
-    Arguments
-    ---------
-    genre, artist : str
-        Their names.
-    seconds : float
-        Length.
-    tempo : float
-        Beats per minute, of dotted quarters in 6/8.
-    meter : str
-        A key of `METERS`.
-    keys, chords, sections : list of tuple
-        Spans from the first beat to the end: start, end, then tonic and mode, or a name.
-    beats, downbeats : list of float
-        Their times.
-    mood : dict
-        `arousal` and `valence` in -1 to 1, and their ingredients.
-    parts : list of Part
-        All instruments.
-    """
+    """A piece and its annotations; times in seconds."""
 
     genre: str
     artist: str
     seconds: float
-    tempo: float
-    meter: str
-    keys: list
-    chords: list
+    tempo: float  # beats per minute, of dotted quarters in 6/8
+    meter: str  # a key of `METERS`
+    keys: list  # spans from the first beat to the end: start, end, tonic, mode
+    chords: list  # spans: start, end, name; so are the sections
     sections: list
-    beats: list
+    beats: list  # their times
     downbeats: list
-    mood: dict
-    parts: list
+    mood: dict  # `arousal` and `valence` in -1 to 1, and their ingredients
+    parts: list  # all instruments, each a `Part`
 
     def truth(self):
         """All of it as values that JSON can hold."""
-        rounded = [
+        truth = dict(vars(self))
+        truth["instruments"] = [
             {
                 "role": part.role,
                 "program": part.program,
                 "notes": [
-                    [round(float(n["start"]), 4), round(float(n["end"]), 4)]
-                    + [int(n["pitch"]), int(n["velocity"])]
-                    for n in part.notes
+                    [round(start, 4), round(end, 4), pitch, velocity]
+                    for start, end, pitch, velocity in part.notes.tolist()
                 ],
             }
-            for part in self.parts
+            for part in truth.pop("parts")
         ]
-        plain = {name: value for name, value in vars(self).items() if name != "parts"}
-        return plain | {"instruments": rounded}
+        return truth
 
 
 class _Clock:
-    """Convert steps of the grid to seconds; with swing, off-beats come late."""
+    """Convert sixteenths to seconds; with swing, off-beats come late."""
 
     def __init__(self, tempo, meter, swing, lead):
-        self.beat = 60.0 / tempo
-        self.steps = meter.steps
+        self.beat, self.steps, self.lead = 60.0 / tempo, meter.steps, lead
         self.swing = swing if meter.steps == 4 else 0.0
-        self.lead = lead
 
     def __call__(self, step):
         beat, within = divmod(np.asarray(step, float) / self.steps, 1.0)
@@ -100,24 +77,10 @@ class _Clock:
 
 
 def compose(artist, seconds, rng, bank, tonic=None):
-    """Compose a piece of an artist.
+    """Compose a `Piece` of an artist; the same state of `rng` gives the same piece.
 
-    Arguments
-    ---------
-    artist : Artist
-        The style.
-    seconds : float
-        Length.
-    rng : numpy.random.Generator
-        Source of all draws: the same state gives the same piece.
-    bank : Bank
-        Notes that it cannot play are not composed.
-    tonic : int, optional
-        0 to 11 from C on; a piece with a given tonic stays in its key.
-
-    Returns
-    -------
-    Piece
+    Notes that the bank cannot play are not composed. A piece with a given tonic (0 to 11 from C on)
+    stays in its key.
     """
     genre = GENRES[artist.genre]
     tempo = artist.tempo + artist.tempo_spread * rng.standard_normal()

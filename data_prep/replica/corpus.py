@@ -35,28 +35,14 @@ LABELS = ("artist", "genre", "tempo", "meter", "key", "arousal", "valence", "gen
 
 @dataclass(frozen=True)
 class CorpusPlan:
-    """Which tracks a corpus has; they never end, and genres take turns.
+    """Which tracks a corpus has; they never end, and genres take turns."""
 
-    Arguments
-    ---------
-    seed : int
-        Another seed gives other artists and tracks of the same kind.
-    shortest, longest : float
-        Seconds of a track, log-uniform between.
-    per_artist : int
-        Tracks of an artist.
-    held_out : bool
-        Whether the programs that training corpora never play are played too.
-    soundfont : str, optional
-        A sound bank other than TimGM6mb.
-    """
-
-    seed: int = 0
-    shortest: float = 20.0
+    seed: int = 0  # another one gives other artists and tracks of the same kind
+    shortest: float = 20.0  # seconds of a track, log-uniform up to the longest
     longest: float = 240.0
-    per_artist: int = 6
-    held_out: bool = False
-    soundfont: str = None
+    per_artist: int = 6  # tracks
+    held_out: bool = False  # whether the programs that training corpora never play are played too
+    soundfont: str = None  # a sound bank other than TimGM6mb
 
     def seconds(self, index):
         """Length of a track, known before it is composed."""
@@ -71,14 +57,9 @@ class CorpusPlan:
         return make_artist(f"{genre}_{number:03d}", genre, rng, self.held_out)
 
     def track(self, index, attempt=0):
-        """Compose and render a track; another attempt gives another one.
+        """Compose and render a track: its wave (samples,) float32 at 24 kHz, and `Piece.truth`.
 
-        Returns
-        -------
-        wave : numpy.ndarray
-            (samples,) float32 at 24 kHz.
-        truth : dict
-            `Piece.truth`.
+        Another attempt gives another track.
         """
         bank = load_bank(self.soundfont)
         artist, rng = self.artist(index), keyed(self.seed, TRACK, index, attempt)
@@ -96,7 +77,7 @@ class CorpusPlan:
 
 
 def make_corpus(out, hours, plan=None, workers=None):
-    """Make a corpus, or continue one, or find it complete.
+    """Make a corpus, or continue one, or find it complete; returns its manifest `tracks.csv`.
 
     It starts processes: a script calls it under `if __name__ == "__main__":`.
 
@@ -110,11 +91,6 @@ def make_corpus(out, hours, plan=None, workers=None):
         Which tracks.
     workers : int, optional
         Processes; by default one per core.
-
-    Returns
-    -------
-    Path
-        The manifest `tracks.csv`.
 
     Raises
     ------

@@ -43,108 +43,54 @@ POOLS = {
 
 @dataclass(frozen=True)
 class Genre:
-    """Preferences of a genre; a weight table is {choice: weight}.
+    """Preferences of a genre; a weight table is {choice: weight}."""
 
-    Arguments
-    ---------
-    tempo : (float, float)
-        Mean and standard deviation in beats per minute.
-    meters, color, beats, bass, comp, melody, forms : dict
-        Weight tables: of `METERS`, of what `Chord.colored` knows, of the patterns in
-        `patterns.yaml`, and of forms, which name their sections.
-    minor, drums : float
-        Shares of pieces.
-    scales : dict
-        Mode -> weights of `SCALES`.
-    loops : dict
-        Mode -> progressions, one chord per bar (`/` joins two in one bar).
-    loop_share : float
-        How often a loop is taken; otherwise the grammar writes the phrase.
-    swing : (float, float)
-        Range of how late an off-beat comes, as a share of the beat.
-    instruments : dict
-        Role -> weights of `POOLS`.
-    neighbours : list of str
-        Genres that lend some of these.
-    """
-
-    tempo: list
-    meters: dict
-    minor: float
-    scales: dict
-    color: dict
-    loops: dict
-    loop_share: float
-    swing: list
-    drums: float
-    beats: dict
+    tempo: list  # mean and standard deviation in beats per minute
+    meters: dict  # weights of `METERS`
+    minor: float  # share of pieces
+    scales: dict  # mode -> weights of `SCALES`
+    color: dict  # weights of what `Chord.colored` knows
+    loops: dict  # mode -> progressions, one chord per bar (`/` joins two in one bar)
+    loop_share: float  # how often a loop is taken; otherwise the grammar writes the phrase
+    swing: list  # range of how late an off-beat comes, as a share of the beat
+    drums: float  # share of pieces
+    beats: dict  # weights of the patterns in `patterns.yaml`, as the next three
     bass: dict
     comp: dict
     melody: dict
-    instruments: dict
-    forms: dict
-    neighbours: list
+    instruments: dict  # role -> weights of `POOLS`
+    forms: dict  # weights of forms, which name their sections
+    neighbours: list  # genres that lend some of these
 
 
 _DATA = yaml.safe_load(Path(__file__).with_name("genres.yaml").read_text(encoding="utf-8"))
 GENRES = {name: Genre(**fields) for name, fields in _DATA.items()}
 
+LEVELS = {"drums": -2, "bass": -4, "comp": -6, "melody": -3, "pad": -10}  # mean, in dB
 BORROWED = 0.2  # how often an artist takes a preference from a neighbouring genre
 
 
 @dataclass(frozen=True)
 class Artist:
-    """A latent style: what all pieces of one artist share.
-
-    Arguments
-    ---------
-    name, genre : str
-        The genre is a key of `GENRES`.
-    tempo, tempo_spread : float
-        Mean and standard deviation in beats per minute.
-    minor : float
-        Share of pieces in minor.
-    color : str
-        What `Chord.colored` makes of the chords.
-    swing : float
-        How late an off-beat comes, as a share of the beat.
-    programs : dict
-        Role -> two General MIDI programs.
-    ways : dict
-        Part -> name of its patterns.
-    tightness : float
-        Standard deviation of note onsets in seconds.
-    legato : float
-        Share of its length that a note is held.
-    tilt, cutoff : float
-        Of the spectrum, dB and Hz: see `mix.filter_spectrum`.
-    reverb : float
-        0 to 1.
-    drive : float
-        Saturation of the mix; 0 is none.
-    noise : float
-        Level of the noise, dB relative to the music.
-    levels : dict
-        Role -> dB.
-    """
+    """A latent style: what all pieces of one artist share."""
 
     name: str
-    genre: str
-    tempo: float
+    genre: str  # a key of `GENRES`
+    tempo: float  # mean, and below the standard deviation, in beats per minute
     tempo_spread: float
-    minor: float
-    color: str
-    swing: float
-    programs: dict
-    ways: dict
-    tightness: float
-    legato: float
-    tilt: float
+    minor: float  # share of pieces
+    color: str  # what `Chord.colored` makes of the chords
+    swing: float  # how late an off-beat comes, as a share of the beat
+    programs: dict  # role -> two General MIDI programs
+    ways: dict  # part -> name of its patterns
+    tightness: float  # standard deviation of note onsets in seconds
+    legato: float  # share of its length that a note is held
+    tilt: float  # of the spectrum in dB, and its cutoff in Hz: see `mix.filter_spectrum`
     cutoff: float
-    reverb: float
-    drive: float
-    noise: float
-    levels: dict
+    reverb: float  # 0 to 1
+    drive: float  # saturation of the mix; 0 is none
+    noise: float  # level of the noise, dB relative to the music
+    levels: dict  # role -> dB
 
 
 def programs_of(pool, held_out):
@@ -183,11 +129,5 @@ def make_artist(name, genre, rng, held_out=False):
         reverb=float(rng.uniform(0.05, 0.9)),
         drive=float(rng.choice((0.0, rng.uniform(0.5, 2.0)), p=(0.6, 0.4))),
         noise=float(rng.uniform(-58, -34)),
-        levels={
-            "drums": float(rng.normal(-2, 2)),
-            "bass": float(rng.normal(-4, 2)),
-            "comp": float(rng.normal(-6, 2)),
-            "melody": float(rng.normal(-3, 2)),
-            "pad": float(rng.normal(-10, 2)),
-        },
+        levels={role: float(rng.normal(level, 2)) for role, level in LEVELS.items()},
     )

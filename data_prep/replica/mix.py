@@ -16,10 +16,7 @@ WET = {"drums": 0.4, "bass": 0.1, "comp": 1.0, "melody": 1.0, "pad": 1.0}  # sha
 def mix(piece, artist, rng, bank):
     """Render a piece with the balance and colour of an artist.
 
-    Returns
-    -------
-    numpy.ndarray
-        (samples,) float32 at 24 kHz, within +-0.97; zeros only if the piece has no note.
+    (samples,) float32 at 24 kHz, within +-0.97; zeros only if the piece has no note.
     """
     parts = [
         (part.program, part.notes, artist.levels[part.role], artist.reverb * WET[part.role])

@@ -56,36 +56,12 @@ def playable(bank, family, held_out=False):
 
 
 def make_note(rng, bank, family=None, held_out=False, pitch=None, velocity=None, program=None):
-    """Render a note; what is not given is drawn: the family, then its program, then the pitch.
+    """Render a note of 4 s; what is not given is drawn: family, then program, then pitch.
 
-    Arguments
-    ---------
-    rng : numpy.random.Generator
-        Source of all draws.
-    bank : Bank
-        From `synth.load_bank`.
-    family : str, optional
-        A key of `FAMILIES`.
-    held_out : bool
-        Whether the held-out programs play, instead of the known ones.
-    pitch : int, optional
-        MIDI number, 21 to 108, in the family's range.
-    velocity : int, optional
-        One of `VELOCITIES`.
-    program : int, optional
-        One that plays the pitch in the family.
-
-    Returns
-    -------
-    wave : numpy.ndarray
-        (96000,) float32 at 24 kHz, within +-0.97.
-    truth : dict
-        `family`, `program`, `pitch` and `velocity`.
-
-    Raises
-    ------
-    NoteError
-        If there is no such family or velocity, or the family has no such pitch.
+    With `held_out` the held-out programs play, instead of the known ones; `program` is one that
+    plays the pitch in the family. Returns the wave, (96000,) float32 at 24 kHz within +-0.97, and a
+    dict with `family`, `program`, `pitch` (MIDI) and `velocity`. Raises a `NoteError` for a family,
+    pitch or velocity that does not exist.
     """
     if family not in (None, *FAMILIES):
         raise NoteError(f"family is {family!r}; choose one of {', '.join(FAMILIES)}.")

@@ -4,6 +4,7 @@ A pattern (`patterns.yaml`) is one bar of 4/4, one character per sixteenth: `.` 
 before, `-` is silence, anything else begins a note and says which. `fit` adapts it to 3/4 and 6/8.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,17 +68,18 @@ def fit(pattern, meter):
 
 def strokes(pattern):
     """Yield (step, length, character) of each note of a pattern."""
-    begins = [i for i, c in enumerate(pattern) if c not in ".-"]
-    for begin in begins:
-        end = begin + 1
-        while end < len(pattern) and pattern[end] == ".":
-            end += 1
-        yield begin, end - begin, pattern[begin]
+    for stroke in re.finditer(r"[^.-]\.*", pattern):
+        yield stroke.start(), len(stroke[0]), stroke[0][0]
 
 
 def place(pitch_class, low):
     """Return the lowest pitch of a pitch class that is not below `low`."""
     return low + (pitch_class - low) % 12
+
+
+def draw_pattern(rng, alternatives, meter):
+    """Draw one of some patterns, adapted to a meter."""
+    return fit(alternatives[rng.integers(len(alternatives))], meter)
 
 
 class Drummer:
@@ -86,10 +88,7 @@ class Drummer:
     def __init__(self, way, meter, rng):
         patterns = WALTZ if meter.beats == 3 and way != "swing ride" else PATTERNS["drums"][way]
         self.meter = meter
-        self.patterns = {
-            drum: fit(alternatives[rng.integers(len(alternatives))], meter)
-            for drum, alternatives in patterns.items()
-        }
+        self.patterns = {drum: draw_pattern(rng, patterns[drum], meter) for drum in patterns}
 
     def bar(self, rng, first, last):
         """Yield (step, length, pitch, velocity) of a bar, the `first` or `last` of its section."""
@@ -115,8 +114,7 @@ class Bassist:
     LOWEST = 28
 
     def __init__(self, way, meter, rng):
-        alternatives = PATTERNS["bass"][way]
-        self.pattern = fit(alternatives[rng.integers(len(alternatives))], meter)
+        self.pattern = draw_pattern(rng, PATTERNS["bass"][way], meter)
 
     def bar(self, rng, chords, following):
         """Yield the notes of a bar of (step, length, chord); `following` is the next chord."""
@@ -144,8 +142,7 @@ class Comper:
     """Plays chords around the MIDI pitch `center`, each voiced as near as possible to the last."""
 
     def __init__(self, way, meter, rng, center):
-        alternatives = PATTERNS["comp"][way]
-        self.pattern = fit(alternatives[rng.integers(len(alternatives))], meter)
+        self.pattern = draw_pattern(rng, PATTERNS["comp"][way], meter)
         # Distorted fifths lie low, where a guitar plays them.
         self.center = center - 10 if way in ("chug", "gallop", "power") else center
         self.last = None
@@ -186,10 +183,9 @@ class Soloist:
 
     def __init__(self, way, meter, rng, center):
         self.meter, self.center, self.last = meter, center, center
-        alternatives = PATTERNS["melody"][way]
         self.motifs = []
         for _ in range(3):
-            pattern = fit(alternatives[rng.integers(len(alternatives))], meter)
+            pattern = draw_pattern(rng, PATTERNS["melody"][way], meter)
             count = len(list(strokes(pattern)))
             contour = np.cumsum(rng.normal(0, 1, count + 1))
             contour = (contour - contour.mean()) / max(1.0, np.abs(contour).max())

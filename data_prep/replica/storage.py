@@ -22,26 +22,10 @@ class CorpusError(UserError):
 
 
 def claim(path, metadata, may_change=()):
-    """Write what a folder will hold, or check that it was begun with the same metadata.
+    """Write what a folder will hold, or raise a `CorpusError` if it holds something else.
 
-    Arguments
-    ---------
-    path : Path
-        A JSON file, the first in its folder.
-    metadata : dict
-        What determines the folder's content.
-    may_change : sequence of str
-        Keys whose change leaves the existing files valid.
-
-    Returns
-    -------
-    bool
-        Whether one of those changed.
-
-    Raises
-    ------
-    CorpusError
-        If the folder holds something else.
+    `path` is a JSON file, the first in its folder; `metadata` is what determines the content.
+    Returns whether keys of `may_change` differ, which leaves the existing files valid.
     """
     out, differing = path.parent, []
     if path.exists():
@@ -85,17 +69,8 @@ def render_all(work, jobs, workers):
 def render_audible(render, attempt, message):
     """Call `render(number)` from `attempt` on until the wave is not silent.
 
-    Returns
-    -------
-    result
-        What `render` returned: a wave, or a tuple that begins with one.
-    number : int
-        The attempt that was audible.
-
-    Raises
-    ------
-    CorpusError
-        With `message`, if `ATTEMPTS` waves are silent.
+    Returns what `render` returned (a wave, or a tuple that begins with one), and the number. Raises
+    a `CorpusError` with the message if `ATTEMPTS` waves are silent.
     """
     for number in range(attempt, attempt + ATTEMPTS):
         result = render(number)

@@ -51,17 +51,9 @@ class Bank:
 
 @lru_cache
 def load_bank(path=None):
-    """Read a sound bank, once per process.
+    """Read a sound bank, an SF2 file, once per process; by default pretty_midi's TimGM6mb.
 
-    Arguments
-    ---------
-    path : str, optional
-        An SF2 file; by default TimGM6mb, which pretty_midi's package holds.
-
-    Raises
-    ------
-    BankError
-        If the file cannot be used or a package of the extra [replica] is missing.
+    Raises a `BankError` if it cannot be used or a package of the extra [replica] is missing.
     """
     if not all(map(importlib.util.find_spec, ("midirenderer", "pretty_midi", "pebble"))):
         raise BankError(
@@ -88,28 +80,11 @@ def load_bank(path=None):
 
 
 def render(parts, seconds, bank):
-    """Render parts together.
+    """Render parts together: (samples,) float32 at `RATE`, not normalised, of length `seconds`.
 
-    Arguments
-    ---------
-    parts : iterable of (program, notes, gain, reverb)
-        A General MIDI program, 0 to 127, or `DRUMS`; notes of dtype `NOTE`; the part's level in
-        dB, at most about 10 (programs of a scanned bank are equally loud at the same level);
-        reverberation, 0 to 1.
-    seconds : float
-        Length of the result: cut or filled with zeros.
-    bank : Bank
-        From `load_bank`.
-
-    Returns
-    -------
-    numpy.ndarray
-        (samples,) float32 at `RATE`, not normalised.
-
-    Raises
-    ------
-    BankError
-        If the bank's content is damaged.
+    A part is (program, notes, gain, reverb): a General MIDI program, 0 to 127, or `DRUMS`; notes of
+    dtype `NOTE`; its level in dB, at most about 10 (programs of a scanned bank are equally loud at
+    the same level); reverberation, 0 to 1.
     """
     import midirenderer
     import pretty_midi

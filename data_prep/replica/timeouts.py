@@ -15,27 +15,12 @@ class StuckError(UserError):
 
 
 def run_with_timeouts(work, jobs, seconds, attempts, workers=None, description=None):
-    """Run `work(attempt, *job)` for every job, with a progress bar.
+    """Run `work(attempt, *job)` for every job in processes, with a progress bar.
 
-    Arguments
-    ---------
-    work : callable
-        A module's function: it is called in another process.
-    jobs : list of tuple
-        Its arguments after the first.
-    seconds : float
-        Time limit of a job; the process is ended then, even inside a native loop.
-    attempts : int
-        How often a job that hung or died is tried; `attempt` counts from 0.
-    workers : int, optional
-        Processes; by default one per core.
-    description : str, optional
-        Of the progress bar.
-
-    Raises
-    ------
-    StuckError
-        If a job failed in all attempts. What a job raises is raised here.
+    `work` is a module's function. A process that needs more than `seconds` for a job is ended, even
+    inside a native loop. A job that hung or died is tried `attempts` times (`attempt` counts from
+    0), then a `StuckError` is raised; so is what a job raises. Without `workers` there is a process
+    per core.
     """
     if workers is not None and workers < 1:
         raise UserError(f"workers is {workers}; it must be 1 or more.")

@@ -38,34 +38,16 @@ NAMES = "emomusic fma giantsteps gtzan magnatagatune mtg_jamendo music4all nsynt
 
 @dataclass
 class Tree:
-    """What a replica holds.
+    """What a replica holds."""
 
-    Arguments
-    ---------
-    counts : dict
-        Variant of the split -> split -> pieces, as a preparation counts them.
-    texts : dict
-        Path -> str, bytes, or an iterable of str for what is large.
-    sounds : list
-        (path, arguments of `render` after the first).
-    render : callable
-        A module's function `render(attempt, *arguments)`: a wave (samples,) float32 at 24 kHz.
-    rate, channels : int
-        Of the audio files.
-    folders : tuple of str
-        Folders that exist even without audio.
-    names : bool
-        Whether the files' names are the annotation: without audio they are empty then.
-    """
-
-    counts: dict
-    texts: dict
-    sounds: list
-    render: callable
-    rate: int
+    counts: dict  # variant of the split -> split -> pieces, as a preparation counts them
+    texts: dict  # path -> str, bytes, or an iterable of str for what is large
+    sounds: list  # (path, arguments of `render` after the first)
+    render: callable  # `render(attempt, *arguments)`: a wave (samples,) float32 at 24 kHz
+    rate: int  # of the audio files, as are the channels
     channels: int = 1
-    folders: tuple = ()
-    names: bool = False
+    folders: tuple = ()  # those that exist even without audio
+    names: bool = False  # whether names are the annotation: files are empty without audio then
 
 
 def scaled(counts, scale, least=1):
@@ -81,29 +63,12 @@ def draw_artist(genre, seed, *key, held_out=False):
 def render_song(
     attempt, seed, genre, artist, piece, seconds, held_out=False, tonic=None, mode=None
 ):
-    """Compose and render a piece over a noise floor; most layouts' `render`.
+    """Compose and render a piece over a noise floor: (samples,) float32 at 24 kHz.
 
-    Arguments
-    ---------
-    attempt : int
-        Another one gives another piece of the same artist and length.
-    seed : int
-        The replica's.
-    genre : str
-        A key of `GENRES`.
-    artist, piece : tuple of int
-        Which artist of that genre, which piece.
-    seconds : float
-        Length.
-    held_out : bool
-        Whether the programs that training replicas never play are allowed.
-    tonic, mode : int, str, optional
-        0 to 11 from C on, `major` or `minor`: the piece stays in that key.
-
-    Returns
-    -------
-    numpy.ndarray
-        (samples,) float32 at 24 kHz.
+    Most layouts' `render`. `artist` and `piece` are keys: which artist of a genre, which piece of
+    theirs; another attempt gives another piece of the same artist and length. With `tonic` (0 to 11
+    from C on) and `mode` the piece stays in that key; `held_out` allows the programs that training
+    replicas never play.
     """
     player = draw_artist(genre, seed, *artist, held_out=held_out)
     if mode:
@@ -113,7 +78,7 @@ def render_song(
 
 
 def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=None):
-    """Make a replica, or continue one, or find it complete.
+    """Make a replica, or continue one, or find it complete; returns its folder.
 
     It starts processes: a script calls it under `if __name__ == "__main__":`.
 
@@ -131,11 +96,6 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
         Whether to write no audio; where names are the annotation, the files are empty.
     workers : int, optional
         Processes; by default one per core.
-
-    Returns
-    -------
-    Path
-        The folder.
 
     Raises
     ------

@@ -46,23 +46,17 @@ class VoiceError(UserError):
 
 @dataclass(frozen=True)
 class Technique:
-    """What a technique does to a voice.
+    """What a technique does to a voice; factors are of the singer's own values."""
 
-    `motion` is how the pitch moves; `vibrato` a share of the singer's extent; `breath` in dB is
-    added to the singer's; `bright`, `open` and `rough` are factors of `Singer.corner`,
-    `Singer.open`, and jitter and shimmer; `ring` is the share by which formants 3 to 5 draw
-    together; `cutoff` in Hz is the lips' low-pass; `beat` the slowest and fastest rate in Hz of
-    loudness pulses, their acceleration, and their depth from 0 to 1.
-    """
-
-    motion: str = "sung"
-    vibrato: float = 0.0
-    breath: float = 0.0
-    bright: float = 1.0
-    open: float = 1.0
-    rough: float = 1.0
-    ring: float = 0.0
-    cutoff: float = math.inf
+    motion: str = "sung"  # how the pitch moves
+    vibrato: float = 0.0  # share of the singer's extent
+    breath: float = 0.0  # dB, added to the singer's
+    bright: float = 1.0  # factor of `Singer.corner`
+    open: float = 1.0  # factor of `Singer.open`
+    rough: float = 1.0  # factor of jitter and shimmer
+    ring: float = 0.0  # share by which formants 3 to 5 draw together
+    cutoff: float = math.inf  # Hz, the lips' low-pass
+    # Loudness pulses: slowest and fastest rate in Hz, acceleration, depth from 0 to 1.
     beat: tuple = (5.0, 6.0, 1.0, 0.0)
 
 
@@ -82,29 +76,22 @@ TECHNIQUES = {
 
 @dataclass(frozen=True)
 class Singer:
-    """A latent voice: what all recordings of one singer share.
-
-    `lowest` and `highest` are MIDI pitches; `tract` holds factors of the formants, `widths` is that
-    of their bandwidths; above `corner` in Hz the pulses fall by 6 dB per octave more; `open` is the
-    share of a period with an open glottis; `rate` in Hz and `extent` in cents are the vibrato's;
-    `breath` is in dB relative to the pulses; `jitter` and `shimmer` are relative deviations from
-    period to period; `glide` is seconds between notes.
-    """
+    """A latent voice: what all recordings of one singer share."""
 
     name: str
     kind: str
-    lowest: int
+    lowest: int  # MIDI pitch
     highest: int
-    tract: tuple
-    widths: float
-    corner: float
-    open: float
-    rate: float
+    tract: tuple  # factors of the formants
+    widths: float  # factor of their bandwidths
+    corner: float  # Hz, above which the pulses fall by 6 dB per octave more
+    open: float  # share of a period with an open glottis
+    rate: float  # of the vibrato in Hz, and its extent in cents
     extent: float
-    breath: float
-    jitter: float
+    breath: float  # dB relative to the pulses
+    jitter: float  # relative deviations from period to period, as is the shimmer
     shimmer: float
-    glide: float
+    glide: float  # seconds between notes
 
 
 def make_singer(name, rng, kinds=tuple(KINDS)):
@@ -132,31 +119,11 @@ def make_singer(name, rng, kinds=tuple(KINDS)):
 
 
 def sing(singer, technique, melody, vowel, rng):
-    """Sing a melody on a vowel.
+    """Sing a melody on a vowel: (samples,) float32 at 24 kHz, within +-0.97.
 
-    Arguments
-    ---------
-    singer : Singer
-        From `make_singer`.
-    technique : str
-        A key of `TECHNIQUES`.
-    melody : list of (int, float)
-        MIDI pitches, 36 to 84, and seconds, 0.05 or more. Speech follows the pitches loosely, a
-        vocal fry lies far below.
-    vowel : str
-        A key of `VOWELS`; speech goes on to others.
-    rng : numpy.random.Generator
-        Source of what varies between renditions.
-
-    Returns
-    -------
-    numpy.ndarray
-        (samples,) float32 at 24 kHz, within +-0.97.
-
-    Raises
-    ------
-    VoiceError
-        If technique or vowel has another name, or the melody has no note or one out of range.
+    The melody is a list of (MIDI pitch, 36 to 84; seconds, 0.05 or more). Speech follows the
+    pitches loosely and goes on to other vowels, a vocal fry lies far below. Raises a `VoiceError`
+    for a technique or vowel of another name, or a melody without a note or out of range.
     """
     _check(technique, melody, vowel)
     way = TECHNIQUES[technique]

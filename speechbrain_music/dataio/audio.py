@@ -1,4 +1,4 @@
-"""Reading parts of music files: seek, mix down to mono, resample.
+"""Read parts of music files: seek, mix down to mono, resample.
 
 Positions and lengths are in samples at the rate that is asked for, whatever the file's own rate.
 """
@@ -34,26 +34,11 @@ _MP3_LEAD = 2**14
 
 
 class AudioError(UserError):
-    """A file that cannot be read. The message is one sentence, `path: what is wrong; remedy`.
-
-    Example
-    -------
-    >>> audio_info("gone.wav")
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.dataio.audio.AudioError: gone.wav: does not exist or is not a file; check \
-the data folder and prepare it again.
-    """
+    """A file that cannot be read. The message is one sentence, `path: what is wrong; remedy`."""
 
 
 class AudioInfo(NamedTuple):
-    """A file's header: frames at its own rate, that rate in Hz, number of channels.
-
-    Example
-    -------
-    >>> AudioInfo(frames=22050, sample_rate=44100, channels=2).seconds
-    0.5
-    """
+    """A file's header: frames at its own rate, that rate in Hz, number of channels."""
 
     frames: int
     sample_rate: int
@@ -61,12 +46,12 @@ class AudioInfo(NamedTuple):
 
     @property
     def seconds(self):
-        """Duration."""
+        """The duration."""
         return self.frames / self.sample_rate
 
 
 def audio_info(path):
-    """Reads a file's header, and nothing else where the format allows it.
+    """Read a file's header, and nothing else where the format allows it.
 
     Arguments
     ---------
@@ -81,7 +66,7 @@ def audio_info(path):
     Raises
     ------
     AudioError
-        If the file is missing, empty, not audio, in a foreign format, or without samples.
+        If the file is missing, empty, not audio, in an unsupported format, or without samples.
 
     Example
     -------
@@ -107,27 +92,7 @@ def resampled_length(frames, sample_rate, target=SAMPLE_RATE):
 
 
 def segment_bounds(tracks, sample_rate):
-    """Start and length of a manifest's rows at another sample rate than the files' own.
-
-    Arguments
-    ---------
-    tracks : pandas.DataFrame
-        Columns start, stop (samples at the file's rate), duration (seconds).
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    starts, lengths : numpy.ndarray
-        (rows,) int64 samples at that rate.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> tracks = pd.DataFrame({"start": [48000], "stop": [96000], "duration": [1.0]})
-    >>> segment_bounds(tracks, 24000)
-    (array([24000]), array([24000]))
-    """
+    """(rows,) starts and lengths of a manifest's rows, int64 samples at `sample_rate` Hz."""
     seconds = tracks["duration"].to_numpy()
     rate = (tracks["stop"] - tracks["start"]).to_numpy() / seconds
     starts = np.rint(tracks["start"].to_numpy() / rate * sample_rate)
@@ -135,7 +100,7 @@ def segment_bounds(tracks, sample_rate):
 
 
 def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
-    """Reads a part of a file as mono, with the values it has in the whole file resampled.
+    """Read a part of a file as mono, with the values it has in the whole file resampled.
 
     Only the part is read, and a margin on both sides for the resampler's filter.
 
@@ -183,7 +148,7 @@ def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
 
 
 def read_segments(path, places, sample_rate=SAMPLE_RATE):
-    """Reads parts of a file one after the other, and opens it once.
+    """Read parts of a file one after the other, opening it once.
 
     Seeking in an mp3 file reads all that comes before: once here, but for each part with
     `read_segment`.

@@ -9,33 +9,12 @@ TAPS, SPREAD = 3, 0.3  # of a filter after its first tap of 1: a few dB up or do
 
 
 def draw_speed(rng):
-    """A random playback speed with a uniform logarithm.
-
-    Example
-    -------
-    >>> speeds = [draw_speed(np.random.default_rng(seed)) for seed in range(100)]
-    >>> round(min(speeds), 1), round(max(speeds), 1)
-    (0.7, 1.3)
-    """
+    """A random playback speed with a uniform logarithm."""
     return float(np.exp(rng.uniform(-SPEED, SPEED)))
 
 
 def augment_wave(wave, speed, rng):
-    """A crop at another speed, level and timbre.
-
-    Arguments
-    ---------
-    wave : np.ndarray
-        (n,) float32.
-    speed : float
-        See `draw_speed`.
-    rng : np.random.Generator
-        Source of level and timbre.
-
-    Returns
-    -------
-    np.ndarray
-        (about n / speed,) float32.
+    """Change a crop's speed (see `draw_speed`), level and timbre: (about n / speed,) float32.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Data sets of a training run, from its tables of tracks and a recipe's yaml."""
+"""Data sets of a pre-training run, from its manifests and a recipe's yaml."""
 
 import logging
 from functools import partial
@@ -32,31 +32,11 @@ class CorpusData(NamedTuple):
 
 
 def make_datasets(hparams, train, valid, mask_block=10, augment=False, **masking):
-    """Training crops, held-out pieces, and pieces for the corpus's statistics.
+    """Make the data sets from manifests and a recipe's yaml.
 
-    Arguments
-    ---------
-    hparams : dict
-        segment_seconds, valid_segments, statistics_segments, keep_in_memory, seed.
-    train, valid : pandas.DataFrame
-        Tracks to train on and held-out ones, see `data_prep.manifest.read_manifest`.
-    mask_block : int
-        Tokens; a track shorter than two blocks is not used, even if nothing is masked, so that all
-        recipes have the same statistics of a corpus.
-    augment : bool
-        Of training crops, see `dataio.augment`.
-    **masking
-        mask_probability and noise_std of `SegmentDataset`.
-
-    Returns
-    -------
-    CorpusData
-        `hours` of "train" and "valid".
-
-    Raises
-    ------
-    UserError
-        If a segment or all tracks are too short.
+    A track shorter than two blocks is not used, even if nothing is masked, so that all recipes have
+    the same statistics of a corpus; a `UserError` says if all are. `augment` applies to training
+    crops; `masking` is the mask_probability and noise_std of `SegmentDataset`.
     """
     grid = FrameGrid(SAMPLES_PER_TOKEN, STACK, BANDS)
     segment_tokens = round(hparams["segment_seconds"] * TOKEN_RATE)

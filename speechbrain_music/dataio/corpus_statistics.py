@@ -29,23 +29,7 @@ LOW_PERPLEXITY = 100
 def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     """The statistics of a run's corpus, computed by one process and read by all.
 
-    Arguments
-    ---------
-    hparams : dict
-        output_folder, train_csv, seed, segment_seconds, statistics_segments, batch_size,
-        num_workers, features.
-    dataset, quantizer, bar
-        As `prepare_statistics`.
-
-    Returns
-    -------
-    TokenStatistics | None
-        As `prepare_statistics`.
-
-    Raises
-    ------
-    UserError
-        As `prepare_statistics`.
+    See `prepare_statistics` for the other arguments and what is returned.
     """
     features = hparams["features"]
     key = [Path(hparams["train_csv"])]
@@ -68,38 +52,12 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
 
 
 def prepare_statistics(path, key, dataset, quantizer, features, batch_size, workers=0, bar=True):
-    """Makes a corpus's statistics, or reads those made before, and sets the features by them.
+    """Make a corpus's statistics, or read those made before, and set the features by them.
 
     Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
-    pairs of a masked token with its nearest visible one.
-
-    Arguments
-    ---------
-    path : path
-        Of the npz file.
-    key : str
-        Names all that the statistics depend on (see `statistics_key`).
-    dataset : SegmentDataset
-        Its rows are all visited once.
-    quantizer : torch.nn.Module, optional
-        Of the targets; a trained one follows the features. Without it there are no token counts.
-    features : LogMel
-        Gets the means and standard deviations.
-    batch_size, workers : int
-        Of the loader.
-    bar : bool
-        Whether progress is shown.
-
-    Returns
-    -------
-    TokenStatistics | None
-        Of the training corpus; None without a quantizer.
-
-    Raises
-    ------
-    UserError
-        If the file there belongs to another corpus or another quantizer, or if no item of the
-        data set could be read.
+    pairs of a masked token with its nearest visible one. A trained quantizer follows the features.
+    Returns the `TokenStatistics`, or None without a quantizer. Raises a `UserError` if the file has
+    another `key` (see `statistics_key`), or if no item of the data set could be read.
     """
     path = Path(path)
     if not path.exists():
@@ -116,7 +74,7 @@ def prepare_statistics(path, key, dataset, quantizer, features, batch_size, work
             "choose another output_folder, or delete that file if nothing was trained with it yet"
         )
     mean, std = (torch.from_numpy(values[name]) for name in ("mean", "std"))
-    _take_over(mean, std, features, quantizer)
+    _set_features(mean, std, features, quantizer)
     if quantizer is None:
         return None
     return TokenStatistics(values["unigram"], values["pairs"], values["pair_counts"])
@@ -130,7 +88,7 @@ def statistics_key(*parts):
     return digest.hexdigest()
 
 
-def _take_over(mean, std, features, quantizer):
+def _set_features(mean, std, features, quantizer):
     features.normalize.set_statistics(mean, std)
     if isinstance(quantizer, TrainedTargets):
         quantizer.follow(features.normalize)
@@ -153,17 +111,17 @@ def _make(path, key, dataset, quantizer, features, batch_size, workers, bar):
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
     mean, std = _band_statistics(batches("mel bands"), features)
-    _take_over(mean, std, features, quantizer)
+    _set_features(mean, std, features, quantizer)
     arrays = {"mean": mean.numpy(), "std": std.numpy()}
     if quantizer is not None:
         tokens, first = _token_statistics(batches("tokens"), features, quantizer)
-        _say_perplexity(tokens, first)
+        _log_perplexity(tokens, first)
         arrays = tokens._asdict() | arrays
     with atomic_file(path, "wb") as file:
         np.savez(file, key=np.array(key), **arrays)
 
 
-def _say_perplexity(tokens, first):
+def _log_perplexity(tokens, first):
     value = min(perplexity(counts) for counts in first)
     logger.info(
         f"corpus: {tokens.unigram[0].sum():.0f} tokens; perplexity {value:.0f} over the first "

@@ -12,25 +12,9 @@ class WeightedSegmentSampler(Sampler):
     """Batches of draws; tracks are drawn with probability proportional to their weight.
 
     An epoch is `draws` draws in one global order. Consecutive batches go to consecutive ranks, so
-    that an optimiser step of the whole job does not depend on the number of ranks.
-
-    Arguments
-    ---------
-    weights : array
-        (tracks,) of each track: its duration times its corpus's weight.
-    draws : int
-        In an epoch; a multiple of batch_size * world_size.
-    batch_size : int
-        On one rank.
-    seed : int
-        Key of the draws, with the epoch.
-    rank, world_size : int
-        This process, and how many there are.
-
-    Raises
-    ------
-    ValueError
-        If `draws` does not divide into whole batches for every rank.
+    that an optimiser step of the whole job does not depend on the number of ranks. A track's weight
+    is its duration times its corpus's weight. A ValueError says if `draws` does not divide into
+    whole batches for every rank.
 
     Example
     -------
@@ -48,17 +32,13 @@ class WeightedSegmentSampler(Sampler):
                 f"on {world_size} processes"
             )
         self.edges = np.cumsum(np.asarray(weights, dtype=np.float64))
-        self.draws = draws
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
+        self.draws, self.batch_size, self.seed = draws, batch_size, seed
+        self.rank, self.world_size = rank, world_size
         self.start(epoch=0)
 
     def start(self, epoch, batch=0):
-        """Sets where the next iteration begins: a batch of this rank, within an epoch."""
-        self.epoch = epoch
-        self.first = batch
+        """Set where the next iteration begins: a batch of this rank, within an epoch."""
+        self.epoch, self.first = epoch, batch
 
     def __len__(self):
         return self.draws // (self.batch_size * self.world_size)
@@ -77,17 +57,8 @@ class WeightedSegmentSampler(Sampler):
 class ShuffleSampler(Sampler):
     """Batches that visit every row once an epoch, in an order of (seed, epoch).
 
-    The last optimiser step of an epoch is filled up with the epoch's first rows, so that no row is
-    left out and all steps have the same size.
-
-    Arguments
-    ---------
-    count, batch_size : int
-        Rows; of a batch on one rank.
-    effective_batch : int
-        Rows of an optimiser step over all ranks, a multiple of batch_size * world_size.
-    seed, rank, world_size : int
-        As `WeightedSegmentSampler`.
+    The last optimiser step of an epoch, of `effective_batch` rows over all ranks, is filled up with
+    the epoch's first rows, so that no row is left out and all steps have the same size.
 
     Example
     -------
@@ -104,7 +75,7 @@ class ShuffleSampler(Sampler):
         self.start(epoch=1)
 
     def start(self, epoch, batch=0):
-        """Sets where the next iteration begins: a batch of this rank, within an epoch."""
+        """Set where the next iteration begins: a batch of this rank, within an epoch."""
         self.epoch, self.first = epoch, batch
 
     def __len__(self):

@@ -4,7 +4,7 @@ Nothing depends on history: draw number `index` of an epoch is a function of the
 and the index, on any worker or rank and after a restart.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,14 +22,7 @@ TRAIN, VALID, CORPUS = range(3)
 
 
 class SegmentIndex(NamedTuple):
-    """An item: the epoch, its place in the epoch's global order, and the manifest's row.
-
-    Example
-    -------
-    >>> from speechbrain_music.dataio.sampler import WeightedSegmentSampler
-    >>> next(iter(WeightedSegmentSampler([0.0, 1.0], draws=2, batch_size=2)))  # weight 0
-    [SegmentIndex(epoch=0, index=0, row=1), SegmentIndex(epoch=0, index=1, row=1)]
-    """
+    """An item: the epoch, its place in the epoch's global order, and the manifest's row."""
 
     epoch: int
     index: int
@@ -43,15 +36,6 @@ class SegmentBatch:
     wave (B, N) float32, samples (B,) int64, mask (B, T) bool, noise (4 M, 128) float32, rows (B,)
     int64; errors: one (path, reason) for each item that could not be read, which then has no
     masked token and does not count.
-
-    Example
-    -------
-    >>> tracks = pd.DataFrame({"wav": ["a", "gone"], "start": 0, "stop": 48000, "duration": 2.0})
-    >>> kept = {"a": np.ones(48000, np.float32)}
-    >>> data = SegmentDataset(tracks, 50, FrameGrid(960, stack=4, bands=128), kept=kept)
-    >>> batch = collate([data[SegmentIndex(0, 0, 0)], data[SegmentIndex(0, 1, 1)]])
-    >>> batch.mask.any(dim=1).tolist(), [path for path, _ in batch.errors]
-    ([True, False], ['gone'])
     """
 
     wave: torch.Tensor
@@ -63,52 +47,24 @@ class SegmentBatch:
 
     def to(self, device, non_blocking=True):
         """The batch with its tensors on a device."""
-        return SegmentBatch(
-            **{
-                name: value.to(device, non_blocking=non_blocking)
-                if isinstance(value, torch.Tensor)
-                else value
-                for name, value in vars(self).items()
-            }
-        )
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self):
-        """Called by a DataLoader with pin_memory=True."""
-        for name, value in vars(self).items():
-            if isinstance(value, torch.Tensor):
-                setattr(self, name, value.pin_memory())
-        return self
+        """The batch in pinned memory; a DataLoader with pin_memory=True calls it."""
+        return self._with_tensors(torch.Tensor.pin_memory)
+
+    def _with_tensors(self, change):
+        tensors = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        return replace(self, **tensors)
 
 
 class SegmentDataset(Dataset):
     """Crops of tracks; an index is a `SegmentIndex`.
 
-    Arguments
-    ---------
-    tracks : pandas.DataFrame
-        Columns wav, start, stop (samples at the file's rate), duration (seconds); see
-        `data_prep.manifest.read_manifest`.
-    segment_tokens : int
-        Length of a crop; a shorter track is taken whole.
-    grid : FrameGrid
-        Frames of the model.
-    mask_block, mask_probability, noise_std
-        See `nnet.masking.mask_blocks`; the standard deviation of the noise.
-    seed, stream : int
-        Key of everything random here, with the draw.
-    kept : dict, optional
-        Cache of decoded tracks (346 MB per hour, in each worker), for small corpora, where
-        decoding takes longer than a small model's step. Data sets can share it.
-    augment : bool
-        Whether crops are played at another speed, level and timbre, see `dataio.augment`.
-
-    Example
-    -------
-    >>> grid = FrameGrid(samples_per_token=960, stack=4, bands=128)
-    >>> tracks = pd.DataFrame({"wav": ["gone.wav"], "start": 0, "stop": 48000, "duration": 2.0})
-    >>> item = SegmentDataset(tracks, 25, grid)[SegmentIndex(0, 0, 0)]
-    >>> item["error"][0], item["mask"].any()  # an unreadable track is reported, not raised
-    ('gone.wav', tensor(False))
+    `tracks` is a manifest, see `data_prep.manifest.read_manifest`; a track shorter than
+    `segment_tokens` is taken whole. `kept`, if given, caches decoded tracks (346 MB per hour, in
+    each worker), for small corpora, where decoding takes longer than a small model's step; data
+    sets can share it. `augment` changes speed, level and timbre, see `dataio.augment`.
     """
 
     def __init__(
@@ -177,14 +133,7 @@ class SegmentDataset(Dataset):
 
 
 class FrameGrid(NamedTuple):
-    """The model's frame grid: samples per token, frames per token, bands.
-
-    Example
-    -------
-    >>> grid = FrameGrid(samples_per_token=960, stack=4, bands=128)
-    >>> 24000 / grid.samples_per_token, 24000 / grid.samples_per_token * grid.stack
-    (25.0, 100.0)
-    """
+    """The model's frames: samples per token, frames per token, bands."""
 
     samples_per_token: int
     stack: int
@@ -192,18 +141,7 @@ class FrameGrid(NamedTuple):
 
 
 def collate(items):
-    """Pads a list of items to a `SegmentBatch`.
-
-    Example
-    -------
-    >>> def item(n):
-    ...     mask = torch.arange(n) < 1
-    ...     return {"wave": torch.ones(n), "mask": mask, "noise": torch.ones(4, 2), "row": n,
-    ...             "error": None}
-    >>> batch = collate([item(2), item(3)])
-    >>> batch.wave.shape, batch.samples, batch.noise.shape
-    (torch.Size([2, 3]), tensor([2, 3]), torch.Size([8, 2]))
-    """
+    """Pad a list of items to a `SegmentBatch`."""
     return SegmentBatch(
         wave=pad_sequence([item["wave"] for item in items], batch_first=True),
         samples=torch.tensor([len(item["wave"]) for item in items]),
@@ -215,19 +153,7 @@ def collate(items):
 
 
 def split_tracks(tracks, segment_seconds, min_seconds):
-    """Cuts tracks into consecutive pieces of one segment, without a too short remainder.
-
-    Arguments
-    ---------
-    tracks : pandas.DataFrame
-        As for `SegmentDataset`.
-    segment_seconds, min_seconds : float
-        Length of a piece, and the shortest remainder that is kept.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same columns, one row per piece.
+    """Cut tracks into consecutive pieces of one segment; a shorter remainder is dropped.
 
     Example
     -------

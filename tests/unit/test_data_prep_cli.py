@@ -8,6 +8,7 @@ import pytest
 from small_trees import TEXTS, assert_whole, notes, prepare
 
 from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.data_set import ALLOW_MISSING, HELD_OUT
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.inference.cli import main as sbmusic
 
@@ -17,12 +18,16 @@ def test_a_record_says_what_the_help_and_the_report_say(name, tree, out, capsys)
     record = DATA_SETS[name]
     assert (record.name, set(TEXTS)) == (name, set(DATA_SETS))
     assert record.licence and record.reference and "@" in record.bibtex
-    assert list(inspect.signature(record.prepare).parameters)[2:] == list(record.options)
+    own = list(inspect.signature(record.read).parameters)[2:]
+    common = {*ALLOW_MISSING, *HELD_OUT}
+    assert set(own) <= set(record.options) <= {*own, *common} and not common & set(own)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'alow_missing'"):
+        record.prepare(tree(name), out, alow_missing=True)
     with pytest.raises(SystemExit) as left:
         main([name, "--help"])
     shown = capsys.readouterr().out
     assert left.value.code == 0 and "Expected tree" in shown
-    lines = inspect.getmodule(record.prepare).__doc__.split("\n")
+    lines = inspect.getmodule(record.read).__doc__.split("\n")
     options = ["--out", *(f"--{option}" for option in record.options)]
     for text in (record.licence, record.home_page, *lines, *options):
         assert text in shown

@@ -8,18 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from small_trees import wav
 
 from speechbrain_music.data_prep.cli import main
 from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.dataio.audio import read_segment
-
-
-def wav(path, seconds=1.0, rate=8000):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.zeros(int(seconds * rate)), rate, format="WAV")
-    return path
 
 
 def prepare(folder, out, **settings):
@@ -43,21 +38,16 @@ def folder(tmp_path):
     return tmp_path / "music"
 
 
-def test_tones(tone_folder, tmp_path):
-    report = prepare(tone_folder, tmp_path / "new" / "out", valid_share=0.25)
+def test_a_new_folder_is_made_with_all_files_listed(tone_folder, tmp_path):
     out = tmp_path / "new" / "out"
+    report = prepare(tone_folder, out, valid_share=0.25)
     assert report == json.loads((out / "report.json").read_text())
     assert [part["files"] for part in report["splits"].values()] == [6, 2]
     assert report["skipped"] == 0 and not skipped(out)
-    assert "it's 'live', \"take [2]\", (remix).flac" in ids(out)
-    assert "sets/hymn.wav" in ids(out)
-    assert sorted(p.name for p in out.iterdir()) == [
-        "headers.jsonl",
-        "report.json",
-        "skipped.csv",
-        "train.csv",
-        "valid.csv",
-    ]
+    names = {path.relative_to(tone_folder).as_posix() for path in tone_folder.rglob("*.*")}
+    assert set(ids(out)) == names
+    files = "headers.jsonl report.json skipped.csv train.csv valid.csv".split()
+    assert sorted(path.name for path in out.iterdir()) == files
 
 
 def test_held_out_files_hardly_change_with_the_folder(folder, tmp_path):
@@ -114,7 +104,7 @@ def test_bad_files_are_skipped_and_listed(folder, tmp_path, caplog):
     (folder / "b.M4A").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
     (folder / "gone.wav").symlink_to("nowhere.wav")
     os.mkfifo(folder / "pipe.wav")
-    wav(folder / "one sample.wav", 1 / 8000)
+    wav(folder / "one sample.wav", 1 / 1000)
     wav(folder / "short.wav", 0.7)
     wav(folder / "two\nlines.wav")
     wav(folder / "$data_root.wav")
@@ -193,7 +183,7 @@ def only(folder, *names):
         (lambda f: only(f, "a.jpg", "b.JPG"), {}, r"looked for \.aif.* found \.jpg \(2\); pass"),
         (only, {}, "holds no audio.*found no files at all"),
         (lambda f: only(f, "a.wav"), {}, "0 usable of 1 audio .*a.wav: is not readable as audio"),
-        (lambda f: wav(only(f) / "a.wav").parent, {}, "1 usable of 1 .*one to train and one to"),
+        (lambda f: wav(only(f) / "a.wav") or f, {}, "1 usable of 1 .*one to train and one to"),
         (lambda f: f, {"min_seconds": 2}, "0 usable of 20 .*00.wav: shorter than 2 s"),
         (lambda f: f, {"valid_share": 0}, "valid_share is 0; it must lie between 0 and 1"),
         (lambda f: f, {"valid_share": float("nan")}, "valid_share is nan"),
@@ -207,16 +197,11 @@ def test_errors_are_one_sentence_and_leave_nothing(folder, tmp_path, break_it, s
     assert not left or left == ["headers.jsonl"]
 
 
-def test_command_line(folder, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert (
-        main(["folder", str(folder), "--out", str(out), "--valid_share", "0.2", "--seed", "3"]) == 0
-    )
-    report = json.loads((out / "report.json").read_text())
+def test_command_line(folder, tmp_path):
+    line = ["folder", str(folder), "--out", str(tmp_path), "--valid_share", "0.2", "--seed", "3"]
+    assert main(line) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
     assert report["splits"]["valid"]["files"] == 4 and report["seed"] == 3
-    assert main(["folder", str(folder / "none"), "--out", str(out)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: There is no folder") and error.count("\n") == 1
 
 
 def test_real_recordings(real_audio, tmp_path):

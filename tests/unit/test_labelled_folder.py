@@ -57,10 +57,7 @@ def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     "rows, message",
     [
-        (
-            ["c.flac,train,", "c.flac,test,", "d/e.mp3,valid,"],
-            "two different pieces with the ID c.flac",
-        ),
+        (["c.flac,train,", "c.flac,test,", "d/e.mp3,valid,"], "two different pieces with the ID c"),
         (["c.flac,train,", "d/e.mp3,test,"], "no recording of valid: add some"),
         (["c.flac,training,"], "the split 'training' at c.flac: write train, valid, test"),
         (["c.flac,train"], "is cut off at line 2"),

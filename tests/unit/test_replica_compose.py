@@ -20,9 +20,9 @@ PROFILES = {
 
 @pytest.fixture(scope="module")
 def tracks():
-    """40 tracks of 20 to 30 s, four a genre."""
-    plan = CorpusPlan(seed=7, longest=30.0, per_artist=1)
-    return [plan.track(index) for index in range(40)]
+    """20 tracks of 20 to 25 s, two a genre."""
+    plan = CorpusPlan(seed=7, longest=25.0, per_artist=1)
+    return [plan.track(index) for index in range(20)]
 
 
 def test_keys_agree_with_the_notes(tracks):

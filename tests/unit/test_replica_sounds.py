@@ -110,8 +110,8 @@ def test_every_family_sounds_at_all_velocities():
 
 def test_what_is_not_given_is_drawn():
     rng = np.random.default_rng(3)
-    truths = [make_note(rng, BANK)[1] for _ in range(60)]
-    assert len({t["family"] for t in truths}) >= 8 and len({t["pitch"] for t in truths}) >= 25
+    truths = [make_note(rng, BANK)[1] for _ in range(30)]
+    assert len({t["family"] for t in truths}) >= 7 and len({t["pitch"] for t in truths}) >= 15
     assert {t["velocity"] for t in truths} == set(VELOCITIES)
     assert all(BANK.plays(t["program"], t["pitch"]) for t in truths)
 
@@ -122,7 +122,7 @@ def test_level_of_notes_reveals_neither_family_nor_pitch():
     rng = np.random.default_rng(4)
     levels, pitches = {}, []
     for family in FAMILIES:
-        made = [make_note(rng, BANK, family) for _ in range(20)]
+        made = [make_note(rng, BANK, family) for _ in range(8)]
         levels[family] = [decibels(wave) for wave, _ in made]
         pitches += [truth["pitch"] for _, truth in made]
     everything = np.concatenate(list(levels.values()))
@@ -262,13 +262,13 @@ def test_level_of_singing_reveals_neither_technique_nor_singer():
     rng = np.random.default_rng(10)
     table = np.array(
         [
-            [[decibels(sing(s, t, [(57, 0.4)], "a", rng)) for _ in range(4)] for t in TECHNIQUES]
-            for s in singers(6)
+            [[decibels(sing(s, t, [(57, 0.4)], "a", rng)) for _ in range(3)] for t in TECHNIQUES]
+            for s in singers(5)
         ]
     )
     assert np.std(table) > 4
     assert stats.f_oneway(*table.swapaxes(0, 1).reshape(len(TECHNIQUES), -1)).pvalue > 1e-3
-    assert stats.f_oneway(*table.reshape(6, -1)).pvalue > 1e-3
+    assert stats.f_oneway(*table.reshape(5, -1)).pvalue > 1e-3
 
 
 def test_every_technique_gives_a_finite_wave_below_full_scale():

@@ -46,7 +46,7 @@ def test_names_are_corrected_and_copies_dropped(tmp_path):
     }
     for index, name in enumerate(found):
         wav(tmp_path / "FULL" / name, 1 + index * ("/belt/" not in name))
-    items, deviations = vocalset.read_vocalset(tmp_path)
+    items, deviations = vocalset.find_recordings(tmp_path)
     names = {i.wav.removeprefix("FULL/"): " ".join([i.id, *i.labels[1:]]) for i in items}
     assert names == {name: taken for name, taken in found.items() if taken}
     assert set(deviations) == {f"FULL/{name}" for name in list(found)[3:]}
@@ -69,7 +69,7 @@ def test_stray_files_are_left_out_and_reported(tree, out):
 def test_two_takes_of_one_name_are_two_recordings(tmp_path):
     for index, name in enumerate(("f1_x_a", "m9_x_a", "x_a")):
         wav(tmp_path / "FULL" / "female1" / "scales" / "belt" / f"{name}.wav", 1 + index)
-    items, _ = vocalset.read_vocalset(tmp_path)
+    items, _ = vocalset.find_recordings(tmp_path)
     assert [item.id for item in items] == ["f1_x_a", "f1_x_a_2", "f1_x_a_3"]
 
 

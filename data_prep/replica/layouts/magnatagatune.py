@@ -62,14 +62,8 @@ VOICE_TAGS = {
 def draw_clip(seed, split, artist, index):
     """Draw what a clip is both tagged and composed from.
 
-    Returns
-    -------
-    player : Artist
-        With one program per role and one tempo.
-    singer : str | None
-        A key of `VOICES`, or None without a singer.
-    rng : numpy.random.Generator
-        For the tags.
+    An artist with one program per role and one tempo; a key of `VOICES`, or None without a singer;
+    the random generator for the tags.
     """
     rng = keyed(seed, PLAN, split, index)
     genre = list(GENRES)[artist % len(GENRES)]

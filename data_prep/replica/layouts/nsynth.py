@@ -27,17 +27,14 @@ SOURCES = ("acoustic", "electronic", "synthetic")
 
 
 def plan(scale, seed):
-    """The tree at a share of the published counts; one note per family and split or more.
-
-    Its texts are generators: they can be read once.
-    """
+    """The tree at a share of the published counts; one note per family and split or more."""
     counts = scaled(COUNTS, scale, least=len(FAMILIES))
     bank = load_bank()
     able = {(f, h): playable(bank, f, h) for f in FAMILIES for h in (False, True)}
     texts, sounds = {}, []
     for part, (split, count) in enumerate(counts.items()):
         notes = list(_notes(seed, part, count, able))
-        texts[f"nsynth-{split}/examples.json"] = _json(notes)
+        texts[f"nsynth-{split}/examples.json"] = _json(notes)  # can be read once
         for name, number, family, program, pitch, velocity in notes:
             key = (seed, family, number, program, pitch, velocity)
             sounds.append((f"nsynth-{split}/audio/{name}.wav", key))
