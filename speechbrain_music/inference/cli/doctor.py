@@ -53,7 +53,7 @@ def add_arguments(parser):
 def run(args):
     """Print the findings; return 1 if something required is broken."""
     broken = False
-    for finding in findings():
+    for finding in _findings():
         broken |= finding.state == BROKEN
         print(f"{finding.state:6}  {finding.subject:18}  {finding.text}", flush=True)
         if finding.remedy:
@@ -62,9 +62,11 @@ def run(args):
     return int(broken)
 
 
-def findings():
-    """Run the checks in turn; yield a `Finding` each."""
-    yield _python()
+def _findings():
+    fits = sys.version_info >= (3, 11)
+    remedy = "" if fits else "install Python 3.11 or newer, and the package again there"
+    text = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield Finding(OK if fits else BROKEN, "python", text, remedy)
     yield from _packages()
     torch, machine = _torch_pair()
     yield torch
@@ -75,49 +77,38 @@ def findings():
     yield _disk()
 
 
-def _python():
-    fits = sys.version_info >= (3, 11)
-    remedy = "" if fits else "install Python 3.11 or newer, and the package again there"
-    text = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
-    return Finding(OK if fits else BROKEN, "python", text, remedy)
-
-
 def _packages():
-    """This package and its requirements, with versions."""
+    """Check this package and its requirements."""
     try:
         required = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:
         yield Finding(BROKEN, PACKAGE, "is not installed", "pip install . in its repository")
         return
     yield Finding(OK, PACKAGE, metadata.version(PACKAGE))
+    try:
+        from packaging.requirements import Requirement
+    except ImportError as error:
+        yield Finding(BROKEN, "packaging", str(error), "pip install packaging")
+        return
     seen = set()
-    for requirement in required:
-        name = re.match(r"[\w.-]+", requirement).group()
-        extra = re.search(r"extra\s*==\s*['\"](\w+)", requirement)
+    for line in required:
+        requirement = Requirement(line)
+        name, wanted = requirement.name, line.partition(";")[0].strip()
+        extra = re.search(r"extra == .(\w+)", str(requirement.marker))
         if extra and (extra[1] in ("dev", "docs") or name in seen):
             continue
         seen.add(name)
-        yield _package(name, requirement.partition(";")[0].strip(), extra and extra[1])
-
-
-def _package(name, requirement, extra):
-    pip = f"pip install '{PACKAGE}[{extra}]'" if extra else f"pip install '{requirement}'"
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        text = f"is missing (only needed for [{extra}])" if extra else "is missing"
-        return Finding(MISSING if extra else BROKEN, name, text, pip)
-    if not _fits(version, requirement):
-        return Finding(BROKEN, name, f"{version}, but {requirement} is needed", pip)
-    return Finding(OK, name, version)
-
-
-def _fits(version, requirement):
-    try:
-        from packaging.requirements import Requirement
-    except ImportError:  # comes with speechbrain
-        return True
-    return Requirement(requirement).specifier.contains(version, prereleases=True)
+        pip = f"pip install '{f'{PACKAGE}[{extra[1]}]' if extra else wanted}'"
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            text = f"is missing (only needed for [{extra[1]}])" if extra else "is missing"
+            yield Finding(MISSING if extra else BROKEN, name, text, pip)
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            yield Finding(OK, name, version)
+        else:
+            yield Finding(BROKEN, name, f"{version}, but {wanted} is needed", pip)
 
 
 def _torch_pair():
@@ -167,7 +158,7 @@ def _codecs():
 
 
 def _device(machine):
-    """The device that torch computes on."""
+    """Report the device that torch computes on."""
     if machine["cuda"]:
         return Finding(OK, "device", f"cuda: {', '.join(machine['cuda'])}")
     if machine["mps"]:
@@ -182,7 +173,6 @@ def _device(machine):
 
 
 def _threads(machine):
-    """How many threads torch uses, and how many cores there are."""
     affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count()
     text = f"torch uses {machine['threads']} on {cores} cores"
@@ -192,7 +182,6 @@ def _threads(machine):
 
 
 def _disk():
-    """Free space in the working folder, and whether it can be written to."""
     here = os.getcwd()
     free = shutil.disk_usage(here).free
     text = f"{free / 1e9:.1f} GB free in {here}"
