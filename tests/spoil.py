@@ -21,7 +21,7 @@ def change_weights(folder, change):
     """Applies a function to the dict of weights."""
     weights = load_file(folder / "model.safetensors")
     change(weights)
-    save_file(weights, folder / "model.safetensors")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 def truncate(name, share):
