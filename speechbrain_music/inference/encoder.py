@@ -204,15 +204,16 @@ class MusicEncoder(Pretrained):
         -------
         >>> from speechbrain_music.models.encoder import make_encoder
         >>> from speechbrain_music.models.frontend import LogMel
-        >>> encoder = MusicEncoder({"features": LogMel(), "encoder": make_encoder(num_layers=1)})
+        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
+        >>> encoder = MusicEncoder(modules)
         >>> stereo = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 44100, 2))
         >>> result = encoder.encode_batch(stereo, [1.0, 0.5], 44100, layers="all")
         >>> result.values.shape, result.lengths
-        ((2, 2, 25, 512), array([25, 13]))
+        ((2, 2, 25, 16), array([25, 13]))
         >>> result.values[1, :, 13:].any()  # padding
         np.False_
         >>> encoder.encode_batch(stereo, sample_rate=44100, pool="mean_std").values.shape
-        (2, 1024)
+        (2, 32)
         """
         chosen, single = self._layers(layers)
         _check_pool(pool)
@@ -311,16 +312,6 @@ class MusicEncoder(Pretrained):
         ------
         UserError
             For other values, at once.
-
-        Example
-        -------
-        >>> from speechbrain_music.models.encoder import make_encoder
-        >>> from speechbrain_music.models.frontend import LogMel
-        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
-        >>> encoder = MusicEncoder(modules)
-        >>> for path, result in encoder.encode_files(["missing.wav"]):
-        ...     print(path, isinstance(result, AudioError))
-        missing.wav True
         """
         if isinstance(paths, (str, Path)):
             raise UserError(f"paths is {str(paths)!r}: pass a list of files")

@@ -61,10 +61,11 @@ def embed_collection(
         unreadable = (unreadable or {}) | _embed_missing(store, encoder, paths, options, batch_size)
         done = [path for path in paths if path not in unreadable]
         listed = out.with_name(out.name + UNREADABLE)
-        listed.unlink(missing_ok=True)  # of an earlier run
         if unreadable:
             rows = [(printable(path), reason) for path, reason in unreadable.items()]
             write_together({listed: csv_text(rows, ("path", "reason"))})
+        else:
+            listed.unlink(missing_ok=True)  # of an earlier run
         if not done:
             path, reason = next(iter(unreadable.items()))
             raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
@@ -106,7 +107,7 @@ class PartialStore:
         try:
             self._open(settings)
         except BaseException:
-            self.close()
+            self._database.close()
             raise
 
     def __enter__(self):
@@ -114,25 +115,20 @@ class PartialStore:
 
     def __exit__(self, *error):
         empty = self.folder.exists() and self._query("SELECT count(*) FROM files") == (0,)
-        self.close()
+        self._database.close()
         if empty:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def close(self):
-        """Close the database, so that another process can open it."""
-        self._database.close()
-
     def remove(self):
         """Close the store and delete its folder."""
-        self.close()
+        self._database.close()
         shutil.rmtree(self.folder)
 
     def holds(self, path):
         """Return whether a file's embedding is stored and the file has not changed since."""
         row = self._query("SELECT stamp FROM files WHERE path = ?", os.fsencode(path))
-        if row is None or row[0] is None or row[0] != _stamp(path):
-            return False
-        return self.names is None or self.npy_of(path).is_file()
+        unchanged = row and row[0] and row[0] == _stamp(path)
+        return bool(unchanged and (self.names is None or self.npy_of(path).is_file()))
 
     def add(self, path, duration, values=None):
         """Store a file's duration and embedding; None if its .npy is already written."""
@@ -246,9 +242,8 @@ def _embed_missing(store, encoder, paths, options, batch_size):
     if reused:
         print(f"Resuming: {reused} of {len(paths)} files are already embedded")
     options = options | {"batch_size": batch_size}
-    long = {}
-    if options["pool"] == "none":
-        long = dict.fromkeys(path for path in missing if _seconds(path) > LONG_FILE)
+    unpooled = options["pool"] == "none"
+    long = dict.fromkeys(path for path in missing if unpooled and _seconds(path) > LONG_FILE)
 
     def results():
         yield from encoder.encode_files([path for path in missing if path not in long], **options)
@@ -274,7 +269,7 @@ def _embed_missing(store, encoder, paths, options, batch_size):
 
 
 def _seconds(path, tokens=0):
-    """A file's duration; its tokens tell if a header says too much, or nothing."""
+    """Return a file's duration, from its tokens if its header says too much or nothing."""
     try:
         seconds = audio_info(path).seconds
     except AudioError:
@@ -289,9 +284,6 @@ def _write_folder(out, store, done, settings):
         if file.is_file() and file not in files:
             file.unlink()
     rows = [(printable(path), store.duration(path), printable(store.names[path])) for path in done]
-    texts = {
-        INDEX: csv_text(rows, ("path", "duration", "file")),
-        SETTINGS: settings_text(settings),
-    }
-    write_together({folder / name: text for name, text in texts.items()})
+    index = csv_text(rows, ("path", "duration", "file"))
+    write_together({folder / INDEX: index, folder / SETTINGS: settings_text(settings)})
     os.replace(folder, out)
