@@ -215,8 +215,7 @@ class MusicEncoder(Pretrained):
         >>> encoder.encode_batch(stereo, sample_rate=44100, pool="mean_std").values.shape
         (2, 32)
         """
-        chosen, single = self._layers(layers)
-        _check_pool(pool)
+        chosen, single = self._check(layers, pool)
         hidden, tokens = self._encode(_to_mono_24k(wavs, wav_lens, sample_rate))
         hidden = [hidden[layer] for layer in chosen]
         values = torch.stack(hidden, 1) if pool == "none" else pool_states(hidden, tokens, pool)
@@ -354,8 +353,10 @@ class MusicEncoder(Pretrained):
             _, hidden, tokens = self.model(wave, lengths)
         return hidden, tokens
 
-    def _layers(self, layers):
+    def _check(self, layers, pool):
         """Return a list of layer numbers from 0, and whether the layer axis is dropped."""
+        if pool not in ("none", *POOLINGS):
+            raise UserError(f"pool is {pool!r}: choose none, {', '.join(POOLINGS)}")
         count = range(self.num_layers)
         if isinstance(layers, str) and layers == "all":
             return list(count), False
@@ -373,8 +374,7 @@ class MusicEncoder(Pretrained):
 
     def _options(self, layers, pool, chunk, overlap, batch_size):
         """Check the options of `encode_file` and convert seconds to tokens."""
-        chosen, single = self._layers(layers)
-        _check_pool(pool)
+        chosen, single = self._check(layers, pool)
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise UserError(f"batch_size is {batch_size!r}: it must be a whole number above 0")
         overlap_tokens = _to_tokens("overlap", overlap)
@@ -393,11 +393,6 @@ class MusicEncoder(Pretrained):
             "overlap": overlap_tokens,
             "budget": batch_size * (chunk_tokens or WHOLE_FILE_TOKENS),
         }
-
-
-def _check_pool(pool):
-    if pool not in ("none", *POOLINGS):
-        raise UserError(f"pool is {pool!r}: choose none, {', '.join(POOLINGS)}")
 
 
 def _to_tokens(name, seconds):

@@ -165,20 +165,15 @@ class TokenAggregator:
     """All tokens of a file, at most `tokens`: an array in memory, or a memory-mapped file.
 
     `file`, open for reading and writing, becomes an .npy. Without it a result above 512 MB goes to
-    a temporary file, which disappears with the array. A full disk raises a UserError; written
-    through a memory map it would end the process.
+    a temporary file, which disappears with the array. Files are written without the memory map,
+    through which a full disk would end the process.
     """
 
     def __init__(self, layers, tokens, dim, file=None):
         self.layers, self.planned, self.dim, self.count = layers, tokens, dim, 0
-        self.is_npy = file is not None
+        in_memory = layers * tokens * dim * FLOAT32.itemsize <= IN_MEMORY
         with explain_write_errors():
-            if self.is_npy:
-                self.file = file
-            elif layers * tokens * dim * FLOAT32.itemsize > IN_MEMORY:
-                self.file = tempfile.TemporaryFile()
-            else:
-                self.file = BytesIO()
+            self.file = file or (BytesIO() if in_memory else tempfile.TemporaryFile())
             self.data_start = self._write_header((layers, tokens, dim))
 
     def add(self, first, states):
@@ -197,7 +192,8 @@ class TokenAggregator:
             self._write_header(shape)
             self.file.flush()
         if isinstance(self.file, BytesIO):
-            return np.frombuffer(self.file.getbuffer(), FLOAT32).reshape(shape)
+            data = self.file.getbuffer()
+            return np.frombuffer(data, FLOAT32, offset=self.data_start).reshape(shape)
         return np.memmap(self.file, FLOAT32, "r+", self.data_start, shape)
 
     def _offset(self, row):
@@ -205,8 +201,6 @@ class TokenAggregator:
 
     def _write_header(self, shape):
         """Write the .npy header, whose size does not depend on the shape; return its size."""
-        if not self.is_npy:
-            return 0
         self.file.seek(0)
         header = {"descr": FLOAT32.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self.file, header)
