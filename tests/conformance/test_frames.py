@@ -1,4 +1,4 @@
-"""One frame grid from the wave to the tokens, and what its features are."""
+"""One frame grid from the wave to the tokens; log-mel features against their definition."""
 
 import numpy as np
 import pandas as pd
