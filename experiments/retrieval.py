@@ -34,10 +34,9 @@ ALL = "all"  # layers, concatenated
 
 
 def find_excerpts(folder, out, seconds):
-    """Cuts the music of a folder into excerpts of `seconds`; a shorter rest is left out.
+    """Cut a folder's music into excerpts; return `cut_into_chunks`'s table and a report.
 
-    Manifests go to `out`. Returns a table with one row per excerpt, as `cut_into_chunks`, with
-    `place`, its number in the recording; and the report of `prepare_folder`.
+    A rest shorter than `seconds` is left out. `place` is the excerpt's number in the recording.
     """
     manifests = [out / "train.csv", out / "valid.csv"]
     report = prepare_folder(folder, *manifests, refresh=True)
@@ -48,40 +47,11 @@ def find_excerpts(folder, out, seconds):
     return excerpts.assign(place=excerpts.groupby("track").cumcount()), report
 
 
-def has_another(excerpts):
-    """Whether the recording of each excerpt has another excerpt: (N,) bool."""
-    return (excerpts.groupby("track")["track"].transform("size") > 1).to_numpy(dtype=bool)
-
-
-def extract(encoders, excerpts, folder):
-    """Features (N, layers, dim) per encoder, and which excerpts could be read: (N,) bool."""
-    values, readable = [], np.ones(len(excerpts), dtype=bool)
-    for encoder in encoders:
-        cache = FeatureCache(folder, encoder, excerpts).open()
-        cache.extract(batch_size=8, device=infer_device())
-        features, could, _ = cache.load()
-        values.append(features)
-        readable &= could
-    return values, readable
-
-
 def evaluate(values, rows, recordings, places, gaps):
-    """Metrics of one encoder.
+    """Compute the metrics of one encoder: (metric, gap) -> (layers + 1, recordings).
 
-    Arguments
-    ---------
-    values : np.ndarray
-        (excerpts, layers, dim).
-    rows, recordings, places : np.ndarray
-        (N,) int: the excerpts that are used, their recordings, and their numbers in these.
-    gaps : list of int
-        Neighbours that are left out.
-
-    Returns
-    -------
-    dict
-        (metric, gap) -> (layers + 1, recordings): means over the excerpts of a recording, the
-        last row of all layers together; nan for a recording without relevant excerpts.
+    `values` is (excerpts, layers, dim), of which `rows` are used. The last row of a result is of
+    all layers together; a recording without relevant excerpts has nan.
     """
     vectors = [unit_vectors(values[rows, layer]) for layer in range(values.shape[1])]
     # All layers have the same weight. With one layer this is that layer.
@@ -98,7 +68,7 @@ def evaluate(values, rows, recordings, places, gaps):
 
 
 def by_recording(values, recordings):
-    """Means over the excerpts of each recording, nan left out: (N,) -> (recordings,)."""
+    """Average (N,) over the excerpts of each recording, nan left out: (recordings,)."""
     defined = ~np.isnan(values)
     sums = np.bincount(recordings, np.where(defined, values, 0))
     counts = np.bincount(recordings, defined)
@@ -106,7 +76,7 @@ def by_recording(values, recordings):
 
 
 def summarise(name, layers, systems, chances, resamples):
-    """Rows of the table (dicts of `COLUMNS`) of the encoders of one system."""
+    """Return the rows of the table (dicts of `COLUMNS`) of the encoders of one system."""
     rows = []
     for (metric, gap), first in systems[0].items():
         defined = ~np.isnan(first[0])
@@ -122,10 +92,15 @@ def summarise(name, layers, systems, chances, resamples):
 
 
 def page(title, summary, rows, gap):
-    """The text of retrieval.md."""
+    """Return the text of retrieval.md."""
     by_key = {(r["encoder"], r["layer"], r["metric"], r["gap"]): r for r in rows}
     names = list(dict.fromkeys(row["encoder"] for row in rows))
-    shown = {name: _shown_layers(by_key, name, gap) for name in names}
+    shown = {}
+    for name in names:
+        layers = list(dict.fromkeys(row["layer"] for row in rows if row["encoder"] == name))
+        figures = [by_key[name, layer, "average_precision", gap]["mean"] for layer in layers[:-1]]
+        best = layers[int(np.argmax(figures))]
+        shown[name] = {"last layer": layers[-2], "best layer": best, "all layers": layers[-1]}
     lines = [f"# Retrieval of excerpts of the same recording: {title}", "", summary, ""]
     lines += [f"| metric | left out | recordings | features | chance | {' | '.join(names)} |"]
     lines += ["|---|---|---:|---|---:|" + "---|" * len(names)]
@@ -152,15 +127,8 @@ def page(title, summary, rows, gap):
     )
 
 
-def _shown_layers(by_key, name, gap):
-    layers = list(dict.fromkeys(layer for encoder, layer, *_ in by_key if encoder == name))
-    own = [layer for layer in layers if layer != ALL]
-    best = max(own, key=lambda layer: by_key[name, layer, "average_precision", gap]["mean"])
-    return {"last layer": own[-1], "best layer": best, "all layers": layers[-1]}
-
-
 def parse(argv):
-    """The command line."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--encoders", nargs="+", required=True)
@@ -179,20 +147,25 @@ def parse(argv):
 
 
 def main(argv):
-    """Compares encoders on a folder of music; see the head of this file."""
+    """Compare encoders on a folder of music; see the head of this file."""
     args = parse(argv)
     specs = name_specs(args.encoders)
     systems = {name: make_encoders(spec, args.trust_remote_code) for name, spec in specs.items()}
     excerpts, report = find_excerpts(args.folder, args.out / "manifests", args.seconds)
     files = sum(split["files"] for split in report["splits"].values())
-    excerpts = excerpts[has_another(excerpts)].reset_index(drop=True)
+    excerpts = excerpts[excerpts["track"].duplicated(keep=False)].reset_index(drop=True)
     _check(excerpts["track"].nunique(), files, args)
     features, readable = {}, np.ones(len(excerpts), dtype=bool)
     for name, encoders in systems.items():
-        features[name], could = extract(encoders, excerpts, args.out / "features")
-        readable &= could
+        features[name] = []
+        for encoder in encoders:
+            cache = FeatureCache(args.out / "features", encoder, excerpts).open()
+            cache.extract(batch_size=8, device=infer_device())
+            values, could, _ = cache.load()
+            features[name].append(values)
+            readable &= could
     kept = excerpts[readable]
-    kept = kept[has_another(kept)]
+    kept = kept[kept["track"].duplicated(keep=False)]
     rows = kept.index.to_numpy()
     recordings, places = pd.factorize(kept["track"])[0], kept["place"].to_numpy()
     _check(len(set(recordings)), files, args)
@@ -232,21 +205,7 @@ def main(argv):
         f"side left out, {counts['too short for the gap']} recordings are ranked but are no "
         "queries: they have no excerpt left to find."
     )
-    _write(args, specs, systems, counts, table, page(args.folder, summary, table, args.gap))
-    print((args.out / "retrieval.md").read_text(encoding="utf-8"))
-    return args.out
-
-
-def _check(recordings, files, args):
-    if recordings < 2:
-        raise UserError(
-            f"{recordings} of {files} recordings in {args.folder} have two excerpts of "
-            f"{args.seconds:g} s, two are needed: give a folder with more, or lower --seconds"
-        )
-
-
-def _write(args, specs, systems, counts, table, text):
-    lines = pd.DataFrame(table, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
+    text = page(args.folder, summary, table, args.gap)
     stored = {
         "folder": str(args.folder),
         "seconds": args.seconds,
@@ -259,6 +218,7 @@ def _write(args, specs, systems, counts, table, text):
         },
         "rows": table,
     }
+    lines = pd.DataFrame(table, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
     write_together(
         {
             args.out / "retrieval.csv": lines,
@@ -266,6 +226,16 @@ def _write(args, specs, systems, counts, table, text):
             args.out / "retrieval.json": json.dumps(stored, indent=2) + "\n",
         }
     )
+    print(text)
+    return args.out
+
+
+def _check(recordings, files, args):
+    if recordings < 2:
+        raise UserError(
+            f"{recordings} of {files} recordings in {args.folder} have two excerpts of "
+            f"{args.seconds:g} s, two are needed: give a folder with more, or lower --seconds"
+        )
 
 
 if __name__ == "__main__":

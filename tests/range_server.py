@@ -9,43 +9,35 @@ from pathlib import Path
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Answers `Range: bytes=A-B`; what is wrong with it is taken from the server's `faults`."""
+    """Serve `Range: bytes=A-B`, or the next of the server's `faults`."""
 
     def do_GET(self):
-        """One part of one file."""
-        server = self.server
-        if server.faults:
-            fault = server.faults.pop(0)
-            if fault == "hang up":
-                self.close_connection = True
-                self.connection.close()
-                return
-            if fault != "whole":
-                self.send_error(fault)
-                return
-            super().do_GET()
-            return
+        """Send one part of one file."""
         path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        begin, end = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
-        with open(path, "rb") as file:
-            file.seek(begin)
-            part = file.read(end + 1 - begin)
-        server.sent.append(len(part))
-        self.send_response(206)
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        self.wfile.write(part)
+        fault = self.server.faults.pop(0) if self.server.faults else None
+        if fault == "hang up":
+            self.close_connection = True
+            self.connection.close()
+        elif fault == "whole":
+            super().do_GET()
+        elif fault or not path.is_file():
+            self.send_error(fault or 404)
+        else:
+            begin, end = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups()
+            part = path.read_bytes()[int(begin) : int(end) + 1]
+            self.server.sent.append(len(part))
+            self.send_response(206)
+            self.send_header("Content-Length", str(len(part)))
+            self.end_headers()
+            self.wfile.write(part)
 
     def log_message(self, *args):
-        """Says nothing."""
+        """Print nothing."""
 
 
 @contextmanager
 def range_server(folder):
-    """Yields a server of a folder with `address`, `sent` (sizes) and `faults` (yet to come)."""
+    """Yield a server of a folder with `address`, `sent` (sizes) and `faults` (yet to come)."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     server.address = f"http://127.0.0.1:{server.server_address[1]}"
     server.sent, server.faults = [], []

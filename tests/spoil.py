@@ -11,21 +11,21 @@ from safetensors.torch import load_file, save_file
 
 
 def change_config(folder, change):
-    """Applies a function to `config.json`'s dict."""
+    """Apply a function to `config.json`'s dict."""
     config = json.loads((folder / "config.json").read_text())
     change(config)
     (folder / "config.json").write_text(json.dumps(config))
 
 
 def change_weights(folder, change):
-    """Applies a function to the dict of weights."""
+    """Apply a function to the dict of weights."""
     weights = load_file(folder / "model.safetensors")
     change(weights)
-    save_file(weights, folder / "model.safetensors")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 def truncate(name, share):
-    """Cuts a file to a share of its bytes."""
+    """Cut a file to a share of its bytes."""
 
     def spoil(folder):
         data = (folder / name).read_bytes()
@@ -35,7 +35,7 @@ def truncate(name, share):
 
 
 def as_pickle(folder):
-    """Weights that would write a file `owned` if they were unpickled."""
+    """Write weights that would create a file `owned` if they were unpickled."""
 
     class Hostile:
         def __reduce__(self):
@@ -55,7 +55,7 @@ def in_weights(change):
 
 
 def with_header(header, size=None):
-    """Writes weights of nothing but a header, which may claim another size."""
+    """Write weights of nothing but a header, which may claim another size."""
 
     def spoil(folder):
         text = json.dumps(header).encode()
@@ -66,7 +66,7 @@ def with_header(header, size=None):
 
 
 def in_text(text):
-    """Writes a configuration of that text."""
+    """Write a configuration of that text."""
     return lambda folder: (folder / "config.json").write_text(text)
 
 
@@ -99,7 +99,7 @@ FAULTS = {  # of any such folder -> how to have it, words of the error
 
 @contextmanager
 def little_memory(more=2**29):
-    """What asks for more than half a GB more fails at once."""
+    """Let an allocation of more than half a GB fail at once."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size + more, limits[1]))

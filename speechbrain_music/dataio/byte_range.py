@@ -1,4 +1,4 @@
-"""Reading a recording that is a part of a larger file, on disk or on a web server.
+"""Recordings that are a part of a larger file, on disk or on a web server.
 
 A manifest names it `shards/train-000003.tar#sets/waltz.wav@1536+88123`: the shard (see
 `data_prep.shards`), the piece's ID, its first byte and its size. Where the shard begins with
@@ -24,16 +24,7 @@ _TEMPORARY = frozenset({408, 425, 429})  # statuses, besides those from 500 on
 
 
 class RangeError(soundfile.SoundFileError):
-    """Bytes that cannot be read; the message continues after `path: ` and has no full stop.
-
-    Example
-    -------
-    >>> RangeSoundFile(ByteRange("gone.tar", "a.wav", 512, 88))
-    Traceback (most recent call last):
-    ...
-    speechbrain_music.dataio.byte_range.RangeError: its shard cannot be read (No such file or \
-directory); check the data folder
-    """
+    """Bytes that cannot be read; the message continues after `path: ` and has no full stop."""
 
 
 class ByteRange(NamedTuple):
@@ -58,13 +49,7 @@ class ByteRange(NamedTuple):
 
 
 def parse(path):
-    """The `ByteRange` that a path names, or None for a whole file.
-
-    Example
-    -------
-    >>> parse("https://example.org/train.tar#take #2@home.wav@512+88").item
-    'take #2@home.wav'
-    """
+    """Return the `ByteRange` that a path names, or None for a whole file."""
     match = _ADDRESS.fullmatch(str(path))
     return match and ByteRange(match[1], match[2], int(match[3]), int(match[4]))
 
@@ -74,28 +59,6 @@ class RangeSoundFile(soundfile.SoundFile):
 
     soundfile reads file objects in callbacks of C code, which cannot raise. A failed read there is
     raised here, as a RangeError, and not taken for the file's end or for damage.
-
-    Arguments
-    ---------
-    part : ByteRange
-        Where the encoded recording lies.
-
-    Raises
-    ------
-    RangeError
-        If the file cannot be read or fetched, or ends before the part does; then also by `seek`
-        and `read`.
-
-    Example
-    -------
-    >>> from tempfile import NamedTemporaryFile
-    >>> wave = io.BytesIO()
-    >>> soundfile.write(wave, [0.5] * 5, 8000, format="WAV")
-    >>> with NamedTemporaryFile() as shard:
-    ...     _ = shard.write(bytes(512) + wave.getvalue() + bytes(512))
-    ...     shard.flush()
-    ...     RangeSoundFile(ByteRange(shard.name, "a.wav", 512, wave.tell())).read()
-    array([0.5, 0.5, 0.5, 0.5, 0.5])
     """
 
     def __init__(self, part):

@@ -5,11 +5,13 @@ import json
 import os
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
+import pandas as pd
 
 from speechbrain_music.data_prep.files import check_output
-from speechbrain_music.data_prep.manifest import csv_text, printable
+from speechbrain_music.data_prep.manifest import printable
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
@@ -45,17 +47,9 @@ class Embeddings(NamedTuple):
 
 
 def check_out(out, pool, count):
-    """Raise a UserError, before anything is computed, if `out` cannot hold the embeddings.
+    """Raise a UserError, before anything is computed, if `out` cannot hold those of `count` files.
 
-    Arguments
-    ---------
-    out : path
-        Ends in .npy, .npz or .parquet, or is a new folder for the unpooled embeddings of several
-        files.
-    pool : str
-        "mean", "mean_std" or "none".
-    count : int
-        Number of files.
+    `out` ends in .npy, .npz or .parquet, or is a new folder for the unpooled embeddings of files.
     """
     out, kinds = Path(out), ", ".join(KINDS)
     check_output(out)
@@ -93,10 +87,30 @@ def write_embeddings(out, embeddings):
     the `attrs` of the table that pandas reads). Bytes of paths that are not UTF-8 are escaped.
     """
     out = Path(out)
-    writers = {".npy": _write_npy, ".npz": _write_npz, ".parquet": _write_parquet}
-    if out.suffix not in writers:
+    paths, durations, values, settings = embeddings
+    paths, text = [printable(path) for path in paths], settings_text(settings)
+    table = pd.DataFrame({"path": paths, "duration": durations})
+    if out.suffix not in KINDS:
         raise StoreError(f"{out} must end in {', '.join(KINDS)}")
-    writers[out.suffix](out, embeddings._replace(paths=list(map(printable, embeddings.paths))))
+    with atomic_file(out, "wb") as file:
+        if out.suffix == ".npy":
+            np.save(file, values)
+            rows, sidecar = _sidecars(out)
+            csv = table.round(3).to_csv(index=False, lineterminator="\n")
+            write_together({sidecar: text, rows: csv})
+        elif out.suffix == ".npz":
+            np.savez(
+                file, embeddings=values, paths=np.array(paths), durations=durations, settings=text
+            )
+        else:
+            columns, layers = {"embedding": values}, settings["layers"]
+            if values.ndim == 3:
+                layers = range(values.shape[1]) if layers == "all" else layers
+                columns = {f"embedding_{n}": values[:, i] for i, n in enumerate(layers)}
+            for name, rows in columns.items():
+                table[name] = list(rows)
+            table.attrs["settings"] = text
+            table.to_parquet(file, engine="pyarrow", index=False)
 
 
 def read_embeddings(path):
@@ -128,34 +142,43 @@ def read_embeddings(path):
     (['a.wav', 'b.wav'], (2, 2), {'pool': 'mean'})
     """
     path = Path(path)
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
-    if path.suffix not in readers or not path.is_file():
+    if path.suffix not in KINDS or not path.is_file():
         raise StoreError(
             f"{path} is not a file of embeddings: give a file that `sbmusic embed` wrote, which "
             f"ends in {', '.join(KINDS)}"
         )
     try:
-        paths, durations, values, settings = readers[path.suffix](path)
-        found = Embeddings(paths, durations, values, json.loads(settings))
-        complete = len(values) == len(paths) == len(durations) and "pool" in found.settings
+        if path.suffix == ".npy":
+            csv, sidecar = _sidecars(path)
+            table = pd.read_csv(csv, dtype={"path": str}, keep_default_na=False)
+            values, text = np.load(path, mmap_mode="r"), sidecar.read_text("utf-8")
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                table = {"path": arrays["paths"], "duration": arrays["durations"]}
+                values, text = arrays["embeddings"], str(arrays["settings"])
+        else:
+            _check_pyarrow()
+            table = pd.read_parquet(path, engine="pyarrow")
+            layers = [np.stack(table[name]) for name in table if name.startswith("embedding")]
+            values = layers[0] if "embedding" in table else np.stack(layers, axis=1)
+            text = table.attrs["settings"]
+        paths, durations = (np.asarray(table[name]) for name in ("path", "duration"))
+        settings = json.loads(text)
+        complete = len(values) == len(paths) == len(durations) and "pool" in settings
     except StoreError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, EOFError) as error:
+    except (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile) as error:
         raise StoreError(
             f"{path} holds no embeddings of `sbmusic embed`, or is damaged "
             f"({str(error) or type(error).__name__}): embed the files again"
         ) from error
     if not complete or values.ndim not in (2, 3):
         raise StoreError(f"{path} does not hold one row per file: embed with --pool mean")
-    return found
+    return Embeddings(paths.tolist(), durations, values, settings)
 
 
 def write_tokens(out, path, npy, settings):
-    """Write the unpooled embeddings of one audio file, whole or not at all.
-
-    `out` ends in .npy (next to it a .json with the settings) or .npz (`embeddings`, `times` in
-    seconds, `settings`). `npy` holds the embeddings; for an .npy it is moved.
-    """
+    """Write the unpooled embeddings of one audio file, which are in `npy`, whole or not at all."""
     settings = settings_text(settings | {"path": printable(path)})
     if out.suffix == ".npy":
         write_together({_sidecars(out)[1]: settings})
@@ -170,72 +193,6 @@ def write_tokens(out, path, npy, settings):
 def settings_text(settings):
     """Return the settings as JSON."""
     return json.dumps(settings, indent=2) + "\n"
-
-
-def _write_npy(out, embeddings):
-    rows = zip(embeddings.paths, embeddings.durations.round(3).tolist(), strict=True)
-    table, settings = _sidecars(out)
-    with atomic_file(out, "wb") as file:
-        np.save(file, embeddings.values)
-        write_together(
-            {
-                settings: settings_text(embeddings.settings),
-                table: csv_text(rows, ("path", "duration")),
-            }
-        )
-
-
-def _read_npy(path):
-    import pandas as pd
-
-    table, settings = _sidecars(path)
-    rows = pd.read_csv(table, dtype={"path": str}, keep_default_na=False)
-    values = np.load(path, mmap_mode="r")
-    return rows["path"].tolist(), rows["duration"].to_numpy(), values, settings.read_text("utf-8")
-
-
-def _write_npz(out, embeddings):
-    with atomic_file(out, "wb") as file:
-        np.savez(
-            file,
-            embeddings=embeddings.values,
-            paths=np.array(embeddings.paths),
-            durations=embeddings.durations,
-            settings=settings_text(embeddings.settings),
-        )
-
-
-def _read_npz(path):
-    with np.load(path) as arrays:
-        paths, durations = arrays["paths"].tolist(), arrays["durations"]
-        return paths, durations, arrays["embeddings"], str(arrays["settings"])
-
-
-def _write_parquet(out, embeddings):
-    import pandas as pd
-
-    values, layers = embeddings.values, embeddings.settings["layers"]
-    table = pd.DataFrame({"path": embeddings.paths, "duration": embeddings.durations})
-    if values.ndim == 2:
-        table["embedding"] = list(values)
-    else:
-        layers = range(values.shape[1]) if layers == "all" else layers
-        for index, layer in enumerate(layers):
-            table[f"embedding_{layer}"] = list(values[:, index])
-    table.attrs["settings"] = settings_text(embeddings.settings)
-    with atomic_file(out, "wb") as file:
-        table.to_parquet(file, engine="pyarrow", index=False)
-
-
-def _read_parquet(path):
-    import pandas as pd
-
-    _check_pyarrow()
-    table = pd.read_parquet(path, engine="pyarrow")
-    layers = [np.stack(table[name]) for name in table if name.startswith("embedding")]
-    values = layers[0] if "embedding" in table else np.stack(layers, axis=1)
-    durations = table["duration"].to_numpy()
-    return table["path"].tolist(), durations, values, table.attrs["settings"]
 
 
 def _sidecars(npy):

@@ -3,9 +3,10 @@
 import math
 import numbers
 import operator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -144,22 +145,8 @@ class MusicEncoder(Pretrained):
         """Load a yaml and the files that its `pretrainer` names, as SpeechBrain's models are.
 
         **The source must be trusted: a yaml builds any object, and so runs any code.** For models
-        of strangers use `from_export`.
-
-        Arguments
-        ---------
-        source : str
-            A folder, a URL or a hub id with the yaml and the files.
-        hparams_file : str
-            The yaml; it has `modules` with `features` and `encoder`, and a `pretrainer`.
-        **kwargs
-            As `speechbrain.inference.interfaces.pretrained_from_hparams` takes them: `savedir`,
-            `overrides`, `run_opts={"device": "cuda:0"}` ...
-
-        Returns
-        -------
-        MusicEncoder
-            Frozen, in eval mode.
+        of strangers use `from_export`. The yaml has `modules` with `features` and `encoder`.
+        Arguments are those of `speechbrain.inference.interfaces.pretrained_from_hparams`.
         """
         return super().from_hparams(source, hparams_file, **kwargs)
 
@@ -217,18 +204,18 @@ class MusicEncoder(Pretrained):
         -------
         >>> from speechbrain_music.models.encoder import make_encoder
         >>> from speechbrain_music.models.frontend import LogMel
-        >>> encoder = MusicEncoder({"features": LogMel(), "encoder": make_encoder(num_layers=1)})
+        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
+        >>> encoder = MusicEncoder(modules)
         >>> stereo = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 44100, 2))
         >>> result = encoder.encode_batch(stereo, [1.0, 0.5], 44100, layers="all")
         >>> result.values.shape, result.lengths
-        ((2, 2, 25, 512), array([25, 13]))
+        ((2, 2, 25, 16), array([25, 13]))
         >>> result.values[1, :, 13:].any()  # padding
         np.False_
         >>> encoder.encode_batch(stereo, sample_rate=44100, pool="mean_std").values.shape
-        (2, 1024)
+        (2, 32)
         """
-        chosen, single = self._layers(layers)
-        _check_pool(pool)
+        chosen, single = self._check(layers, pool)
         hidden, tokens = self._encode(_to_mono_24k(wavs, wav_lens, sample_rate))
         hidden = [hidden[layer] for layer in chosen]
         values = torch.stack(hidden, 1) if pool == "none" else pool_states(hidden, tokens, pool)
@@ -291,13 +278,17 @@ class MusicEncoder(Pretrained):
         ((250, 16), 250, 9.96)
         """
         options = self._options(layers, pool, chunk, overlap, batch_size)
-        if out is None:
-            return self._encode_file(path, options)
-        if pool != "none" or Path(out).suffix != ".npy" or Path(out).is_dir():
+        to_file = out is not None
+        if to_file and (pool != "none" or Path(out).suffix != ".npy" or Path(out).is_dir()):
             raise UserError(f"out is {out}: it must be an .npy file, and needs pool 'none'")
-        with explain_write_errors(out), atomic_file(out, "w+b") as file:
-            result = self._encode_file(path, options | {"out": file})
-        return result._replace(values=np.load(out, mmap_mode="r"))
+        with ExitStack() as stack:
+            if to_file:
+                stack.enter_context(explain_write_errors(out))
+                options["out"] = stack.enter_context(atomic_file(out, "w+b"))
+            ((_, result),) = self._encode_files([path], **options)
+            if isinstance(result, AudioError):
+                raise result
+        return result._replace(values=np.load(out, mmap_mode="r")) if to_file else result
 
     def encode_files(self, paths, layers=-1, pool="mean", chunk=30.0, overlap=0.0, batch_size=8):
         """Encode many files; chunks of several files share a batch without changing the values.
@@ -320,37 +311,21 @@ class MusicEncoder(Pretrained):
         ------
         UserError
             For other values, at once.
-
-        Example
-        -------
-        >>> from speechbrain_music.models.encoder import make_encoder
-        >>> from speechbrain_music.models.frontend import LogMel
-        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
-        >>> encoder = MusicEncoder(modules)
-        >>> for path, result in encoder.encode_files(["missing.wav"]):
-        ...     print(path, isinstance(result, AudioError))
-        missing.wav True
         """
         if isinstance(paths, (str, Path)):
             raise UserError(f"paths is {str(paths)!r}: pass a list of files")
         options = self._options(layers, pool, chunk, overlap, batch_size)
         return self._encode_files(paths, **options)
 
-    def _encode_file(self, path, options):
-        ((_, result),) = self._encode_files([path], **options)
-        if isinstance(result, AudioError):
-            raise result
-        return result
-
     def _encode_files(self, paths, layers, single, pool, chunk, overlap, budget, out=None):
         """`encode_files` with lengths in tokens, `budget` of them per batch; `out` is open."""
 
-        def new_aggregator(tokens):
+        def new_aggregator(part):
             if pool == "none":
-                return TokenAggregator(len(layers), tokens, self.dim, out)
+                return TokenAggregator(len(layers), part.file_tokens, self.dim, out)
             return PoolAggregator(pool)
 
-        files = (_FileInProgress(path, new_aggregator) for path in paths)
+        files = (SimpleNamespace(path=path, aggregator=None) for path in paths)
         chunks = chain.from_iterable(read_chunks(f, f.path, chunk, overlap) for f in files)
         with closing(prefetch(group_chunks(chunks, budget))) as groups:
             for group in groups:
@@ -358,10 +333,17 @@ class MusicEncoder(Pretrained):
                     hidden, _ = self._encode([torch.from_numpy(part.wave) for part in batch])
                     states = [hidden[layer].float().cpu().numpy() for layer in layers]
                     for row, part in enumerate(batch):
-                        part.file.add(part, [state[row, part.kept] for state in states])
+                        part.file.aggregator = part.file.aggregator or new_aggregator(part)
+                        kept = [state[row, part.kept] for state in states]
+                        part.file.aggregator.add(part.span.keep.start, kept)
                 for part in group:  # in the order of files and of their chunks
-                    if part.is_last:
-                        yield part.file.path, part.error or part.file.result(single)
+                    if part.error:
+                        yield part.file.path, part.error
+                    elif part.is_last:
+                        tokens = part.file.aggregator.count
+                        times = np.arange(tokens) / TOKEN_RATE if pool == "none" else None
+                        values = part.file.aggregator.result(single)
+                        yield part.file.path, Embedding(values, tokens, times)
 
     def _encode(self, waves):
         """Return hidden states, each (B, T, D), 0 past a wave's end; and (B,) tokens."""
@@ -371,8 +353,10 @@ class MusicEncoder(Pretrained):
             _, hidden, tokens = self.model(wave, lengths)
         return hidden, tokens
 
-    def _layers(self, layers):
+    def _check(self, layers, pool):
         """Return a list of layer numbers from 0, and whether the layer axis is dropped."""
+        if pool not in ("none", *POOLINGS):
+            raise UserError(f"pool is {pool!r}: choose none, {', '.join(POOLINGS)}")
         count = range(self.num_layers)
         if isinstance(layers, str) and layers == "all":
             return list(count), False
@@ -390,8 +374,7 @@ class MusicEncoder(Pretrained):
 
     def _options(self, layers, pool, chunk, overlap, batch_size):
         """Check the options of `encode_file` and convert seconds to tokens."""
-        chosen, single = self._layers(layers)
-        _check_pool(pool)
+        chosen, single = self._check(layers, pool)
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise UserError(f"batch_size is {batch_size!r}: it must be a whole number above 0")
         overlap_tokens = _to_tokens("overlap", overlap)
@@ -410,28 +393,6 @@ class MusicEncoder(Pretrained):
             "overlap": overlap_tokens,
             "budget": batch_size * (chunk_tokens or WHOLE_FILE_TOKENS),
         }
-
-
-class _FileInProgress:
-    """A file of which some chunks are encoded, and their aggregate."""
-
-    def __init__(self, path, new_aggregator):
-        self.path, self.new_aggregator, self.aggregator = path, new_aggregator, None
-
-    def add(self, chunk, states):
-        if self.aggregator is None:
-            self.aggregator = self.new_aggregator(chunk.file_tokens)
-        self.aggregator.add(chunk.span.keep.start, states)
-
-    def result(self, single):
-        values, tokens = self.aggregator.result(single), self.aggregator.count
-        pooled = isinstance(self.aggregator, PoolAggregator)
-        return Embedding(values, tokens, None if pooled else np.arange(tokens) / TOKEN_RATE)
-
-
-def _check_pool(pool):
-    if pool not in ("none", *POOLINGS):
-        raise UserError(f"pool is {pool!r}: choose none, {', '.join(POOLINGS)}")
 
 
 def _to_tokens(name, seconds):
@@ -458,7 +419,14 @@ def _to_mono_24k(wavs, wav_lens, sample_rate):
     wavs = wavs.float()
     if wavs.ndim == 3:
         wavs = wavs.mean(2)
-    lengths = _sample_lengths(wavs, wav_lens)
+    batch, samples = wavs.shape
+    share = torch.ones(batch) if wav_lens is None else torch.as_tensor(wav_lens).cpu()
+    if share.shape != (batch,) or not ((share > 0) & (share <= 1)).all():
+        raise UserError(
+            f"wav_lens is {share.tolist()!s:.200}: pass {batch} lengths relative to the longest, "
+            "above 0 and at most 1"
+        )
+    lengths = (share.double() * samples).round().long().clamp(min=1).tolist()
     waves = [wave[:length] for wave, length in zip(wavs, lengths, strict=True)]
     if not all(wave.isfinite().all() for wave in waves):
         raise UserError("wavs has NaN or infinite samples: leave those waves out")
@@ -469,23 +437,8 @@ def _to_mono_24k(wavs, wav_lens, sample_rate):
         )
     if sample_rate == SAMPLE_RATE:
         return waves
-    return [_resample(wave, sample_rate) for wave in waves]
-
-
-def _sample_lengths(wavs, wav_lens):
-    batch, samples = wavs.shape
-    if wav_lens is None:
-        return [samples] * batch
-    wav_lens = torch.as_tensor(wav_lens).cpu().double()
-    if wav_lens.shape != (batch,) or not ((wav_lens > 0) & (wav_lens <= 1)).all():
-        raise UserError(
-            f"wav_lens is {wav_lens.tolist()!s:.200}: pass {batch} lengths relative to the "
-            "longest, above 0 and at most 1"
-        )
-    return (wav_lens * samples).round().long().clamp(min=1).tolist()
-
-
-def _resample(wave, sample_rate):
-    samples = resampled_length(len(wave), sample_rate)
-    resampled = soxr.resample(wave.cpu().numpy(), sample_rate, SAMPLE_RATE, quality="HQ")
-    return torch.from_numpy(resampled[:samples]).to(wave.device)
+    for index, wave in enumerate(waves):
+        resampled = soxr.resample(wave.cpu().numpy(), sample_rate, SAMPLE_RATE, quality="HQ")
+        resampled = resampled[: resampled_length(len(wave), sample_rate)]
+        waves[index] = torch.from_numpy(resampled).to(wave.device)
+    return waves

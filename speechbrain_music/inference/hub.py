@@ -15,19 +15,8 @@ RUN_YAML, EXPORT = "hyperparams.yaml", "export"
 def find_export(source, revision=None):
     """Return the folder of an export: `source` itself, or the hub's cache after a download.
 
-    Arguments
-    ---------
-    source : str | Path
-        A folder, or, if no such path exists, a hub id such as "user/name", from which the
-        configuration and the weights are downloaded.
-    revision : str, optional
-        Branch, tag or commit on the hub.
-
-    Raises
-    ------
-    ExportError
-        If there is no such folder, if it is the folder of a run, and if the hub has no such model
-        or cannot be reached.
+    Only if no such path exists is `source` a hub id such as "user/name", with a branch, tag or
+    commit as `revision`; the configuration and the weights alone are downloaded.
     """
     folder = Path(source)
     if folder.exists():

@@ -52,19 +52,7 @@ def plan_chunks(tokens, chunk=None, overlap=0):
 
     Of the tokens that two neighbours share, each chunk keeps those that lie farther from its own
     edge. A last chunk shorter than a quarter of `chunk` starts earlier, so that it has context.
-
-    Arguments
-    ---------
-    tokens : int
-        Tokens of the file, at least one.
-    chunk : int, optional
-        Tokens per chunk; None takes the whole file as one chunk.
-    overlap : int
-        Tokens that neighbours share, fewer than `chunk`.
-
-    Returns
-    -------
-    list of ChunkSpan
+    Lengths are in tokens; without `chunk` the whole file is one chunk.
 
     Example
     -------
@@ -86,29 +74,24 @@ def plan_chunks(tokens, chunk=None, overlap=0):
 
 
 def read_chunks(file, path, chunk=None, overlap=0):
-    """Read a file's chunks in order; the last one is marked.
+    """Read a file's chunks in order; a file that cannot be read ends with a chunk of the error.
 
-    A file that ends before its header says has fewer chunks. A file that cannot be read, or not
-    to its end, ends with a chunk that holds the error. `file` is passed through to each chunk;
-    `chunk` and `overlap` are those of `plan_chunks`.
+    A file that ends before its header says has fewer chunks. `file` is passed to each chunk.
     """
     try:
         info = audio_info(path)
         tokens = token_count(resampled_length(info.frames, info.sample_rate))
         plan = plan_chunks(max(tokens, 1), chunk, overlap)
-        parts = [
-            (span.context.start * SAMPLES_PER_TOKEN, len(span.context) * SAMPLES_PER_TOKEN)
-            for span in plan
-        ]
+        contexts = (span.context for span in plan)
+        parts = [(c.start * SAMPLES_PER_TOKEN, len(c) * SAMPLES_PER_TOKEN) for c in contexts]
         pending = None
         for (context, keep), wave in zip(plan, read_segments(path, parts), strict=True):
             stop = context.start + token_count(len(wave))
             if stop > keep.start:
                 if pending:
                     yield pending
-                span = ChunkSpan(
-                    range(context.start, stop), range(keep.start, min(keep.stop, stop))
-                )
+                kept = range(keep.start, min(keep.stop, stop))
+                span = ChunkSpan(range(context.start, stop), kept)
                 pending = Chunk(file, tokens, span, wave, is_last=False)
         if pending is None:
             raise AudioError(f"{path}: is too short for one sample at 24 kHz; remove it.")
@@ -131,10 +114,7 @@ def group_chunks(chunks, budget):
 
 
 def batch_chunks(group, budget):
-    """Batch a group's chunks by length: at most `budget` tokens per batch, padding included.
-
-    A chunk longer than the budget is a batch of its own; chunks with an error are left out.
-    """
+    """Batch a group's readable chunks by length: at most `budget` tokens, or one chunk, each."""
     batch = []
     for chunk in sorted((c for c in group if not c.error), key=lambda c: c.tokens, reverse=True):
         if batch and (len(batch) + 1) * batch[0].tokens > budget:
@@ -156,13 +136,7 @@ def prefetch(items):
 
 
 class PoolAggregator:
-    """Mean, or mean and standard deviation, of a file's tokens; float64 (Chan et al., 1983).
-
-    Arguments
-    ---------
-    pool : str
-        "mean", or "mean_std": means, then the population's standard deviations.
-    """
+    """Mean, or mean and standard deviation, of a file's tokens; float64 (Chan et al., 1983)."""
 
     def __init__(self, pool):
         self.pool, self.count, self.means, self.squares = pool, 0, 0.0, 0.0
@@ -188,32 +162,18 @@ class PoolAggregator:
 
 
 class TokenAggregator:
-    """All tokens of a file: an array in memory, or a memory-mapped file.
+    """All tokens of a file, at most `tokens`: an array in memory, or a memory-mapped file.
 
-    Arguments
-    ---------
-    layers, tokens, dim : int
-        Shape of the result; `tokens` is an upper bound.
-    file : binary file, optional
-        Open for reading and writing, and empty; becomes an .npy. Without it a result above 512 MB
-        goes to a file in the system's temporary folder, which disappears with the array.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be written, for example because the disk is full.
+    `file`, open for reading and writing, becomes an .npy. Without it a result above 512 MB goes to
+    a temporary file, which disappears with the array. Files are written without the memory map,
+    through which a full disk would end the process.
     """
 
     def __init__(self, layers, tokens, dim, file=None):
         self.layers, self.planned, self.dim, self.count = layers, tokens, dim, 0
-        self.is_npy = file is not None
+        in_memory = layers * tokens * dim * FLOAT32.itemsize <= IN_MEMORY
         with explain_write_errors():
-            if self.is_npy:
-                self.file = file
-            elif layers * tokens * dim * FLOAT32.itemsize > IN_MEMORY:
-                self.file = tempfile.TemporaryFile()
-            else:
-                self.file = BytesIO()
+            self.file = file or (BytesIO() if in_memory else tempfile.TemporaryFile())
             self.data_start = self._write_header((layers, tokens, dim))
 
     def add(self, first, states):
@@ -232,7 +192,8 @@ class TokenAggregator:
             self._write_header(shape)
             self.file.flush()
         if isinstance(self.file, BytesIO):
-            return np.frombuffer(self.file.getbuffer(), FLOAT32).reshape(shape)
+            data = self.file.getbuffer()
+            return np.frombuffer(data, FLOAT32, offset=self.data_start).reshape(shape)
         return np.memmap(self.file, FLOAT32, "r+", self.data_start, shape)
 
     def _offset(self, row):
@@ -240,8 +201,6 @@ class TokenAggregator:
 
     def _write_header(self, shape):
         """Write the .npy header, whose size does not depend on the shape; return its size."""
-        if not self.is_npy:
-            return 0
         self.file.seek(0)
         header = {"descr": FLOAT32.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self.file, header)

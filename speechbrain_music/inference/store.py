@@ -7,7 +7,7 @@ import sqlite3
 import time
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -47,30 +47,9 @@ def embed_collection(
 ):
     """Embed files into a file or a folder; files that an interrupted run has embedded are reused.
 
-    Arguments
-    ---------
-    encoder : MusicEncoder
-        From an export.
-    source : str
-        Its name, which is stored with the embeddings.
-    paths : list of str
-        Audio files.
-    out : path
-        As `check_out` takes it. Until all files are embedded, `<out>.partial` holds the results.
-    pool, layers, chunk, overlap, batch_size
-        As `MusicEncoder.encode_files` takes them.
-    unreadable : dict, optional
-        Files already known to be unreadable: path -> reason.
-
-    Returns
-    -------
-    dict
-        Path -> why it could not be read; also in `<out>.unreadable.csv`.
-
-    Raises
-    ------
-    UserError
-        If no file can be read, and for what `check_out`, `PartialStore` and the encoder refuse.
+    `source`, the encoder's name, is stored with the embeddings. Until all files are embedded,
+    `<out>.partial` holds the results. `unreadable` has files already known to be unreadable, path
+    -> reason; the returned dict has all such files, as `<out>.unreadable.csv` does.
     """
     out = Path(out)
     check_out(out, pool, len(paths))
@@ -81,7 +60,12 @@ def embed_collection(
     with PartialStore(out.with_name(out.name + PARTIAL), settings, names) as store:
         unreadable = (unreadable or {}) | _embed_missing(store, encoder, paths, options, batch_size)
         done = [path for path in paths if path not in unreadable]
-        _write_unreadable(out.with_name(out.name + UNREADABLE), unreadable)
+        listed = out.with_name(out.name + UNREADABLE)
+        if unreadable:
+            rows = [(printable(path), reason) for path, reason in unreadable.items()]
+            write_together({listed: csv_text(rows, ("path", "reason"))})
+        else:
+            listed.unlink(missing_ok=True)  # of an earlier run
         if not done:
             path, reason = next(iter(unreadable.items()))
             raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
@@ -100,22 +84,8 @@ class PartialStore:
     """Results of an unfinished `embed_collection`, in a folder that one process has open at a time.
 
     An SQLite database holds a row per file: size and modification time (a file that has changed
-    since is embedded again), duration and vector. Unpooled embeddings are .npy files next to it.
-
-    Arguments
-    ---------
-    folder : path
-        Created if missing, resumed otherwise.
-    settings : dict
-        As in `Embeddings`.
-    names : dict, optional
-        Path -> name of the .npy for its unpooled embeddings; None if embeddings are pooled.
-
-    Raises
-    ------
-    UserError
-        If the folder holds results of other settings, is in use by another process, is damaged or
-        holds something else.
+    since is embedded again), duration and vector. Unpooled embeddings are .npy files next to it;
+    `names` maps a path to the name of its .npy, and is None if embeddings are pooled.
     """
 
     DATABASE = "embeddings.sqlite"
@@ -137,7 +107,7 @@ class PartialStore:
         try:
             self._open(settings)
         except BaseException:
-            self.close()
+            self._database.close()
             raise
 
     def __enter__(self):
@@ -145,33 +115,27 @@ class PartialStore:
 
     def __exit__(self, *error):
         empty = self.folder.exists() and self._query("SELECT count(*) FROM files") == (0,)
-        self.close()
+        self._database.close()
         if empty:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def close(self):
-        """Close the database, so that another process can open it."""
-        self._database.close()
-
     def remove(self):
         """Close the store and delete its folder."""
-        self.close()
+        self._database.close()
         shutil.rmtree(self.folder)
 
     def holds(self, path):
         """Return whether a file's embedding is stored and the file has not changed since."""
         row = self._query("SELECT stamp FROM files WHERE path = ?", os.fsencode(path))
-        if row is None or row[0] is None or row[0] != _stamp(path):
-            return False
-        return self.names is None or self.npy_of(path).is_file()
+        unchanged = row and row[0] and row[0] == _stamp(path)
+        return bool(unchanged and (self.names is None or self.npy_of(path).is_file()))
 
     def add(self, path, duration, values=None):
         """Store a file's duration and embedding; None if its .npy is already written."""
         vector = None
         if self.names is None:
-            with BytesIO() as buffer:
-                np.save(buffer, np.asarray(values, "<f4"))
-                vector = buffer.getvalue()
+            np.save(buffer := BytesIO(), np.asarray(values, "<f4"))
+            vector = buffer.getvalue()
         elif values is not None:
             with atomic_file(self.npy_of(path), "wb") as file:
                 np.save(file, np.asarray(values, "<f4"))
@@ -267,12 +231,8 @@ def _from_the_front(layers, count):
 
 def _relative_names(paths):
     """Map each path to its .npy, named relative to the deepest common folder."""
-    absolute = {path: os.path.abspath(path) for path in paths}
-    root = os.path.commonpath([os.path.dirname(path) for path in absolute.values()])
-    return {
-        path: PurePath(name).relative_to(root).as_posix() + ".npy"
-        for path, name in absolute.items()
-    }
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    return {path: os.path.relpath(path, root) + ".npy" for path in paths}
 
 
 def _embed_missing(store, encoder, paths, options, batch_size):
@@ -282,9 +242,8 @@ def _embed_missing(store, encoder, paths, options, batch_size):
     if reused:
         print(f"Resuming: {reused} of {len(paths)} files are already embedded")
     options = options | {"batch_size": batch_size}
-    long = {}
-    if options["pool"] == "none":
-        long = dict.fromkeys(path for path in missing if _seconds(path) > LONG_FILE)
+    unpooled = options["pool"] == "none"
+    long = dict.fromkeys(path for path in missing if unpooled and _seconds(path) > LONG_FILE)
 
     def results():
         yield from encoder.encode_files([path for path in missing if path not in long], **options)
@@ -294,14 +253,8 @@ def _embed_missing(store, encoder, paths, options, batch_size):
             except AudioError as error:
                 yield path, error
 
-    bar = tqdm(
-        results(),
-        desc="embedding",
-        total=len(paths),
-        initial=reused,
-        unit="file",
-        dynamic_ncols=True,
-    )
+    shown = {"desc": "embedding", "unit": "file", "dynamic_ncols": True}
+    bar = tqdm(results(), total=len(paths), initial=reused, **shown)
     unreadable, total, started = {}, 0.0, time.monotonic()
     for path, result in bar:
         if isinstance(result, AudioError):
@@ -316,20 +269,12 @@ def _embed_missing(store, encoder, paths, options, batch_size):
 
 
 def _seconds(path, tokens=0):
-    """A file's duration; its tokens tell if a header says too much, or nothing."""
+    """Return a file's duration, from its tokens if its header says too much or nothing."""
     try:
         seconds = audio_info(path).seconds
     except AudioError:
         return tokens / TOKEN_RATE
     return round(min(seconds, tokens / TOKEN_RATE) if tokens else seconds, 3)
-
-
-def _write_unreadable(path, unreadable):
-    if unreadable:
-        rows = [(printable(name), reason) for name, reason in unreadable.items()]
-        write_together({path: csv_text(rows, ("path", "reason"))})
-    else:
-        path.unlink(missing_ok=True)  # of an earlier run
 
 
 def _write_folder(out, store, done, settings):
@@ -339,9 +284,6 @@ def _write_folder(out, store, done, settings):
         if file.is_file() and file not in files:
             file.unlink()
     rows = [(printable(path), store.duration(path), printable(store.names[path])) for path in done]
-    texts = {
-        INDEX: csv_text(rows, ("path", "duration", "file")),
-        SETTINGS: settings_text(settings),
-    }
-    write_together({folder / name: text for name, text in texts.items()})
+    index = csv_text(rows, ("path", "duration", "file"))
+    write_together({folder / INDEX: index, folder / SETTINGS: settings_text(settings)})
     os.replace(folder, out)

@@ -32,53 +32,33 @@ SPECS = (
 
 
 class ExportEncoder(FrozenEncoder):
-    """Every hidden state of an export, each pooled over time.
+    """Every hidden state of a `WaveEncoder`, which is frozen in place, each pooled over time.
 
-    Arguments
-    ---------
-    model : WaveEncoder
-        Is frozen in place and put in eval mode.
-    name : str
-        Short, for tables.
-    pooling : str
-        "mean", or "mean_std": means, then standard deviations.
-
-    Example
-    -------
-    >>> from speechbrain_music.models.encoder import make_encoder
-    >>> encoder = make_encoder(num_layers=2, d_model=16, ffn_units=16)
-    >>> frozen = ExportEncoder(WaveEncoder(LogMel(), encoder, {}), "small")
-    >>> frozen.layers, frozen(torch.randn(4, 24000), torch.tensor([24000, 960, 7000, 1])).shape
-    (('0', '1', '2'), torch.Size([4, 3, 16]))
+    `name` is for tables; `pooling` is "mean", or "mean_std": means, then standard deviations.
     """
 
     def __init__(self, model, name, pooling="mean"):
         config = model.encoder.config
         # The mel's window and filters follow from FEATURES, and their last bit from the machine.
         weights = {k: v for k, v in model.state_dict().items() if not k.startswith("features.mel.")}
-        facts = {"features": features_config(model.features), "encoder": config, "pooling": pooling}
+        described = {"features": features_config(model.features), "encoder": config}
+        identity = fingerprint(described | {"pooling": pooling}, weights)
         layers = map(str, range(config["num_layers"] + 1))
         dim = config["d_model"] * POOLINGS[pooling]
-        super().__init__(name, fingerprint(facts, weights), SAMPLE_RATE, layers, dim)
+        super().__init__(name, identity, SAMPLE_RATE, layers, dim)
         self.model = model.eval().requires_grad_(False)
         self.pooling = pooling
 
     def pool(self, wave, samples):
-        """(B, layers, dim) features of (B, N) waves, pooled over time."""
+        """Pool the hidden states of (B, N) waves: (B, layers, dim)."""
         _, hidden, tokens = self.model(wave, samples)
         return pool_states(hidden, tokens, self.pooling)
 
 
 class MelEncoder(FrozenEncoder):
-    """Baseline without an encoder: mean and standard deviation of each log-mel band.
+    """Baseline without an encoder: mean, then population standard deviation, of each log-mel band.
 
-    Frames are those centred on the item's samples, ceil(samples / 240); the deviation is the
-    population's, 0 for a single frame.
-
-    Example
-    -------
-    >>> MelEncoder()(torch.randn(1, 24000), torch.tensor([24000])).shape  # 128 means, then 128 sds
-    torch.Size([1, 1, 256])
+    Frames are those centred on the item's samples, ceil(samples / 240).
     """
 
     def __init__(self):
@@ -87,35 +67,16 @@ class MelEncoder(FrozenEncoder):
         self.features = LogMel()
 
     def pool(self, wave, samples):
-        """(B, layers, dim) features of (B, N) waves, pooled over time."""
+        """Compute the statistics of (B, N) waves: (B, 1, 256)."""
         frames = -(-samples // HOP)
         mel = self.features.raw(wave, samples)[0].double()
         return pool_states([mel], frames, "mean_std").float()
 
 
 def untrained(model, seed, pooling="mean"):
-    """The same encoder with new random weights: the baseline of an architecture.
+    """Return an `ExportEncoder` with the model's configuration and statistics but new weights.
 
-    Arguments
-    ---------
-    model : WaveEncoder
-        Its configuration and band statistics are used; it is not changed.
-    seed : int
-        Of the weights; the global random state stays as it is.
-    pooling : str
-        As for `ExportEncoder`.
-
-    Returns
-    -------
-    ExportEncoder
-        On the CPU, named "random".
-
-    Example
-    -------
-    >>> from speechbrain_music.models.encoder import make_encoder
-    >>> model = WaveEncoder(LogMel(), make_encoder(num_layers=1, d_model=16), {})
-    >>> untrained(model, 0).identity == untrained(model, 1).identity
-    False
+    It is on the CPU; neither the model nor the global random state changes.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs too
@@ -126,7 +87,7 @@ def untrained(model, seed, pooling="mean"):
 
 
 def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
-    """Makes the encoders that `--encoder` names.
+    """Make the encoders that `--encoder` names.
 
     Arguments
     ---------
@@ -177,22 +138,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
 
 
 def name_specs(texts):
-    """Names and specs of encoders on a command line: NAME=SPEC, or SPEC alone.
-
-    Arguments
-    ---------
-    texts : list of str
-        SPEC is what `make_encoders` takes; exports of several seeds are separated by commas.
-
-    Returns
-    -------
-    dict
-        Name -> spec, a list where there are several exports.
-
-    Raises
-    ------
-    UserError
-        If two have one name, or one has an empty one.
+    """Map names to specs, from NAME=SPEC or SPEC alone on a command line; commas separate seeds.
 
     Example
     -------
@@ -234,7 +180,7 @@ def _seeds_of_one_system(encoders):
 
 
 def _from_yaml(path):
-    """The `encoder` of a pre-training's yaml; none but the keys that it refers to is loaded."""
+    """Build the `encoder` of a pre-training's yaml, with only the keys that it refers to."""
     try:
         _, *parts = re.split(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         blocks = dict(zip(parts[::2], parts[1::2], strict=True))

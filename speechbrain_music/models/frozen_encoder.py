@@ -12,7 +12,7 @@ POOLINGS = {"mean": 1, "mean_std": 2}  # over time -> values per hidden dimensio
 
 
 class FrozenEncoder(nn.Module):
-    """Turns waves into one vector per layer; a subclass defines `pool(wave, samples)`.
+    """Frozen model from waves to a vector per layer; a subclass defines `pool(wave, samples)`.
 
     It stays in eval mode, also inside another module, and without gradients: its features can be
     cached under `identity`.
@@ -51,7 +51,7 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, wave, samples):
-        """Features of whole clips.
+        """Compute the features of whole clips.
 
         Arguments
         ---------
@@ -85,13 +85,7 @@ class FrozenEncoder(nn.Module):
 
 
 def fingerprint(config, weights):
-    """Hex hash of a configuration and of every weight's name, type, shape and bytes.
-
-    Example
-    -------
-    >>> fingerprint({}, {"w": torch.zeros(2)}) == fingerprint({}, {"w": torch.zeros(1, 2)})
-    False
-    """
+    """Hash a configuration and every weight's name, type, shape and bytes; return hex."""
     digest = blake2b(json.dumps(config, sort_keys=True, default=str).encode(), digest_size=16)
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
@@ -101,7 +95,7 @@ def fingerprint(config, weights):
 
 
 def pool_states(hidden, tokens, pooling="mean"):
-    """Pools L hidden states (B, T, d) over an item's own (B,) tokens: (B, L, d).
+    """Pool L hidden states (B, T, d) over an item's own (B,) tokens: (B, L, d).
 
     (B, L, 2 d) with "mean_std"; the deviation is the population's, 0 for a single token.
 
@@ -123,6 +117,5 @@ def pool_states(hidden, tokens, pooling="mean"):
 
 
 def _mean(x, lengths):
-    """(B, T, D) and (B,) steps, at least one, to (B, D)."""
     beyond = torch.arange(x.shape[1], device=x.device) >= lengths.unsqueeze(1)
     return x.masked_fill(beyond.unsqueeze(2), 0.0).sum(1) / lengths.unsqueeze(1)

@@ -28,42 +28,25 @@ class HuggingFaceEncoder(FrozenEncoder):
     """Every hidden state of a model that takes a raw wave, each pooled over time; in float32.
 
     A wave is brought to zero mean and unit variance where the model's feature extractor says so.
-    One shorter than the model's receptive field is padded with zeros to one frame.
-
-    Arguments
-    ---------
-    path : str | Path
-        A local folder, or a name on huggingface.co.
-    trust_remote_code : bool
-        Whether the model may bring code of its own (MERT does) and weights in pickle files.
-    pooling : str
-        As for `ExportEncoder`.
-
-    Raises
-    ------
-    UserError
-        If `transformers` is missing, if the model cannot be loaded, needs trust, lacks weights
-        or a sampling rate, or takes something else than a raw wave.
+    One shorter than the model's receptive field is padded with zeros to one frame. Arguments are
+    those of `make_encoders`; `path` is a local folder or a name on huggingface.co.
     """
 
     def __init__(self, path, trust_remote_code=False, pooling="mean"):
         model, extractor = _load(str(path), trust_remote_code)
         config = model.config
-        facts = {
-            key: value
-            for key, value in config.to_dict().items()
-            if key not in PROVENANCE and not key.startswith("_")
-        }
-        facts["pooling"] = pooling
-        facts["extractor"] = [extractor.sampling_rate, extractor.do_normalize]
+        described = {k: v for k, v in config.to_dict().items() if k not in PROVENANCE}
+        described = {k: v for k, v in described.items() if not k.startswith("_")}
+        described["pooling"] = pooling
+        described["extractor"] = [extractor.sampling_rate, extractor.do_normalize]
         weights = {k: v for k, v in model.state_dict().items() if not k.endswith(UNUSED)}
         super().__init__(
             name="hf-" + Path(path).name,
-            identity=fingerprint(facts, weights),
+            identity=fingerprint(described, weights),
             sample_rate=extractor.sampling_rate,
             layers=map(str, range(config.num_hidden_layers + 1)),
             dim=config.hidden_size * POOLINGS[pooling],
-            padding_safe=False,  # group normalisation over time sees what stands behind an item
+            padding_safe=False,  # group normalisation over time sees the padding
         )
         self.model = model.eval().requires_grad_(False)
         self.normalize, self.pooling = extractor.do_normalize, pooling
@@ -73,7 +56,7 @@ class HuggingFaceEncoder(FrozenEncoder):
             self.shortest = (self.shortest - 1) * stride + kernel
 
     def pool(self, wave, samples):
-        """(B, layers, dim) features of (B, N) waves, pooled over time."""
+        """Pool the hidden states of (B, N) waves: (B, layers, dim)."""
         if self.normalize:  # as Wav2Vec2FeatureExtractor does
             variance, mean = torch.var_mean(wave, 1, correction=0, keepdim=True)
             wave = (wave - mean) / (variance + 1e-7).sqrt()
@@ -84,7 +67,7 @@ class HuggingFaceEncoder(FrozenEncoder):
 
 
 def _load(path, trust):
-    """The model, in float32, and its feature extractor."""
+    """Return the model, in float32, and its feature extractor."""
     try:
         import transformers as hf
     except ImportError:
@@ -115,7 +98,21 @@ def _load(path, trust):
     except UserError:
         raise
     except Exception as error:  # of files and code that are not ours
-        raise UserError(_sentence(path, trust, error)) from error
+        text = str(error)
+        message = (
+            f"hf:{path} cannot be loaded ({shorten(text, 200)}): pass a model's folder or hub name"
+        )
+        if not trust and "trust_remote_code" in text:
+            message = (
+                f"hf:{path} brings code of its own, which may do anything: allow it to run with "
+                "--trust_remote_code True if you trust its authors"
+            )
+        elif not trust and isinstance(error, OSError) and "safetensors" in text:
+            message = (
+                f"hf:{path} has no safetensors weights, and pickle files may run code: convert "
+                "them, or allow them with --trust_remote_code True if you trust their authors"
+            )
+        raise UserError(message) from error
     missing = sorted(key for key in info["missing_keys"] if not key.endswith(UNUSED))
     if missing:  # transformers fills them at random, with a warning
         raise UserError(
@@ -123,18 +120,3 @@ def _load(path, trust):
             "they would be random, so take a checkpoint of the whole model"
         )
     return model.float(), extractor
-
-
-def _sentence(path, trust, error):
-    text = str(error)
-    if not trust and "trust_remote_code" in text:
-        return (
-            f"hf:{path} brings code of its own, which may do anything: allow it to run with "
-            "--trust_remote_code True if you trust its authors"
-        )
-    if not trust and isinstance(error, OSError) and "safetensors" in text:
-        return (
-            f"hf:{path} has no safetensors weights, and pickle files may run code: convert them, "
-            "or allow them with --trust_remote_code True if you trust their authors"
-        )
-    return f"hf:{path} cannot be loaded ({shorten(text, 200)}): pass a model's folder or hub name"

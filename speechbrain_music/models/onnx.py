@@ -30,15 +30,15 @@ class _HiddenStates(nn.Module):
 
 
 def export_onnx(model, path):
-    """Writes one ONNX file, whole or not at all: from normalised log-mel to all hidden states.
+    """Write one ONNX file, whole or not at all: from normalised log-mel to all hidden states.
 
     The graph has one input, `mel`, float32 (1, 128, 4 T), and one output, `hidden`, float32
     (L + 1, 1, T, d_model), for any T from 1 on: the front-end's state, then each block's, the last
     one normalised as in `Encoder.forward`. onnxruntime gives what torch gives, to 1e-4 of the
     largest value. Nothing is padded: one item, of whole tokens of 40 ms.
 
-    Where torch is at hand, `LogMel` gives the input: `mel, _ = model.features(wave, lengths)`,
-    then `mel.transpose(1, 2)`. Elsewhere, from N mono samples at 24 kHz:
+    With torch, `LogMel` computes the input: `mel, _ = model.features(wave, lengths)`, then
+    `mel.transpose(1, 2)`. Without torch, from N mono samples at 24 kHz:
 
     1. T = ceil(N / 960); zeros are added at the end up to 960 T samples, then 1024 at both ends.
     2. Power |STFT|^2 with n_fft 2048, hop 240 and a periodic Hann window (no scaling); the first
@@ -46,7 +46,7 @@ def export_onnx(model, path):
     3. 128 triangular mel bands, HTK scale, 0 to 12 kHz, each with a peak of 1.
     4. ln(max(power, floor)), then (x - mean) / std for each band.
 
-    The file's metadata has these figures, and what else is needed to use it alone, each as JSON:
+    The file's metadata has these figures and all that is needed to use it alone, each as JSON:
     "format_version", "features" (sample_rate, n_fft, hop, bands, stack, floor), "mean" and "std"
     (128 each, in nats), "encoder" (its configuration), "training" (what its export says).
 
@@ -61,24 +61,6 @@ def export_onnx(model, path):
     ------
     UserError
         If the mixer is neither SummaryMixing nor RotaryAttention, or [onnx] is not installed.
-
-    Example
-    -------
-    >>> import onnxruntime
-    >>> from speechbrain_music.models.encoder import make_encoder
-    >>> from speechbrain_music.models.export import WaveEncoder
-    >>> from speechbrain_music.models.frontend import LogMel
-    >>> model = WaveEncoder(LogMel(), make_encoder(num_layers=1, d_model=16), {}).eval()
-    >>> path = getfixture("tmp_path") / "model.onnx"
-    >>> export_onnx(model, path)
-    >>> session = onnxruntime.InferenceSession(path)
-    >>> wave = torch.randn(1, 24000)
-    >>> mel, _ = model.features(wave, torch.tensor([24000]))
-    >>> (hidden,) = session.run(None, {"mel": mel.transpose(1, 2).numpy()})
-    >>> hidden.shape, torch.allclose(torch.tensor(hidden[-1]), model(wave)[0], atol=1e-4)
-    ((2, 1, 25, 16), True)
-    >>> json.loads(session.get_modelmeta().custom_metadata_map["features"])["hop"]
-    240
     """
     mixer = model.encoder.config["block"]["mixer"]["class"]
     if mixer not in MIXERS:
@@ -106,12 +88,6 @@ def export_onnx(model, path):
         raise UserError(f"an export to ONNX needs more packages ({error}): {remedy}") from None
     hidden = program.model.graph.outputs[0]  # whose T has a name that says nothing
     hidden.shape = ir.Shape([*hidden.shape[:2], "T", hidden.shape[3]])
-    program.model.metadata_props.update(_metadata(model))
-    with atomic_file(path, "wb") as file:
-        file.write(program.model_proto.SerializeToString())
-
-
-def _metadata(model):
     normalize = model.features.normalize
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -121,12 +97,14 @@ def _metadata(model):
         "encoder": model.encoder.config,
         "training": model.config.get("training", {}),
     }
-    return {key: json.dumps(value) for key, value in metadata.items()}
+    program.model.metadata_props.update({k: json.dumps(v) for k, v in metadata.items()})
+    with atomic_file(path, "wb") as file:
+        file.write(program.model_proto.SerializeToString())
 
 
 @contextmanager
 def _quiet():
-    """The exporter reports what it skips, such as packages that no graph of ours needs."""
+    """Silence the exporter, which reports what it skips, such as packages that are not needed."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -25,9 +25,8 @@ def make_model(*args, **kwargs):
 
 SYSTEMS = {
     "brn_sum": ("branchformer", "summary", {}),
-    "cnf_sum": ("conformer", "summary", {}),
-    "brn_rope": ("branchformer", "rope", {}),
-    "average at 50 Hz": ("branchformer", "summary", {"merge": "average", "frame_rate": 50}),
+    "cnf_sum": ("conformer", "summary", {"frame_rate": 50}),
+    "brn_rope": ("branchformer", "rope", {"merge": "average"}),
 }
 
 
@@ -35,7 +34,7 @@ SYSTEMS = {
 def exported(request, tmp_path_factory):
     """A small model and its file."""
     block, mixer, choice = SYSTEMS[request.param]
-    model = make_model(block, mixer, 2, 32, 2, 48, frontend_channels=4, **choice)
+    model = make_model(block, mixer, 1, 32, 2, 48, frontend_channels=4, **choice)
     model.train()  # dropout must not get into the graph
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     export_onnx(model, path)
@@ -45,7 +44,6 @@ def exported(request, tmp_path_factory):
 
 @torch.no_grad()
 def largest_difference(model, session, tokens):
-    """Of any hidden state, relative to its largest value."""
     mel = torch.randn(1, 4 * tokens, 128)
     expected = torch.stack(model.encoder(mel)[1])
     (hidden,) = session.run(["hidden"], {"mel": mel.transpose(1, 2).numpy()})
@@ -54,15 +52,12 @@ def largest_difference(model, session, tokens):
     return (difference / expected.abs().flatten(1).amax(1)).max()
 
 
-@pytest.mark.parametrize("tokens", [1, 10, 750, 1500])
-def test_every_hidden_state_at_any_length(exported, tokens):
-    assert largest_difference(*exported, tokens) < 1e-4
-
-
-def test_shapes_are_named(exported):
+def test_every_hidden_state_at_any_length(exported):
     _, session = exported
     assert session.get_inputs()[0].shape[:2] == [1, 128]
-    assert session.get_outputs()[0].shape == [3, 1, "T", 32]
+    assert session.get_outputs()[0].shape == [2, 1, "T", 32]
+    for tokens in (1, 10, 750, 1500):
+        assert largest_difference(*exported, tokens) < 1e-4
 
 
 @torch.no_grad()
@@ -105,9 +100,9 @@ def test_unsupported_encoders_are_refused(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", ["branchformer", "conformer"])
-def test_full_size(block, tmp_path):
-    model = make_model(block, "summary")
+def test_full_width(block, tmp_path):
+    model = make_model(block, "summary", num_layers=6)
     export_onnx(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    for tokens in (10, 750, 1500):
+    for tokens in (10, 1500):
         assert largest_difference(model, session, tokens) < 1e-4

@@ -5,10 +5,13 @@ import resource
 import signal
 import sqlite3
 import sys
+from contextlib import closing
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
+from forked import in_child
 
 from speechbrain_music.dataio.audio import AudioError
 from speechbrain_music.inference.embeddings import read_embeddings
@@ -54,37 +57,19 @@ def content(path):
     return [(str(file.relative_to(path)), file.read_bytes()) for file in files]
 
 
-def in_child(job):
-    """Run a job in a forked process; return how it ended."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            job()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def killed_at(event_number, job):
     """Run a job in a process that is killed at its n-th access to files or the database."""
 
     def child():
-        query, count = PartialStore._query, 0
-
-        def audited(*args):
-            sys.audit("test.query")
-            return query(*args)
+        query, left = PartialStore._query, event_number
 
         def hook(event, args):
-            nonlocal count
-            if event in FILE_EVENTS:
-                count += 1
-                if count == event_number:
-                    os.kill(os.getpid(), signal.SIGKILL)
+            nonlocal left
+            left -= event in FILE_EVENTS
+            if left == 0 and event in FILE_EVENTS:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-        PartialStore._query = audited
+        PartialStore._query = lambda *args: sys.audit("test.query") or query(*args)
         sys.addaudithook(hook)
         job()
 
@@ -95,18 +80,15 @@ def killed_at(event_number, job):
 def test_a_kill_at_any_moment_changes_nothing(name, pool, songs, tmp_path):
     whole = tmp_path / "whole" / name
     embed_collection(FakeEncoder(), "m", songs, whole, pool=pool)
-    expected, reused, number = content(whole.parent), 0, -1
+    expected, reused, number = content(whole.parent), 0, 0
     killed = True
     while killed:
-        number += 2
-        out = tmp_path / f"{number}" / name
-        killed = killed_at(
-            number, lambda out=out: embed_collection(FakeEncoder(), "m", songs, out, pool=pool)
-        )
-        encoder = FakeEncoder()
+        number += 3
+        out, encoder = tmp_path / f"{number}" / name, FakeEncoder()
+        embed = partial(embed_collection, encoder, "m", songs, out, pool=pool)
+        killed = killed_at(number, embed)
         if pool == "mean" or not out.exists():
-            unreadable = embed_collection(encoder, "m", songs, out, pool=pool)
-            assert list(unreadable) == [songs[1]]
+            assert list(embed()) == [songs[1]]
             assert not out.with_name(f"{name}.partial").exists()
             reused = max(reused, len(songs) - len(encoder.encoded))
         found = [row for row in content(out.parent) if ".partial" not in row[0]]
@@ -141,36 +123,32 @@ def test_what_is_reused_and_what_is_not(songs, tmp_path, capsys):
     assert not (tmp_path / "empty").exists()
 
 
-def overwrite(path, start, data):
-    with open(path, "r+b") as file:
-        file.seek(start)
-        file.write(data)
-
-
-DAMAGE = {
-    "no database": lambda path: path.write_bytes(b"do re mi" * 1000),
-    "header": lambda path: overwrite(path, 0, b"x" * 100),
-    "pages": lambda path: overwrite(path, 4096, os.urandom(8192)),
-    "cut": lambda path: os.truncate(path, 8192),
-    "settings": lambda path: _execute(path, "UPDATE settings SET json = '[1'"),
-    "no settings": lambda path: _execute(path, "DELETE FROM settings"),
-    "no table": lambda path: _execute(path, "DROP TABLE files"),
-    "another program's": lambda path: _execute(path, "PRAGMA application_id = 7"),
+DAMAGE = {  # SQL, or bytes at an offset
+    "no database": (0, b"do re mi" * 10_000),
+    "header": (0, b"x" * 100),
+    "pages": (4096, b"?" * 8192),
+    "settings": "UPDATE settings SET json = '[1'",
+    "no settings": "DELETE FROM settings",
+    "no table": "DROP TABLE files",
+    "another program's": "PRAGMA application_id = 7",
 }
 
 
-def _execute(path, sql):
-    database = sqlite3.connect(path, isolation_level=None)
-    database.execute(sql)
-    database.close()
-
-
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("kind", [*DAMAGE, "cut"])
 def test_a_damaged_store_is_refused_and_kept(kind, songs, tmp_path):
     with PartialStore(tmp_path / "a", SETTINGS) as store:
         store.add(songs[0], 0.02, np.zeros(9000))
     database = tmp_path / "a" / PartialStore.DATABASE
-    DAMAGE[kind](database)
+    damage = DAMAGE.get(kind)
+    if kind == "cut":
+        os.truncate(database, 8192)
+    elif isinstance(damage, str):
+        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            connection.execute(damage)
+    else:
+        with open(database, "r+b") as file:
+            file.seek(damage[0])
+            file.write(damage[1])
     with pytest.raises(UserError, match="a is damaged: delete it to start again"):
         PartialStore(tmp_path / "a", SETTINGS)
     assert database.exists()

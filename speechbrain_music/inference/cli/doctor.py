@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module, metadata
-from typing import NamedTuple
 
 PACKAGE = "speechbrain-music"
 OK, MISSING, BROKEN = "ok", "-", "BROKEN"
@@ -37,15 +36,6 @@ print(json.dumps({"cuda": names, "built_for": torch.version.cuda, "threads":
 """
 
 
-class Finding(NamedTuple):
-    """One line of the report."""
-
-    state: str
-    subject: str
-    text: str
-    remedy: str = ""
-
-
 def add_arguments(parser):
     """Add nothing: `sbmusic doctor` has no options."""
 
@@ -53,71 +43,68 @@ def add_arguments(parser):
 def run(args):
     """Print the findings; return 1 if something required is broken."""
     broken = False
-    for finding in findings():
-        broken |= finding.state == BROKEN
-        print(f"{finding.state:6}  {finding.subject:18}  {finding.text}", flush=True)
-        if finding.remedy:
-            print(f"{'':6}  {'':18}  -> {finding.remedy}", flush=True)
+    for state, subject, text, *remedies in _findings():
+        broken |= state == BROKEN
+        print(f"{state:6}  {subject:18}  {text}", flush=True)
+        for remedy in remedies:
+            print(f"{'':6}  {'':18}  -> {remedy}", flush=True)
     print("Something required is broken." if broken else "Everything required works.")
     return int(broken)
 
 
-def findings():
-    """Run the checks in turn; yield a `Finding` each."""
-    yield _python()
+def _findings():
+    """Run the checks in turn; yield a state, a subject, a text and, for a problem, a remedy."""
+    text = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    fits = sys.version_info >= (3, 11)
+    remedy = [] if fits else ["install Python 3.11 or newer, and the package again there"]
+    yield OK if fits else BROKEN, "python", text, *remedy
     yield from _packages()
-    torch, machine = _torch_pair()
-    yield torch
+    finding, machine = _torch_pair()
+    yield finding
     yield from _codecs()
     if machine:
-        yield _device(machine)
-        yield _threads(machine)
-    yield _disk()
-
-
-def _python():
-    fits = sys.version_info >= (3, 11)
-    remedy = "" if fits else "install Python 3.11 or newer, and the package again there"
-    text = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
-    return Finding(OK if fits else BROKEN, "python", text, remedy)
+        yield from _device(**machine)
+    here = os.getcwd()
+    free = shutil.disk_usage(here).free
+    text = f"{free / 1e9:.1f} GB free in {here}"
+    if not os.access(here, os.W_OK):
+        yield MISSING, "disk", f"{here} cannot be written to", "work in another folder"
+    elif free < MIN_FREE:
+        yield MISSING, "disk", text, "free disk space, or write to another disk"
+    else:
+        yield OK, "disk", text
 
 
 def _packages():
-    """This package and its requirements, with versions."""
+    """Check this package and its requirements."""
     try:
-        required = metadata.requires(PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        yield Finding(BROKEN, PACKAGE, "is not installed", "pip install . in its repository")
+        from packaging.requirements import Requirement
+
+        required = list(map(Requirement, metadata.requires(PACKAGE) or []))
+    except ImportError as error:  # PackageNotFoundError is one
+        yield BROKEN, PACKAGE, f"{error}", "pip install . in its repository"
         return
-    yield Finding(OK, PACKAGE, metadata.version(PACKAGE))
+    yield OK, PACKAGE, metadata.version(PACKAGE)
     seen = set()
     for requirement in required:
-        name = re.match(r"[\w.-]+", requirement).group()
-        extra = re.search(r"extra\s*==\s*['\"](\w+)", requirement)
+        name, wanted = requirement.name, f"{requirement.name}{requirement.specifier}"
+        extra = re.search(r"extra == .(\w+)", str(requirement.marker))
         if extra and (extra[1] in ("dev", "docs") or name in seen):
             continue
         seen.add(name)
-        yield _package(name, requirement.partition(";")[0].strip(), extra and extra[1])
-
-
-def _package(name, requirement, extra):
-    pip = f"pip install '{PACKAGE}[{extra}]'" if extra else f"pip install '{requirement}'"
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        text = f"is missing (only needed for [{extra}])" if extra else "is missing"
-        return Finding(MISSING if extra else BROKEN, name, text, pip)
-    if not _fits(version, requirement):
-        return Finding(BROKEN, name, f"{version}, but {requirement} is needed", pip)
-    return Finding(OK, name, version)
-
-
-def _fits(version, requirement):
-    try:
-        from packaging.requirements import Requirement
-    except ImportError:  # comes with speechbrain
-        return True
-    return Requirement(requirement).specifier.contains(version, prereleases=True)
+        pip = f"pip install '{f'{PACKAGE}[{extra[1]}]' if extra else wanted}'"
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if extra:
+                yield MISSING, name, f"is missing (only needed for [{extra[1]}])", pip
+            else:
+                yield BROKEN, name, "is missing", pip
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            yield OK, name, version
+        else:
+            yield BROKEN, name, f"{version}, but {wanted} is needed", pip
 
 
 def _torch_pair():
@@ -128,15 +115,12 @@ def _torch_pair():
         done = subprocess.run(
             [sys.executable, "-c", TORCH], capture_output=True, text=True, timeout=TIMEOUT
         )
+        return (OK, what, "imported together"), json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
-        return Finding(BROKEN, what, f"cannot be imported in {TIMEOUT} s", remedy), None
-    try:
-        machine = json.loads(done.stdout.splitlines()[-1])
+        return (BROKEN, what, f"cannot be imported in {TIMEOUT} s", remedy), None
     except (IndexError, ValueError):
-        errors = done.stderr.strip().splitlines()
-        fault = errors[-1] if errors else f"the process ends with {done.returncode}"
-        return Finding(BROKEN, what, fault, remedy), None
-    return Finding(OK, what, "imported together"), machine
+        errors = done.stderr.strip().splitlines() or [f"the process ends with {done.returncode}"]
+        return (BROKEN, what, errors[-1], remedy), None
 
 
 def _codecs():
@@ -145,8 +129,10 @@ def _codecs():
         numpy, soundfile = import_module("numpy"), import_module("soundfile")
         import_module("soxr")
     except (ImportError, OSError) as error:
-        yield Finding(BROKEN, "codecs", str(error), "pip install --force-reinstall soundfile soxr")
+        yield BROKEN, "codecs", str(error), "pip install --force-reinstall soundfile soxr"
         return
+    library = f"libsndfile {soundfile.__libsndfile_version__}"
+    remedy = "pip install --upgrade soundfile (its wheels contain libsndfile 1.1 or newer)"
     tone = numpy.sin(numpy.arange(24000) / 10) / 2
     for name, (container, coding) in CODECS.items():
         try:
@@ -154,50 +140,29 @@ def _codecs():
             soundfile.write(file, tone, 24000, coding, format=container)
             file.seek(0)
             decoded, rate = soundfile.read(file)
-            equal = rate == 24000 and abs(numpy.std(decoded) - numpy.std(tone)) < 0.05
-            fault = "" if equal else "the decoded tone is another one"
+            if rate != 24000 or abs(numpy.std(decoded) - numpy.std(tone)) >= 0.05:
+                raise ValueError("the decoded tone is another one")
+            yield OK, name, f"can be read ({library})"
         except (soundfile.SoundFileError, ValueError) as error:
-            fault = str(error)
-        library = f"libsndfile {soundfile.__libsndfile_version__}"
-        if fault:
-            remedy = "pip install --upgrade soundfile (its wheels contain libsndfile 1.1 or newer)"
-            yield Finding(BROKEN, name, f"{library}: {fault}", remedy)
-        else:
-            yield Finding(OK, name, f"can be read ({library})")
+            yield BROKEN, name, f"{library}: {error}", remedy
 
 
-def _device(machine):
-    """The device that torch computes on."""
-    if machine["cuda"]:
-        return Finding(OK, "device", f"cuda: {', '.join(machine['cuda'])}")
-    if machine["mps"]:
-        return Finding(OK, "device", "mps")
-    if shutil.which("nvidia-smi"):
-        cuda = machine["built_for"]
-        built = f"is built for CUDA {cuda}" if cuda else "is built for CPUs"
+def _device(cuda, mps, built_for, threads):
+    """Report the device that torch computes on, and its threads."""
+    if cuda:
+        yield OK, "device", f"cuda: {', '.join(cuda)}"
+    elif mps:
+        yield OK, "device", "mps"
+    elif shutil.which("nvidia-smi"):
+        built = f"is built for CUDA {built_for}" if built_for else "is built for CPUs"
         text = f"cpu, although nvidia-smi is installed: torch finds no GPU and {built}"
-        remedy = "update the driver, or install the torch that fits it"
-        return Finding(MISSING, "device", text, remedy)
-    return Finding(OK, "device", "cpu (a GPU is many times faster)")
-
-
-def _threads(machine):
-    """How many threads torch uses, and how many cores there are."""
+        yield MISSING, "device", text, "update the driver, or install the torch that fits it"
+    else:
+        yield OK, "device", "cpu (a GPU is many times faster)"
     affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count()
-    text = f"torch uses {machine['threads']} on {cores} cores"
-    if machine["threads"] > cores:
-        return Finding(MISSING, "threads", text, f"export OMP_NUM_THREADS={cores}")
-    return Finding(OK, "threads", text)
-
-
-def _disk():
-    """Free space in the working folder, and whether it can be written to."""
-    here = os.getcwd()
-    free = shutil.disk_usage(here).free
-    text = f"{free / 1e9:.1f} GB free in {here}"
-    if not os.access(here, os.W_OK):
-        return Finding(MISSING, "disk", f"{here} cannot be written to", "work in another folder")
-    if free < MIN_FREE:
-        return Finding(MISSING, "disk", text, "free disk space, or write to another disk")
-    return Finding(OK, "disk", text)
+    text = f"torch uses {threads} on {cores} cores"
+    if threads > cores:
+        yield MISSING, "threads", text, f"export OMP_NUM_THREADS={cores}"
+    else:
+        yield OK, "threads", text

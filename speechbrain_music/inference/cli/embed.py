@@ -57,6 +57,11 @@ def add_arguments(parser):
     )
     parser.add_argument("--batch", type=int, default=8, help="chunks per batch (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the fastest)")
+    add_classes(parser)
+
+
+def add_classes(parser):
+    """Add the option --classes of commands that load an export."""
     parser.add_argument(
         "--classes",
         nargs="+",
@@ -121,8 +126,10 @@ def find_files(arguments):
 
     found, unreadable = {}, {}
     for argument in arguments:
-        is_list = argument == LIST
-        for path in _stdin_lines() if is_list else [argument]:
+        is_list, listed = argument == LIST, [argument]
+        if is_list:
+            listed = filter(None, (os.fsdecode(x).rstrip("\r\n") for x in sys.stdin.buffer))
+        for path in listed:
             paths = [path]
             if os.path.isdir(path):
                 names, skipped, others = find_audio(path)
@@ -138,8 +145,3 @@ def find_files(arguments):
         reasons = (f"{path}: {reason}" for path, reason in unreadable.items())
         raise UserError(f"there is nothing to read: {next(reasons, 'the list is empty')}")
     return list(found.values()), unreadable
-
-
-def _stdin_lines():
-    lines = (os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer)
-    return filter(None, lines)

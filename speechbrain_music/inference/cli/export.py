@@ -45,24 +45,9 @@ def run(args):
 
 
 def export_best(source, folder):
-    """Export a run's checkpoint of the lowest held-out loss, as the run does at its end.
+    """Export a run's checkpoint of the lowest held-out loss to a folder; return its step.
 
-    Arguments
-    ---------
-    source : path
-        The run's folder, also while it trains. Its yaml builds any object: it must be trusted.
-    folder : path
-        Of the export, see `save_export`.
-
-    Returns
-    -------
-    int
-        The checkpoint's step.
-
-    Raises
-    ------
-    UserError
-        If the folder is not a pre-training run, or no checkpoint has a held-out loss.
+    The run may still be training. Its yaml builds any object: it must be trusted.
     """
     from hyperpyyaml import load_hyperpyyaml
 

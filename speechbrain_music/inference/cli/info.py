@@ -7,19 +7,15 @@ sbmusic info music.npz
 
 from pathlib import Path
 
+from speechbrain_music.inference.cli.embed import add_classes
+
 
 def add_arguments(parser):
     """Add the argument of `sbmusic info`."""
     parser.add_argument(
         "source", metavar="MODEL", help="export, its hub id, embeddings, or an audio file"
     )
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        default=(),
-        metavar="CLASS",
-        help="classes of your own that the export uses, as my_package.MyMixer; their code runs",
-    )
+    add_classes(parser)
 
 
 def run(args):

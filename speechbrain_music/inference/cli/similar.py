@@ -11,6 +11,8 @@ import os
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
+from speechbrain_music.inference.cli.embed import add_classes
+
 MIN_FILES = 3  # two standardised vectors always have the similarity -1
 
 
@@ -33,13 +35,7 @@ def add_arguments(parser):
     parser.add_argument("--device", help="for that model (default: the fastest)")
     parser.add_argument("--top", type=int, default=10, help="number of tracks (default: 10)")
     parser.add_argument("--out", type=Path, help="also write the table to this .csv")
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        default=(),
-        metavar="CLASS",
-        help="classes of your own that the export uses, as my_package.MyMixer; their code runs",
-    )
+    add_classes(parser)
 
 
 def run(args):
@@ -75,10 +71,7 @@ def run(args):
 
 
 def rank(values, query, top):
-    """Return the rows most similar to row `query`, best first, and their similarities.
-
-    `values` is (N, D), or (N, L, D) of several layers; similarities are in [-1, 1].
-    """
+    """Return the rows of (N, D) or (N, L, D) most similar to row `query`, and similarities."""
     import numpy as np
 
     from speechbrain_music.metrics.retrieval import unit_vectors
@@ -97,10 +90,7 @@ def rank(values, query, top):
 
 
 def find_row(paths, query):
-    """Return the row of a path, of the end of a path, or of a file name; None without a match.
-
-    Raises a UserError if several paths match.
-    """
+    """Return the row of a path, of the end of a path, or of a file name; None without a match."""
     from speechbrain_music.utils.errors import UserError
 
     if query in paths:
@@ -130,9 +120,15 @@ def _embed(args, paths, settings):
     from speechbrain_music.utils.errors import UserError
 
     if not Path(args.query).exists():
+        names = {PurePath(path).stem.lower(): path for path in reversed(paths)}
+        word = PurePath(args.query).stem.lower()
+        close = [name for name in names if word in name] or get_close_matches(
+            word, names, cutoff=0.5
+        )
+        meant = [names[name] for name in close[:3]] or paths[:3]
         raise UserError(
             f"{args.query} is neither a file nor among the {len(paths)} in {args.embeddings}: did "
-            f"you mean {' or '.join(_close_names(paths, args.query))}?"
+            f"you mean {' or '.join(meant)}?"
         )
     if args.model is None:
         raise UserError(
@@ -147,12 +143,3 @@ def _embed(args, paths, settings):
             f"{settings['source']} ({settings['model']}): pass that one, or embed again"
         )
     return encoder.encode_file(args.query, **{name: settings[name] for name in OPTIONS}).values
-
-
-def _close_names(paths, query):
-    """At most three paths with similar names, else the first ones."""
-    names = {PurePath(path).stem.lower(): path for path in reversed(paths)}
-    word = PurePath(query).stem.lower()
-    similar = [name for name in names if word in name]
-    similar = similar or get_close_matches(word, names, cutoff=0.5)
-    return [names[name] for name in similar[:3]] or paths[:3]
