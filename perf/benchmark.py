@@ -74,21 +74,17 @@ def measure(build, size="full", device="cpu", seconds=60.0):
         benchmark.check(benchmark.candidates)
         times = benchmark.times | time_interleaved(benchmark.candidates, seconds, device)
         extra = dict(benchmark.extra_bytes)
-        of_memory = [c for c in benchmark.comparisons if c.of == MEMORY]
-        asked = {name for c in of_memory for name in (c.candidate, c.baseline)}
-        for name in sorted(asked & benchmark.candidates.keys()):
+        sides = {name for c in benchmark.comparisons if c.of == MEMORY for name in c[1:3]}
+        for name in sorted(sides & benchmark.candidates.keys()):
             arguments = build, name, size, device, folder
-            outcome, extra_bytes = run_isolated(extra_memory, *arguments, device=device)
-            if outcome == MEASURED:
-                extra[name] = extra_bytes
+            outcome, found = run_isolated(extra_memory, *arguments, device=device)
+            extra |= {name: found} if outcome == MEASURED else {}
         details = benchmark.details()
-    seconds = {name: quartiles(samples) for name, samples in times.items()}
-    rates = {name: n / seconds[name]["median"] / 1e9 for name, n in benchmark.flops.items()}
     return {
         "label": benchmark.label,
-        "seconds": seconds,
+        "seconds": {name: quartiles(samples) for name, samples in times.items()},
         "rounds": max(map(len, times.values()), default=0),
-        "gflops": rates,
+        "gflops": {name: n / np.median(times[name]) / 1e9 for name, n in benchmark.flops.items()},
         "extra_bytes": extra,
         "comparisons": [compare(each, times, extra) for each in benchmark.comparisons],
         "checked": benchmark.checked,
@@ -233,20 +229,18 @@ def run_limited(call):
 def forward_backward(module, x, parameters=None, context=nullcontext):
     """A call that runs a module forward and backward, to its input and its parameters.
 
-    The call returns the output and then the gradients as one list, and leaves no gradient. A
-    plain function as `module` needs `parameters`; `context` makes that of the forward pass.
+    It returns the output, then the gradients, and leaves none. A plain function as `module` needs
+    `parameters`; `context` makes that of the forward pass.
     """
     x = x.clone().requires_grad_()
     leaves = [x, *(module.parameters() if parameters is None else parameters)]
-    generator = torch.Generator().manual_seed(1)
-    upstream = None
+    with context(), torch.no_grad():
+        out = module(x)
+    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
 
     def call():
-        nonlocal upstream
         with context():
             out = module(x)
-        if upstream is None:
-            upstream = torch.randn(out.shape, generator=generator).to(out)
         out.backward(upstream)
         results = [out.detach(), *(leaf.grad for leaf in leaves)]
         for leaf in leaves:

@@ -42,8 +42,8 @@ def describe_run(command, device):
     """Command, date, commit and machine of a run."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", info.read_text("utf-8")) if info.exists() else []
     machine = {
         "processor": (models or [platform.processor()])[0],
         "cores": cores,
@@ -185,11 +185,11 @@ def _runs(runs):
     names = {}
     for name, run in runs:
         names.setdefault(json.dumps(run), []).append(name)
-    found = [(", ".join(of_run), json.loads(run)) for run, of_run in names.items()]
+    found = [json.loads(run) for run in names]
     rows = [
-        [of_run, f"`{run['command']}`", run["date"], run["commit"]]
+        [", ".join(of_run), f"`{run['command']}`", run["date"], run["commit"]]
         + [", ".join(f"{key} {value}" for key, value in run["machine"].items())]
-        for of_run, run in found
+        for of_run, run in zip(names.values(), found, strict=True)
     ]
     yield table(["benchmarks", "command", "date", "commit", "machine"], rows)
-    yield from (run.get("remark") for _, run in found)
+    yield from (run.get("remark") for run in found)
