@@ -28,9 +28,9 @@ SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
 BASELINES = ("Wav2Vec2Conformer", "MERT-like")
 TARGET = 8  # times the speed of each baseline, for brn_sum
 SECONDS = {"full": 30, "quick": 10, "tiny": 2}  # of a segment
-LARGE = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
-BASE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
-TINY = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+SIZE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+LARGE, BASE, TINY = (12, 1024, 16, 4096), (12, 768, 12, 3072), (2, 16, 2, 32)
+ROTARY = {"position_embeddings_type": "rotary", "hidden_act": "swish"}
 OURS = "`hparams/{name}.yaml` through `MusicEncoder.encode_files`, as `sbmusic embed` runs it."
 
 
@@ -80,45 +80,41 @@ class ConvolvedMel(nn.Module):
 
 
 class Peer(NamedTuple):
-    """An encoder of others, 12 blocks of a transformers model, and its rates in Hz."""
+    """An encoder of others: a wrapped transformers model, its size, its rates in Hz."""
 
     wrap: Callable  # from the model to a module, (B, N) -> (B, T, D)
     config: str
-    options: dict
+    size: tuple
     sample_rate: int
     token_rate: int
-    what: str
+    options: dict = {}
 
     def build(self, size="full"):
         """The module, with random weights."""
         import transformers  # it takes seconds, and is an extra
 
-        tiny = {**TINY, "num_hidden_layers": 2} if size == "tiny" else {}
-        config = getattr(transformers, self.config)(**self.options | tiny)
+        sizes = dict(zip(SIZE, TINY if size == "tiny" else self.size, strict=True))
+        config = getattr(transformers, self.config)(**sizes, **self.options)
         return self.wrap(transformers.AutoModel.from_config(config))
 
 
-ROTARY = {"position_embeddings_type": "rotary", "hidden_act": "swish"}
 CONFORMER = "Wav2Vec2ConformerConfig"
 PEERS = {
-    "Wav2Vec2Conformer": Peer(
-        *(Waves, CONFORMER, {"num_hidden_layers": 12, **LARGE}, 16000, 50),
-        "transformers' class: 12 blocks of 1024, 16 heads, feed-forward 4096, else its defaults "
-        "(relative positions, group normalisation). Released models have 24 blocks and the "
-        "slower layer normalisation in the front-end.",
-    ),
-    "MERT-like": Peer(
-        *(Waves, "HubertConfig", {"num_hidden_layers": 12, **BASE}, 24000, 75),
-        "transformers' HuBERT in MERT-95M's size: 12 blocks of 768, 12 heads, feed-forward 3072, "
-        "stride of 320 samples at 24 kHz, without MERT's training heads. MERT-330M (24 blocks of "
-        "1024) computes about three times as much.",
-    ),
-    "MusicFM-like": Peer(
-        *(ConvolvedMel, CONFORMER, {"num_hidden_layers": 12, **LARGE, **ROTARY}, 24000, 25),
-        "the blocks of transformers' Wav2Vec2Conformer (12 of 1024, 16 heads, feed-forward 4096, "
-        "rotary positions) after two residual blocks of 3 x 3 convolutions with 512 channels and "
-        "a linear layer; log-mel as in this project, not in decibels; no token head.",
-    ),
+    "Wav2Vec2Conformer": Peer(Waves, CONFORMER, LARGE, 16000, 50),
+    "MERT-like": Peer(Waves, "HubertConfig", BASE, 24000, 75),
+    "MusicFM-like": Peer(ConvolvedMel, CONFORMER, LARGE, 24000, 25, ROTARY),
+}
+WHAT = {
+    "Wav2Vec2Conformer": "transformers' class: 12 blocks of 1024, 16 heads, feed-forward 4096, "
+    "else its defaults (relative positions, group normalisation). Released models have 24 blocks "
+    "and the slower layer normalisation in the front-end.",
+    "MERT-like": "transformers' HuBERT in MERT-95M's size: 12 blocks of 768, 12 heads, "
+    "feed-forward 3072, stride of 320 samples at 24 kHz, without MERT's training heads. MERT-330M "
+    "(24 blocks of 1024) computes about three times as much.",
+    "MusicFM-like": "the blocks of transformers' Wav2Vec2Conformer (12 of 1024, 16 heads, "
+    "feed-forward 4096, rotary positions) after two residual blocks of 3 x 3 convolutions with 512 "
+    "channels and a linear layer; log-mel as in this project, not in decibels; no token head.",
+    **{name: OURS.format(name=name) for name in SYSTEMS},
 }
 
 
@@ -132,9 +128,9 @@ def embedding(size="full", device="cpu", folder="."):
     seconds, batch = SECONDS[size], gpu_batch(device)
     folder = Path(folder, size)
     music = folder / "music.flac"
-    makers = {
-        name: partial(_peer, peer, size, device, music, batch) for name, peer in PEERS.items()
-    }
+    makers = {}
+    for name, peer in PEERS.items():
+        makers[name] = partial(_peer, peer, size, device, music, batch)
     for name in SYSTEMS:
         makers[name] = partial(_ours, folder / name, seconds, device, music, batch)
         if not (folder / name).exists():
@@ -146,15 +142,13 @@ def embedding(size="full", device="cpu", folder="."):
 
     def details():
         with torch.device("meta"):
-            models = {name: (peer.build(size), *peer[-2:]) for name, peer in PEERS.items()}
-        for name in SYSTEMS:
-            models[name] = load_export(folder / name), TOKEN_RATE, OURS.format(name=name)
-        found = {
-            name: {"parameters": sum(map(torch.numel, model.parameters())), "token_rate": rate}
-            | {"what": what}
-            for name, (model, rate, what) in models.items()
-        }
-        return {"audio_seconds": batch * seconds, "models": found}
+            models = {name: (peer.build(size), peer.token_rate) for name, peer in PEERS.items()}
+        models |= {name: (load_export(folder / name), TOKEN_RATE) for name in SYSTEMS}
+        described = {}
+        for name, (model, rate) in models.items():
+            parameters = sum(map(torch.numel, model.parameters()))
+            described[name] = {"parameters": parameters, "token_rate": rate, "what": WHAT[name]}
+        return {"audio_seconds": batch * seconds, "models": described}
 
     return Benchmark(
         f"embedding of {batch} x {seconds} s",

@@ -81,4 +81,5 @@ class TrainingStep:
     def __call__(self, batch):
         """The whole step; return the cross-entropy per masked token, the norm, the count."""
         loss, count = self.accumulate(batch), batch.mask.sum().item()
-        return loss.item() / count, self.update(count), count
+        norm = self.update(count)
+        return loss.item() / count, norm, count
