@@ -1,32 +1,22 @@
 """The command: `python -m perf [NAME ...] [--size full|quick|tiny] [--device cuda] ...`."""
 
 import argparse
-import os
 import shlex
 import sys
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from time import perf_counter
 
 SECONDS = {"full": 60.0, "quick": 2.0, "tiny": 0.0}  # of timing, per benchmark
 OUT = "docs/results/speed"
-BENCHMARKS = {  # name -> the module of perf whose function of that name it is
-    "matmul": "layers",
-    "quantizer": "layers",
-    "summary_mixing": "layers",
-    "branchformer": "layers",
-    "conformer": "layers",
-    "step": "steps",
-    "parts": "steps",
-    "growth": "growth",
-    "data": "data",
-    "probes": "probes",
-    "sweep": "probes",
-    "embedding": "embedding",
+MODULES = {  # of perf -> its benchmarks; a function of that name builds each
+    "layers": ("matmul", "quantizer", "summary_mixing", "branchformer", "conformer"),
+    "steps": ("step", "parts"),
+    "growth": ("growth",),
+    "data": ("data",),
+    "probes": ("probes", "sweep"),
+    "embedding": ("embedding",),
 }
-# These measure themselves; the others build a `Benchmark`.
-COMPLETE = ("growth", "data", "sweep", "embedding")
+BENCHMARKS = {name: module for module, names in MODULES.items() for name in names}
 
 
 def main(argv=None):
@@ -42,9 +32,7 @@ def main(argv=None):
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (all)")
     parser.add_argument("--size", choices=SECONDS, default="full", help="of the work (full)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument(
-        "--seconds", type=float, help="of timing, per benchmark (by size: 60, 2, 0)"
-    )
+    parser.add_argument("--seconds", type=float, help="of timing each (by size: 60, 2, 0)")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch on a CPU (all cores)")
     parser.add_argument(
         "--out",
@@ -60,7 +48,6 @@ def main(argv=None):
     if "embedding" in names and not find_spec("transformers"):
         parser.error("embedding needs transformers: install it, or name the other benchmarks")
 
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else torch's profiler warns about GPUs
     import torch  # it takes seconds, which --help need not wait for
 
     from perf import report
@@ -75,23 +62,17 @@ def main(argv=None):
     run = report.describe_run(shlex.join(["python", "-m", "perf", *argv]), args.device)
     results = {}
     for name in names:
-        function = getattr(import_module(f"perf.{BENCHMARKS[name]}"), name)
-        run_benchmark = function if name in COMPLETE else partial(measure, function)
-        start = perf_counter()
-        print(f"{name} ...", end=" ", flush=True)
+        build = getattr(import_module(f"perf.{BENCHMARKS[name]}"), name)
+        print(f"{name} ...", flush=True)
         try:
             with full_float32(args.device):  # on all sides
-                results[name] = run_benchmark(args.size, args.device, seconds=seconds)
+                results[name] = measure(build, args.size, args.device, seconds) | {"run": run}
         except Mismatch as error:
-            print(f"\nerror: {error}; no result of {name} is written", file=sys.stderr)
-            continue
-        results[name]["run"] = run
-        print(f"{perf_counter() - start:.0f} s", flush=True)
-
+            print(f"error: {error}; no result of {name} is written", file=sys.stderr)
     if results:
-        print("\n" + "\n".join(report.pages({args.device: results}).values()))
+        print(*report.pages({args.device: results}).values(), sep="\n")
         if folder := args.out or (OUT if args.size == "full" else None):
-            report.write(folder, results, args.device)
+            report.write(folder, results, args.device, BENCHMARKS)
     return int(len(results) < len(names))
 
 

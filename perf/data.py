@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import numpy as np
@@ -10,15 +9,7 @@ import pandas as pd
 import soundfile
 import soxr
 
-from perf.benchmark import (
-    AT_MOST,
-    Benchmark,
-    Comparison,
-    Mismatch,
-    compare,
-    measure,
-    quartiles,
-)
+from perf.benchmark import AT_MOST, SHARE, Benchmark, Comparison, Mismatch
 from perf.training import TINY, TrainingStep
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 from speechbrain_music.dataio.loading import make_loader
@@ -48,73 +39,27 @@ LOOPS = {
     ],
 }
 WINDOWS = 3
-NOTE = (
-    "Reading: seek, decode, mix down and resample to 24 kHz, from the middle of a 44.1 kHz stereo "
-    "file; the baselines are soxr alone on as many samples, and libsndfile's decoder plus soxr. "
-    "Waiting: the share of time in which the training loop (forward and backward) waits for its "
-    "next batch, over windows of as many batches as the workers prefetch, after the first batch. "
-    "brn_sum_tiny keeps decoded tracks in memory, as its yaml says."
-)
 
 
-def data(size="full", device="cpu", seconds=60.0):
-    """Time of reading against the resampler, and share of training that waits for data."""
-    with TemporaryDirectory() as folder:
-        write_files(folder, SIZES[size][0])
-        result = measure(partial(reading, folder=folder), size, device, seconds)
-        for system, workers, options, batches in LOOPS[size]:
-            waited, took = wait(folder, system, workers, device, batches, **options)
-            name = f"{system}, {workers} workers"
-            times = {f"{name}, waiting": waited, f"{name}, all": took}
-            comparison = Comparison(
-                f"waiting for data, {name}", *times, WAITING_TARGET, bound=AT_MOST
-            )
-            result["comparisons"].append(compare(comparison, times, {}))
-            result["seconds"] |= {name: quartiles(samples) for name, samples in times.items()}
-    return result
+def data(size="full", device="cpu", folder="."):
+    """Reading a part of a file, and the share of training that waits for its batch.
 
-
-def make_music(seconds, seed=0):
-    """Notes of half a second with four partials, and noise: (samples, 2) at 44.1 kHz."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * FILE_RATE)) / FILE_RATE
-    pitches = 440 * 2 ** (rng.integers(-24, 8, int(2 * seconds) + 1) / 12)
-    phase = 2 * np.pi * np.cumsum(pitches[(2 * time).astype(int)]) / FILE_RATE
-    notes = sum(np.sin(k * phase) / k for k in range(1, 5)) * np.exp(-2 * (time % 0.5))
-    return notes[:, None] * [0.1, 0.2] + 0.003 * rng.standard_normal((len(time), 2))
-
-
-def write_files(folder, seconds):
-    """Write music.wav, .flac, .mp3 and .ogg, 44.1 kHz stereo, into a folder."""
-    block = min(seconds, 10)  # libsndfile's Ogg encoder fails on minutes at once
-    files = [soundfile.SoundFile(Path(folder, f"music.{x}"), "w", FILE_RATE, 2) for x in FORMATS]
-    for seed in range(seconds // block):
-        music = make_music(block, seed).astype(np.float32)
-        for file in files:
-            file.write(music)
-    for file in files:
-        file.close()
-
-
-def reading(size="full", device="cpu", folder="."):
-    """A part from the middle of each file of `write_files`, against its decoder and resampler."""
+    Reading: seek, decode, mix down and resample to 24 kHz, from the middle of a 44.1 kHz stereo
+    file; the baselines are soxr alone on as many samples, and libsndfile's decoder plus soxr.
+    Waiting: the share of time in which the training loop (forward and backward) waits for its next
+    batch, over windows of as many batches as the workers prefetch, after the first batch.
+    brn_sum_tiny keeps decoded tracks in memory, as its yaml says.
+    """
     whole, length = SIZES[size]
     start = whole // 2 - length // 2
-    paths = {name: Path(folder, f"music.{name}") for name in FORMATS}
+    paths = write_files(folder, whole)
     samples = make_music(length).mean(axis=1).astype(np.float32)
 
-    def decode(path):
-        with soundfile.SoundFile(path) as file:
-            file.seek(start * FILE_RATE)
-            file.read(length * FILE_RATE, dtype="float32")
+    resample = partial(soxr.resample, samples, FILE_RATE, SAMPLE_RATE, quality="HQ")
 
-    candidates = {
-        name: partial(read_segment, path, start * SAMPLE_RATE, length * SAMPLE_RATE)
-        for name, path in paths.items()
-    }
-    candidates |= {f"{name} decoder": partial(decode, path) for name, path in paths.items()}
-    candidates[RESAMPLER] = partial(soxr.resample, samples, FILE_RATE, SAMPLE_RATE, quality="HQ")
-    sums = {f"{name} decoder + {RESAMPLER}": [f"{name} decoder", RESAMPLER] for name in FORMATS}
+    def decode_and_resample(path):
+        soundfile.read(path, length * FILE_RATE, start * FILE_RATE, dtype="float32")
+        resample()
 
     def check(candidates):
         part = slice(start * SAMPLE_RATE, (start + length) * SAMPLE_RATE)
@@ -128,55 +73,78 @@ def reading(size="full", device="cpu", folder="."):
             if not error < 1e-4:
                 raise Mismatch(f"{name}: differs by {error:.1e} from the whole file resampled")
 
-    label = f"reading {length} s from the middle of {whole} s"
-    return Benchmark(
-        "data path",
-        candidates,
-        [
-            Comparison(f"{label}, {name}", name, baseline, target, bound=AT_MOST)
-            for baselines, target in (([RESAMPLER] * len(FORMATS), READING_TARGET), (sums, None))
-            for name, baseline in zip(FORMATS, baselines, strict=True)
-        ],
-        check,
-        "the whole file resampled, within 1e-4",
-        sums=sums,
-        note=NOTE,
-    )
+    candidates, comparisons, times = {RESAMPLER: resample}, [], {}
+    for name, path in paths.items():
+        label = f"reading {length} s from the middle of {whole} s, {name}"
+        both = f"{name} decoder + {RESAMPLER}"
+        candidates[name] = partial(read_segment, path, start * SAMPLE_RATE, length * SAMPLE_RATE)
+        candidates[both] = partial(decode_and_resample, path)
+        comparisons.append(Comparison(label, name, RESAMPLER, READING_TARGET, bound=AT_MOST))
+        comparisons.append(Comparison(label, name, both, bound=AT_MOST))
+    for system, workers, options, batches in LOOPS[size]:
+        name = f"{system}, {workers} workers"
+        sides = f"{name}, waiting", f"{name}, all"
+        waits = wait(paths.values(), system, workers, device, batches, **options)
+        times |= zip(sides, waits, strict=True)
+        label = f"waiting for data, {name}"
+        comparisons.append(Comparison(label, *sides, WAITING_TARGET, SHARE, AT_MOST))
+    checked = "the whole file resampled, within 1e-4"
+    return Benchmark("data path", candidates, comparisons, check, checked, times=times)
 
 
-def wait(folder, system, workers, device="cpu", batches=4, **options):
+def make_music(seconds, seed=0):
+    """Notes of half a second with four partials, and noise: (samples, 2) at 44.1 kHz."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * FILE_RATE)) / FILE_RATE
+    pitches = 440 * 2 ** (rng.integers(-24, 8, int(2 * seconds) + 1) / 12)
+    phase = 2 * np.pi * np.cumsum(pitches[(2 * time).astype(int)]) / FILE_RATE
+    notes = sum(np.sin(k * phase) / k for k in range(1, 5)) * np.exp(-2 * (time % 0.5))
+    return notes[:, None] * [0.1, 0.2] + 0.003 * rng.standard_normal((len(time), 2))
+
+
+def write_files(folder, seconds):
+    """Write stereo music at 44.1 kHz into a folder: format -> path."""
+    paths = {name: str(Path(folder, f"music.{name}")) for name in FORMATS}
+    files = [soundfile.SoundFile(path, "w", FILE_RATE, 2) for path in paths.values()]
+    block = min(seconds, 10)  # libsndfile's Ogg encoder fails on minutes at once
+    for seed in range(seconds // block):
+        music = make_music(block, seed).astype(np.float32)
+        for file in files:
+            file.write(music)
+    for file in files:
+        file.close()
+    return paths
+
+
+def wait(paths, system, workers, device, batches, **options):
     """Seconds per batch that training waits for data, and in all: two lists, of `WINDOWS` means."""
     step = TrainingStep(system, device, **options)
-    stream = iter(_make_loader(folder, step.hparams, workers, batches))
-    waited, took = [], []
-    for count in range(1 + WINDOWS * batches):
-        start = perf_counter()
-        batch = next(stream)
-        ready = perf_counter()
-        step.accumulate(batch.to(device)).item()  # waits for the device
-        done = perf_counter()
-        step.optimizer.zero_grad(set_to_none=True)
-        if count:  # the first starts the workers
-            waited.append(ready - start)
-            took.append(done - start)
-    return [np.reshape(times, (WINDOWS, batches)).mean(axis=1).tolist() for times in (waited, took)]
-
-
-def _make_loader(folder, hparams, workers, batches):
-    paths = [str(Path(folder, f"music.{name}")) for name in FORMATS]
-    frames = [soundfile.info(path).frames for path in paths]
-    tracks = pd.DataFrame({"wav": paths, "start": 0, "stop": frames})
+    tracks = pd.DataFrame({"wav": paths, "start": 0})
+    tracks["stop"] = [soundfile.info(path).frames for path in paths]
     tracks["duration"] = tracks["stop"] / FILE_RATE
+    kept = {path: read_segment(path) for path in paths} if step.hparams["keep_in_memory"] else None
     dataset = SegmentDataset(
         tracks,
-        segment_tokens=round(hparams["segment_seconds"] * TOKEN_RATE),
+        segment_tokens=round(step.hparams["segment_seconds"] * TOKEN_RATE),
         grid=FrameGrid(SAMPLES_PER_TOKEN, STACK, BANDS),
-        kept={path: read_segment(path) for path in paths} if hparams["keep_in_memory"] else None,
+        kept=kept,
     )
-    size = hparams["batch_size"]
-    draws = size * (1 + WINDOWS * batches + 2 * batches)  # more than are used
+    size, count = step.hparams["batch_size"], 1 + WINDOWS * batches
+    draws = size * (count + 2 * batches)  # more than are used
     sampler = WeightedSegmentSampler(tracks["duration"], draws, size)
-    options = {"prefetch_factor": batches // workers} if workers else {}
-    return make_loader(
-        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, **options
+    prefetch = {"prefetch_factor": batches // workers} if workers else {}
+    stream = iter(
+        make_loader(
+            dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, **prefetch
+        )
     )
+    waited, took = [], []
+    for _ in range(count):
+        start = perf_counter()
+        batch = next(stream)
+        waited.append(perf_counter() - start)
+        step.accumulate(batch.to(device)).item()  # waits for the device
+        took.append(perf_counter() - start)
+        step.optimizer.zero_grad(set_to_none=True)
+    # the first batch starts the workers
+    return [np.reshape(t[1:], (WINDOWS, batches)).mean(axis=1).tolist() for t in (waited, took)]

@@ -1,10 +1,7 @@
-"""Growth of time and memory with the length of the audio: measured, as tables, as a picture."""
+"""Growth of time and memory with the length of the audio: measured, and as a picture."""
 
 import os
-import re
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from matplotlib.ticker import FormatStrFormatter
@@ -13,15 +10,14 @@ from torch.utils.benchmark import Timer
 from perf.benchmark import (
     AT_MOST,
     MEASURED,
+    MEMORY,
+    TIME,
     Benchmark,
     Comparison,
     clock,
-    make_result,
     peak_growth,
-    quartiles,
-    release_memory,
-    run_here,
     run_isolated,
+    run_limited,
 )
 from perf.training import TINY, TrainingStep, make_batch, make_waves
 from speechbrain_music.models.encoder import MIXERS, make_encoder
@@ -30,154 +26,96 @@ from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.utils.memory import keep_freed_memory
 
 FORWARD, TRAINING, STEP = "forward", "forward + backward", "training step"
-WORKS = (FORWARD, TRAINING)
 LINEAR = "summary"  # the mixer that has a target
 SYSTEM = "brn_sum"  # whose whole training step is measured too
 TARGET = 1.1
 TIMER_SECONDS = 0.2  # of calls in a process
-TINY_ENCODER = {"num_layers": 1, "d_model": 16, "ffn_units": 32, "frontend_channels": 2}
-
-
-class Point(NamedTuple):
-    """What is measured: a mixing (or a system), the work, and the length of one item."""
-
-    model: str
-    work: str
-    audio_seconds: int
-
-    def __str__(self):
-        return f"{self.model}, {self.work}, {self.audio_seconds} s"
-
-
-class Plan(NamedTuple):
-    """Lengths, models, repetitions and limits of a size."""
-
-    seconds: tuple  # of audio, for an encoder
-    step_seconds: tuple  # of audio, for a training step
-    encoder: dict  # its options
-    system: dict  # options of the system's yaml
-    rounds: int = 3  # of the linear mixing; the others are measured once
-    base: int = 60  # the shorter length of the comparisons of time
-    memory_base: int = 30  # and of memory
-    max_bytes: int = 16 * 2**30  # of a process
-    max_seconds: float = 120
-
-
-PLANS = {
-    "full": Plan(
-        (10, 30, 60, 120, 300, 600), (30, 60, 120, 300), {"num_layers": 2, "d_model": 512}, {}
-    ),
-    "quick": Plan(
-        (10, 30, 60),
-        (10, 30),
-        {"num_layers": 1, "d_model": 512},
-        {"num_layers": 2},
-        *(1, 30, 30, 4 * 2**30, 10),
-    ),
-    "tiny": Plan((1, 2), (1, 2), TINY_ENCODER, TINY, *(1, 1, 1, 4 * 2**30, 30)),
+MAX_BYTES, MAX_SECONDS = 16 * 2**30, 120  # of a process
+# Seconds of audio for encoders, for the step; the shorter ones of comparisons of time and memory.
+LENGTHS = {"full": (10, 30, 60, 120, 300, 600), "quick": (10, 30, 60), "tiny": (1, 2)}
+STEP_LENGTHS = {"full": (30, 60, 120, 300), "quick": (10, 30), "tiny": (1,)}
+BASES = {"full": (60, 30), "quick": (30, 30), "tiny": (1, 1)}
+OPTIONS = {
+    "full": {"num_layers": 2, "d_model": 512},
+    "quick": {"num_layers": 1, "d_model": 512},
+    "tiny": {"num_layers": 1, "d_model": 16, "ffn_units": 32, "frontend_channels": 2},
 }
-NOTE = (
-    "One item of audio through an encoder ({encoder}; front-end included), with dropout in "
-    "forward + backward. {isolation}; calls after the first are timed, of SummaryMixing in "
-    "{rounds} rounds. Memory is the peak of the first call beyond weights and gradients. Rotary "
-    "attention is torch's, which holds no matrix of all pairs, except with dropout on a CPU."
-)
-ISOLATED = "Each point has a process of its own, ended at {gib:.0f} GiB or {seconds:g} s"
-TOGETHER = "All points share one process and the whole GPU; the training step is in bfloat16"
+STEP_OPTIONS = {"full": {}, "quick": {"num_layers": 2}, "tiny": TINY}
 
 
-def growth(size="full", device="cpu", seconds=0, plan=None):
-    """Measure all points; the plan, not `seconds`, says how often.
+def growth(size="full", device="cpu", folder=None):
+    """Growth with the length of the audio.
 
-    Times and memory of the returned dict are per second of audio; `points` holds each point's
-    outcome, call_seconds and extra_bytes.
+    One item of audio through a Branchformer encoder of two blocks (front-end included), with
+    dropout in forward + backward. On a CPU each point has a process of its own, limited to 16 GiB
+    and 120 s; on a GPU all share one process, and the training step is in bfloat16. Calls after
+    the first are timed, those of SummaryMixing in 3 rounds. Memory is the peak of the first call
+    beyond weights and gradients. Rotary attention is torch's, which holds no matrix of all pairs,
+    except with dropout on a CPU.
     """
-    plan = plan or PLANS[size]
-    release_memory()  # of benchmarks before, in this process
-    max_bytes = min(plan.max_bytes, available_bytes() * 4 // 5)
-    run = partial(run_isolated, max_bytes=max_bytes, max_seconds=plan.max_seconds)
-    isolation = ISOLATED.format(gib=max_bytes / 2**30, seconds=plan.max_seconds)
-    if device == "cuda":
-        run, isolation = run_here, TOGETHER
-    points = [
-        *(Point(model, work, s) for s in plan.seconds for model in MIXERS for work in WORKS),
-        *(Point(SYSTEM, STEP, s) for s in plan.step_seconds),
-    ]
-    outcomes = dict.fromkeys(points, MEASURED)
-    samples = {point: [] for point in points}
-    for again in range(plan.rounds):
-        for point in points:
-            if outcomes[point] != MEASURED or (again and point.model != LINEAR):
-                continue
-            options = plan.system if point.work == STEP else plan.encoder
-            outcomes[point], sample = run(measure_point, point, options, device)
-            samples[point].append(sample)
-    found = {point: samples[point] for point in points if outcomes[point] == MEASURED}
-    times = {str(p): [s / p.audio_seconds for s, _ in found[p]] for p in found}
-    extra = {str(p): max(b for _, b in found[p]) / p.audio_seconds for p in found}
-    encoder = {"block": "branchformer", **plan.encoder}
-    options = ", ".join(f"{name} {value}" for name, value in encoder.items())
-    note = NOTE.format(encoder=options, isolation=isolation, rounds=plan.rounds)
-    benchmark = Benchmark("growth of SummaryMixing", {}, _comparisons(plan), note=note)
-    return {
-        **make_result(benchmark, times, extra),
-        "rounds": plan.rounds,
-        "encoder": encoder,
-        "limits": {"bytes": max_bytes, "seconds": plan.max_seconds},
-        "points": [
-            {
-                **point._asdict(),
-                "outcome": outcomes[point],
-                "call_seconds": quartiles([s for s, _ in found[point]]) if point in found else None,
-                "extra_bytes": max(b for _, b in found[point]) if point in found else None,
-            }
-            for point in points
-        ],
-    }
-
-
-def available_bytes():
-    """Memory that processes can take now; all of the machine's where the system does not say."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 1024 * int(re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()).group(1))
-
-
-def _comparisons(plan):
-    long = plan.seconds[-1]
-    return [
+    lengths = LENGTHS[size]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = {"max_bytes": min(MAX_BYTES, memory * 2 // 3), "max_seconds": MAX_SECONDS}
+    points = [(m, w, n) for n in lengths for m in MIXERS for w in (FORWARD, TRAINING)]
+    points += [(SYSTEM, STEP, seconds) for seconds in STEP_LENGTHS[size]]
+    linear = [point for point in points if point[0] == LINEAR]
+    outcomes, times, extra = {}, {}, {}
+    for point in points + 2 * linear * (size == "full"):
+        name = _name(*point)
+        if outcomes.get(name, MEASURED) != MEASURED:
+            continue
+        arguments = *point, (STEP_OPTIONS if STEP in point else OPTIONS)[size], device
+        if device == "cuda":
+            outcomes[name], found = run_limited(partial(measure_point, *arguments))
+        else:
+            outcomes[name], found = run_isolated(measure_point, *arguments, **limits)
+        if found:
+            times.setdefault(name, []).append(found[0])
+            extra[name] = max(found[1], extra.get(name, 0))
+        else:
+            times.pop(name, None), extra.pop(name, None)
+    comparisons = [
         Comparison(
-            f"{of} per second of audio, {long} s against {base} s, {work}",
-            str(Point(LINEAR, work, long)),
-            str(Point(LINEAR, work, base)),
-            *(TARGET, of, AT_MOST),
+            f"{of} per second of audio, {lengths[-1]} s against {base} s, {work}",
+            *(_name(LINEAR, work, lengths[-1]), _name(LINEAR, work, base), TARGET, of, AT_MOST),
         )
-        for work in WORKS
-        for of, base in (("time", plan.base), ("memory", plan.memory_base))
+        for work in (FORWARD, TRAINING)
+        for of, base in zip((TIME, MEMORY), BASES[size], strict=True)
     ]
+    return Benchmark(
+        "growth of SummaryMixing",
+        comparisons=comparisons,
+        times=times,
+        extra_bytes=extra,
+        details=lambda: {"outcomes": outcomes},
+    )
 
 
-def measure_point(point, options, device="cpu"):
-    """Seconds of a call (median after the first) and extra bytes of the first, in this process."""
+def _name(model, work, seconds):
+    return f"{model}, {work}, {seconds} s"
+
+
+def measure_point(model, work, seconds, options, device="cpu"):
+    """Time (median after the first call) and extra bytes (of the first) per second of audio."""
     keep_freed_memory()
-    work = make_work(point, options, device)
-    work(1)()  # gradients, optimizer state, threads, buffers of libraries
-    call = work(point.audio_seconds)
+    make_call = make_work(model, work, options, device)
+    make_call(1)()  # gradients, optimizer state, threads, buffers of libraries
+    call = make_call(seconds)
     extra_bytes = peak_growth(call, device)
     threads = torch.get_num_threads()
     timer = Timer("call()", timer=clock(device), globals={"call": call}, num_threads=threads)
-    return timer.blocked_autorange(min_run_time=TIMER_SECONDS).median, extra_bytes
+    took = timer.blocked_autorange(min_run_time=TIMER_SECONDS).median
+    return took / seconds, extra_bytes / seconds
 
 
-def make_work(point, options, device="cpu"):
-    """A function from seconds of audio to a call that does the point's work on them."""
+def make_work(model, work, options, device="cpu"):
+    """A function from seconds of audio to a call that does the work on them."""
     torch.manual_seed(0)
-    if point.work == STEP:
-        step = TrainingStep(point.model, device, **options)
+    if work == STEP:
+        step = TrainingStep(model, device, **options)
         return lambda seconds: partial(step, make_batch(make_waves(1, seconds, device)))
-    training = point.work == TRAINING
-    encoder = make_encoder(mixer=point.model, **options).to(device).train(training)
+    training = work == TRAINING
+    encoder = make_encoder(mixer=model, **options).to(device).train(training)
 
     def call(mel):
         with torch.set_grad_enabled(training):
@@ -189,28 +127,23 @@ def make_work(point, options, device="cpu"):
     return lambda seconds: partial(call, torch.randn(1, seconds * frames, BANDS, device=device))
 
 
-# ---- the table's rows and the picture ----
+# ---- the picture ----
 
-PANELS = (  # figure per second of audio, its factor, its unit
-    ("call_seconds", 1e3, "ms per second of audio"),
-    ("extra_bytes", 2**-20, "MiB per second of audio"),
-)
 COLOURS = {"summary": "tab:blue", "attention": "tab:red", "rope": "tab:orange"}
 LINES = {TRAINING: "-", FORWARD: "--"}
 
 
-def per_second(point, key):
-    """A measured point's call_seconds or extra_bytes per second of its audio."""
-    value = point[key]["median"] if key == "call_seconds" else point[key]
-    return value / point["audio_seconds"]
-
-
-def by_model(points):
-    """(model, work) -> {seconds of audio: point}."""
-    series = {}
-    for point in points:
-        series.setdefault((point["model"], point["work"]), {})[point["audio_seconds"]] = point
-    return series
+def curves(result):
+    """Unit -> model and work -> seconds of audio -> figure per second of audio, or the outcome."""
+    ms = {name: 1e3 * figure["median"] for name, figure in result["seconds"].items()}
+    mib = {name: size / 2**20 for name, size in result["extra_bytes"].items()}
+    found = {}
+    for unit, figures in {"ms": ms, "MiB": mib}.items():
+        lines = found[f"{unit} per second of audio"] = {}
+        for name, outcome in result["outcomes"].items():
+            line, length = name.removesuffix(" s").rsplit(", ", 1)
+            lines.setdefault(line, {})[int(length)] = figures.get(name, outcome)
+    return found
 
 
 def draw(result, path):
@@ -218,40 +151,28 @@ def draw(result, path):
 
     A line that ends early ends with a cross and the reason.
     """
-    points = [point for point in result["points"] if point["work"] != STEP]
-    lengths = sorted({point["audio_seconds"] for point in points})
     with picture(path, (12, 5.6)) as figure:
-        panels = figure.subplots(1, 2)
-        for axes, (key, factor, unit) in zip(panels, PANELS, strict=True):
+        found = curves(result)
+        panels = figure.subplots(1, len(found))
+        for axes, (unit, lines) in zip(panels, found.items(), strict=True):
             axes.set(xscale="log", yscale="log", xlabel="length of the audio (s)", ylabel=unit)
-            for (model, work), series in by_model(points).items():
-                _draw_line(axes, model, work, series, key, factor)
-            axes.set_xticks(lengths, [str(length) for length in lengths])
+            for name, line in lines.items():
+                model, work = name.split(", ")
+                measured = {x: y for x, y in line.items() if not isinstance(y, str)}
+                if not measured or work == STEP:
+                    continue
+                style = {"color": COLOURS[model], "ls": LINES[work]}
+                axes.plot(list(measured), list(measured.values()), marker=".", label=name, **style)
+                for length in [x for x in line if x not in measured][:1]:
+                    end = list(measured.items())[-1]
+                    axes.plot(*end, marker="x", ms=11, mew=2, **style)
+                    reason = f"  {length} s: {line[length]}"
+                    axes.text(*end, reason, color=COLOURS[model], fontsize=8, va="bottom")
+            axes.set_xticks(list(line := max(lines.values(), key=len)), list(map(str, line)))
             axes.set_xticks([], minor=True)
-            axes.set_xlim(lengths[0] * 0.8, lengths[-1] * 2)
+            axes.set_xlim(min(line) * 0.8, max(line) * 2)
             for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
                 set_formatter(FormatStrFormatter("%g"))
-            axes.tick_params(axis="y", which="minor", labelsize=7)
             axes.grid(alpha=0.3, which="both")
-        if panels[0].lines:
-            handles, labels = panels[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
-        layers = result["encoder"]["num_layers"]
-        figure.suptitle(
-            f"Branchformer encoder of {layers} blocks: time and memory (flat is linear growth)"
-        )
-
-
-def _draw_line(axes, model, work, series, key, factor):
-    series = [point for _, point in sorted(series.items())]
-    measured = [point for point in series if point["outcome"] == MEASURED]
-    if not measured:
-        return
-    xy = [(point["audio_seconds"], factor * per_second(point, key)) for point in measured]
-    style = {"color": COLOURS[model], "marker": ".", "label": f"{model}, {work}"}
-    axes.plot(*zip(*xy, strict=True), LINES[work], **style)
-    lost = [point for point in series if point["outcome"] != MEASURED]
-    if lost:
-        axes.plot(*xy[-1], marker="x", ms=11, mew=2, color=COLOURS[model])
-        reason = f"  {lost[0]['audio_seconds']} s: {lost[0]['outcome']}"
-        axes.text(*xy[-1], reason, color=COLOURS[model], fontsize=8, va="bottom")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.suptitle("Time and memory of a Branchformer encoder (flat is linear growth)")

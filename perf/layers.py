@@ -10,6 +10,7 @@ from speechbrain.nnet.attention import RelPosEncXL, RelPosMHAXL
 from torch.nn import functional as F
 
 from perf.benchmark import (
+    MEMORY,
     Benchmark,
     Comparison,
     Mismatch,
@@ -25,11 +26,14 @@ from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 
 D_MODEL, NHEAD, DROPOUT = 512, 4, 0.1
+# Items per batch, tokens.
+MIXER_SIZES = {"full": (8, 750), "quick": (2, 750), "tiny": (2, 8)}
+BLOCK_SIZES = {"full": (4, 750), "quick": (1, 250), "tiny": (2, 16)}
 TARGETS = {"summary": 2, "attention": 1.3, "rope": None}  # of a block, by mixer
 SAME = "outputs and gradients within 1e-4"
 
 
-def matmul(size="full", device="cpu"):
+def matmul(size="full", device="cpu", folder=None):
     """The rate of matrix products in float32: the scale for the other benchmarks."""
     width = {"full": 2048, "quick": 1024, "tiny": 64}[size]
     left, right = torch.randn(2, width, width, device=device)
@@ -37,7 +41,7 @@ def matmul(size="full", device="cpu"):
     return Benchmark(label, {"torch": lambda: left @ right}, flops={"torch": 2 * width**3})
 
 
-def quantizer(size="full", device="cpu"):
+def quantizer(size="full", device="cpu", folder=None):
     """Tokens of 30 s of frames, against SpeechBrain's quantizer of the same weights."""
     steps = gpu_batch(device) * {"full": 750, "quick": 250, "tiny": 4}[size]
     torch.manual_seed(0)
@@ -57,22 +61,19 @@ def quantizer(size="full", device="cpu"):
         {"ours": lambda: ours(x), "SpeechBrain": torch.no_grad()(lambda: theirs(x))},
         [
             Comparison("time", "ours", "SpeechBrain", 15),
-            Comparison("extra memory", "ours", "SpeechBrain", 10, of="memory"),
+            Comparison("extra memory", "ours", "SpeechBrain", 10, of=MEMORY),
         ],
         check,
         "equal tokens",
     )
 
 
-def summary_mixing(size="full", device="cpu"):
+def summary_mixing(size="full", device="cpu", folder=None):
     """SummaryMixing forward and backward, against its matrix products and RelPosMHAXL."""
-    batch, steps = {"full": (8, 750), "quick": (2, 750), "tiny": (2, 8)}[size]
-    batch *= gpu_batch(device)
-    torch.manual_seed(0)
-    x = torch.randn(batch, steps, D_MODEL, device=device)
+    x, positions = _inputs(MIXER_SIZES[size], device)
+    batch, steps, _ = x.shape
     mixing = SummaryMixing(D_MODEL, NHEAD).to(device)
     attention = RelPosMHAXL(D_MODEL, NHEAD).to(device)
-    positions = RelPosEncXL(D_MODEL).to(device).make_pe(steps)
     ours = forward_backward(mixing, x)
     products = matrix_products(
         # (groups, rows, in, out) of each layer of f and s, and of the two halves of the merge
@@ -90,7 +91,7 @@ def summary_mixing(size="full", device="cpu"):
 
     attend = forward_backward(lambda x: attention(x, x, x, positions)[0], x, attention.parameters())
     return Benchmark(
-        f"SummaryMixing, ({batch}, {steps}, {D_MODEL}), forward + backward",
+        f"SummaryMixing, {tuple(x.shape)}, forward + backward",
         {"SummaryMixing": ours, "matrix products": products, "RelPosMHAXL": attend},
         [
             Comparison("against its matrix products", "SummaryMixing", "matrix products", 0.8),
@@ -102,50 +103,39 @@ def summary_mixing(size="full", device="cpu"):
     )
 
 
-def branchformer(size="full", device="cpu"):
+def branchformer(size="full", device="cpu", folder=None):
     """A Branchformer block forward and backward, against SpeechBrain's."""
     theirs = partial(BranchformerEncoderLayer, D_MODEL, NHEAD, dropout=DROPOUT)
     return _blocks("Branchformer", BranchformerLayer, theirs, size, device)
 
 
-def conformer(size="full", device="cpu"):
+def conformer(size="full", device="cpu", folder=None):
     """A Conformer block forward and backward, against SpeechBrain's."""
     theirs = partial(ConformerEncoderLayer, D_MODEL, d_ffn=2048, nhead=NHEAD, dropout=DROPOUT)
     return _blocks("Conformer", ConformerLayer, theirs, size, device)
 
 
 def _blocks(name, make, make_theirs, size, device):
-    batch, steps = {"full": (4, 750), "quick": (1, 250), "tiny": (2, 16)}[size]
-    batch *= gpu_batch(device)
-    torch.manual_seed(0)
-    x = torch.randn(batch, steps, D_MODEL, device=device)
-    positions = RelPosEncXL(D_MODEL).to(device).make_pe(steps)
+    x, positions = _inputs(BLOCK_SIZES[size], device)
     theirs = make_theirs().to(device)
-    blocks = {
-        mixer: make(
-            D_MODEL, partial(MIXERS[mixer], D_MODEL, NHEAD, dropout=DROPOUT), dropout=DROPOUT
-        ).to(device)
-        for mixer in TARGETS
-    }
-    blocks["attention"].load_state_dict(from_speechbrain(theirs.state_dict()))
-    candidates = {mixer: forward_backward(block, x) for mixer, block in blocks.items()}
+    ours, candidates = {}, {}
+    for mixer in TARGETS:
+        make_mixer = partial(MIXERS[mixer], D_MODEL, NHEAD, dropout=DROPOUT)
+        ours[mixer] = make(D_MODEL, make_mixer, dropout=DROPOUT).to(device)
+        candidates[mixer] = forward_backward(ours[mixer], x)
+    ours["attention"].load_state_dict(from_speechbrain(theirs.state_dict()))
     candidates["SpeechBrain"] = forward_backward(
         lambda x: theirs(x, pos_embs=positions)[0], x, theirs.parameters()
     )
 
     def check(candidates):
-        pair = (theirs, blocks["attention"])
-        for module in pair:
-            module.eval()  # dropout draws differ
-        try:
-            found, expected = candidates["attention"](), candidates["SpeechBrain"]()
-        finally:
-            for module in pair:
-                module.train()
+        pair = torch.nn.ModuleList([theirs, ours["attention"]]).eval()  # dropout draws differ
+        found, expected = candidates["attention"](), candidates["SpeechBrain"]()
+        pair.train()
         assert_same(f"{name}: ours with attention and SpeechBrain's", found, expected)
 
     return Benchmark(
-        f"{name} block, ({batch}, {steps}, {D_MODEL}), forward + backward",
+        f"{name} block, {tuple(x.shape)}, forward + backward",
         candidates,
         [Comparison(mixer, mixer, "SpeechBrain", TARGETS[mixer]) for mixer in TARGETS],
         check,
@@ -153,16 +143,18 @@ def _blocks(name, make, make_theirs, size, device):
     )
 
 
+def _inputs(sizes, device):
+    """Items on that device, and SpeechBrain's relative positions for their tokens."""
+    torch.manual_seed(0)
+    batch, steps = sizes
+    x = torch.randn(batch * gpu_batch(device), steps, D_MODEL, device=device)
+    return x, RelPosEncXL(D_MODEL).to(device).make_pe(steps)
+
+
 def matrix_products(shapes, device):
     """A call with the products of (groups, rows, in, out) layers, forward and both backward."""
-    work = [
-        (
-            torch.randn(groups, rows, fan_in, device=device),
-            torch.randn(groups, fan_in, fan_out, device=device),
-            torch.randn(groups, rows, fan_out, device=device),
-        )
-        for groups, rows, fan_in, fan_out in shapes
-    ]
+    make = partial(torch.randn, device=device)
+    work = [(make(g, n, i), make(g, i, o), make(g, n, o)) for g, n, i, o in shapes]
 
     def call():
         for x, weight, gradient in work:

@@ -1,11 +1,7 @@
-"""Estimate pre-training on many GPUs; docs/many_gpus.md explains the formula and the options.
-
-`python -m perf.many_gpus [--gpus 8 16] [--tokens_per_second N] ...` prints the table.
-"""
+"""Estimate pre-training on many GPUs; docs/many_gpus.md explains the formula and the options."""
 
 import argparse
 
-GPUS = (8, 16, 32, 64, 128, 256)
 OPTIONS = {
     # hparams/brn_sum.yaml on Music4All and FMA-large
     "parameters": 49_771_872,
@@ -28,18 +24,13 @@ audio per second | disk | reading cores | pass over the corpus | run |
 
 def estimate(gpus, o):
     """A row of the table; `o` has the `OPTIONS` as attributes."""
-    for name, value in {"gpus": gpus, **vars(o)}.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}: it must be above 0")
-    if o.batch_segments % gpus:
-        raise ValueError(f"gpus is {gpus}: use a divisor of batch_segments, {o.batch_segments}")
     audio = 30 * o.batch_segments
     sent_gb = 2 * (gpus - 1) / gpus * 4 * o.parameters / 1e9  # float32 gradients, a ring
     exchange = sent_gb / (o.intra_node_gb if gpus <= o.gpus_per_node else o.inter_node_gb)
     step = 25 * audio / (gpus * o.tokens_per_second) + exchange
     rate = audio / step
     return (
-        f"| {gpus} | {o.batch_segments / gpus:g} | {sent_gb:.2f} GB | {step:.2g} s "
+        f"| {gpus} | {o.batch_segments // gpus} | {sent_gb:.2f} GB | {step:.2g} s "
         f"| {exchange / step:.1%} | {rate / 3600:.1f} h "
         f"| {rate * o.audio_kilobytes / 1e6:.1f} GB/s | {rate / 30 * o.read_seconds:,.0f} "
         f"| {60 * o.corpus_hours / rate:.2g} min | {o.steps * step / 3600:.1f} h |"
@@ -49,15 +40,18 @@ def estimate(gpus, o):
 def main(argv=None):
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m perf.many_gpus", description=__doc__)
-    parser.add_argument("--gpus", type=int, nargs="+", default=GPUS, metavar="N")
+    parser.add_argument("--gpus", type=int, nargs="+", default=[8, 16, 32, 64, 128, 256])
     for name, default in OPTIONS.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default:g}")
-    options = parser.parse_args(argv)
-    gpus = vars(options).pop("gpus")
-    try:
-        print(HEAD, *(estimate(number, options) for number in gpus), sep="\n")
-    except ValueError as error:
-        parser.error(str(error))
+    o = parser.parse_args(argv)
+    for name, value in vars(o).items():
+        if not (min(value) if name == "gpus" else value) > 0:
+            parser.error(f"{name} is {value}: it must be above 0")
+    if indivisible := [gpus for gpus in o.gpus if o.batch_segments % gpus]:
+        parser.error(
+            f"gpus is {indivisible[0]}: use a divisor of batch_segments, {o.batch_segments}"
+        )
+    print(HEAD, *(estimate(gpus, o) for gpus in o.gpus), sep="\n")
 
 
 if __name__ == "__main__":

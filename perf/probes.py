@@ -1,14 +1,14 @@
 """Probes: a training step of a sweep's probes, and a whole sweep of a GTZAN-sized task."""
 
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from perf.benchmark import AT_MOST, Benchmark, Comparison, assert_same, clock, make_result
+from perf.benchmark import AT_MOST, Benchmark, Comparison, assert_same, clock
+from perf.training import HPARAMS
 from speechbrain_music.evaluation.features import FeatureSplit
 from speechbrain_music.evaluation.probes import (
     ProbeBrain,
@@ -21,10 +21,11 @@ from speechbrain_music.metrics.tasks import SingleLabel
 from speechbrain_music.nnet.probes import ProbeStack
 from speechbrain_music.optim.stacked import StackedAdam
 
-YAML = Path(__file__).parents[1] / "hparams" / "gtzan_genre.yaml"
 CLASSES = 10
 TARGET_MINUTES = 10
 SEPARATION = 0.15  # of the class centres, in standard deviations of a track
+# Layers, their size, learning rates, seeds, tracks per batch.
+PROBES = {"full": (13, 512, 6, 3, 64), "quick": (4, 256, 3, 2, 64), "tiny": (2, 8, 2, 1, 4)}
 # Tracks per split, layers, their size, options of the yaml.
 SWEEPS = {
     "full": ((443, 197, 290), 13, 512, []),
@@ -33,13 +34,9 @@ SWEEPS = {
 }
 
 
-def probes(size="full", device="cpu"):
+def probes(size="full", device="cpu", folder=None):
     """A training step of a sweep's probes on single layers, stacked and one by one."""
-    layers, dim, rates, seeds, batch = {
-        "full": (13, 512, 6, 3, 64),
-        "quick": (4, 256, 3, 2, 64),
-        "tiny": (2, 8, 2, 1, 4),
-    }[size]
+    layers, dim, rates, seeds, batch = PROBES[size]
     choices = [(k, seed) for seed in range(seeds) for k in range(layers) for _ in range(rates)]
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(seeds, batch, layers, dim, generator=generator).to(device)
@@ -90,44 +87,33 @@ def probes(size="full", device="cpu"):
     )
 
 
-def sweep(size="full", device="cpu", seconds=0):
-    """Run a task's whole sweep once, on random features around class centres."""
+def sweep(size="full", device="cpu", folder=None):
+    """Probes trained, chosen on validation and tested once, on random features."""
     counts, layers, dim, options = SWEEPS[size]
-    _, hparams, run_opts, _ = load_task(
-        [str(YAML), "--encoder", "mel", "--device", device, *options]
-    )
+    argv = [str(HPARAMS / "gtzan_genre.yaml"), "--encoder", "mel", "--device", device, *options]
+    _, hparams, run_opts, _ = load_task(argv)
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
-    splits = make_splits(dict(zip(("train", "valid", "test"), counts, strict=True)), layers, dim)
+    rng = np.random.default_rng(0)
+    classes = rng.integers(CLASSES, size=sum(counts))
+    centres = SEPARATION * rng.standard_normal((CLASSES, layers, dim))
+    values = (centres[classes] + rng.standard_normal((len(classes), layers, dim))).astype("f4")
+    rows = np.split(np.arange(len(classes)), np.cumsum(counts)[:-1])
+    splits = {
+        name: FeatureSplit(
+            values, part, torch.arange(len(part)), torch.from_numpy(classes[part]), list(part)
+        )
+        for name, part in zip(("train", "valid", "test"), rows, strict=True)
+    }
     now = clock(device)
     start = now()
     task = SingleLabel("class", map(str, range(CLASSES)))
     run = SimpleNamespace(hparams=hparams | {"task": task}, run_opts=run_opts)
     encoder = SimpleNamespace(layers=tuple(map(str, range(layers))))
-    features = SimpleNamespace(encoder=encoder, splits=splits)
-    found = train_probes(ProbeBrain, features, run)
+    found = train_probes(ProbeBrain, SimpleNamespace(encoder=encoder, splits=splits), run)
     evaluate_on_test(choose_on_validation(found))
-    took, target = now() - start, f"{TARGET_MINUTES} minutes"
-    epochs = found.table["epoch"]
-    benchmark = Benchmark(
+    target = f"{TARGET_MINUTES} minutes"
+    return Benchmark(
         f"sweep of {len(found.table)} probes on {sum(counts)} tracks of {layers} x {dim}",
-        {},
-        [Comparison("time", "sweep", target, 1, bound=AT_MOST)],
-        note="Trained, chosen on validation and tested once, on random features; best epochs "
-        f"{epochs.min()} to {epochs.max()}, median {epochs.median():g}.",
+        comparisons=[Comparison("time", "sweep", target, 1, bound=AT_MOST)],
+        times={"sweep": [now() - start], target: [60 * TARGET_MINUTES]},
     )
-    return make_result(benchmark, {"sweep": [took], target: [60.0 * TARGET_MINUTES]}, {})
-
-
-def make_splits(counts, layers, dim, seed=0):
-    """Random features around their class's centre: split -> FeatureSplit."""
-    rng = np.random.default_rng(seed)
-    classes = rng.integers(CLASSES, size=sum(counts.values()))
-    centres = SEPARATION * rng.standard_normal((CLASSES, layers, dim))
-    values = (centres[classes] + rng.standard_normal((len(classes), layers, dim))).astype("f4")
-    splits, begin = {}, 0
-    for name, count in counts.items():
-        rows = np.arange(begin, begin + count)
-        begin += count
-        targets = torch.from_numpy(classes[rows])
-        splits[name] = FeatureSplit(values, rows, torch.arange(count), targets, list(rows))
-    return splits

@@ -5,7 +5,6 @@ quantizes masked frames only, with the audio and the sizes of this project.
 """
 
 import random
-from functools import partial
 
 import torch
 from speechbrain.lobes.features import Fbank
@@ -18,19 +17,15 @@ from speechbrain.processing.features import InputNormalization
 from torch import nn
 from torch.nn import functional as F
 
-from perf.training import autocast
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models.frontend import BANDS, HOP, N_FFT, STACK
 
-CHANNELS = (128, 32)  # of the recipe's front-end
 BLOCK_FRAMES, MASKED = 400 // 10, 0.2  # 400 ms; the share of frames that is masked
+WIDTH = {"branchformer": "csgu_linear_units", "conformer": "d_ffn"}
 
 
 def collate(waves):
-    """The recipe's batch of full items, (B, N), with this project's share and length of masks.
-
-    Returns the waves, relative lengths, and the mel frames that are masked in every item.
-    """
+    """The recipe's batch: waves, relative lengths, mel frames that are masked in every item."""
     random.seed(0)  # the collate function rounds a fraction of a mask at random
     torch.manual_seed(0)
     return brq_mask_collate_fn(
@@ -43,13 +38,11 @@ def collate(waves):
 
 
 class Recipe(nn.Module):
-    """The recipe's model: from a batch of waves to the loss.
+    """The recipe's model: from a batch of waves to the loss; sizes are keys of our yaml."""
 
-    `block` is "branchformer" or "conformer", `units` the width inside it.
-    """
-
-    def __init__(self, block, num_layers, d_model, nhead, units, codebook_size, dropout=0.1):
+    def __init__(self, block, hparams):
         super().__init__()
+        d_model, codebook_size = hparams["d_model"], hparams["codebook_size"]
         self.features = Fbank(sample_rate=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS)
         self.normalize = InputNormalization(norm_type="sentence")
         self.quantizer = RandomProjectionQuantizer(STACK * BANDS, 16, codebook_size)
@@ -57,27 +50,26 @@ class Recipe(nn.Module):
             (None, None, BANDS),
             num_blocks=2,
             num_layers_per_block=1,
-            out_channels=CHANNELS,
+            out_channels=(128, 32),
             kernel_sizes=(3, 3),
             strides=(2, 2),
             residuals=(False, False),
         )
-        width = {"branchformer": "csgu_linear_units", "conformer": "d_ffn"}[block]
         transformer = TransformerASR(
             tgt_vocab=1,
-            input_size=CHANNELS[-1] * BANDS // 4,
+            input_size=32 * BANDS // 4,
             d_model=d_model,
-            nhead=nhead,
-            num_encoder_layers=num_layers,
+            nhead=hparams["nhead"],
+            num_encoder_layers=hparams["num_layers"],
             num_decoder_layers=0,
-            dropout=dropout,
+            dropout=hparams["dropout"],
             activation=nn.GELU,
             conformer_activation=nn.GELU,
             encoder_module=block,
             attention_type="RelPosMHAXL",
             normalize_before=True,
             causal=False,
-            **{width: units},
+            **{WIDTH[block]: hparams["ffn_units"]},
         )
         self.encoder = EncoderWrapper(transformer)
         self.head = Linear(input_size=d_model, n_neurons=codebook_size)
@@ -98,20 +90,22 @@ class Recipe(nn.Module):
 class RecipeStep:
     """The recipe's training step, as SpeechBrain's Brain runs it; on a GPU in bfloat16."""
 
-    def __init__(self, device="cpu", **sizes):
+    def __init__(self, device, block, hparams):
         torch.manual_seed(0)
-        self.model = Recipe(**sizes).to(device)
+        self.model = Recipe(block, hparams).to(device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        adam = partial(torch.optim.AdamW, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.01)
-        self.optimizer = adam(self.parameters, lr=1e-4)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=1e-4, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.01
+        )
 
     def __call__(self, batch):
         """The whole step; return the cross-entropy per masked token, the norm, the count."""
         waves, _, frames = batch
-        with autocast(waves.device.type):
+        device = waves.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             loss = self.model(*batch)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return [loss.detach().cpu(), norm.cpu(), torch.tensor(len(waves) * len(frames) / STACK)]
+        return loss.item(), norm.item(), len(waves) * len(frames) // STACK

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from perf.benchmark import (
     AT_MOST,
+    SHARE,
     Benchmark,
     Comparison,
     Mismatch,
@@ -23,97 +24,73 @@ from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.convolution import depthwise_conv
 
 # Items per batch, their seconds, options of the yaml.
-STEP_SIZES = {
-    "full": (2, 30, {"num_layers": 4}),
-    "quick": (1, 10, {"num_layers": 1}),
-    "tiny": (1, 1, TINY),
-}
-PARTS_SIZES = {"full": (2, 30, {}), "quick": (1, 10, {"num_layers": 2}), "tiny": (1, 1, TINY)}
-# Block -> its systems with their targets.
-SYSTEMS = {
-    "branchformer": {"brn_sum": 2, "brn_att": None},
-    "conformer": {"cnf_sum": 2, "cnf_att": None},
-}
+STEP_SIZES = {"full": (2, 30, {"num_layers": 4}), "quick": (1, 10, {"num_layers": 1})}
+PARTS_SIZES = {"full": (2, 30, {}), "quick": (1, 10, {"num_layers": 2})}
+TINY_SIZE = (1, 1, TINY)
+SYSTEMS = {"branchformer": ("brn_sum", "brn_att"), "conformer": ("cnf_sum", "cnf_att")}
+TARGET = 2  # of the systems with SummaryMixing
 BASELINE = "SpeechBrain recipe, {}"
-STEP_NOTE = (
-    "Equal on both sides: waves, masked frames (20%, blocks of 400 ms), d_model, heads, number of "
-    "blocks ({layers}; the systems have 12), widths, kernels, dropout, codebook, 128 bands by an "
-    "FFT of 2048, AdamW, clipping, float32 (on a GPU bfloat16 where autocast uses it). The "
-    "recipe differs: relative attention only; 128 and 32 front-end channels with layer "
-    "normalisation (ours 32 and 32 without); a token head on all frames, of which the masked are "
-    "then taken; its own quantizer; normalisation per item; a window of 25 ms; 751 tokens (ours "
-    "750); GELU in the Conformer's feed-forward modules (ours Swish); AdamW without fusion; no "
-    "mel head."
-)
 WHOLE, SUM = "whole step", "sum of the parts"
-PARTS_NOTE = (
-    "Each part runs the step's own modules on tensors of the step's shapes, forward and, where "
-    'the step does, backward, interleaved with the whole step. "linears" are those of the local '
-    'branch and the merge; "mixing" includes its own. Not in any part: normalisation, '
-    "activations, dropout, sums, masking, and the cost of a larger working set."
-)
 
 
-def step(size="full", device="cpu"):
-    """Mel, quantizer, masking, encoder, heads, loss, backward, clipping and the optimizer."""
-    items, seconds, options = STEP_SIZES[size]
-    items *= gpu_batch(device)
-    waves = make_waves(items, seconds, device)
+def step(size="full", device="cpu", folder=None):
+    """Whole training steps, against those of SpeechBrain's recipe.
+
+    Equal on both sides: waves, masked frames (20%, blocks of 400 ms), sizes, dropout, 128 bands by
+    an FFT of 2048, AdamW, clipping, float32 (on a GPU bfloat16 where autocast uses it). The recipe
+    differs: relative attention only; 128 and 32 front-end channels with layer normalisation (ours
+    32 and 32 without); a token head on all frames; its own quantizer; normalisation per item; a
+    window of 25 ms; 751 tokens (ours 750); GELU in the Conformer's feed-forward modules (ours
+    Swish); AdamW without fusion; no mel head.
+    """
+    items, seconds, options = STEP_SIZES.get(size, TINY_SIZE)
+    waves = make_waves(items * gpu_batch(device), seconds, device)
     recipe_batch = [part.to(device) for part in collate(waves)]
     batch = make_batch(waves, masked=recipe_batch[-1][::STACK] // STACK)
     steps, candidates, comparisons = {}, {}, []
     for block, systems in SYSTEMS.items():
         baseline = BASELINE.format(block)
-        for system, target in systems.items():
+        for system, target in zip(systems, (TARGET, None), strict=True):
             steps[system] = TrainingStep(system, device, **options)
             candidates[system] = partial(steps[system], batch)
             comparisons.append(Comparison(system, system, baseline, target))
-        config = steps[system].hparams
-        codebook_size = config["codebook_size"]
-        steps[baseline] = RecipeStep(
-            device,
-            block=block,
-            num_layers=config["num_layers"],
-            d_model=config["d_model"],
-            nhead=config["nhead"],
-            units=config["ffn_units"],
-            codebook_size=codebook_size,
-            dropout=config["dropout"],
-        )
+        hparams = steps[system].hparams
+        steps[baseline] = RecipeStep(device, block, hparams)
         candidates[baseline] = partial(steps[baseline], recipe_batch)
 
     def check(candidates):
-        for name, call in candidates.items():
-            _check_training(name, steps[name], call, codebook_size)
-        counts = {name: call()[-1].item() for name, call in candidates.items()}
+        uniform = math.log(hparams["codebook_size"])
+        counts = {
+            name: _check_training(name, steps[name], call, uniform)
+            for name, call in candidates.items()
+        }
         if len(set(counts.values())) > 1:
             raise Mismatch(f"numbers of masked tokens differ: {counts}")
         for block, systems in SYSTEMS.items():
-            ours = steps[list(systems)[-1]].modules.encoder
+            ours = steps[systems[-1]].modules.encoder
             theirs = steps[BASELINE.format(block)].model.encoder.transformer
             _check_blocks(block, deepcopy(ours).cpu(), deepcopy(theirs).cpu())
 
-    layers, width = config["num_layers"], config["d_model"]
+    layers, width = hparams["num_layers"], hparams["d_model"]
     return Benchmark(
-        f"training step, {items} x {seconds} s, {layers} x {width}",
+        f"training step, {len(waves)} x {seconds} s, {layers} x {width}",
         candidates,
         comparisons,
         check,
         "every parameter is trained; equal masked tokens; attention blocks: equal parameters, FLOP",
-        note=STEP_NOTE.format(layers=layers),
     )
 
 
-def _check_training(name, step, call, codebook_size):
-    """One call must change every parameter, from a loss near that of a uniform guess."""
+def _check_training(name, step, call, uniform):
+    """One call must change every parameter, from a loss near `uniform`; return its tokens."""
     before = [parameter.detach().clone() for parameter in step.parameters]
-    loss, norm, _ = call()
+    loss, norm, count = call()
     unchanged = sum(map(torch.equal, before, step.parameters))
     if unchanged:
         raise Mismatch(f"{name}: {unchanged} of {len(before)} parameters are not trained")
-    uniform = math.log(codebook_size)
     if not (abs(loss - uniform) < 2 and 0 < norm < math.inf):
         raise Mismatch(f"{name}: loss {loss:.2f}, uniform {uniform:.2f}, gradient norm {norm}")
+    return count
 
 
 def _check_blocks(block, ours, theirs):
@@ -122,30 +99,27 @@ def _check_blocks(block, ours, theirs):
     On a GPU ours has more operations, as it convolves edges that it cuts off.
     """
     x = torch.randn(1, 50, ours.config["d_model"])
-    positions = theirs.positional_encoding(x)
-
-    def forward():
-        out = x
-        for layer in ours.layers:
-            out = layer(out)
-        ours.norm(out)
-
-    counts = []
-    for module, call in (
-        (theirs.encoder, lambda: theirs.encoder(x, pos_embs=positions)),
-        (torch.nn.ModuleList([ours.layers, ours.norm]), forward),
-    ):
-        parameters = sum(parameter.numel() for parameter in module.parameters())
-        counts.append((parameters, count_flops(call)))
+    ours = torch.nn.Sequential(*ours.layers, ours.norm)
+    attend = partial(theirs.encoder, pos_embs=theirs.positional_encoding(x))
+    counts = [
+        (sum(p.numel() for p in module.parameters()), count_flops(partial(call, x)))
+        for module, call in ((theirs.encoder, attend), (ours, ours))
+    ]
     if counts[0] != counts[1]:
         raise Mismatch(
             f"{block}: SpeechBrain's blocks have (parameters, FLOP) {counts[0]}, ours {counts[1]}"
         )
 
 
-def parts(size="full", device="cpu"):
-    """Shares of a step: mel, front-end, linears, depthwise, mixing, heads, quantizer, optimizer."""
-    items, seconds, options = PARTS_SIZES[size]
+def parts(size="full", device="cpu", folder=None):
+    """Shares of a training step.
+
+    Each part runs the step's own modules on tensors of the step's shapes, forward and, where the
+    step does, backward. "linears" are those of the local branch and the merge; "mixing" includes
+    its own. Not in any part: normalisation, activations, dropout, sums, masking, and the cost of a
+    larger working set.
+    """
+    items, seconds, options = PARTS_SIZES.get(size, TINY_SIZE)
     items *= gpu_batch(device)
     step = TrainingStep("brn_sum", device, **options)
     batch = make_batch(make_waves(items, seconds, device))
@@ -154,18 +128,16 @@ def parts(size="full", device="cpu"):
 
     def check(candidates):
         flops = {name: count_flops(call) for name, call in candidates.items()}
-        whole = flops.pop(WHOLE)
+        whole, _ = flops.pop(WHOLE), flops.pop(SUM)
         if sum(flops.values()) != whole:
             raise Mismatch(f"the step has {whole} FLOP, its parts {sum(flops.values())}")
 
     return Benchmark(
         f"training step of brn_sum, {items} x {seconds} s, {layers} x {width}",
         {WHOLE: partial(step, batch), **calls},
-        [Comparison(name, name, WHOLE, bound=AT_MOST) for name in [*calls, SUM]],
+        [Comparison(name, name, WHOLE, of=SHARE, bound=AT_MOST) for name in calls],
         check,
         "the parts' FLOP add up to the step's",
-        sums={SUM: list(calls)},
-        note=PARTS_NOTE,
     )
 
 
@@ -178,24 +150,17 @@ def split_step(step, batch):
     tokens = tokenize(modules.quantizer, targets).flatten()
     x = torch.randn(*batch.mask.shape, step.hparams["d_model"], device=mel.device)
     half = torch.randn(*batch.mask.shape, step.hparams["ffn_units"] // 2, device=mel.device)
-    pair = torch.cat([x, x], dim=-1)
-    masked = x[batch.mask]
     gradients = [1e-3 * torch.randn_like(parameter) for parameter in step.parameters]
-
     autocast = lambda: step.brain.training_ctx  # noqa: E731
     part = partial(forward_backward, context=autocast)
     linears, depthwise, mixing = [], [], []
     for layer in encoder.layers:
         branch, conv = layer.convolution_branch, layer.convolution_branch.csgu.conv.conv
-        linears += [
-            part(branch.pre_channel_proj, x),
-            part(branch.post_channel_proj, half),
-            part(layer.merge_proj, pair),
-        ]
-        convolve = partial(
-            depthwise_conv, weight=conv.weight, bias=conv.bias, padding_mode="reflect"
-        )
-        depthwise.append(part(convolve, half, conv.parameters()))
+        linears.append(part(branch.pre_channel_proj, x))
+        linears.append(part(branch.post_channel_proj, half))
+        linears.append(part(layer.merge_proj, torch.cat([x, x], dim=-1)))
+        options = {"weight": conv.weight, "bias": conv.bias, "padding_mode": "reflect"}
+        depthwise.append(part(partial(depthwise_conv, **options), half, conv.parameters()))
         mixing.append(part(layer.mixer, x))
 
     def run_all(calls):
@@ -220,14 +185,15 @@ def split_step(step, batch):
             parameter.grad = gradient
         step.update(1)
 
-    return {
+    calls = {
         "mel": torch.no_grad()(lambda: modules.features(batch.wave, batch.samples)),
         "front-end": frontend,
         "linears": partial(run_all, linears),
         "depthwise": partial(run_all, depthwise),
         "mixing": partial(run_all, mixing),
-        "token head": part(token_loss, masked, modules.token_head.parameters()),
-        "mel head": part(mel_loss, masked, modules.mel_head.parameters()),
+        "token head": part(token_loss, x[batch.mask], modules.token_head.parameters()),
+        "mel head": part(mel_loss, x[batch.mask], modules.mel_head.parameters()),
         "quantizer": lambda: tokenize(modules.quantizer, stack_frames(mel)[batch.mask]),
         "optimizer": optimize,
     }
+    return {**calls, SUM: partial(run_all, calls.values())}

@@ -17,54 +17,37 @@ HPARAMS = Path(__file__).parents[1] / "hparams"
 TINY = {"num_layers": 1, "d_model": 16, "ffn_units": 32, "codebook_size": 64}
 
 
-def load(system, **overrides):
-    """The objects of a system's yaml in hparams/, with top-level keys overridden."""
-    with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
-        return load_hyperpyyaml(file, overrides)
-
-
 def make_waves(items, seconds, device="cpu"):
     """Noise, (items, samples) at 24 kHz; speed does not depend on the signal."""
     generator = torch.Generator().manual_seed(0)
     return 0.1 * torch.randn(items, round(seconds * SAMPLE_RATE), generator=generator).to(device)
 
 
-def make_batch(waves, masked=None, noise_std=0.1):
-    """A batch of full items with the same masked tokens in each.
-
-    `masked` are token indices; by default every fifth block of ten tokens is masked.
-    """
+def make_batch(waves, masked=None):
+    """A batch of full items with the same masked tokens: by default, ten of every fifty."""
     items, samples = waves.shape
     tokens = token_count(samples)
     if masked is None:
         masked = torch.where(torch.arange(tokens) // 10 % 5 == 0)[0]
     mask = torch.zeros(items, tokens, dtype=torch.bool, device=waves.device)
     mask[:, masked.to(waves.device)] = True
-    frames = int(mask.sum()) * STACK
     return SegmentBatch(
         wave=waves,
         samples=torch.full((items,), samples, device=waves.device),
         mask=mask,
-        noise=noise_std * torch.randn(frames, BANDS, device=waves.device),
+        noise=0.1 * torch.randn(int(mask.sum()) * STACK, BANDS, device=waves.device),
         rows=torch.arange(items),
         errors=[],
     )
 
 
-def autocast(device, precision="bf16"):
-    """The context of a forward pass: bfloat16 on a GPU if that is the precision, else float32."""
-    return torch.autocast(device, torch.bfloat16, device == "cuda" and precision == "bf16")
-
-
 class TrainingStep:
-    """The training step of a system of hparams/, by the Brain of recipes/pretrain.
-
-    `overrides` are top-level keys of its yaml.
-    """
+    """The training step of a system of hparams/; `overrides` are top-level keys of its yaml."""
 
     def __init__(self, system, device="cpu", **overrides):
         torch.manual_seed(0)
-        self.hparams = load(system, **overrides)
+        with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
+            self.hparams = load_hyperpyyaml(file, overrides)
         self.brain = BestRQBrain(
             modules=self.hparams["modules"],
             opt_class=self.hparams["opt_class"],
@@ -97,7 +80,6 @@ class TrainingStep:
 
     def __call__(self, batch):
         """The whole step; return the cross-entropy per masked token, the norm, the count."""
-        loss = self.accumulate(batch)
-        count = batch.mask.sum().item()
+        loss, count = self.accumulate(batch), batch.mask.sum().item()
         norm = self.update(count)
-        return [loss.cpu() / count, torch.tensor(norm), torch.tensor(float(count))]
+        return loss.item() / count, norm, count
