@@ -34,9 +34,9 @@ from speechbrain_music.models.branchformer import BranchWeights
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
 from speechbrain_music.models.targets import QUANTIZER
-from speechbrain_music.reporting.marble_table import with_interval
 from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.reporting.run_log import read_rows
+from speechbrain_music.reporting.tables import markdown_table, signed_interval, with_interval
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run_recipe
@@ -160,15 +160,7 @@ def load(name):
 
 
 class Runs:
-    """Pre-trainings, one folder per set of options and seed.
-
-    Arguments
-    ---------
-    args : argparse.Namespace
-        Of the command line.
-    common : dict
-        Options of all pre-trainings.
-    """
+    """Pre-trainings, one folder per set of options and seed; `common` are options of all."""
 
     def __init__(self, args, common):
         self.args, self.common = args, common
@@ -205,12 +197,12 @@ class Runs:
         def rate(options):
             return np.median([_speed(folder)["x real time"] for folder in self.folders(options)])
 
-        return {
-            f"{name}_equal_time": variants[name]
-            | {"max_steps": max(1, round(steps * rate(variants[name]) / rate(first)))}
-            | {"number_of_epochs": MOST_EPOCHS}  # the steps end it
-            for name in names
-        }
+        more = {}
+        for name in names:
+            here = max(1, round(steps * rate(variants[name]) / rate(first)))
+            options = {"max_steps": here, "number_of_epochs": MOST_EPOCHS}  # the steps end it
+            more[f"{name}_equal_time"] = variants[name] | options
+        return more
 
     def metrics(self, keys, variants):
         """Variant -> column -> values, one per seed."""
@@ -278,7 +270,13 @@ def page(ablation, metadata, metrics, marble):
     first = next(iter(metrics))
     against = {pair["second"]: pair["all tasks"] for pair in marble["pairs"]}
     columns = list(dict.fromkeys(key for values in metrics.values() for key in values))
-    head = [*columns, "score", f"{first} minus this"]
+    rows = []
+    for name, score in marble["overall"].items():
+        values = metrics.get(name, {})
+        cells = [_over_seeds(values[key]) if key in values else "" for key in columns]
+        difference = _difference(against[name]) if name in against else ""
+        rows.append([name, *cells, with_interval(score), difference])
+    head = ["variant", *columns, "score", f"{first} minus this"]
     lines = [
         f"# {ablation.name}: {ablation.question}",
         "",
@@ -287,16 +285,7 @@ def page(ablation, metadata, metrics, marble):
         "",
         metadata["corpus"],
         "",
-        "| variant | " + " | ".join(head) + " |",
-        "|---|" + "---:|" * len(head),
-    ]
-    for name in marble["overall"]:
-        values = metrics.get(name, {})
-        cells = [_over_seeds(values[key]) if key in values else "" for key in columns]
-        cells.append(with_interval(marble["overall"][name]))
-        cells.append(_difference(against[name]) if name in against else "")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += [
+        *markdown_table(head, rows, " ".ljust(len(head), "r")),
         "",
         f"Seeds {', '.join(map(str, metadata['seeds']))}: mean over seeds, with the minimum and "
         f"the maximum where they differ. The score is over {', '.join(metadata['tasks'])} (0 at "
@@ -318,7 +307,7 @@ def _over_seeds(values):
 
 
 def _difference(pair):
-    text = f"{pair['difference']:+.3f} ({pair['low']:+.3f} to {pair['high']:+.3f})"
+    text = signed_interval(pair)
     return f"**{text}**" if pair["differs"] else text
 
 

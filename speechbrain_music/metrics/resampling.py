@@ -11,7 +11,7 @@ def draw_counts(tracks, resamples=1000, seed=0):
     tracks, resamples : int
         N and R; a resample draws N tracks with replacement.
     seed : int
-        The same seed gives the same resamples: figures that are compared share them.
+        Figures that are compared share the resamples of one seed.
 
     Returns
     -------
@@ -44,23 +44,11 @@ def interval(values, level=0.95):
     return float(low), float(high)
 
 
-def normalise(metric, chance):
-    """(metric - chance) / (1 - chance), elementwise: 0 at chance, 1 at best.
-
-    Raises ValueError if chance is 1: nothing can be better.
-
-    Example
-    -------
-    >>> normalise(0.75, chance=0.5)
-    0.5
-    """
-    if np.any(np.asarray(chance) >= 1):
-        raise ValueError(f"chance is {chance}; it must be below 1 for anything to be better")
-    return (metric - chance) / (1 - chance)
-
-
 def score(task, figures, chance):
-    """A task's part of the score across tasks: the mean of its normalised scored metrics.
+    """A task's part of the score across tasks: 0 at chance, 1 at best.
+
+    The mean of (metric - chance) / (1 - chance) over its scored metrics. Raises ValueError if a
+    chance is 1.
 
     Arguments
     ---------
@@ -82,8 +70,12 @@ def score(task, figures, chance):
     >>> score(Regression(["arousal"]), {"r2_arousal": np.array([0.5, -3])}, {"r2_arousal": 0.0})
     array([0.5, 0. ])
     """
+    levels = [chance[metric] for metric in task.scored]
+    if max(levels) >= 1:
+        raise ValueError(f"chance is {max(levels)}; it must be below 1 for anything to be better")
     parts = [
-        normalise(np.maximum(figures[metric], task.floor), chance[metric]) for metric in task.scored
+        (np.maximum(figures[metric], task.floor) - level) / (1 - level)
+        for metric, level in zip(task.scored, levels, strict=True)
     ]
     mean = np.mean(parts, axis=0)
     return mean if mean.ndim else float(mean)
@@ -123,23 +115,9 @@ def holm(p_values):
 def over_encoders(values, rng):
     """Resampled figures of a system of which several encoders were trained (seeds).
 
-    Arguments
-    ---------
-    values : np.ndarray
-        (E, R): each encoder's figures on the same resamples of tracks.
-    rng : np.random.Generator
-        Draws the encoders.
-
-    Returns
-    -------
-    np.ndarray
-        (R,): in each resample the mean of E encoders drawn with replacement, so that its spread
-        is that of tracks and of training.
-
-    Example
-    -------
-    >>> over_encoders(np.array([[0.25, 0.5]]), np.random.default_rng(0))
-    array([0.25, 0.5 ])
+    `values` (E, R) are each encoder's figures on the same resamples of tracks. The result (R,) is
+    in each resample the mean of E encoders that `rng` draws with replacement: its spread is that of
+    tracks and of training.
     """
     values = np.asarray(values)
     drawn = rng.integers(len(values), size=values.shape)

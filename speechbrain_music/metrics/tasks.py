@@ -99,19 +99,18 @@ class SingleLabel(Task):
         return [name for name, count in zip(self.names, counts, strict=True) if not count]
 
     def by_class(self, logits, targets):
-        confusion = self.confusion(logits, targets).numpy()
-        figures = {}
-        for place, name in enumerate(self.names):
-            hits, count, predicted = (
-                int(part[place])
-                for part in (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
-            )
-            figures[name] = {
+        confusion = self.confusion(logits, targets)
+        columns = (
+            part.tolist() for part in (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
+        )
+        return {
+            name: {
                 "count": count,
                 "recall": hits / count if count else None,
                 "precision": hits / predicted if predicted else None,
             }
-        return figures
+            for name, hits, count, predicted in zip(self.names, *columns, strict=True)
+        }
 
     def confusion(self, logits, targets):
         targets = self._checked(logits, targets)

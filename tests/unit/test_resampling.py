@@ -10,7 +10,6 @@ from speechbrain_music.metrics.resampling import (
     draw_counts,
     holm,
     interval,
-    normalise,
     over_encoders,
     paired_p,
     score,
@@ -75,20 +74,12 @@ def test_shuffled_labels_leave_chance_in_the_interval(task):
         assert interval(task.resampled(knowing, truth, counts)[metric])[0] > chance[metric] + 0.05
 
 
-def test_normalise_by_hand():
-    assert normalise(0.4, 0.2) == pytest.approx(0.25)
-    assert normalise(np.array([0.1, 1.0]), np.array([0.1, 0.5])).tolist() == [0, 1]
-    assert normalise(0.0, 0.5) == -1
-    with pytest.raises(ValueError, match="below 1"):
-        normalise(1.0, 1.0)
-
-
 def test_score_by_hand():
     # (0.75 - 0.5) / 0.5 = 0.5 and (0.4 - 0.2) / 0.8 = 0.25.
     figures, chance = {"roc_auc": 0.75, "average_precision": 0.4}, {"roc_auc": 0.5}
     found = score(TAGS, figures, chance | {"average_precision": 0.2})
     assert type(found) is float and found == pytest.approx(0.375)
-    # Accuracy beside the weighted score does not count; under chance is under 0.
+    # Accuracy does not count; under chance is under 0.
     figures, chance = {"weighted_score": 0.1, "accuracy": 1.0}, {"weighted_score": 0.2}
     assert score(KEY, figures, chance) == pytest.approx(-0.125)
     # R2 of -3 counts as 0, before the mean with 0.5.
@@ -96,6 +87,8 @@ def test_score_by_hand():
     figures = {"r2_arousal": np.array([-3, 0.2]), "r2_valence": np.array([0.5, math.nan])}
     found = score(task, figures, {"r2_arousal": 0.0, "r2_valence": 0.0})
     assert found.tolist() == pytest.approx([0.25, math.nan], nan_ok=True)
+    with pytest.raises(ValueError, match="below 1"):
+        score(TAGS, {"roc_auc": 1.0, "average_precision": 1.0}, {"roc_auc": 0, "average_precision": 1})
 
 
 def test_paired_p_by_hand():
