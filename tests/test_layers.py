@@ -191,7 +191,9 @@ def test_the_task_recipes_differ_in_names_only():
     texts = {}
     for task in TASKS:
         head, rest = (ROOT / f"recipes/{task}/train.py").read_text().split("class ", 1)
-        brain, docstring = re.match(r'(\w+)\(evaluation.ProbeBrain\):\n    (""".*""")', rest).groups()
+        brain, docstring = re.match(
+            r'(\w+)\(evaluation.ProbeBrain\):\n    (""".*""")', rest
+        ).groups()
         imports = head[head.index("from pathlib") :]
         texts[task] = imports + rest.replace(docstring, "").replace(brain, "Brain")
     assert len(set(texts.values())) == 1

@@ -88,7 +88,9 @@ def test_score_by_hand():
     found = score(task, figures, {"r2_arousal": 0.0, "r2_valence": 0.0})
     assert found.tolist() == pytest.approx([0.25, math.nan], nan_ok=True)
     with pytest.raises(ValueError, match="below 1"):
-        score(TAGS, {"roc_auc": 1.0, "average_precision": 1.0}, {"roc_auc": 0, "average_precision": 1})
+        score(
+            TAGS, {"roc_auc": 1.0, "average_precision": 1.0}, {"roc_auc": 0, "average_precision": 1}
+        )
 
 
 def test_paired_p_by_hand():
