@@ -139,7 +139,9 @@ def test_wrong_input(line, message, tmp_path):
 
 
 def test_encoders_and_their_names():
-    line = "--encoders mel random:x/export mine=a,b hf:me/model c/d --quick True --tasks gtzan_genre"
+    line = (
+        "--encoders mel random:x/export mine=a,b hf:me/model c/d --quick True --tasks gtzan_genre"
+    )
     args, encoders, data, others = parse(line.split())
     named = {"mel": "mel", "random": "random:x/export", "mine": ["a", "b"], "hf": "hf:me/model"}
     assert encoders == named | {"d": "c/d"}

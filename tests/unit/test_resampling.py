@@ -40,13 +40,6 @@ def test_interval_by_hand():
         interval([math.nan, math.nan])
 
 
-def test_interval_of_a_mean_is_the_normal_one():
-    sample = np.random.default_rng(0).standard_normal(300)
-    low, high = interval(draw_counts(300, resamples=2000) @ sample / 300)
-    half = 1.96 * sample.std() / math.sqrt(300)
-    assert (low, high) == pytest.approx((sample.mean() - half, sample.mean() + half), abs=half / 10)
-
-
 GENRE = SingleLabel("genre", list("abcd"))
 TAGS = MultiLabel("tags", list("abc"))
 EMOTION = Regression(["arousal_z"])
