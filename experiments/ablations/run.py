@@ -147,11 +147,11 @@ METRICS = {
 def load(name):
     """An ablation's yaml as a namespace.
 
-    Its keys: question; minutes (how long it took when its table was made); options (of all its
-    pre-trainings); variants (name -> options of its own, among them `system` and `tokenizer`, a
-    yaml of recipes/tokenizer; the first variant is what the others are compared with); metrics
-    (of `METRICS`); equal_time (variants that are trained once more, for as long as the first was);
-    baselines (more encoders; FIRST stands for the first variant's first export).
+    question; minutes (how long it took when its table was made); options (of all pre-trainings);
+    variants (name -> options of its own, among them `system` and `tokenizer`, a yaml of
+    recipes/tokenizer; the others are compared with the first); metrics (of `METRICS`); equal_time
+    (variants that are trained once more, for as long as the first was); baselines (more encoders;
+    FIRST is the first variant's first export).
     """
     if name not in NAMES:
         raise UserError(f"there is no ablation {name!r}: choose {', '.join(NAMES)}")
@@ -218,13 +218,11 @@ class Runs:
 
     def evaluate(self, ablation, variants):
         """Evaluates all variants on the tasks; returns what recipes/marble.py has written."""
-        args = self.args
-        exports = {
-            name: [str(folder / EXPORT) for folder in self.folders(options)]
-            for name, options in variants.items()
-        }
-        encoders = [f"{name}={','.join(folders)}" for name, folders in exports.items()]
-        first = next(iter(exports.values()))[0]
+        args, encoders = self.args, []
+        for name, options in variants.items():
+            exports = [str(folder / EXPORT) for folder in self.folders(options)]
+            encoders.append(f"{name}={','.join(exports)}")
+        first = str(self.folders(next(iter(variants.values())))[0] / EXPORT)
         encoders += [spec.replace("FIRST", first) for spec in ablation.baselines]
         out = args.work / ablation.name
         command = [ROOT / "recipes/marble.py", "--encoders", *encoders, "--out", out]
@@ -314,17 +312,16 @@ def _difference(pair):
 def write(folder, ablation, metadata, metrics, marble):
     """Writes NAME.md, .csv, .json and .png."""
     first = next(iter(metrics))
+    marble |= {"pairs": [pair for pair in marble["pairs"] if pair["first"] == first]}
     rows = [
         (name, column, np.mean(values), min(values), max(values))
         for name, columns in metrics.items()
         for column, values in columns.items()
     ]
     rows += [(n, "score", v["mean"], v["low"], v["high"]) for n, v in marble["overall"].items()]
-    marble |= {"pairs": [pair for pair in marble["pairs"] if pair["first"] == first]}
     for pair in marble["pairs"]:
-        whole = pair["all tasks"]
-        values = (whole[key] for key in ("difference", "low", "high"))
-        rows.append((pair["second"], "first minus this", *values))
+        d = pair["all tasks"]
+        rows.append((pair["second"], "first minus this", d["difference"], d["low"], d["high"]))
     table = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
     stored = metadata | {"metrics": metrics, "marble": marble}
     folder.mkdir(parents=True, exist_ok=True)

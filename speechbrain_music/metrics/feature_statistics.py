@@ -32,8 +32,8 @@ def measure_spectrum(values, rows, mean, std):
     total, fourth = 0.0, 0.0
     for part in _parts(values, rows):
         scaled = ((part - mean) / std).transpose(1, 0, 2)
-        total = total + scaled.transpose(0, 2, 1) @ scaled
-        fourth = fourth + ((scaled**2).sum(axis=2) ** 2).sum(axis=1)
+        total += scaled.transpose(0, 2, 1) @ scaled
+        fourth += ((scaled**2).sum(axis=2) ** 2).sum(axis=1)
     count = len(rows)
     covariance = total / count
     squared = (covariance**2).sum(axis=(1, 2))

@@ -35,12 +35,10 @@ def format_held_out(figures):
         f"  {title:22s}{figures[key]:8.4f}   {format_baselines(figures, baselines, digits=4)}"
         for title, key, baselines in HELD_OUT
     ]
-    positions = [name for name in figures if name.startswith("accuracy_at_")]
-    by_position = " ".join(f"{figures[name]:.3f}" for name in positions)
-    lines.append(f"  accuracy by position in the block   {by_position}")
+    positions = [f"{v:.3f}" for name, v in figures.items() if name.startswith("accuracy_at_")]
+    lines.append(f"  accuracy by position in the block   {' '.join(positions)}")
     codes, perplexity = figures["codes_used"], figures["perplexity"]
-    lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"  codes used {codes:.0f}, perplexity {perplexity:.0f}"])
 
 
 def format_baselines(figures, baselines, digits=3):
@@ -49,14 +47,10 @@ def format_baselines(figures, baselines, digits=3):
 
 
 class TokenStatistics(NamedTuple):
-    """Counts in the training corpus.
+    """Counts in the training corpus."""
 
-    unigram (N, K): tokens of each codebook. pairs, pair_counts (P,): sorted codes
-    `(codebook * K + visible) * K + masked` of a masked token and its nearest visible one, and
-    their counts.
-    """
-
-    unigram: np.ndarray
+    unigram: np.ndarray  # (N, K), tokens of each codebook
+    # (P,), sorted: (codebook * K + visible) * K + masked, of a token and its nearest visible one
     pairs: np.ndarray
     pair_counts: np.ndarray
 

@@ -4,25 +4,14 @@ import numpy as np
 
 
 def draw_counts(tracks, resamples=1000, seed=0):
-    """How often each track is in each bootstrap resample.
+    """How often each of N tracks is in each of R resamples: (R, N) int32, each row sums to N.
 
-    Arguments
-    ---------
-    tracks, resamples : int
-        N and R; a resample draws N tracks with replacement.
-    seed : int
-        Figures that are compared share the resamples of one seed.
-
-    Returns
-    -------
-    np.ndarray
-        (R, N) int32; each row sums to N.
+    A resample draws N tracks with replacement. Figures that are compared share one seed.
 
     Example
     -------
-    >>> counts = draw_counts(5, resamples=3)
-    >>> counts.shape, counts.sum(axis=1).tolist()
-    ((3, 5), [5, 5, 5])
+    >>> draw_counts(5, resamples=3).sum(axis=1)
+    array([5, 5, 5])
     """
     if tracks < 1 or resamples < 1:
         raise ValueError(f"{tracks} tracks and {resamples} resamples: both must be 1 or more")
@@ -54,15 +43,8 @@ def score(task, figures, chance):
     ---------
     task : Task
         Of `metrics.tasks`; a figure under its floor counts as the floor (R2 under 0 as 0).
-    figures : dict
-        Metric -> float, or (R,) array of resampled values.
-    chance : dict
-        Metric -> float.
-
-    Returns
-    -------
-    float or np.ndarray
-        As the figures: one value, or (R,).
+    figures, chance : dict
+        Metric -> float; figures may be (R,) arrays of resampled values, as is then the result.
 
     Example
     -------

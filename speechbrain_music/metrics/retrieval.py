@@ -6,17 +6,9 @@ METRICS = ("top1", "average_precision")
 
 
 def unit_vectors(features):
-    """Standardise features over all rows, then scale each row to length 1.
+    """Standardise features (N, D) over all rows, then scale each row to length 1: float32.
 
-    Arguments
-    ---------
-    features : np.ndarray
-        (N, D).
-
-    Returns
-    -------
-    np.ndarray
-        (N, D) float32; a column that does not vary is 0, as is a row that is the mean of all.
+    A column that does not vary is 0, as is a row that is the mean of all.
 
     Example
     -------

@@ -1,8 +1,8 @@
 """Classes of task: one label, a key, tags, numbers.
 
-A track has one row of logits, averaged over its chunks by the caller. Figures are computed on all
-tracks of a split at once, by torchmetrics and mir_eval (the extra [probe]); `select` and
-`resampled` compute the same for many probes and many resamples.
+A track has one row of logits, averaged over its chunks by the caller. `figures` uses torchmetrics
+and mir_eval (the extra [probe]); `select` and `resampled` compute the same for many probes and many
+resamples at once.
 """
 
 import mir_eval
@@ -33,7 +33,7 @@ class SingleLabel(Task):
     column : str
         Of the manifest.
     classes : sequence of str
-        All values of the column, in the order of the outputs.
+        All its values, in the order of the outputs.
 
     Example
     -------
@@ -244,8 +244,8 @@ class MultiLabel(Task):
         figures = {}
         for tag, name in enumerate(self.names):
             found = self._ranked(logits, targets, tag) if tag in scoreable else (None, None)
-            figures[name] = {"count": int(targets[:, tag].sum())}
-            figures[name] |= dict(zip(self.metrics, found, strict=True))
+            named = dict(zip(self.metrics, found, strict=True))
+            figures[name] = {"count": int(targets[:, tag].sum())} | named
         return figures
 
 

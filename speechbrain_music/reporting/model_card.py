@@ -153,7 +153,7 @@ def _read_results(path):
         ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CardError(
-            f"{path} is not the results.json of a task ({type(error).__name__}: {error}): give one "
+            f"{path} is not the results.json of a task ({type(error).__name__}: {error}): pass one "
             "that a recipe wrote"
         ) from error
     return results | {"path": path}

@@ -1,4 +1,4 @@
-"""Two processes give the results of one: frozen and fine-tuned."""
+"""Two processes reach the results of one: frozen and fine-tuned."""
 
 import json
 

@@ -27,13 +27,21 @@ from speechbrain_music.metrics.feature_statistics import (
     measure_spectrum,
     whitening,
 )
-from speechbrain_music.metrics.tasks import MultiLabel, SingleLabel
+from speechbrain_music.metrics.tasks import SingleLabel
 from speechbrain_music.nnet.probes import ProbeStack
 from speechbrain_music.optim.patience import PlateauEarlyStopping
 
 LAYERS, DIM, HIDDEN = 3, 6, 8
 CLASSES = tuple("abcd")
 LETTER = SingleLabel("letter", CLASSES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def several_batches():
+    """The chunks of a split come in several batches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SequentialChunks", partial(SequentialChunks, batch_size=30))
+        yield
 
 
 def sweep(splits, layers, hparams, task=LETTER):
@@ -50,18 +58,21 @@ def sweep(splits, layers, hparams, task=LETTER):
         lr=best.chosen["lr"],
         logits=evaluate_on_test(best),
         mixed=probes.best_of_mix(),
-        standardize=probes.standardize,
     )
 
 
 def make_splits(seed=0, tracks=(40, 20, 20), chunks=2, noise=1.0):
-    """Features in which layer 1 tells the class best; the first track of each has one chunk."""
+    """Features in which layer 1 tells the class best; the first track of each has one chunk.
+
+    The chunks of a split are in no order.
+    """
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((4, LAYERS, DIM)) * np.array([0.3, 1.0, 0.1])[:, None]
     splits, values, begin = {}, [], 0
     for name, count in zip(("train", "valid", "test"), tracks, strict=True):
         targets = torch.from_numpy(rng.integers(4, size=count))
         of = torch.arange(count).repeat_interleave(chunks)[chunks - 1 :]
+        of = of[torch.from_numpy(np.random.default_rng(count).permutation(len(of)))]
         values.append(centres[targets[of]] + noise * rng.standard_normal((len(of), LAYERS, DIM)))
         rows = np.arange(begin, begin + len(of))
         begin += len(of)
@@ -172,7 +183,7 @@ def test_wrong_test_labels_change_no_choice(swept):
 
 
 def test_shuffled_labels_give_chance():
-    splits = make_splits(tracks=(80, 60, 400))
+    splits = make_splits(tracks=(40, 30, 400))
     rng = np.random.default_rng(1)
     for name, split in splits.items():
         order = torch.from_numpy(rng.permutation(len(split.targets)))
@@ -192,17 +203,6 @@ def test_a_probe_that_diverges_leaves_the_others_alone(swept):
     hparams = options(learning_rates=[0.001, 0.01, 1e38])
     table = sweep(make_splits(), ["0", "1", "2"], hparams).table
     assert table[table["lr"] < 1].reset_index(drop=True).equals(swept.table)
-
-
-def test_probes_on_tags():
-    task = MultiLabel("tags", CLASSES)
-    splits = {
-        name: split._replace(targets=nn.functional.one_hot(split.targets, 4).float())
-        for name, split in make_splits().items()
-    }
-    logits = sweep(splits, ["0", "1", "2"], options(probe_seeds=[0]), task).logits
-    figures = task.figures(logits[0], splits["test"].targets)
-    assert figures["roc_auc"] > 0.6
 
 
 @pytest.fixture(params=[7, 2048])
@@ -293,33 +293,3 @@ def test_choices_must_fit():
         ProbeStack([(0, 1), (0, 0)], LAYERS, DIM, 4)
     with pytest.raises(ValueError, match="choose 0 to 2, or 'all'"):
         ProbeStack([(3, 0)], LAYERS, DIM, 4)
-
-
-def test_logits_of_a_track_are_the_mean_over_its_chunks(monkeypatch):
-    """Of chunks in any order, in several batches."""
-    task = SingleLabel("letter", list("abc"))
-    monkeypatch.setattr(module, "SequentialChunks", partial(SequentialChunks, batch_size=2))
-    tracks = torch.tensor([2, 0, 1, 0, 2, 2, 1])
-    rng = np.random.default_rng(0)
-    values = rng.standard_normal((24, 1, 5)).astype(np.float32)
-    rows = {"train": np.arange(3, 10), "valid": np.arange(10, 17), "test": np.arange(23, 16, -1)}
-    splits = {
-        name: FeatureSplit(values, part, tracks, torch.tensor([0, 1, 2]), ["x", "y", "z"])
-        for name, part in rows.items()
-    }
-    options = {"encoder": "mel", "hidden": 4, "number_of_epochs": 3, "batch_size": 4}
-    options |= {"learning_rates": [0.01], "probe_seeds": [0]}
-    argv = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-    hparams = load_task(["hparams/gtzan_genre.yaml", *argv])[1]
-    swept = sweep(splits, ["mel"], hparams, task)
-
-    def by_hand(name):
-        with torch.no_grad():
-            x = swept.standardize(torch.from_numpy(values[rows[name]])[None])
-            chunks = swept.mixed(x)[0]  # the only probe
-        means = [chunks[[1, 3]], chunks[[2, 6]], chunks[[0, 4, 5]]]
-        return torch.stack([part.mean(0) for part in means])
-
-    torch.testing.assert_close(swept.logits[0], by_hand("test"))
-    valid = task.figures(by_hand("valid"), torch.tensor([0, 1, 2]))["accuracy"]
-    assert swept.table["valid"].tolist() == pytest.approx([valid])

@@ -1,4 +1,4 @@
-"""Intervals, p-values and scores against hand-worked answers and what statistics expects."""
+"""Intervals, p-values and scores against values worked out by hand."""
 
 import math
 
@@ -56,15 +56,15 @@ def test_shuffled_labels_leave_chance_in_the_interval(task):
         truth = torch.from_numpy(rng.standard_normal((160, 1))).float()
     else:
         truth = torch.from_numpy(truth)
-    knowing = truth.clone() if task.per_output else torch.eye(4)[truth]
-    # A regression that knows nothing answers with the mean, nearly.
-    knowing = knowing * 0.05 if task is EMOTION else knowing
-    useless = knowing[torch.from_numpy(rng.permutation(160))]
+    informed = truth.clone() if task.per_output else torch.eye(4)[truth]
+    # An uninformed regression predicts nearly the mean.
+    informed = informed * 0.05 if task is EMOTION else informed
+    useless = informed[torch.from_numpy(rng.permutation(160))]
     chance, counts = task.chance(truth, truth), draw_counts(160, resamples=400)
     for metric in task.scored:
         low, high = interval(task.resampled(useless, truth, counts)[metric])
         assert low < chance[metric] < high
-        assert interval(task.resampled(knowing, truth, counts)[metric])[0] > chance[metric] + 0.05
+        assert interval(task.resampled(informed, truth, counts)[metric])[0] > chance[metric] + 0.05
 
 
 def test_score_by_hand():
@@ -114,6 +114,6 @@ def test_encoders_are_drawn_beside_tracks():
     one = np.random.default_rng(1).random((1, 7))
     assert (over_encoders(one, np.random.default_rng(0)) == one[0]).all()
 
-    # Each resample stays itself: encoders that agree give its value.
+    # Each resample stays itself: encoders that agree have its value.
     same = np.repeat(one, 3, axis=0)
     assert over_encoders(same, np.random.default_rng(0)) == pytest.approx(one[0])

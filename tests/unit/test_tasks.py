@@ -65,8 +65,8 @@ def columns(*lists):
 
 def test_weighted_score_by_hand():
     # In C major: itself 1, a fifth above 0.5, a fifth below 0, relative 0.3, parallel 0.2, D 0.
-    said = ["C major", "G major", "F major", "A minor", "C minor", "D major"]
-    figures = KEY.figures(predicts(KEY, said), keys(*["C major"] * 6))
+    predicted = ["C major", "G major", "F major", "A minor", "C minor", "D major"]
+    figures = KEY.figures(predicts(KEY, predicted), keys(*["C major"] * 6))
     assert figures == pytest.approx({"weighted_score": 2 / 6, "accuracy": 1 / 6})
     assert list(figures) == ["weighted_score", "accuracy"]
     assert KEY.selected == KEY.scored == ("weighted_score",)
@@ -121,11 +121,11 @@ def test_figures_as_scikit_learn_and_mir_eval():
 
 def test_classes_as_scikit_learn():
     logits, targets = some(GENRE, 40)
-    said = logits.numpy().argmax(axis=1)
+    predicted = logits.numpy().argmax(axis=1)
     figures = GENRE.figures(logits, targets)
-    assert figures["accuracy"] == pytest.approx(accuracy_score(targets, said))
-    assert (GENRE.confusion(logits, targets).numpy() == confusion_matrix(targets, said)).all()
-    precision, recall, _, count = precision_recall_fscore_support(targets, said)
+    assert figures["accuracy"] == pytest.approx(accuracy_score(targets, predicted))
+    assert (GENRE.confusion(logits, targets).numpy() == confusion_matrix(targets, predicted)).all()
+    precision, recall, _, count = precision_recall_fscore_support(targets, predicted)
     found = GENRE.by_class(logits, targets)
     for place, name in enumerate(GENRE.names):
         expected = {"count": count[place], "recall": recall[place], "precision": precision[place]}
