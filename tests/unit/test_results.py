@@ -8,7 +8,7 @@ import torch
 
 from speechbrain_music.evaluation.results import resampled_figures, summarise
 from speechbrain_music.metrics.comparison import compare
-from speechbrain_music.metrics.tasks import MultiLabel, MusicalKey, Regression, SingleLabel
+from speechbrain_music.metrics.tasks import MultiLabel, Regression, SingleLabel
 
 LETTER = SingleLabel("letter", list("abc"))
 TARGETS = torch.tensor([0, 0, 1, 1])
@@ -96,17 +96,6 @@ def test_undefined_figures_are_user_errors(task, logits, targets):
     with pytest.raises(ValueError, match="^the test split cannot be evaluated: .+") as caught:
         summarise(task, logits, targets, torch.tensor([1]) if task is LETTER else targets, 20)
     assert type(caught.value).__name__ == "UserError" and "\n" not in str(caught.value)
-
-
-def test_the_score_is_of_the_scored_metric():
-    task = MusicalKey("key", ["C major", "G major"])
-    # G for C scores a half; G is the best constant for the training tracks.
-    found = summarise(
-        task, predicts([[1, 0]], classes=2), torch.tensor([0, 0]), torch.tensor([1]), resamples=20
-    )
-    figures = {metric: (f["mean"], f["chance"]) for metric, f in found["figures"].items()}
-    assert figures == {"weighted_score": (0.75, 0.5), "accuracy": (0.5, 0)}
-    assert found["score"]["mean"] == pytest.approx(0.5)
 
 
 # Comparisons
