@@ -19,7 +19,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 demo: install
 	$(RUN) experiments/demo.py
 
-# The demo, then its encoder beside mel statistics and untrained ones on the eight tasks' replicas.
+# The demo, then its encoder, mel statistics and untrained encoders on the replicas of all eight tasks.
 demo-full: demo
 	$(RUN) recipes/marble.py --quick True --pooling mean_std --out results/demo/marble \
 		--encoders pre-trained=results/demo/brn_sum_tiny/export untrained=random:results/demo/brn_sum_tiny/export mel

@@ -22,9 +22,10 @@ from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.trees import make_replica
+from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
-from speechbrain_music.reporting.marble_table import with_interval
 from speechbrain_music.reporting.run_log import read_rows
+from speechbrain_music.reporting.tables import markdown_table, signed_interval, with_interval
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import run_recipe
@@ -34,10 +35,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 # Minutes of training lose pitch, key and singers first: these options keep more of them.
 OPTIONS = ["--frontend_bypass", "True", "--reconstruct", "all"]
-TASKS = (
-    "mtt_tagging giantsteps_key gtzan_genre emomusic_emotion nsynth_pitch nsynth_instrument "
-    "vocalset_singer vocalset_technique"
-).split()
 # How hidden states become features.
 PROTOCOLS = {
     "mean": [],
@@ -102,6 +99,24 @@ def page(args, argv, folders, minutes):
     command = shlex.join(["python", "experiments/study.py", *argv])
     machines = {read_finished(folder)["machine"] for folder in folders.values()}
     last = [read_rows(folder, "valid")[-1] for folder in folders.values()]
+    held_out = [
+        [title, *(f"{row[key]:.3f}" for row in last), format_baselines(last[0], baselines)]
+        for title, key, baselines in HELD_OUT
+    ]
+    scores, differences = [], []
+    for name in args.protocols:
+        stored = json.loads((args.work / name / "marble.json").read_text(encoding="utf-8"))
+        options = " ".join(PROTOCOLS[name]) or "none"
+        scores += [
+            [f"[{name}]({name}.md)", f"`{options}`", encoder, with_interval(value)]
+            for encoder, value in stored["overall"].items()
+        ]
+        differences += [
+            [name, f"{pair['first']} - {pair['second']}", signed_interval(pair["all tasks"])]
+            for pair in stored["pairs"]
+        ]
+    spent = ", ".join(f"{stage} {value:.0f}" for stage, value in minutes.items())
+    seeds = [f"seed {seed}" for seed in folders]
     lines = [
         "# Study: does pre-training help?",
         "",
@@ -116,37 +131,18 @@ def page(args, argv, folders, minutes):
         f"{args.hours:g} hours of composed music, with voices and single notes; "
         f"{last[0]['step']} optimiser steps per seed.",
         "",
-        "| held-out tracks | " + " | ".join(f"seed {seed}" for seed in folders) + " | baselines |",
-        "|---|" + "---:|" * len(folders) + "---|",
-    ]
-    for title, key, baselines in HELD_OUT:
-        cells = " | ".join(f"{row[key]:.3f}" for row in last)
-        lines.append(f"| {title} | {cells} | {format_baselines(last[0], baselines)} |")
-    lines += ["", *(f"![curves of seed {seed}](curves-{seed}.png)" for seed in folders)]
-    lines += [
+        *markdown_table(["held-out tracks", *seeds, "baselines"], held_out, " " + "r" * len(seeds)),
+        "",
+        *(f"![curves of seed {seed}](curves-{seed}.png)" for seed in folders),
         "",
         "## Evaluation",
         "",
-        "| protocol | options | encoder | score |",
-        "|---|---|---|---|",
+        *markdown_table(["protocol", "options", "encoder", "score"], scores),
+        "",
+        *markdown_table(["protocol", "difference of scores", "95% interval"], differences, "  r"),
+        "",
+        f"Minutes of the last start, without the work that it reused: {spent}.",
     ]
-    pairs = []
-    for name in args.protocols:
-        stored = json.loads((args.work / name / "marble.json").read_text(encoding="utf-8"))
-        options = " ".join(PROTOCOLS[name]) or "none"
-        for encoder, value in stored["overall"].items():
-            lines.append(
-                f"| [{name}]({name}.md) | `{options}` | {encoder} | {with_interval(value)} |"
-            )
-        pairs += [(name, pair, pair["all tasks"]) for pair in stored["pairs"]]
-    lines += ["", "| protocol | difference of scores | | 95% interval |", "|---|---|---:|---|"]
-    lines += [
-        f"| {name} | {pair['first']} - {pair['second']} | {d['difference']:+.3f} | "
-        f"{d['low']:+.3f} to {d['high']:+.3f} |"
-        for name, pair, d in pairs
-    ]
-    spent = ", ".join(f"{stage} {value:.0f}" for stage, value in minutes.items())
-    lines += ["", f"Minutes of the last start, without the work that it reused: {spent}."]
     if args.music:
         lines += ["", "Real recordings: [retrieval.md](retrieval.md)."]
     return "\n".join(lines) + "\n"
@@ -159,7 +155,7 @@ def main(argv):
     parser.add_argument("--hours", type=float, default=2.0, help="of music to pre-train on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=35)
-    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--protocols", nargs="+", default=["mean_std"], choices=PROTOCOLS)
     parser.add_argument("--evaluate", default="--quick True", help="options of the task recipes")
     parser.add_argument("--music", help="a folder of real recordings, for retrieval")

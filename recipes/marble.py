@@ -52,18 +52,8 @@ def recipe_arguments(task, encoder, folder, features, data, others):
     return [str(ROOT / task.yaml), *pairs, *others]
 
 
-def run_task(task, argv):
-    """Runs a task's recipe, found by its module's name."""
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    import_module(task.recipe).main(argv)
-
-
 def collect(folder, task, name, encoder):
-    """One cell of the table, the resampled score behind it, and the names of the test tracks.
-
-    task: the yaml's task object. name: of the task.
-    """
+    """One cell of the table, the resampled score behind it, and the names of the test tracks."""
     try:
         results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         with np.load(folder / PREDICTIONS) as stored:
@@ -122,6 +112,8 @@ def parse(argv):
 def main(argv):
     """Evaluates all encoders on all tasks, then writes the table; see the head of this file."""
     args, encoders, data, others = parse(argv)
+    if str(ROOT) not in sys.path:  # for the recipes
+        sys.path.insert(0, str(ROOT))
     features = args.features or args.out / "features"
     cells, scores, failed, tested = {}, {name: {} for name in encoders}, {}, {}
     for task in map(find_task, args.tasks):
@@ -134,7 +126,7 @@ def main(argv):
             try:
                 folder = args.out / task.name / name
                 command = recipe_arguments(task, encoder, folder, features, root, others)
-                run_task(task, command)
+                import_module(task.recipe).main(command)
                 made = load_task(command)[1]["task"]
                 results, scored, tracks = collect(folder, made, task.name, name)
                 if tracks != tested.setdefault(task.name, tracks):

@@ -191,7 +191,9 @@ def test_task_recipes_differ_in_names_only():
     texts = {}
     for task in TASKS:
         head, rest = (ROOT / f"recipes/{task}/train.py").read_text().split("class ", 1)
-        brain, docstring = re.match(r'(\w+)\(ProbeBrain\):\n    (""".*""")', rest).groups()
+        brain, docstring = re.match(
+            r'(\w+)\(evaluation.ProbeBrain\):\n    (""".*""")', rest
+        ).groups()
         imports = head[head.index("from pathlib") :]
         texts[task] = imports + rest.replace(docstring, "").replace(brain, "Brain")
     assert len(set(texts.values())) == 1
@@ -201,8 +203,6 @@ def test_task_recipes_differ_in_names_only():
 def test_registry_agrees_with_yaml(task):
     path = str(ROOT / TASKS[task].yaml)
     _, hparams, _, _ = load_task([path, "--encoder", "mel"])
-    made = hparams["task"]
-    assert (type(made), made.metrics) == (TASKS[task].kind, TASKS[task].metrics)
     assert hparams["prepare"].keywords["data_set"] == TASKS[task].data_set
     assert {*PROTOCOL, *FINE_TUNING} <= set(blocks(task))
     assert (ROOT / TASKS[task].recipe.replace(".", "/")).with_suffix(".py").exists()

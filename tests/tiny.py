@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -52,6 +54,31 @@ def tokenizer_arguments(kind, data_folder, output_folder, **changes):
 def _command(name, options):
     pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
     return [str(ROOT / f"hparams/{name}.yaml"), *pairs, "--noprogressbar"]
+
+
+PROBES = {
+    "hidden": 8,
+    "number_of_epochs": 3,
+    "fine_tune_epochs": 2,
+    "fine_tune_batch": 4,
+    "effective_batch": 8,
+    "resamples": 20,
+    "extract_batch": 4,
+    "quick": True,
+}
+
+
+def task_arguments(task, folder, **changes):
+    """A command line for a task's recipe."""
+    folders = {"output_folder": folder / "out", "feature_folder": folder / "f"}
+    return _command(task, PROBES | folders | changes)
+
+
+def run_task(task, folder, **changes):
+    """A task's recipe in this process; returns its results, the test logits and its folder."""
+    out = import_module(f"recipes.{task}.train").main(task_arguments(task, folder, **changes))
+    with np.load(out / "predictions.npz") as stored:
+        return json.loads((out / "results.json").read_text()), stored["logits"], out
 
 
 ON_CPU = ("--distributed_backend", "gloo", "--device", "cpu")

@@ -34,9 +34,9 @@ from speechbrain_music.models.branchformer import BranchWeights
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
 from speechbrain_music.models.targets import QUANTIZER
-from speechbrain_music.reporting.marble_table import with_interval
 from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.reporting.run_log import read_rows
+from speechbrain_music.reporting.tables import markdown_table, signed_interval, with_interval
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run_recipe
@@ -147,11 +147,11 @@ METRICS = {
 def load(name):
     """An ablation's yaml as a namespace.
 
-    Its keys: question; minutes (how long it took when its table was made); options (of all its
-    pre-trainings); variants (name -> options of its own, among them `system` and `tokenizer`, a
-    yaml of recipes/tokenizer; the first variant is what the others are compared with); metrics
-    (of `METRICS`); equal_time (variants that are trained once more, for as long as the first was);
-    baselines (more encoders; FIRST stands for the first variant's first export).
+    question; minutes (how long it took when its table was made); options (of all pre-trainings);
+    variants (name -> options of its own, among them `system` and `tokenizer`, a yaml of
+    recipes/tokenizer; the others are compared with the first); metrics (of `METRICS`); equal_time
+    (variants that are trained once more, for as long as the first was); baselines (more encoders;
+    FIRST is the first variant's first export).
     """
     if name not in NAMES:
         raise UserError(f"there is no ablation {name!r}: choose {', '.join(NAMES)}")
@@ -160,15 +160,7 @@ def load(name):
 
 
 class Runs:
-    """Pre-trainings, one folder per set of options and seed.
-
-    Arguments
-    ---------
-    args : argparse.Namespace
-        Of the command line.
-    common : dict
-        Options of all pre-trainings.
-    """
+    """Pre-trainings, one folder per set of options and seed; `common` are options of all."""
 
     def __init__(self, args, common):
         self.args, self.common = args, common
@@ -205,12 +197,12 @@ class Runs:
         def rate(options):
             return np.median([_speed(folder)["x real time"] for folder in self.folders(options)])
 
-        return {
-            f"{name}_equal_time": variants[name]
-            | {"max_steps": max(1, round(steps * rate(variants[name]) / rate(first)))}
-            | {"number_of_epochs": MOST_EPOCHS}  # the steps end it
-            for name in names
-        }
+        more = {}
+        for name in names:
+            here = max(1, round(steps * rate(variants[name]) / rate(first)))
+            options = {"max_steps": here, "number_of_epochs": MOST_EPOCHS}  # the steps end it
+            more[f"{name}_equal_time"] = variants[name] | options
+        return more
 
     def metrics(self, keys, variants):
         """Variant -> column -> values, one per seed."""
@@ -226,13 +218,11 @@ class Runs:
 
     def evaluate(self, ablation, variants):
         """Evaluates all variants on the tasks; returns what recipes/marble.py has written."""
-        args = self.args
-        exports = {
-            name: [str(folder / EXPORT) for folder in self.folders(options)]
-            for name, options in variants.items()
-        }
-        encoders = [f"{name}={','.join(folders)}" for name, folders in exports.items()]
-        first = next(iter(exports.values()))[0]
+        args, encoders = self.args, []
+        for name, options in variants.items():
+            exports = [str(folder / EXPORT) for folder in self.folders(options)]
+            encoders.append(f"{name}={','.join(exports)}")
+        first = str(self.folders(next(iter(variants.values())))[0] / EXPORT)
         encoders += [spec.replace("FIRST", first) for spec in ablation.baselines]
         out = args.work / ablation.name
         command = [ROOT / "recipes/marble.py", "--encoders", *encoders, "--out", out]
@@ -278,7 +268,13 @@ def page(ablation, metadata, metrics, marble):
     first = next(iter(metrics))
     against = {pair["second"]: pair["all tasks"] for pair in marble["pairs"]}
     columns = list(dict.fromkeys(key for values in metrics.values() for key in values))
-    head = [*columns, "score", f"{first} minus this"]
+    rows = []
+    for name, score in marble["overall"].items():
+        values = metrics.get(name, {})
+        cells = [_over_seeds(values[key]) if key in values else "" for key in columns]
+        difference = _difference(against[name]) if name in against else ""
+        rows.append([name, *cells, with_interval(score), difference])
+    head = ["variant", *columns, "score", f"{first} minus this"]
     lines = [
         f"# {ablation.name}: {ablation.question}",
         "",
@@ -287,16 +283,7 @@ def page(ablation, metadata, metrics, marble):
         "",
         metadata["corpus"],
         "",
-        "| variant | " + " | ".join(head) + " |",
-        "|---|" + "---:|" * len(head),
-    ]
-    for name in marble["overall"]:
-        values = metrics.get(name, {})
-        cells = [_over_seeds(values[key]) if key in values else "" for key in columns]
-        cells.append(with_interval(marble["overall"][name]))
-        cells.append(_difference(against[name]) if name in against else "")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += [
+        *markdown_table(head, rows, " ".ljust(len(head), "r")),
         "",
         f"Seeds {', '.join(map(str, metadata['seeds']))}: mean over seeds, with the minimum and "
         f"the maximum where they differ. The score is over {', '.join(metadata['tasks'])} (0 at "
@@ -318,24 +305,23 @@ def _over_seeds(values):
 
 
 def _difference(pair):
-    text = f"{pair['difference']:+.3f} ({pair['low']:+.3f} to {pair['high']:+.3f})"
+    text = signed_interval(pair)
     return f"**{text}**" if pair["differs"] else text
 
 
 def write(folder, ablation, metadata, metrics, marble):
     """Writes NAME.md, .csv, .json and .png."""
     first = next(iter(metrics))
+    marble |= {"pairs": [pair for pair in marble["pairs"] if pair["first"] == first]}
     rows = [
         (name, column, np.mean(values), min(values), max(values))
         for name, columns in metrics.items()
         for column, values in columns.items()
     ]
     rows += [(n, "score", v["mean"], v["low"], v["high"]) for n, v in marble["overall"].items()]
-    marble |= {"pairs": [pair for pair in marble["pairs"] if pair["first"] == first]}
     for pair in marble["pairs"]:
-        whole = pair["all tasks"]
-        values = (whole[key] for key in ("difference", "low", "high"))
-        rows.append((pair["second"], "first minus this", *values))
+        d = pair["all tasks"]
+        rows.append((pair["second"], "first minus this", d["difference"], d["low"], d["high"]))
     table = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
     stored = metadata | {"metrics": metrics, "marble": marble}
     folder.mkdir(parents=True, exist_ok=True)

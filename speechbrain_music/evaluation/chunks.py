@@ -18,24 +18,11 @@ SPLITS = ("train", "valid", "test")
 
 
 def cut_into_chunks(tracks, chunk_seconds=None, min_last_chunk_seconds=1.0, max_seconds=None):
-    """Cuts a manifest's rows into chunks.
+    """Cuts a manifest's rows into chunks: one row each, with the columns of `tracks` and `track`.
 
-    Arguments
-    ---------
-    tracks : pandas.DataFrame
-        As `data_prep.manifest.read_manifest` gives it. Rows with the same `track` (a column of
-        data sets that come in clips), else with the same ID, share one prediction.
-    chunk_seconds : float, optional
-        Length of a chunk; None takes rows whole.
-    min_last_chunk_seconds : float
-        A shorter rest is left out, unless it is the only chunk.
-    max_seconds : float, optional
-        Takes only the first seconds of each row.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per chunk, with the columns of `tracks` and `track`.
+    Rows with the same `track` (a column of data sets that come in clips), else with the same ID,
+    share one prediction. Without `chunk_seconds` rows stay whole. A last chunk shorter than
+    `min_last_chunk_seconds` is left out, unless it is the only one.
     """
     tracks = tracks.copy()
     if "track" not in tracks:
@@ -106,14 +93,7 @@ class WaveBatch(NamedTuple):
 class ChunkDataset(Dataset):
     """Waves of chunks; an index is a list of rows, an item a `WaveBatch`.
 
-    Arguments
-    ---------
-    chunks : pandas.DataFrame
-        From `cut_into_chunks`.
-    sample_rate : int
-        Of the waves, Hz.
-    tracks, targets : torch.Tensor, optional
-        (chunks,) int64 track of each chunk, and (tracks, ...) their targets.
+    tracks (chunks,) int64 and targets (tracks, ...) are of a labelled split only.
     """
 
     def __init__(self, chunks, sample_rate, tracks=None, targets=None):

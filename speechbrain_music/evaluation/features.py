@@ -38,20 +38,8 @@ class FeatureCache:
     Several processes can fill it together, each its own rows. Finished rows stay: a killed
     extraction is continued by the next one.
 
-    Arguments
-    ---------
-    folder : path
-        Holds the caches of many encoders and data sets, each under its key.
-    encoder : FrozenEncoder
-        From `models.frozen.make_encoders`.
-    chunks : pandas.DataFrame
-        From `evaluation.chunks.cut_into_chunks`. Labels do not count: tasks on the same chunks
-        share a cache.
-
-    Raises
-    ------
-    UserError
-        If the files under the key belong to something else, are damaged, or cannot be written.
+    `folder` holds the caches of many encoders and data sets, each under its key. Labels do not
+    count: tasks on the same chunks (from `chunks.cut_into_chunks`) share a cache.
     """
 
     def __init__(self, folder, encoder, chunks):
@@ -66,18 +54,13 @@ class FeatureCache:
         self.encoder, self.chunks = encoder, chunks
 
     def open(self):
-        """Makes the files, or checks those that are there."""
+        """Makes the files, or checks those that are there; UserError if they cannot be written."""
+        shape = tuple(self.metadata["shape"])
         try:
             if not (self.folder / METADATA).exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                rows = self.metadata["shape"][0]
-                for name, shape, kind in (
-                    (VALUES, self.metadata["shape"], np.float32),
-                    (STATE, [rows], np.uint8),
-                ):
-                    np.lib.format.open_memmap(
-                        self.folder / name, mode="w+", dtype=kind, shape=tuple(shape)
-                    )
+                for name, size, kind in ((VALUES, shape, "f4"), (STATE, shape[:1], "u1")):
+                    np.lib.format.open_memmap(self.folder / name, "w+", np.dtype(kind), size)
                     _allocate(self.folder / name)
                 write_together({self.folder / METADATA: json.dumps(self.metadata, indent=2) + "\n"})
         except OSError as error:
@@ -108,10 +91,7 @@ class FeatureCache:
         return self
 
     def extract(self, batch_size, workers=0, rank=0, world_size=1, device="cpu", bar=True):
-        """Computes the missing rows of this process's share of the chunks.
-
-        Raises UserError if the disk fails. Unreadable chunks are listed with the reason.
-        """
+        """Computes the missing rows of this process's share; lists unreadable chunks."""
         values, state = (np.load(self.folder / name, mmap_mode="r+") for name in (VALUES, STATE))
         rows = np.flatnonzero(state == MISSING)
         rows = rows[rows % world_size == rank].tolist()
@@ -121,49 +101,28 @@ class FeatureCache:
         batches = batches_of(rows, waves.lengths, batch_size, not self.encoder.padding_safe)
         loader = make_loader(waves, sampler=batches, batch_size=None, num_workers=workers)
         encoder = self.encoder.to(device).eval()
-        progress = tqdm(
-            loader,
-            desc=f"features of {self.encoder.name}",
-            unit="batch",
-            disable=not bar,
-            dynamic_ncols=True,
-        )
-        with torch.no_grad():
-            for batch in progress:
-                done = batch.rows.numpy()
-                if len(done):
-                    values[done] = _encode(encoder, batch.to(device))
-                    values.flush()  # before the state that says they are there
-                    state[done] = THERE
-                self._list_unreadable(batch.errors, state)
-                state.flush()
-
-    def _list_unreadable(self, errors, state):
-        for row, reason in errors:
-            logger.warning("%s It is left out.", reason)
-            with open(self.folder / REASONS, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"row": row, "reason": reason}) + "\n")
-            state[row] = UNREADABLE
+        title = f"features of {self.encoder.name}"
+        for batch in tqdm(loader, title, unit="batch", disable=not bar, dynamic_ncols=True):
+            done = batch.rows.numpy()
+            if len(done):
+                values[done] = _encode(encoder, batch.to(device))
+                values.flush()  # before the state that says they are there
+                state[done] = THERE
+            for row, reason in batch.errors:
+                logger.warning("%s It is left out.", reason)
+                with open(self.folder / REASONS, "a", encoding="utf-8") as file:
+                    file.write(json.dumps({"row": row, "reason": reason}) + "\n")
+                state[row] = UNREADABLE
+            state.flush()
 
     def load(self):
-        """The complete features and what could not be read.
-
-        Returns
-        -------
-        values : numpy.memmap
-            (chunks, layers, dim), undefined where unreadable.
-        readable : numpy.ndarray
-            (chunks,) bool.
-        reasons : dict
-            Row -> reason, of the unreadable chunks.
-        """
+        """Features (chunks, layers, dim), which of them are readable (chunks,), row -> reason."""
         state = np.load(self.folder / STATE)
         assert (state != MISSING).all(), "extract() has not run on every process"
-        reasons = {}
-        if (self.folder / REASONS).exists():
-            for line in (self.folder / REASONS).read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                reasons[row["row"]] = row["reason"]
+        path, reasons = self.folder / REASONS, {}
+        if path.exists():
+            rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+            reasons = {row["row"]: row["reason"] for row in rows}
         return np.load(self.folder / VALUES, mmap_mode="r"), state == THERE, reasons
 
 
@@ -227,22 +186,14 @@ class Features(NamedTuple):
         return self.cache.encoder
 
 
+def make_caches(run, chunks):
+    """The `FeatureCache` of each encoder of a run."""
+    folder = run.hparams["feature_folder"]
+    return [FeatureCache(folder, encoder, chunks.table) for encoder in run.encoders]
+
+
 def extract_features(run, cache, chunks):
-    """Fills an encoder's cache, together with other processes, and divides it by split.
-
-    Arguments
-    ---------
-    run : protocol.Evaluation
-        With options and device.
-    cache : FeatureCache
-        Of the encoder.
-    chunks : chunks.LabelledChunks
-        Of the task.
-
-    Returns
-    -------
-    Features
-    """
+    """Fills an encoder's cache, together with other processes; returns its `Features`."""
     if if_main_process():  # not by run_on_main, which would send the encoder to all processes
         cache.open()
     ddp_barrier()
@@ -293,16 +244,7 @@ class FeatureBatch(NamedTuple):
 class TrainingBatches(IterableDataset):
     """One epoch of a split in FeatureBatches, shuffled for each seed by (seed, epoch).
 
-    Arguments
-    ---------
-    split : FeatureSplit
-        Its chunks are independent examples.
-    batch_size : int
-        Chunks per batch; the last one of an epoch has the rest.
-    seeds : sequence of int
-        S of them.
-    hidden, dropout : int, float
-        Width and probability of the dropout factors; see `nnet.probes.dropout_masks`.
+    Its chunks are independent examples; `hidden` and `dropout` are those of `dropout_masks`.
     """
 
     def __init__(self, split, batch_size, seeds, hidden, dropout):

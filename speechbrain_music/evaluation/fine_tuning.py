@@ -24,30 +24,9 @@ def fine_tune(brain_class, best, probes, features, run):
 
     The learning rate falls from layer to layer towards the input, and by half on plateaus, after a
     linear warm-up. Early stopping ends the training; the weights of the best validation value are
-    tested.
-
-    Arguments
-    ---------
-    brain_class : type
-        The recipe's `ProbeBrain`.
-    best : probes.Candidate
-        The choice among the frozen encoder's probes.
-    probes : probes.TrainedProbes
-        Of the frozen encoder: training starts from its best probe on the mix.
-    features : features.Features
-        Of the encoder, which is trained in place.
-    run : protocol.Evaluation
-        Its hparams are lr_encoder, lr_probe, layer_decay, warmup_steps, fine_tune_epochs,
-        fine_tune_patience, fine_tune_plateau, fine_tune_batch, effective_batch ...
-
-    Returns
-    -------
-    probes.Candidate
-
-    Raises
-    ------
-    ConfigError
-        If the encoder is not of this package, or the effective batch does not divide.
+    tested. Training starts from the best of the frozen encoder's `probes` on the mix, and changes
+    the encoder of `features` in place. Raises ConfigError if the encoder is not of this package, or
+    the effective batch does not divide.
     """
     encoder, hparams, splits = features.encoder, run.hparams, features.splits
     if not isinstance(encoder, ExportEncoder):

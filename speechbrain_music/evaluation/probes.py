@@ -42,10 +42,9 @@ class ProbeBrain(MusicBrain):
         Stage -> targets of the tracks, from `task.encode`.
     groups : list of dict
         Parameters and learning rates for the optimiser.
-    stages : sequence of int
-        Epochs after which the worse half of the remaining (layer, learning rate) pairs ends.
-    configurations : torch.Tensor
-        (P,) number of the pair of each probe; needed with stages.
+    stages, configurations
+        Epochs after which the worse half of the remaining (layer, learning rate) pairs ends, and
+        the number (P,) of each probe's pair.
     **brain
         As `MusicBrain`. `modules` are probes (ProbeStack), standardize and, if it is trained,
         encoder (WaveEncoder), whose states are pooled by `hparams["pooling"]`. `hparams["task"]`
@@ -234,23 +233,7 @@ class Candidate(NamedTuple):
 
 
 def train_probes(brain_class, features, run):
-    """Trains one probe for each layer (and the mix of all), learning rate and seed.
-
-    Arguments
-    ---------
-    brain_class : type
-        The recipe's `ProbeBrain`.
-    features : features.Features
-        Of one encoder.
-    run : protocol.Evaluation
-        Its hparams are learning_rates, probe_seeds, number_of_epochs, batch_size, patience,
-        plateau_patience, standardize, probes (makes a ProbeStack), opt_class,
-        successive_halving_above.
-
-    Returns
-    -------
-    TrainedProbes
-    """
+    """Trains one probe for each layer (and the mix of all), learning rate and seed."""
     # SpeechBrain logs each epoch and each Brain: here there are hundreds.
     for name in ("core", "utils.epoch_loop"):
         logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
@@ -271,9 +254,8 @@ def train_probes(brain_class, features, run):
             dim=train.values.shape[2],
             outputs=hparams["task"].outputs,
         )
-        patience = PlateauEarlyStopping(
-            len(probes), hparams["plateau_patience"], hparams["patience"]
-        )
+        limits = hparams["plateau_patience"], hparams["patience"]
+        patience = PlateauEarlyStopping(len(probes), *limits)
         rates = torch.tensor([lr for _, lr, _ in probes], dtype=torch.float64)
         brain = make_brain(
             stack,
@@ -282,14 +264,10 @@ def train_probes(brain_class, features, run):
             stages=STAGES if halving else (),
             configurations=torch.tensor([pairs.index((layer, lr)) for layer, lr, _ in probes]),
         )
-        batches = TrainingBatches(
-            train, hparams["batch_size"], stack.seeds, stack.hidden, stack.dropout
-        )
-        brain.fit(
-            brain.hparams.epoch_counter,
-            _loader(batches),
-            _loader(SequentialChunks(splits["valid"])),
-        )
+        noise = stack.seeds, stack.hidden, stack.dropout
+        batches = _loader(TrainingBatches(train, hparams["batch_size"], *noise))
+        valid = _loader(SequentialChunks(splits["valid"]))
+        brain.fit(brain.hparams.epoch_counter, batches, valid)
         for place, (layer, lr, seed) in enumerate(probes):
             name = layer if layer == "all" else layers[layer]
             best, epoch = float(patience.best[place]), int(patience.best_epoch[place])
@@ -302,13 +280,7 @@ def train_probes(brain_class, features, run):
 
 
 def choose_on_validation(probes):
-    """The layer and learning rate with the best validation value, a mean over seeds.
-
-    Returns
-    -------
-    Candidate
-        With one probe per seed.
-    """
+    """The layer and learning rate with the best mean validation value, with a probe per seed."""
     table = probes.table
     means = table.groupby(["layer", "lr"], sort=False)["valid"].mean()
     layer, lr = means.idxmax()

@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain_music.brains.base import BRAIN_OPTIONS
+import speechbrain as sb
+from speechbrain.utils.distributed import run_on_main
+
+from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
 from speechbrain_music.models.frozen import make_encoders
 from speechbrain_music.utils.config import (
     ConfigError,
@@ -60,8 +63,9 @@ PROTOCOL = {
     "freeze_encoder": boolean,
 }
 # The same for fine-tuning.
-FINE_TUNING = {key: BRAIN_OPTIONS[key] for key in ("seed", "weight_decay", "max_grad_norm")} | {
-    "precision": BRAIN_OPTIONS["precision"],
+FINE_TUNING = {
+    key: BRAIN_OPTIONS[key] for key in ("seed", "weight_decay", "max_grad_norm", "precision")
+} | {
     "lr_encoder": positive,
     "lr_probe": positive,
     "layer_decay": positive,
@@ -116,7 +120,10 @@ class Evaluation(NamedTuple):
 
 
 def load_evaluation(argv):
-    """Loads a task's yaml and its encoders; ConfigError or UserError for what does not fit."""
+    """Loads a task's yaml and its encoders, and joins other processes.
+
+    Raises ConfigError or UserError for what does not fit.
+    """
     began = time.time()
     keep_freed_memory()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
@@ -127,22 +134,21 @@ def load_evaluation(argv):
         hparams["encoder_classes"] or (),
     )
     output = output_folder(hparams, encoders[0].name)
+    join_processes(run_opts)
     return Evaluation(
         list(argv), began, hparams_file, hparams, run_opts, overrides, encoders, output
     )
 
 
+def prepare_data(run):
+    """Prepares the data on one process; returns its report and manifests (split -> table)."""
+    return run_on_main(run.hparams["prepare"], kwargs={"out": run.output / "manifests"})
+
+
 def load_task(argv):
-    """A task's yaml with its short forms applied; returns what `load_experiment` does.
+    """A task's yaml with its short forms applied, where no explicit option has precedence.
 
-    Raises ConfigError, also if no encoder is named.
-
-    Example
-    -------
-    >>> argv = ["hparams/gtzan_genre.yaml", "--encoder", "mel", "--quick", "True"]
-    >>> hparams = load_task([*argv, "--probe_seeds", "[7, 8]"])[1]
-    >>> hparams["learning_rates"], hparams["probe_seeds"]  # an explicit option has precedence
-    ([0.0001, 0.001, 0.01], [7, 8])
+    Returns what `load_experiment` does. Raises ConfigError, also if no encoder is named.
     """
     hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, DATA_OPTIONS)
     if hparams["encoder"] is None:
@@ -183,8 +189,15 @@ def results_key(hparams, caches, chunks):
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def is_finished(run, caches, chunks):
-    """Whether the output folder has these results already: they are then reused."""
+def begin_experiment(run, caches, chunks):
+    """Makes the experiment's folder; False if it has these results already: they are reused."""
+    if run_on_main(_is_finished, [run, caches, chunks]):
+        return False
+    sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
+    return True
+
+
+def _is_finished(run, caches, chunks):
     try:
         stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))["key"]
     except (OSError, ValueError, LookupError, TypeError):

@@ -1,7 +1,6 @@
 """Results of an encoder on a task: figures, intervals, results.json, a report and pictures."""
 
 import csv
-import io
 import json
 import logging
 import time
@@ -15,6 +14,7 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain_music.evaluation.protocol import PROTOCOL, RESULTS, results_key
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders, score
 from speechbrain_music.reporting.pictures import picture
+from speechbrain_music.reporting.tables import markdown_table
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.environment import versions
 from speechbrain_music.utils.errors import UserError
@@ -30,25 +30,11 @@ SIZE = (8, 6)  # inches, of both
 
 
 def resampled_figures(task, logits, targets, resamples=1000, seed=0, encoder_seed=0):
-    """A system's figures on bootstrap resamples of the tracks.
+    """A system's figures on bootstrap resamples of the tracks: metric -> (R,).
 
-    Arguments
-    ---------
-    task : Task
-        Of `metrics.tasks`.
-    logits : torch.Tensor
-        (E, S, N, C) of E encoders, S probe seeds, N tracks.
-    targets : torch.Tensor
-        (N, ...).
-    resamples, seed : int
-        The same give the same resamples of tracks: systems are compared on them.
-    encoder_seed : int
-        The same draws the same encoders: scores of tasks with the same encoders can be added.
-
-    Returns
-    -------
-    dict
-        Metric -> (R,): means over probe seeds, and over E encoders drawn with replacement.
+    logits (E, S, N, C) are of E encoders, S probe seeds and N tracks. Figures are means over probe
+    seeds, and over E encoders drawn with replacement. Systems are compared on the resamples of one
+    `seed`; scores of tasks can be added if one `encoder_seed` has drawn the same encoders.
     """
     counts = draw_counts(logits.shape[2], resamples, seed)
     probes = [[task.resampled(probe, targets, counts) for probe in system] for system in logits]
@@ -62,36 +48,13 @@ def resampled_figures(task, logits, targets, resamples=1000, seed=0, encoder_see
 
 
 def summarise(task, logits, targets, train_targets, resamples=1000):
-    """The figures of a system on a task.
+    """The figures of a system on a task; arguments as `resampled_figures`.
 
-    Arguments
-    ---------
-    task, logits, targets, resamples
-        As `resampled_figures`.
-    train_targets : torch.Tensor
-        Targets of the training tracks, for chance.
-
-    Returns
-    -------
-    dict
-        figures: metric -> mean and sd over encoders and probe seeds, low and high (95% bootstrap
-        over tracks and encoders), chance. each: (E, S) dicts of figures. score: mean, low, high
-        of what the task adds to a score across tasks. by_class: class -> means over encoders and
-        seeds. confusion: (C, C) summed over them, or None. absent: classes with no test track.
-
-    Raises
-    ------
-    UserError
-        If these tracks leave a figure undefined.
-
-    Example
-    -------
-    >>> from speechbrain_music.metrics.tasks import SingleLabel
-    >>> task, targets = SingleLabel("genre", ["blues", "jazz"]), torch.tensor([0, 1, 1, 1])
-    >>> predicted = torch.tensor([[[0, 1, 1, 1], [0, 0, 1, 1]]])  # by one encoder's two probes
-    >>> found = summarise(task, torch.eye(2)[predicted], targets, torch.tensor([0, 0, 1]))
-    >>> [found["figures"]["accuracy"][key] for key in ("mean", "chance")], found["confusion"]
-    ([0.875, 0.25], [[2, 0], [1, 5]])
+    figures: metric -> mean and sd over encoders and probe seeds, low and high (95% bootstrap over
+    tracks and encoders), chance. each: (E, S) dicts of figures. score: mean, low, high of what the
+    task adds to a score across tasks. by_class: class -> means over encoders and seeds. confusion:
+    (C, C) summed over them, or None. absent: classes with no test track. Raises UserError if these
+    tracks leave a figure undefined.
     """
     try:
         each = [[task.figures(probe, targets) for probe in probes] for probes in logits]
@@ -100,14 +63,10 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
         figures = {}
         for metric in task.metrics:
             values = np.array([[probe[metric] for probe in probes] for probes in each])
-            low, high = interval(drawn[metric])
-            figures[metric] = {
-                "mean": float(values.mean()),
-                "sd": float(values.std(ddof=1)) if values.size > 1 else 0.0,
-                "low": low,
-                "high": high,
-                "chance": chance[metric],
-            }
+            sd = float(values.std(ddof=1)) if values.size > 1 else 0.0
+            bounds = dict(zip(("low", "high"), interval(drawn[metric]), strict=True))
+            figures[metric] = {"mean": float(values.mean()), "sd": sd, **bounds}
+            figures[metric]["chance"] = chance[metric]
         low, high = interval(score(task, drawn, chance))
     except ValueError as error:
         raise UserError(f"the test split cannot be evaluated: {error}") from error
@@ -136,36 +95,18 @@ def read_published(path, metrics):
     """Rows of a recipe's `published.csv` for these metrics, as dicts; [] if there is no file."""
     if not Path(path).exists():
         return []
-    rows = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8")))
-    return [row for row in rows if row["metric"] in metrics]
+    with open(path, encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["metric"] in metrics]
 
 
 # ---- files ----
 
 
 def write_results(run, data_report, published, tested):
-    """Computes the figures of a run and writes results.json, predictions, report and pictures.
+    """Writes results.json, predictions, report and pictures of a run; returns the output folder.
 
-    Arguments
-    ---------
-    run : protocol.Evaluation
-        The run; its output folder gets the files.
-    data_report : dict
-        Of the preparation.
-    published : path
-        CSV of published figures; they are shown with results on the published data only.
-    tested : list
-        For each encoder (Features, TrainedProbes, Candidate, test logits).
-
-    Returns
-    -------
-    Path
-        The output folder.
-
-    Raises
-    ------
-    UserError
-        If the test tracks leave a figure undefined.
+    published: a CSV, shown with results on the published data only. tested: for each encoder
+    (Features, TrainedProbes, Candidate, test logits).
     """
     if not if_main_process():
         return run.output
@@ -211,7 +152,7 @@ def write_results(run, data_report, published, tested):
     for metric, figure in summary["figures"].items():
         logger.info(
             f"{hparams['name']}, {encoder.name}: {metric} {figure['mean']:.4f} "
-            f"({figure['low']:.4f} to {figure['high']:.4f}), chance {figure['chance']:.4f}"
+            f"({_span(figure)}), chance {figure['chance']:.4f}"
         )
     return run.output
 
@@ -219,12 +160,8 @@ def write_results(run, data_report, published, tested):
 def _write_files(folder, results, table, logits, test, names):
     """results.json comes last: with it the run is complete."""
     with atomic_file(folder / PREDICTIONS, "wb") as file:
-        np.savez_compressed(
-            file,
-            logits=logits.numpy(),
-            targets=test.targets.numpy(),
-            tracks=np.array(test.names),
-        )
+        arrays = {"logits": logits.numpy(), "targets": test.targets.numpy()}
+        np.savez_compressed(file, **arrays, tracks=np.array(test.names))
     with picture(folder / LAYERS, SIZE) as figure:
         _layers(figure, table)
     if results["confusion"] is not None:
@@ -252,14 +189,13 @@ def _report(results):
         ]
     for deviation in data["deviations"]:
         lines += [f"**Not the published data**: {deviation}.", ""]
+    figures = [
+        [metric, *(f"{f[key]:.4f}" for key in ("mean", "sd")), _span(f), f"{f['chance']:.4f}"]
+        for metric, f in results["figures"].items()
+    ]
+    head = ["metric", "mean", "sd over seeds", "95% interval over tracks", "chance"]
     lines += [
-        "| metric | mean | sd over seeds | 95% interval over tracks | chance |",
-        "|---|---:|---:|---|---:|",
-        *(
-            f"| {metric} | {f['mean']:.4f} | {f['sd']:.4f} | {f['low']:.4f} to {f['high']:.4f} "
-            f"| {f['chance']:.4f} |"
-            for metric, f in results["figures"].items()
-        ),
+        *markdown_table(head, figures, " rr r"),
         "",
         f"{data['tracks']['test']} test tracks, {data['tracks']['train']} training, "
         f"{data['tracks']['valid']} validation tracks. {_chosen(results)}",
@@ -278,25 +214,26 @@ def _report(results):
     if results["published"]:
         if data["published"]:
             lines += [f"Published figures are on {data['published']}.", ""]
-        lines += ["| published | metric | value | source |", "|---|---|---:|---|"]
-        lines += [
-            f"| {row['model']} | {row['metric']} | {float(row['value']):.4g} | {row['source']} |"
+        rows = [
+            [row["model"], row["metric"], f"{float(row['value']):.4g}", row["source"]]
             for row in results["published"]
         ]
-        lines += [""]
-    lines += ["| class | " + " | ".join(_columns(results)) + " |"]
-    lines += ["|---|" + "---:|" * len(_columns(results))]
-    for name, figures in results["by_class"].items():
-        cells = (
-            "" if figures[c] is None else f"{figures[c]:.{0 if c == 'count' else 3}f}"
-            for c in _columns(results)
-        )
-        lines += [f"| {name} | " + " | ".join(cells) + " |"]
+        lines += [*markdown_table(["published", "metric", "value", "source"], rows, "  r"), ""]
+    columns = list(next(iter(results["by_class"].values())))
+    rows = [
+        [name, *(_cell(figures[key], 0 if key == "count" else 3) for key in columns)]
+        for name, figures in results["by_class"].items()
+    ]
+    lines += markdown_table(["class", *columns], rows, " " + "r" * len(columns))
     return "\n".join(lines) + "\n"
 
 
-def _columns(results):
-    return list(next(iter(results["by_class"].values())))
+def _span(figure):
+    return f"{figure['low']:.4f} to {figure['high']:.4f}"
+
+
+def _cell(value, digits):
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _chosen(results):

@@ -8,7 +8,7 @@ from speechbrain_music.utils.errors import UserError
 
 
 class Task:
-    """A task: encodes labels as targets, gives the loss, computes the figures.
+    """A task: encodes labels as targets, computes the loss and the figures.
 
     N tracks, C outputs, P probes, R resamples; B items of a batch. Logits that do not fit the
     targets or are not finite, and a figure that these targets leave undefined, are a ValueError.

@@ -15,16 +15,15 @@ def compare(scores):
     Arguments
     ---------
     scores : dict
-        System -> task -> (value, (R,) resampled values), the resamples of a task being the same
-        for all systems.
+        System -> task -> (value, (R,) resampled values), on the same resamples for all systems.
 
     Returns
     -------
     list of dict
         For each pair: first, second, and for each task that both have, and "all tasks" (the mean
-        of them): difference (first - second), low, high (95% interval), p, and differs: whether
-        the difference is one. For a task that is p after Holm's correction over tasks under 0.05,
-        for all tasks the interval excluding 0.
+        of them): difference (first - second), low, high (95% interval), p, and differs: for a
+        task, p after Holm's correction over tasks is under 0.05; for all tasks, the interval
+        excludes 0.
 
     Example
     -------

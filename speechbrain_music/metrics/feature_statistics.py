@@ -12,26 +12,7 @@ FLOOR = 1e-3  # of the mean variance: a limit on how much noise is amplified
 
 
 def mean_and_std(values, rows):
-    """Mean and standard deviation of each dimension of each layer.
-
-    Arguments
-    ---------
-    values : numpy.ndarray
-        (n, L, d) features, perhaps memory-mapped.
-    rows : numpy.ndarray
-        (N,) the rows of the training split.
-
-    Returns
-    -------
-    mean, std : numpy.ndarray
-        (L, d) float32; a standard deviation of 0 becomes 1.
-
-    Example
-    -------
-    >>> values = np.array([[[1.0, 5.0]], [[3.0, 5.0]]])  # two chunks, one layer, two dimensions
-    >>> mean_and_std(values, np.arange(2))
-    (array([[2., 5.]], dtype=float32), array([[1., 1.]], dtype=float32))
-    """
+    """Mean and deviation (L, d) float32 of `rows` of (n, L, d) features; a deviation of 0 is 1."""
     mean = sum(part.sum(axis=0) for part in _parts(values, rows)) / len(rows)
     squares = sum(((part - mean) ** 2).sum(axis=0) for part in _parts(values, rows))
     std = np.sqrt(squares / len(rows))
@@ -47,20 +28,12 @@ class Spectrum(NamedTuple):
 
 
 def measure_spectrum(values, rows, mean, std):
-    """The `Spectrum` of a training split, standardised by its mean and std (L, d).
-
-    Example
-    -------
-    >>> line = np.linspace(-1, 1, 100).reshape(100, 1, 1).repeat(3, axis=2)
-    >>> spectrum = measure_spectrum(line, np.arange(100), *mean_and_std(line, np.arange(100)))
-    >>> spectrum.variance.round(3) + 0.0  # three dimensions that are one
-    array([[0., 0., 3.]])
-    """
+    """The `Spectrum` of a training split, standardised by its mean and std (L, d)."""
     total, fourth = 0.0, 0.0
     for part in _parts(values, rows):
         scaled = ((part - mean) / std).transpose(1, 0, 2)
-        total = total + scaled.transpose(0, 2, 1) @ scaled
-        fourth = fourth + ((scaled**2).sum(axis=2) ** 2).sum(axis=1)
+        total += scaled.transpose(0, 2, 1) @ scaled
+        fourth += ((scaled**2).sum(axis=2) ** 2).sum(axis=1)
     count = len(rows)
     covariance = total / count
     squared = (covariance**2).sum(axis=(1, 2))
@@ -74,21 +47,11 @@ def measure_spectrum(values, rows, mean, std):
 
 
 def whitening(spectrum):
-    """The matrices that decorrelate standardised dimensions with least change (ZCA).
+    """Symmetric (L, d, d) float32 matrices that decorrelate standardised dimensions (ZCA).
 
     A trained encoder's features vary in few directions; scaling single dimensions leaves weak
     directions, such as pitch and timbre, weak. Directions that few chunks cannot tell from chance
     are left nearly as they are.
-
-    Returns (L, d, d) float32, symmetric.
-
-    Example
-    -------
-    >>> turned = np.array([[[0.6, -0.8], [0.8, 0.6]]])
-    >>> spectrum = Spectrum(np.array([[0.25, 4.0]]), turned, shrinkage=np.zeros(1))
-    >>> covariance = (turned * spectrum.variance) @ turned.transpose(0, 2, 1)
-    >>> np.allclose(whitening(spectrum) @ covariance @ whitening(spectrum), np.eye(2), atol=1e-6)
-    True
     """
     variance, directions, shrinkage = spectrum
     level = variance.mean(axis=1, keepdims=True)
@@ -98,33 +61,15 @@ def whitening(spectrum):
 
 
 def directions_for(variance, share):
-    """(L,) number of principal directions that hold this share of the variance.
-
-    Example
-    -------
-    >>> directions_for(np.array([[1.0, 1.0, 8.0]]), 0.9)
-    array([2])
-    """
+    """Number (L,) of principal directions that hold this share of the variance (L, d)."""
     held = np.cumsum(variance[:, ::-1], axis=1) / variance.sum(axis=1, keepdims=True)
     return (held < share - 1e-12).sum(axis=1) + 1
 
 
 def make_standardization(values, rows, kind):
-    """The module that standardises features by their training split.
+    """The Standardization by a training split, and the variance (L, d) of principal directions.
 
-    Arguments
-    ---------
-    values, rows
-        As `mean_and_std`.
-    kind : bool or str
-        True for each dimension, "whiten" for uncorrelated ones, False for features as they are.
-
-    Returns
-    -------
-    standardize : Standardization
-        Of features (..., L, d).
-    variance : numpy.ndarray
-        (L, d) of the standardised features' principal directions.
+    kind: True scales each dimension, "whiten" also decorrelates, False leaves features as they are.
     """
     mean, std = mean_and_std(values, rows)
     spectrum = measure_spectrum(values, rows, mean, std)

@@ -16,25 +16,16 @@ from speechbrain_music.nnet.masking import interpolate_masked, nearest_visible
 PRIOR_WEIGHTS = (1.0, 4.0, 16.0, 64.0)
 
 # Title, key, and baselines (key -> label) of each figure: for logs, curves and reports.
+ENTROPIES = {"cross_entropy_unigram": "unigram", "cross_entropy_bigram": "bigram"}
+ACCURACIES = {
+    "accuracy_most_frequent": "most frequent token",
+    "accuracy_nearest_visible": "nearest visible token",
+}
+MEL_MSES = {"mel_mse_item_mean": "item mean", "mel_mse_interpolation": "interpolation"}
 HELD_OUT = (
-    (
-        "cross-entropy (nats)",
-        "cross_entropy",
-        {"cross_entropy_unigram": "unigram", "cross_entropy_bigram": "bigram"},
-    ),
-    (
-        "accuracy",
-        "accuracy",
-        {
-            "accuracy_most_frequent": "most frequent token",
-            "accuracy_nearest_visible": "nearest visible token",
-        },
-    ),
-    (
-        "mel MSE",
-        "mel_mse",
-        {"mel_mse_item_mean": "item mean", "mel_mse_interpolation": "interpolation"},
-    ),
+    ("cross-entropy (nats)", "cross_entropy", ENTROPIES),
+    ("accuracy", "accuracy", ACCURACIES),
+    ("mel MSE", "mel_mse", MEL_MSES),
 )
 
 
@@ -44,12 +35,10 @@ def format_held_out(figures):
         f"  {title:22s}{figures[key]:8.4f}   {format_baselines(figures, baselines, digits=4)}"
         for title, key, baselines in HELD_OUT
     ]
-    positions = [name for name in figures if name.startswith("accuracy_at_")]
-    by_position = " ".join(f"{figures[name]:.3f}" for name in positions)
-    lines.append(f"  accuracy by position in the block   {by_position}")
+    positions = [f"{v:.3f}" for name, v in figures.items() if name.startswith("accuracy_at_")]
+    lines.append(f"  accuracy by position in the block   {' '.join(positions)}")
     codes, perplexity = figures["codes_used"], figures["perplexity"]
-    lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"  codes used {codes:.0f}, perplexity {perplexity:.0f}"])
 
 
 def format_baselines(figures, baselines, digits=3):
@@ -58,26 +47,24 @@ def format_baselines(figures, baselines, digits=3):
 
 
 class TokenStatistics(NamedTuple):
-    """Counts in the training corpus.
+    """Counts in the training corpus."""
 
-    unigram (N, K): tokens of each codebook. pairs, pair_counts (P,): sorted codes
-    `(codebook * K + visible) * K + masked` of a masked token and its nearest visible one, and
-    their counts.
-    """
-
-    unigram: np.ndarray
+    unigram: np.ndarray  # (N, K), tokens of each codebook
+    # (P,), sorted: (codebook * K + visible) * K + masked, of a token and its nearest visible one
     pairs: np.ndarray
     pair_counts: np.ndarray
 
 
 def count_pairs(tokens, mask, lengths, entries):
-    """Codes of (nearest visible token, masked token), as in `TokenStatistics`, and their counts.
+    """Codes of pairs as in `TokenStatistics`, and their counts; tokens (B, T, N), mask (B, T)."""
+    codes = _pair_codes(_nearest_tokens(tokens, mask, lengths), tokens[mask], entries)
+    return np.unique(codes.cpu().numpy(), return_counts=True)
 
-    tokens (B, T, N) int64, mask (B, T), lengths (B,), entries K.
-    """
+
+def _nearest_tokens(tokens, mask, lengths):
+    """The visible token (M, N) that is nearest to each masked one."""
     near = nearest_visible(mask, lengths)[2]
-    visible = tokens.gather(1, near.unsqueeze(-1).expand_as(tokens))[mask]
-    return np.unique(_pair_codes(visible, tokens[mask], entries).cpu().numpy(), return_counts=True)
+    return tokens.gather(1, near.unsqueeze(-1).expand_as(tokens))[mask]
 
 
 def _pair_codes(visible, masked, entries):
@@ -93,25 +80,13 @@ def count_codes(tokens, entries):
 
 
 def perplexity(counts):
-    """exp of the entropy of a distribution given by counts: the effective number of codes.
-
-    Example
-    -------
-    >>> round(perplexity(np.array([5, 5, 0, 0])), 6)
-    2.0
-    """
+    """exp of the entropy of a distribution given by counts: the effective number of codes."""
     share = counts[counts > 0] / counts.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
 def collisions(counts):
-    """Share of tokens that occur more than once: mel stacks that share a token with another.
-
-    Example
-    -------
-    >>> collisions(np.array([1, 1, 2, 0]))
-    0.5
-    """
+    """Share of tokens that occur more than once: mel stacks that share a token with another."""
     return float(counts[counts > 1].sum() / counts.sum())
 
 
@@ -159,19 +134,12 @@ class MaskedPredictionMetrics:
             minlength=self.codebooks * self.entries,
         )
         self.visible_counts = torch.as_tensor(seen, dtype=torch.float64, device=device)
-        self.names = [
-            "count",
-            "cross_entropy",
-            "cross_entropy_unigram",
-            *(f"bigram_{weight:g}" for weight in PRIOR_WEIGHTS),
-            "accuracy",
-            "accuracy_most_frequent",
-            "accuracy_nearest_visible",
-            "mel_mse",
-            "mel_mse_item_mean",
-            "mel_mse_interpolation",
-            *(f"{kind}_at_{i}" for kind in ("count", "hits", "nearest_hits") for i in range(block)),
-        ]
+        names = "count cross_entropy cross_entropy_unigram {} accuracy accuracy_most_frequent "
+        names += "accuracy_nearest_visible mel_mse mel_mse_item_mean mel_mse_interpolation"
+        bigrams = " ".join(f"bigram_{weight:g}" for weight in PRIOR_WEIGHTS)
+        kinds = ("count", "hits", "nearest_hits")
+        self.names = names.format(bigrams).split()
+        self.names += [f"{kind}_at_{place}" for kind in kinds for place in range(block)]
         size = len(self.names) + self.codebooks * self.entries
         self.sums = torch.zeros(size, dtype=torch.float64, device=device)
 
@@ -181,34 +149,23 @@ class MaskedPredictionMetrics:
 
         Arguments
         ---------
-        logits : torch.Tensor
-            (M, N, K) of the M masked tokens.
-        rebuilt : torch.Tensor
-            (M, stack * bands), the reconstructed mel.
+        logits, rebuilt : torch.Tensor
+            Of the M masked tokens: (M, N, K), and the reconstructed mel (M, stack * bands).
         mel : torch.Tensor
             (B, stack * T, bands), the true mel, 0 past the end of each item.
-        tokens : torch.Tensor
-            (B, T, N) int64, the true tokens.
-        mask : torch.Tensor
-            (B, T) bool, True = masked.
-        lengths : torch.Tensor
-            (B,) tokens.
+        tokens, mask, lengths : torch.Tensor
+            True tokens (B, T, N) int64, True = masked (B, T) bool, tokens of each item (B,).
         """
-        near = nearest_visible(mask, lengths)[2]
-        truth = tokens[mask]
-        visible = tokens.gather(1, near.unsqueeze(-1).expand_as(tokens))[mask]
+        truth, visible = tokens[mask], _nearest_tokens(tokens, mask, lengths)
         hits = (logits.argmax(dim=-1) == truth).double().mean(dim=-1)
         nearest_hits = (visible == truth).double().mean(dim=-1)
         entropy = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), truth.flatten(), reduction="sum"
         )
-        prior, bigrams = self._baselines(visible, truth)
-        mel_mses = _mel_mses(rebuilt, mel, mask, lengths)
         place = torch.where(mask)[1] % self.block
+        zeros = torch.zeros(self.block, dtype=torch.float64, device=mask.device)
         by_place = [
-            torch.zeros(self.block, dtype=torch.float64, device=mask.device).index_add_(
-                0, place, values
-            )
+            zeros.index_add(0, place, values)
             for values in (torch.ones_like(hits), hits, nearest_hits)
         ]
         valid = torch.arange(mask.shape[1], device=mask.device) < lengths.unsqueeze(1)
@@ -216,12 +173,11 @@ class MaskedPredictionMetrics:
         scalars = [
             torch.tensor(float(len(truth)), device=mask.device),
             entropy / self.codebooks,
-            prior,
-            *bigrams,
+            *self._baselines(visible, truth),
             hits.sum(),
             (truth == self.most_frequent).double().mean(dim=-1).sum(),
             nearest_hits.sum(),
-            *mel_mses,
+            *_mel_mses(rebuilt, mel, mask, lengths),
         ]
         self.sums += torch.cat([torch.stack([s.double() for s in scalars]), *by_place, used])
 
@@ -239,7 +195,7 @@ class MaskedPredictionMetrics:
             -((pair + weight * prior) / (seen + weight)).log().sum() / self.codebooks
             for weight in PRIOR_WEIGHTS
         ]
-        return -prior.log().sum() / self.codebooks, bigrams
+        return [-prior.log().sum() / self.codebooks, *bigrams]
 
     def figures(self, sums):
         """A dict of floats, from `sums` added over all processes; {} if no token was masked.
@@ -251,18 +207,15 @@ class MaskedPredictionMetrics:
         if not count:
             return {}
         figures = {name: values[name] / count for name in self.names[1:3]}
-        figures["cross_entropy_bigram"] = (
-            min(values[f"bigram_{weight:g}"] for weight in PRIOR_WEIGHTS) / count
-        )
-        for name in self.names:
+        bigram = min(value for name, value in values.items() if name.startswith("bigram"))
+        figures["cross_entropy_bigram"] = bigram / count
+        for name, value in values.items():
             if name.startswith(("accuracy", "mel_mse")):
-                figures[name] = values[name] / count
+                figures[name] = value / count
         for place in range(self.block):
             here = max(1.0, values[f"count_at_{place}"])
-            figures[f"accuracy_at_{place}"] = values[f"hits_at_{place}"] / here
-            figures[f"accuracy_nearest_visible_at_{place}"] = (
-                values[f"nearest_hits_at_{place}"] / here
-            )
+            for name, kind in (("accuracy", "hits"), ("accuracy_nearest_visible", "nearest_hits")):
+                figures[f"{name}_at_{place}"] = values[f"{kind}_at_{place}"] / here
         used = sums[len(self.names) :].view(self.codebooks, -1).cpu().numpy()
         figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))
         figures["perplexity"] = float(np.mean([perplexity(counts) for counts in used]))

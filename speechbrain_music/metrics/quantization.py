@@ -13,12 +13,7 @@ COLLAPSED_SHARE, COLLAPSED_PERPLEXITY = 0.1, 100
 class QuantizerMetrics:
     """Sums over held-out tokens, to be added over processes, and figures from them.
 
-    Arguments
-    ---------
-    codebooks, entries : int
-        N of K entries.
-    device : str or torch.device
-        Where the sums are kept.
+    `codebooks` is N, of K `entries` each; the sums are kept on `device`.
 
     Example
     -------

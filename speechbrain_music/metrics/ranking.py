@@ -4,25 +4,7 @@ import numpy as np
 
 
 def roc_auc(scores, positive):
-    """Share of pairs (positive, negative) in which the positive item scores higher; ties half.
-
-    Arguments
-    ---------
-    scores : np.ndarray
-        (P, N): P probes.
-    positive : np.ndarray
-        (N,) bool, with at least one True and one False.
-
-    Returns
-    -------
-    np.ndarray
-        (P,) float64.
-
-    Example
-    -------
-    >>> roc_auc(np.array([[3, 1, 2, 1], [1, 1, 1, 1]]), np.array([True, True, False, False]))
-    array([0.625, 0.5  ])
-    """
+    """ROC-AUC (P,) of the scores (P, N) of P probes, for (N,) bool `positive`; ties count half."""
     negatives = np.sort(scores[:, ~positive], axis=1)
     beaten = [
         sum(np.searchsorted(row, hits, side).sum() for side in ("left", "right")) / 2
@@ -32,30 +14,10 @@ def roc_auc(scores, positive):
 
 
 def in_resamples(scores, positive, counts):
-    """ROC-AUC and average precision of one tag in R resamples of N items.
+    """ROC-AUC and average precision (R,) of one tag in R resamples of N items.
 
-    Scores are sorted once: a resample only changes how often each item counts.
-
-    Arguments
-    ---------
-    scores : np.ndarray
-        (N,).
-    positive : np.ndarray
-        (N,) bool.
-    counts : np.ndarray
-        (R, N) int: how often an item is in a resample.
-
-    Returns
-    -------
-    roc_auc, average_precision : np.ndarray
-        (R,) float64; nan where a resample holds no positive or no negative item.
-
-    Example
-    -------
-    >>> scores, positive = np.array([3, 2, 1]), np.array([True, False, True])
-    >>> auc, precision = in_resamples(scores, positive, np.array([[1, 1, 1], [0, 1, 2], [1, 0, 1]]))
-    >>> auc.round(3).tolist(), precision.round(3).tolist()
-    ([0.5, 0.0, nan], [0.833, 0.667, nan])
+    counts (R, N) int: how often an item is in a resample. Scores (N,) are sorted once, a resample
+    only changes these. nan where a resample holds no positive or no negative item.
     """
     order = np.argsort(-scores)  # the best score first
     ranked, hits = scores[order], order[positive[order]]

@@ -4,25 +4,14 @@ import numpy as np
 
 
 def draw_counts(tracks, resamples=1000, seed=0):
-    """How often each track is in each bootstrap resample.
+    """How often each of N tracks is in each of R resamples: (R, N) int32, each row sums to N.
 
-    Arguments
-    ---------
-    tracks, resamples : int
-        N and R; a resample draws N tracks with replacement.
-    seed : int
-        The same seed gives the same resamples: figures that are compared share them.
-
-    Returns
-    -------
-    np.ndarray
-        (R, N) int32; each row sums to N.
+    A resample draws N tracks with replacement. Figures that are compared share one seed.
 
     Example
     -------
-    >>> counts = draw_counts(5, resamples=3)
-    >>> counts.shape, counts.sum(axis=1).tolist()
-    ((3, 5), [5, 5, 5])
+    >>> draw_counts(5, resamples=3).sum(axis=1)
+    array([5, 5, 5])
     """
     if tracks < 1 or resamples < 1:
         raise ValueError(f"{tracks} tracks and {resamples} resamples: both must be 1 or more")
@@ -44,37 +33,18 @@ def interval(values, level=0.95):
     return float(low), float(high)
 
 
-def normalise(metric, chance):
-    """(metric - chance) / (1 - chance), elementwise: 0 at chance, 1 at best.
-
-    Raises ValueError if chance is 1: nothing can be better.
-
-    Example
-    -------
-    >>> normalise(0.75, chance=0.5)
-    0.5
-    """
-    if np.any(np.asarray(chance) >= 1):
-        raise ValueError(f"chance is {chance}; it must be below 1 for anything to be better")
-    return (metric - chance) / (1 - chance)
-
-
 def score(task, figures, chance):
-    """A task's part of the score across tasks: the mean of its normalised scored metrics.
+    """A task's part of the score across tasks: 0 at chance, 1 at best.
+
+    The mean of (metric - chance) / (1 - chance) over its scored metrics. Raises ValueError if a
+    chance is 1.
 
     Arguments
     ---------
     task : Task
         Of `metrics.tasks`; a figure under its floor counts as the floor (R2 under 0 as 0).
-    figures : dict
-        Metric -> float, or (R,) array of resampled values.
-    chance : dict
-        Metric -> float.
-
-    Returns
-    -------
-    float or np.ndarray
-        As the figures: one value, or (R,).
+    figures, chance : dict
+        Metric -> float; figures may be (R,) arrays of resampled values, as is then the result.
 
     Example
     -------
@@ -82,8 +52,12 @@ def score(task, figures, chance):
     >>> score(Regression(["arousal"]), {"r2_arousal": np.array([0.5, -3])}, {"r2_arousal": 0.0})
     array([0.5, 0. ])
     """
+    levels = [chance[metric] for metric in task.scored]
+    if max(levels) >= 1:
+        raise ValueError(f"chance is {max(levels)}; it must be below 1 for anything to be better")
     parts = [
-        normalise(np.maximum(figures[metric], task.floor), chance[metric]) for metric in task.scored
+        (np.maximum(figures[metric], task.floor) - level) / (1 - level)
+        for metric, level in zip(task.scored, levels, strict=True)
     ]
     mean = np.mean(parts, axis=0)
     return mean if mean.ndim else float(mean)
@@ -123,23 +97,9 @@ def holm(p_values):
 def over_encoders(values, rng):
     """Resampled figures of a system of which several encoders were trained (seeds).
 
-    Arguments
-    ---------
-    values : np.ndarray
-        (E, R): each encoder's figures on the same resamples of tracks.
-    rng : np.random.Generator
-        Draws the encoders.
-
-    Returns
-    -------
-    np.ndarray
-        (R,): in each resample the mean of E encoders drawn with replacement, so that its spread
-        is that of tracks and of training.
-
-    Example
-    -------
-    >>> over_encoders(np.array([[0.25, 0.5]]), np.random.default_rng(0))
-    array([0.25, 0.5 ])
+    `values` (E, R) are each encoder's figures on the same resamples of tracks. The result (R,) is
+    in each resample the mean of E encoders that `rng` draws with replacement: its spread is that of
+    tracks and of training.
     """
     values = np.asarray(values)
     drawn = rng.integers(len(values), size=values.shape)

@@ -6,17 +6,9 @@ METRICS = ("top1", "average_precision")
 
 
 def unit_vectors(features):
-    """Standardise features over all rows, then scale each row to length 1.
+    """Standardise features (N, D) over all rows, then scale each row to length 1: float32.
 
-    Arguments
-    ---------
-    features : np.ndarray
-        (N, D).
-
-    Returns
-    -------
-    np.ndarray
-        (N, D) float32; a column that does not vary is 0, as is a row that is the mean of all.
+    A column that does not vary is 0, as is a row that is the mean of all.
 
     Example
     -------
@@ -66,7 +58,10 @@ def retrieve(vectors, recordings, places, gap=0):
         ranked = np.delete(row, own)
         best = ranked.max()
         found["top1"][query] = (relevant == best).sum() / (ranked == best).sum()
-        through, hits = (_at_least(values, relevant) for values in (ranked, relevant))
+        through, hits = (  # how many score as high as each relevant one, or higher
+            len(values) - np.searchsorted(np.sort(values), relevant, "left")
+            for values in (ranked, relevant)
+        )
         found["average_precision"][query] = np.mean(hits / through)
     return found
 
@@ -105,8 +100,3 @@ def _queries(recordings, places, gap, vectors=None):
             near = np.abs(places[rows] - places[query]) <= gap
             if not near.all():
                 yield query, rows[near], rows[~near], None if similar is None else similar[number]
-
-
-def _at_least(values, thresholds):
-    """How many values are a threshold or above, for each of them."""
-    return len(values) - np.searchsorted(np.sort(values), thresholds, "left")

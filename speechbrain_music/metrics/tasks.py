@@ -1,8 +1,8 @@
 """Classes of task: one label, a key, tags, numbers.
 
-A track has one row of logits, averaged over its chunks by the caller. Figures are computed on all
-tracks of a split at once, by torchmetrics and mir_eval (the extra [probe]); `select` and
-`resampled` compute the same for many probes and many resamples.
+A track has one row of logits, averaged over its chunks by the caller. `figures` uses torchmetrics
+and mir_eval (the extra [probe]); `select` and `resampled` compute the same for many probes and many
+resamples at once.
 """
 
 import mir_eval
@@ -33,7 +33,7 @@ class SingleLabel(Task):
     column : str
         Of the manifest.
     classes : sequence of str
-        All values of the column, in the order of the outputs.
+        All its values, in the order of the outputs.
 
     Example
     -------
@@ -99,19 +99,18 @@ class SingleLabel(Task):
         return [name for name, count in zip(self.names, counts, strict=True) if not count]
 
     def by_class(self, logits, targets):
-        confusion = self.confusion(logits, targets).numpy()
-        figures = {}
-        for place, name in enumerate(self.names):
-            hits, count, predicted = (
-                int(part[place])
-                for part in (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
-            )
-            figures[name] = {
+        confusion = self.confusion(logits, targets)
+        columns = (
+            part.tolist() for part in (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
+        )
+        return {
+            name: {
                 "count": count,
                 "recall": hits / count if count else None,
                 "precision": hits / predicted if predicted else None,
             }
-        return figures
+            for name, hits, count, predicted in zip(self.names, *columns, strict=True)
+        }
 
     def confusion(self, logits, targets):
         targets = self._checked(logits, targets)
@@ -245,8 +244,8 @@ class MultiLabel(Task):
         figures = {}
         for tag, name in enumerate(self.names):
             found = self._ranked(logits, targets, tag) if tag in scoreable else (None, None)
-            figures[name] = {"count": int(targets[:, tag].sum())}
-            figures[name] |= dict(zip(self.metrics, found, strict=True))
+            named = dict(zip(self.metrics, found, strict=True))
+            figures[name] = {"count": int(targets[:, tag].sum())} | named
         return figures
 
 

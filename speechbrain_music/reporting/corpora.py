@@ -10,21 +10,11 @@ COMPOSED = ("corpus.json", "replica.json")
 
 
 def describe_corpora(train_csv, valid_csv, data_folder):
-    """Hours of two manifests, and of each training corpus.
+    """Hours of two manifests, and of each training corpus; {} if a manifest is gone.
 
-    Arguments
-    ---------
-    train_csv, valid_csv : path
-        Manifests. A column `corpus`, as in a merged manifest, tells corpora apart; `report.json`
-        in the folder of the first one names the folder of the music.
-    data_folder : path
-        What stands for `$data_root` without such a report.
-
-    Returns
-    -------
-    dict
-        `hours` of "train" and "valid"; `corpora`, a list of dicts: `name`, `hours` and `composed`,
-        whether a program made the music (None if the music is gone). Empty if a manifest is gone.
+    A column `corpus`, as in a merged manifest, tells corpora apart; `report.json` in the folder of
+    the first manifest, else `data_folder`, names the folder of the music. `composed` of a corpus:
+    whether a program made it (None if the music is gone).
     """
     try:
         train, valid = (_read_manifest(path) for path in (train_csv, valid_csv))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from speechbrain_music.reporting.pictures import picture
+from speechbrain_music.reporting.tables import encoders_table, markdown_table
 from speechbrain_music.utils.atomic import write_together
 
 COLUMNS = "task encoder metric mean sd low high chance layer lr".split()
@@ -15,18 +16,8 @@ PICTURE = "marble.png"
 def write_suite(folder, cells, overall, pairs, failed):
     """Writes marble.md, marble.csv, marble.json and marble.png.
 
-    Arguments
-    ---------
-    folder : path
-        Output.
-    cells : dict
-        (task, encoder) -> a recipe's results.
-    overall : dict
-        Encoder -> mean, low, high of the normalised score, and how many tasks it is over.
-    pairs : list of dict
-        From `metrics.comparison.compare`.
-    failed : dict
-        What is missing -> why.
+    cells: (task, encoder) -> a recipe's results. overall: encoder -> mean, low, high of its score,
+    and number of tasks. pairs: from `metrics.comparison.compare`. failed: what is missing -> why.
     """
     folder = Path(folder)
     rows = [
@@ -46,15 +37,13 @@ def write_suite(folder, cells, overall, pairs, failed):
     write_together(
         {
             folder / "marble.csv": table,
-            folder / "marble.md": _page(cells, overall, pairs, failed),
+            folder / "marble.md": _page(cells, rows, overall, pairs, failed),
             folder / "marble.json": json.dumps(stored, indent=2) + "\n",
         }
     )
 
 
-def _page(cells, overall, pairs, failed):
-    tasks = list(dict.fromkeys(task for task, _ in cells))
-    encoders = list(dict.fromkeys(encoder for _, encoder in cells))
+def _page(cells, rows, overall, pairs, failed):
     replicas = {r["data"]["replica"]["generator"] for r in cells.values() if r["data"]["replica"]}
     lines = ["# Encoders and tasks", ""]
     if replicas:
@@ -63,21 +52,10 @@ def _page(cells, overall, pairs, failed):
             "figure says anything about recorded music: do not compare with published figures.",
             "",
         ]
-    lines += [f"| task | metric | chance | {' | '.join(encoders)} |"]
-    lines += ["|---|---|---:|" + "---|" * len(encoders)]
-    for task in tasks:
-        here = {e: cells[task, e] for e in encoders if (task, e) in cells}
-        any_one = next(iter(here.values()))
-        for metric, first in any_one["figures"].items():
-            row = [
-                with_interval(here[e]["figures"][metric]) if e in here else "missing"
-                for e in encoders
-            ]
-            lines += [f"| {task} | {metric} | {first['chance']:.3f} | {' | '.join(row)} |"]
-    score = [with_interval(overall[e]) if e in overall else "missing" for e in encoders]
-    lines += [f"| **score** | (metric - chance) / (1 - chance) | 0 | {' | '.join(score)} |", ""]
     counts = sorted({value["tasks"] for value in overall.values()})
     lines += [
+        *encoders_table(rows, overall),
+        "",
         f"Means over encoders of a system and probe seeds, 95% bootstrap intervals over test "
         f"tracks and encoders. The score is the mean over {' or '.join(map(str, counts))} tasks, "
         "of several metrics of a task their mean, R2 under 0 as 0.",
@@ -95,39 +73,39 @@ def _page(cells, overall, pairs, failed):
             "",
         ]
     for pair in pairs:
+        head = ["task", "difference", "95% interval", "p", ""]
+        differences = {"**all tasks**": pair["all tasks"]} | pair["tasks"]
+        table = [_difference(name, d, pair) for name, d in differences.items()]
         lines += [f"### {pair['first']} - {pair['second']}", ""]
-        lines += ["| task | difference | 95% interval | p | |", "|---|---:|---|---:|---|"]
-        for name, d in [("**all tasks**", pair["all tasks"]), *pair["tasks"].items()]:
-            word = "no significant difference"
-            if d["differs"]:
-                word = f"{pair['first' if d['difference'] > 0 else 'second']} is better"
-            lines += [
-                f"| {name} | {d['difference']:+.3f} | {d['low']:+.3f} to {d['high']:+.3f} | "
-                f"{d['p']:.3f} | {word} |"
-            ]
-        lines += [""]
+        lines += [*markdown_table(head, table, " r r"), ""]
+    chosen = [
+        [task, encoder, *_chosen(results["encoder"]["runs"])]
+        for (task, encoder), results in cells.items()
+    ]
     lines += [
         "## Chosen",
         "",
         "Directions: principal directions that hold 90% of the variance of the training features, "
         "fewest and most over layers (of the first encoder of a system).",
         "",
-        "| task | encoder | layer | learning rate | directions |",
-        "|---|---|---|---|---|",
+        *markdown_table(["task", "encoder", "layer", "learning rate", "directions"], chosen),
     ]
-    for (task, encoder), results in cells.items():
-        runs = results["encoder"]["runs"]
-        layers, rates = (", ".join(str(run[key]) for run in runs) for key in ("layer", "lr"))
-        held = runs[0]["directions"]["90%"]
-        lines += [f"| {task} | {encoder} | {layers} | {rates} | {min(held)} to {max(held)} |"]
     if failed:
         lines += ["", "## Missing", "", *(f"- {what}: {why}" for what, why in failed.items())]
     return "\n".join(lines) + "\n"
 
 
-def with_interval(figure):
-    """A figure (dict with mean, low, high) in a table's cell."""
-    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+def _difference(name, d, pair):
+    better = pair["first" if d["difference"] > 0 else "second"]
+    word = f"{better} is better" if d["differs"] else "no significant difference"
+    span = f"{d['low']:+.3f} to {d['high']:+.3f}"
+    return name, f"{d['difference']:+.3f}", span, f"{d['p']:.3f}", word
+
+
+def _chosen(runs):
+    held = runs[0]["directions"]["90%"]
+    layers, rates = (", ".join(str(run[key]) for run in runs) for key in ("layer", "lr"))
+    return layers, rates, f"{min(held)} to {max(held)}"
 
 
 def _draw(path, cells, overall):

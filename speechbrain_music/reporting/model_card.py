@@ -9,7 +9,7 @@ from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.models.safe_folder import FEATURES
-from speechbrain_music.reporting.marble_table import with_interval
+from speechbrain_music.reporting.tables import markdown_table, with_interval
 from speechbrain_music.utils.errors import UserError
 
 UNKNOWN = "not stated"
@@ -42,30 +42,11 @@ class CardError(UserError):
 
 
 def model_card(folder, hub_id, results=(), licence=None):
-    """Return the text of a README.md for the hub.
+    """The README.md of an export for the hub, with the hub's metadata at its head.
 
-    Arguments
-    ---------
-    folder : path
-        An export.
-    hub_id : str
-        "user/name" on the hub.
-    results : list of path
-        `results.json` of tasks on which this very encoder was evaluated.
-    licence : str, optional
-        Identifier of the weights' licence, such as "cc-by-4.0".
-
-    Returns
-    -------
-    str
-        With the hub's metadata at its head. Results on replicas have a table of their own.
-
-    Raises
-    ------
-    CardError
-        If the licence is not an identifier, or a `results.json` is damaged or of another encoder.
-    ExportError
-        As `load_export`.
+    hub_id: "user/name". results: paths of `results.json` of tasks on which this very encoder was
+    evaluated. licence: identifier of the weights' licence, such as "cc-by-4.0". Raises CardError
+    if the licence is none, or a file is damaged or of another encoder, and what `load_export` does.
     """
     if licence is not None and not re.fullmatch(r"[a-z0-9.-]+", licence):
         raise CardError(
@@ -84,9 +65,9 @@ def model_card(folder, hub_id, results=(), licence=None):
         f"{encoder['dim']} values, {TOKEN_RATE} per second, pre-trained without labels by masked "
         "prediction (BEST-RQ) with speechbrain_music.",
         "",
-        "| | |",
-        "|---|---|",
-        *(f"| {title} | {text.replace('|', '/')} |" for title, text in metadata.items()),
+        *markdown_table(
+            ["", ""], [(key, text.replace("|", "/")) for key, text in metadata.items()]
+        ),
         "",
         USAGE.format(hub_id=hub_id),
         "## Evaluation",
@@ -109,10 +90,7 @@ def model_card(folder, hub_id, results=(), licence=None):
 
 
 def encoder_metadata(model):
-    """Return title -> text about an export's `WaveEncoder` and its training.
-
-    What an export does not tell, or tells wrongly, is "not stated".
-    """
+    """Title -> text about a `WaveEncoder` and its training; "not stated" for what is unknown."""
     encoder, training = _architecture(model), model.config.get("training", {})
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
@@ -175,7 +153,7 @@ def _read_results(path):
         ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CardError(
-            f"{path} is not the results.json of a task ({type(error).__name__}: {error}): give one "
+            f"{path} is not the results.json of a task ({type(error).__name__}: {error}): pass one "
             "that a recipe wrote"
         ) from error
     return results | {"path": path}
@@ -209,13 +187,11 @@ def _result_tables(results):
         data = task["data"]
         (composed if data["replica"] else other if data["deviations"] else published).append(task)
     lines = []
+    head = ["task", "data", "metric", "mean (95% interval)", "chance", "tracks", "notes"]
     for title, tasks in groups.items():
         if tasks:
-            lines += [f"**{title}.**", ""]
-            lines += ["| task | data | metric | mean (95% interval) | chance | tracks | notes |"]
-            lines += ["|---|---|---|---|---:|---:|---|"]
-            lines += [row for task in tasks for row in _rows(task)]
-            lines += [""]
+            rows = [row for task in tasks for row in _rows(task)]
+            lines += [f"**{title}.**", "", *markdown_table(head, rows, "    rr"), ""]
     return lines
 
 
@@ -233,10 +209,8 @@ def _rows(results):
         notes.append("few probes")
     name = f"{data['data_set']} (replica)" if data["replica"] else data["data_set"]
     for metric, figure in results["figures"].items():
-        yield (
-            f"| {results['task']} | {name} | {metric} | {with_interval(figure)} | "
-            f"{figure['chance']:.3f} | {data['tracks']['test']} | {'; '.join(notes)} |"
-        )
+        values = with_interval(figure), f"{figure['chance']:.3f}", data["tracks"]["test"]
+        yield results["task"], name, metric, *values, "; ".join(notes)
 
 
 def _limits(model, metadata):

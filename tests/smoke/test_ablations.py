@@ -1,30 +1,39 @@
-"""Every ablation, whole, at two steps."""
+"""An ablation with all metrics, whole, at two steps; every variant's options."""
 
 import csv
 import json
 import runpy
 import shlex
+from types import SimpleNamespace
 
 import pytest
 import tiny
 
 from experiments.ablations import run
-from experiments.ablations.run import METRICS, NAMES, load, main, parse
+from experiments.ablations.run import DEFAULTS, METRICS, NAMES, load, main, parse
+from recipes.pretrain.train import OPTIONS
+from speechbrain_music.brains.segments import MODEL_OPTIONS, plan_run
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import WaveEncoder
 from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.utils.config import load_experiment
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.processes import FINISHED
 
 SMALL = "--replica_scale 0.0001 --quick True --hidden 8 --number_of_epochs 2 --resamples 40"
-SIZES = {key: value for key, value in tiny.SIZE.items() if key != "segment_seconds"}
-SIZES |= {"number_of_epochs": 1, "segments_per_epoch": 12, "max_steps": 2}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """One for all ablations: they share runs."""
-    return tmp_path_factory.mktemp("ablations")
+SIZES = tiny.SIZE | {"number_of_epochs": 1, "max_steps": 2}
+ALL = {
+    "question": "does everything run?",
+    "baselines": ["mel"],
+    "variants": {
+        "sum": {},
+        "average": {"merge": "average"},
+        "att": {"system": "brn_att_tiny"},
+        "fsq": {"tokenizer": "fsq"},
+    },
+    "equal_time": ["att"],
+    "metrics": list(METRICS),
+}
 
 
 def in_this_process(commands, folders=None, **metadata):
@@ -36,38 +45,50 @@ def in_this_process(commands, folders=None, **metadata):
             (folders[number] / FINISHED).write_text(json.dumps({"peak_mib": 1} | metadata))
 
 
+def command_line(options):
+    return [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+
+
+@pytest.mark.slow
+def test_an_ablation_with_all_metrics(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "run_recipes", in_this_process)
+    monkeypatch.setattr(run, "load", lambda name: SimpleNamespace(**DEFAULTS | ALL, name=name))
+    names = "segment_seconds batch_size effective_batch segments_per_epoch statistics_segments "
+    names += "valid_segments log_interval number_of_epochs"
+    tokenizer = shlex.join(command_line({name: SIZES[name] for name in names.split()}))
+    argv = ["all", "--seeds", "1", "--hours", "0.03", "--tasks", "nsynth_instrument"]
+    main([*argv, "--evaluate", SMALL, "--tokenizer", tokenizer, *command_line(SIZES)])
+    results = tmp_path / "results/ablations"
+    found = json.loads((results / "all.json").read_text())
+    trained = {*ALL["variants"], "att_equal_time"}
+    overall = found["marble"]["overall"].keys()
+    assert overall == trained | {"mel"} and found["metrics"].keys() == trained
+    assert {pair["second"] for pair in found["marble"]["pairs"]} == overall - {"sum"}
+    assert all(len(values) == 1 for row in found["metrics"].values() for values in row.values())
+    columns = {column for row in found["metrics"].values() for column in row}
+    assert {"whole", "x real time", "peak MiB", "mel MSE", "perplexity"} <= columns
+    assert {"global weight, layer 0", "chunking error, overlap 4.8 s"} <= columns
+    page = (results / "all.md").read_text()
+    assert all(f"\n| {variant} | " in page for variant in overall)
+    assert ALL["question"] in page and shlex.quote(SMALL) in page
+    with open(results / "all.csv", newline="") as file:
+        assert {row["variant"] for row in csv.DictReader(file)} == overall
+    assert (results / "all.png").stat().st_size > 5000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_ablation(name, folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    if name != "baseline":  # one is enough as processes
-        monkeypatch.setattr(run, "run_recipes", in_this_process)
-    argv = [name, "--seeds", "1", "--hours", "0.03", "--tasks", "nsynth_instrument"]
-    argv += ["--evaluate", SMALL, "--tokenizer", shlex.join(tokenizer_options())]
-    main([*argv, *(str(part) for key, value in SIZES.items() for part in (f"--{key}", value))])
-    found = json.loads((folder / f"results/ablations/{name}.json").read_text())
+def test_options_of_every_variant(name, tmp_path):
+    args, _ = parse([name, "--data_folder", "/data", "--work", str(tmp_path)])
     ablation = load(name)
-    first, *others = ablation.variants
-    marble = found["marble"]
-    assert {first, *others} <= marble["overall"].keys()
-    assert {pair["second"] for pair in marble["pairs"]} == marble["overall"].keys() - {first}
-    assert all(len(values) == 1 for row in found["metrics"].values() for values in row.values())
-    page = (folder / f"results/ablations/{name}.md").read_text()
-    assert all(f"\n| {variant} | " in page for variant in marble["overall"])
-    assert ablation.question in page and shlex.quote(SMALL) in page
-    with open(folder / f"results/ablations/{name}.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["variant"] for row in rows} == marble["overall"].keys()
-    assert (folder / f"results/ablations/{name}.png").stat().st_size > 5000
-    assert {f"{variant}_equal_time" for variant in ablation.equal_time} <= marble["overall"].keys()
-
-
-def tokenizer_options():
-    """Options of recipes/tokenizer at the size of a test."""
-    names = "segment_seconds batch_size effective_batch segments_per_epoch statistics_segments "
-    names += "valid_segments log_interval"
-    sizes = tiny.SIZE | {"number_of_epochs": 1}
-    return [str(p) for k in [*names.split(), "number_of_epochs"] for p in (f"--{k}", sizes[k])]
+    runs = run.Runs(args, ablation.options)
+    for options in ablation.variants.values():
+        quantizer = options.pop("tokenizer", "rvq")  # its folder is not there yet
+        assert (tiny.ROOT / f"hparams/{quantizer}.yaml").exists()
+        argv = map(str, runs._command(options, tmp_path, 1)[1:])
+        hparams = load_experiment(list(argv), OPTIONS, MODEL_OPTIONS)[1]
+        assert plan_run(hparams, world_size=1).total_steps > 100
 
 
 def test_every_yaml_has_a_question_and_known_metrics():
@@ -76,6 +97,7 @@ def test_every_yaml_has_a_question_and_known_metrics():
         ablation = load(name)
         assert ablation.question.endswith("?") and ablation.variants
         assert set(ablation.metrics) <= METRICS.keys()
+        assert set(ablation.equal_time) <= ablation.variants.keys()
 
 
 def test_parameters_of_the_whole_model_have_two_heads():

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from tones import melody
 
+from speechbrain_music.evaluation.tasks import find_task
 from speechbrain_music.inference import MusicEncoder
 
 GOLDEN = json.loads(Path(__file__).parents[1].joinpath("golden.json").read_text())
@@ -45,18 +46,6 @@ TASKS = {
     "mtt-export": ("mtt_tagging", {}),
     "emo-export": ("emomusic_emotion", {}),
     "singer-export": ("vocalset_singer", {}),
-}
-DATA = {"gtzan_genre": "gtzan", "mtt_tagging": "magnatagatune"}
-DATA |= {"emomusic_emotion": "emomusic", "vocalset_singer": "vocalset"}
-SMALL = {
-    "hidden": 8,
-    "number_of_epochs": 3,
-    "fine_tune_epochs": 2,
-    "fine_tune_batch": 4,
-    "effective_batch": 8,
-    "resamples": 20,
-    "extract_batch": 4,
-    "quick": True,
 }
 
 
@@ -152,22 +141,22 @@ def export(tone_folder, tmp_path_factory):
     return run / "export"
 
 
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A folder of features that the tasks share."""
+    return tmp_path_factory.mktemp("features")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_tasks(name, export, replica, tmp_path):
+def test_tasks(name, export, features, replica, tmp_path):
     task, options = TASKS[name]
-    options = {"encoder": "{export}"} | options
+    options = {"encoder": "{export}", "feature_folder": features} | options
     options["encoder"] = options["encoder"].format(export=export)
-    options |= {"data_folder": replica(DATA[task]), "output_folder": tmp_path / "out"}
-    options |= SMALL | {"feature_folder": tmp_path / "features"}
-    pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-    yaml = str(tiny.ROOT / f"hparams/{task}.yaml")
-    import_module(f"recipes.{task}.train").main([yaml, *pairs, "--noprogressbar"])
-    figures = json.loads((tmp_path / "out" / "results.json").read_text())["figures"]
-    with np.load(tmp_path / "out" / "predictions.npz") as stored:
-        logits = stored["logits"]
+    data = replica(find_task(task).data_set)
+    results, logits, _ = tiny.run_task(task, tmp_path, data_folder=data, **options)
     found = {
-        "figures": {metric: figure["mean"] for metric, figure in figures.items()},
+        "figures": {metric: figure["mean"] for metric, figure in results["figures"].items()},
         "logits": digest(logits)[:16],
         "logit_sum": float(logits.astype("f8").sum()),
     }

@@ -1,66 +1,48 @@
 """The eight task recipes from their command line."""
 
-import json
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
-from exports import small_export
-from tiny import ROOT
+from tiny import ROOT, run_task
 
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.utils.errors import UserError
 
-SMALL = {
-    "hidden": 8,
-    "number_of_epochs": 3,
-    "fine_tune_epochs": 2,
-    "fine_tune_batch": 4,
-    "effective_batch": 8,
-    "resamples": 20,
-    "extract_batch": 4,
-    "quick": True,
-}
+TASK = "nsynth_instrument"  # has the shortest recordings
+FAST = {TASK, "gtzan_genre"}  # the replicas of the others take minutes to compose
+TUNED = {"freeze_encoder": False, "lr_probe": 0.1}
 
 
-def run(task, folder, **options):
-    """A recipe's main on a command line; the results that it wrote."""
-    options = SMALL | {"output_folder": folder / "out", "feature_folder": folder / "f"} | options
-    pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-    out = import_module(TASKS[task].recipe).main(
-        [str(ROOT / f"hparams/{task}.yaml"), *pairs, "--noprogressbar"]
-    )
-    return json.loads((Path(out) / "results.json").read_text()), Path(out)
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A folder of features that the tests share."""
+    return tmp_path_factory.mktemp("features")
 
 
-@pytest.fixture(scope="session")
-def export(tmp_path_factory):
-    """An untrained export of two small layers."""
-    training = {"system": "small", "seed": 0}
-    return small_export(tmp_path_factory.mktemp("exports") / "small", 2, training)
+@pytest.fixture
+def run(replica, tiny_export, features, tmp_path):
+    """A function that runs a recipe on its replica."""
 
-
-@pytest.fixture(scope="session")
-def data(replica, export):
-    """A function: task -> options with its replica and the export."""
-
-    def data(task):
+    def run(task=TASK, **options):
         # Of 24 keys the smallest replica has one.
-        scale = {"scale": 0.004} if task == "giantsteps_key" else {}
-        return {"data_folder": replica(TASKS[task].data_set, **scale), "encoder": export}
+        data = replica(TASKS[task].data_set, 0.004 if task == "giantsteps_key" else 0.0001)
+        options = {
+            "encoder": tiny_export,
+            "feature_folder": features,
+            "data_folder": data,
+        } | options
+        set_options = {key: value for key, value in options.items() if value is not None}
+        return run_task(task, tmp_path, **set_options)
 
-    return data
+    return run
 
 
-def tasks(slow):
-    """Parameters: all tasks, some of them only in the slow run."""
-    return [pytest.param(task, marks=[pytest.mark.slow] * (task in slow)) for task in TASKS]
-
-
-@pytest.mark.parametrize("task", tasks({"mtt_tagging", "emomusic_emotion", "vocalset_technique"}))
-def test_every_recipe(task, data, tmp_path):
-    results, out = run(task, tmp_path, **data(task))
+@pytest.mark.parametrize(
+    "task", [pytest.param(t, marks=[pytest.mark.slow] * (t not in FAST)) for t in TASKS]
+)
+def test_every_recipe(task, run):
+    results, logits, out = run(task)
     assert results["task"] == task and results["data"]["replica"]["seed"] == 0
     assert results["published"] == []  # never with a replica's figures
     for figure in results["figures"].values():
@@ -68,64 +50,56 @@ def test_every_recipe(task, data, tmp_path):
     (chosen,) = results["encoder"]["runs"]
     assert chosen["layer"] in ("0", "1", "2", "all") and chosen["fine_tuned"] is None
     with np.load(out / "predictions.npz") as stored:
-        assert stored["logits"].shape[:2] == (1, 1)
-        assert stored["logits"].shape[2] == len(stored["tracks"]) == len(stored["targets"])
+        assert logits.shape[:3] == (1, 1, len(stored["tracks"]))
+        assert len(stored["tracks"]) == len(stored["targets"])
     assert "**On a replica**" in (out / "report.md").read_text()
     assert (out / "layers.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("task", tasks(set(TASKS) - {"nsynth_instrument", "giantsteps_key"}))
-def test_every_recipe_fine_tuned(task, data, tmp_path):
-    results, out = run(task, tmp_path, **data(task), freeze_encoder=False, lr_probe=0.1)
+# One of each loss; golden.json has gtzan_genre.
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["giantsteps_key", "mtt_tagging", "emomusic_emotion"])
+def test_fine_tuning(task, run):
+    results, _, out = run(task, **TUNED)
     assert results["encoder"]["runs"][0]["fine_tuned"]["epoch"] in (1, 2)
     assert "Fine-tuned: epoch" in (out / "report.md").read_text()
 
 
-def test_a_replica_is_made_where_there_is_no_data(export, tmp_path, monkeypatch, caplog):
+def test_fine_tuning_resumes(run, tmp_path):
+    """Stopped after an epoch and continued it ends where an uninterrupted run does."""
+    one, two = tmp_path / "a", tmp_path / "b"
+    whole, logits, _ = run(**TUNED, output_folder=one)
+    assert whole["encoder"]["runs"][0]["fine_tuned"]["epoch"] in (1, 2)
+    run(**TUNED, output_folder=two, fine_tune_epochs=1)
+    parts, again, _ = run(**TUNED, output_folder=two)
+    assert parts["each"] == whole["each"]
+    np.testing.assert_array_equal(logits, again)
+
+
+def test_a_replica_is_made_where_there_is_no_data(run, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    results, _ = run("nsynth_instrument", tmp_path, encoder=export, replica_scale=0.0001)
+    results, _, _ = run(data_folder=None, replica_scale=0.0001)
     assert "a replica of nsynth in data/replica/nsynth_0.0001" in caplog.text
     assert results["data"]["replica"]["scale"] == 0.0001
 
 
-def test_tasks_on_the_same_data_share_features(data, tmp_path):
-    run("nsynth_pitch", tmp_path, **data("nsynth_pitch"), output_folder=tmp_path / "pitch")
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "f").rglob("features.npy")}
-    options = data("nsynth_instrument") | {"output_folder": tmp_path / "family"}
-    run("nsynth_instrument", tmp_path, **options)
-    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "f").rglob("features.npy")}
-    assert len(before) == 1 and before == after
+def test_features_and_results_are_reused(run, tmp_path, capsys):
+    """Features by another task on the same data, results by the same command."""
 
+    def times(name):
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob(name)}
 
-def test_finished_results_are_reused(data, tmp_path, capsys):
-    options = data("nsynth_instrument")
-    _, out = run("nsynth_instrument", tmp_path, **options)
-    before = (out / "results.json").stat().st_mtime_ns
-    run("nsynth_instrument", tmp_path, **options)
-    assert (out / "results.json").stat().st_mtime_ns == before
+    own = {"feature_folder": tmp_path / "own"}
+    run("nsynth_pitch", **own, output_folder=tmp_path / "pitch")
+    features = times("features.npy")
+    run(**own)
+    assert len(features) == 1 and times("features.npy") == features
+    results = times("results.json")
+    run(**own)
+    assert len(results) == 2 and times("results.json") == results
     assert "has these results already" in capsys.readouterr().out
-    run("nsynth_instrument", tmp_path, **options, hidden=4)
-    assert (out / "results.json").stat().st_mtime_ns != before
-
-
-def test_several_encoders_of_a_system(replica, export, tmp_path):
-    options = {"data_folder": replica("nsynth"), "encoder": f"random:{export}"}
-    results, out = run("nsynth_instrument", tmp_path, **options)
-    assert len(results["encoder"]["runs"]) == len(results["each"]) == 3
-    with np.load(out / "predictions.npz") as stored:
-        assert stored["logits"].shape[:2] == (3, 1)
-
-
-def test_fine_tuning_resumes(data, tmp_path):
-    """Stopped after an epoch and continued it ends where an uninterrupted run does."""
-    options = data("nsynth_instrument") | {"freeze_encoder": False, "lr_probe": 0.1}
-    one, two = {"output_folder": tmp_path / "a"}, {"output_folder": tmp_path / "b"}
-    whole, _ = run("nsynth_instrument", tmp_path, **options | one)
-    run("nsynth_instrument", tmp_path, **options | two, fine_tune_epochs=1)
-    parts, _ = run("nsynth_instrument", tmp_path, **options | two)
-    assert parts["each"] == whole["each"]
-    logits = [np.load(tmp_path / n / "predictions.npz")["logits"] for n in "ab"]
-    np.testing.assert_array_equal(*logits)
+    run(**own, hidden=4)
+    assert times("results.json") != results
 
 
 @pytest.mark.parametrize(
@@ -140,15 +114,13 @@ def test_fine_tuning_resumes(data, tmp_path):
         ({"hidden": 0}, "hidden is 0: it must be a whole number"),
     ],
 )
-def test_wrong_input(options, message, replica, export, tmp_path):
-    options = {"data_folder": replica("gtzan"), "encoder": export} | {
-        key: str(value).format(tmp=tmp_path) for key, value in options.items()
-    }
+def test_wrong_input(options, message, run, tmp_path):
+    options = {key: str(value).format(tmp=tmp_path) for key, value in options.items()}
     with pytest.raises(UserError, match=message):
-        run("gtzan_genre", tmp_path, **options)
+        run(**options)
     assert not (tmp_path / "out" / "results.json").exists()
 
 
-def test_no_encoder_is_an_error(replica, tmp_path):
+def test_no_encoder_is_an_error():
     with pytest.raises(UserError, match="encoder is not set: pass --encoder"):
         import_module("recipes.gtzan_genre.train").main([str(ROOT / "hparams/gtzan_genre.yaml")])

@@ -24,10 +24,6 @@ def cut(*rows, **options):
     return chunks[["track", "start", "stop"]].values.tolist()
 
 
-def test_rows_are_taken_whole():
-    assert cut(row("a", 7), row("b", 3, start=50)) == [["a", 0, 70], ["b", 50, 80]]
-
-
 def test_windows_keep_a_tail_that_is_long_enough():
     rows = row("a", 7), row("b", 8, start=20)
     assert cut(*rows, chunk_seconds=3, min_last_chunk_seconds=1.5) == [
@@ -37,11 +33,10 @@ def test_windows_keep_a_tail_that_is_long_enough():
         ["b", 50, 80],
         ["b", 80, 100],
     ]
+    assert cut(*rows) == [["a", 0, 70], ["b", 20, 100]]
     assert cut(rows[0], chunk_seconds=3, min_last_chunk_seconds=1)[-1] == ["a", 60, 70]
     assert cut(row("a", 6), chunk_seconds=3) == [["a", 0, 30], ["a", 30, 60]]
-
-
-def test_a_row_shorter_than_a_tail_is_kept():
+    # The only chunk is kept.
     assert cut(row("a", 1), chunk_seconds=30, min_last_chunk_seconds=2) == [["a", 0, 10]]
 
 

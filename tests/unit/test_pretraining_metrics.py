@@ -13,7 +13,6 @@ from speechbrain_music.metrics.pretraining import (
     MaskedPredictionMetrics,
     TokenStatistics,
     count_pairs,
-    perplexity,
 )
 
 B, T, K, BLOCK, STACK, BANDS = 3, 23, 7, 5, 4, 6
@@ -135,8 +134,7 @@ def measure(statistics, *batches):
     return metrics
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("codebooks", [1, 2])
+@pytest.mark.parametrize("codebooks, seed", [(1, 0), (2, 1), (2, 2)])
 def test_figures_by_brute_force(codebooks, seed):
     batch = held_out(codebooks, seed)
     unigram, pairs, statistics = training_statistics(codebooks)
@@ -183,8 +181,3 @@ def test_pairs_by_a_loop(codebooks):
     codes, counts = count_pairs(*(torch.from_numpy(batch[name]) for name in names), K)
     assert list(codes) == sorted(expected)
     assert dict(zip(codes.tolist(), counts.tolist(), strict=True)) == expected
-
-
-def test_perplexity_of_one_code_and_of_all():
-    assert perplexity(np.array([0, 9, 0])) == pytest.approx(1)
-    assert perplexity(np.full(8192, 3)) == pytest.approx(8192)

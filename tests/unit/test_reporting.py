@@ -6,6 +6,7 @@ from speechbrain_music.metrics.pretraining import HELD_OUT, format_held_out
 from speechbrain_music.reporting.corpora import describe_corpora
 from speechbrain_music.reporting.curves import PANELS, draw_curves
 from speechbrain_music.reporting.run_log import METRICS, RunLog, read_rows
+from speechbrain_music.reporting.tables import encoders_table, markdown_table
 
 KEYS = [name for _, key, baselines in HELD_OUT for name in (key, *baselines)]
 FIGURES = dict.fromkeys(KEYS, 0.5) | {"accuracy_at_0": 0.25, "codes_used": 9, "perplexity": 4.0}
@@ -45,3 +46,19 @@ def test_hours_of_corpora(tmp_path):
     assert found["hours"] == {"train": 2.0, "valid": 0.5}
     assert found["corpora"] == [{"name": "my_music", "hours": 2.0, "composed": None}]
     assert describe_corpora(tmp_path / "gone.csv", tmp_path / "valid.csv", "/data") == {}
+
+
+def test_tables_in_markdown():
+    assert markdown_table(["a", ""], [["x", 1], ["", 2]], " r") == [
+        "| a | |",
+        "|---|---:|",
+        "| x | 1 |",
+        "| | 2 |",
+    ]
+    row = {"task": "key", "metric": "accuracy", "chance": 0.1, "mean": 0.5, "low": 0.4, "high": 0.6}
+    rows = [row | {"encoder": "mel"}, row | {"encoder": "mine", "metric": "weighted_score"}]
+    assert encoders_table(rows, {"mel": row})[2:] == [
+        "| key | accuracy | 0.100 | 0.500 (0.400 to 0.600) | missing |",
+        "| key | weighted_score | 0.100 | missing | 0.500 (0.400 to 0.600) |",
+        "| **score** | (metric - chance) / (1 - chance) | 0 | 0.500 (0.400 to 0.600) | missing |",
+    ]

@@ -1,4 +1,4 @@
-"""Figures of tasks against hand-worked answers, scikit-learn, mir_eval, and each other."""
+"""Figures of tasks against values worked out by hand, scikit-learn, mir_eval, and each other."""
 
 import math
 
@@ -47,8 +47,8 @@ def some(task, tracks, seed=0, probes=None):
     return logits, torch.from_numpy(rng.integers(0, task.outputs, tracks))
 
 
-def answers(task, names):
-    """Logits that answer with these classes."""
+def predicts(task, names):
+    """Logits that predict these classes."""
     return torch.eye(task.outputs)[[task.names.index(name) for name in names]]
 
 
@@ -60,20 +60,16 @@ def columns(*lists):
     return torch.tensor(lists, dtype=torch.float32).T
 
 
-# Known answers
-
-
-def test_accuracy_by_hand():
-    figures = GENRE.figures(answers(GENRE, ["jazz", "rock", "rock"]), torch.tensor([1, 2, 0]))
-    assert figures == {"accuracy": pytest.approx(2 / 3)}
+# Known values
 
 
 def test_weighted_score_by_hand():
     # In C major: itself 1, a fifth above 0.5, a fifth below 0, relative 0.3, parallel 0.2, D 0.
-    said = ["C major", "G major", "F major", "A minor", "C minor", "D major"]
-    figures = KEY.figures(answers(KEY, said), keys(*["C major"] * 6))
+    predicted = ["C major", "G major", "F major", "A minor", "C minor", "D major"]
+    figures = KEY.figures(predicts(KEY, predicted), keys(*["C major"] * 6))
     assert figures == pytest.approx({"weighted_score": 2 / 6, "accuracy": 1 / 6})
     assert list(figures) == ["weighted_score", "accuracy"]
+    assert KEY.selected == KEY.scored == ("weighted_score",)
 
 
 def test_ranking_by_hand():
@@ -84,52 +80,18 @@ def test_ranking_by_hand():
     precision = (1 + 2 / 3) / 2
     expected = {"roc_auc": (3 / 4 + 3.5 / 4) / 2, "average_precision": precision}
     assert task.figures(logits, targets) == pytest.approx(expected)
+    large = columns([300, 200, 100, -1], [0, 0, 0, 0])  # a sigmoid would make them equal
+    assert task.by_class(large, columns([1, 0, 0, 0], [1, 0, 0, 0]))["a"]["roc_auc"] == 1
+    assert (task.selected, task.scored) == (("roc_auc",), tuple(expected))
     assert task.by_class(logits, targets)["a"] == pytest.approx(
         {"count": 2, "roc_auc": 3 / 4, "average_precision": precision}
     )
-
-
-def test_large_logits_stay_apart():
-    task = MultiLabel("tags", ["a"])
-    logits, targets = columns([300, 200, 100, -1]), columns([1, 0, 0, 0])
-    assert task.figures(logits, targets) == {"roc_auc": 1, "average_precision": 1}
-
-
-def test_r2_by_hand():
-    # arousal: mean 1, spread 1 + 1, error 0 + 1.
-    logits, targets = columns([0, 1], [5, 7]), columns([0, 2], [5, 7])
-    assert EMOTION.figures(logits, targets) == pytest.approx({"r2_arousal": 0.5, "r2_valence": 1})
-
-
-@BY_KIND
-def test_perfect_predictions_give_one(task):
-    targets = some(task, 30)[1]
-    logits = targets if task.per_output else torch.eye(task.outputs)[targets]
-    assert task.figures(logits, targets) == pytest.approx(dict.fromkeys(task.metrics, 1))
-
-
-def test_what_is_reported_selected_and_scored():
-    both, r2 = ("roc_auc", "average_precision"), ("r2_arousal", "r2_valence")
-    found = [(task.metrics, task.selected, task.scored) for task in ALL]
-    score = ("weighted_score",)
-    assert found == [
-        (("accuracy",),) * 3,
-        ((*score, "accuracy"), score, score),
-        (both, both[:1], both),
-        (r2, r2, r2),
-    ]
-    assert [task.outputs for task in ALL] == [3, 24, 4, 2]
-    assert EMOTION.names == ("arousal", "valence")
 
 
 def test_loss_by_hand():
     targets = torch.tensor([[0, 1], [2, 1]])
     loss = GENRE.loss(torch.zeros(2, 2, 3, dtype=torch.bfloat16), targets)
     torch.testing.assert_close(loss, torch.full((2, 2), math.log(3)))
-    logits = torch.tensor([[[1.0, 0, 0], [0, 0, 0]]])
-    loss = GENRE.loss(logits, torch.tensor([[0, 0]]))[0, 0]
-    assert loss.item() == pytest.approx(math.log(math.e + 2) - 1)
-
     # softplus(0) three times, and softplus(1) for a tag missed by one.
     loss = TAGS.loss(torch.tensor([[0.0, 0, 0, -1]]), torch.tensor([[0.0, 1, 0, 1]]))
     expected = (3 * math.log(2) + math.log(1 + math.e)) / 4
@@ -142,46 +104,32 @@ def test_loss_by_hand():
 # Others' figures
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_single_label_as_scikit_learn(seed):
-    logits, targets = some(GENRE, 40, seed)
-    said = logits.numpy().argmax(axis=1)
-    assert GENRE.figures(logits, targets)["accuracy"] == pytest.approx(
-        accuracy_score(targets, said)
-    )
-    assert (GENRE.confusion(logits, targets).numpy() == confusion_matrix(targets, said)).all()
-    precision, recall, _, count = precision_recall_fscore_support(targets, said)
+def test_figures_as_scikit_learn_and_mir_eval():
+    for seed in range(3):
+        logits, targets = some(TAGS, 60, seed)
+        expected = [roc_auc_score, average_precision_score]
+        expected = [metric(targets, logits, average="macro") for metric in expected]
+        assert list(TAGS.figures(logits, targets).values()) == pytest.approx(expected, abs=1e-6)
+        logits, targets = some(EMOTION, 40, seed)
+        expected = r2_score(targets, logits, multioutput="raw_values")
+        assert list(EMOTION.figures(logits, targets).values()) == pytest.approx(list(expected))
+        logits, targets = some(KEY, 40, seed)
+        pairs = zip(targets.tolist(), logits.numpy().argmax(axis=1), strict=True)
+        expected = np.mean([mir_eval.key.weighted_score(KEYS[i], KEYS[j]) for i, j in pairs])
+        assert KEY.figures(logits, targets)["weighted_score"] == pytest.approx(expected)
+
+
+def test_classes_as_scikit_learn():
+    logits, targets = some(GENRE, 40)
+    predicted = logits.numpy().argmax(axis=1)
+    figures = GENRE.figures(logits, targets)
+    assert figures["accuracy"] == pytest.approx(accuracy_score(targets, predicted))
+    assert (GENRE.confusion(logits, targets).numpy() == confusion_matrix(targets, predicted)).all()
+    precision, recall, _, count = precision_recall_fscore_support(targets, predicted)
     found = GENRE.by_class(logits, targets)
     for place, name in enumerate(GENRE.names):
         expected = {"count": count[place], "recall": recall[place], "precision": precision[place]}
         assert found[name] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_keys_as_mir_eval(seed):
-    logits, targets = some(KEY, 40, seed)
-    pairs = zip(targets.tolist(), logits.numpy().argmax(axis=1), strict=True)
-    expected = np.mean([mir_eval.key.weighted_score(KEYS[i], KEYS[j]) for i, j in pairs])
-    assert KEY.figures(logits, targets)["weighted_score"] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_tags_as_scikit_learn(seed):
-    logits, targets = some(TAGS, 60, seed)
-    assert TAGS.figures(logits, targets) == pytest.approx(
-        {
-            "roc_auc": roc_auc_score(targets, logits, average="macro"),
-            "average_precision": average_precision_score(targets, logits, average="macro"),
-        },
-        abs=1e-6,
-    )
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_r2_as_scikit_learn(seed):
-    logits, targets = some(EMOTION, 40, seed)
-    expected = r2_score(targets, logits, multioutput="raw_values")
-    assert list(EMOTION.figures(logits, targets).values()) == pytest.approx(list(expected))
 
 
 # Many at once
@@ -292,7 +240,21 @@ def test_absent_classes_are_named():
     assert EMOTION.absent(torch.zeros(2, 2)) == []
 
 
-def test_tags_that_divide_nobody_are_left_out():
+def test_classes_without_tracks_or_predictions_have_no_figure():
+    logits, targets = predicts(GENRE, ["jazz", "jazz", "blues"]), torch.tensor([1, 0, 0])
+    assert GENRE.by_class(logits, targets)["rock"] == {
+        "count": 0,
+        "recall": None,
+        "precision": None,
+    }
+    assert EMOTION.by_class(columns([0, 1], [5, 7]), columns([0, 2], [5, 7])) == {
+        "arousal": {"r2": 0.5},
+        "valence": {"r2": 1},
+    }
+    assert EMOTION.confusion(logits, targets) is None
+
+
+def test_tags_on_all_or_no_tracks_are_left_out():
     logits = columns([2, 1, 0], [0, 1, 2], [0, 0, 0], [0, 0, 0])
     # slow is ranked best; loud is on every track, solo and live on none.
     targets = columns([1, 0, 0], [1, 1, 1], [0, 0, 0], [0, 0, 0])
@@ -302,48 +264,26 @@ def test_tags_that_divide_nobody_are_left_out():
     assert by_tag["slow"] == {"count": 1, "roc_auc": 1, "average_precision": 1}
 
 
-def test_by_class_by_hand():
-    logits, targets = answers(GENRE, ["jazz", "jazz", "blues"]), torch.tensor([1, 0, 0])
-    assert GENRE.by_class(logits, targets) == {
-        "blues": {"count": 2, "recall": 0.5, "precision": 1},
-        "jazz": {"count": 1, "recall": 1, "precision": 0.5},
-        "rock": {"count": 0, "recall": None, "precision": None},
-    }
-    assert GENRE.confusion(logits, targets).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-    assert GENRE.confusion(logits, targets).dtype == torch.int64
-    logits, targets = columns([0, 1], [5, 7]), columns([0, 2], [5, 7])
-    found = EMOTION.by_class(logits, targets)
-    assert {name: row["r2"] for name, row in found.items()} == {"arousal": 0.5, "valence": 1}
-    assert EMOTION.confusion(logits, targets) is None
-    assert TAGS.confusion(*some(TAGS, 5)) is None
-
-
 # Chance
 
 
 def test_chance_by_hand():
-    # rock is the commonest to train on, and one of four to judge.
+    # rock is the most frequent one in training, and one of four in the test.
     chance = GENRE.chance(torch.tensor([2, 2, 0]), torch.tensor([0, 0, 1, 2]))
     assert chance == {"accuracy": 0.25}
 
     # Of the training keys C major gets 1 + 2 x 0.5 (a fifth above F) + 0.3 (relative of A minor),
-    # F major 2: C major is the better answer, F major the commonest. Judged on C, F and G major:
-    # C gets 1 + 0.5 + 0 (a fifth below), F is right once.
+    # F major 2: C major scores better, F major is the most frequent. On C, F and G major: C gets
+    # 1 + 0.5 + 0 (a fifth below), F is right once.
     train = keys("F major", "F major", "C major", "A minor")
     chance = KEY.chance(train, keys("C major", "F major", "G major"))
     assert chance == pytest.approx({"weighted_score": 0.5, "accuracy": 1 / 3})
 
-    # slow on one track of four, loud on three; solo and live divide nobody.
+    # slow on one track of four, loud on three; solo and live divide no tracks.
     targets = columns([1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1])
     chance = TAGS.chance(torch.ones(2, 4), targets)
     assert chance == {"roc_auc": 0.5, "average_precision": (1 / 4 + 3 / 4) / 2}
     assert EMOTION.chance(torch.ones(2, 2), torch.zeros(2, 2)) == {"r2_arousal": 0, "r2_valence": 0}
-
-
-def test_chance_of_tags_is_what_a_constant_gets():
-    targets = some(TAGS, 40)[1]
-    chance = TAGS.chance(targets, targets)
-    assert TAGS.figures(torch.zeros(40, 4), targets) == pytest.approx(chance, abs=1e-6)
 
 
 # Wrong use

@@ -1,0 +1,41 @@
+"""Markdown tables and their cells."""
+
+
+def markdown_table(head, rows, align=""):
+    """Lines of a table; `align` has "r" for each column that is aligned to the right."""
+    marks = ("---:" if mark == "r" else "---" for mark in align.ljust(len(head)))
+    head, *lines = (" ".join([*(f"| {c}".rstrip() for c in row), "|"]) for row in (head, *rows))
+    return [head, f"|{'|'.join(marks)}|", *lines]
+
+
+def with_interval(figure):
+    """A figure (dict with mean, low, high) in a cell."""
+    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+def signed_interval(difference):
+    """A difference (dict with difference, low, high) in a cell."""
+    low, high = difference["low"], difference["high"]
+    return f"{difference['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def encoders_table(rows, overall):
+    """Lines of a table of figures with intervals: a row per task and metric, a column per encoder.
+
+    rows: dicts with task, metric, encoder, chance and the figure's mean, low, high. overall:
+    encoder -> its score over all tasks, the last row.
+    """
+    encoders = list(dict.fromkeys(row["encoder"] for row in rows))
+    by_metric = {}
+    for row in rows:
+        by_metric.setdefault((row["task"], row["metric"]), {})[row["encoder"]] = row
+    lines = [
+        [*key, f"{next(iter(found.values()))['chance']:.3f}", *_cells(found, encoders)]
+        for key, found in by_metric.items()
+    ]
+    score = ["**score**", "(metric - chance) / (1 - chance)", 0, *_cells(overall, encoders)]
+    return markdown_table(["task", "metric", "chance", *encoders], [*lines, score], "  r")
+
+
+def _cells(figures, encoders):
+    return [with_interval(figures[e]) if e in figures else "missing" for e in encoders]
