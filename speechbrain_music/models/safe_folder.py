@@ -20,6 +20,7 @@ from speechbrain_music.utils.errors import UserError
 FORMAT_VERSION = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+CARD = "README.md"  # a model card, which may be with them
 DTYPE = "F32"
 # Larger files are not ours: an export of 12 layers has a config of 2 KB and a header of 36 KB.
 MAX_CONFIG, MAX_HEADER = 2**20, 2**24
@@ -71,7 +72,7 @@ def write_folder(folder, features, part, config, weights, **metadata):
     }
     if all(_holds(Path(folder, name), contents) for name, contents in files.items()):
         return
-    with atomic_folder(folder) as staging:
+    with atomic_folder(folder, {*files, CARD}) as staging:
         for name, contents in files.items():
             (staging / name).write_bytes(contents)
 

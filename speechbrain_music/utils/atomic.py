@@ -8,6 +8,8 @@ import shutil
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from speechbrain_music.utils.errors import UserError
+
 
 @contextmanager
 def atomic_file(path, mode="w", **open_options):
@@ -40,9 +42,20 @@ def write_together(files):
 
 
 @contextmanager
-def atomic_folder(path):
-    """Yields an empty temporary folder, which replaces `path` if the block succeeds."""
+def atomic_folder(path, names):
+    """Yields an empty temporary folder, which replaces `path` if the block succeeds.
+
+    Only a folder without other entries than `names` is replaced. Raises UserError for a file, a
+    link, or a folder that holds anything else.
+    """
     path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise UserError(f"{path} is a file or a link: choose a new folder")
+    others = sorted(set(os.listdir(path)) - set(names)) if path.exists() else []
+    if others:
+        raise UserError(
+            f"{path} holds other files ({others[0]}), which would be lost: choose a new folder"
+        )
     staging = path.with_name(f".{path.name}.tmp")
     replaced = path.with_name(f".{path.name}.old")
     # Leftovers of a process that was killed here; between the two renames below, the only whole

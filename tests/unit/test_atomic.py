@@ -7,6 +7,7 @@ import pytest
 
 from speechbrain_music.utils import atomic
 from speechbrain_music.utils.atomic import atomic_file, atomic_folder, write_together
+from speechbrain_music.utils.errors import UserError
 
 
 def contents(folder):
@@ -80,7 +81,7 @@ def test_write_together_keeps_order(tmp_path):
 
 
 def write_folder(folder, text, fault=lambda: None):
-    with atomic_folder(folder) as staging:
+    with atomic_folder(folder, {"a.txt", "b.txt"}) as staging:
         (staging / "a.txt").write_text(text)
         fault()
         (staging / "b.txt").write_text(text)
@@ -131,3 +132,21 @@ def test_parents_are_created(tmp_path):
     write_folder(tmp_path / "z" / "export", "new")
     assert Path(tmp_path / "x/y/a.bin").read_bytes() == b"new"
     assert contents(tmp_path / "z") == {"export/a.txt": "new", "export/b.txt": "new"}
+
+
+def test_folder_with_other_files_is_not_replaced(tmp_path):
+    write_folder(tmp_path / "export", "old")
+    (tmp_path / "link").symlink_to(tmp_path / "export")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "run" / "save").mkdir(parents=True)
+    before = contents(tmp_path)
+    for name, words in (
+        ("link", "a file or a link"),
+        ("file", "a file or a link"),
+        ("run", "save"),
+    ):
+        with pytest.raises(UserError, match=words):
+            write_folder(tmp_path / name, "new")
+    with pytest.raises(UserError, match="export"):  # the parent of what is exported
+        write_folder(tmp_path, "new")
+    assert contents(tmp_path) == before and (tmp_path / "run" / "save").is_dir()
