@@ -8,7 +8,7 @@ file depends on the seed and its own key alone, so an interrupted replica is con
 import importlib
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,7 @@ def render_song(
     """
     player = draw_artist(genre, seed, *artist, held_out=held_out)
     if mode:
-        player = replace(player, minor=float(mode == "minor"))
+        player.minor = float(mode == "minor")
     rng, bank = keyed(seed, PIECE, *piece, attempt), load_bank()
     return add_noise_floor(mix(compose(player, seconds, rng, bank, tonic), player, rng, bank), rng)
 

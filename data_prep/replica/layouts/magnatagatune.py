@@ -71,8 +71,8 @@ def draw_clip(seed, split, artist, index):
     programs = {role: (choices[0],) * 2 for role, choices in player.programs.items()}
     if rng.random() < SOLO_SHARE:
         programs["melody"] = (int(rng.choice(SOLOISTS)),) * 2
-    tempo = float(np.clip(player.tempo, 62, 178))
-    player = replace(player, programs=programs, tempo=tempo, tempo_spread=0.0)
+    player.programs, player.tempo_spread = programs, 0.0
+    player.tempo = float(np.clip(player.tempo, 62, 178))
     singer = str(rng.choice(list(VOICES))) if rng.random() < SUNG else None
     return player, singer, rng
 
