@@ -60,11 +60,7 @@ VOICE_TAGS = {
 
 
 def draw_clip(seed, split, artist, index):
-    """Draw what a clip is both tagged and composed from.
-
-    An artist with one program per role and one tempo; a key of `VOICES`, or None without a singer;
-    the random generator for the tags.
-    """
+    """Draw a clip's artist (one program per role, one tempo), singer or None, and generator."""
     rng = keyed(seed, PLAN, split, index)
     genre = list(GENRES)[artist % len(GENRES)]
     player = draw_artist(genre, seed, split, artist, held_out=split == 2)

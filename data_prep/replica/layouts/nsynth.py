@@ -91,11 +91,7 @@ def _json(notes):
 
 
 def render(attempt, seed, family, instrument, program, pitch, velocity):
-    """A note of 4 s, in the instrument's colour.
-
-    The level is that of the whole note: otherwise loudness would tell a decaying sound from a
-    sustained one.
-    """
+    """A note of 4 s in the instrument's colour, its level that of the whole note."""
     rng = keyed(seed, PLAN, instrument, pitch, velocity, attempt)
     wave = make_note(rng, load_bank(), program, pitch, velocity)
     own = keyed(seed, STYLE, instrument)
