@@ -45,16 +45,12 @@ def data(size="full", device="cpu", folder="."):
     """Reading a part of a file, and the share of training that waits for its batch.
 
     Reading: seek, decode, mix down and resample to 24 kHz, from the middle of a 44.1 kHz stereo
-    file; the baselines are soxr alone on as many samples, and libsndfile's decoder plus soxr.
-    Waiting: the share of time in which the training loop (forward and backward) waits for its next
-    batch, over windows of as many batches as the workers prefetch, after the first batch.
-    brn_sum_tiny keeps decoded tracks in memory, as its yaml says.
+    file. Waiting: over windows of as many batches as the workers prefetch, after the first batch.
     """
     whole, length = SIZES[size]
     start = whole // 2 - length // 2
     paths = write_files(folder, whole)
     samples = make_music(length).mean(axis=1).astype(np.float32)
-
     resample = partial(soxr.resample, samples, FILE_RATE, SAMPLE_RATE, quality="HQ")
 
     def decode_and_resample(path):
@@ -69,9 +65,8 @@ def data(size="full", device="cpu", folder="."):
             found = candidates[name]()
             if len(found) != length * SAMPLE_RATE:
                 raise Mismatch(f"{name}: {len(found)} samples, not {length * SAMPLE_RATE}")
-            error = np.abs(found - expected[part]).max()
-            if not error < 1e-4:
-                raise Mismatch(f"{name}: differs by {error:.1e} from the whole file resampled")
+            if not np.allclose(found, expected[part], rtol=0, atol=1e-4):
+                raise Mismatch(f"{name}: differs from the whole file resampled")
 
     candidates, comparisons, times = {RESAMPLER: resample}, [], {}
     for name, path in paths.items():
@@ -105,14 +100,12 @@ def make_music(seconds, seed=0):
 def write_files(folder, seconds):
     """Write stereo music at 44.1 kHz into a folder: format -> path."""
     paths = {name: str(Path(folder, f"music.{name}")) for name in FORMATS}
-    files = [soundfile.SoundFile(path, "w", FILE_RATE, 2) for path in paths.values()]
     block = min(seconds, 10)  # libsndfile's Ogg encoder fails on minutes at once
-    for seed in range(seconds // block):
-        music = make_music(block, seed).astype(np.float32)
-        for file in files:
-            file.write(music)
-    for file in files:
-        file.close()
+    music = [make_music(block, seed).astype(np.float32) for seed in range(seconds // block)]
+    for path in paths.values():
+        with soundfile.SoundFile(path, "w", FILE_RATE, 2) as file:
+            for part in music:
+                file.write(part)
     return paths
 
 
@@ -132,12 +125,9 @@ def wait(paths, system, workers, device, batches, **options):
     size, count = step.hparams["batch_size"], 1 + WINDOWS * batches
     draws = size * (count + 2 * batches)  # more than are used
     sampler = WeightedSegmentSampler(tracks["duration"], draws, size)
-    prefetch = {"prefetch_factor": batches // workers} if workers else {}
-    stream = iter(
-        make_loader(
-            dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, **prefetch
-        )
-    )
+    options = {"batch_sampler": sampler, "collate_fn": collate, "num_workers": workers}
+    options |= {"prefetch_factor": batches // workers} if workers else {}
+    stream = iter(make_loader(dataset, **options))
     waited, took = [], []
     for _ in range(count):
         start = perf_counter()

@@ -1,8 +1,4 @@
-"""The training step of SpeechBrain's BEST-RQ recipe, from SpeechBrain's own modules.
-
-It computes what recipes/LibriSpeech/self-supervised-learning/BEST-RQ does in its later form, which
-quantizes masked frames only, with the audio and the sizes of this project.
-"""
+"""The training step of SpeechBrain's BEST-RQ recipe (LibriSpeech), with this project's sizes."""
 
 import random
 
