@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -43,7 +42,7 @@ class Comparison(NamedTuple):
     bound: str = AT_LEAST
 
 
-@dataclass(frozen=True)
+@dataclass
 class Benchmark:
     """Candidates for the same work, and what was measured while it was built."""
 
@@ -156,8 +155,7 @@ def _peak():
     status = Path("/proc/self/status")
     if status.exists():  # getrusage includes the parent's peak
         return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))[1])
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
 
 
 def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, device="cpu"):
@@ -191,11 +189,10 @@ def run_limited(call):
         return MEASURED, call()
     except TimeoutError:
         return TIMEOUT, None
-    except (MemoryError, torch.OutOfMemoryError):
-        return NO_MEMORY, None
-    except (RuntimeError, OSError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         killed = getattr(error, "exitcode", None) == -9  # by the above, or by the kernel
-        if not killed and "allocate memory" not in str(error):
+        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (killed or memory or "allocate memory" in str(error)):
             raise
         return NO_MEMORY, None
 

@@ -4,7 +4,6 @@ import os
 from functools import partial
 
 import torch
-from matplotlib.ticker import FormatStrFormatter
 from torch.utils.benchmark import Timer
 
 from perf.benchmark import (
@@ -67,21 +66,14 @@ def growth(size="full", device="cpu", folder=None):
             extra[name] = max(found[1], extra.get(name, 0))
         else:
             times.pop(name, None), extra.pop(name, None)
-    comparisons = [
-        Comparison(
-            f"{of} per second of audio, {lengths[-1]} s against {base} s, {work}",
-            *(_name(LINEAR, work, lengths[-1]), _name(LINEAR, work, base), TARGET, of, AT_MOST),
-        )
-        for work in (FORWARD, TRAINING)
-        for of, base in zip((TIME, MEMORY), BASES[size], strict=True)
-    ]
-    return Benchmark(
-        "growth of SummaryMixing",
-        comparisons=comparisons,
-        times=times,
-        extra_bytes=extra,
-        details=lambda: {"outcomes": outcomes},
-    )
+    found = Benchmark("growth of SummaryMixing", times=times, extra_bytes=extra)
+    found.details = lambda: {"outcomes": outcomes}
+    for work in (FORWARD, TRAINING):
+        for of, base in zip((TIME, MEMORY), BASES[size], strict=True):
+            label = f"{of} per second of audio, {lengths[-1]} s against {base} s, {work}"
+            sides = _name(LINEAR, work, lengths[-1]), _name(LINEAR, work, base)
+            found.comparisons.append(Comparison(label, *sides, TARGET, of, AT_MOST))
+    return found
 
 
 def _name(model, work, seconds):
@@ -151,18 +143,14 @@ def draw(result, path):
                 measured = {x: y for x, y in line.items() if not isinstance(y, str)}
                 if not measured or work == STEP:
                     continue
-                style = {"color": COLOURS[model], "ls": LINES[work]}
-                axes.plot(list(measured), list(measured.values()), marker=".", label=name, **style)
+                style = {"color": COLOURS[model], "ls": LINES[work], "marker": "."}
+                axes.plot(*zip(*measured.items(), strict=True), label=name, **style)
                 for length in [x for x in line if x not in measured][:1]:
-                    end = list(measured.items())[-1]
-                    axes.plot(*end, marker="x", ms=11, mew=2, **style)
                     reason = f"  {length} s: {line[length]}"
+                    end = list(measured.items())[-1]
                     axes.text(*end, reason, color=COLOURS[model], fontsize=8, va="bottom")
             axes.set_xticks(list(line := max(lines.values(), key=len)), list(map(str, line)))
-            axes.set_xticks([], minor=True)
             axes.set_xlim(min(line) * 0.8, max(line) * 2)
-            for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                set_formatter(FormatStrFormatter("%g"))
             axes.grid(alpha=0.3, which="both")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         figure.suptitle("Time and memory of a Branchformer encoder (flat is linear growth)")

@@ -85,16 +85,17 @@ def summary_mixing(size="full", device="cpu", folder=None):
             raise Mismatch(f"SummaryMixing has {flops} FLOP, its matrix products {alone}")
 
     attend = forward_backward(lambda x: attention(x, x, x, positions)[0], x, attention.parameters())
+    name, theirs = "SummaryMixing", "matrix products"
     return Benchmark(
-        f"SummaryMixing, {tuple(x.shape)}, forward + backward",
-        {"SummaryMixing": ours, "matrix products": products, "RelPosMHAXL": attend},
+        f"{name}, {tuple(x.shape)}, forward + backward",
+        {name: ours, theirs: products, "RelPosMHAXL": attend},
         [
-            Comparison("against its matrix products", "SummaryMixing", "matrix products", 0.8),
-            Comparison("against attention", "SummaryMixing", "RelPosMHAXL", 2),
+            Comparison("against its matrix products", name, theirs, 0.8),
+            Comparison("against attention", name, "RelPosMHAXL", 2),
         ],
         check,
         "equal FLOP",
-        flops={"SummaryMixing": flops, "matrix products": flops},
+        {name: flops, theirs: flops},
     )
 
 

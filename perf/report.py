@@ -174,14 +174,11 @@ def _models(result):
 
 def _runs(runs):
     """A table of commands and machines, then remarks."""
-    names = {}
-    for name, run in runs:
-        names.setdefault(json.dumps(run), []).append(name)
-    found = [json.loads(run) for run in names]
-    rows = [
-        [", ".join(of_run), f"`{run['command']}`", run["date"], run["commit"]]
-        + [", ".join(f"{key} {value}" for key, value in run["machine"].items())]
-        for of_run, run in zip(names.values(), found, strict=True)
-    ]
+    found = [run for index, (_, run) in enumerate(runs) if run not in [r for _, r in runs[:index]]]
+    rows = []
+    for run in found:
+        machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items())
+        names = ", ".join(name for name, of in runs if of == run)
+        rows.append([names, f"`{run['command']}`", run["date"], run["commit"], machine])
     yield table(["benchmarks", "command", "date", "commit", "machine"], rows)
     yield from (run.get("remark") for run in found)

@@ -62,9 +62,8 @@ def step(size="full", device="cpu", folder=None):
         if len(counts) > 1:
             raise Mismatch(f"numbers of masked tokens differ: {counts}")
 
-    layers, width = hparams["num_layers"], hparams["d_model"]
     return Benchmark(
-        f"training step, {len(waves)} x {seconds} s, {layers} x {width}",
+        f"training step, {len(waves)} x {seconds} s, {hparams['num_layers']} blocks",
         candidates,
         comparisons,
         check,
@@ -94,7 +93,6 @@ def parts(size="full", device="cpu", folder=None):
     step = TrainingStep("brn_sum", device, **options)
     batch = make_batch(make_waves(items, seconds, device))
     calls = split_step(step, batch)
-    layers, width = (step.hparams[key] for key in ("num_layers", "d_model"))
 
     def check(candidates):
         flops = {name: count_flops(call) for name, call in candidates.items()}
@@ -103,7 +101,7 @@ def parts(size="full", device="cpu", folder=None):
             raise Mismatch(f"the step has {whole} FLOP, its parts {sum(flops.values())}")
 
     return Benchmark(
-        f"training step of brn_sum, {items} x {seconds} s, {layers} x {width}",
+        f"training step of brn_sum, {items} x {seconds} s, {step.hparams['num_layers']} blocks",
         {WHOLE: partial(step, batch), **calls},
         [Comparison(name, name, WHOLE, of=SHARE, bound=AT_MOST) for name in calls],
         check,
@@ -120,7 +118,6 @@ def split_step(step, batch):
     tokens = tokenize(modules.quantizer, targets).flatten()
     x = torch.randn(*batch.mask.shape, step.hparams["d_model"], device=mel.device)
     half = torch.randn(*batch.mask.shape, step.hparams["ffn_units"] // 2, device=mel.device)
-    gradients = [1e-3 * torch.randn_like(parameter) for parameter in step.parameters]
     autocast = lambda: step.brain.training_ctx  # noqa: E731
     part = partial(forward_backward, context=autocast)
     run_all = lambda calls: [call() for call in calls]  # noqa: E731
@@ -148,8 +145,8 @@ def split_step(step, batch):
         return (modules.mel_head(masked) - targets).square().mean(dim=-1).sum()
 
     def optimize():
-        for parameter, gradient in zip(step.parameters, gradients, strict=True):
-            parameter.grad = gradient
+        for parameter in step.parameters:
+            parameter.grad = torch.full_like(parameter, 1e-3)
         step.update(1)
 
     calls = {

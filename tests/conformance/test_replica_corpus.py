@@ -5,8 +5,10 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from scipy import stats
@@ -42,22 +44,17 @@ FOLDS = KFold(5, shuffle=True, random_state=0)
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Manifest of the corpus."""
-    folder = tmp_path_factory.mktemp("corpus")
-    hours = sum(PLAN.seconds(index) for index in range(TRACKS)) / 3600
-    return read_manifest(make_corpus(folder, hours, PLAN), folder)
-
-
-@pytest.fixture(scope="module")
-def look(tmp_path_factory, corpus):
+def look(tmp_path_factory):
     """A function: name -> labels of each file (a dict), and its `outside`."""
 
     @cache
     def look(name):
+        root = tmp_path_factory.mktemp(name) / "data"
         if name == "corpus":
-            return corpus.to_dict("records"), np.array([outside(path) for path in corpus["wav"]])
-        root = make_replica(name, tmp_path_factory.mktemp(name) / "data", SCALES[name])
+            hours = sum(PLAN.seconds(index) for index in range(TRACKS)) / 3600
+            table = read_manifest(make_corpus(root, hours, PLAN), root)
+            return table.to_dict("records"), np.array([outside(path) for path in table["wav"]])
+        make_replica(name, root, SCALES[name])
         record = DATA_SETS[name]
         options = {"task": "singer"} if name == "vocalset" else {}
         items = [item for item in record.read(root, None, **options).items if item.split]
@@ -123,14 +120,14 @@ def test_level_reveals_little_of_emotion(look):
         assert r2_score(felt, found) <= 0.25
 
 
-def test_no_track_is_silent_clipped_or_was_stuck(corpus, look):
-    _, features = look("corpus")
+def test_no_track_is_silent_clipped_or_was_stuck(look):
+    rows, features = look("corpus")
     levels, peaks = features[:, 0], features[:, 4]
     assert len(levels) >= TRACKS - 1  # a rounding error of the hours
     assert levels.min() > -30 and peaks.max() <= CEILING + 1e-4
     assert (peaks > CEILING - 1e-3).mean() < 0.01
-    truths = [json.loads(open(wav.replace(".wav", ".json")).read()) for wav in corpus["wav"]]
-    assert {truth["attempt"] for truth in truths} == {0}
+    truths = [Path(row["wav"]).with_suffix(".json").read_text() for row in rows]
+    assert {json.loads(truth)["attempt"] for truth in truths} == {0}
 
 
 SCRIPT = """
@@ -154,7 +151,8 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
     assert (np.array(peaks[1]) < 1.1 * np.array(peaks[0])).all()
 
 
-def test_another_seed_is_other_music_of_the_same_kind(corpus):
+def test_another_seed_is_other_music_of_the_same_kind(look):
+    corpus = pd.DataFrame(look("corpus")[0])
     plan, bank = CorpusPlan(seed=4, shortest=5.0, longest=9.0, per_artist=1), load_bank()
     pieces = [
         compose(plan.artist(i), plan.seconds(i), keyed(plan.seed, TRACK, i, 0), bank)
