@@ -120,19 +120,18 @@ def embedding(size="full", device="cpu", folder="."):
 
     def details():
         with torch.device("meta"):
-            models = {name: (p.build(size), p.token_rate, p.what) for name, p in PEERS.items()}
+            found = [(name, p.build(size), p.token_rate, p.what) for name, p in PEERS.items()]
         for name in SYSTEMS:
-            models[name] = load_export(folder / name), TOKEN_RATE, f"`hparams/{name}.yaml`"
-        keys = "parameters", "token_rate", "what"
-        described = {
-            name: dict(zip(keys, (sum(map(torch.numel, model.parameters())), *rest), strict=True))
-            for name, (model, *rest) in models.items()
-        }
-        return {"audio_seconds": batch * seconds, "models": described}
+            found.append((name, load_export(folder / name), TOKEN_RATE, f"`hparams/{name}.yaml`"))
+        models = {}
+        for name, model, rate, what in found:
+            parameters = sum(map(torch.numel, model.parameters()))
+            models[name] = {"parameters": parameters, "token_rate": rate, "what": what}
+        return {"audio_seconds": batch * seconds, "models": models}
 
     return Benchmark(
         f"embedding of {batch} x {seconds} s",
-        {name: _loaded_once(make) for name, make in makers.items()},
+        {name: partial(_call, cache(make)) for name, make in makers.items()},
         [
             Comparison(f"{name}, {of}", name, baseline, TARGET if name in aimed else None, of)
             for of, aimed in ((TIME, ["brn_sum"]), (MEMORY, []))
@@ -144,9 +143,8 @@ def embedding(size="full", device="cpu", folder="."):
     )
 
 
-def _loaded_once(make):
-    made = cache(make)
-    return lambda: made()()
+def _call(make):
+    return make()()
 
 
 def _peer(peer, size, device, music, batch):
