@@ -40,7 +40,7 @@ def corpus(tmp_path_factory):
     return make_corpus(tmp_path_factory.mktemp("corpus") / "whole", HOURS, SHORT, 2).parent
 
 
-def test_a_longer_corpus_begins_with_a_shorter_one_on_any_number_of_processes(corpus, tmp_path):
+def test_longer_corpus_begins_with_shorter_one_on_any_number_of_processes(corpus, tmp_path):
     make_corpus(tmp_path, HOURS / 2, SHORT, workers=1)
     before = digests(tmp_path)
     make_corpus(tmp_path, HOURS, SHORT, workers=1)
