@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from time import perf_counter, sleep
+from time import sleep
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +42,7 @@ class Comparison(NamedTuple):
     bound: str = AT_LEAST
 
 
-@dataclass(frozen=True)
+@dataclass
 class Benchmark:
     """Candidates for the same work, and what was measured while it was built."""
 
@@ -64,15 +63,11 @@ def gpu_batch(device):
 
 
 def measure(build, size="full", device="cpu", seconds=60.0):
-    """Check and measure a benchmark; return plain values for the JSON file.
-
-    `build` makes a `Benchmark` of a size ("full", "quick" or "tiny"), a device and a folder for
-    its files; its docstring becomes the note on the page. Timing takes about `seconds`.
-    """
+    """Check and measure what `build` makes; its docstring becomes the note on the page."""
     with TemporaryDirectory() as folder:
         benchmark = build(size, device, folder)
         benchmark.check(benchmark.candidates)
-        times = benchmark.times | time_interleaved(benchmark.candidates, seconds, device)
+        times = benchmark.times | time_interleaved(benchmark.candidates, seconds)
         extra = dict(benchmark.extra_bytes)
         sides = {name for c in benchmark.comparisons if c.of == MEMORY for name in c[1:3]}
         for name in sorted(sides & benchmark.candidates.keys()):
@@ -94,19 +89,15 @@ def measure(build, size="full", device="cpu", seconds=60.0):
 
 
 def compare(comparison, times, extra):
-    """A comparison's fields, its ratio and whether the target is met.
-
-    The ratio is None if a side was not measured; `met` is None without a target.
-    """
+    """A comparison's fields, its ratio if both sides were measured, and if a target is met."""
     measured = extra if comparison.of == MEMORY else times
-    sides = [measured.get(comparison.baseline), measured.get(comparison.candidate)]
     sign = 1 if comparison.bound == AT_LEAST else -1
-    above, below = sides[::sign]
-    ratio, met = None, None
-    if above is not None and below is not None:
-        ratio = quartiles(np.divide(above, below))
+    above, below = [measured.get(comparison.baseline), measured.get(comparison.candidate)][::sign]
+    missing = above is None or below is None
+    ratio = None if missing else quartiles(np.divide(above, below))
+    met = None
     if comparison.target is not None:
-        met = ratio is not None and sign * ratio["median"] >= sign * comparison.target
+        met = not missing and sign * ratio["median"] >= sign * comparison.target
     return {**comparison._asdict(), "ratio": ratio, "met": met}
 
 
@@ -116,35 +107,23 @@ def quartiles(values):
     return dict(zip(("median", "q1", "q3"), found, strict=True))
 
 
-def time_interleaved(candidates, seconds, device):
-    """Time candidates in rounds; return name -> seconds per round.
+def time_interleaved(candidates, seconds):
+    """Time candidates in rounds, every second one in reverse order: name -> seconds per round.
 
-    torch.utils.benchmark times one candidate after the other. Here each round calls every
-    candidate once, and every second round in reverse order, so that a drift of the machine's
-    speed hardly changes a ratio within a round. With `seconds` 0 there are `MIN_ROUNDS` rounds.
+    A drift of the machine's speed hardly changes a ratio within a round.
     """
-    now = clock(device)
-    order, times = list(candidates), {name: [] for name in candidates}
+    times = {name: [] for name in candidates}
     for call in candidates.values():  # warm-up
         call()
-    start = now()
+    start = timer()
     for rounds in range(MAX_ROUNDS if candidates else 0):
-        if rounds >= MIN_ROUNDS and now() - start > seconds:
+        if rounds >= MIN_ROUNDS and timer() - start > seconds:
             break
-        for name in order:
-            before = now()
+        for name in list(times)[:: (-1) ** rounds]:
+            before = timer()
             candidates[name]()
-            times[name].append(now() - before)
-        order.reverse()
+            times[name].append(timer() - before)
     return times
-
-
-def clock(device):
-    """A clock that waits for a GPU's queue; torch's own does so on a CPU too where a GPU exists."""
-    return timer if device == "cuda" else perf_counter
-
-
-# ---- memory, and processes of their own ----
 
 
 def extra_memory(build, candidate, size, device="cpu", folder=None):
@@ -155,10 +134,7 @@ def extra_memory(build, candidate, size, device="cpu", folder=None):
 
 
 def peak_growth(call, device="cpu"):
-    """Bytes, at least 1, by which the peak of this process's memory grows during one call.
-
-    It is resident memory on a CPU, that of torch's allocator on a GPU.
-    """
+    """Bytes, at least 1, by which the peak of resident (or GPU) memory grows during one call."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -179,8 +155,7 @@ def _peak():
     status = Path("/proc/self/status")
     if status.exists():  # getrusage includes the parent's peak
         return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))[1])
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
 
 
 def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, device="cpu"):
@@ -214,23 +189,18 @@ def run_limited(call):
         return MEASURED, call()
     except TimeoutError:
         return TIMEOUT, None
-    except (MemoryError, torch.OutOfMemoryError):
-        return NO_MEMORY, None
-    except (RuntimeError, OSError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         killed = getattr(error, "exitcode", None) == -9  # by the above, or by the kernel
-        if not killed and "allocate memory" not in str(error):
+        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (killed or memory or "allocate memory" in str(error)):
             raise
         return NO_MEMORY, None
 
 
-# ---- what candidates are made of ----
-
-
 def forward_backward(module, x, parameters=None, context=nullcontext):
-    """A call that runs a module forward and backward, to its input and its parameters.
+    """A call that runs a module (or a function of `parameters`) forward and backward.
 
-    It returns the output, then the gradients, and leaves none. A plain function as `module` needs
-    `parameters`; `context` makes that of the forward pass.
+    It returns the output, then the gradients of the input and of the parameters, and leaves none.
     """
     x = x.clone().requires_grad_()
     leaves = [x, *(module.parameters() if parameters is None else parameters)]

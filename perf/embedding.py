@@ -1,8 +1,4 @@
-"""Embedding a file, end to end, against encoders of others with random weights.
-
-Every candidate reads the same FLAC file in segments, mixes down, resamples to its own rate,
-computes the segments as one batch and averages its last hidden state over time.
-"""
+"""Embedding a file, end to end, against encoders of others with random weights."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -31,7 +27,6 @@ SECONDS = {"full": 30, "quick": 10, "tiny": 2}  # of a segment
 SIZE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 LARGE, BASE, TINY = (12, 1024, 16, 4096), (12, 768, 12, 3072), (2, 16, 2, 32)
 ROTARY = {"position_embeddings_type": "rotary", "hidden_act": "swish"}
-OURS = "`hparams/{name}.yaml` through `MusicEncoder.encode_files`, as `sbmusic embed` runs it."
 
 
 class Waves(nn.Module):
@@ -82,6 +77,7 @@ class ConvolvedMel(nn.Module):
 class Peer(NamedTuple):
     """An encoder of others: a wrapped transformers model, its size, its rates in Hz."""
 
+    what: str
     wrap: Callable  # from the model to a module, (B, N) -> (B, T, D)
     config: str
     size: tuple
@@ -98,39 +94,21 @@ class Peer(NamedTuple):
         return self.wrap(transformers.AutoModel.from_config(config))
 
 
-CONFORMER = "Wav2Vec2ConformerConfig"
+CONFORMER, CLASS = "Wav2Vec2ConformerConfig", "transformers' Wav2Vec2Conformer, 12 blocks of 1024"
+HUBERT = "transformers' HuBERT in MERT-95M's size, at 24 kHz"
+MUSICFM = f"log-mel, two residual blocks of 3 x 3 convolutions, blocks of {CLASS}, rotary positions"
 PEERS = {
-    "Wav2Vec2Conformer": Peer(Waves, CONFORMER, LARGE, 16000, 50),
-    "MERT-like": Peer(Waves, "HubertConfig", BASE, 24000, 75),
-    "MusicFM-like": Peer(ConvolvedMel, CONFORMER, LARGE, 24000, 25, ROTARY),
-}
-WHAT = {
-    "Wav2Vec2Conformer": "transformers' class: 12 blocks of 1024, 16 heads, feed-forward 4096, "
-    "else its defaults (relative positions, group normalisation). Released models have 24 blocks "
-    "and the slower layer normalisation in the front-end.",
-    "MERT-like": "transformers' HuBERT in MERT-95M's size: 12 blocks of 768, 12 heads, "
-    "feed-forward 3072, stride of 320 samples at 24 kHz, without MERT's training heads. MERT-330M "
-    "(24 blocks of 1024) computes about three times as much.",
-    "MusicFM-like": "the blocks of transformers' Wav2Vec2Conformer (12 of 1024, 16 heads, "
-    "feed-forward 4096, rotary positions) after two residual blocks of 3 x 3 convolutions with 512 "
-    "channels and a linear layer; log-mel as in this project, not in decibels; no token head.",
-    **{name: OURS.format(name=name) for name in SYSTEMS},
+    "Wav2Vec2Conformer": Peer(CLASS, Waves, CONFORMER, LARGE, 16000, 50),
+    "MERT-like": Peer(HUBERT, Waves, "HubertConfig", BASE, 24000, 75),
+    "MusicFM-like": Peer(MUSICFM, ConvolvedMel, CONFORMER, LARGE, 24000, 25, ROTARY),
 }
 
 
 def embedding(size="full", device="cpu", folder="."):
-    """Embedding a file.
-
-    Time includes reading, mixing down, resampling and one batch in float32, from a 44.1 kHz stereo
-    FLAC file, not loading the model. Memory is the growth of a new process's peak while it loads
-    the model and embeds once.
-    """
-    seconds, batch = SECONDS[size], gpu_batch(device)
-    folder = Path(folder, size)
+    """Time includes reading, resampling and a batch in float32; memory also loading the model."""
+    seconds, batch, folder = SECONDS[size], gpu_batch(device), Path(folder, size)
     music = folder / "music.flac"
-    makers = {}
-    for name, peer in PEERS.items():
-        makers[name] = partial(_peer, peer, size, device, music, batch)
+    makers = {name: partial(_peer, p, size, device, music, batch) for name, p in PEERS.items()}
     for name in SYSTEMS:
         makers[name] = partial(_ours, folder / name, seconds, device, music, batch)
         if not (folder / name).exists():
@@ -142,17 +120,18 @@ def embedding(size="full", device="cpu", folder="."):
 
     def details():
         with torch.device("meta"):
-            models = {name: (peer.build(size), peer.token_rate) for name, peer in PEERS.items()}
-        models |= {name: (load_export(folder / name), TOKEN_RATE) for name in SYSTEMS}
-        described = {}
-        for name, (model, rate) in models.items():
+            found = [(name, p.build(size), p.token_rate, p.what) for name, p in PEERS.items()]
+        for name in SYSTEMS:
+            found.append((name, load_export(folder / name), TOKEN_RATE, f"`hparams/{name}.yaml`"))
+        models = {}
+        for name, model, rate, what in found:
             parameters = sum(map(torch.numel, model.parameters()))
-            described[name] = {"parameters": parameters, "token_rate": rate, "what": WHAT[name]}
-        return {"audio_seconds": batch * seconds, "models": described}
+            models[name] = {"parameters": parameters, "token_rate": rate, "what": what}
+        return {"audio_seconds": batch * seconds, "models": models}
 
     return Benchmark(
         f"embedding of {batch} x {seconds} s",
-        {name: _loaded_once(make) for name, make in makers.items()},
+        {name: partial(_call, cache(make)) for name, make in makers.items()},
         [
             Comparison(f"{name}, {of}", name, baseline, TARGET if name in aimed else None, of)
             for of, aimed in ((TIME, ["brn_sum"]), (MEMORY, []))
@@ -164,9 +143,8 @@ def embedding(size="full", device="cpu", folder="."):
     )
 
 
-def _loaded_once(make):
-    made = cache(make)
-    return lambda: made()()
+def _call(make):
+    return make()()
 
 
 def _peer(peer, size, device, music, batch):

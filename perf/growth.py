@@ -4,7 +4,6 @@ import os
 from functools import partial
 
 import torch
-from matplotlib.ticker import FormatStrFormatter
 from torch.utils.benchmark import Timer
 
 from perf.benchmark import (
@@ -14,7 +13,6 @@ from perf.benchmark import (
     TIME,
     Benchmark,
     Comparison,
-    clock,
     peak_growth,
     run_isolated,
     run_limited,
@@ -35,23 +33,17 @@ MAX_BYTES, MAX_SECONDS = 16 * 2**30, 120  # of a process
 LENGTHS = {"full": (10, 30, 60, 120, 300, 600), "quick": (10, 30, 60), "tiny": (1, 2)}
 STEP_LENGTHS = {"full": (30, 60, 120, 300), "quick": (10, 30), "tiny": (1,)}
 BASES = {"full": (60, 30), "quick": (30, 30), "tiny": (1, 1)}
-OPTIONS = {
-    "full": {"num_layers": 2, "d_model": 512},
-    "quick": {"num_layers": 1, "d_model": 512},
-    "tiny": {"num_layers": 1, "d_model": 16, "ffn_units": 32, "frontend_channels": 2},
-}
+TINY_ENCODER = {"num_layers": 1, "d_model": 16, "ffn_units": 32, "frontend_channels": 2}
+OPTIONS = {"full": {"num_layers": 2}, "quick": {"num_layers": 1}, "tiny": TINY_ENCODER}
 STEP_OPTIONS = {"full": {}, "quick": {"num_layers": 2}, "tiny": TINY}
 
 
 def growth(size="full", device="cpu", folder=None):
-    """Growth with the length of the audio.
+    """One item through a Branchformer encoder of two blocks, with dropout in forward + backward.
 
-    One item of audio through a Branchformer encoder of two blocks (front-end included), with
-    dropout in forward + backward. On a CPU each point has a process of its own, limited to 16 GiB
-    and 120 s; on a GPU all share one process, and the training step is in bfloat16. Calls after
-    the first are timed, those of SummaryMixing in 3 rounds. Memory is the peak of the first call
-    beyond weights and gradients. Rotary attention is torch's, which holds no matrix of all pairs,
-    except with dropout on a CPU.
+    On a CPU each point has a process of its own, limited to 16 GiB and 120 s; on a GPU all share
+    one, and the training step is in bfloat16. Memory is the peak of the first call beyond weights
+    and gradients; later calls are timed, those of SummaryMixing in 3 rounds.
     """
     lengths = LENGTHS[size]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -74,21 +66,14 @@ def growth(size="full", device="cpu", folder=None):
             extra[name] = max(found[1], extra.get(name, 0))
         else:
             times.pop(name, None), extra.pop(name, None)
-    comparisons = [
-        Comparison(
-            f"{of} per second of audio, {lengths[-1]} s against {base} s, {work}",
-            *(_name(LINEAR, work, lengths[-1]), _name(LINEAR, work, base), TARGET, of, AT_MOST),
-        )
-        for work in (FORWARD, TRAINING)
-        for of, base in zip((TIME, MEMORY), BASES[size], strict=True)
-    ]
-    return Benchmark(
-        "growth of SummaryMixing",
-        comparisons=comparisons,
-        times=times,
-        extra_bytes=extra,
-        details=lambda: {"outcomes": outcomes},
-    )
+    found = Benchmark("growth of SummaryMixing", times=times, extra_bytes=extra)
+    found.details = lambda: {"outcomes": outcomes}
+    for work in (FORWARD, TRAINING):
+        for of, base in zip((TIME, MEMORY), BASES[size], strict=True):
+            label = f"{of} per second of audio, {lengths[-1]} s against {base} s, {work}"
+            sides = _name(LINEAR, work, lengths[-1]), _name(LINEAR, work, base)
+            found.comparisons.append(Comparison(label, *sides, TARGET, of, AT_MOST))
+    return found
 
 
 def _name(model, work, seconds):
@@ -103,7 +88,7 @@ def measure_point(model, work, seconds, options, device="cpu"):
     call = make_call(seconds)
     extra_bytes = peak_growth(call, device)
     threads = torch.get_num_threads()
-    timer = Timer("call()", timer=clock(device), globals={"call": call}, num_threads=threads)
+    timer = Timer("call()", globals={"call": call}, num_threads=threads)
     took = timer.blocked_autorange(min_run_time=TIMER_SECONDS).median
     return took / seconds, extra_bytes / seconds
 
@@ -147,10 +132,7 @@ def curves(result):
 
 
 def draw(result, path):
-    """Draw time and memory per second of audio over its length into a PNG.
-
-    A line that ends early ends with a cross and the reason.
-    """
+    """Draw time and memory per second of audio; a line that ends early ends with the reason."""
     with picture(path, (12, 5.6)) as figure:
         found = curves(result)
         panels = figure.subplots(1, len(found))
@@ -161,18 +143,14 @@ def draw(result, path):
                 measured = {x: y for x, y in line.items() if not isinstance(y, str)}
                 if not measured or work == STEP:
                     continue
-                style = {"color": COLOURS[model], "ls": LINES[work]}
-                axes.plot(list(measured), list(measured.values()), marker=".", label=name, **style)
+                style = {"color": COLOURS[model], "ls": LINES[work], "marker": "."}
+                axes.plot(*zip(*measured.items(), strict=True), label=name, **style)
                 for length in [x for x in line if x not in measured][:1]:
-                    end = list(measured.items())[-1]
-                    axes.plot(*end, marker="x", ms=11, mew=2, **style)
                     reason = f"  {length} s: {line[length]}"
+                    end = list(measured.items())[-1]
                     axes.text(*end, reason, color=COLOURS[model], fontsize=8, va="bottom")
             axes.set_xticks(list(line := max(lines.values(), key=len)), list(map(str, line)))
-            axes.set_xticks([], minor=True)
             axes.set_xlim(min(line) * 0.8, max(line) * 2)
-            for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                set_formatter(FormatStrFormatter("%g"))
             axes.grid(alpha=0.3, which="both")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         figure.suptitle("Time and memory of a Branchformer encoder (flat is linear growth)")

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -40,29 +41,23 @@ PAGES = {  # a page per device, and of some benchmarks a page for all devices: t
 
 def describe_run(command, device):
     """Command, date, commit and machine of a run."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", info.read_text("utf-8")) if info.exists() else []
     machine = {
         "processor": (models or [platform.processor()])[0],
-        "cores": cores,
+        "cores": os.cpu_count(),
         "torch threads": torch.get_num_threads(),
         "memory": f"{memory:.0f} GiB",
         "Python": platform.python_version(),
-        "torch": torch.__version__,
-        "speechbrain": version("speechbrain"),
-        "load average at the start": round(os.getloadavg()[0], 1),
     }
+    packages = [name for name in ("speechbrain", "transformers") if find_spec(name)]
+    machine |= {"torch": torch.__version__} | {name: version(name) for name in packages}
+    machine["load average at the start"] = round(os.getloadavg()[0], 1)
     if device == "cuda":
         machine["GPU"] = torch.cuda.get_device_name()
-    if find_spec("transformers"):
-        machine["transformers"] = version("transformers")
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
+    git = f"git -C {shlex.quote(str(Path(__file__).parent))} describe --always --dirty"
+    commit = subprocess.getoutput(f"{git} 2>/dev/null || echo unknown")
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     return {"command": command, "date": date, "commit": commit, "machine": machine}
 
@@ -106,12 +101,13 @@ def table(head, rows):
     """A Markdown table; columns whose title starts with : are right-aligned."""
     rule = [" ---: " if title.startswith(":") else " --- " for title in head]
     lines = [" | ".join(map(str, row)) for row in ([title.lstrip(":") for title in head], *rows)]
-    first, *rest = [f"| {line} |" for line in lines]
-    return "\n".join([first, f"|{'|'.join(rule)}|", *rest])
+    lines = [f"| {line} |" for line in lines]
+    return "\n".join([lines[0], f"|{'|'.join(rule)}|", *lines[1:]])
 
 
 def _section(name, device, result):
     """The tables of a benchmark and its conditions."""
+    comparisons = result["comparisons"]
     if name == "growth":
         yield f"![Time and memory per second of audio, by length](growth_{device}.png)"
         for unit, lines in curves(result).items():
@@ -121,21 +117,18 @@ def _section(name, device, result):
     if name == "embedding":
         yield _models(result)
         yield "\n".join(f"- {name}: {model['what']}" for name, model in result["models"].items())
-    head = ["", "candidate", "baseline", ":ratio (quartiles)", ":target", "result"]
-    shown = [c for c in result["comparisons"] if name != "embedding" or c["target"]]
-    rows = [_row(result, comparison) for comparison in shown]
-    yield table(
-        head, rows or [["", _figure(result, name), *[""] * 4] for name in result["seconds"]]
-    )
+        comparisons = [c for c in comparisons if c["target"]]
+    outcomes = {None: "", True: "met", False: "**missed**"}
+    rows = [["", _figure(result, name), *[""] * 4] for name in result["seconds"]]
+    if comparisons:
+        rows = [
+            [c["sub_label"], *(_figure(result, c[x], c["of"]) for x in ("candidate", "baseline"))]
+            + [_ratio(c), c["target"] and f"{c['bound']} {c['target']:g}" or "", outcomes[c["met"]]]
+            for c in comparisons
+        ]
+    yield table(["", "candidate", "baseline", ":ratio (quartiles)", ":target", "result"], rows)
     checked = result["checked"] and f" Checked to agree before timing: {result['checked']}."
     yield f"{result['rounds']} rounds.{checked} {result['note']}".strip()
-
-
-def _row(result, comparison):
-    sides = [_figure(result, comparison[x], comparison["of"]) for x in ("candidate", "baseline")]
-    target = comparison["target"] and f"{comparison['bound']} {comparison['target']:g}"
-    outcome = {None: "", True: "met", False: "**missed**"}[comparison["met"]]
-    return [comparison["sub_label"], *sides, _ratio(comparison), target or "", outcome]
 
 
 def _figure(result, name, of="time"):
@@ -173,23 +166,19 @@ def _models(result):
     rows = []
     for name, model in result["models"].items():
         speeds = [result["audio_seconds"] / seconds[name][key] for key in ("median", "q3", "q1")]
-        size, rate = f"{model['parameters'] / 1e6:.1f} M", model["token_rate"]
-        speed = "{:.1f} ({:.1f} to {:.1f})".format(*speeds)
         memory = f"{extra[name] / 2**30:.1f} GiB" if name in extra else ""
-        rows.append([name, size, rate, speed, ratios.get(name, "1"), memory])
+        rows.append([name, f"{model['parameters'] / 1e6:.1f} M", model["token_rate"]])
+        rows[-1] += ["{:.1f} ({:.1f} to {:.1f})".format(*speeds), ratios.get(name, "1"), memory]
     return table(head, rows)
 
 
 def _runs(runs):
     """A table of commands and machines, then remarks."""
-    names = {}
-    for name, run in runs:
-        names.setdefault(json.dumps(run), []).append(name)
-    found = [json.loads(run) for run in names]
-    rows = [
-        [", ".join(of_run), f"`{run['command']}`", run["date"], run["commit"]]
-        + [", ".join(f"{key} {value}" for key, value in run["machine"].items())]
-        for of_run, run in zip(names.values(), found, strict=True)
-    ]
+    found = [run for index, (_, run) in enumerate(runs) if run not in [r for _, r in runs[:index]]]
+    rows = []
+    for run in found:
+        machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items())
+        names = ", ".join(name for name, of in runs if of == run)
+        rows.append([names, f"`{run['command']}`", run["date"], run["commit"], machine])
     yield table(["benchmarks", "command", "date", "commit", "machine"], rows)
     yield from (run.get("remark") for run in found)

@@ -1,8 +1,4 @@
-"""The training step of SpeechBrain's BEST-RQ recipe, from SpeechBrain's own modules.
-
-It computes what recipes/LibriSpeech/self-supervised-learning/BEST-RQ does in its later form, which
-quantizes masked frames only, with the audio and the sizes of this project.
-"""
+"""The training step of SpeechBrain's BEST-RQ recipe (LibriSpeech), with this project's sizes."""
 
 import random
 
@@ -46,30 +42,21 @@ class Recipe(nn.Module):
         self.features = Fbank(sample_rate=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS)
         self.normalize = InputNormalization(norm_type="sentence")
         self.quantizer = RandomProjectionQuantizer(STACK * BANDS, 16, codebook_size)
-        self.convolutions = ConvolutionFrontEnd(
-            (None, None, BANDS),
-            num_blocks=2,
-            num_layers_per_block=1,
-            out_channels=(128, 32),
-            kernel_sizes=(3, 3),
-            strides=(2, 2),
-            residuals=(False, False),
-        )
+        convolution = {"out_channels": (128, 32), "kernel_sizes": (3, 3), "strides": (2, 2)}
+        convolution |= {"num_layers_per_block": 1, "residuals": (False, False)}
+        self.convolutions = ConvolutionFrontEnd((None, None, BANDS), num_blocks=2, **convolution)
+        kind = {"encoder_module": block, "attention_type": "RelPosMHAXL", "num_decoder_layers": 0}
+        kind |= {"normalize_before": True, "causal": False, WIDTH[block]: hparams["ffn_units"]}
         transformer = TransformerASR(
             tgt_vocab=1,
             input_size=32 * BANDS // 4,
             d_model=d_model,
             nhead=hparams["nhead"],
             num_encoder_layers=hparams["num_layers"],
-            num_decoder_layers=0,
             dropout=hparams["dropout"],
             activation=nn.GELU,
             conformer_activation=nn.GELU,
-            encoder_module=block,
-            attention_type="RelPosMHAXL",
-            normalize_before=True,
-            causal=False,
-            **{WIDTH[block]: hparams["ffn_units"]},
+            **kind,
         )
         self.encoder = EncoderWrapper(transformer)
         self.head = Linear(input_size=d_model, n_neurons=codebook_size)
@@ -94,9 +81,7 @@ class RecipeStep:
         torch.manual_seed(0)
         self.model = Recipe(block, hparams).to(device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=1e-4, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.01
-        )
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-4, weight_decay=0.01)
 
     def __call__(self, batch):
         """The whole step; return the cross-entropy per masked token, the norm, the count."""

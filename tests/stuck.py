@@ -1,16 +1,14 @@
-"""Work that hangs, for a pool of processes that must survive it."""
-
-from pathlib import Path
+"""Jobs that hang: a light module, which worker processes import fast."""
 
 
 def hang_once(attempt, folder, name):
-    """Leaves a file, on the second attempt only."""
+    """Leave a file, on the second attempt only if stuck."""
     while attempt == 0 and name == "stuck":
         pass
-    Path(folder, f"{name}_{attempt}").touch()
+    (folder / f"{name}_{attempt}").touch()
 
 
 def hang(attempt):
-    """Never ends."""
+    """Never end."""
     while True:
         pass

@@ -29,18 +29,11 @@ def main(argv):
         if name == "corpus":
             command.add_argument("--hours", type=float, default=2.0, help="at least (default: 2)")
             command.add_argument("--soundfont", help="an SF2 file (default: TimGM6mb)")
-            command.add_argument(
-                "--held_out",
-                action="store_true",
-                help="also play the programs that training corpora never play",
-            )
+            held_out = "also play the programs that training corpora never play"
+            command.add_argument("--held_out", action="store_true", help=held_out)
         else:
-            command.add_argument(
-                "--scale",
-                type=float,
-                default=0.1,
-                help="share of the published counts (default: 0.1)",
-            )
+            scale = "share of the published counts (default: 0.1)"
+            command.add_argument("--scale", type=float, default=0.1, help=scale)
             command.add_argument("--annotations_only", action="store_true", help="no audio")
     options = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)

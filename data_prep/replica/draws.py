@@ -1,10 +1,18 @@
 """Random draws: a generator per key, and choices by weight."""
 
+from pathlib import Path
+
 import numpy as np
+import yaml
 
 # First numbers of keys after the seed: one per purpose, so that no two purposes share draws.
 ARTIST, TRACK, LENGTH = 0, 1, 2  # of a corpus
 STYLE, PIECE, PLAN = 10, 11, 12  # of a replica
+
+
+def read_yaml(name):
+    """Return the content of a YAML file beside this module."""
+    return yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def keyed(*key):

@@ -14,10 +14,7 @@ WET = {"drums": 0.4, "bass": 0.1, "comp": 1.0, "melody": 1.0, "pad": 1.0}  # sha
 
 
 def mix(piece, artist, rng, bank):
-    """Render a piece with the balance and colour of an artist.
-
-    (samples,) float32 at 24 kHz, within +-0.97; zeros only if the piece has no note.
-    """
+    """Render a piece with an artist's balance and colour: (samples,) float32 within +-0.97."""
     parts = [
         (part.program, part.notes, artist.levels[part.role], artist.reverb * WET[part.role])
         for part in piece.parts
@@ -67,10 +64,7 @@ def _frame_power(wave):
 
 
 def filter_spectrum(wave, tilt, cutoff):
-    """Tilt the spectrum around 800 Hz by `tilt` dB; cut what lies above `cutoff` Hz if < 11 kHz.
-
-    Half of a positive tilt is taken from below 800 Hz, half added above.
-    """
+    """Tilt the spectrum around 800 Hz by `tilt` dB; cut what lies above `cutoff` Hz if < 11 kHz."""
     low = signal.butter(1, 800, "low", fs=RATE, output="sos").astype(np.float32)
     bass = signal.sosfilt(low, wave).astype(np.float32)
     wave = np.float32(gain(-tilt / 2)) * bass + np.float32(gain(tilt / 2)) * (wave - bass)
@@ -81,11 +75,7 @@ def filter_spectrum(wave, tilt, cutoff):
 
 
 def set_level(wave, rng):
-    """Add noise to a note or a voice and draw its level, independently of what sounds.
-
-    The level is that of the loudest 50 ms: by the RMS of the whole, a short sound would peak higher
-    than a sustained one.
-    """
+    """Add noise to a note or a voice and draw the level of its loudest 50 ms."""
     noise = gain(rng.uniform(-75, -50)) * loudest_rms(wave)
     wave = wave + np.float32(noise) * rng.standard_normal(len(wave), dtype=np.float32)
     factor = gain(rng.uniform(NOTE_SOFTEST, NOTE_LOUDEST)) / loudest_rms(wave)

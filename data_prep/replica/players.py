@@ -6,11 +6,10 @@ before, `-` is silence, anything else begins a note and says which. `fit` adapts
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import yaml
 
+from speechbrain_music.data_prep.replica.draws import read_yaml
 from speechbrain_music.data_prep.replica.theory import QUALITIES
 
 
@@ -29,22 +28,9 @@ class Meter:
 
 METERS = {"4/4": Meter(4, 4), "3/4": Meter(3, 4), "6/8": Meter(2, 6)}
 
-DRUM_PITCHES = {
-    "kick": 36,
-    "rim": 37,
-    "snare": 38,
-    "clap": 39,
-    "hat": 42,
-    "pedal": 44,
-    "tom": 45,
-    "open": 46,
-    "crash": 49,
-    "ride": 51,
-    "tambourine": 54,
-    "shaker": 70,
-}
+DRUM_PITCHES = read_yaml("programs.yaml")["drums"]
 # Part -> name -> alternatives; for drums, name -> drum -> alternatives.
-PATTERNS = yaml.safe_load(Path(__file__).with_name("patterns.yaml").read_text(encoding="utf-8"))
+PATTERNS = read_yaml("patterns.yaml")
 WALTZ = {
     "kick": ["X..........."],
     "snare": ["....o...o..."],

@@ -22,9 +22,8 @@ class CorpusError(UserError):
 
 
 def claim(path, metadata, may_change=()):
-    """Write what a folder will hold, or raise a `CorpusError` if it holds something else.
+    """Write a folder's metadata, or raise a `CorpusError` if the folder holds something else.
 
-    `path` is a JSON file, the first in its folder; `metadata` is what determines the content.
     Returns whether keys of `may_change` differ, which leaves the existing files valid.
     """
     out, differing = path.parent, []
@@ -69,8 +68,7 @@ def render_all(work, jobs, workers):
 def render_audible(render, attempt, message):
     """Call `render(number)` from `attempt` on until the wave is not silent.
 
-    Returns what `render` returned (a wave, or a tuple that begins with one), and the number. Raises
-    a `CorpusError` with the message if `ATTEMPTS` waves are silent.
+    Returns what `render` returned (a wave, or a tuple that begins with one), and the number.
     """
     for number in range(attempt, attempt + ATTEMPTS):
         result = render(number)

@@ -17,10 +17,9 @@ class StuckError(UserError):
 def run_with_timeouts(work, jobs, seconds, attempts, workers=None, description=None):
     """Run `work(attempt, *job)` for every job in processes, with a progress bar.
 
-    `work` is a module's function. A process that needs more than `seconds` for a job is ended, even
-    inside a native loop. A job that hung or died is tried `attempts` times (`attempt` counts from
-    0), then a `StuckError` is raised; so is what a job raises. Without `workers` there is a process
-    per core.
+    A process that needs more than `seconds` for a job is ended, even inside a native loop. A job
+    that hung or died is tried `attempts` times, then a `StuckError` is raised; so is what a job
+    raises.
     """
     if workers is not None and workers < 1:
         raise UserError(f"workers is {workers}; it must be 1 or more.")

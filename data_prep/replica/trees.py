@@ -8,7 +8,7 @@ file depends on the seed and its own key alone, so an interrupted replica is con
 import importlib
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +65,12 @@ def render_song(
 ):
     """Compose and render a piece over a noise floor: (samples,) float32 at 24 kHz.
 
-    Most layouts' `render`. `artist` and `piece` are keys: which artist of a genre, which piece of
-    theirs; another attempt gives another piece of the same artist and length. With `tonic` (0 to 11
-    from C on) and `mode` the piece stays in that key; `held_out` allows the programs that training
-    replicas never play.
+    `artist` and `piece` are keys: which artist of a genre, which piece of theirs. With `tonic` (0
+    to 11 from C on) and `mode` the piece stays in that key.
     """
     player = draw_artist(genre, seed, *artist, held_out=held_out)
     if mode:
-        player = replace(player, minor=float(mode == "minor"))
+        player.minor = float(mode == "minor")
     rng, bank = keyed(seed, PIECE, *piece, attempt), load_bank()
     return add_noise_floor(mix(compose(player, seconds, rng, bank, tonic), player, rng, bank), rng)
 
@@ -80,28 +78,10 @@ def render_song(
 def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=None):
     """Make a replica, or continue one, or find it complete; returns its folder.
 
-    It starts processes: a script calls it under `if __name__ == "__main__":`.
-
-    Arguments
-    ---------
-    name : str
-        One of `NAMES`.
-    out : str | Path
-        Output folder.
-    scale : float
-        Share of the published counts, in (0, 1]; every class has at least one piece per split.
-    seed : int
-        Another seed makes other pieces of the same kind.
-    annotations_only : bool
-        Whether to write no audio; where names are the annotation, the files are empty.
-    workers : int, optional
-        Processes; by default one per core.
-
-    Raises
-    ------
-    CorpusError
-        If there is no such data set, the scale is out of range, the folder holds something else
-        or cannot be written, or a piece cannot be rendered.
+    `scale` is the share of the published counts, in (0, 1]; every class has a piece per split or
+    more. With `annotations_only` no audio is written; where names are the annotation, the files are
+    empty. It starts processes (`workers`, by default one per core): a script calls it under
+    `if __name__ == "__main__":`. Raises a `CorpusError` if it cannot be made.
     """
     if name not in NAMES:
         raise CorpusError(f"There is no replica of {name!r}; choose one of {', '.join(NAMES)}.")
@@ -141,12 +121,9 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
 
 
 def _write_text(path, text):
-    if isinstance(text, bytes):
-        with atomic_file(path, "wb") as file:
-            file.write(text)
-        return
-    with atomic_file(path, encoding="utf-8", newline="") as file:
-        file.writelines([text] if isinstance(text, str) else text)
+    text = [text] if isinstance(text, str) else text
+    with atomic_file(path, "wb") as file:
+        file.writelines([text] if isinstance(text, bytes) else (part.encode() for part in text))
 
 
 def write_sound(attempt, path, rate, channels, render, key):

@@ -6,16 +6,15 @@ how the glottis opens and what the tract lets through.
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 from scipy import signal
 
 from speechbrain_music.data_prep.replica.mix import gain, set_level
 from speechbrain_music.data_prep.replica.synth import RATE
-from speechbrain_music.utils.errors import UserError
 
 OVER = 4  # pulses are computed at this multiple of the rate against aliasing
-LOWEST, HIGHEST = 36, 84  # MIDI pitches
 SHORTEST = 0.05  # seconds of a note
 FADE = 480  # samples, 20 ms
 # First three formants of men in Hz, averages of Peterson and Barney (JASA 1952), Table II; e and o
@@ -40,10 +39,6 @@ KINDS = {
 }
 
 
-class VoiceError(UserError):
-    """A song that cannot be sung; the message is one sentence with the remedy."""
-
-
 @dataclass(frozen=True)
 class Technique:
     """What a technique does to a voice; factors are of the singer's own values."""
@@ -51,8 +46,8 @@ class Technique:
     motion: str = "sung"  # how the pitch moves
     vibrato: float = 0.0  # share of the singer's extent
     breath: float = 0.0  # dB, added to the singer's
-    bright: float = 1.0  # factor of `Singer.corner`
-    open: float = 1.0  # factor of `Singer.open`
+    bright: float = 1.0  # factor of the singer's `corner`
+    open: float = 1.0  # factor of the singer's `open`
     rough: float = 1.0  # factor of jitter and shimmer
     ring: float = 0.0  # share by which formants 3 to 5 draw together
     cutoff: float = math.inf  # Hz, the lips' low-pass
@@ -74,47 +69,27 @@ TECHNIQUES = {
 }
 
 
-@dataclass(frozen=True)
-class Singer:
-    """A latent voice: what all recordings of one singer share."""
-
-    name: str
-    kind: str
-    lowest: int  # MIDI pitch
-    highest: int
-    tract: tuple  # factors of the formants
-    widths: float  # factor of their bandwidths
-    corner: float  # Hz, above which the pulses fall by 6 dB per octave more
-    open: float  # share of a period with an open glottis
-    rate: float  # of the vibrato in Hz, and its extent in cents
-    extent: float
-    breath: float  # dB relative to the pulses
-    jitter: float  # relative deviations from period to period, as is the shimmer
-    shimmer: float
-    glide: float  # seconds between notes
-
-
 def make_singer(name, rng, kinds=tuple(KINDS)):
     """Draw a singer of one of some `KINDS`."""
     kind = str(rng.choice(kinds))
     lowest, length = KINDS[kind]
     lowest += int(rng.integers(-2, 3))
     tract = length * rng.normal(1, 0.03) * rng.normal(1, 0.03, len(BANDWIDTHS))
-    return Singer(
+    return SimpleNamespace(
         name=name,
         kind=kind,
-        lowest=lowest,
+        lowest=lowest,  # MIDI pitch
         highest=lowest + 22,
-        tract=tuple(tract.tolist()),
+        tract=tuple(tract.tolist()),  # factors of the formants, and of their bandwidths
         widths=float(rng.uniform(0.8, 1.4)),
-        corner=float(np.exp(rng.uniform(np.log(1200), np.log(5000)))),
-        open=float(rng.uniform(0.55, 0.75)),
-        rate=float(rng.uniform(4.5, 7)),
+        corner=float(np.exp(rng.uniform(np.log(1200), np.log(5000)))),  # Hz: 6 dB per octave more
+        open=float(rng.uniform(0.55, 0.75)),  # share of a period with an open glottis
+        rate=float(rng.uniform(4.5, 7)),  # of the vibrato in Hz, and its extent in cents
         extent=float(rng.uniform(40, 110)),
-        breath=float(rng.uniform(-36, -24)),
-        jitter=float(rng.uniform(0.002, 0.006)),
+        breath=float(rng.uniform(-36, -24)),  # dB relative to the pulses
+        jitter=float(rng.uniform(0.002, 0.006)),  # from period to period, as the shimmer
         shimmer=float(rng.uniform(0.01, 0.03)),
-        glide=float(rng.uniform(0.06, 0.16)),
+        glide=float(rng.uniform(0.06, 0.16)),  # seconds between notes
     )
 
 
@@ -122,10 +97,8 @@ def sing(singer, technique, melody, vowel, rng):
     """Sing a melody on a vowel: (samples,) float32 at 24 kHz, within +-0.97.
 
     The melody is a list of (MIDI pitch, 36 to 84; seconds, 0.05 or more). Speech follows the
-    pitches loosely and goes on to other vowels, a vocal fry lies far below. Raises a `VoiceError`
-    for a technique or vowel of another name, or a melody without a note or out of range.
+    pitches loosely and goes on to other vowels, a vocal fry lies far below.
     """
-    _check(technique, melody, vowel)
     way = TECHNIQUES[technique]
     edges = np.rint(RATE * np.cumsum([0.0] + [length for _, length in melody])).astype(int)
     size = edges[-1]
@@ -147,20 +120,6 @@ def sing(singer, technique, melody, vowel, rng):
     if way.cutoff < RATE / 2:
         wave = signal.sosfilt(signal.butter(2, way.cutoff, fs=RATE, output="sos"), wave)
     return set_level((wave * _fade(size, rng)).astype(np.float32), rng)
-
-
-def _check(technique, melody, vowel):
-    if technique not in TECHNIQUES:
-        raise VoiceError(f"technique is {technique!r}; choose one of {', '.join(TECHNIQUES)}.")
-    if vowel not in VOWELS:
-        raise VoiceError(f"vowel is {vowel!r}; choose one of {', '.join(VOWELS)}.")
-    if not melody:
-        raise VoiceError("The melody is empty; give at least one (pitch, seconds).")
-    for pitch, length in melody:
-        if not LOWEST <= pitch <= HIGHEST:
-            raise VoiceError(f"pitch is {pitch!r}; choose one from {LOWEST} to {HIGHEST}.")
-        if not SHORTEST <= length < math.inf:
-            raise VoiceError(f"A note lasts {length!r} seconds; give {SHORTEST} or more.")
 
 
 def _pitch(singer, way, melody, edges, rng):

@@ -1,44 +1,133 @@
-"""A thousand composed tracks: none silent, clipped or stuck, and no label leaks."""
+"""Composed music: no track is silent or clipped; level, length and file size reveal no label."""
 
 import json
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.model_selection import cross_val_score
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.model_selection import KFold, cross_val_predict
 
+from speechbrain_music.data_prep.emomusic import EMOTIONS
+from speechbrain_music.data_prep.magnatagatune import TAGS
 from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.draws import TRACK, keyed
 from speechbrain_music.data_prep.replica.mix import CEILING
 from speechbrain_music.data_prep.replica.synth import load_bank
+from speechbrain_music.data_prep.replica.trees import make_replica
 
 pytestmark = pytest.mark.slow
 PLAN = CorpusPlan(seed=3, shortest=5.0, longest=9.0, per_artist=1)
-TRACKS = 1000
+TRACKS = 500
+SCALES = {
+    "gtzan": 0.2,
+    "giantsteps": 0.05,
+    "vocalset": 0.15,
+    "magnatagatune": 0.01,
+    "nsynth": 0.003,
+    "emomusic": 0.15,
+}
+MARGIN = 0.05
+FOLDS = KFold(5, shuffle=True, random_state=0)
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    hours = sum(PLAN.seconds(index) for index in range(TRACKS)) / 3600
-    table = read_manifest(make_corpus(folder, hours, PLAN), folder)
-    assert len(table) >= TRACKS - 1  # a rounding error of the hours
-    rows = []
-    for track in table.itertuples():
-        wave, rate = soundfile.read(track.wav, dtype="float32")
-        frames = wave[: len(wave) // 240 * 240].reshape(-1, 240)
-        levels = 10 * np.log10(np.mean(frames**2, axis=1) + 1e-12)
-        loudness = 10 * np.log10(np.mean(wave**2) + 1e-12)
-        size = len(wave) * 2 + 44
-        rows.append((loudness, len(wave) / rate, np.mean(levels < -60), size, np.abs(wave).max()))
-    return table, np.array(rows)
+def look(tmp_path_factory):
+    """A function: name -> labels of each file (a dict), and its `outside`."""
+
+    @cache
+    def look(name):
+        root = tmp_path_factory.mktemp(name) / "data"
+        if name == "corpus":
+            hours = sum(PLAN.seconds(index) for index in range(TRACKS)) / 3600
+            table = read_manifest(make_corpus(root, hours, PLAN), root)
+            return table.to_dict("records"), np.array([outside(path) for path in table["wav"]])
+        make_replica(name, root, SCALES[name])
+        record = DATA_SETS[name]
+        options = {"task": "singer"} if name == "vocalset" else {}
+        items = [item for item in record.read(root, None, **options).items if item.split]
+        labels = [dict(zip(record.labels, item.labels, strict=True)) for item in items]
+        return labels, np.array([outside(root / item.wav) for item in items])
+
+    return look
+
+
+def outside(path):
+    """Level of a file, its share of silence, its duration, its size and its peak."""
+    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    wave = wave.mean(1)
+    frames = wave[: len(wave) // (rate // 100) * (rate // 100)].reshape(-1, rate // 100)
+    level, levels = (10 * np.log10(np.mean(x**2, axis=-1) + 1e-12) for x in (wave, frames))
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+    return level, np.mean(levels < -60), len(wave) / rate, size, np.abs(wave).max()
+
+
+def predict(features, labels, method="predict"):
+    forest = RandomForestClassifier(200, min_samples_leaf=10, random_state=0)
+    return cross_val_predict(forest, features[:, :4], labels, cv=FOLDS, method=method)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("corpus", "genre"),
+        ("corpus", "key"),
+        ("gtzan", "genre"),
+        ("giantsteps", "key"),
+        ("vocalset", "singer"),
+        ("vocalset", "technique"),
+        ("nsynth", "pitch"),
+        ("nsynth", "family"),
+    ],
+)
+def test_level_length_silence_and_size_reveal_no_class(look, name, label):
+    rows, features = look(name)
+    classes = np.array([row[label] for row in rows])
+    chance = max(Counter(classes).values()) / len(classes)
+    assert np.mean(predict(features, classes) == classes) <= chance + MARGIN
+
+
+def test_level_length_silence_and_size_reveal_no_tag(look):
+    rows, features = look("magnatagatune")
+    given = {tag: np.array([tag in row["tags"].split("|") for row in rows]) for tag in TAGS}
+    areas = [
+        roc_auc_score(there, predict(features, there, "predict_proba")[:, 1])
+        for there in given.values()
+        if 20 <= there.sum() <= len(rows) - 20
+    ]
+    assert len(areas) >= 20 and np.mean(areas) <= 0.5 + MARGIN
+
+
+def test_level_reveals_little_of_emotion(look):
+    """At most half of what the score gives in test_replica_tasks.py."""
+    rows, features = look("emomusic")
+    for emotion in EMOTIONS:
+        felt = np.array([float(row[emotion]) for row in rows])
+        found = cross_val_predict(LinearRegression(), features[:, :1], felt, cv=FOLDS)
+        assert r2_score(felt, found) <= 0.25
+
+
+def test_no_track_is_silent_clipped_or_was_stuck(look):
+    rows, features = look("corpus")
+    levels, peaks = features[:, 0], features[:, 4]
+    assert len(levels) >= TRACKS - 1  # a rounding error of the hours
+    assert levels.min() > -30 and peaks.max() <= CEILING + 1e-4
+    assert (peaks > CEILING - 1e-3).mean() < 0.01
+    truths = [Path(row["wav"]).with_suffix(".json").read_text() for row in rows]
+    assert {json.loads(truth)["attempt"] for truth in truths} == {0}
 
 
 SCRIPT = """
@@ -59,44 +148,28 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
         command = [sys.executable, tmp_path / "make.py", tmp_path / str(hours), str(hours)]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         peaks.append([int(kilobytes) for kilobytes in output.split()])
-    print(f"peaks in kB, parent and renderer: {peaks}")
     assert (np.array(peaks[1]) < 1.1 * np.array(peaks[0])).all()
 
 
-def test_no_track_is_silent_clipped_or_was_stuck(corpus):
-    table, rows = corpus
-    loudness, peaks = rows[:, 0], rows[:, 4]
-    assert loudness.min() > -30 and peaks.max() <= CEILING + 1e-4
-    assert (peaks > CEILING - 1e-3).mean() < 0.01
-    truths = [json.loads(open(wav.replace(".wav", ".json")).read()) for wav in table["wav"]]
-    assert {truth["attempt"] for truth in truths} == {0}
-
-
-@pytest.mark.parametrize("label", ["genre", "key"])
-def test_level_length_silence_and_size_reveal_nothing(corpus, label):
-    table, rows = corpus
-    chance = max(Counter(table[label]).values()) / len(table)
-    forest = RandomForestClassifier(200, min_samples_leaf=10, random_state=0)
-    accuracy = cross_val_score(forest, rows[:, :4], table[label], cv=5).mean()
-    assert accuracy <= chance + 0.05
-
-
-def test_another_seed_is_other_music_of_the_same_kind(corpus):
-    table, _ = corpus
+def test_another_seed_is_other_music_of_the_same_kind(look):
+    corpus = pd.DataFrame(look("corpus")[0])
     plan, bank = CorpusPlan(seed=4, shortest=5.0, longest=9.0, per_artist=1), load_bank()
     pieces = [
         compose(plan.artist(i), plan.seconds(i), keyed(plan.seed, TRACK, i, 0), bank)
-        for i in range(len(table))
+        for i in range(len(corpus))
     ]
-    tempi = [piece.tempo for piece in pieces]
-    seconds = [piece.seconds for piece in pieces]
-    assert np.isclose(tempi, table["tempo"].astype(float), atol=1e-3).mean() < 0.01
-    assert stats.ks_2samp(tempi, table["tempo"].astype(float)).pvalue > 0.001
-    assert stats.ks_2samp(seconds, table["duration"]).pvalue > 0.001
-    for name in ("arousal", "valence"):
-        moods = [piece.mood[name] for piece in pieces]
-        assert stats.ks_2samp(moods, table[name].astype(float)).pvalue > 0.001
-    keys = Counter(f"{piece.keys[0][2]} {piece.keys[0][3]}" for piece in pieces)
-    names = sorted(set(keys) | set(table["key"]))
-    counts = [[keys[name] for name in names], [sum(table["key"] == name) for name in names]]
+    tempi = corpus["tempo"].astype(float)
+    assert np.isclose([piece.tempo for piece in pieces], tempi, atol=1e-3).mean() < 0.01
+    numbers = {
+        "tempo": [piece.tempo for piece in pieces],
+        "duration": [piece.seconds for piece in pieces],
+        "arousal": [piece.mood["arousal"] for piece in pieces],
+        "valence": [piece.mood["valence"] for piece in pieces],
+    }
+    for name, values in numbers.items():
+        assert stats.ks_2samp(values, corpus[name].astype(float)).pvalue > 0.001, name
+    keys = [Counter(f"{piece.keys[0][2]} {piece.keys[0][3]}" for piece in pieces)]
+    keys.append(Counter(corpus["key"]))
+    names = sorted(set(keys[0] + keys[1]))
+    counts = [[found[name] for name in names] for found in keys]
     assert stats.chi2_contingency(counts).pvalue > 0.001

@@ -1,7 +1,6 @@
-"""A corpus on disk: the same bytes each time, continued after a kill, never written over."""
+"""Corpora on disk: equal bytes for a seed, continued after a kill, never overwritten; timeouts."""
 
 import hashlib
-import json
 import os
 import resource
 import signal
@@ -10,9 +9,9 @@ import sys
 import time
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import soundfile
+from stuck import hang, hang_once
 
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica import __main__ as command
@@ -20,6 +19,7 @@ from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.storage import CorpusError
 from speechbrain_music.data_prep.replica.synth import RATE, BankError
+from speechbrain_music.data_prep.replica.timeouts import StuckError, run_with_timeouts
 from speechbrain_music.data_prep.replica.trees import make_replica
 
 SHORT = CorpusPlan(shortest=3.0, longest=6.0)
@@ -40,7 +40,7 @@ def corpus(tmp_path_factory):
     return make_corpus(tmp_path_factory.mktemp("corpus") / "whole", HOURS, SHORT, 2).parent
 
 
-def test_a_longer_corpus_begins_with_a_shorter_one_on_any_number_of_processes(corpus, tmp_path):
+def test_longer_corpus_begins_with_shorter_one_on_any_number_of_processes(corpus, tmp_path):
     make_corpus(tmp_path, HOURS / 2, SHORT, workers=1)
     before = digests(tmp_path)
     make_corpus(tmp_path, HOURS, SHORT, workers=1)
@@ -49,8 +49,6 @@ def test_a_longer_corpus_begins_with_a_shorter_one_on_any_number_of_processes(co
     assert before.items() - digests(corpus).items() == {
         (name, before[name]) for name in ("corpus.json", "tracks.csv")
     }
-    other, _ = CorpusPlan(seed=1, shortest=3.0, longest=6.0).track(0)
-    assert not np.array_equal(other[:1000], SHORT.track(0)[0][:1000])
 
 
 def test_manifest_agrees_with_files(corpus):
@@ -59,11 +57,9 @@ def test_manifest_agrees_with_files(corpus):
     for row in table.itertuples():
         info = soundfile.info(row.wav)
         assert (info.samplerate, info.frames, info.channels) == (RATE, row.stop, 1)
-        truth = json.loads(open(row.wav.replace(".wav", ".json")).read())
-        assert float(row.tempo) == pytest.approx(truth["tempo"], abs=1e-3)
 
 
-def test_a_killed_run_is_continued(corpus, tmp_path):
+def test_killed_run_is_continued(corpus, tmp_path):
     code = (
         "from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus\n"
         "if __name__ == '__main__':\n"
@@ -100,7 +96,7 @@ def test_bad_options_leave_nothing(hours, plan, message, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_another_corpus_is_not_written_over(corpus, tmp_path):
+def test_other_folder_content_is_refused(corpus, tmp_path):
     before = digests(corpus)
     with pytest.raises(CorpusError, match="another seed"):
         make_corpus(corpus, HOURS, CorpusPlan(seed=5, shortest=3.0, longest=6.0))
@@ -112,7 +108,7 @@ def test_another_corpus_is_not_written_over(corpus, tmp_path):
         make_corpus(tmp_path / "note.txt" / "below", HOURS, SHORT)
 
 
-def test_a_full_disk_is_reported_and_the_corpus_continued(corpus, tmp_path):
+def test_full_disk_is_reported_and_the_corpus_continued(corpus, tmp_path):
     """A limit on the size of files, which processes inherit, simulates a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (99_000, before[1]))
@@ -140,3 +136,13 @@ def test_command_line(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match="There is no replica of 'gztan'; choose one of"):
         make_replica("gztan", tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_hanging_job_is_ended_and_tried_again(tmp_path):
+    jobs = [(tmp_path, name) for name in ("a", "stuck", "b")]
+    run_with_timeouts(hang_once, jobs, seconds=0.5, attempts=2, workers=2)
+    assert {file.name for file in tmp_path.iterdir()} == {"a_0", "b_0", "stuck_1"}
+    with pytest.raises(StuckError, match="hung or died 1 times"):
+        run_with_timeouts(hang, [()], seconds=0.2, attempts=1)
+    with pytest.raises(ZeroDivisionError):  # the job's own error
+        run_with_timeouts(divmod, [(0,)], seconds=60.0, attempts=1, workers=1)

@@ -18,7 +18,7 @@ from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan
 from speechbrain_music.data_prep.replica.draws import keyed
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.notes import make_note
+from speechbrain_music.data_prep.replica.notes import FAMILIES, VELOCITIES, make_note, playable
 from speechbrain_music.data_prep.replica.synth import load_bank
 from speechbrain_music.data_prep.replica.trees import NAMES
 from speechbrain_music.data_prep.replica.voice import TECHNIQUES, make_singer, sing
@@ -71,7 +71,11 @@ def waves():
     """Name -> statistics of rendered tracks, notes and songs, and of a piece of some layouts."""
     plan = CorpusPlan(shortest=4.0, longest=6.0)
     found = {f"track {index}": plan.track(index)[0] for index in (0, 3, 6)}
-    found["note"] = make_note(np.random.default_rng(0), load_bank())[0]
+    rng, bank = np.random.default_rng(0), load_bank()
+    programs = playable(bank, str(rng.choice(list(FAMILIES))))
+    program = int(rng.choice(list(programs)))
+    pitch, velocity = rng.choice(programs[program]), rng.choice(VELOCITIES)
+    found["note"] = make_note(rng, bank, program, pitch, velocity)
     for technique in TECHNIQUES:
         rng = np.random.default_rng(0)
         found[technique] = sing(make_singer("s", rng), technique, [(55, 0.4), (59, 0.3)], "e", rng)

@@ -60,19 +60,15 @@ VOICE_TAGS = {
 
 
 def draw_clip(seed, split, artist, index):
-    """Draw what a clip is both tagged and composed from.
-
-    An artist with one program per role and one tempo; a key of `VOICES`, or None without a singer;
-    the random generator for the tags.
-    """
+    """Draw a clip's artist (one program per role, one tempo), singer or None, and generator."""
     rng = keyed(seed, PLAN, split, index)
     genre = list(GENRES)[artist % len(GENRES)]
     player = draw_artist(genre, seed, split, artist, held_out=split == 2)
     programs = {role: (choices[0],) * 2 for role, choices in player.programs.items()}
     if rng.random() < SOLO_SHARE:
         programs["melody"] = (int(rng.choice(SOLOISTS)),) * 2
-    tempo = float(np.clip(player.tempo, 62, 178))
-    player = replace(player, programs=programs, tempo=tempo, tempo_spread=0.0)
+    player.programs, player.tempo_spread = programs, 0.0
+    player.tempo = float(np.clip(player.tempo, 62, 178))
     singer = str(rng.choice(list(VOICES))) if rng.random() < SUNG else None
     return player, singer, rng
 

@@ -91,14 +91,9 @@ def _json(notes):
 
 
 def render(attempt, seed, family, instrument, program, pitch, velocity):
-    """A note of 4 s, in the instrument's colour.
-
-    The level is that of the whole note: otherwise loudness would tell a decaying sound from a
-    sustained one.
-    """
+    """A note of 4 s in the instrument's colour, its level that of the whole note."""
     rng = keyed(seed, PLAN, instrument, pitch, velocity, attempt)
-    held_out = program in FAMILIES[family][1]
-    wave, _ = make_note(rng, load_bank(), family, held_out, pitch, velocity, program)
+    wave = make_note(rng, load_bank(), program, pitch, velocity)
     own = keyed(seed, STYLE, instrument)
     wave = filter_spectrum(wave, own.normal(0, 3), own.uniform(4000, 12000))
     return add_noise_floor(limit(scale_to(gain(rng.uniform(*LEVELS)), wave)), rng)
