@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from exports import small_export
+
 
 TASK = "nsynth_instrument"
 SIZE = {
@@ -23,7 +23,7 @@ SIZE = {
 def options(tmp_path_factory, replica):
     """Options of all runs; the export has no dropout."""
     folder = tmp_path_factory.mktemp("exports") / "small"
-    encoder = small_export(folder, ffn_units=8, kernel_size=3, dropout=0.0)
+    encoder = tiny.untrained_export(folder, dropout=0.0)
     return SIZE | {"encoder": encoder, "data_folder": replica("nsynth")}
 
 
