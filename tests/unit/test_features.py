@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from tiny import untrained_model
 from tones import write_tones
 
