@@ -49,14 +49,10 @@ TASKS = {
 }
 
 
-def processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-
-
 def made_here():
-    here = {"processor": processor(), "torch": torch.__version__.partition("+")[0]}
-    return here == GOLDEN["made_with"]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return GOLDEN["made_with"] == {"processor": name, "torch": torch.__version__.partition("+")[0]}
 
 
 def digest(*arrays):
@@ -141,16 +137,11 @@ def export(tone_folder, tmp_path_factory):
     return run / "export"
 
 
-@pytest.fixture(scope="module")
-def features(tmp_path_factory):
-    """A folder of features that the tasks share."""
-    return tmp_path_factory.mktemp("features")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_tasks(name, export, features, replica, tmp_path):
+def test_tasks(name, export, replica, tmp_path):
     task, options = TASKS[name]
+    features = export.with_name("features")  # of all tasks
     options = {"encoder": "{export}", "feature_folder": features} | options
     options["encoder"] = options["encoder"].format(export=export)
     data = replica(find_task(task).data_set)

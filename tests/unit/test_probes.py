@@ -35,11 +35,13 @@ LETTER = SingleLabel("letter", "abcd")
 
 
 def sweep(splits, hparams):
-    """All probes, the chosen ones and their test logits."""
+    """All probes, the chosen ones and their test logits, evaluated in several batches."""
     features = SimpleNamespace(encoder=SimpleNamespace(layers=("0", "1", "2")), splits=splits)
     run_opts = RunOptions(noprogressbar=True, device="cpu")
     run = SimpleNamespace(hparams=hparams | {"task": LETTER}, run_opts=run_opts)
-    probes = train_probes(ProbeBrain, features, run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SequentialChunks", partial(SequentialChunks, batch_size=30))
+        probes = train_probes(ProbeBrain, features, run)
     best = choose_on_validation(probes)
     layer, lr, logits = best.chosen["layer"], best.chosen["lr"], evaluate_on_test(best)
     mixed = probes.best_of_mix()
@@ -74,10 +76,8 @@ def options(**changes):
 
 @pytest.fixture(scope="module")
 def swept():
-    """The sweep of `make_splits` with `options`, evaluated in several batches."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SequentialChunks", partial(SequentialChunks, batch_size=30))
-        return sweep(make_splits(), options())
+    """The sweep of `make_splits` with `options`; not to be changed."""
+    return sweep(make_splits(), options())
 
 
 def alone(splits, layer, lr, seed, hparams):
