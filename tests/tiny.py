@@ -138,12 +138,11 @@ def assert_same_end(one, two):
         torch.testing.assert_close(*states, rtol=0, atol=0)
     torch.testing.assert_close(exported(one), exported(two), rtol=0, atol=0)
     for kind in ("train", "valid"):
-        figures = [
+        first, second = (
             [row | {"tokens_per_second": None} for row in rows(folder, kind)]
             for folder in (one, two)
-        ]
-        assert figures[0] == figures[1]
-        assert figures[0]
+        )
+        assert first and first == second
 
 
 def untrained_model(**sizes):

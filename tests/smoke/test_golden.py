@@ -67,28 +67,23 @@ def compare(found, expected):
     for name, value in expected.items():
         if isinstance(value, str):
             continue
-        pairs = zip(np.ravel(flat(found[name])), np.ravel(flat(value)), strict=True)
+        pairs = zip(flat(found[name]), flat(value), strict=True)
         assert all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3) for a, b in pairs), name
 
 
 def flat(value):
     if isinstance(value, dict):
-        return flat([value[key] for key in sorted(value)])
-    if isinstance(value, list):
-        return [number for item in value for number in flat(item)]
-    return [value]
+        value = [value[key] for key in sorted(value)]
+    return sum(map(flat, value), []) if isinstance(value, list) else [value]
 
 
 def numbers_of(run, result):
     """Rows of metrics, and the weights that a run of pre-training or of the tokenizer wrote."""
     weights = load_file(run / result / "model.safetensors")
     each = sorted(digest(value.numpy())[:16] for value in weights.values())
+    rows = tiny.rows(run, "train") + tiny.rows(run, "valid")
     dropped = {"tokens_per_second", "kind"}
-    rows = [
-        [value for key, value in row.items() if key not in dropped]
-        for kind in ("train", "valid")
-        for row in tiny.rows(run, kind)
-    ]
+    rows = [[value for key, value in row.items() if key not in dropped] for row in rows]
     return {"weights": hashlib.sha256(" ".join(each).encode()).hexdigest()[:16], "rows": rows}
 
 

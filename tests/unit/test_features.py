@@ -47,7 +47,7 @@ def own(tones, tmp_path):
 
 
 class Level(FrozenEncoder):
-    """Mean absolute value and length; may fail at a batch, and refuse unequal lengths."""
+    """Mean absolute value and length; may fail at a batch."""
 
     def __init__(self, fail_at=None, padding_safe=True, identity="ab"):
         super().__init__("level", identity, 16000, ("0",), 2, padding_safe)
