@@ -28,7 +28,6 @@ from speechbrain_music.utils.processes import run_recipes
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 30.0  # seconds of a track: many short tracks are more varied than few long ones
-TASKS = ["gtzan_genre"]
 EVALUATE = "--quick True --pooling mean_std"
 NEXT = "python recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/music"
 
@@ -52,20 +51,16 @@ def report(marble, rows, metadata, seconds):
     gain = last["cross_entropy_unigram"] - last["cross_entropy"]
     below = last["mel_mse"] < last["mel_mse_interpolation"]
     first = next(iter(marble["overall"]))
-    differences = [
-        [
-            pair["second"],
-            task,
-            signed_interval(d),
-            f"{(d['high'] - d['low']) / 2:.3f}",
-            _decision(d),
-        ]
-        for pair in marble["pairs"]
-        if pair["first"] == first
-        for task, d in ({"all tasks": pair["all tasks"]} | pair["tasks"]).items()
-    ]
-    minutes = [[name, f"{value / 60:.1f}"] for name, value in seconds.items()]
-    minutes.append(["all", f"{sum(seconds.values()) / 60:.1f}"])
+    differences = []
+    for pair in [pair for pair in marble["pairs"] if pair["first"] == first]:
+        for task, d in ({"all tasks": pair["all tasks"]} | pair["tasks"]).items():
+            word = "better" if d["difference"] > 0 else "worse"
+            cells = [signed_interval(d), f"{(d['high'] - d['low']) / 2:.3f}"]
+            cells.append(word if d["differs"] else "no difference shown")
+            differences.append([pair["second"], task, *cells])
+    spent = seconds | {"all": sum(seconds.values())}
+    minutes = [[name, f"{value / 60:.1f}"] for name, value in spent.items()]
+    head = [f"{first} minus", "task", "score difference (95% interval)", "resolved from", ""]
     lines = [
         "# Demo: a small encoder, pre-trained on composed music",
         "",
@@ -93,11 +88,7 @@ def report(marble, rows, metadata, seconds):
         "",
         *encoders_table(marble["rows"], marble["overall"]),
         "",
-        *markdown_table(
-            [f"{first} minus", "task", "score difference (95% interval)", "resolved from", ""],
-            differences,
-            "  rr",
-        ),
+        *markdown_table(head, differences, "  rr"),
         "",
         "*Resolved from*: about the smallest difference that test splits of this size can "
         "show, half the width of its interval. Smaller differences need more test tracks. With "
@@ -114,12 +105,6 @@ def report(marble, rows, metadata, seconds):
     return "\n".join(lines) + "\n"
 
 
-def _decision(difference):
-    if not difference["differs"]:
-        return "no difference shown"
-    return "better" if difference["difference"] > 0 else "worse"
-
-
 def main(argv):
     """Runs the demo; see the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -127,7 +112,7 @@ def main(argv):
     parser.add_argument("--music", type=Path, default=Path("data/replica/demo"))
     parser.add_argument("--hours", type=float, default=1.0, help="of music to pre-train on")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--tasks", nargs="+", default=["gtzan_genre"])
     parser.add_argument("--evaluate", default=EVALUATE, help="options of the task recipes")
     args, others = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.WARNING)
@@ -139,8 +124,8 @@ def main(argv):
     run, marble = args.out / "brn_sum_tiny", args.out / "marble"
     with stage(seconds, "pre-training"):
         train = [ROOT / "recipes/pretrain/train.py", ROOT / "hparams/brn_sum_tiny.yaml"]
-        train += ["--data_folder", music, "--output_folder", run]
-        run_recipes([[*train, "--number_of_epochs", args.epochs, *others]])
+        train += ["--data_folder", music, "--output_folder", run, "--number_of_epochs", args.epochs]
+        run_recipes([[*train, *others]])
     with stage(seconds, "evaluation"):
         export = run / "export"
         command = [ROOT / "recipes/marble.py", "--out", marble, *shlex.split(args.evaluate)]

@@ -16,6 +16,7 @@ import json
 import logging
 import shlex
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from speechbrain_music.data_prep.folder import prepare_folder
@@ -163,35 +164,31 @@ def main(argv):
     args, others = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.WARNING)
     folders = {seed: args.work / f"brn_sum_tiny-{seed}" for seed in args.seeds}
-    minutes, began = {}, time.time()
-
-    def lap(stage):
-        nonlocal began
-        minutes[stage] = (time.time() - began) / 60
-        began = time.time()
-
+    laps = {"": time.time()}
     pretrain(args, folders, others)
-    lap("pre-training")
+    laps["pre-training"] = time.time()
     exports = [folder / "export" for folder in folders.values()]
     encoders = ["mel", f"random:{exports[0]}", f"pre-trained={','.join(map(str, exports))}"]
     sources = {f"curves-{seed}.png": folder / "curves.png" for seed, folder in folders.items()}
     for name in args.protocols:
         out = evaluate(args, name, encoders)
         sources |= {f"{name}.{end}": out / f"marble.{end}" for end in ("md", "csv", "json", "png")}
-        lap(f"evaluation ({name})")
+        laps[f"evaluation ({name})"] = time.time()
     if args.music:
         out = args.work / "retrieval"
         run_recipes([[HERE / "retrieval.py", args.music, "--encoders", *encoders, "--out", out]])
         sources |= {f"retrieval.{end}": out / f"retrieval.{end}" for end in ("md", "csv", "json")}
-        lap("retrieval")
+        laps["retrieval"] = time.time()
     args.out.mkdir(parents=True, exist_ok=True)
     for name, source in sources.items():
         content = source.read_bytes()
         if name.endswith(".md"):  # the picture of each protocol is renamed too
             content = content.replace(b"(marble.png)", f"({source.parent.name}.png)".encode())
         (args.out / name).write_bytes(content)
-    write_together({args.out / "study.md": page(args, argv, folders, minutes)})
-    print((args.out / "study.md").read_text(encoding="utf-8"))
+    minutes = {stage: (end - begin) / 60 for (_, begin), (stage, end) in pairwise(laps.items())}
+    text = page(args, argv, folders, minutes)
+    write_together({args.out / "study.md": text})
+    print(text)
 
 
 if __name__ == "__main__":

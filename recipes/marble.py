@@ -121,13 +121,14 @@ def main(argv):
         if data and not root:
             failed[task.name] = f"no folder of {task.data_set} was given with --data"
             continue
+        made = None
         for name, encoder in encoders.items():
             logger.info(f"-- {task.name}, {name}")
             try:
                 folder = args.out / task.name / name
                 command = recipe_arguments(task, encoder, folder, features, root, others)
                 import_module(task.recipe).main(command)
-                made = load_task(command)[1]["task"]
+                made = made or load_task(command)[1]["task"]
                 results, scored, tracks = collect(folder, made, task.name, name)
                 if tracks != tested.setdefault(task.name, tracks):
                     raise UserError("other test tracks could be read than for the encoders before")

@@ -4,22 +4,24 @@ import fcntl
 import logging
 import os
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from speechbrain.utils import logger
+from tiny import untrained_export
 from tones import write_tones
 
 from speechbrain_music.data_prep.replica import trees
-from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.export import save_export
-from speechbrain_music.models.frontend import LogMel
 
 # Threads of several processes on few cores wait for each other: one each is faster here.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# Lists all packages with pip, each time a recipe makes its folder.
+logger.get_environment_description = cache(logger.get_environment_description)
 
 
 @pytest.fixture(autouse=True)
@@ -108,10 +110,4 @@ def replica(shared):
 def tiny_export(shared):
     """An untrained export of two small layers; not to be written to."""
     with shared("export") as folder:
-        if not folder.exists():
-            torch.manual_seed(0)
-            features = LogMel()
-            features.normalize.set_statistics(torch.full((128,), -4.0), torch.full((128,), 3.5))
-            encoder = make_encoder(num_layers=2, d_model=16, nhead=2, ffn_units=16, kernel_size=5)
-            save_export(folder, encoder, features, system="small", seed=0)
-    return folder
+        return folder if folder.exists() else untrained_export(folder)

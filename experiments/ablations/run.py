@@ -61,10 +61,8 @@ BRANCH_TRACKS, BRANCH_SAMPLES = 20, 10 * SAMPLE_RATE  # held-out, for weights of
 
 def _parameters(model, **_):
     """Of one block, of the encoder, and of the whole model with its two heads."""
-    block, encoder = (
-        sum(p.numel() for p in part.parameters())
-        for part in (model.encoder.layers[0], model.encoder)
-    )
+    parts = model.encoder.layers[0], model.encoder
+    block, encoder = (sum(p.numel() for p in part.parameters()) for part in parts)
     quantizer, width = model.config["training"]["quantizer"], model.encoder.config["d_model"]
     outputs = quantizer["codebook_size"] * quantizer["num_codebooks"] + STACK * BANDS
     return {"block": block, "encoder": encoder, "whole": encoder + (width + 1) * outputs}
@@ -74,11 +72,6 @@ def _speed(run, **_):
     """Seconds of audio trained on per second, the median over the rows of the log."""
     rates = [row["tokens_per_second"] for row in read_rows(run, "train")]
     return {"x real time": float(torch.tensor(rates).median()) / TOKEN_RATE}
-
-
-def _memory(run, **_):
-    """Peak memory of the run's process, decoded tracks included."""
-    return {"peak MiB": read_finished(run)["peak_mib"]}
 
 
 def _held_out(run, model, **_):
@@ -133,7 +126,8 @@ def _chunking(run, tracks, **_):
 METRICS = {
     "parameters": _parameters,
     "speed": _speed,
-    "memory": _memory,
+    # Of the run's process, decoded tracks included.
+    "memory": lambda run, **_: {"peak MiB": read_finished(run)["peak_mib"]},
     "held_out": _held_out,
     "codebook": _codebook,
     "branch_weights": _branch_weights,
@@ -185,7 +179,11 @@ class Runs:
             places = zip(self.args.seeds, self.folders(options), strict=True)
             new = [(seed, folder) for seed, folder in places if not read_finished(folder)]
             if new and "tokenizer" in options:
-                self._train_tokenizers(options["tokenizer"])
+                name, data = options["tokenizer"], ["--data_folder", self.args.data_folder]
+                train = [ROOT / "recipes/tokenizer/train.py", ROOT / f"hparams/{name}.yaml", *data]
+                train += shlex.split(self.args.tokenizer)
+                folders = [(seed, self._tokenizer(name, seed)) for seed in self.args.seeds]
+                run_recipes([[*train, "--output_folder", o, "--seed", s] for s, o in folders])
             todo |= {folder: self._command(options, folder, seed) for seed, folder in new}
         run_recipes(list(todo.values()), list(todo))
 
@@ -218,11 +216,13 @@ class Runs:
 
     def evaluate(self, ablation, variants):
         """Evaluates all variants on the tasks; returns what recipes/marble.py has written."""
-        args, encoders = self.args, []
-        for name, options in variants.items():
-            exports = [str(folder / EXPORT) for folder in self.folders(options)]
-            encoders.append(f"{name}={','.join(exports)}")
-        first = str(self.folders(next(iter(variants.values())))[0] / EXPORT)
+        args = self.args
+        exports = {
+            name: [str(folder / EXPORT) for folder in self.folders(options)]
+            for name, options in variants.items()
+        }
+        first = next(iter(exports.values()))[0]
+        encoders = [f"{name}={','.join(paths)}" for name, paths in exports.items()]
         encoders += [spec.replace("FIRST", first) for spec in ablation.baselines]
         out = args.work / ablation.name
         command = [ROOT / "recipes/marble.py", "--encoders", *encoders, "--out", out]
@@ -251,14 +251,6 @@ class Runs:
     def _tokenizer(self, name, seed):
         return self.args.work / f"{name}-{self._digest(self.args.tokenizer)}-{seed}"
 
-    def _train_tokenizers(self, name):
-        train = [ROOT / "recipes/tokenizer/train.py", ROOT / f"hparams/{name}.yaml"]
-        train += ["--data_folder", self.args.data_folder, *shlex.split(self.args.tokenizer)]
-        folders = {seed: self._tokenizer(name, seed) for seed in self.args.seeds}
-        run_recipes(
-            [[*train, "--output_folder", out, "--seed", seed] for seed, out in folders.items()]
-        )
-
 
 # ---- the table ----
 
@@ -272,8 +264,11 @@ def page(ablation, metadata, metrics, marble):
     for name, score in marble["overall"].items():
         values = metrics.get(name, {})
         cells = [_over_seeds(values[key]) if key in values else "" for key in columns]
-        difference = _difference(against[name]) if name in against else ""
-        rows.append([name, *cells, with_interval(score), difference])
+        difference, mark = "", ""
+        if name in against:
+            difference = signed_interval(against[name])
+            mark = "**" if against[name]["differs"] else ""
+        rows.append([name, *cells, with_interval(score), f"{mark}{difference}{mark}"])
     head = ["variant", *columns, "score", f"{first} minus this"]
     lines = [
         f"# {ablation.name}: {ablation.question}",
@@ -304,11 +299,6 @@ def _over_seeds(values):
     return f"{mean:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
-def _difference(pair):
-    text = signed_interval(pair)
-    return f"**{text}**" if pair["differs"] else text
-
-
 def write(folder, ablation, metadata, metrics, marble):
     """Writes NAME.md, .csv, .json and .png."""
     first = next(iter(metrics))
@@ -326,13 +316,9 @@ def write(folder, ablation, metadata, metrics, marble):
     stored = metadata | {"metrics": metrics, "marble": marble}
     folder.mkdir(parents=True, exist_ok=True)
     draw(folder / f"{ablation.name}.png", marble["overall"])
-    write_together(
-        {
-            folder / f"{ablation.name}.md": page(ablation, metadata, metrics, marble),
-            folder / f"{ablation.name}.csv": table,
-            folder / f"{ablation.name}.json": json.dumps(stored, indent=2) + "\n",
-        }
-    )
+    contents = {"md": page(ablation, metadata, metrics, marble), "csv": table}
+    contents["json"] = json.dumps(stored, indent=2) + "\n"
+    write_together({folder / f"{ablation.name}.{e}": text for e, text in contents.items()})
 
 
 def draw(path, overall):

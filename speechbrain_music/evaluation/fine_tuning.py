@@ -37,15 +37,10 @@ def fine_tune(brain_class, best, probes, features, run):
     model, probe = encoder.model.requires_grad_(True), probes.best_of_mix()
     rank, world = among_processes()
     batch_size = hparams["fine_tune_batch"]
-    data = {
-        name: ChunkDataset(
-            features.chunks.table.iloc[split.rows].reset_index(drop=True),
-            encoder.sample_rate,
-            split.tracks,
-            split.targets,
-        )
-        for name, split in splits.items()
-    }
+    data = {}
+    for name, split in splits.items():
+        table = features.chunks.table.iloc[split.rows].reset_index(drop=True)
+        data[name] = ChunkDataset(table, encoder.sample_rate, split.tracks, split.targets)
     order = ShuffleSampler(
         len(data["train"]), batch_size, hparams["effective_batch"], hparams["seed"], rank, world
     )
@@ -54,15 +49,12 @@ def fine_tune(brain_class, best, probes, features, run):
     )
 
     def loader(name):
-        rows = range(len(data[name]))
-        batches = batches_of(rows, data[name].lengths, batch_size)[rank::world]
-        return make_loader(
-            data[name],
-            sampler=order if name == "train" else batches,
-            batch_size=None,
-            num_workers=hparams["num_workers"],
-        )
+        batches = batches_of(range(len(data[name])), data[name].lengths, batch_size)[rank::world]
+        sampler, workers = order if name == "train" else batches, hparams["num_workers"]
+        return make_loader(data[name], sampler=sampler, batch_size=None, num_workers=workers)
 
+    # A run resumes with the same options, data and encoder, also to another number of epochs.
+    key = results_key(hparams | {"fine_tune_epochs": None}, [features.cache], features.chunks)
     patience = PlateauEarlyStopping(1, hparams["fine_tune_plateau"], hparams["fine_tune_patience"])
     decay = hparams["weight_decay"]
     brain = brain_class(
@@ -71,7 +63,7 @@ def fine_tune(brain_class, best, probes, features, run):
         hparams=hparams | {"epoch_counter": EpochCounter(hparams["fine_tune_epochs"])},
         run_opts=run.run_opts,
         checkpointer=AtomicCheckpointer(
-            checkpoint_folder(run, features),
+            run.output / f"save-{key[:16]}",
             {"encoder": model, "probes": probe, "patience": patience},
         ),
         plan=plan,
@@ -89,9 +81,3 @@ def fine_tune(brain_class, best, probes, features, run):
     checkpoint = brain.checkpointer.recover_if_possible(max_key="metric")
     tuned = {"epoch": int(checkpoint.meta["epoch"]), "valid": checkpoint.meta["metric"]}
     return Candidate(brain, loader("test"), best.chosen | {"fine_tuned": tuned})
-
-
-def checkpoint_folder(run, features):
-    """A run resumes with the same options, data and encoder, also to another number of epochs."""
-    options = run.hparams | {"fine_tune_epochs": None}
-    return run.output / f"save-{results_key(options, [features.cache], features.chunks)[:16]}"

@@ -20,6 +20,7 @@ from speechbrain_music.nnet.dropout import Dropout
 from speechbrain_music.nnet.normalization import Standardization
 from speechbrain_music.optim.patience import PlateauEarlyStopping
 
+_loader = partial(make_loader, batch_size=None)  # of data sets that yield batches
 STAGES = (1, 2, 4, 8)  # epochs after which successive halving ends half of the configurations
 
 
@@ -265,9 +266,9 @@ def train_probes(brain_class, features, run):
             configurations=torch.tensor([pairs.index((layer, lr)) for layer, lr, _ in probes]),
         )
         noise = stack.seeds, stack.hidden, stack.dropout
-        batches = _loader(TrainingBatches(train, hparams["batch_size"], *noise))
-        valid = _loader(SequentialChunks(splits["valid"]))
-        brain.fit(brain.hparams.epoch_counter, batches, valid)
+        batches = TrainingBatches(train, hparams["batch_size"], *noise)
+        loaders = [_loader(data) for data in (batches, SequentialChunks(splits["valid"]))]
+        brain.fit(brain.hparams.epoch_counter, *loaders)
         for place, (layer, lr, seed) in enumerate(probes):
             name = layer if layer == "all" else layers[layer]
             best, epoch = float(patience.best[place]), int(patience.best_epoch[place])
@@ -298,10 +299,6 @@ def choose_on_validation(probes):
 def evaluate_on_test(candidate):
     """Logits (S, tracks, C) of the test tracks."""
     return candidate.brain.predict(candidate.test_set, sb.Stage.TEST)
-
-
-def _loader(batches):
-    return make_loader(batches, batch_size=None)
 
 
 def _make_brain(brain_class, standardize, splits, hparams, run_opts, stack, **options):

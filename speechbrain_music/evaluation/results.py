@@ -72,22 +72,19 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
         raise UserError(f"the test split cannot be evaluated: {error}") from error
     means = {metric: value["mean"] for metric, value in figures.items()}
     tables = [task.by_class(probe, targets) for probes in logits for probe in probes]
+    by_class = {name: {} for name in tables[0]}
+    for name, figures_of in by_class.items():
+        for key in tables[0][name]:
+            values = [table[name][key] for table in tables]
+            figures_of[key] = None if None in values else float(np.mean(values))
     confusions = [task.confusion(probe, targets) for probes in logits for probe in probes]
     return {
         "figures": figures,
         "each": each,
         "score": {"mean": score(task, means, chance), "low": low, "high": high},
-        "by_class": {name: _mean([table[name] for table in tables]) for name in tables[0]},
+        "by_class": by_class,
         "confusion": None if confusions[0] is None else sum(confusions).tolist(),
         "absent": task.absent(targets),
-    }
-
-
-def _mean(rows):
-    """Means of dicts of numbers; None where any is None."""
-    columns = {key: [row[key] for row in rows] for key in rows[0]}
-    return {
-        key: None if None in values else float(np.mean(values)) for key, values in columns.items()
     }
 
 
@@ -146,7 +143,7 @@ def write_results(run, data_report, published, tested):
         "versions": versions(),
         "seconds": round(time.time() - run.began, 1),
     }
-    tables = [probes.table.assign(encoder=i) for i, (_, probes, _, _) in enumerate(tested)]
+    tables = [part[1].table.assign(encoder=i) for i, part in enumerate(tested)]
     table = pd.concat(tables, ignore_index=True)
     _write_files(run.output, results, table, logits, test, task.names)
     for metric, figure in summary["figures"].items():
@@ -220,20 +217,17 @@ def _report(results):
         ]
         lines += [*markdown_table(["published", "metric", "value", "source"], rows, "  r"), ""]
     columns = list(next(iter(results["by_class"].values())))
-    rows = [
-        [name, *(_cell(figures[key], 0 if key == "count" else 3) for key in columns)]
-        for name, figures in results["by_class"].items()
-    ]
+    rows = []
+    for name, f in results["by_class"].items():
+        digits = {key: 0 if key == "count" else 3 for key in columns}
+        cells = ["" if f[key] is None else f"{f[key]:.{digits[key]}f}" for key in columns]
+        rows.append([name, *cells])
     lines += markdown_table(["class", *columns], rows, " " + "r" * len(columns))
     return "\n".join(lines) + "\n"
 
 
 def _span(figure):
     return f"{figure['low']:.4f} to {figure['high']:.4f}"
-
-
-def _cell(value, digits):
-    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _chosen(results):
@@ -268,7 +262,7 @@ def _confusion(figure, counts, names):
     figure.colorbar(image, label="share of the class's tracks")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    step = max(1, len(names) // 32)
-    places = range(0, len(names), step)
-    axes.set_xticks(places, [names[p] for p in places], rotation=90, fontsize=8)
-    axes.set_yticks(places, [names[p] for p in places], fontsize=8)
+    shown = slice(None, None, max(1, len(names) // 32))
+    places = range(len(names))[shown]
+    axes.set_xticks(places, names[shown], rotation=90, fontsize=8)
+    axes.set_yticks(places, names[shown], fontsize=8)

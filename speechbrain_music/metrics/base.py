@@ -48,7 +48,8 @@ class Task:
     def __init__(self, names):
         self.names = tuple(map(str, names))
         self.outputs = len(self.names)
-        if len(set(self.names)) < self.outputs or not self.names:
+        self.places = {name: place for place, name in enumerate(self.names)}
+        if len(self.places) < self.outputs or not self.names:
             raise UserError(f"the names {self.names} must be one or more, none twice: fix them")
 
     def encode(self, table):
@@ -106,6 +107,12 @@ class Task:
     def confusion(self, logits, targets):
         """(C, C) int64 counts, rows = truth; None where there are no classes."""
         return None
+
+    def _place(self, table, row, label):
+        """The output of a label of a manifest's row; UserError for a bad one."""
+        if label not in self.places:
+            raise refused(table, row, self.column, label, self.names)
+        return self.places[label]
 
     def _checked(self, logits, targets):
         targets = self._fitting(logits, targets, dimensions=2)

@@ -12,25 +12,11 @@ LEVEL = 0.05
 def compare(scores):
     """Differences between any two systems, task by task and overall.
 
-    Arguments
-    ---------
-    scores : dict
-        System -> task -> (value, (R,) resampled values), on the same resamples for all systems.
-
-    Returns
-    -------
-    list of dict
-        For each pair: first, second, and for each task that both have, and "all tasks" (the mean
-        of them): difference (first - second), low, high (95% interval), p, and differs: for a
-        task, p after Holm's correction over tasks is under 0.05; for all tasks, the interval
-        excludes 0.
-
-    Example
-    -------
-    >>> good, bad = np.linspace(0.5, 0.7, 999), np.linspace(0.1, 0.3, 999)
-    >>> (pair,) = compare({"a": {"key": (0.6, good)}, "b": {"key": (0.2, bad)}})
-    >>> pair["all tasks"]["differs"], round(pair["tasks"]["key"]["difference"], 3)
-    (True, 0.4)
+    scores: system -> task -> (value, (R,) resampled values), on the same resamples for all systems.
+    Returns a dict for each pair: first, second, and for each task that both have, and "all tasks"
+    (the mean of them): difference (first - second), low, high (95% interval), p, and differs: for
+    a task, p after Holm's correction over tasks is under 0.05; for all tasks, the interval excludes
+    0.
     """
     pairs = []
     for first, second in combinations(scores, 2):

@@ -93,14 +93,8 @@ def collisions(counts):
 class MaskedPredictionMetrics:
     """Sums over held-out masked tokens, to be added over processes, and figures from them.
 
-    Arguments
-    ---------
-    statistics : TokenStatistics
-        Of the training corpus.
-    block : int
-        Tokens in a block of the mask: accuracy is also given by position in the block.
-    device : str or torch.device
-        Where the sums are kept.
+    `statistics` are the TokenStatistics of the training corpus. Accuracy is also given by position
+    in a `block` of the mask (tokens). The sums are kept on `device`.
 
     Example
     -------
@@ -145,17 +139,9 @@ class MaskedPredictionMetrics:
 
     @torch.no_grad()
     def update(self, logits, rebuilt, mel, tokens, mask, lengths):
-        """Adds a batch.
-
-        Arguments
-        ---------
-        logits, rebuilt : torch.Tensor
-            Of the M masked tokens: (M, N, K), and the reconstructed mel (M, stack * bands).
-        mel : torch.Tensor
-            (B, stack * T, bands), the true mel, 0 past the end of each item.
-        tokens, mask, lengths : torch.Tensor
-            True tokens (B, T, N) int64, True = masked (B, T) bool, tokens of each item (B,).
-        """
+        """Adds a batch of B items: logits (M, N, K) and reconstructed mel (M, stack * bands) of the
+        M masked tokens; true mel (B, stack * T, bands), 0 past the end of each item; true tokens
+        (B, T, N) int64, mask (B, T) bool, tokens of each item (B,)."""
         truth, visible = tokens[mask], _nearest_tokens(tokens, mask, lengths)
         hits = (logits.argmax(dim=-1) == truth).double().mean(dim=-1)
         nearest_hits = (visible == truth).double().mean(dim=-1)

@@ -7,11 +7,6 @@ def draw_counts(tracks, resamples=1000, seed=0):
     """How often each of N tracks is in each of R resamples: (R, N) int32, each row sums to N.
 
     A resample draws N tracks with replacement. Figures that are compared share one seed.
-
-    Example
-    -------
-    >>> draw_counts(5, resamples=3).sum(axis=1)
-    array([5, 5, 5])
     """
     if tracks < 1 or resamples < 1:
         raise ValueError(f"{tracks} tracks and {resamples} resamples: both must be 1 or more")
@@ -20,15 +15,7 @@ def draw_counts(tracks, resamples=1000, seed=0):
 
 
 def interval(values, level=0.95):
-    """The percentile interval (low, high) of resampled values (R,), nan left out.
-
-    Raises ValueError if all are nan.
-
-    Example
-    -------
-    >>> interval(np.arange(101.0), level=0.9)
-    (5.0, 95.0)
-    """
+    """The percentile interval (low, high) of resampled values (R,); ValueError if all are nan."""
     low, high = np.percentile(_defined(values), [50 - 50 * level, 50 + 50 * level])
     return float(low), float(high)
 
@@ -36,21 +23,9 @@ def interval(values, level=0.95):
 def score(task, figures, chance):
     """A task's part of the score across tasks: 0 at chance, 1 at best.
 
-    The mean of (metric - chance) / (1 - chance) over its scored metrics. Raises ValueError if a
-    chance is 1.
-
-    Arguments
-    ---------
-    task : Task
-        Of `metrics.tasks`; a figure under its floor counts as the floor (R2 under 0 as 0).
-    figures, chance : dict
-        Metric -> float; figures may be (R,) arrays of resampled values, as is then the result.
-
-    Example
-    -------
-    >>> from speechbrain_music.metrics.tasks import Regression
-    >>> score(Regression(["arousal"]), {"r2_arousal": np.array([0.5, -3])}, {"r2_arousal": 0.0})
-    array([0.5, 0. ])
+    The mean of (metric - chance) / (1 - chance) over its scored metrics; a figure under the task's
+    floor counts as the floor. figures and chance: metric -> float; figures may be (R,) arrays of
+    resampled values, as is then the result. Raises ValueError if a chance is 1.
     """
     levels = [chance[metric] for metric in task.scored]
     if max(levels) >= 1:
@@ -68,11 +43,6 @@ def paired_p(differences):
 
     Twice the smaller share of values on one side of 0, counting one more value on each side: no
     number of resamples shows p = 0. Raises ValueError if all are nan.
-
-    Example
-    -------
-    >>> paired_p(np.ones(999))
-    0.002
     """
     values = _defined(differences)
     tail = min((values <= 0).sum(), (values >= 0).sum())
@@ -80,13 +50,7 @@ def paired_p(differences):
 
 
 def holm(p_values):
-    """Holm's adjustment for several tests: dict name -> p to dict name -> adjusted p.
-
-    Example
-    -------
-    >>> holm({"genre": 0.5, "key": 0.25, "tags": 0.0625})
-    {'genre': 0.5, 'key': 0.5, 'tags': 0.1875}
-    """
+    """Holm's adjustment for several tests: dict name -> p to dict name -> adjusted p."""
     adjusted, largest = {}, 0.0
     for rank, name in enumerate(sorted(p_values, key=p_values.get)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))

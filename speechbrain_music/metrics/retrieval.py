@@ -9,12 +9,6 @@ def unit_vectors(features):
     """Standardise features (N, D) over all rows, then scale each row to length 1: float32.
 
     A column that does not vary is 0, as is a row that is the mean of all.
-
-    Example
-    -------
-    >>> print(unit_vectors(np.array([[1, 0, 7], [5, 2, 7]])).round(3))
-    [[-0.707 -0.707  0.   ]
-     [ 0.707  0.707  0.   ]]
     """
     features = features.astype(np.float64)
     varies = features.min(axis=0) < features.max(axis=0)
@@ -28,22 +22,10 @@ def retrieve(vectors, recordings, places, gap=0):
     """Rank all other excerpts by cosine similarity to each excerpt; those of its recording are
     relevant.
 
-    Ties are averaged, so the order of equally similar excerpts does not count.
-
-    Arguments
-    ---------
-    vectors : np.ndarray
-        (N, D) of length 1, see `unit_vectors`.
-    recordings, places : np.ndarray
-        (N,) int: the recording of each excerpt, and the excerpt's number in it.
-    gap : int
-        How many neighbours on each side of an excerpt are not ranked.
-
-    Returns
-    -------
-    dict
-        top1: whether the most similar excerpt is of the same recording; average_precision of
-        that recording's excerpts. Each (N,) float64, nan where none of these is ranked.
+    vectors (N, D) are of length 1; recordings and places (N,) int are the recording of each
+    excerpt and the excerpt's number in it; `gap` neighbours on each side are not ranked. Ties are
+    averaged. Returns top1 (whether the most similar excerpt is of the same recording) and
+    average_precision, each (N,) float64, nan where no relevant excerpt is ranked.
 
     Example
     -------
@@ -72,12 +54,6 @@ def chance_level(recordings, places, gap=0):
     Of N ranked excerpts, R of them relevant, the expected average precision is
     (H + (R - 1) (N - H) / (N - 1)) / N, with H = 1 + 1/2 + ... + 1/N: an excerpt at rank k is
     relevant in R of N cases, and then R - 1 of the N - 1 others are, k - 1 of which rank higher.
-
-    Example
-    -------
-    >>> chance = chance_level(np.array([0, 0, 1]), np.array([0, 1, 0]))
-    >>> {name: values.tolist() for name, values in chance.items()}
-    {'top1': [0.5, 0.5, nan], 'average_precision': [0.75, 0.75, nan]}
     """
     harmonic = np.cumsum(1 / np.arange(1, len(recordings) + 1))
     chance = {name: np.full(len(recordings), np.nan) for name in METRICS}

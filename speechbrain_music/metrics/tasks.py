@@ -1,21 +1,14 @@
 """Classes of task: one label, a key, tags, numbers.
 
 A track has one row of logits, averaged over its chunks by the caller. `figures` uses torchmetrics
-and mir_eval (the extra [probe]); `select` and `resampled` compute the same for many probes and many
-resamples at once.
+and mir_eval (the extra [probe]), imported where they are used: they load for seconds. `select` and
+`resampled` compute the same for many probes and many resamples at once.
 """
 
-import mir_eval
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torchmetrics.functional import r2_score
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    binary_average_precision,
-    multiclass_confusion_matrix,
-)
 
 from speechbrain_music.metrics import ranking
 from speechbrain_music.metrics.base import Task, ratio, read_column, refused
@@ -53,12 +46,9 @@ class SingleLabel(Task):
         self.score_matrix = {"accuracy": torch.eye(self.outputs, dtype=torch.float64)}
 
     def encode(self, table):
-        place = {name: index for index, name in enumerate(self.names)}
-        labels = read_column(table, self.column)
-        for row, label in enumerate(labels):
-            if label not in place:
-                raise refused(table, row, self.column, label, self.names)
-        return torch.tensor([place[label] for label in labels], dtype=torch.int64)
+        labels = enumerate(read_column(table, self.column))
+        places = [self._place(table, row, label) for row, label in labels]
+        return torch.tensor(places, dtype=torch.int64)
 
     def loss(self, logits, targets):
         rows = logits.float().flatten(0, -2)
@@ -103,18 +93,18 @@ class SingleLabel(Task):
         columns = (
             part.tolist() for part in (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
         )
-        return {
-            name: {
-                "count": count,
-                "recall": hits / count if count else None,
-                "precision": hits / predicted if predicted else None,
-            }
-            for name, hits, count, predicted in zip(self.names, *columns, strict=True)
-        }
+        figures = {}
+        for name, hits, count, predicted in zip(self.names, *columns, strict=True):
+            recall = hits / count if count else None
+            precision = hits / predicted if predicted else None
+            figures[name] = {"count": count, "recall": recall, "precision": precision}
+        return figures
 
     def confusion(self, logits, targets):
         targets = self._checked(logits, targets)
-        return multiclass_confusion_matrix(logits.argmax(dim=-1), targets, self.outputs).cpu()
+        pairs = targets * self.outputs + logits.argmax(dim=-1)
+        counts = pairs.bincount(minlength=self.outputs**2)
+        return counts.view(self.outputs, self.outputs).cpu()
 
 
 class MusicalKey(SingleLabel):
@@ -135,6 +125,8 @@ class MusicalKey(SingleLabel):
     selected = scored = ("weighted_score",)
 
     def __init__(self, column, classes):
+        import mir_eval.key
+
         super().__init__(column, classes)
         try:
             scores = [[mir_eval.key.weighted_score(i, j) for j in self.names] for i in self.names]
@@ -175,13 +167,10 @@ class MultiLabel(Task):
         self.column, self.separator = column, separator
 
     def encode(self, table):
-        place = {name: index for index, name in enumerate(self.names)}
         targets = torch.zeros(len(table), self.outputs)
         for row, cell in enumerate(read_column(table, self.column)):
             for tag in cell.split(self.separator) if cell else ():
-                if tag not in place:
-                    raise refused(table, row, self.column, tag, self.names)
-                targets[row, place[tag]] = 1
+                targets[row, self._place(table, row, tag)] = 1
         return targets
 
     def loss(self, logits, targets):
@@ -205,6 +194,8 @@ class MultiLabel(Task):
 
     def _ranked(self, logits, targets, tag):
         """ROC-AUC and average precision of one tag."""
+        from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+
         # Only ranks matter; torchmetrics would take logits outside 0 to 1 through a sigmoid, which
         # makes ties of large ones.
         ranks = logits[:, tag].unique(return_inverse=True)[1].double() / len(logits)
@@ -287,6 +278,8 @@ class Regression(Task):
         return (logits.float() - targets).square().mean(dim=-1)
 
     def figures(self, logits, targets):
+        from torchmetrics.functional import r2_score
+
         targets = self._checked(logits, targets)
         self._refuse_constant(targets)
         found = r2_score(logits.double(), targets, multioutput="raw_values")

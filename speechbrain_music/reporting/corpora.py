@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections import Counter
 from pathlib import Path
 
 # At the root of composed music, see data_prep.replica.
@@ -20,31 +19,26 @@ def describe_corpora(train_csv, valid_csv, data_folder):
         train, valid = (_read_manifest(path) for path in (train_csv, valid_csv))
     except (OSError, ValueError, LookupError, TypeError):
         return {}
-    root = _root(train_csv, data_folder)
-    hours, first = Counter(), {}
+    try:
+        report = json.loads(Path(train_csv).with_name("report.json").read_text(encoding="utf-8"))
+        root = Path(report["data_folder"])
+    except (OSError, ValueError, LookupError, TypeError):
+        root = Path(data_folder or "unknown")
+    corpora = {}
     for track in train:
         name = track.get("corpus") or root.name
-        hours[name] += track["hours"]
-        first.setdefault(name, Path(track["wav"].replace("$data_root", str(root), 1)))
-    corpora = [
-        {"name": name, "hours": hours[name], "composed": _is_composed(first[name])}
-        for name in hours
-    ]
-    total = {"train": sum(hours.values()), "valid": sum(track["hours"] for track in valid)}
-    return {"hours": total, "corpora": corpora}
+        if name not in corpora:
+            wav = Path(track["wav"].replace("$data_root", str(root), 1))
+            corpora[name] = {"name": name, "hours": 0.0, "composed": _is_composed(wav)}
+        corpora[name]["hours"] += track["hours"]
+    total = {"train": sum(corpus["hours"] for corpus in corpora.values())}
+    total["valid"] = sum(track["hours"] for track in valid)
+    return {"hours": total, "corpora": list(corpora.values())}
 
 
 def _read_manifest(path):
     with open(path, encoding="utf-8-sig", newline="") as file:
         return [row | {"hours": float(row["duration"]) / 3600} for row in csv.DictReader(file)]
-
-
-def _root(train_csv, data_folder):
-    try:
-        report = json.loads(Path(train_csv).with_name("report.json").read_text(encoding="utf-8"))
-        return Path(report["data_folder"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return Path(data_folder or "unknown")
 
 
 def _is_composed(wav):

@@ -14,7 +14,16 @@ from speechbrain_music.utils.errors import UserError
 
 UNKNOWN = "not stated"
 ORIGINS = {True: ", composed by a program", False: "", None: ", origin unknown"}
+RANDOM = "random projection"  # trained quantizers have a kind
+TARGETS = "{kind}, {num_codebooks} x {codebook_size:,} tokens"
+HOURS = "{train:.2f} h to train on, {valid:.2f} h held out"
 TAGS = ("speechbrain", "speechbrain_music", "music", "audio", "best-rq")
+DATA_KINDS = (
+    "On the published data",
+    "On recorded music, but not on the published data: not comparable with published results",
+    "On composed music that replaces the data sets: this says nothing about recorded music and "
+    "must not be compared with published results",
+)
 REFERENCES = (
     "Pre-training and systems: arXiv 2601.09603. SummaryMixing: Parcollet et al., arXiv "
     "2307.07421. BEST-RQ: Chiu et al., arXiv 2202.01855. Tasks: MARBLE, arXiv 2306.10548."
@@ -101,9 +110,9 @@ def encoder_metadata(model):
         f"values, {TOKEN_RATE} per second",
         "features": f"log-mel, {FEATURES['bands']} bands, at {FEATURES['sample_rate']} Hz, "
         f"a frame every {FEATURES['hop']} samples",
-        "targets": _stated(lambda: _targets(training["quantizer"])),
+        "targets": _stated(lambda: TARGETS.format(**{"kind": RANDOM} | training["quantizer"])),
         "corpora": _stated(lambda: "; ".join(map(_corpus, training["corpora"]))),
-        "audio": _stated(lambda: _hours(training["hours"])),
+        "audio": _stated(lambda: HOURS.format(**training["hours"])),
         "steps": _stated(lambda: f"{training['step']:,.0f}"),
         "seed": _stated(lambda: str(training["seed"])),
         "held-out loss": _stated(lambda: f"{training['held_out_loss']:.4f}"),
@@ -131,15 +140,6 @@ def _stated(text):
 
 def _corpus(corpus):
     return f"{corpus['name']} ({corpus['hours']:.2f} h{ORIGINS[corpus['composed']]})"
-
-
-def _targets(quantizer):
-    kind = quantizer.get("kind", "random projection")  # trained quantizers have a kind
-    return f"{kind}, {quantizer['num_codebooks']} x {quantizer['codebook_size']:,} tokens"
-
-
-def _hours(hours):
-    return f"{hours['train']:.2f} h to train on, {hours['valid']:.2f} h held out"
 
 
 def _read_results(path):
@@ -175,24 +175,17 @@ def _result_tables(results):
     """Tables by kind of data: as published, recorded but not as published, and composed."""
     if not results:
         return ["It has not been evaluated on any task.", ""]
-    groups = {
-        "On the published data": [],
-        "On recorded music, but not on the published data: not comparable with published "
-        "results": [],
-        "On composed music that replaces the data sets: this says nothing about recorded music "
-        "and must not be compared with published results": [],
-    }
-    published, other, composed = groups.values()
-    for task in results:
-        data = task["data"]
-        (composed if data["replica"] else other if data["deviations"] else published).append(task)
     lines = []
     head = ["task", "data", "metric", "mean (95% interval)", "chance", "tracks", "notes"]
-    for title, tasks in groups.items():
-        if tasks:
-            rows = [row for task in tasks for row in _rows(task)]
+    for kind, title in enumerate(DATA_KINDS):
+        rows = [row for task in results if _data_kind(task) == kind for row in _rows(task)]
+        if rows:
             lines += [f"**{title}.**", "", *markdown_table(head, rows, "    rr"), ""]
     return lines
+
+
+def _data_kind(task):
+    return 2 if task["data"]["replica"] else 1 if task["data"]["deviations"] else 0
 
 
 def _rows(results):

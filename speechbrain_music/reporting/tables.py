@@ -20,10 +20,9 @@ def signed_interval(difference):
 
 
 def encoders_table(rows, overall):
-    """Lines of a table of figures with intervals: a row per task and metric, a column per encoder.
+    """Lines of a table: a row per task and metric, a column per encoder; the score is the last row.
 
-    rows: dicts with task, metric, encoder, chance and the figure's mean, low, high. overall:
-    encoder -> its score over all tasks, the last row.
+    rows: dicts with task, metric, encoder, chance, mean, low, high. overall: encoder -> score.
     """
     encoders = list(dict.fromkeys(row["encoder"] for row in rows))
     by_metric = {}

@@ -1,4 +1,4 @@
-"""An ablation with all metrics, whole, at two steps; every variant's options."""
+"""An ablation with all metrics at two steps; options of every variant."""
 
 import csv
 import json
@@ -45,20 +45,16 @@ def in_this_process(commands, folders=None, **metadata):
             (folders[number] / FINISHED).write_text(json.dumps({"peak_mib": 1} | metadata))
 
 
-def command_line(options):
-    return [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-
-
 @pytest.mark.slow
 def test_an_ablation_with_all_metrics(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "run_recipes", in_this_process)
     monkeypatch.setattr(run, "load", lambda name: SimpleNamespace(**DEFAULTS | ALL, name=name))
-    names = "segment_seconds batch_size effective_batch segments_per_epoch statistics_segments "
-    names += "valid_segments log_interval number_of_epochs"
-    tokenizer = shlex.join(command_line({name: SIZES[name] for name in names.split()}))
+    names = SIZES.keys() - {*tiny.OF_THE_MODEL, "warmup_steps", "max_steps"}
+    tokenizer = " ".join(f"--{name} {SIZES[name]}" for name in sorted(names))
+    sizes = [str(part) for name, value in SIZES.items() for part in (f"--{name}", value)]
     argv = ["all", "--seeds", "1", "--hours", "0.03", "--tasks", "nsynth_instrument"]
-    main([*argv, "--evaluate", SMALL, "--tokenizer", tokenizer, *command_line(SIZES)])
+    main([*argv, "--evaluate", SMALL, "--tokenizer", tokenizer, *sizes])
     results = tmp_path / "results/ablations"
     found = json.loads((results / "all.json").read_text())
     trained = {*ALL["variants"], "att_equal_time"}
@@ -74,7 +70,7 @@ def test_an_ablation_with_all_metrics(tmp_path, monkeypatch):
     assert ALL["question"] in page and shlex.quote(SMALL) in page
     with open(results / "all.csv", newline="") as file:
         assert {row["variant"] for row in csv.DictReader(file)} == overall
-    assert (results / "all.png").stat().st_size > 5000
+    assert (results / "all.png").exists()
 
 
 @pytest.mark.slow
@@ -100,7 +96,7 @@ def test_every_yaml_has_a_question_and_known_metrics():
         assert set(ablation.equal_time) <= ablation.variants.keys()
 
 
-def test_parameters_of_the_whole_model_have_two_heads():
+def test_parameters_include_two_heads():
     config = {"training": {"quantizer": {"codebook_size": 64, "num_codebooks": 1}}}
     model = WaveEncoder(LogMel(), make_encoder(num_layers=1, d_model=32), config)
     sizes = METRICS["parameters"](model=model)
@@ -115,12 +111,12 @@ def test_parameters_of_the_whole_model_have_two_heads():
         (["merge", "7", "--lr"], "7 --lr: options of the pre-training are --key value"),
     ],
 )
-def test_a_wrong_command_says_what_is_right(argv, words):
+def test_bad_command_is_refused(argv, words):
     with pytest.raises(UserError, match=words):
         load(parse(argv)[0].name)
 
 
-def test_held_out_tracks_are_those_of_the_manifests_that_are_given(tmp_path):
+def test_held_out_tracks_come_from_valid_csv(tmp_path):
     own, merged = tmp_path / "run" / "manifests" / "valid.csv", tmp_path / "merged.csv"
     own.parent.mkdir(parents=True)
     for path, track in ((own, "a"), (merged, "b")):

@@ -49,14 +49,10 @@ TASKS = {
 }
 
 
-def processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-
-
 def made_here():
-    here = {"processor": processor(), "torch": torch.__version__.partition("+")[0]}
-    return here == GOLDEN["made_with"]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return GOLDEN["made_with"] == {"processor": name, "torch": torch.__version__.partition("+")[0]}
 
 
 def digest(*arrays):
@@ -71,28 +67,23 @@ def compare(found, expected):
     for name, value in expected.items():
         if isinstance(value, str):
             continue
-        pairs = zip(np.ravel(flat(found[name])), np.ravel(flat(value)), strict=True)
+        pairs = zip(flat(found[name]), flat(value), strict=True)
         assert all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-3) for a, b in pairs), name
 
 
 def flat(value):
     if isinstance(value, dict):
-        return flat([value[key] for key in sorted(value)])
-    if isinstance(value, list):
-        return [number for item in value for number in flat(item)]
-    return [value]
+        value = [value[key] for key in sorted(value)]
+    return sum(map(flat, value), []) if isinstance(value, list) else [value]
 
 
 def numbers_of(run, result):
     """Rows of metrics, and the weights that a run of pre-training or of the tokenizer wrote."""
     weights = load_file(run / result / "model.safetensors")
     each = sorted(digest(value.numpy())[:16] for value in weights.values())
+    rows = tiny.rows(run, "train") + tiny.rows(run, "valid")
     dropped = {"tokens_per_second", "kind"}
-    rows = [
-        [value for key, value in row.items() if key not in dropped]
-        for kind in ("train", "valid")
-        for row in tiny.rows(run, kind)
-    ]
+    rows = [[value for key, value in row.items() if key not in dropped] for row in rows]
     return {"weights": hashlib.sha256(" ".join(each).encode()).hexdigest()[:16], "rows": rows}
 
 
@@ -141,16 +132,11 @@ def export(tone_folder, tmp_path_factory):
     return run / "export"
 
 
-@pytest.fixture(scope="module")
-def features(tmp_path_factory):
-    """A folder of features that the tasks share."""
-    return tmp_path_factory.mktemp("features")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_tasks(name, export, features, replica, tmp_path):
+def test_tasks(name, export, replica, tmp_path):
     task, options = TASKS[name]
+    features = export.with_name("features")  # of all tasks
     options = {"encoder": "{export}", "feature_folder": features} | options
     options["encoder"] = options["encoder"].format(export=export)
     data = replica(find_task(task).data_set)

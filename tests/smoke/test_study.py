@@ -1,4 +1,4 @@
-"""The study, whole, at the smallest size; and which seeds it trains again."""
+"""The study at the smallest size, and the seeds that it trains."""
 
 import json
 from types import SimpleNamespace

@@ -9,8 +9,7 @@ from tiny import ROOT, run_task
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.utils.errors import UserError
 
-TASK = "nsynth_instrument"  # has the shortest recordings
-FAST = {TASK, "gtzan_genre"}  # the replicas of the others take minutes to compose
+TASK = "nsynth_instrument"  # has the shortest recordings; the other replicas take long to compose
 TUNED = {"freeze_encoder": False, "lr_probe": 0.1}
 
 
@@ -25,21 +24,18 @@ def run(replica, tiny_export, features, tmp_path):
     """A function that runs a recipe on its replica."""
 
     def run(task=TASK, **options):
-        # Of 24 keys the smallest replica has one.
-        data = replica(TASKS[task].data_set, 0.004 if task == "giantsteps_key" else 0.0001)
-        options = {
-            "encoder": tiny_export,
-            "feature_folder": features,
-            "data_folder": data,
-        } | options
-        set_options = {key: value for key, value in options.items() if value is not None}
-        return run_task(task, tmp_path, **set_options)
+        options = {"encoder": tiny_export, "feature_folder": features} | options
+        if "replica_scale" not in options and "data_folder" not in options:
+            # Of 24 keys the smallest replica has one.
+            scale = 0.004 if task == "giantsteps_key" else 0.0001
+            options["data_folder"] = replica(TASKS[task].data_set, scale)
+        return run_task(task, tmp_path, **options)
 
     return run
 
 
 @pytest.mark.parametrize(
-    "task", [pytest.param(t, marks=[pytest.mark.slow] * (t not in FAST)) for t in TASKS]
+    "task", [pytest.param(t, marks=[pytest.mark.slow] * (t != TASK)) for t in TASKS]
 )
 def test_every_recipe(task, run):
     results, logits, out = run(task)
@@ -53,7 +49,7 @@ def test_every_recipe(task, run):
         assert logits.shape[:3] == (1, 1, len(stored["tracks"]))
         assert len(stored["tracks"]) == len(stored["targets"])
     assert "**On a replica**" in (out / "report.md").read_text()
-    assert (out / "layers.png").stat().st_size > 5000
+    assert (out / "layers.png").exists()
 
 
 # One of each loss; golden.json has gtzan_genre.
@@ -76,21 +72,18 @@ def test_fine_tuning_resumes(run, tmp_path):
     np.testing.assert_array_equal(logits, again)
 
 
-def test_a_replica_is_made_where_there_is_no_data(run, tmp_path, monkeypatch, caplog):
-    monkeypatch.chdir(tmp_path)
-    results, _, _ = run(data_folder=None, replica_scale=0.0001)
-    assert "a replica of nsynth in data/replica/nsynth_0.0001" in caplog.text
-    assert results["data"]["replica"]["scale"] == 0.0001
-
-
-def test_features_and_results_are_reused(run, tmp_path, capsys):
-    """Features by another task on the same data, results by the same command."""
+def test_features_and_results_are_reused(run, tmp_path, monkeypatch, capsys, caplog):
+    """Features by another task on the same data, results by the same command; without data, a
+    replica is made once."""
 
     def times(name):
         return {path: path.stat().st_mtime_ns for path in tmp_path.rglob(name)}
 
-    own = {"feature_folder": tmp_path / "own"}
-    run("nsynth_pitch", **own, output_folder=tmp_path / "pitch")
+    monkeypatch.chdir(tmp_path)
+    own = {"feature_folder": tmp_path / "own", "replica_scale": 0.0001}
+    results, _, _ = run("nsynth_pitch", **own, output_folder=tmp_path / "pitch")
+    assert "a replica of nsynth in data/replica/nsynth_0.0001" in caplog.text
+    assert results["data"]["replica"]["scale"] == 0.0001
     features = times("features.npy")
     run(**own)
     assert len(features) == 1 and times("features.npy") == features
@@ -110,7 +103,6 @@ def test_features_and_results_are_reused(run, tmp_path, capsys):
         ({"encoder": "mel", "freeze_encoder": False}, "mel cannot be fine-tuned"),
         ({"data_folder": "/nonexistent"}, "/nonexistent"),
         ({"learning_rates": "[]"}, "learning_rates is .*: it must be a list"),
-        ({"probe_dropout": 1.5}, "probe_dropout is 1.5"),
         ({"hidden": 0}, "hidden is 0: it must be a whole number"),
     ],
 )

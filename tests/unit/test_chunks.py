@@ -16,38 +16,22 @@ def row(name, seconds, start=0, rate=10, **more):
     return place | {"duration": float(seconds)} | more
 
 
-def cut(*rows, **options):
-    """(track, start, stop) of each chunk."""
-    chunks = cut_into_chunks(pd.DataFrame(rows), **options)
-    seconds = (chunks["stop"] - chunks["start"]) / 10
-    np.testing.assert_allclose(chunks["duration"], seconds)
-    return chunks[["track", "start", "stop"]].values.tolist()
-
-
-def test_windows_keep_a_tail_that_is_long_enough():
-    rows = row("a", 7), row("b", 8, start=20)
-    assert cut(*rows, chunk_seconds=3, min_last_chunk_seconds=1.5) == [
-        ["a", 0, 30],
-        ["a", 30, 60],
-        ["b", 20, 50],
-        ["b", 50, 80],
-        ["b", 80, 100],
-    ]
-    assert cut(*rows) == [["a", 0, 70], ["b", 20, 100]]
-    assert cut(rows[0], chunk_seconds=3, min_last_chunk_seconds=1)[-1] == ["a", 60, 70]
-    assert cut(row("a", 6), chunk_seconds=3) == [["a", 0, 30], ["a", 30, 60]]
-    # The only chunk is kept.
-    assert cut(row("a", 1), chunk_seconds=30, min_last_chunk_seconds=2) == [["a", 0, 10]]
-
-
-def test_only_the_first_seconds():
-    rows = row("a", 7, start=5), row("b", 2)
-    assert cut(*rows, max_seconds=4) == [["a", 5, 45], ["b", 0, 20]]
-    assert cut(*rows, max_seconds=4, chunk_seconds=3) == [
-        ["a", 5, 35],
-        ["a", 35, 45],
-        ["b", 0, 20],
-    ]
+@pytest.mark.parametrize(
+    "options, a, b",
+    [
+        ((), [[0, 70]], [[20, 100]]),
+        ((3, 1.5), [[0, 30], [30, 60]], [[20, 50], [50, 80], [80, 100]]),
+        ((3, 1), [[0, 30], [30, 60], [60, 70]], [[20, 50], [50, 80], [80, 100]]),
+        ((30, 20), [[0, 70]], [[20, 100]]),  # the only chunk is kept
+        ((3, 1, 4), [[0, 30], [30, 40]], [[20, 50], [50, 60]]),  # of the first 4 seconds
+        ((None, 1, 4), [[0, 40]], [[20, 60]]),
+    ],
+)
+def test_tracks_are_cut_into_chunks(options, a, b):
+    chunks = cut_into_chunks(pd.DataFrame([row("a", 7), row("b", 8, start=20)]), *options)
+    np.testing.assert_allclose(chunks["duration"], (chunks["stop"] - chunks["start"]) / 10)
+    for name, expected in (("a", a), ("b", b)):
+        assert chunks[chunks["track"] == name][["start", "stop"]].values.tolist() == expected
 
 
 def test_clips_of_a_track_stay_one_track():
@@ -71,7 +55,7 @@ def chunks(tmp_path_factory):
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 24000])
-def test_a_chunk_is_that_part_of_the_whole_file(chunks, sample_rate):
+def test_chunk_equals_the_part_of_the_file(chunks, sample_rate):
     data = ChunkDataset(chunks, sample_rate)
     batch = data[list(range(len(chunks)))]
     assert batch.rows.tolist() == list(range(len(chunks))) and batch.errors == []
@@ -86,7 +70,7 @@ def test_a_chunk_is_that_part_of_the_whole_file(chunks, sample_rate):
         assert wave[:length].abs().max() > 0.01 and (wave[length:] == 0).all()
 
 
-def test_a_chunk_has_its_track_and_target(chunks):
+def test_chunk_has_its_track_and_target(chunks):
     tracks = torch.arange(len(chunks)) // 2
     targets = 10 * torch.arange(len(chunks))
     gone = chunks.copy()
@@ -108,19 +92,19 @@ def test_batches_keep_the_order():
     assert batches_of([], lengths, 2) == []
 
 
-def test_every_row_comes_once_an_epoch_and_the_rest_is_filled_up():
+def test_epoch_has_every_row_and_a_full_last_batch():
     sampler = ShuffleSampler(count=11, batch_size=2, effective_batch=4)
     batches = list(sampler)
     rows = [row for batch in batches for row in batch]
     assert len(sampler) == len(batches) == 6 and all(len(batch) == 2 for batch in batches)
     assert sorted(rows[:11]) == list(range(11)) and rows[11:] == rows[:1]
     assert list(sampler) == batches
-    few = [row for batch in ShuffleSampler(3, 4, 8) for row in batch]
+    few = sum(ShuffleSampler(3, 4, 8), [])
     assert len(few) == 8 and few[3:] == few[:3] + few[:2]  # more than once round
 
 
 @pytest.mark.parametrize("world_size, batch_size", [(2, 4), (2, 2), (4, 1)])
-def test_a_step_has_the_same_rows_on_any_number_of_ranks(world_size, batch_size):
+def test_step_has_the_same_rows_on_any_number_of_processes(world_size, batch_size):
     whole = list(ShuffleSampler(30, 8, 8, seed=3))
     ranks = [
         list(ShuffleSampler(30, batch_size, 8, 3, rank, world_size)) for rank in range(world_size)
@@ -133,7 +117,7 @@ def test_a_step_has_the_same_rows_on_any_number_of_ranks(world_size, batch_size)
     assert sum(map(len, seen)) == len(set.union(*seen))  # disjoint, before any is repeated
 
 
-def test_seed_and_epoch_decide_and_a_restart_goes_on_there():
+def test_seed_and_epoch_set_the_order_and_a_resumed_epoch_continues():
     sampler = ShuffleSampler(20, 2, 4, seed=1)
     first = list(sampler)
     sampler.start(2)

@@ -91,12 +91,8 @@ def brute_force(batch, unigram, pairs):
             place["hits"] += hit / codebooks
             place["copies"] += (copy == token) / codebooks
         mel = batch["mel"][row].astype(float)
-        seen = [
-            mel[STACK * i + j]
-            for i in range(batch["lengths"][row])
-            if not batch["mask"][row, i]
-            for j in range(STACK)
-        ]
+        visible = ~batch["mask"][row, : batch["lengths"][row]]
+        mean = mel[: STACK * len(visible)][visible.repeat(STACK)].mean(axis=0)
         # The frames that face the gap; at an item's edge the one there is, held.
         left = None if before is None else STACK * before + STACK - 1
         right = None if after is None else STACK * after
@@ -108,7 +104,6 @@ def brute_force(batch, unigram, pairs):
                 line = mel[left] + (mel[right] - mel[left]) * (frame - left) / (right - left)
             rebuilt = batch["rebuilt"][index, j * BANDS : (j + 1) * BANDS]
             sums["mel_mse"] += np.square(rebuilt - mel[frame]).mean() / STACK
-            mean = np.mean(seen, axis=0)
             sums["mel_mse_item_mean"] += np.square(mean - mel[frame]).mean() / STACK
             sums["mel_mse_interpolation"] += np.square(line - mel[frame]).mean() / STACK
     count = batch["mask"].sum()
@@ -135,9 +130,18 @@ def measure(statistics, *batches):
 
 
 @pytest.mark.parametrize("codebooks, seed", [(1, 0), (2, 1), (2, 2)])
-def test_figures_by_brute_force(codebooks, seed):
+def test_figures_and_pairs_by_brute_force(codebooks, seed):
     batch = held_out(codebooks, seed)
     unigram, pairs, statistics = training_statistics(codebooks)
+    names = ("tokens", "mask", "lengths")
+    codes, counts = count_pairs(*(torch.from_numpy(batch[name]) for name in names), K)
+    expected = Counter()
+    for row, step, _, _, near in masked_and_nearest(batch):
+        for book, (visible, masked) in enumerate(batch["tokens"][row, [near, step]].T.tolist()):
+            expected[(book * K + visible) * K + masked] += 1
+    assert list(codes) == sorted(expected)
+    assert dict(zip(codes.tolist(), counts.tolist(), strict=True)) == expected
+
     metrics = measure(statistics, batch)
     expected, bigrams = brute_force(batch, unigram, pairs)
     figures = metrics.figures(metrics.sums)
@@ -148,18 +152,17 @@ def test_figures_by_brute_force(codebooks, seed):
         assert metrics.sums[position].item() == pytest.approx(bigrams[weight], rel=1e-9)
 
 
-def test_two_updates_are_one_and_processes_add_up():
+def test_sums_of_batches_and_processes_add_up():
     _, _, statistics = training_statistics(2)
     one, two = held_out(2, seed=1), held_out(2, seed=2)
     both = {name: np.concatenate([one[name], two[name]]) for name in one}
     expected = measure(statistics, both).sums
     torch.testing.assert_close(measure(statistics, one, two).sums, expected)
-    torch.testing.assert_close(
-        measure(statistics, one).sums + measure(statistics, two).sums, expected
-    )
+    sums = [measure(statistics, batch).sums for batch in (one, two)]
+    torch.testing.assert_close(sum(sums), expected)
 
 
-def test_nothing_masked_is_no_figure_and_no_statistics_are_the_prior():
+def test_no_masked_token_and_no_statistics():
     metrics = MaskedPredictionMetrics(training_statistics(1)[2], BLOCK)
     assert metrics.figures(metrics.sums) == {}
     blank = TokenStatistics(np.zeros((1, K)), np.zeros(0, int), np.zeros(0, int))
@@ -167,17 +170,3 @@ def test_nothing_masked_is_no_figure_and_no_statistics_are_the_prior():
     figures = metrics.figures(metrics.sums)
     uniform = pytest.approx(math.log(K))
     assert figures["cross_entropy_unigram"] == figures["cross_entropy_bigram"] == uniform
-
-
-@pytest.mark.parametrize("codebooks", [1, 2])
-def test_pairs_by_a_loop(codebooks):
-    batch = held_out(codebooks)
-    expected = Counter()
-    for row, step, _, _, near in masked_and_nearest(batch):
-        for book in range(codebooks):
-            visible, masked = batch["tokens"][row, [near, step], book]
-            expected[int((book * K + visible) * K + masked)] += 1
-    names = ("tokens", "mask", "lengths")
-    codes, counts = count_pairs(*(torch.from_numpy(batch[name]) for name in names), K)
-    assert list(codes) == sorted(expected)
-    assert dict(zip(codes.tolist(), counts.tolist(), strict=True)) == expected

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from speechbrain_music.metrics.resampling import (
     draw_counts,
@@ -14,7 +13,7 @@ from speechbrain_music.metrics.resampling import (
     paired_p,
     score,
 )
-from speechbrain_music.metrics.tasks import MultiLabel, MusicalKey, Regression, SingleLabel
+from speechbrain_music.metrics.tasks import MultiLabel, MusicalKey, Regression
 
 
 def test_counts_are_those_of_a_bootstrap():
@@ -40,50 +39,23 @@ def test_interval_by_hand():
         interval([math.nan, math.nan])
 
 
-GENRE = SingleLabel("genre", list("abcd"))
-TAGS = MultiLabel("tags", list("abc"))
-EMOTION = Regression(["arousal_z"])
-KEY = MusicalKey("key", ["C major", "G major", "A minor", "Eb minor"])
-
-
-@pytest.mark.parametrize("task", [GENRE, KEY, TAGS, EMOTION], ids=lambda task: type(task).__name__)
-def test_shuffled_labels_leave_chance_in_the_interval(task):
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 4, 160)
-    if task is TAGS:
-        truth = torch.from_numpy(truth[:, None] == np.arange(3)).float()
-    elif task is EMOTION:
-        truth = torch.from_numpy(rng.standard_normal((160, 1))).float()
-    else:
-        truth = torch.from_numpy(truth)
-    informed = truth.clone() if task.per_output else torch.eye(4)[truth]
-    # An uninformed regression predicts nearly the mean.
-    informed = informed * 0.05 if task is EMOTION else informed
-    useless = informed[torch.from_numpy(rng.permutation(160))]
-    chance, counts = task.chance(truth, truth), draw_counts(160, resamples=400)
-    for metric in task.scored:
-        low, high = interval(task.resampled(useless, truth, counts)[metric])
-        assert low < chance[metric] < high
-        assert interval(task.resampled(informed, truth, counts)[metric])[0] > chance[metric] + 0.05
-
-
 def test_score_by_hand():
     # (0.75 - 0.5) / 0.5 = 0.5 and (0.4 - 0.2) / 0.8 = 0.25.
     figures, chance = {"roc_auc": 0.75, "average_precision": 0.4}, {"roc_auc": 0.5}
-    found = score(TAGS, figures, chance | {"average_precision": 0.2})
+    tags = MultiLabel("tags", ["slow"])
+    found = score(tags, figures, chance | {"average_precision": 0.2})
     assert type(found) is float and found == pytest.approx(0.375)
     # Accuracy does not count; under chance is under 0.
     figures, chance = {"weighted_score": 0.1, "accuracy": 1.0}, {"weighted_score": 0.2}
-    assert score(KEY, figures, chance) == pytest.approx(-0.125)
+    key = MusicalKey("key", ["C major", "G major"])
+    assert score(key, figures, chance) == pytest.approx(-0.125)
     # R2 of -3 counts as 0, before the mean with 0.5.
     task = Regression(["arousal_z", "valence_z"])
     figures = {"r2_arousal": np.array([-3, 0.2]), "r2_valence": np.array([0.5, math.nan])}
     found = score(task, figures, {"r2_arousal": 0.0, "r2_valence": 0.0})
     assert found.tolist() == pytest.approx([0.25, math.nan], nan_ok=True)
     with pytest.raises(ValueError, match="below 1"):
-        score(
-            TAGS, {"roc_auc": 1.0, "average_precision": 1.0}, {"roc_auc": 0, "average_precision": 1}
-        )
+        score(tags, {"roc_auc": 1, "average_precision": 1}, {"roc_auc": 0, "average_precision": 1})
 
 
 def test_paired_p_by_hand():
@@ -104,16 +76,14 @@ def test_holm_by_hand():
     assert holm({}) == {}
 
 
-def test_encoders_are_drawn_beside_tracks():
+def test_encoders_are_drawn_with_replacement():
     values = np.repeat([[0.0], [1.0]], 4000, axis=1)
     found = over_encoders(values, np.random.default_rng(0))
     # Two drawn of two: both the first, one each, both the second.
     shares = [(found == mean).mean() for mean in (0, 0.5, 1)]
     assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
-
     one = np.random.default_rng(1).random((1, 7))
     assert (over_encoders(one, np.random.default_rng(0)) == one[0]).all()
-
     # Each resample stays itself: encoders that agree have its value.
     same = np.repeat(one, 3, axis=0)
     assert over_encoders(same, np.random.default_rng(0)) == pytest.approx(one[0])

@@ -24,10 +24,8 @@ def test_figures_by_hand():
     logits = predicts([[0, 0, 1, 1], [0, 0, 1, 0]], [[0, 1, 1, 0], [0, 0, 0, 0]])
     found = summarise(LETTER, logits, TARGETS, TRAIN, resamples=200)
     accuracy = found["figures"]["accuracy"]
-    assert [[probe["accuracy"] for probe in probes] for probes in found["each"]] == [
-        [1, 0.75],
-        [0.5, 0.5],
-    ]
+    each = [[probe["accuracy"] for probe in probes] for probes in found["each"]]
+    assert each == [[1, 0.75], [0.5, 0.5]] and found["absent"] == ["c"]
     assert accuracy["mean"] == pytest.approx(0.6875)
     # Deviations 0.3125, 0.0625, -0.1875, -0.1875; their squares over 3.
     assert accuracy["sd"] == pytest.approx((0.171875 / 3) ** 0.5)
@@ -41,15 +39,9 @@ def test_figures_by_hand():
     assert classes["a"]["recall"] == pytest.approx((1 + 1 + 0.5 + 1) / 4)
     assert classes["b"]["precision"] is None  # the last probe never predicts b
     assert classes["a"]["count"] == 2
-
-
-def test_absent_classes_are_named_and_have_no_figure():
-    train = torch.tensor([1, 1, 2])
-    found = summarise(LETTER, predicts([[0, 0, 1, 0]]), TARGETS, train, resamples=20)
-    assert found["absent"] == ["c"]
-    absent = found["by_class"]["c"]
-    assert absent["count"] == 0 and {v for k, v in absent.items() if k != "count"} == {None}
-    assert found["figures"]["accuracy"]["sd"] == 0.0  # one probe has no spread
+    assert classes["c"] == {"count": 0, "recall": None, "precision": None}
+    one = summarise(LETTER, logits[:1, :1], TARGETS, TRAIN, resamples=20)
+    assert one["figures"]["accuracy"]["sd"] == 0  # one probe has no spread
 
 
 def test_encoders_that_differ_widen_the_interval():
@@ -98,17 +90,11 @@ def test_undefined_figures_are_user_errors(task, logits, targets):
     assert type(caught.value).__name__ == "UserError" and "\n" not in str(caught.value)
 
 
-# Comparisons
-
-
 def drawn(value, under=0, resamples=999):
     """A figure, and its resamples, of which so many are below 0."""
     values = np.full(resamples, float(value))
     values[:under] = -1e-3
     return value, values
-
-
-ZERO = drawn(0.0)
 
 
 def test_a_difference_by_hand():
@@ -129,25 +115,22 @@ def test_a_difference_by_hand():
 
 
 def test_a_weak_difference_among_many_tasks_is_not_significant():
-    weak = drawn(0.1, under=9)  # p = 2 x (9 + 1) / (999 + 1) = 0.02
-    (alone,) = compare({"a": {"key": weak}, "b": {"key": ZERO}})
+    weak, zero = drawn(0.1, under=9), drawn(0.0)  # p = 2 x (9 + 1) / (999 + 1) = 0.02
+    (alone,) = compare({"a": {"key": weak}, "b": {"key": zero}})
     assert alone["tasks"]["key"]["p"] == pytest.approx(0.02) and alone["tasks"]["key"]["differs"]
-    others = {f"task{n}": ZERO for n in range(7)}
-    (pair,) = compare({"a": {"key": weak} | others, "b": {"key": ZERO} | others})
+    others = {f"task{n}": zero for n in range(7)}
+    (pair,) = compare({"a": {"key": weak} | others, "b": {"key": zero} | others})
     key = pair["tasks"]["key"]
     assert key["low"] > 0  # its own interval excludes 0
     assert key["p"] == pytest.approx(0.16) and not key["differs"]
 
 
 def test_only_shared_tasks_are_compared():
-    systems = {
-        "a": {"key": drawn(0.4), "genre": drawn(0.9)},
-        "b": {"key": drawn(0.1)},
-        "c": {"tags": drawn(0.1)},
-    }
-    (pair,) = compare(systems)  # c shares no task with any
+    one = {"key": drawn(0.4), "genre": drawn(0.9)}
+    # The third shares no task with any.
+    (pair,) = compare({"a": one, "b": {"key": drawn(0.1)}, "c": {"tags": drawn(0.1)}})
     assert (pair["first"], pair["second"], list(pair["tasks"])) == ("a", "b", ["key"])
     assert pair["all tasks"]["difference"] == pytest.approx(0.3)
-    (same,) = compare({"a": systems["a"], "b": dict(systems["a"])})
+    (same,) = compare({"a": one, "b": one})
     for found in (*same["tasks"].values(), same["all tasks"]):
         assert found["difference"] == 0 and found["p"] == 1 and not found["differs"]
