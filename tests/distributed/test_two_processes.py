@@ -1,4 +1,4 @@
-"""Two processes compute what one does; killed processes lose nothing."""
+"""Two processes compute what one does; killed processes are resumed exactly."""
 
 import pytest
 import tiny
@@ -53,8 +53,8 @@ def job(fault, folder, output, **options):
     return tiny.torchrun(FAULTY, arguments, nproc_per_node=3, **options)
 
 
-def dropped(output, rank):
-    """What dropout dropped: (step, micro-batch) -> the digests there have been."""
+def dropout_masks(output, rank):
+    """What dropout dropout_masks: (step, micro-batch) -> the digests there have been."""
     digests = {}
     for line in (output / f"dropout_{rank}.txt").read_text().splitlines():
         step, micro, digest = line.split()
@@ -62,7 +62,7 @@ def dropped(output, rank):
     return digests
 
 
-def last_words(done):
+def failure(done):
     """What torchrun says of a job that failed."""
     assert done.returncode == 1, done.stdout
     return done.stderr.rpartition(" FAILED\n")[2]
@@ -74,28 +74,28 @@ def step_of(output):
 
 @pytest.mark.slow
 def test_killed_ranks(tone_folder, tmp_path):
-    """Each death ends the job with its reason; the job goes on to the end of one without deaths."""
+    """Each failure ends the job with its reason; the resumed job ends as one without failures."""
     whole, output = tmp_path / "whole", tmp_path / "run"
     done = job("none", tone_folder, whole)
     assert done.returncode == 0, done.stderr[-3000:]
 
     done = job("kill backward 7 on 1", tone_folder, output)
-    assert "Signal 9 (SIGKILL) received" in last_words(done)
+    assert "Signal 9 (SIGKILL) received" in failure(done)
     assert step_of(output) == 2
     done = job("fail backward 6 on 2", tone_folder, output)
-    assert "the device is gone" in last_words(done)
+    assert "the device is gone" in failure(done)
     assert step_of(output) == 3
-    # What the first process can read and the second cannot: they do not part ways.
+    # A checkpoint that only the first process can read: both end.
     done = job("fail load 1 on 1", tone_folder, output)
-    assert "the device is gone" in last_words(done)
+    assert "the device is gone" in failure(done)
 
     done = job("kill change 25 on 0", tone_folder, output, max_restarts=1)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Resuming after step 3\n") == 2  # it died while it saved the fourth
+    assert done.stdout.count("Resuming after step 3\n") == 2  # killed while it saved the fourth
     tiny.assert_same_end(whole, output)
 
-    masks = [dropped(whole, rank) for rank in range(3)]
-    assert masks == [dropped(output, rank) for rank in range(3)]
+    masks = [dropout_masks(whole, rank) for rank in range(3)]
+    assert masks == [dropout_masks(output, rank) for rank in range(3)]
     for digests in zip(*(masks[rank].values() for rank in range(3)), strict=True):
         assert len(set().union(*digests)) == 3  # one a process, also where a step was done twice
     assert len(masks[0]) == 12
