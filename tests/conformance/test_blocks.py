@@ -9,7 +9,6 @@ from bestrq import BestRQ
 from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
 from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
 from speechbrain.nnet.attention import RelPosEncXL
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -60,8 +59,6 @@ def ssl_batch():
 
 def layer(block, mixer, width=32, **options):
     return LAYERS[block](width, partial(MIXERS[mixer], width), **options)
-
-
 
 
 def test_parameter_counts():
@@ -119,8 +116,6 @@ def test_padding_values_have_no_effect(system):
     dirty = tested(x + 1e4 * mask.unsqueeze(-1) * torch.randn(4, 40, 32), mask)
     assert torch.equal(clean[~mask], dirty[~mask])
     assert dirty.isfinite().all()
-
-
 
 
 def test_every_parameter_gets_a_gradient_also_in_bfloat16(system):
@@ -211,8 +206,6 @@ def test_flops_against_length(system):
         assert growth > 2.1
 
 
-
-
 def test_gradient_checkpointing_gives_equal_gradients(system):
     kept, again = tiny(*system, dropout=0.3), tiny(*system, dropout=0.3)
     again.gradient_checkpointing = True
@@ -258,5 +251,3 @@ def test_invalid_choices(choice, words):
     with pytest.raises((ValueError, TypeError)) as caught:
         make_encoder(**{"num_layers": 1, "d_model": 32} | choice)
     assert all(word in str(caught.value) for word in words)
-
-

@@ -54,7 +54,7 @@ def job(fault, folder, output, **options):
 
 
 def dropout_masks(output, rank):
-    """What dropout dropout_masks: (step, micro-batch) -> the digests there have been."""
+    """The masks of dropout: (step, micro-batch) -> their digests, of all attempts."""
     digests = {}
     for line in (output / f"dropout_{rank}.txt").read_text().splitlines():
         step, micro, digest = line.split()
@@ -63,7 +63,7 @@ def dropout_masks(output, rank):
 
 
 def failure(done):
-    """What torchrun says of a job that failed."""
+    """Torchrun's summary of a job that failed."""
     assert done.returncode == 1, done.stdout
     return done.stderr.rpartition(" FAILED\n")[2]
 

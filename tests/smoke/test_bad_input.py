@@ -78,8 +78,6 @@ def test_unusable_folders(make, match, tmp_path):
     refused(tiny.arguments(tmp_path / "one", tmp_path / "song.wav" / "run"), "cannot be written")
 
 
-
-
 def test_unused_yaml_key(tone_folder, tmp_path):
     text = (tiny.ROOT / "hparams/brn_sum_tiny.yaml").read_text()
     (tmp_path / "own.yaml").write_text(text.replace("log_interval:", "log_intervall:"))
@@ -93,12 +91,8 @@ def test_unused_yaml_key(tone_folder, tmp_path):
 def test_manifest_without_column(tone_folder, tmp_path):
     own = tmp_path / "train.csv"
     own.write_text("ID,wav\na,$data_root/waltz.wav\n")
-    refused(
-        tiny.arguments(tone_folder, tmp_path / "run", train_csv=own, valid_csv=own), "duration"
-    )
+    refused(tiny.arguments(tone_folder, tmp_path / "run", train_csv=own, valid_csv=own), "duration")
     assert not (tmp_path / "run").exists()
-
-
 
 
 def test_run_refuses_another_corpus(tone_folder, tmp_path):
@@ -120,10 +114,6 @@ def test_names_with_special_characters(tmp_path):
     assert (tmp_path / "out put=1" / "export" / "config.json").exists()
 
 
-
-
-
-
 def test_command_prints_one_line(tmp_path):
     script = tiny.ROOT / "recipes/pretrain/train.py"
     command = [sys.executable, str(script), *tiny.arguments(tmp_path / "nowhere", tmp_path / "run")]
@@ -132,5 +122,3 @@ def test_command_prints_one_line(tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("error: There is no folder")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
-
-
