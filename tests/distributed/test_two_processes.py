@@ -1,26 +1,44 @@
 """Two processes compute what one does; killed processes are resumed exactly."""
 
+from functools import partial
+
 import pytest
 import tiny
 import torch
 
-from recipes.pretrain.train import main
+from recipes.pretrain import train as pretrain
+from recipes.tokenizer import train as tokenizer
 from speechbrain_music.utils.config import ConfigError
 
 FAULTY = tiny.ROOT / "tests/faulty_run.py"
 
 
-def test_two_processes_equal_one(tone_folder, tmp_path):
-    options = {"dropout": 0.0, "warmup_steps": 1}
-    main(tiny.arguments(tone_folder, tmp_path / "one", batch_size=2, **options))
-    script = tiny.ROOT / "recipes/pretrain/train.py"
-    done = tiny.torchrun(
-        script, tiny.arguments(tone_folder, tmp_path / "two", batch_size=1, **options)
-    )
+TOKENIZER = {"dead_code_threshold": 0.3, "lr": 0.01, "keep_in_memory": False}
+
+
+@pytest.mark.parametrize(
+    "recipe, arguments, options, figures",
+    [
+        (
+            pretrain,
+            tiny.arguments,
+            {"dropout": 0.0, "warmup_steps": 1},
+            [("train", "cross_entropy"), ("valid", "loss")],
+        ),
+        (tokenizer, partial(tiny.tokenizer_arguments, "rvq"), TOKENIZER, [("valid", "mel_mse")]),
+    ],
+    ids=["pretrain", "tokenizer"],
+)
+def test_two_processes_equal_one(recipe, arguments, options, figures, tone_folder, tmp_path):
+    recipe.main(arguments(tone_folder, tmp_path / "one", batch_size=2, **options))
+    command = arguments(tone_folder, tmp_path / "two", batch_size=1, **options)
+    done = tiny.torchrun(recipe.__file__, command)
     assert done.returncode == 0, done.stderr[-3000:]
 
-    tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
-    for kind, key in (("train", "cross_entropy"), ("valid", "loss")):
+    model = tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
+    if recipe is tokenizer:
+        assert model["learner.reinitialised"].min() >= 3
+    for kind, key in figures:
         first, second = (
             [row[key] for row in tiny.rows(tmp_path / name, kind)] for name in ("one", "two")
         )
@@ -41,7 +59,7 @@ def test_invalid_torchrun(environment, fault, tone_folder, tmp_path, monkeypatch
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=fault):
-        main(tiny.arguments(tone_folder, tmp_path))
+        pretrain.main(tiny.arguments(tone_folder, tmp_path))
     assert not list(tmp_path.iterdir())
 
 
