@@ -18,21 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.files import (
-    PreparationError,
-    as_user_error,
-    check_output,
-    existing_folder,
-    find_audio,
-)
+from speechbrain_music.data_prep import files, manifest, output
 from speechbrain_music.data_prep.headers import read_headers
-from speechbrain_music.data_prep.output import (
-    refuse_other_folder,
-    skipped_counts,
-    split_counts,
-    write_output,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +87,7 @@ class DataSet:
     read: Callable | None = None
     options: dict = field(default_factory=dict)  # option of `prepare` -> help text
 
-    @as_user_error
+    @files.as_user_error
     def prepare(self, data_folder, out, **options):
         """Write the data set's manifests and report; the same data give the same bytes.
 
@@ -124,22 +111,29 @@ class DataSet:
             stands for two different pieces, no piece can be used, or the disk fails. No manifest
             is written then.
         """
-        root, out = existing_folder(data_folder), Path(out)
+        root, out = files.existing_folder(data_folder), Path(out)
         own = [name for name in options if name in self.options]  # any other is a TypeError below
         common = {name: options.pop(name) for name in own if name in (*ALLOW_MISSING, *HELD_OUT)}
         return prepare_items(self, root, out, self.read(root, out, **options), **common)
 
 
+def cite(*keys):
+    """The entries of these keys in `references.bib`."""
+    text = Path(__file__).with_name("references.bib").read_text(encoding="utf-8")
+    entries = text.strip().split("\n\n")
+    return "\n".join(next(e for e in entries if f"{{{key}," in e) for key in keys)
+
+
 def check_option(name, value, allowed):
     """Raise a `PreparationError` for an option's value that is not allowed."""
     if value not in allowed:
-        raise PreparationError(f"{name} is {value!r}; choose one of {', '.join(allowed)}.")
+        raise files.PreparationError(f"{name} is {value!r}; choose one of {', '.join(allowed)}.")
 
 
 def check_share(share):
     """Raise a `PreparationError` for a share to hold out that does not lie between 0 and 1."""
     if not 0 < share < 1:
-        raise PreparationError(f"valid_share is {share}; it must lie between 0 and 1.")
+        raise files.PreparationError(f"valid_share is {share}; it must lie between 0 and 1.")
 
 
 def hold_out(rows, share, seed, groups=None):
@@ -205,9 +199,9 @@ def prepare_items(
     if held_out:
         settings = settings | {"valid_share": valid_share, "seed": seed}
     paths = {split: out / f"{split}.csv" for split in SPLITS}
-    check_output(out / "report.json")
+    files.check_output(out / "report.json")
     if any(path.exists() for path in (out / "report.json", *paths.values())):
-        replaced = refuse_other_folder(out / "report.json", data_folder).get("settings")
+        replaced = output.refuse_other_folder(out / "report.json", data_folder).get("settings")
         if replaced != settings:
             logger.warning("Replacing the manifests in %s made with %s", out, replaced)
     replica = _read_replica(data_folder)
@@ -225,8 +219,10 @@ def prepare_items(
     if held_out:
         rows = _held_out(rows[None], valid_share, seed)
     splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
-    files = Counter(item.split for item in usable)
-    unlisted = [name for place in annotations.folders for name in find_audio(data_folder, place)[0]]
+    used = Counter(item.split for item in usable)
+    unlisted = [
+        name for place in annotations.folders for name in files.find_audio(data_folder, place)[0]
+    ]
     unlisted = [name for name in unlisted if name not in faults]
     report = {
         "data_set": data_set.title,
@@ -236,11 +232,11 @@ def prepare_items(
         "counts": counts,
         "deviations": deviations,
         "splits": {
-            split: split_counts(part, files[split] or len(part))
+            split: output.split_counts(part, used[split] or len(part))
             | {"classes": {name: _class_counts(part, name) for name in data_set.classes}}
             for split, part in splits.items()
         },
-        **skipped_counts(skipped),
+        **output.skipped_counts(skipped),
         "examples": dict(skipped[:_SHOWN]),
         "repeated": repeated[:_SHOWN],
         "unlisted": {"files": len(unlisted), "examples": unlisted[:_SHOWN]},
@@ -252,7 +248,7 @@ def prepare_items(
     }
     columns = data_set.labels + ("track",) * bool(data_set.clip_seconds) + tuple(made_by)
     texts = {paths[split]: manifest.manifest_text(part, columns) for split, part in splits.items()}
-    write_output(out, report, skipped, texts)
+    output.write_output(out, report, skipped, texts)
     for path in set(paths.values()) - set(texts):  # of other settings
         path.unlink(missing_ok=True)
     return report
@@ -264,7 +260,7 @@ def _unique(data_set, items):
     for item in items:
         if found.setdefault(item.id, item) is not item:
             if found[item.id] != item:
-                raise PreparationError(
+                raise files.PreparationError(
                     f"{data_set.title} has two different pieces with the ID {item.id}; "
                     "fix its annotations."
                 )
@@ -278,7 +274,7 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
     unexpected = [name for name, why in sorted(faults.items()) if why and name not in unreadable]
     first = f" (first: {unexpected[0]}: {faults[unexpected[0]]})" if unexpected else ""
     if all(faults.values()):
-        raise PreparationError(
+        raise files.PreparationError(
             f"{data_folder} has none of the {len(items)} pieces of {data_set.title}{first}; "
             "check the folder."
         )
@@ -290,7 +286,7 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
         if usable[split] + known[split] != wanted
     ]
     if deviations and data_set.assert_counts and not allow_missing:
-        raise PreparationError(
+        raise files.PreparationError(
             f"{data_set.title} in {data_folder} is not as published: {', '.join(deviations)}"
             f"{first}; complete it, or pass --allow_missing and every result will say so."
         )
@@ -313,7 +309,7 @@ def _rows(data_set, item, header, more):
 
 def _held_out(rows, share, seed):
     if len(rows) < 2:
-        raise PreparationError(
+        raise files.PreparationError(
             f"{len(rows)} usable piece(s); two are needed, one to train and one to hold out."
         )
     artists = [row.get("artist", "") for row in rows]
@@ -331,9 +327,9 @@ def _read_replica(data_folder):
         made = json.loads(path.read_text(encoding="utf-8"))
         return {key: made[key] for key in ("generator", "scale", "seed", "counts")}
     except (ValueError, LookupError, TypeError) as error:
-        raise PreparationError(f"{path} is damaged; delete the replica and make it again.") from (
-            error
-        )
+        raise files.PreparationError(
+            f"{path} is damaged; delete the replica and make it again."
+        ) from error
 
 
 def _class_counts(rows, column):

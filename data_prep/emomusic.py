@@ -99,11 +99,7 @@ EMOMUSIC = data_set.DataSet(
     reference="Soleymani et al. (CrowdMM 2013)",
     licence="research use, on request; clips of the Free Music Archive, Creative Commons",
     home_page="https://cvml.unige.ch/databases/emoMusic/",
-    bibtex="""@inproceedings{soleymani2013thousand,
-  title={1000 songs for emotional analysis of music},
-  author={Soleymani, Mohammad and Caro, Micheal N. and Schmidt, Erik M. and Sha, Cheng-Ya and
-          Yang, Yi-Hsuan},
-  booktitle={Proc. ACM Workshop on Crowdsourcing for Multimedia}, pages={1--6}, year={2013}}""",
+    bibtex=data_set.cite("soleymani2013thousand"),
     labels=("artist", *EMOTIONS, *(f"{name}_z" for name in EMOTIONS)),
     counts={"published": COUNTS},
     read=read_emomusic,

@@ -65,11 +65,7 @@ FMA = data_set.DataSet(
     reference="Defferrard et al. (ISMIR 2017)",
     licence="metadata CC BY 4.0; each track its own (column license of tracks.csv)",
     home_page="https://github.com/mdeff/fma",
-    bibtex="""@inproceedings{defferrard2017fma,
-  title={{FMA}: a dataset for music analysis},
-  author={Defferrard, Micha{\\"e}l and Benzi, Kirell and Vandergheynst, Pierre and
-          Bresson, Xavier},
-  booktitle={Proc. ISMIR}, pages={316--323}, year={2017}}""",
+    bibtex=data_set.cite("defferrard2017fma"),
     labels=("artist", "genre"),
     counts=COUNTS,
     assert_counts=False,

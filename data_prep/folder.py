@@ -7,42 +7,20 @@ opens only the files that are new or have changed.
 import logging
 from pathlib import Path
 
-from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.data_set import (
-    MIN_SECONDS,
-    check_share,
-    fault_of,
-    hold_out,
-    manifest_row,
-)
-from speechbrain_music.data_prep.files import (
-    PreparationError,
-    as_user_error,
-    check_output,
-    existing_folder,
-    find_audio,
-    no_audio,
-)
+from speechbrain_music.data_prep import data_set, files, manifest, output
 from speechbrain_music.data_prep.headers import read_headers
-from speechbrain_music.data_prep.output import (
-    log_report,
-    refuse_other_folder,
-    skipped_counts,
-    split_counts,
-    write_output,
-)
 
 logger = logging.getLogger(__name__)
 
 
-@as_user_error
+@files.as_user_error
 def prepare_folder(
     data_folder,
     train_csv,
     valid_csv,
     valid_share=0.1,
     seed=0,
-    min_seconds=MIN_SECONDS,
+    min_seconds=data_set.MIN_SECONDS,
     refresh=False,
 ):
     """Write the manifests of a folder of music, reading headers only.
@@ -86,14 +64,14 @@ def prepare_folder(
     >>> [split["files"] for split in report["splits"].values()], report["skipped"]
     ([2, 1], 0)
     """
-    check_share(valid_share)
-    root = existing_folder(data_folder)
+    data_set.check_share(valid_share)
+    root = files.existing_folder(data_folder)
     train_csv, valid_csv = Path(train_csv), Path(valid_csv)
     out = train_csv.parent
     settings = {"data_folder": str(root), "valid_share": valid_share}
     settings |= {"seed": seed, "min_seconds": min_seconds}
     if train_csv.exists() and valid_csv.exists():
-        report = refuse_other_folder(out / "report.json", root)
+        report = output.refuse_other_folder(out / "report.json", root)
         if not refresh:
             changed = [key for key, value in settings.items() if report.get(key) != value]
             if changed:
@@ -102,31 +80,31 @@ def prepare_folder(
                     out,
                     ", ".join(changed),
                 )
-            log_report(report)
+            output.log_report(report)
             return report
-    check_output(train_csv, valid_csv)
+    files.check_output(train_csv, valid_csv)
 
-    names, unlisted, others = find_audio(root)
+    names, unlisted, others = files.find_audio(root)
     if not names and not unlisted:
-        raise no_audio(root, others)
+        raise files.no_audio(root, others)
     rows, skipped = [], list(unlisted)
     for name, header in read_headers(root, names, out / "headers.jsonl").items():
-        if fault := fault_of(header, min_seconds):
+        if fault := data_set.fault_of(header, min_seconds):
             skipped.append((name, fault))
         else:
-            rows.append(manifest_row(name, name, header))
+            rows.append(data_set.manifest_row(name, name, header))
     if len(rows) < 2:
         first = "".join(f"; {name}: {reason}" for name, reason in sorted(skipped)[:1])
-        raise PreparationError(
+        raise files.PreparationError(
             f"{root} has {len(rows)} usable of {len(rows) + len(skipped)} audio file(s), and two "
             f"are needed, one to train and one to hold out{first}."
         )
-    splits = hold_out(rows, valid_share, seed)
-    report = settings | {"splits": {name: split_counts(part) for name, part in splits.items()}}
-    report |= skipped_counts(skipped)
+    splits = data_set.hold_out(rows, valid_share, seed)
+    counts = {name: output.split_counts(part) for name, part in splits.items()}
+    report = settings | {"splits": counts} | output.skipped_counts(skipped)
     texts = {
         valid_csv: manifest.manifest_text(splits["valid"]),
         train_csv: manifest.manifest_text(splits["train"]),
     }
-    write_output(out, report, skipped, texts)
+    output.write_output(out, report, skipped, texts)
     return report

@@ -125,16 +125,7 @@ GIANTSTEPS = data_set.DataSet(
     reference="Knees et al. (ISMIR 2015), Faraldo et al. (ECIR 2016)",
     licence="annotations for research; previews of Beatport",
     home_page="https://github.com/GiantSteps",
-    bibtex="""@inproceedings{knees2015two,
-  title={Two data sets for tempo estimation and key detection in electronic dance music annotated
-         from user corrections},
-  author={Knees, Peter and Faraldo, Angel and Herrera, Perfecto and Vogl, Richard and
-          B{\\"o}ck, Sebastian and H{\\"o}rschl{\\"a}ger, Florian and Le Goff, Mickael},
-  booktitle={Proc. ISMIR}, pages={364--370}, year={2015}}
-@inproceedings{faraldo2016key,
-  title={Key estimation in electronic dance music},
-  author={Faraldo, Angel and G{\\'o}mez, Emilia and Jord{\\`a}, Sergi and Herrera, Perfecto},
-  booktitle={Proc. ECIR}, pages={335--347}, year={2016}}""",
+    bibtex=data_set.cite("knees2015two", "faraldo2016key"),
     labels=("key", "artist"),
     classes=("key",),
     counts={"published": COUNTS},

@@ -21,20 +21,7 @@ SPLITS = ("train", "valid")
 
 @as_user_error
 def merge(corpora, out):
-    """Write one manifest per split from those of several corpora; test manifests are ignored.
-
-    Arguments
-    ---------
-    corpora : dict
-        Folder that a preparation wrote to -> weight, greater than 0.
-    out : str | Path
-        The folder to write to.
-
-    Returns
-    -------
-    dict
-        The report; `data_folder` is what `$data_root` stands for in the new manifests.
-    """
+    """Merge the manifests in several folders (folder -> weight); returns the report."""
     out = Path(out)
     check_output(out / "train.csv")
     if not corpora:

@@ -48,11 +48,7 @@ MTG_JAMENDO = data_set.DataSet(
     reference="Bogdanov et al. (ICML workshop 2019)",
     licence="audio Creative Commons, track by track; metadata CC BY-NC-SA 4.0",
     home_page="https://github.com/MTG/mtg-jamendo-dataset",
-    bibtex="""@inproceedings{bogdanov2019mtg,
-  title={The {MTG-Jamendo} dataset for automatic music tagging},
-  author={Bogdanov, Dmitry and Won, Minz and Tovstogan, Philip and Porter, Alastair and
-          Serra, Xavier},
-  booktitle={Machine Learning for Music Discovery Workshop, ICML}, year={2019}}""",
+    bibtex=data_set.cite("bogdanov2019mtg"),
     labels=("artist",),
     splits=("train", "valid"),
     min_seconds=data_set.MIN_SECONDS,

@@ -27,12 +27,7 @@ MUSIC4ALL = data_set.DataSet(
     reference="Santana et al. (IWSSIP 2020)",
     licence="research use, on request and signature",
     home_page="https://sites.google.com/view/contact4music4all",
-    bibtex="""@inproceedings{santana2020music4all,
-  title={{Music4All}: a new music database and its applications},
-  author={Santana, Igor Andr{\\'e} Pegoraro and Pinhelli, Fabio and Donini, Juliano and
-          Catharin, Leonardo and Mangolin, Rafael Biazus and Feltrim, Valeria Delisandra and
-          Domingues, Marcos Aur{\\'e}lio and others},
-  booktitle={Proc. IWSSIP}, pages={399--404}, year={2020}}""",
+    bibtex=data_set.cite("santana2020music4all"),
     labels=("artist",),
     splits=("train", "valid"),
     min_seconds=data_set.MIN_SECONDS,

@@ -59,11 +59,7 @@ NSYNTH = data_set.DataSet(
     reference="Engel et al. (ICML 2017)",
     licence="CC BY 4.0",
     home_page="https://magenta.tensorflow.org/datasets/nsynth",
-    bibtex="""@inproceedings{engel2017neural,
-  title={Neural audio synthesis of musical notes with {WaveNet} autoencoders},
-  author={Engel, Jesse and Resnick, Cinjon and Roberts, Adam and Dieleman, Sander and
-          Norouzi, Mohammad and Eck, Douglas and Simonyan, Karen},
-  booktitle={Proc. ICML}, pages={1068--1077}, year={2017}}""",
+    bibtex=data_set.cite("engel2017neural"),
     labels=("pitch", "family", "instrument", "velocity"),
     classes=("pitch", "family"),
     counts={"published": COUNTS},

@@ -25,14 +25,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.files import (
-    PreparationError,
-    as_user_error,
-    check_output,
-    existing_folder,
-)
-from speechbrain_music.data_prep.output import read_json, skipped_counts, split_counts, write_output
+from speechbrain_music.data_prep import files, manifest, output
 from speechbrain_music.dataio import audio
 from speechbrain_music.dataio.byte_range import ByteRange, parse
 from speechbrain_music.utils.atomic import atomic_file
@@ -73,7 +66,7 @@ class _Shard(NamedTuple):
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-@as_user_error
+@files.as_user_error
 def pack(manifests, data_folder, out, shard_mb=500, workers=None):
     """Pack the pieces of manifests; the same music gives the same bytes with any `workers`.
 
@@ -83,22 +76,21 @@ def pack(manifests, data_folder, out, shard_mb=500, workers=None):
     and `.json` with its row. Pieces keep their order, duration and labels: a run draws from
     shards what it draws from files.
 
-    A shard has at most `shard_mb` millions of bytes, computed without FLAC's compression, unless
-    it holds one piece. The returned report also counts the pieces that are `clipped` (beyond full
-    scale, as decoded mp3 can be) and `shortened` (ending earlier than in their manifest).
+    A shard has at most `shard_mb` MB before FLAC's compression, unless it holds one piece. The
+    report also counts pieces that are `clipped` (beyond full scale) and `shortened` (ending early).
     """
     if not shard_mb > 0:
-        raise PreparationError(f"shard_mb is {shard_mb}; it must be above 0.")
+        raise files.PreparationError(f"shard_mb is {shard_mb}; it must be above 0.")
     if workers is not None and workers < 1:
-        raise PreparationError(f"workers is {workers}; it must be 1 or more.")
-    root, out = existing_folder(data_folder), Path(out)
+        raise files.PreparationError(f"workers is {workers}; it must be 1 or more.")
+    root, out = files.existing_folder(data_folder), Path(out)
     targets = {out / f"{Path(path).stem}.csv": path for path in manifests}
     if len(targets) < len(manifests):
-        raise PreparationError("Two manifests have the same name; rename one.")
-    check_output(*targets)
-    report = read_json(out / "report.json")
+        raise files.PreparationError("Two manifests have the same name; rename one.")
+    files.check_output(*targets)
+    report = output.read_json(out / "report.json")
     if any(target.exists() for target in targets) and "shards" not in report:
-        raise PreparationError(f"{out} holds manifests of files; choose another folder.")
+        raise files.PreparationError(f"{out} holds manifests of files; choose another folder.")
 
     totals = dict.fromkeys(("shards", "bytes", "clipped", "shortened"), 0)
     splits, texts, skipped = {}, {}, []
@@ -122,15 +114,15 @@ def pack(manifests, data_folder, out, shard_mb=500, workers=None):
                     rows[-1]["duration"] = found["stop"] / audio.SAMPLE_RATE
                     totals["shortened"] += 1
         if not rows:
-            raise PreparationError(
+            raise files.PreparationError(
                 f"None of the {len(pieces)} pieces of {path} can be read "
                 f"(last: {': '.join(skipped[-1])}); check the data folder."
             )
-        splits[target.stem] = split_counts(rows)
+        splits[target.stem] = output.split_counts(rows)
         texts[target] = manifest.manifest_text(rows, columns)
     report = {"data_folder": str(out.resolve()), "source": str(root), "splits": splits}
-    report |= totals | skipped_counts(skipped)
-    write_output(out, report, skipped, texts)
+    report |= totals | output.skipped_counts(skipped)
+    output.write_output(out, report, skipped, texts)
     logger.info("%d shards, %.1f MB", totals["shards"], totals["bytes"] / 1e6)
     if totals["clipped"]:
         logger.warning("%d pieces go beyond full scale and are clipped", totals["clipped"])
@@ -188,9 +180,9 @@ def _pack_all(shards, workers):
 
 def _kept(shard):
     """The index of a shard that exists with the right size, or None."""
-    index = read_json(shard.index)
+    index = output.read_json(shard.index)
     if index and index["key"] != shard.key:
-        raise PreparationError(
+        raise files.PreparationError(
             f"{shard.tar} was packed from another manifest, folder or version; delete the shards "
             f"in {shard.tar.parent} or choose another folder."
         )
@@ -256,23 +248,23 @@ def _encode(path, piece):
     return sound.getvalue(), frames, peak
 
 
-@as_user_error
+@files.as_user_error
 def check(folder):
     """Compare shards with their checksums.
 
     `folder` is what `pack` wrote, or a copy of it. A `PreparationError` names the shards that are
     missing or differ, and their pieces that cannot be read.
     """
-    folder = existing_folder(folder)
-    wanted = read_json(folder / "report.json").get("shards")
+    folder = files.existing_folder(folder)
+    wanted = output.read_json(folder / "report.json").get("shards")
     if wanted is None:
-        raise PreparationError(f"{folder} holds no shards, or packing them has not finished.")
+        raise files.PreparationError(f"{folder} holds no shards, or packing them has not finished.")
     indexes = sorted(folder.glob("*-[0-9]*.json"))
     faults = [fault for fault in map(_fault, tqdm(indexes, unit="shard", disable=None)) if fault]
     if len(indexes) != wanted:
         faults.append(f"{len(indexes)} of {wanted} indexes exist")
     if faults:
-        raise PreparationError(
+        raise files.PreparationError(
             f"{folder} is not as packed: {'; '.join(faults)}. Copy these again, or delete them "
             "and run the command that packed them again."
         )
@@ -281,7 +273,7 @@ def check(folder):
 
 def _fault(path):
     """What is wrong with the shard of an index, or None."""
-    index, tar = read_json(path), path.with_suffix(".tar")
+    index, tar = output.read_json(path), path.with_suffix(".tar")
     if not (index and tar.exists()):
         return f"{tar.name} or its index is missing"
     with open(tar, "rb") as file:

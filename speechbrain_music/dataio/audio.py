@@ -148,37 +148,9 @@ def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
 
 
 def read_segments(path, places, sample_rate=SAMPLE_RATE):
-    """Read parts of a file one after the other, opening it once.
+    """Yield parts of a file, (start, length) each, as `read_segment` but opening it once.
 
-    Seeking in an mp3 file reads all that comes before: once here, but for each part with
-    `read_segment`.
-
-    Arguments
-    ---------
-    path : str | Path
-        As `read_segment`'s.
-    places : list of tuple
-        (start, length) of each part, as `read_segment` takes them.
-    sample_rate : int
-        Rate of the results in Hz.
-
-    Yields
-    ------
-    numpy.ndarray
-        As from `read_segment`, but empty if the file ends before `start`.
-
-    Raises
-    ------
-    AudioError, ValueError
-        As `read_segment`; for a damaged part, when it is reached.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "silence.wav")
-    >>> soundfile.write(path, np.zeros(30000), 24000)
-    >>> [len(part) for part in read_segments(path, [(0, 24000), (24000, 24000), (48000, None)])]
-    [24000, 6000, 0]
+    A part that begins after the file's end is empty. (Seeking in an mp3 file reads all before.)
     """
     for start, length in places:
         if start < 0 or (length is not None and length < 1):

@@ -2,27 +2,7 @@
 
 
 def decay_groups(module, weight_decay):
-    """Parameter groups for AdamW: weight decay on matrices, none on norms and biases.
-
-    Arguments
-    ---------
-    module : torch.nn.Module
-        Parameters without gradients are left out.
-    weight_decay : float
-        Of everything with two axes or more, except biases.
-
-    Returns
-    -------
-    list of dict
-        Two groups, decayed first.
-
-    Example
-    -------
-    >>> import torch
-    >>> decayed, plain = decay_groups(torch.nn.Linear(2, 3), 0.01)
-    >>> decayed["params"][0].shape, plain["params"][0].shape
-    (torch.Size([3, 2]), torch.Size([3]))
-    """
+    """Two parameter groups of a module: with weight decay (matrices), without (norms, biases)."""
     decayed, plain = [], []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:

@@ -13,13 +13,6 @@ class PlateauEarlyStopping(nn.Module):
     `torch.optim.lr_scheduler.ReduceLROnPlateau` does; after `stop` epochs without a new best value
     its training ends. A module, so that checkpoints hold its buffers.
 
-    Arguments
-    ---------
-    models : int
-        P.
-    plateau, stop : int
-        Epochs.
-
     Example
     -------
     >>> patience = PlateauEarlyStopping(models=2, plateau=0, stop=2)
@@ -42,13 +35,7 @@ class PlateauEarlyStopping(nn.Module):
         self.register_buffer("plateau_bad", torch.zeros(models, dtype=torch.long))
 
     def update(self, values):
-        """Processes an epoch's values: (P,), nan for models that have ended.
-
-        Returns
-        -------
-        torch.Tensor
-            (P,) bool: models whose weights are their best so far.
-        """
+        """Whether each model is its best so far, (P,) bool, after an epoch with (P,) values."""
         self.epoch += 1
         values = values.to(self.best).nan_to_num(nan=-torch.inf)
         improved = self.alive & (values > self.best)

@@ -4,21 +4,7 @@ import math
 
 
 def warmup_cosine(step, warmup, total, floor=0.0):
-    """Factor on the learning rate: linear warm-up, then a cosine down to `floor` at `total`.
-
-    Arguments
-    ---------
-    step : int
-        Optimiser steps done before this one.
-    warmup, total : int
-        Steps of warm-up, and steps in all.
-    floor : float
-        The factor at the end.
-
-    Returns
-    -------
-    float
-        In (0, 1]; after `total` it stays at `floor`.
+    """Factor on the learning rate after `step` steps: linear warm-up, then a cosine to `floor`.
 
     Example
     -------

@@ -5,17 +5,7 @@ from torch.optim.adam import adam
 
 
 class StackedAdam(torch.optim.Optimizer):
-    """torch's Adam with a learning rate for each of P stacked models.
-
-    Arguments
-    ---------
-    params : iterable
-        Parameters whose first axis is P; a parameter that only some models use gets a gradient
-        of 0 from the others, which moves nothing.
-    lr : torch.Tensor or float
-        (P,) rates.
-    betas, eps
-        As `torch.optim.Adam`.
+    """torch's Adam with learning rates (P,) for P models stacked along the parameters' first axis.
 
     Example
     -------

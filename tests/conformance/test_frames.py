@@ -1,4 +1,4 @@
-"""The frame grid from wave to tokens, and the definition of the features."""
+"""Frames and tokens of a wave, and the definition of the features."""
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ def test_token_counts_agree(samples, model, tmp_path):
     row = {"wav": str(path), "start": 0, "stop": samples, "duration": samples / 24000}
     dataset = SegmentDataset(pd.DataFrame([row]), 1000, FrameGrid(960, STACK, BANDS))
     batch = collate([dataset[SegmentIndex(0, 0, 0)]])
-    if tokens < 20:  # not two blocks: told, and an item that counts for nothing stands in
+    if tokens < 20:  # not two blocks: reported, and replaced by an item without masked tokens
         assert batch.errors[0][0] == str(path) and "two blocks" in batch.errors[0][1]
         assert not batch.mask.any() and not batch.wave.any()
         tokens = 20
@@ -61,9 +61,8 @@ def test_token_counts_agree(samples, model, tmp_path):
     assert batch.mask.shape[1] == token_count(batch.samples).item() == tokens
 
 
-@pytest.mark.parametrize("shift", [1, 3])
 @torch.no_grad()
-def test_shifted_wave(shift, model):
+def test_shifted_wave(model, shift=3):
     wave = noise(1, 48000) * torch.linspace(0, 20, 48000).sin()
     moved = torch.nn.functional.pad(wave, (960 * shift, 0))
     tokens, later = (

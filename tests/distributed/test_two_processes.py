@@ -1,26 +1,44 @@
-"""Two processes compute what one does; killed processes lose nothing."""
+"""Two processes compute what one does; killed processes are resumed exactly."""
+
+from functools import partial
 
 import pytest
 import tiny
 import torch
 
-from recipes.pretrain.train import main
+from recipes.pretrain import train as pretrain
+from recipes.tokenizer import train as tokenizer
 from speechbrain_music.utils.config import ConfigError
 
 FAULTY = tiny.ROOT / "tests/faulty_run.py"
 
 
-def test_two_processes_equal_one(tone_folder, tmp_path):
-    options = {"dropout": 0.0, "warmup_steps": 1}
-    main(tiny.arguments(tone_folder, tmp_path / "one", batch_size=2, **options))
-    script = tiny.ROOT / "recipes/pretrain/train.py"
-    done = tiny.torchrun(
-        script, tiny.arguments(tone_folder, tmp_path / "two", batch_size=1, **options)
-    )
+TOKENIZER = {"dead_code_threshold": 0.3, "lr": 0.01, "keep_in_memory": False}
+
+
+@pytest.mark.parametrize(
+    "recipe, arguments, options, figures",
+    [
+        (
+            pretrain,
+            tiny.arguments,
+            {"dropout": 0.0, "warmup_steps": 1},
+            [("train", "cross_entropy"), ("valid", "loss")],
+        ),
+        (tokenizer, partial(tiny.tokenizer_arguments, "rvq"), TOKENIZER, [("valid", "mel_mse")]),
+    ],
+    ids=["pretrain", "tokenizer"],
+)
+def test_two_processes_equal_one(recipe, arguments, options, figures, tone_folder, tmp_path):
+    recipe.main(arguments(tone_folder, tmp_path / "one", batch_size=2, **options))
+    command = arguments(tone_folder, tmp_path / "two", batch_size=1, **options)
+    done = tiny.torchrun(recipe.__file__, command)
     assert done.returncode == 0, done.stderr[-3000:]
 
-    tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
-    for kind, key in (("train", "cross_entropy"), ("valid", "loss")):
+    model = tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
+    if recipe is tokenizer:
+        assert model["learner.reinitialised"].min() >= 3
+    for kind, key in figures:
         first, second = (
             [row[key] for row in tiny.rows(tmp_path / name, kind)] for name in ("one", "two")
         )
@@ -41,7 +59,7 @@ def test_invalid_torchrun(environment, fault, tone_folder, tmp_path, monkeypatch
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=fault):
-        main(tiny.arguments(tone_folder, tmp_path))
+        pretrain.main(tiny.arguments(tone_folder, tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -53,8 +71,8 @@ def job(fault, folder, output, **options):
     return tiny.torchrun(FAULTY, arguments, nproc_per_node=3, **options)
 
 
-def dropped(output, rank):
-    """What dropout dropped: (step, micro-batch) -> the digests there have been."""
+def dropout_masks(output, rank):
+    """The masks of dropout: (step, micro-batch) -> their digests, of all attempts."""
     digests = {}
     for line in (output / f"dropout_{rank}.txt").read_text().splitlines():
         step, micro, digest = line.split()
@@ -62,8 +80,8 @@ def dropped(output, rank):
     return digests
 
 
-def last_words(done):
-    """What torchrun says of a job that failed."""
+def failure(done):
+    """Torchrun's summary of a job that failed."""
     assert done.returncode == 1, done.stdout
     return done.stderr.rpartition(" FAILED\n")[2]
 
@@ -74,28 +92,28 @@ def step_of(output):
 
 @pytest.mark.slow
 def test_killed_ranks(tone_folder, tmp_path):
-    """Each death ends the job with its reason; the job goes on to the end of one without deaths."""
+    """Each failure ends the job with its reason; the resumed job ends as one without failures."""
     whole, output = tmp_path / "whole", tmp_path / "run"
     done = job("none", tone_folder, whole)
     assert done.returncode == 0, done.stderr[-3000:]
 
     done = job("kill backward 7 on 1", tone_folder, output)
-    assert "Signal 9 (SIGKILL) received" in last_words(done)
+    assert "Signal 9 (SIGKILL) received" in failure(done)
     assert step_of(output) == 2
     done = job("fail backward 6 on 2", tone_folder, output)
-    assert "the device is gone" in last_words(done)
+    assert "the device is gone" in failure(done)
     assert step_of(output) == 3
-    # What the first process can read and the second cannot: they do not part ways.
+    # A checkpoint that only the first process can read: both end.
     done = job("fail load 1 on 1", tone_folder, output)
-    assert "the device is gone" in last_words(done)
+    assert "the device is gone" in failure(done)
 
     done = job("kill change 25 on 0", tone_folder, output, max_restarts=1)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Resuming after step 3\n") == 2  # it died while it saved the fourth
+    assert done.stdout.count("Resuming after step 3\n") == 2  # killed while it saved the fourth
     tiny.assert_same_end(whole, output)
 
-    masks = [dropped(whole, rank) for rank in range(3)]
-    assert masks == [dropped(output, rank) for rank in range(3)]
+    masks = [dropout_masks(whole, rank) for rank in range(3)]
+    assert masks == [dropout_masks(output, rank) for rank in range(3)]
     for digests in zip(*(masks[rank].values() for rank in range(3)), strict=True):
         assert len(set().union(*digests)) == 3  # one a process, also where a step was done twice
     assert len(masks[0]) == 12

@@ -1,8 +1,6 @@
-"""The command line of data preparation and the records behind it."""
+"""The command line of data preparation and the records of the data sets."""
 
 import inspect
-import subprocess
-import sys
 
 import pytest
 from small_trees import TEXTS, assert_whole, notes, prepare
@@ -14,7 +12,7 @@ from speechbrain_music.inference.cli import main as sbmusic
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
-def test_a_record_says_what_the_help_and_the_report_say(name, tree, out, capsys):
+def test_help_and_report_of_a_record(name, tree, out, capsys):
     record = DATA_SETS[name]
     assert (record.name, set(TEXTS)) == (name, set(DATA_SETS))
     assert record.licence and record.reference and "@" in record.bibtex
@@ -37,7 +35,7 @@ def test_a_record_says_what_the_help_and_the_report_say(name, tree, out, capsys)
         assert report[key] == getattr(record, key)
 
 
-def test_the_command_lists_the_data_sets_and_refuses_other_names(capsys):
+def test_help_and_invalid_names(capsys):
     for argv, code, words in (
         (["--help"], 0, [*DATA_SETS, "folder", "labelled_folder", "merge", "shards"]),
         (["gtzam", "x"], 2, ["invalid choice: 'gtzam'", "gtzan"]),
@@ -50,7 +48,7 @@ def test_the_command_lists_the_data_sets_and_refuses_other_names(capsys):
 
 
 @pytest.mark.parametrize("main", [main, lambda argv: sbmusic(["prepare", *argv])])
-def test_a_command_says_an_error_in_one_line(main, tree, out, capsys):
+def test_errors_are_one_line(main, tree, out, capsys):
     root = tree("nsynth", {"nsynth-valid/examples.json": notes("valid")[:-30]})
     for wrong, message in [(root.parent, f"did you mean {root}?"), (root, "damaged or cut off")]:
         assert main(["nsynth", str(wrong), "--out", str(out)]) == 2
@@ -59,12 +57,3 @@ def test_a_command_says_an_error_in_one_line(main, tree, out, capsys):
     assert not out.exists()
     assert main(["nsynth", str(tree("nsynth")), "--out", str(out), "--allow_missing"]) == 0
     assert_whole("nsynth", out)
-
-
-def test_the_command_imports_nothing_heavy():
-    code = (
-        "import sys, speechbrain_music.data_prep.cli\n"
-        "print(sorted({'torch', 'pandas', 'speechbrain', 'torchaudio'} & set(sys.modules)))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "[]\n"

@@ -31,15 +31,13 @@ from speechbrain_music.data_prep.data_set import hold_out
 from speechbrain_music.data_prep.magnatagatune import TAGS
 from speechbrain_music.data_prep.registry import DATA_SETS
 
-FILES = [(name, path) for name, texts in TEXTS.items() for path in texts]
-TABLES = [(name, path) for name, path in FILES if not path.endswith((".json", ".key"))]
 ANNOTATIONS = Path(__file__).parents[3] / "shared" / "data" / "annotations"
 real = pytest.mark.skipif(not ANNOTATIONS.is_dir(), reason="the real annotations are not here")
 by_name = pytest.mark.parametrize("name", TEXTS)
 
 
 @by_name
-def test_small_trees_are_prepared_whole_and_only_once(name, tree, out, opened):
+def test_small_trees(name, tree, out, opened):
     root = tree(name)
     report = prepare(name, root, out)
     assert_whole(name, out)
@@ -53,37 +51,33 @@ def test_small_trees_are_prepared_whole_and_only_once(name, tree, out, opened):
     assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()}
 
 
-CHANGES = [(*case, "CRLF") for case in FILES] + [(*case, "byte order mark") for case in TABLES]
-
-
-@pytest.mark.parametrize("name, path, change", CHANGES)
-def test_line_ends_and_byte_order_marks_change_nothing(name, path, change, tree, out):
-    text = TEXTS[name][path].replace("\r\n", "\n")
-    text = text.replace("\n", "\r\n") if change == "CRLF" else "\ufeff" + text
-    prepare(name, tree(name, {path: text}), out)
-    assert_whole(name, out)
-
-
-def test_tags_have_no_line_end_and_the_table_may_be_missing(tree, out):
-    root = tree("mtg_jamendo")
-    path = root / "data" / "raw_30s.tsv"
-    rows = files.read_table(path, ["TAGS"], "\t", csv.QUOTE_NONE)
-    assert [row["TAGS"] for row in rows] == ["genre---rock", 'genre---12" pop']
-    path.unlink()
-    prepare("mtg_jamendo", root, out)
-    assert {key for split in pieces(out) for key in split} == {"audio/14/214", "audio/15/215"}
-
-
-@pytest.mark.parametrize("name, path", [c for c in FILES if c[1][-3:] not in ("key", "tsv")])
-def test_a_missing_annotation_file_is_named(name, path, tree, out):
-    root = tree(name)
-    (root / path).unlink()
-    with refused(os.path.basename(path)):
-        prepare(name, root, out, **{"lists": root} if name == "gtzan" else {})
-    assert not out.exists()
+@by_name
+def test_line_ends_byte_order_marks_and_missing_annotations(name, tree, out, tmp_path):
+    for change in ("CRLF", "byte order mark"):
+        texts = {path: text.replace("\r\n", "\n") for path, text in TEXTS[name].items()}
+        for path, text in texts.items():
+            if change == "CRLF":
+                texts[path] = text.replace("\n", "\r\n")
+            elif not path.endswith((".json", ".key")):
+                texts[path] = "\ufeff" + text
+        prepare(name, root := tree(name, texts), out)
+        assert_whole(name, out)
+    for path in texts:
+        (root / path).unlink()
+        if path.endswith((".key", ".tsv")):  # may be missing
+            continue
+        with refused(os.path.basename(path)):
+            new = tmp_path / "new"
+            prepare(name, root, new, **{"lists": root} if name == "gtzan" else {})
+        assert not new.exists()
+        write(root / path, TEXTS[name][path])
+    if name == "mtg_jamendo":
+        prepare(name, root, out)
+        assert {key for split in pieces(out) for key in split} == {"audio/14/214", "audio/15/215"}
 
 
 CUT = object()  # the file ends after the old text
+LONE = 'yzzy\nd\tD\t"Heroes\tx\ne\tE\ty\tx\nf\tF\t"Q"\tx'
 ANNOTATION_FAULTS = [
     ("emomusic", "songs_info.csv", "Artist", "Band", "lacks", "Artist"),
     ("emomusic", "songs_info.csv", "\n7,", "\n8,", "song '8'", "static_annotations.csv must"),
@@ -105,6 +99,7 @@ ANNOTATION_FAULTS = [
     ("nsynth", "examples.json", '"pitch": 60', '"pitch": 128', "train-1", "128", "0 to 127"),
     ("nsynth", "examples.json", '"bass"', '"kazoo"', "'kazoo'", "synth_lead"),
     ("nsynth", "examples.json", "velocity", "speed", "damaged", "velocity"),
+    ("music4all", "id_information.csv", "yzzy", LONE, "an unclosed quotation mark"),
 ]
 
 
@@ -118,14 +113,7 @@ def test_faults_of_annotations_are_named(fault, tree, out):
     assert not out.exists()
 
 
-def test_an_unclosed_quotation_mark_is_an_error(tree, out):
-    [(path, text)] = TEXTS["music4all"].items()
-    lone = 'd\tD\t"Heroes\tx\ne\tE\ty\tx\nf\tF\t"Q"\tx\n'
-    with refused("an unclosed quotation mark"):
-        prepare("music4all", tree("music4all", {path: text + lone}), out)
-
-
-def test_an_id_stands_for_one_piece(tree, out, tmp_path):
+def test_repeated_ids(tree, out, tmp_path):
     [(path, text)] = TEXTS["music4all"].items()
     report = prepare("music4all", tree("music4all", {path: f"{text}c\tC, D\tx\ty\n"}), out)
     assert report["repeated"] == ["c"]
@@ -134,7 +122,7 @@ def test_an_id_stands_for_one_piece(tree, out, tmp_path):
         prepare("music4all", tree("music4all", {path: f"{text}c\tC\tx\ty\n"}), tmp_path / "new")
 
 
-def test_unusable_audio_is_skipped_and_any_rate_and_channels_are_kept(tree, out):
+def test_unusable_audio_is_skipped(tree, out):
     root = tree("music4all")
     write(root / "audios/a.mp3", "do re mi " * 99)
     wav(root / "audios/b.mp3", 1.25, 1000, channels=6)
@@ -189,7 +177,7 @@ def test_counts_are_asserted(tree, out, tmp_path, monkeypatch):
         ("vocalset", "FULL", "data_by_singer"),
     ],
 )
-def test_releases_lay_files_elsewhere(name, old, new, tree, out):
+def test_layouts_of_other_releases(name, old, new, tree, out):
     root = tree(name)
     for path in list((root / old).iterdir()):
         (root / new).mkdir(parents=True, exist_ok=True)
@@ -200,7 +188,7 @@ def test_releases_lay_files_elsewhere(name, old, new, tree, out):
     assert_whole(name, out)
 
 
-def test_lists_are_fetched_once_and_checked(tree, out, monkeypatch):
+def test_lists_are_downloaded_once_and_checked(tree, out, monkeypatch):
     root, texts, answers = tree("gtzan"), TEXTS["gtzan"], []
     for path, data in ((path, text.encode()) for path, text in texts.items()):
         (root / path).unlink()
@@ -227,13 +215,6 @@ def test_real_lists(tree):
     assert not gtzan.read_gtzan(root).extra["official_lists"]
 
 
-def test_the_fifty_tags(tree, out):
-    assert len(TAGS) == len(set(TAGS)) == 50 and TAGS[-1] == "choral"
-    assert TAGS[:5] == ("guitar", "classical", "slow", "techno", "strings")
-    prepare("magnatagatune", tree("magnatagatune"), out, tagged_only=True)
-    assert pieces(out) == PIECES["magnatagatune"][:2]
-
-
 @real
 def test_real_notes(tree, out):
     [path] = (ANNOTATIONS / "nsynth").iterdir()
@@ -248,13 +229,10 @@ def test_real_notes(tree, out):
     assert len(columns) == 23 and all(row[1] == str(int(row[0].split("-")[1])) for row in columns)
 
 
-def test_artists_are_split_by_their_plain_names():
+def test_emotions_are_standardised_and_artists_split_by_their_plain_names(tree, out):
     assert emomusic.plain_name("Motörhead & The  2 Friends") == "motrhead the friends"
     assert emomusic.artist_split("Motörhead & The  2 Friends") == "valid"  # sha1sum: 8 modulo 10
     assert emomusic.artist_split("\tSo, 'So' ") == "train"  # "so so": 7
-
-
-def test_emotions_are_standardised_by_the_development_set(tree, out):
     scale = prepare("emomusic", tree("emomusic"), out)["scale"]
     assert scale["arousal"]["mean"] == pytest.approx((3.0 + 5.2 + 7.9) / 3)
     for emotion in scale:
@@ -267,15 +245,18 @@ def test_emotions_are_standardised_by_the_development_set(tree, out):
         assert np.allclose([developed.mean(), developed.std()], [0, 1], atol=1e-5)
 
 
-def test_artist_disjoint_leaves_out_training_music_of_test_artists(tree, out):
-    prepare("emomusic", tree("emomusic"), out, split="artist_disjoint")
-    assert pieces(out) == [{"5": "AC/DC"}, *PIECES["emomusic"][1:]]
+def test_options_that_leave_pieces_out(tree, out):
+    prepare("emomusic", tree("emomusic"), out / "1", split="artist_disjoint")
+    assert pieces(out / "1") == [{"5": "AC/DC"}, *PIECES["emomusic"][1:]]
+    prepare("magnatagatune", tree("magnatagatune", folder="mtt"), out / "2", tagged_only=True)
+    assert pieces(out / "2") == PIECES["magnatagatune"][:2]
+    assert len(TAGS) == len(set(TAGS)) == 50 and TAGS[:2] == ("guitar", "classical")
 
 
 @pytest.mark.parametrize(
     "key", "C B# c/Db C# db/D d/Eb D# d#/E Fb e/F E#/Gb F# gb/G g/Ab G#/A a/Bb A#/B Cb b".split("/")
 )
-def test_a_key_has_one_name(key):
+def test_key_names(key):
     for mode in ("major", "minor"):
         for tonic in key.split():
             assert giantsteps.one_of_24(f" {tonic} {mode.title()}\t") == f"{key.split()[0]} {mode}"
@@ -295,7 +276,7 @@ def test_artists_are_split_by_their_names_and_collaborators():
     assert giantsteps.artist_splits(chain[::-1])["Lou"] == "valid"  # reached in one sweep
 
 
-def test_tracks_are_cut_into_clips_with_their_id(tree, out):
+def test_clips_of_tracks(tree, out):
     root = tree("giantsteps")
     wav(root / MTG / "audio" / "5.LOFI.mp3", 65)
     wav(root / MTG / "audio" / "6.LOFI.mp3", 29.9)
@@ -309,7 +290,7 @@ def test_tracks_are_cut_into_clips_with_their_id(tree, out):
     assert report["examples"] == {f"{MTG}/audio/6.LOFI.mp3": "shorter than 30 s"}
 
 
-def test_a_subset_holds_the_smaller_ones(tree):
+def test_subsets(tree):
     root = tree("fma")
     small, large = (fma.read_fma(root, subset=name).items for name in ("small", "large"))
     assert [item.id for item in small] == ["000002", "000003"] and len(large) == 3
@@ -355,14 +336,12 @@ def test_wrong_folders(name, tree, out, tmp_path):
         prepare(name, root, tmp_path / "elsewhere" / "cover.jpg" / "out")
 
 
-def test_a_disk_that_fails_while_reading(tree, out, monkeypatch):
-    root, error = tree("emomusic"), OSError(5, "Input/output error", "static_annotations.csv")
-    monkeypatch.setattr(files, "open", Mock(side_effect=error), raising=False)
-    with refused("static_annotations.csv cannot be read", "Input/output error"):
-        prepare("emomusic", root, out)
-
-
-def test_a_full_disk_leaves_nothing_behind(tree, out, monkeypatch):
+def test_failing_disks(tree, out, monkeypatch):
+    error = OSError(5, "Input/output error", "static_annotations.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open", Mock(side_effect=error), raising=False)
+        with refused("static_annotations.csv cannot be read", "Input/output error"):
+            prepare("emomusic", tree("emomusic", folder="emomusic"), out)
     full = [None, None, OSError(28, "No space left on device")]  # at the third of five files
     monkeypatch.setattr(os, "fsync", Mock(side_effect=full))
     with refused("No space left on device"):
@@ -370,7 +349,7 @@ def test_a_full_disk_leaves_nothing_behind(tree, out, monkeypatch):
     assert [path.name for path in out.iterdir()] == ["headers.jsonl"]
 
 
-def test_other_settings_replace_what_was_there(tree, out, caplog):
+def test_other_settings_replace_manifests(tree, out, caplog):
     root = tree("fma")
     prepare("fma", root, out)
     assert len(tables(out)) == 3
@@ -382,7 +361,7 @@ def test_other_settings_replace_what_was_there(tree, out, caplog):
         prepare("fma", root, out)
 
 
-def test_artists_are_held_out_whole_and_not_more_than_the_share():
+def test_hold_out_of_whole_artists():
     rows = [{"ID": f"{index:02d}"} for index in range(20)]
     artists = ["many"] * 12 + ["some"] * 4 + ["few"] * 2 + ["", ""]
     for seed in range(5):

@@ -23,7 +23,7 @@ def corpora(tmp_path):
     return [tmp_path / "mine", tmp_path / "yours"]
 
 
-def test_corpora_are_merged_with_weights(corpora, out, tmp_path):
+def test_weights_of_corpora(corpora, out, tmp_path):
     mine, yours = corpora
     lines = (mine / "train.csv").read_text().splitlines()
     lines = [f"{lines[0]},weight", *(f"{line},2" for line in lines[1:])]

@@ -34,13 +34,8 @@ def test_scales_then_clips_common_norm(size, scale):
     for mine, theirs in zip(ours[:-1], expected[:-1], strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
     assert ours[-1].grad is None
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_nonfinite_gradient_gives_nonfinite_norm(value):
-    parameters = with_gradients(1.0)
-    parameters[1].grad[7] = value
-    assert not math.isfinite(scale_and_clip(parameters, 0.5, 1.0))
+    ours[1].grad[7] = math.nan
+    assert not math.isfinite(scale_and_clip(ours, scale, 1.0))
 
 
 @pytest.mark.parametrize("warmup, total, floor", [(10, 100, 0.0), (0, 50, 0.1), (1, 2, 0.0)])
@@ -56,24 +51,19 @@ def test_warmup_cosine_is_monotonic(warmup, total, floor):
         assert max(abs(b - a) for a, b in zip(rates, rates[1:], strict=False)) <= slope + 1e-12
         middle = (warmup + total) // 2
         assert rates[middle] == pytest.approx((1 + floor) / 2)
-
-
-def test_warmup_longer_than_run():
     assert [warmup_cosine(step, 10, 5) for step in range(5)] == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
-@pytest.mark.parametrize("mixer", ["summary", "attention", "rope"])
 @pytest.mark.parametrize("block", ["branchformer", "conformer"])
-def test_biases_and_norms_are_not_decayed(block, mixer):
-    encoder = make_encoder(block, mixer, 2, 16, 2, 16, frontend_channels=2)
+def test_biases_and_norms_are_not_decayed(block):
+    encoder = make_encoder(block, "attention", 2, 16, 2, 16, frontend_channels=2)
     head = TokenHead(16, RandomProjectionQuantizer(512, codebook_size=8))
     model = nn.ModuleDict({"encoder": encoder, "head": head})
     frozen = head.weight.requires_grad_(False)
     decayed, plain = decay_groups(model, 0.01)
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
-    ids = [id(p) for p in decayed["params"] + plain["params"]]
-    assert len(set(ids)) == len(ids)
-    assert set(ids) == {id(p) for p in model.parameters() if p is not frozen}
+    ids = sorted(id(p) for p in decayed["params"] + plain["params"])
+    assert ids == sorted(id(p) for p in model.parameters() if p is not frozen)
     names = {id(p): name for name, p in model.named_parameters()}
     inert = {
         id(p)

@@ -1,4 +1,4 @@
-"""Which items a run sees: a function of its seed, and of nothing that happened before."""
+"""Draws and items of training depend on the seed alone."""
 
 import numpy as np
 import pandas as pd
@@ -32,31 +32,28 @@ def test_tracks_are_drawn_by_their_duration():
     counts = np.bincount([draw.row for draw in draws], minlength=1001)
     expected = 20000 * duration / duration.sum()
     assert chi_square(counts, expected) < 1175  # 1 in 10,000 of chi-square, 1000 degrees
-
-
-def test_a_track_without_weight_is_never_drawn_and_the_last_one_is():
     (draws,) = WeightedSegmentSampler([0, 1, 0, 1, 0], draws=1000, batch_size=1000)
     assert {draw.row for draw in draws} == {1, 3}
-
-
-def steps_of(world_size, batch_size, effective=8, draws=48):
-    """For each optimiser step the draws that all ranks consume in it, sorted."""
-    ranks = [
-        list(WeightedSegmentSampler(range(1, 9), draws, batch_size, 3, rank, world_size))
-        for rank in range(world_size)
-    ]
-    accumulation = effective // (batch_size * world_size)
-    return [
-        sorted(d for rank in ranks for b in rank[i : i + accumulation] for d in b)
-        for i in range(0, len(ranks[0]), accumulation)
-    ]
+    for count in (0, 7, 12):
+        with pytest.raises(ValueError, match=f"{count} draws do not divide into batches of 4 on 2"):
+            WeightedSegmentSampler([1.0], count, batch_size=4, world_size=2)
 
 
 @pytest.mark.parametrize("world_size, batch_size", [(1, 2), (2, 4), (2, 2), (4, 2), (4, 1)])
 def test_a_step_consumes_the_same_draws_on_any_number_of_ranks(world_size, batch_size):
-    steps = steps_of(world_size, batch_size)
-    assert steps == steps_of(1, 8)
-    assert [draw.index for step in steps for draw in step] == list(range(48))
+    ranks = [
+        list(WeightedSegmentSampler(range(1, 9), 48, batch_size, 3, rank, world_size))
+        for rank in range(world_size)
+    ]
+    steps = 8 // (batch_size * world_size)  # accumulation
+    found = [
+        sorted(draw for rank in ranks for batch in rank[i : i + steps] for draw in batch)
+        for i in range(0, len(ranks[0]), steps)
+    ]
+    assert found == list(WeightedSegmentSampler(range(1, 9), 48, 8, 3))
+    assert [draw.index for step in found for draw in step] == list(range(48))
+    batches = [b for rank in range(world_size) for b in every_row(11, 3, rank, world_size)]
+    assert sorted(draw.row for batch in batches for draw in batch) == list(range(11))
 
 
 def test_seed_and_epoch_decide_and_a_restart_goes_on():
@@ -72,18 +69,6 @@ def test_seed_and_epoch_decide_and_a_restart_goes_on():
     assert list(sampler) == first[4:]
     other = WeightedSegmentSampler(range(1, 9), 24, 4, seed=4)
     assert [draw.row for batch in other for draw in batch] != rows
-
-
-@pytest.mark.parametrize("draws", [0, 7, 12])
-def test_draws_must_divide(draws):
-    with pytest.raises(ValueError, match=f"{draws} draws do not divide into batches of 4 on 2"):
-        WeightedSegmentSampler([1.0], draws, batch_size=4, world_size=2)
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_every_row_comes_once(world_size):
-    batches = [b for rank in range(world_size) for b in every_row(11, 3, rank, world_size)]
-    assert sorted(draw.row for batch in batches for draw in batch) == list(range(11))
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +88,7 @@ def same(one, two):
 
 
 def test_an_item_depends_on_its_key_alone(tracks):
-    draws = [
-        SegmentIndex(0, 5, 1),
-        SegmentIndex(0, 6, 1),
-        SegmentIndex(1, 5, 1),
-        SegmentIndex(0, 7, 2),
-    ]
+    draws = [SegmentIndex(*key) for key in ((0, 5, 1), (0, 6, 1), (1, 5, 1), (0, 7, 2))]
     dataset = SegmentDataset(tracks, 50, GRID, seed=1)
     items = [dataset[draw] for draw in draws]
     np.random.seed(9)
@@ -157,12 +137,7 @@ def test_an_unreadable_file_gives_an_item_that_counts_for_nothing(tracks):
     assert not batch.mask[0].any() and not batch.wave[0].any()
     assert batch.mask[1].any() and len(batch.noise) == 4 * batch.mask.sum()
     assert batch.rows.tolist() == [0, 1]
-
-
-def test_noise_has_the_deviation_that_was_asked_for(tracks):
-    dataset = SegmentDataset(tracks, 100, GRID._replace(bands=128), noise_std=0.1)
-    noise = torch.cat([dataset[SegmentIndex(0, index, 1)]["noise"] for index in range(20)])
-    assert noise.std() == pytest.approx(0.1, rel=0.02) and abs(noise.mean()) < 0.002
+    assert batch.noise.std() == pytest.approx(0.1, rel=0.1)
 
 
 @pytest.fixture
@@ -195,17 +170,16 @@ def test_crops_are_uniform_within_the_track(reads, rate):
     assert chi_square(counts, 100) < 51.1  # 1 in 10,000 of chi-square, 19 degrees
 
 
-def test_the_first_and_the_last_sample_can_be_reached(reads):
-    dataset = SegmentDataset(one_track(0, 20 * 960 + 3, 24000), 20, GRID)
-    for index in range(100):
-        dataset[SegmentIndex(0, index, 0)]
-    assert {start for start, _ in reads} == {0, 1, 2, 3}
-
-
-def test_a_shorter_track_is_taken_whole(reads):
+def test_short_tracks(reads):
     dataset = SegmentDataset(one_track(48000, 48000 + 44100, 44100), 100, GRID)
     dataset[SegmentIndex(0, 0, 0)]
-    assert reads == [(round(48000 / 44100 * 24000), 24000)]
+    assert reads.pop() == (round(48000 / 44100 * 24000), 24000)  # taken whole
+    for augment in (False, True):  # also one that is played fast can be masked
+        dataset = SegmentDataset(one_track(0, 20 * 960 + 3, 24000), 20, GRID, augment=augment)
+        items = [dataset[SegmentIndex(0, index, 0)] for index in range(50)]
+        assert all(item["error"] is None and item["mask"].any() for item in items)
+        if not augment:  # the first and the last sample can be reached
+            assert {start for start, _ in reads} == {0, 1, 2, 3}
 
 
 def test_augmented_crops_differ_in_speed_level_and_timbre(monkeypatch):
@@ -222,12 +196,6 @@ def test_augmented_crops_differ_in_speed_level_and_timbre(monkeypatch):
     assert max(levels) - min(levels) > 15 and np.std(levels) > 4
 
 
-def test_a_short_track_played_fast_can_still_be_masked(reads):
-    dataset = SegmentDataset(one_track(0, 20 * 960 + 3, 24000), 20, GRID, augment=True)
-    items = [dataset[SegmentIndex(0, index, 0)] for index in range(50)]
-    assert all(item["error"] is None and item["mask"].any() for item in items)
-
-
 @pytest.mark.parametrize("start, seconds", [(0, 61.0), (12345, 60.0), (0, 60.7), (7, 0.5)])
 def test_pieces_follow_each_other_and_only_a_short_end_is_lost(start, seconds):
     rate = 44100
@@ -242,10 +210,6 @@ def test_pieces_follow_each_other_and_only_a_short_end_is_lost(start, seconds):
     lengths = (pieces["stop"] - pieces["start"]) / rate
     np.testing.assert_allclose(pieces["duration"], lengths)
     assert (lengths <= 5.0).all() and (pieces["genre"] == "waltz").all()
-
-
-def test_whole_pieces_are_kept_where_the_rest_may_not_be_shorter():
-    """A manifest's duration is rounded, so that the rate from it lies a little off."""
-    for frames in range(441000, 441400, 7):
-        track = one_track(0, frames, 44100).assign(duration=round(frames / 44100, 6))
+    for frames in range(441000, 441400, 7):  # a manifest's duration is rounded
+        track = one_track(0, frames, rate).assign(duration=round(frames / rate, 6))
         assert split_tracks(track, 5.0, 5.0)["start"].tolist() == [0, 220500]

@@ -1,12 +1,14 @@
-"""Shards: packed, checked, and read as the files they were packed from."""
+"""Shards of audio: packing, checking and reading."""
 
 import csv
+import hashlib
 import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -50,10 +52,10 @@ def copy(packed, tmp_path):
 
 
 def draws(tracks, count=60, **settings):
-    """What an epoch draws, as `SegmentDataset` gives it."""
-    weights = tracks["duration"] * tracks["weight"]
+    """An epoch's items."""
+    (batch,) = WeightedSegmentSampler(tracks["duration"] * tracks["weight"], count, count)
     dataset = SegmentDataset(tracks, 50, GRID, **settings)
-    return [dataset[draw] for batch in WeightedSegmentSampler(weights, count, 4) for draw in batch]
+    return [dataset[draw] for draw in batch]
 
 
 def contents(folder):
@@ -68,7 +70,7 @@ def damage(path, place):
         file.write(bytes([byte ^ 1]))
 
 
-def test_draws_are_those_from_files(manifests, tone_folder, packed):
+def test_draws_equal_those_from_files(manifests, tone_folder, packed):
     for manifest in manifests:
         of_files = read_manifest(manifest, tone_folder)
         of_shards = read_manifest(packed / manifest.name, packed)
@@ -80,13 +82,11 @@ def test_draws_are_those_from_files(manifests, tone_folder, packed):
             assert torch.equal(one["mask"], two["mask"])
             assert torch.equal(one["noise"], two["noise"])
             lossy = of_files["wav"][one["row"]].lower().endswith(("mp3", "ogg"))
-            # Rounding to 24 bits and the resampler's margin; a lossy decoder's own.
-            torch.testing.assert_close(
-                one["wave"], two["wave"], rtol=0, atol=2e-5 if lossy else 1e-6
-            )
+            bound = 2e-5 if lossy else 1e-6  # a lossy decoder's; 24 bits and resampling
+            torch.testing.assert_close(one["wave"], two["wave"], rtol=0, atol=bound)
 
 
-def test_what_is_in_a_shard(packed, manifests, tone_folder):
+def test_content_of_a_shard(packed, manifests, tmp_path):
     tars = sorted(packed.glob("*.tar"))
     assert len(tars) > 3 and all(path.stat().st_size < SIZE * 1e6 for path in tars)
     urls = [str(path) for path in tars if path.name.startswith("train")]
@@ -100,19 +100,20 @@ def test_what_is_in_a_shard(packed, manifests, tone_folder):
         assert line.stop == int(24000 * line.duration)
         wave, _ = soundfile.read(io.BytesIO(sample["flac"]), dtype="float32")
         assert np.array_equal(wave, read_segment(line.wav))
-        row_in_tar = json.loads(sample["json"])
-        assert row_in_tar["ID"] == line.ID == row.ID and f"/{row_in_tar['wav']}" == row.wav
-        assert row_in_tar["stop"] == row.stop
+        stored = json.loads(sample["json"])
+        assert stored["ID"] == line.ID == row.ID and f"/{stored['wav']}" == row.wav
+        assert stored["stop"] == row.stop
+    report = merge({packed: 2.0}, tmp_path / "both")  # as other corpora
+    merged = read_manifest(tmp_path / "both" / "train.csv", report["data_folder"])
+    assert merged["wav"].tolist() == table["wav"].tolist()
 
 
-def test_same_bytes_with_any_number_of_workers(manifests, tone_folder, packed):
-    first = packed.rename(packed.with_name("first"))
+def test_same_bytes_with_one_worker_and_only_missing_shards_are_packed(
+    manifests, tone_folder, packed
+):
+    before = contents(packed.rename(packed.with_name("first")))
     shards.pack(manifests, tone_folder, packed, shard_mb=SIZE, workers=1)
-    assert contents(packed) == contents(first)
-
-
-def test_a_second_run_packs_only_what_is_missing(manifests, tone_folder, packed, monkeypatch):
-    before = contents(packed)
+    assert contents(packed) == before
     times = {path: path.stat().st_mtime_ns for path in packed.iterdir()}
     deleted, torn, _, *kept = sorted(packed.glob("*.tar"))
     deleted.unlink()
@@ -150,13 +151,12 @@ def test_killed_packing_continues(manifests, tone_folder, packed, tmp_path):
     time = whole.stat().st_mtime_ns
     assert main(["shards", *command]) == 0
     assert whole.stat().st_mtime_ns == time
-    found, wanted = contents(out), contents(packed)
-    for name in set(wanted) - {"report.json"}:  # it says where it is
-        assert found.pop(name) == wanted[name]
-    assert set(found) == {"report.json"}
+    found, expected = contents(out), contents(packed)
+    assert found.keys() == expected.keys()
+    assert all(found[name] == expected[name] for name in found if name != "report.json")
 
 
-def test_damage_is_named_and_the_rest_is_read(copy):
+def test_damaged_shards(copy):
     table = read_manifest(copy / "train.csv", copy)
     parts = [byte_range.parse(wav) for wav in table["wav"]]
     assert parts[0].file == parts[1].file != parts[-1].file
@@ -193,6 +193,8 @@ def test_check(copy, capsys):
     (copy / "report.json").unlink()
     with pytest.raises(PreparationError, match="holds no shards, or packing them has not finished"):
         shards.check(copy)
+    assert main(["shards", "train.csv", "--out", "x"]) == 2
+    assert "shards needs manifests, --data_folder and --out; or" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -209,7 +211,7 @@ def test_draws_from_a_server(packed, server):
         assert all(torch.equal(one[name], two[name]) for name in ("wave", "mask", "noise"))
 
 
-def test_a_server_gives_only_what_is_needed(tmp_path):
+def test_only_the_part_is_downloaded(tmp_path):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24000 * 200)
     soundfile.write(tmp_path / "noise.wav", noise, 24000)
     row = {"ID": "n", "duration": 200.0, "wav": "noise.wav", "start": 0, "stop": len(noise)}
@@ -224,10 +226,9 @@ def test_a_server_gives_only_what_is_needed(tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["hang up", 503, 429])
-def test_a_server_that_fails_is_asked_again(packed, server, fault):
-    here, there = (
-        read_manifest(packed / "train.csv", x)["wav"][0] for x in (packed, server.address)
-    )
+def test_failed_requests_are_repeated(packed, server, fault):
+    there = read_manifest(packed / "train.csv", server.address)["wav"][0]
+    here = there.replace(server.address, str(packed))
     server.faults += [fault, fault]
     assert np.array_equal(read_segment(there, 999, 24000), read_segment(here, 999, 24000))
     server.faults += [fault] * 3
@@ -236,7 +237,7 @@ def test_a_server_that_fails_is_asked_again(packed, server, fault):
     assert not server.faults
 
 
-def test_a_server_without_range_requests_is_an_error_at_once(packed, server):
+def test_server_without_range_requests(packed, server):
     wav = read_manifest(packed / "train.csv", server.address)["wav"][0]
     server.faults += ["whole", "whole"]
     with pytest.raises(AudioError, match="its server does not support range requests"):
@@ -247,9 +248,7 @@ def test_a_server_without_range_requests_is_an_error_at_once(packed, server):
         read_segment(wav.replace("000000", "000009"))
 
 
-def test_a_connection_lost_on_the_way_is_not_the_end_of_the_piece(
-    packed, server, monkeypatch, capfd
-):
+def test_lost_connection(packed, server, monkeypatch, capfd):
     monkeypatch.setattr(byte_range, "_FROM_SERVER", 2**14)
     wav = read_manifest(packed / "train.csv", server.address)["wav"][0]
     fetch, calls = byte_range._fetch, []
@@ -283,17 +282,14 @@ def music(tmp_path):
         )
     ]  # fmt: skip
     for number, row in enumerate(rows):
-        row |= {
-            "duration": (row["stop"] - row["start"]) / 44100,
-            "mood": "a, b",
-            "weight": number + 1,
-        }
+        row |= {"duration": (row["stop"] - row["start"]) / 44100, "mood": "a, b"}
+        row["weight"] = number + 1
     write_manifest(tmp_path / "train.csv", rows, ["mood", "weight"])
     return tmp_path
 
 
 @pytest.mark.parametrize("at_once", [shards._AT_ONCE, 7001])
-def test_pieces_labels_and_what_is_left_out(at_once, music, caplog, monkeypatch):
+def test_pieces_labels_and_skipped_files(at_once, music, caplog, monkeypatch):
     monkeypatch.setattr(shards, "_AT_ONCE", at_once)  # a long piece is decoded in parts
     out = music / "out"
     report = shards.pack([music / "train.csv"], music, out)
@@ -349,30 +345,14 @@ def test_errors_are_one_sentence(music, manifests, packed, tone_folder):
     assert not (music / "out").exists()
 
 
-def test_a_full_disk_keeps_what_is_whole(manifests, tone_folder, packed, tmp_path, monkeypatch):
-    digest = shards.hashlib.file_digest
-
-    def full(file, kind):
-        if file.name.endswith(".valid-000000.tar.tmp"):
-            raise OSError(28, "No space left on device")
-        return digest(file, kind)
-
-    monkeypatch.setattr(shards.hashlib, "file_digest", full)
+def test_full_disk_keeps_complete_shards(manifests, tone_folder, packed, tmp_path, monkeypatch):
+    size = len(list(packed.glob("train-*.tar")))
+    results = [*(hashlib.sha256(str(number).encode()) for number in range(size))]
+    results += [OSError(28, "No space left on device")]  # at the first shard of valid.csv
+    monkeypatch.setattr(shards.hashlib, "file_digest", Mock(side_effect=results))
     out = tmp_path / "out"
     with pytest.raises(PreparationError, match="No space left on device"):
         shards.pack(manifests, tone_folder, out, shard_mb=SIZE, workers=1)
-    names = {path.name for path in out.iterdir()}
-    assert names == {path.name for path in packed.glob("train-*")}
-    assert contents(out)["train-000000.tar"] == contents(packed)["train-000000.tar"]
-
-
-def test_shards_are_merged_as_other_corpora_are(packed, tmp_path):
-    report = merge({packed: 2.0}, tmp_path / "both")
-    table = read_manifest(tmp_path / "both" / "train.csv", report["data_folder"])
-    parts = read_manifest(packed / "train.csv", packed)
-    assert table["wav"].tolist() == parts["wav"].tolist()
-
-
-def test_usage(capsys):
-    assert main(["shards", "train.csv", "--out", "x"]) == 2
-    assert "shards needs manifests, --data_folder and --out; or" in capsys.readouterr().err
+    found, expected = contents(out), contents(packed)
+    assert found.keys() == {name for name in expected if name.startswith("train-")}
+    assert found["train-000000.tar"] == expected["train-000000.tar"]
