@@ -10,7 +10,6 @@ done raises OSError). Places are
     load      the n-th file of a checkpoint that is read
     backward  the n-th backward pass: inside an accumulation window
     bytes     the n-th byte of a file of a checkpoint, by whatever library it is written
-    cpu       n seconds of processor time, wherever that may be (kill only)
 """
 
 import errno
@@ -20,7 +19,6 @@ import os
 import resource
 import signal
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -41,23 +39,18 @@ EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}  # how Python itself
 def arm(fault, folder):
     """Prepares a fault of a run with this output folder."""
     action, place, number = fault.split()
-    if place == "cpu":
-        signal.setitimer(signal.ITIMER_PROF, float(number))
-    elif place == "bytes":
+    if place == "bytes":
         if action == "kill":
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        limit = resource.RLIMIT_FSIZE, (int(number), resource.RLIM_INFINITY)
         # Not before: shared memory of workers is a file, too.
-        torch.save = preceded(lambda: limit_files(int(number)), torch.save)
+        torch.save = preceded(lambda: resource.setrlimit(*limit), torch.save)
     else:
         strike = at_call(int(number), {"kill": kill, "fail": fail}[action])
         for owner, name in CALLS[place]:
             setattr(owner, name, preceded(strike, getattr(owner, name)))
         if place == "change":
             sys.addaudithook(lambda event, told: changes(event, told, folder) and strike())
-
-
-def limit_files(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def kill():
@@ -129,7 +122,7 @@ def note_dropout(folder):
 
 
 def start(fault, argv, log):
-    """Runs the recipe in this process, which ends with it; what it says goes to a file."""
+    """Runs the recipe in this process, which ends with it; what it prints goes to a file."""
     multiprocessing.set_start_method(None, force=True)  # workers begin as in any other run
     with open(log, "a") as file:
         for stream in (1, 2):
@@ -138,7 +131,6 @@ def start(fault, argv, log):
     if fault != "none":
         arm(fault, folder_of(argv))
     run_recipe(main)
-    print(f"processor time: {time.process_time():.3f} s")
 
 
 if __name__ == "__main__":

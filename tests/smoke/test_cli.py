@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import tiny
 import torch
+from exports import small_export
 from forked import in_child
 from tones import melody, write_tones
 
@@ -26,26 +27,17 @@ from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.inference.cli import doctor, main
 from speechbrain_music.inference.embeddings import read_embeddings
 from speechbrain_music.inference.store import PartialStore
-from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.export import load_export, save_export
-from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.models.frozen_encoder import pool_states
 
-DIM, LAYERS = 16, 3
+DIM = 16
 RUN_CLI = [sys.executable, "-m", "speechbrain_music.inference.cli"]
 
 
 @pytest.fixture(scope="module")
 def model(tiny_export):
     return str(tiny_export)
-
-
-@pytest.fixture
-def other_model(tmp_path):
-    folder = tmp_path / "other"
-    save_export(folder, make_encoder(num_layers=2, d_model=DIM, ffn_units=32), LogMel())
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +65,7 @@ def embed(*options, code=0):
 
 
 @pytest.mark.parametrize("kind", [".npy", ".npz", ".parquet"])
-def test_a_folder_becomes_a_table(music, model, tmp_path, kind, capsys):
+def test_table_of_a_folder_and_several_layers(music, model, tmp_path, kind, capsys):
     if kind == ".parquet":
         pytest.importorskip("pyarrow")
     out = tmp_path / "new" / f"all{kind}"
@@ -82,8 +74,8 @@ def test_a_folder_becomes_a_table(music, model, tmp_path, kind, capsys):
     found = read_embeddings(out)
     assert sorted(found.paths) == names_in(music)
     for path, seconds, value in zip(found.paths, found.durations, found.values, strict=True):
-        expected = hidden_states(model, path)[-1].mean(axis=0)
-        np.testing.assert_allclose(value, expected, atol=1e-4)
+        states = hidden_states(model, path)
+        np.testing.assert_allclose(value, states[-1].mean(axis=0), atol=1e-4)
         header = soundfile.info(path)
         assert seconds == pytest.approx(header.frames / header.samplerate, abs=1e-3)
     assert found.settings["layers"] == 2 and found.settings["source"] == model
@@ -94,23 +86,13 @@ def test_a_folder_becomes_a_table(music, model, tmp_path, kind, capsys):
     if kind == ".npz":
         with np.load(out) as held:  # without pickle
             assert held["embeddings"].shape == (8, DIM) and held["paths"][0] == found.paths[0]
-
-
-@pytest.mark.parametrize("kind", [".npy", ".npz", ".parquet"])
-def test_several_layers_are_an_axis(music, model, tmp_path, kind):
-    if kind == ".parquet":
-        pytest.importorskip("pyarrow")
-    song = names_in(music)[0]
-    states = hidden_states(model, song)
     pooled = pool_states(torch.tensor(states)[:, None], torch.tensor([states.shape[1]]), "mean_std")
-    options = (song, "--model", model, "--pool", "mean_std", "--out", tmp_path / f"a{kind}")
     for layers, expected in (("0,-1", pooled[:, [0, -1]]), ("all", pooled)):
-        embed(*options, f"--layer={layers}")
-        values = read_embeddings(tmp_path / f"a{kind}").values
-        np.testing.assert_allclose(values, expected, atol=1e-4)
+        embed(path, "--model", model, "--pool", "mean_std", "--out", out, f"--layer={layers}")
+        np.testing.assert_allclose(read_embeddings(out).values, expected, atol=1e-4)
 
 
-def test_frames_of_one_file(music, model, tmp_path):
+def test_unpooled_embeddings_of_one_file(music, model, tmp_path):
     song = names_in(music)[0]
     options = (song, "--model", model, "--pool", "none")
     embed(*options, "--out", tmp_path / "a.npy")
@@ -125,7 +107,7 @@ def test_frames_of_one_file(music, model, tmp_path):
 
 
 @pytest.mark.parametrize("long", [600, 1.5])  # seconds: what is longer goes straight to the disk
-def test_frames_of_many_files_have_names_that_do_not_collide(long, model, tmp_path, monkeypatch):
+def test_unpooled_embeddings_of_many_files(long, model, tmp_path, monkeypatch):
     monkeypatch.setattr("speechbrain_music.inference.store.LONG_FILE", long)
     rng = np.random.default_rng(0)
     for name in ("one/a.wav", "one/a.flac", "two/a.wav", "two/b c.wav"):
@@ -145,7 +127,7 @@ def test_frames_of_many_files_have_names_that_do_not_collide(long, model, tmp_pa
     assert {p.name for p in tmp_path.iterdir()} == {"one", "two", "frames"}
 
 
-def test_a_list_with_bad_files_among_good_ones(music, model, tmp_path, monkeypatch, capsys):
+def test_list_with_unreadable_files(music, model, tmp_path, monkeypatch, capsys):
     good = names_in(music)[:2]
     (tmp_path / "empty song.wav").touch()
     (tmp_path / "no song ♪.mp3").write_text("do re mi")
@@ -183,7 +165,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_in_one_line_with_no_file_left(case, model, tmp_path, monkeypatch, capsys):
+def test_wrong_arguments_are_one_line_and_leave_no_file(case, model, tmp_path, monkeypatch, capsys):
     paths, changes, match = REFUSED[case]
     monkeypatch.chdir(tmp_path)
     for folder in ("texts", "dir.npz", "run/export"):
@@ -213,7 +195,7 @@ def embedded(monkeypatch):
     return calls
 
 
-def test_killed_and_continued(music, model, tmp_path, embedded, capsys):
+def test_killed_embed_is_resumed(music, model, tmp_path, embedded, capsys):
     whole, out = tmp_path / "whole.npz", tmp_path / "a.npz"
     # On a GPU the last bit depends on how many files there are in a batch.
     options = [str(music), "--model", model, "--device", "cpu", "--out"]
@@ -240,9 +222,7 @@ def test_killed_and_continued(music, model, tmp_path, embedded, capsys):
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_interrupted_or_full_disk_and_continued(
-    music, model, tmp_path, embedded, monkeypatch, capsys
-):
+def test_interrupted_embed_is_resumed(music, model, tmp_path, embedded, monkeypatch, capsys):
     command = (music, "--model", model, "--out", tmp_path / "out.npz")
     for error, code, message in (
         (KeyboardInterrupt(), 130, "interrupted: run the same command to continue"),
@@ -269,22 +249,23 @@ def table(music, model, tmp_path_factory):
     return folder / "all.npz"
 
 
+def similar(query, *options):
+    return main(["similar", str(query), *map(str, options)])
+
+
 @pytest.mark.parametrize("query", ["sets/hymn.wav", "hymn", "whole path", "audio"])
 def test_similar_finds_the_twin(query, table, model, tmp_path, capsys):
     song = table.parent / "music/sets/hymn.wav"
-    options = ["--in", str(table), "--top", "3", "--out", str(tmp_path / "near.csv")]
-    if query == "audio":
-        shutil.copy(song, tmp_path / "another name.wav")
-        query = tmp_path / "another name.wav"
+    options = ["--in", table, "--top", "3", "--out", tmp_path / "near.csv"]
+    is_audio = query == "audio"
+    if is_audio:
+        query = shutil.copy(song, tmp_path / "another name.wav")
         options += ["--model", model]
-    elif query == "whole path":
-        query = song
-    assert main(["similar", str(query), *options]) == 0
-    printed = capsys.readouterr().out.splitlines()
+    assert similar(song if query == "whole path" else query, *options) == 0
     found = pd.read_csv(tmp_path / "near.csv")
-    assert len(found) == 3 and len(printed) == 5
+    assert len(found) == 3 and len(capsys.readouterr().out.splitlines()) == 5
     names = found["path"].str.rpartition("/")[2].tolist()
-    if query == tmp_path / "another name.wav":
+    if is_audio:
         assert set(names[:2]) == {"hymn.wav", "twin.flac"}
     else:
         assert names[0] == "twin.flac" and "hymn.wav" not in names
@@ -292,20 +273,18 @@ def test_similar_finds_the_twin(query, table, model, tmp_path, capsys):
     assert found["similarity"].is_monotonic_decreasing
 
 
-def test_similar_refuses_another_model(table, model, other_model, tmp_path, capsys):
+def test_similar_refuses_another_model(table, model, tmp_path, capsys):
     song = shutil.copy(table.parent / "music/sets/hymn.wav", tmp_path / "new.wav")
-    asked = ["similar", str(song), "--in", str(table)]
-    for options, match in (
-        ([], f"pass --model {model}"),
-        (["--model", other_model], "is not the model that made"),
-        (["--top", "0"], "top is 0"),
+    other_model = small_export(tmp_path / "other", 2, ffn_units=32)
+    for query, options, match in (
+        (song, (), f"pass --model {model}"),
+        (song, ("--model", other_model), "is not the model that made"),
+        (song, ("--top", "0"), "top is 0"),
+        ("himn", (), "hymn.wav"),
+        ("x", ("--in", song), "is not a file of embeddings"),
     ):
-        assert main([*asked, *options]) == 2
+        assert similar(query, "--in", table, *options) == 2
         assert match in capsys.readouterr().err
-    assert main(["similar", "himn", "--in", str(table)]) == 2
-    assert "hymn.wav" in capsys.readouterr().err
-    assert main(["similar", "x", "--in", str(song)]) == 2
-    assert "is not a file of embeddings" in capsys.readouterr().err
 
 
 def test_info(table, model, capsys):
@@ -322,7 +301,7 @@ def test_info(table, model, capsys):
     assert "24000 Hz" in capsys.readouterr().out
 
 
-def test_export_of_a_run_is_the_run_s_own(tone_folder, tmp_path, monkeypatch, capsys):
+def test_export_equals_that_of_the_run(tone_folder, tmp_path, monkeypatch, capsys):
     graphs = []
     monkeypatch.setattr("speechbrain_music.models.onnx.export_onnx", lambda *a: graphs.append(a))
     pretrain(tiny.arguments(tone_folder, tmp_path / "run", max_steps=2))
@@ -351,16 +330,12 @@ def test_export_of_a_run_is_the_run_s_own(tone_folder, tmp_path, monkeypatch, ca
 
 def results_of(model, path, task, replica=None, deviations=()):
     """A results.json as a recipe writes it."""
-    identity = ExportEncoder(load_export(model), "").identity
+    identity, tracks = ExportEncoder(load_export(model), "").identity, {"test": 42}
+    data = {"data_set": "D", "replica": replica, "deviations": deviations, "tracks": tracks}
     results = {
         "task": task,
         "encoder": {"name": "export", "runs": [{"identity": identity}]},
-        "data": {
-            "data_set": task.upper(),
-            "replica": replica,
-            "deviations": list(deviations),
-            "tracks": {"test": 42},
-        },
+        "data": data,
         "protocol": {"pooling": "mean", "freeze_encoder": True, "quick": False},
         "figures": {"accuracy": {"mean": 0.5, "low": 0.4, "high": 0.6, "chance": 0.1}},
     }
@@ -392,7 +367,7 @@ def test_push_sends_the_export_and_its_card(hub, model, tmp_path, capsys):
     results = [
         results_of(model, tmp_path / "a.json", "real"),
         results_of(model, tmp_path / "b.json", "composed", replica={"generator": "1-abc"}),
-        results_of(model, tmp_path / "c.json", "part", deviations=["test has 3 of 9 tracks"]),
+        results_of(model, tmp_path / "c.json", "part", None, ["test has 3 of 9 tracks"]),
     ]
     command = ["push", model, "me/mine", "--licence", "cc-by-4.0", "--results", *results]
     assert main([*command, "--dry_run"]) == 0
@@ -413,19 +388,16 @@ def test_push_sends_the_export_and_its_card(hub, model, tmp_path, capsys):
         "recorded music, but not on the published data",
         "composed music that replaces the data sets",
     ]
-    for table, task, note in zip(
-        tables,
-        ("real", "part", "composed"),
-        ("frozen", "test has 3 of 9 tracks", "generator 1-abc"),
-        strict=True,
-    ):
+    notes = {"real": "frozen", "part": "test has 3 of 9 tracks", "composed": "generator 1-abc"}
+    for table, (task, note) in zip(tables, notes.items(), strict=True):
         rows = [line for line in table.splitlines() if "0.500 (0.400 to 0.600)" in line]
         assert len(rows) == 1 and f"| {task} |" in rows[0] and note in rows[0]
     assert "COMPOSED (replica)" in tables[2] and "nothing about recorded" in tables[2]
     assert 'from_export("me/mine")' in card
 
 
-def test_push_refuses(hub, model, other_model, tmp_path, monkeypatch, capsys):
+def test_push_refuses_and_card_without_results(hub, model, tmp_path, monkeypatch, capsys):
+    other_model = small_export(tmp_path / "other", 2, ffn_units=32)
     foreign = results_of(other_model, tmp_path / "foreign.json", "real")
     (tmp_path / "odd.json").write_text("[1]")
     for options, match in (
@@ -442,15 +414,14 @@ def test_push_refuses(hub, model, other_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
     assert main(["push", model, "me/mine"]) == 2
     assert "401 Unauthorized" in capsys.readouterr().err
-
-
-def test_a_card_without_results_says_so(model, capsys):
     assert main(["push", model, "me/mine", "--dry_run"]) == 0
     card = capsys.readouterr().out
     assert "has not been evaluated" in card and "license" not in card.split("---")[1]
 
 
 def test_doctor(monkeypatch, capsys):
+    machine = {"cuda": [], "built_for": None, "threads": 1, "mps": False}
+    monkeypatch.setattr(doctor, "TORCH", f"import json; print(json.dumps({machine}))")  # faster
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     for words in ("torch + torchaudio", "imported together", "mp3", "libsndfile", "GB free"):
