@@ -5,10 +5,12 @@ import random
 import shutil
 import sys
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 import torchaudio
+import transformers
 from safetensors.torch import load_file
 from spoil import change_config, change_weights, in_weights
 
@@ -51,17 +53,20 @@ def refusal(spec, **options):
     return message
 
 
-def test_export_features_are_means_over_valid_tokens(folder):
-    (encoder,) = make_encoders(str(folder))
+@pytest.mark.parametrize("pooling, width", [("mean", 16), ("mean_std", 32)])
+def test_export_features_are_pooled_over_valid_tokens(folder, pooling, width):
+    (encoder,) = make_encoders(str(folder), pooling=pooling)
     wave, samples = waves(3, 9000), torch.tensor([9000, 1, 2000])
     result = encoder(wave, samples)
     with torch.no_grad():
         _, hidden, tokens = load_export(folder)(wave, samples)
-    assert tokens.tolist() == [10, 1, 3] and result.shape == (3, 3, 16)
+    assert tokens.tolist() == [10, 1, 3] and result.shape == (3, 3, width)
     for item, count in enumerate(tokens):
         for layer, state in enumerate(hidden):
-            torch.testing.assert_close(result[item, layer], state[item, :count].mean(0))
-    assert (encoder.sample_rate, encoder.layers, encoder.dim) == (24000, ("0", "1", "2"), 16)
+            own = state[item, :count]
+            expected = torch.cat([own.mean(0), own.std(0, correction=0)])[:width]
+            torch.testing.assert_close(result[item, layer], expected)
+    assert (encoder.sample_rate, encoder.layers, encoder.dim) == (24000, ("0", "1", "2"), width)
     assert result.dtype == torch.float32
 
 
@@ -126,7 +131,7 @@ def test_identity_is_of_weights_and_configuration_only(folder, tmp_path, monkeyp
         return make_encoders(folder)[0].identity
 
     before = identity(folder)
-    assert int(before, 16)
+    assert int(before, 16) and before != make_encoders(folder, pooling="mean_std")[0].identity
     change_config(folder, lambda config: config.update(training={"step": 11, "corpus": "/x"}))
     assert identity(folder) == before
     seen = {before}
@@ -214,12 +219,13 @@ def test_specs_of_exports(tmp_path, folder):
 
 
 def test_wrong_specs(tmp_path, folder, monkeypatch):
-    for spec in ("mell", "nowhere/export", "random:", "hf:", "random", "", 3, None, [], {"a": 1}):
+    for spec in ("mell", "nowhere/export", "random:", "hf:", "random", 3, None, [], {"a": 1}):
         message = refusal(spec)
         assert repr(spec) in message and "random:FOLDER" in message and "mel" in message
     (tmp_path / "empty").mkdir()
     deeper = export(tmp_path / "deeper", num_layers=3)
     for spec, words in (
+        ("", "is no export"),
         (str(tmp_path / "empty"), "is no export"),
         (f"random:{tmp_path}/empty", "is no export"),
         (f"random:{tmp_path}/nowhere", "is no export"),
@@ -272,9 +278,6 @@ SIZES = {
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
-    import huggingface_hub
-    import transformers
-
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     # Code that a model brings is copied to here.
     modules = str(tmp_path / "modules")
@@ -283,8 +286,6 @@ def offline(monkeypatch, tmp_path):
 
 
 def hf_model(folder, kind="Wav2Vec2", seed=0, do_normalize=True, sampling_rate=8000, **sizes):
-    import transformers
-
     torch.manual_seed(seed)
     config = getattr(transformers, f"{kind}Config")(**SIZES | sizes)
     getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
@@ -295,18 +296,17 @@ def hf_model(folder, kind="Wav2Vec2", seed=0, do_normalize=True, sampling_rate=8
 
 
 def extracted(folder, wave):
-    """Compute the means of the hidden states with transformers alone, item by item."""
-    import transformers
-
+    """Compute means and deviations of hidden states with transformers alone, item by item."""
     model = transformers.AutoModel.from_pretrained(folder).eval()
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
-    means = []
+    pooled = []
     for signal in wave.numpy():
         inputs = extractor(signal, sampling_rate=extractor.sampling_rate, return_tensors="pt")
         with torch.no_grad():
             hidden = model(inputs.input_values, output_hidden_states=True).hidden_states
-        means.append(torch.stack([state[0].mean(0) for state in hidden]))
-    return torch.stack(means)
+        states = torch.cat(hidden)
+        pooled.append(torch.cat([states.mean(1), states.std(1, correction=0)], dim=1))
+    return torch.stack(pooled)
 
 
 @pytest.mark.parametrize(
@@ -320,14 +320,18 @@ def extracted(folder, wave):
 )
 def test_hugging_face_features_equal_transformers(tmp_path, kind, norm, do_normalize):
     folder = hf_model(tmp_path / "small", kind, do_normalize=do_normalize, feat_extract_norm=norm)
+    wave, samples = waves(2, 4000) + 0.5, torch.tensor([4000, 4000])
+    (both,) = make_encoders(f"hf:{folder}", pooling="mean_std")
+    expected = extracted(folder, wave)
+    torch.testing.assert_close(both(wave, samples), expected, atol=1e-5, rtol=1e-5)
     (encoder,) = make_encoders(f"hf:{folder}")
-    wave = waves(2, 4000) + 0.5
-    result = encoder(wave, torch.tensor([4000, 4000]))
-    torch.testing.assert_close(result, extracted(folder, wave), atol=1e-5, rtol=1e-5)
+    assert both.dim == 2 * encoder.dim and both.identity != encoder.identity
+    result = encoder(wave, samples)
+    torch.testing.assert_close(result, expected[..., :16], atol=1e-5, rtol=1e-5)
     assert (encoder.name, encoder.sample_rate, encoder.dim) == ("hf-small", 8000, 16)
     assert encoder.layers == ("0", "1", "2") and not encoder.padding_safe
     assert not encoder.training and not result.requires_grad
-    shifted = encoder(wave + 0.5, torch.tensor([4000, 4000]))
+    shifted = encoder(wave + 0.5, samples)
     if norm == "layer":  # group normalisation takes a shift away by itself
         assert torch.allclose(shifted, result, atol=1e-4) == do_normalize
 
@@ -359,24 +363,10 @@ def test_hugging_face_identity(tmp_path):
 
     change_weights(copy, rename)
     assert HuggingFaceEncoder(copy).identity == identity
-    seen = {identity}
-    for key, value in {
-        "seed": 1,
-        "layer_norm_eps": 1e-3,
-        "do_normalize": False,
-        "sampling_rate": 16000,
-    }.items():
+    seen, changes = {identity}, {"layer_norm_eps": 1e-3, "sampling_rate": 16000}
+    for key, value in (changes | {"seed": 1, "do_normalize": False}).items():
         seen.add(HuggingFaceEncoder(hf_model(tmp_path / key, **{key: value})).identity)
     assert len(seen) == 5
-
-
-def test_half_precision_weights_are_computed_in_float32(tmp_path):
-    folder = hf_model(tmp_path / "small")
-    change_json("config.json", dtype="float16")(folder)
-    change_weights(folder, lambda w: w.update({name: value.half() for name, value in w.items()}))
-    encoder = HuggingFaceEncoder(folder)
-    assert {value.dtype for value in encoder.model.parameters()} == {torch.float32}
-    assert encoder(waves(1, 4000), torch.tensor([4000])).dtype == torch.float32
 
 
 def as_pickle(folder):
@@ -447,6 +437,14 @@ def test_damaged_hugging_face_model_is_one_sentence(hubert, tmp_path, name):
     assert not (folder / "owned").exists()
 
 
+def test_half_precision_weights_are_computed_in_float32(hubert, tmp_path):
+    folder = shutil.copytree(hubert, tmp_path / "small")
+    change_json("config.json", dtype="float16")(folder)
+    change_weights(folder, lambda w: w.update({name: value.half() for name, value in w.items()}))
+    encoder = HuggingFaceEncoder(folder)
+    assert {value.dtype for value in encoder.model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("spoil", [as_pickle, bring_code])
 def test_trust_remote_code(hubert, tmp_path, spoil):
     folder = shutil.copytree(hubert, tmp_path / "small")
@@ -456,15 +454,3 @@ def test_trust_remote_code(hubert, tmp_path, spoil):
     (encoder,) = make_encoders(f"hf:{folder}", trust_remote_code=True)
     assert torch.equal(encoder(wave, samples), expected)
     assert (folder / "owned").exists() == (spoil is bring_code)
-
-
-@pytest.mark.parametrize("kind", ["export", "hf"])
-def test_mean_std_is_means_then_deviations(kind, tmp_path):
-    (export if kind == "export" else hf_model)(tmp_path / "model")
-    spec = str(tmp_path / "model") if kind == "export" else f"hf:{tmp_path / 'model'}"
-    (mean,), (both,) = (make_encoders(spec, pooling=name) for name in ("mean", "mean_std"))
-    wave, samples = waves(2, 24000), torch.tensor([24000, 24000])
-    assert both.dim == 2 * mean.dim and both.identity != mean.identity
-    found = both(wave, samples)
-    torch.testing.assert_close(found[..., : mean.dim], mean(wave, samples))
-    assert (found[..., mean.dim :] > 0).any() and (found[..., mean.dim :] >= 0).all()
