@@ -53,14 +53,6 @@ def plan_chunks(tokens, chunk=None, overlap=0):
     Of the tokens that two neighbours share, each chunk keeps those that lie farther from its own
     edge. A last chunk shorter than a quarter of `chunk` starts earlier, so that it has context.
     Lengths are in tokens; without `chunk` the whole file is one chunk.
-
-    Example
-    -------
-    >>> plan = plan_chunks(25, chunk=10, overlap=2)
-    >>> [(span.context.start, span.context.stop) for span in plan]
-    [(0, 10), (8, 18), (16, 25)]
-    >>> [(span.keep.start, span.keep.stop) for span in plan]
-    [(0, 9), (9, 17), (17, 25)]
     """
     if chunk is None or tokens <= chunk:
         return [ChunkSpan(range(tokens), range(tokens))]

@@ -32,29 +32,19 @@ INDEX, SETTINGS = "index.csv", "settings.json"  # in a folder of .npy files
 LONG_FILE = 600.0  # seconds; unpooled embeddings of longer files are written straight to the disk
 
 
-def embed_collection(
-    encoder,
-    source,
-    paths,
-    out,
-    *,
-    pool="mean",
-    layers=-1,
-    chunk=30.0,
-    overlap=0.0,
-    batch_size=8,
-    unreadable=None,
-):
+def embed_collection(encoder, source, paths, out, *, batch_size=8, unreadable=None, **options):
     """Embed files into a file or a folder; files that an interrupted run has embedded are reused.
 
     `source`, the encoder's name, is stored with the embeddings. Until all files are embedded,
     `<out>.partial` holds the results. `unreadable` has files already known to be unreadable, path
-    -> reason; the returned dict has all such files, as `<out>.unreadable.csv` does.
+    -> reason; the returned dict has all such files, as `<out>.unreadable.csv` does. Options are
+    those of `MusicEncoder.encode_files`.
     """
+    options = {"pool": "mean", "layers": -1, "chunk": 30.0, "overlap": 0.0} | options
+    pool = options["pool"]
     out = Path(out)
     check_out(out, pool, len(paths))
-    layers = _from_the_front(layers, encoder.num_layers)
-    options = {"pool": pool, "layers": layers, "chunk": chunk, "overlap": overlap}
+    options["layers"] = _from_the_front(options["layers"], encoder.num_layers)
     settings = {"model": encoder.fingerprint, "source": str(source)} | options
     names = _relative_names(paths) if pool == "none" else None
     with PartialStore(out.with_name(out.name + PARTIAL), settings, names) as store:

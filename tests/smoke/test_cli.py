@@ -287,7 +287,12 @@ def test_export_equals_that_of_the_run(tone_folder, tmp_path, monkeypatch, capsy
 def results_of(model, path, task, replica=None, deviations=()):
     """A results.json as a recipe writes it."""
     identity, tracks = ExportEncoder(load_export(model), "").identity, {"test": 42}
-    data = {"data_set": "D", "replica": replica, "deviations": deviations, "tracks": tracks}
+    data = {
+        "data_set": task.upper(),
+        "replica": replica,
+        "deviations": deviations,
+        "tracks": tracks,
+    }
     results = {
         "task": task,
         "encoder": {"name": "export", "runs": [{"identity": identity}]},
