@@ -14,6 +14,7 @@ done raises OSError). Places are
 
 import errno
 import hashlib
+import itertools
 import multiprocessing
 import os
 import resource
@@ -39,6 +40,14 @@ EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}  # how Python itself
 def arm(fault, folder):
     """Prepares a fault of a run with this output folder."""
     action, place, number = fault.split()
+    process, calls = os.getpid(), itertools.count(1)
+
+    def strike():
+        if os.getpid() == process and next(calls) == int(number):  # not in a process forked off
+            if action == "kill":
+                os.kill(process, signal.SIGKILL)
+            raise OSError(errno.EIO, "the device is gone")
+
     if place == "bytes":
         if action == "kill":
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
@@ -46,33 +55,10 @@ def arm(fault, folder):
         # Not before: shared memory of workers is a file, too.
         torch.save = preceded(lambda: resource.setrlimit(*limit), torch.save)
     else:
-        strike = at_call(int(number), {"kill": kill, "fail": fail}[action])
         for owner, name in CALLS[place]:
             setattr(owner, name, preceded(strike, getattr(owner, name)))
         if place == "change":
             sys.addaudithook(lambda event, told: changes(event, told, folder) and strike())
-
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def fail():
-    raise OSError(errno.EIO, "the device is gone")
-
-
-def at_call(number, strike):
-    """A function that strikes when it is called for the n-th time; not in a process forked off."""
-    process, calls = os.getpid(), 0
-
-    def count():
-        nonlocal calls
-        if os.getpid() == process:
-            calls += 1
-            if calls == number:
-                strike()
-
-    return count
 
 
 def preceded(first, function):

@@ -13,18 +13,26 @@ from safetensors.torch import load_file, save_file
 from speechbrain_music.models.safe_folder import ExportError
 
 
-def change_config(folder, change):
-    """Apply a function to `config.json`'s dict."""
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
+def in_config(change):
+    """Apply a function to `config.json`'s dict, of the folder that is passed next."""
+
+    def spoil(folder):
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return spoil
 
 
-def change_weights(folder, change):
-    """Apply a function to the dict of weights."""
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+def in_weights(change):
+    """Apply a function to the dict of weights, of the folder that is passed next."""
+
+    def spoil(folder):
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    return spoil
 
 
 def truncate(name, share):
@@ -45,16 +53,6 @@ def as_pickle(folder):
             return open, (str(folder / "owned"), "w")
 
     (folder / "model.safetensors").write_bytes(pickle.dumps({"encoder": Hostile()}))
-
-
-def in_config(change):
-    """`change_config`, to be called with a folder."""
-    return lambda folder: change_config(folder, change)
-
-
-def in_weights(change):
-    """`change_weights`, to be called with a folder."""
-    return lambda folder: change_weights(folder, change)
 
 
 def with_header(header, size=None):

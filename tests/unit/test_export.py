@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import spoil
 import torch
-from spoil import change_config, in_config, in_weights, with_header
+from spoil import in_config, in_weights, with_header
 
 from speechbrain_music.models.branchformer import BranchformerLayer
 from speechbrain_music.models.encoder import MIXERS, Encoder, make_encoder
@@ -75,7 +75,7 @@ def named_layers(count):
 
     def spoil(folder):
         with_header({f"encoder.layers.{i}.norm.weight": empty for i in range(count)})(folder)
-        change_config(folder, lambda c: c["encoder"].update(num_layers=count))
+        in_part(num_layers=count)(folder)
 
     return spoil
 
