@@ -18,17 +18,15 @@ RECORDINGS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])
 PLACES = np.array([0, 1, 2, 3, 0, 1, 2, 0, 1])
 
 
-def test_known_ranking():
-    """The first excerpt's others lie at ranks 1, 3 and 6 of 8; its neighbour is the nearest."""
+@pytest.mark.parametrize("gap, ranks", [(0, (1, 3, 6)), (1, (2, 5))])
+def test_known_ranking(gap, ranks):
+    """Ranks of the first excerpt's others; its neighbour, which the gap leaves out, is nearest."""
     angles = np.radians([0, 10, 30, 60, 20, 40, 50, 70, 80])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    found = retrieve(vectors, RECORDINGS, PLACES)
-    assert found["top1"][0] == 1
-    assert found["average_precision"][0] == pytest.approx((1 / 1 + 2 / 3 + 3 / 6) / 3)
-    # Without the neighbour the others lie at 2 and 5 of 7.
-    found = retrieve(vectors, RECORDINGS, PLACES, gap=1)
-    assert found["top1"][0] == 0
-    assert found["average_precision"][0] == pytest.approx((1 / 2 + 2 / 5) / 2)
+    found = retrieve(vectors, RECORDINGS, PLACES, gap)
+    assert found["top1"][0] == (ranks[0] == 1)
+    precision = [place / rank for place, rank in enumerate(ranks, start=1)]
+    assert found["average_precision"][0] == pytest.approx(np.mean(precision))
 
 
 def test_ties_give_the_expected_value():
@@ -49,7 +47,7 @@ def test_chance_is_the_mean_over_all_orders(gap):
         ranked = (recordings != recordings[query]) | ~own
         relevant = [recordings[row] == recordings[query] for row in np.flatnonzero(ranked)]
         if not any(relevant):
-            assert np.isnan(chance["top1"][query]) and np.isnan(chance["average_precision"][query])
+            assert np.isnan([values[query] for values in chance.values()]).all()
             continue
         orders = [np.array(order) for order in itertools.permutations(relevant)]
         ranks = np.arange(1, len(relevant) + 1)

@@ -94,7 +94,6 @@ def test_mel_statistics_equal_numpy():
 def test_mel_deviation_of_one_frame_and_of_large_levels():
     encoder = MelEncoder()
     assert (encoder(waves(1, 240), torch.tensor([240]))[0, 0, 128:] == 0).all()
-    assert (encoder(waves(1, 241), torch.tensor([241]))[0, 0, 128:] > 0).any()
     level = 8192 + torch.tensor([0.0, 1.0, 2.0, 4.0]) / 1024  # steps of float32 there
     encoder.features.raw = lambda wave, samples: (level.view(1, 4, 1).expand(1, 4, 128), None)
     result = encoder(torch.zeros(1, 960), torch.tensor([960]))[0, 0, 128:]
@@ -438,8 +437,8 @@ def test_half_precision_weights_are_computed_in_float32(hubert, tmp_path):
     folder = shutil.copytree(hubert, tmp_path / "small")
     change_json("config.json", dtype="float16")(folder)
     in_weights(lambda w: w.update({name: value.half() for name, value in w.items()}))(folder)
-    encoder = HuggingFaceEncoder(folder)
-    assert {value.dtype for value in encoder.model.parameters()} == {torch.float32}
+    weights = HuggingFaceEncoder(folder).model.parameters()
+    assert {value.dtype for value in weights} == {torch.float32}
 
 
 @pytest.mark.parametrize("spoil", [as_pickle, bring_code])

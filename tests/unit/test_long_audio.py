@@ -14,7 +14,6 @@ from speechbrain_music.inference.long_audio import (
     Chunk,
     ChunkSpan,
     PoolAggregator,
-    TokenAggregator,
     batch_chunks,
     group_chunks,
     plan_chunks,
@@ -66,14 +65,6 @@ def test_batches_hold_chunks_of_similar_length():
     batches = [[chunk.tokens for chunk in batch] for batch in batch_chunks(chunks, budget=20)]
     assert batches == [[30], [10, 5], [4, 2]]
     assert [len(group) for group in group_chunks(prefetch(chunks), budget=4)] == [3, 2, 1]
-
-
-def test_layers_of_a_file_that_is_shorter_than_planned():
-    tokens = TokenAggregator(layers=2, tokens=5, dim=1)
-    for start, stop in ((3, 4), (0, 3)):
-        part = np.arange(start, stop, dtype="f4")[:, None]
-        tokens.add(start, [part, -part])
-    assert tokens.result(single=False)[:, :, 0].tolist() == [[0, 1, 2, 3], [0, -1, -2, -3]]
 
 
 @pytest.mark.slow
