@@ -1,6 +1,5 @@
 """Exports: equal after loading, and one sentence for a damaged one."""
 
-from functools import partial
 from itertools import product
 
 import pytest
@@ -8,12 +7,9 @@ import spoil
 import torch
 from spoil import in_config, in_weights, with_header
 
-from speechbrain_music.models.branchformer import BranchformerLayer
-from speechbrain_music.models.encoder import MIXERS, Encoder, make_encoder
+from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.export import WaveEncoder, load_export, save_export
-from speechbrain_music.models.frontend import ConvFrontEnd, LogMel
-from speechbrain_music.models.safe_folder import ExportError
-from speechbrain_music.utils import atomic
+from speechbrain_music.models.frontend import LogMel
 
 
 def make_parts(block="branchformer", mixer="summary", seed=0, normalization="band", **choice):
@@ -38,9 +34,9 @@ CHOICES += [{"merge": "local", "normalization": "none"}, {"normalization": "inst
 @torch.no_grad()
 def test_saved_and_loaded_outputs_are_equal(tmp_path, choice):
     encoder, features = make_parts(**choice)
-    facts = {"steps": 10, "corpora": ["a", "b"], "lr": 1e-4}
+    metadata = {"steps": 10, "corpora": ["a", "b"], "lr": 1e-4}
     torch.manual_seed(1)  # what is drawn while loading must not matter
-    save_export(tmp_path / "export", encoder, features, **facts)
+    save_export(tmp_path / "export", encoder, features, **metadata)
     model = load_export(tmp_path / "export")
     wave, samples = 0.1 * torch.randn(2, 30000), torch.tensor([30000, 12345])
     expected = WaveEncoder(features, encoder, {}).eval()(wave, samples)
@@ -49,7 +45,7 @@ def test_saved_and_loaded_outputs_are_equal(tmp_path, choice):
     for ours, theirs in zip(result[1], expected[1], strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(result[2], expected[2])
-    assert model.config["training"] == facts and model.config["encoder"] == encoder.config
+    assert model.config["training"] == metadata and model.config["encoder"] == encoder.config
     assert not model.training
 
 
@@ -123,50 +119,12 @@ def test_damaged_export_is_one_sentence(folder, name):
     spoil.refused(load_export, folder, words)
 
 
-@pytest.mark.parametrize("fault", ["disk full", "a fact that is no plain value"])
-def test_interrupted_save_keeps_old_export(folder, monkeypatch, fault):
+def test_failed_save_keeps_old_export(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-
-    def disk_full(staging):
-        assert (staging / "model.safetensors").stat().st_size > 0  # the fault comes half-way
-        raise OSError(28, "No space left on device")
-
-    facts = {}
-    if fault == "disk full":
-        monkeypatch.setattr(atomic, "sync_folder", disk_full)
-    else:
-        facts["optimizer"] = object()
-    with pytest.raises((OSError, TypeError)):
-        save_export(folder, *make_parts(seed=1), **facts)
+    with pytest.raises(TypeError):
+        save_export(folder, *make_parts(seed=1), optimizer=object())
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["export"]
-    monkeypatch.undo()
     save_export(folder, *make_parts(seed=1))
     assert (folder / "model.safetensors").read_bytes() != before["model.safetensors"]
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
-
-
-class Shift(torch.nn.Module):
-    """A token mixer that this package does not have."""
-
-    def __init__(self, d_model, by=1.0):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.full((d_model,), by))
-
-    def forward(self, x, padding_mask=None):
-        return x + self.weight
-
-
-@torch.no_grad()
-def test_foreign_class_must_be_passed(tmp_path):
-    block = partial(BranchformerLayer, 16, partial(Shift, 16, by=2.0), ffn_units=16)
-    encoder = Encoder(partial(ConvFrontEnd, 16, channels=2), block, num_layers=2, d_model=16)
-    features = make_parts()[1]
-    save_export(tmp_path / "export", encoder, features)
-    name = f"{Shift.__module__}.Shift"
-    with pytest.raises(ExportError, match=f"{name}.* is not of this package: pass that class"):
-        load_export(tmp_path / "export")
-    loaded = load_export(tmp_path / "export", classes=[Shift])
-    assert loaded.config["encoder"]["block"]["mixer"] == {"class": name, "d_model": 16, "by": 2.0}
-    wave = torch.randn(1, 24000)
-    assert torch.equal(loaded(wave)[0], WaveEncoder(features, encoder.eval(), {})(wave)[0])
