@@ -40,12 +40,6 @@ class Chunk(NamedTuple):
         """Number of tokens that are encoded."""
         return len(self.span.context) if self.span else 0
 
-    @property
-    def kept(self):
-        """Slice of the encoded tokens that is kept."""
-        context, keep = self.span
-        return slice(keep.start - context.start, keep.stop - context.start)
-
 
 def plan_chunks(tokens, chunk=None, overlap=0):
     """Divide a file into chunks such that every token is kept exactly once.

@@ -83,6 +83,7 @@ class PartialStore:
 
     def __init__(self, folder, settings, names=None):
         self.folder, self.names = Path(folder), names
+        self._damaged = UserError(f"{folder} is damaged: delete it to start again")
         self.npy_folder = self.folder / "npy"
         database = self.folder / self.DATABASE
         if not database.is_file() and self.folder.exists():
@@ -164,14 +165,14 @@ class PartialStore:
         self._query("COMMIT")
         checks = self._query("PRAGMA application_id") + self._query("PRAGMA quick_check(1)")
         if checks != (self.APPLICATION_ID, "ok"):
-            raise self._damaged()
+            raise self._damaged
         if self._query("SELECT count(*) FROM files") == (0,):
             self._query("UPDATE settings SET json = ?", settings_text(settings))
         try:
             before = json.loads(self._query("SELECT json FROM settings")[0])
             changed = [key for key in ("model", *OPTIONS) if before[key] != settings[key]]
         except (ValueError, LookupError, TypeError):
-            raise self._damaged() from None
+            raise self._damaged from None
         if changed:
             was = ", ".join(f"{key} {before[key]}, now {settings[key]}" for key in changed)
             raise UserError(
@@ -184,9 +185,6 @@ class PartialStore:
         with self._explain_errors():
             return self._database.execute(sql, values).fetchone()
 
-    def _damaged(self):
-        return UserError(f"{self.folder} is damaged: delete it to start again")
-
     @contextmanager
     def _explain_errors(self):
         try:
@@ -196,7 +194,7 @@ class PartialStore:
             if code == sqlite3.SQLITE_BUSY:
                 raise UserError(f"another process uses {self.folder}: wait for it") from None
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-                raise self._damaged() from error
+                raise self._damaged from error
             raise UserError(
                 f"{self.folder} cannot be written to ({error}): free disk space or check its "
                 "permissions, then run the same command again"
