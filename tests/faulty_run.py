@@ -10,17 +10,16 @@ done raises OSError). Places are
     load      the n-th file of a checkpoint that is read
     backward  the n-th backward pass: inside an accumulation window
     bytes     the n-th byte of a file of a checkpoint, by whatever library it is written
-    cpu       n seconds of processor time, wherever that may be (kill only)
 """
 
 import errno
 import hashlib
+import itertools
 import multiprocessing
 import os
 import resource
 import signal
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -41,45 +40,25 @@ EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}  # how Python itself
 def arm(fault, folder):
     """Prepares a fault of a run with this output folder."""
     action, place, number = fault.split()
-    if place == "cpu":
-        signal.setitimer(signal.ITIMER_PROF, float(number))
-    elif place == "bytes":
+    process, calls = os.getpid(), itertools.count(1)
+
+    def strike():
+        if os.getpid() == process and next(calls) == int(number):  # not in a process forked off
+            if action == "kill":
+                os.kill(process, signal.SIGKILL)
+            raise OSError(errno.EIO, "the device is gone")
+
+    if place == "bytes":
         if action == "kill":
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        limit = resource.RLIMIT_FSIZE, (int(number), resource.RLIM_INFINITY)
         # Not before: shared memory of workers is a file, too.
-        torch.save = preceded(lambda: limit_files(int(number)), torch.save)
+        torch.save = preceded(lambda: resource.setrlimit(*limit), torch.save)
     else:
-        strike = at_call(int(number), {"kill": kill, "fail": fail}[action])
         for owner, name in CALLS[place]:
             setattr(owner, name, preceded(strike, getattr(owner, name)))
         if place == "change":
             sys.addaudithook(lambda event, told: changes(event, told, folder) and strike())
-
-
-def limit_files(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def fail():
-    raise OSError(errno.EIO, "the device is gone")
-
-
-def at_call(number, strike):
-    """A function that strikes when it is called for the n-th time; not in a process forked off."""
-    process, calls = os.getpid(), 0
-
-    def count():
-        nonlocal calls
-        if os.getpid() == process:
-            calls += 1
-            if calls == number:
-                strike()
-
-    return count
 
 
 def preceded(first, function):
@@ -129,7 +108,7 @@ def note_dropout(folder):
 
 
 def start(fault, argv, log):
-    """Runs the recipe in this process, which ends with it; what it says goes to a file."""
+    """Runs the recipe in this process, which ends with it; what it prints goes to a file."""
     multiprocessing.set_start_method(None, force=True)  # workers begin as in any other run
     with open(log, "a") as file:
         for stream in (1, 2):
@@ -138,7 +117,6 @@ def start(fault, argv, log):
     if fault != "none":
         arm(fault, folder_of(argv))
     run_recipe(main)
-    print(f"processor time: {time.process_time():.3f} s")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ class Handler(SimpleHTTPRequestHandler):
         elif fault or not path.is_file():
             self.send_error(fault or 404)
         else:
-            begin, end = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups()
-            part = path.read_bytes()[int(begin) : int(end) + 1]
+            begin, end = map(int, re.findall(r"\d+", self.headers["Range"]))
+            part = path.read_bytes()[begin : end + 1]
             self.server.sent.append(len(part))
             self.send_response(206)
             self.send_header("Content-Length", str(len(part)))
@@ -38,14 +38,11 @@ class Handler(SimpleHTTPRequestHandler):
 @contextmanager
 def range_server(folder):
     """Yield a server of a folder with `address`, `sent` (sizes) and `faults` (yet to come)."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    server.address = f"http://127.0.0.1:{server.server_address[1]}"
-    server.sent, server.faults = [], []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        server.address = f"http://127.0.0.1:{server.server_address[1]}"
+        server.sent, server.faults = [], []
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        try:
+            yield server
+        finally:
+            server.shutdown()

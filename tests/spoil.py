@@ -6,22 +6,33 @@ import resource
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-
-def change_config(folder, change):
-    """Apply a function to `config.json`'s dict."""
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
+from speechbrain_music.models.safe_folder import ExportError
 
 
-def change_weights(folder, change):
-    """Apply a function to the dict of weights."""
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+def in_config(change):
+    """Apply a function to `config.json`'s dict, of the folder that is passed next."""
+
+    def spoil(folder):
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return spoil
+
+
+def in_weights(change):
+    """Apply a function to the dict of weights, of the folder that is passed next."""
+
+    def spoil(folder):
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    return spoil
 
 
 def truncate(name, share):
@@ -44,16 +55,6 @@ def as_pickle(folder):
     (folder / "model.safetensors").write_bytes(pickle.dumps({"encoder": Hostile()}))
 
 
-def in_config(change):
-    """`change_config`, to be called with a folder."""
-    return lambda folder: change_config(folder, change)
-
-
-def in_weights(change):
-    """`change_weights`, to be called with a folder."""
-    return lambda folder: change_weights(folder, change)
-
-
 def with_header(header, size=None):
     """Write weights of nothing but a header, which may claim another size."""
 
@@ -65,36 +66,57 @@ def with_header(header, size=None):
     return spoil
 
 
-def in_text(text):
-    """Write a configuration of that text."""
-    return lambda folder: (folder / "config.json").write_text(text)
+def in_text(data):
+    """Write a configuration of these bytes."""
+    return lambda folder: (folder / "config.json").write_bytes(data)
 
 
-MEAN, STD = "features.normalize.mean", "features.normalize.std"
-FAULTS = {  # of any such folder -> how to have it, words of the error
-    "cut config": (truncate("config.json", 0.5), "config.json is damaged"),
-    "empty config": (truncate("config.json", 0), "config.json is damaged"),
-    "config is a list": (lambda f: (f / "config.json").write_text("[1]"), "is damaged"),
-    "config is binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "is damaged"),
-    "other format": (in_config(lambda c: c.update(format_version=1)), "format 1, this version"),
-    "other features": (in_config(lambda c: c["features"].update(hop=480)), "'hop': 480"),
-    "unknown normalization": (
-        in_config(lambda c: c["features"].update(normalization="os.system")),
-        "normalization is 'os.system': choose band",
-    ),
-    "features are a list": (in_config(lambda c: c.update(features=[1])), "config.json is damaged"),
-    "deep config": (in_text("[" * 10**5), "is damaged"),
-    "long config": (in_text('{"encoder": "' + "a" * 2**21 + '"}'), "is damaged"),
-    "long number": (in_text('{"encoder": ' + "9" * 10**5 + "}"), "is damaged"),
-    "header longer than it is": (with_header({}, 2**20), "model.safetensors cannot be read"),
-    "absurd header": (with_header({}, 2**60), f"a header of {2**60} bytes"),
-    "cut weights": (truncate("model.safetensors", 0.5), "model.safetensors cannot be read"),
-    "empty weights": (truncate("model.safetensors", 0), "model.safetensors cannot be read"),
-    "pickle": (as_pickle, "model.safetensors cannot be read"),
-    "missing statistics": (in_weights(lambda w: w.pop(STD)), STD),
-    "mean that is no number": (in_weights(lambda w: w[MEAN].fill_(torch.inf)), "non-finite"),
-    "std of zero": (in_weights(lambda w: w[STD].zero_()), "feature std"),
-}
+def faults(part, weight):
+    """Map faults of a folder of this part, with this weight, to how to make one and the error."""
+    mean, std = "features.normalize.mean", "features.normalize.std"
+    weights, config = "model.safetensors cannot be read", "config.json is damaged"
+    return {
+        "no weights": (lambda f: (f / "model.safetensors").unlink(), "it needs config.json and"),
+        "no config": (lambda f: (f / "config.json").unlink(), "it needs config.json and"),
+        "cut config": (truncate("config.json", 0.5), config),
+        "config is a list": (in_text(b"[1]"), config),
+        "config is binary": (in_text(b"\xff\xfe\x00"), config),
+        "deep config": (in_text(b"[" * 10**5), config),
+        "long config": (in_text(b'{"encoder": "' + b"a" * 2**21 + b'"}'), config),
+        "long number": (in_text(b'{"encoder": ' + b"9" * 10**5 + b"}"), config),
+        "no part": (in_config(lambda c: c.pop(part)), config),
+        "other format": (in_config(lambda c: c.update(format_version=1)), "format 1, this version"),
+        "other features": (in_config(lambda c: c["features"].update(hop=480)), "'hop': 480"),
+        "unknown normalization": (
+            in_config(lambda c: c["features"].update(normalization="os.system")),
+            "normalization is 'os.system': choose band",
+        ),
+        "code of its own": (in_config(lambda c: c.update(auto_map={})), "auto_map is unknown"),
+        "unknown key": (in_config(lambda c: c[part].update(hidden=3)), "hidden is unknown"),
+        "header longer than it is": (with_header({}, 2**20), weights),
+        "absurd header": (with_header({}, 2**60), f"a header of {2**60} bytes"),
+        "cut weights": (truncate("model.safetensors", 0.5), weights),
+        "empty weights": (truncate("model.safetensors", 0), weights),
+        "pickle": (as_pickle, weights),
+        "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra is unknown"),
+        "missing weight": (in_weights(lambda w: w.pop(weight)), f"{weight} is missing"),
+        "missing statistics": (in_weights(lambda w: w.pop(std)), f"{std} is missing"),
+        "other shape": (in_weights(lambda w: w.update({weight: torch.ones(4)})), weight),
+        "other type": (in_weights(lambda w: w.update({weight: w[weight].half()})), "F16 of shape"),
+        "non-finite weight": (in_weights(lambda w: w[weight].fill_(torch.nan)), "non-finite"),
+        "non-finite mean": (in_weights(lambda w: w[mean].fill_(torch.inf)), "non-finite"),
+        "std of zero": (in_weights(lambda w: w[std].zero_()), "feature std"),
+    }
+
+
+def refused(load, folder, words):
+    """Check that loading fails with one sentence, little memory, and no code of the folder run."""
+    with pytest.raises(ExportError) as caught, little_memory():
+        load(folder)
+    message = str(caught.value)
+    assert str(folder) in message and words in message and "\n" not in message
+    assert len(message) < len(str(folder)) + 700
+    assert not (folder / "owned").exists()
 
 
 @contextmanager

@@ -25,19 +25,9 @@ class StoreError(UserError):
 
 
 class Embeddings(NamedTuple):
-    """Pooled embeddings of many files.
+    """Pooled embeddings of N files: (N,) seconds, and (N, D) or (N, L, D) float32.
 
-    Arguments
-    ---------
-    paths : list of str
-        Of N files.
-    durations : np.ndarray
-        (N,) seconds.
-    values : np.ndarray
-        (N, D), of several layers (N, L, D), float32.
-    settings : dict
-        How they were computed: `model` (a fingerprint), `source` (its name), `layers`, `pool`,
-        `chunk` and `overlap`, as `MusicEncoder.encode_files` takes them.
+    `settings` are those of `MusicEncoder.encode_files`, with `model` (a fingerprint) and `source`.
     """
 
     paths: list
@@ -114,32 +104,9 @@ def write_embeddings(out, embeddings):
 
 
 def read_embeddings(path):
-    """Read a file that `write_embeddings` wrote; no code is run from it.
+    """Read a file that `write_embeddings` wrote, without running code; an .npy is memory-mapped.
 
-    Arguments
-    ---------
-    path : path
-        Ends in .npy, .npz or .parquet.
-
-    Returns
-    -------
-    Embeddings
-        The values of an .npy are memory-mapped.
-
-    Raises
-    ------
-    StoreError
-        If it is missing, damaged or something else.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> two = Embeddings(["a.wav", "b.wav"], np.ones(2), np.eye(2, dtype="f4"), {"pool": "mean"})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_embeddings(f"{folder}/two.npz", two)
-    ...     found = read_embeddings(f"{folder}/two.npz")
-    >>> found.paths, found.values.shape, found.settings
-    (['a.wav', 'b.wav'], (2, 2), {'pool': 'mean'})
+    Raises StoreError if it is missing, damaged or something else.
     """
     path = Path(path)
     if path.suffix not in KINDS or not path.is_file():

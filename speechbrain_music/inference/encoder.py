@@ -334,8 +334,9 @@ class MusicEncoder(Pretrained):
                     states = [hidden[layer].float().cpu().numpy() for layer in layers]
                     for row, part in enumerate(batch):
                         part.file.aggregator = part.file.aggregator or new_aggregator(part)
-                        kept = [state[row, part.kept] for state in states]
-                        part.file.aggregator.add(part.span.keep.start, kept)
+                        context, keep = part.span
+                        kept = slice(keep.start - context.start, keep.stop - context.start)
+                        part.file.aggregator.add(keep.start, [state[row, kept] for state in states])
                 for part in group:  # in the order of files and of their chunks
                     if part.error:
                         yield part.file.path, part.error

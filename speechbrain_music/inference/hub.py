@@ -46,12 +46,6 @@ def find_export(source, revision=None):
         ) from error
 
 
-def check_hub_id(hub_id):
-    """Raise a UserError if a name is not of the form USER/NAME."""
-    if not HUB_ID.fullmatch(hub_id):
-        raise UserError(f"{hub_id!r} is not a name on the hub: write USER/NAME")
-
-
 def upload_export(folder, hub_id, card, private=False):
     """Upload an export's two files and its card (text) in one commit; return the address.
 

@@ -40,12 +40,6 @@ class Chunk(NamedTuple):
         """Number of tokens that are encoded."""
         return len(self.span.context) if self.span else 0
 
-    @property
-    def kept(self):
-        """Slice of the encoded tokens that is kept."""
-        context, keep = self.span
-        return slice(keep.start - context.start, keep.stop - context.start)
-
 
 def plan_chunks(tokens, chunk=None, overlap=0):
     """Divide a file into chunks such that every token is kept exactly once.
@@ -53,14 +47,6 @@ def plan_chunks(tokens, chunk=None, overlap=0):
     Of the tokens that two neighbours share, each chunk keeps those that lie farther from its own
     edge. A last chunk shorter than a quarter of `chunk` starts earlier, so that it has context.
     Lengths are in tokens; without `chunk` the whole file is one chunk.
-
-    Example
-    -------
-    >>> plan = plan_chunks(25, chunk=10, overlap=2)
-    >>> [(span.context.start, span.context.stop) for span in plan]
-    [(0, 10), (8, 18), (16, 25)]
-    >>> [(span.keep.start, span.keep.stop) for span in plan]
-    [(0, 9), (9, 17), (17, 25)]
     """
     if chunk is None or tokens <= chunk:
         return [ChunkSpan(range(tokens), range(tokens))]

@@ -32,29 +32,19 @@ INDEX, SETTINGS = "index.csv", "settings.json"  # in a folder of .npy files
 LONG_FILE = 600.0  # seconds; unpooled embeddings of longer files are written straight to the disk
 
 
-def embed_collection(
-    encoder,
-    source,
-    paths,
-    out,
-    *,
-    pool="mean",
-    layers=-1,
-    chunk=30.0,
-    overlap=0.0,
-    batch_size=8,
-    unreadable=None,
-):
+def embed_collection(encoder, source, paths, out, *, batch_size=8, unreadable=None, **options):
     """Embed files into a file or a folder; files that an interrupted run has embedded are reused.
 
     `source`, the encoder's name, is stored with the embeddings. Until all files are embedded,
     `<out>.partial` holds the results. `unreadable` has files already known to be unreadable, path
-    -> reason; the returned dict has all such files, as `<out>.unreadable.csv` does.
+    -> reason; the returned dict has all such files, as `<out>.unreadable.csv` does. Options are
+    those of `MusicEncoder.encode_files`.
     """
+    options = {"pool": "mean", "layers": -1, "chunk": 30.0, "overlap": 0.0} | options
+    pool = options["pool"]
     out = Path(out)
     check_out(out, pool, len(paths))
-    layers = _from_the_front(layers, encoder.num_layers)
-    options = {"pool": pool, "layers": layers, "chunk": chunk, "overlap": overlap}
+    options["layers"] = _from_the_front(options["layers"], encoder.num_layers)
     settings = {"model": encoder.fingerprint, "source": str(source)} | options
     names = _relative_names(paths) if pool == "none" else None
     with PartialStore(out.with_name(out.name + PARTIAL), settings, names) as store:
@@ -93,6 +83,7 @@ class PartialStore:
 
     def __init__(self, folder, settings, names=None):
         self.folder, self.names = Path(folder), names
+        self._damaged = UserError(f"{folder} is damaged: delete it to start again")
         self.npy_folder = self.folder / "npy"
         database = self.folder / self.DATABASE
         if not database.is_file() and self.folder.exists():
@@ -174,14 +165,14 @@ class PartialStore:
         self._query("COMMIT")
         checks = self._query("PRAGMA application_id") + self._query("PRAGMA quick_check(1)")
         if checks != (self.APPLICATION_ID, "ok"):
-            raise self._damaged()
+            raise self._damaged
         if self._query("SELECT count(*) FROM files") == (0,):
             self._query("UPDATE settings SET json = ?", settings_text(settings))
         try:
             before = json.loads(self._query("SELECT json FROM settings")[0])
             changed = [key for key in ("model", *OPTIONS) if before[key] != settings[key]]
         except (ValueError, LookupError, TypeError):
-            raise self._damaged() from None
+            raise self._damaged from None
         if changed:
             was = ", ".join(f"{key} {before[key]}, now {settings[key]}" for key in changed)
             raise UserError(
@@ -194,9 +185,6 @@ class PartialStore:
         with self._explain_errors():
             return self._database.execute(sql, values).fetchone()
 
-    def _damaged(self):
-        return UserError(f"{self.folder} is damaged: delete it to start again")
-
     @contextmanager
     def _explain_errors(self):
         try:
@@ -206,7 +194,7 @@ class PartialStore:
             if code == sqlite3.SQLITE_BUSY:
                 raise UserError(f"another process uses {self.folder}: wait for it") from None
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-                raise self._damaged() from error
+                raise self._damaged from error
             raise UserError(
                 f"{self.folder} cannot be written to ({error}): free disk space or check its "
                 "permissions, then run the same command again"

@@ -138,13 +138,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
 
 
 def name_specs(texts):
-    """Map names to specs, from NAME=SPEC or SPEC alone on a command line; commas separate seeds.
-
-    Example
-    -------
-    >>> name_specs(["mel", "random:results/a", "mine=results/a,results/b"])
-    {'mel': 'mel', 'random': 'random:results/a', 'mine': ['results/a', 'results/b']}
-    """
+    """Map names to specs, from NAME=SPEC or SPEC alone on a command line; commas separate seeds."""
     specs = {}
     for text in texts:
         name, equals, spec = text.partition("=")

@@ -98,12 +98,6 @@ def pool_states(hidden, tokens, pooling="mean"):
     """Pool L hidden states (B, T, d) over an item's own (B,) tokens: (B, L, d).
 
     (B, L, 2 d) with "mean_std"; the deviation is the population's, 0 for a single token.
-
-    Example
-    -------
-    >>> state = torch.tensor([[[1.0], [3.0], [99.0]]])  # the last token is padding
-    >>> pool_states([state], torch.tensor([2]), "mean_std")
-    tensor([[[2., 1.]]])
     """
     pooled = []
     for state in hidden:

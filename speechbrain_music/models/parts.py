@@ -43,17 +43,14 @@ def part_config(part):
 
     Raises TypeError if an argument is neither a plain value nor a part.
     """
-    part_class = part.func if isinstance(part, partial) else part
-    bound = inspect.signature(part_class).bind(*getattr(part, "args", ()), **_keywords(part))
+    part = part if isinstance(part, partial) else partial(part)
+    part_class = part.func
+    bound = inspect.signature(part_class).bind(*part.args, **part.keywords)
     bound.apply_defaults()
     return {CLASS: _name(part_class)} | {
         key: _plain(value, f"{key} of {_name(part_class)}")
         for key, value in bound.arguments.items()
     }
-
-
-def _keywords(part):
-    return part.keywords if isinstance(part, partial) else {}
 
 
 def _plain(value, what):

@@ -70,15 +70,12 @@ def write_folder(folder, features, part, config, weights, **metadata):
         WEIGHTS: save(weights),  # save_file hides it from other users
         CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
     }
-    if all(_holds(Path(folder, name), contents) for name, contents in files.items()):
+    paths = [Path(folder, name) for name in files]
+    if {path.name: path.read_bytes() for path in paths if path.is_file()} == files:
         return
     with atomic_folder(folder, {*files, CARD}) as staging:
         for name, contents in files.items():
             (staging / name).write_bytes(contents)
-
-
-def _holds(path, contents):
-    return path.is_file() and path.read_bytes() == contents
 
 
 def read_folder(folder, part, expected_shapes):

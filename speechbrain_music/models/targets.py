@@ -39,33 +39,8 @@ class TrainedTargets(nn.Module):
     """A trained quantizer, frozen, with the statistics of the music it was trained on.
 
     Its tokens depend on the log-mel alone, not on the statistics by which a model's features are
-    normalised: after `follow`, these are undone before the quantizer's own are applied.
-
-    Arguments
-    ---------
-    kind : str
-        A name of `KINDS`.
-    quantizer : torch.nn.Module
-        Frozen here.
-    mean, std : torch.Tensor
-        (128,), by which the features were normalised when it was trained.
-
-    Raises
-    ------
-    ValueError
-        If the last axis of an input is not 512.
-
-    Example
-    -------
-    >>> from speechbrain_music.models.frontend import LogMel
-    >>> mean, std = torch.zeros(128), torch.ones(128)
-    >>> targets = TrainedTargets("fsq", FiniteScalarQuantizer(512), mean, std)
-    >>> features, mel = LogMel(), torch.randn(1, 6, 512)
-    >>> before = targets(mel)
-    >>> features.normalize.set_statistics(torch.full((128,), 2.0), torch.full((128,), 4.0))
-    >>> targets.follow(features.normalize)
-    >>> torch.equal(targets((mel - 2) / 4), before)
-    True
+    normalised: after `follow`, these are undone before the quantizer's own are applied. `mean` and
+    `std` are (128,), of the features with which the quantizer was trained.
     """
 
     def __init__(self, kind, quantizer, mean, std):

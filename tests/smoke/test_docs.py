@@ -31,12 +31,11 @@ FENCE = re.compile(
     r"^```(\w+)(?: (run|run-slow)(?: (\S+))?)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
 OWN_PATH = re.compile(r"`((?:tests|speechbrain_music|hparams|recipes|data_prep|docs)/[\w./-]+)`")
-SOURCES = [
-    path
+CODE = "\n".join(
+    path.read_text(encoding="utf-8")
     for name in ("speechbrain_music", "data_prep", "recipes", "experiments", "perf")
     for path in (ROOT / name).rglob("*.py")
-]
-CODE = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+)
 RUN_OPTIONS = set(RunOptions().as_dict())
 KEYS = {
     path.name: set(re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE))
@@ -47,7 +46,7 @@ TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULT
 
 
 def name_of(page):
-    return page.relative_to(ROOT).as_posix()
+    return str(page.relative_to(ROOT))
 
 
 def blocks(page):
@@ -62,46 +61,43 @@ def faults(language, code):
         for line in code.replace("\\\n", " ").splitlines():
             for command in re.split(r" (?:\||&&) ", line):
                 yield from command_faults(shlex.split(command, comments=True))
-    elif language == "python":
-        for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.ImportFrom) and node.module.startswith("speechbrain_music"):
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-                yield from (name for name in names if pydoc.locate(name) is None)
-    elif language == "yaml":
-        names = re.findall(r"!(?:new|name|apply):(speechbrain_music[\w.]+)", code)
-        yield from (name for name in names if pydoc.locate(name) is None)
+    names = re.findall(r"!(?:new|name|apply):(speechbrain_music[\w.]+)", code)
+    for node in ast.walk(ast.parse(code)) if language == "python" else ():
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("speechbrain_music"):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    yield from (name for name in names if pydoc.locate(name) is None)
 
 
 def command_faults(words):
-    scripts = [at for at, word in enumerate(words) if word.endswith(".py")]
+    script = next((at for at, word in enumerate(words) if word.endswith(".py")), None)
+    known = OPTIONS
     if words[:1] == ["make"]:
         yield from (word for word in words[1:] if "=" not in word and word not in TARGETS)
     elif words[:1] == ["sbmusic"] or words[:2] == ["python", "-m"]:
         module = words[2] if words[1] == "-m" else "speechbrain_music.inference.cli"
         if importlib.util.find_spec(module) is None:
             yield module
-        elif module.startswith("speechbrain_music.data_prep"):
-            yield from unknown(words[2:], options_of(*words[1:4]))
-        elif module.split(".")[0] in ("speechbrain_music", "perf"):
-            yield from unknown(words[2:], OPTIONS)
-    elif scripts:
-        script, options = words[scripts[0]], words[scripts[0] + 1 :]
-        if not (ROOT / script).is_file() and script != "train.py":
-            yield script
-        yaml = next((Path(word).name for word in options if word.endswith(".yaml")), "")
-        is_recipe = script.endswith("train.py") and yaml in KEYS
-        yield from unknown(options, KEYS[yaml] | RUN_OPTIONS if is_recipe else OPTIONS)
+        if module.startswith("speechbrain_music.data_prep"):
+            known = options_of(*words[1:4])
+        elif module.split(".")[0] not in ("speechbrain_music", "perf"):
+            return
+    elif script is None:
+        return
+    elif not (ROOT / words[script]).is_file() and words[script] != "train.py":
+        yield words[script]
+    else:
+        yaml = next((Path(word).name for word in words if word.endswith(".yaml")), "")
+        is_recipe = words[script].endswith("train.py") and yaml in KEYS
+        known = KEYS[yaml] | RUN_OPTIONS if is_recipe else OPTIONS
+        words = words[script + 1 :]
+    options = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
+    yield from (f"--{option}" for option in options if option not in known)
 
 
 @functools.cache
 def options_of(*command):
     helped = subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True)
     return {"help", *re.findall(r"--(\w+)", helped.stdout)}
-
-
-def unknown(words, known):
-    options = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
-    return [f"--{option}" for option in options if option not in known]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -115,25 +111,6 @@ def test_names_on_pages_exist(page):
     assert not wrong
 
 
-@pytest.mark.parametrize(
-    "language, code, fault",
-    [
-        ("bash", "python recipes/pretrain/train.py hparams/brn_sum.yaml --lr 1 --lrr 1", "--lrr"),
-        (
-            "bash",
-            "python recipes/pretrain/trian.py hparams/brn_sum.yaml",
-            "recipes/pretrain/trian.py",
-        ),
-        ("bash", "find . | sbmusic embed - --modl M --out a.npy", "--modl"),
-        ("bash", "make test && make lunch", "lunch"),
-        ("python", "from speechbrain_music.models import exprt", "speechbrain_music.models.exprt"),
-        ("yaml", "a: !new:speechbrain_music.nnet.Nothing", "speechbrain_music.nnet.Nothing"),
-    ],
-)
-def test_checker_finds_faults(language, code, fault):
-    assert list(faults(language, code)) == [fault]
-
-
 def test_troubleshooting_quotes_real_messages():
     # Of an f-string the fixed parts are compared; "..." stands for its values.
     code = re.sub(r'"\s*\n\s*f?"', "", CODE)
@@ -143,41 +120,39 @@ def test_troubleshooting_quotes_real_messages():
     assert len(quoted) > 20 and [part for part in parts if part not in code] == []
 
 
-def run_page(page, folder, tags):
-    """Executes a page's blocks in a folder that looks like a checkout with music in it."""
+RUN = [
+    pytest.param(page, {"run", tag}, id=f"{name_of(page)}-{tag}", marks=marks)
+    for tag, marks in (("run", ()), ("run-slow", pytest.mark.slow))
+    for page in GUIDES
+    if any(block[2] == tag for block in blocks(page))
+]
+
+
+@pytest.mark.parametrize("page, tags", RUN)
+def test_blocks_run(page, tags, tmp_path):
+    """In a folder that looks like a checkout with music in it."""
     for name in ("recipes", "hparams"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    write_tones(folder / "my_music", seconds=(16, 18))
-    shutil.copy(folder / "my_music" / "polka.mp3", folder / "song.mp3")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    write_tones(tmp_path / "my_music", seconds=(16, 18))
+    shutil.copy(tmp_path / "my_music" / "polka.mp3", tmp_path / "song.mp3")
     bin_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": bin_path, "HF_HUB_OFFLINE": "1"}
     namespace = {"__name__": "page"}
     for line, language, tag, file, code in blocks(page):
         where = f"{name_of(page)}:{line}"
         if file:
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_text(code, encoding="utf-8")
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_text(code, encoding="utf-8")
         elif tag in tags and language == "bash":
             command = ["bash", "-euo", "pipefail", "-c", code]
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
             assert not done.returncode, f"{where}\n{(done.stdout + done.stderr).decode()[-4000:]}"
         elif tag in tags:
             printed = io.StringIO()
-            with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+            with contextlib.chdir(tmp_path), contextlib.redirect_stdout(printed):
                 exec(compile("\n" * (line - 1) + code, page, "exec"), namespace)
             shown = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
             assert not shown or printed.getvalue().splitlines() == shown, where
-
-
-def pages_with(tag, *marks):
-    tags = {"run", tag}
-    pages = [page for page in GUIDES if any(block[2] == tag for block in blocks(page))]
-    return [pytest.param(p, tags, id=f"{name_of(p)}-{tag}", marks=marks) for p in pages]
-
-
-@pytest.mark.parametrize("page, tags", pages_with("run") + pages_with("run-slow", pytest.mark.slow))
-def test_blocks_run(page, tags, tmp_path):
-    run_page(page, tmp_path, tags)
 
 
 def test_the_site_builds_strictly(tmp_path):

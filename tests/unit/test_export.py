@@ -1,19 +1,15 @@
 """Exports: equal after loading, and one sentence for a damaged one."""
 
-from functools import partial
 from itertools import product
 
 import pytest
 import spoil
 import torch
-from spoil import change_config, in_config, in_weights, little_memory, with_header
+from spoil import in_config, in_weights, with_header
 
-from speechbrain_music.models.branchformer import BranchformerLayer
-from speechbrain_music.models.encoder import MIXERS, Encoder, make_encoder
+from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.export import WaveEncoder, load_export, save_export
-from speechbrain_music.models.frontend import ConvFrontEnd, LogMel
-from speechbrain_music.models.safe_folder import ExportError
-from speechbrain_music.utils import atomic
+from speechbrain_music.models.frontend import LogMel
 
 
 def make_parts(block="branchformer", mixer="summary", seed=0, normalization="band", **choice):
@@ -30,18 +26,17 @@ def folder(tmp_path):
 
 
 CHOICES = [{"block": b, "mixer": m} for b, m in product(("branchformer", "conformer"), MIXERS)]
-CHOICES += [{"merge": merge} for merge in ("average", "global", "local")]
-CHOICES += [{"frame_rate": 50}]
-CHOICES += [{"normalization": kind} for kind in ("scalar", "none", "instance")]
+CHOICES += [{"merge": "average", "normalization": "scalar"}, {"merge": "global", "frame_rate": 50}]
+CHOICES += [{"merge": "local", "normalization": "none"}, {"normalization": "instance"}]
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "-".join(map(str, choice.values())))
 @torch.no_grad()
 def test_saved_and_loaded_outputs_are_equal(tmp_path, choice):
     encoder, features = make_parts(**choice)
-    facts = {"steps": 10, "corpora": ["a", "b"], "lr": 1e-4}
+    metadata = {"steps": 10, "corpora": ["a", "b"], "lr": 1e-4}
     torch.manual_seed(1)  # what is drawn while loading must not matter
-    save_export(tmp_path / "export", encoder, features, **facts)
+    save_export(tmp_path / "export", encoder, features, **metadata)
     model = load_export(tmp_path / "export")
     wave, samples = 0.1 * torch.randn(2, 30000), torch.tensor([30000, 12345])
     expected = WaveEncoder(features, encoder, {}).eval()(wave, samples)
@@ -50,16 +45,12 @@ def test_saved_and_loaded_outputs_are_equal(tmp_path, choice):
     for ours, theirs in zip(result[1], expected[1], strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(result[2], expected[2])
-    assert model.config["training"] == facts and model.config["encoder"] == encoder.config
+    assert model.config["training"] == metadata and model.config["encoder"] == encoder.config
     assert not model.training
 
 
-def in_encoder(**values):
-    return in_config(lambda config: config["encoder"].update(values))
-
-
 def in_part(*keys, **values):
-    """Changes a nested part of the encoder's configuration."""
+    """Changes the encoder's configuration, or a nested part of it."""
 
     def change(config):
         part = config["encoder"]
@@ -80,21 +71,16 @@ def named_layers(count):
 
     def spoil(folder):
         with_header({f"encoder.layers.{i}.norm.weight": empty for i in range(count)})(folder)
-        change_config(folder, lambda c: c["encoder"].update(num_layers=count))
+        in_part(num_layers=count)(folder)
 
     return spoil
 
 
-FAULTS = spoil.FAULTS | {
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "is no export: it needs"),
-    "no config": (lambda f: (f / "config.json").unlink(), "is no export: it needs"),
-    "no encoder": (in_config(lambda c: c.pop("encoder")), "config.json is damaged"),
-    "unknown block": (in_part("block", **{"class": "LSTM"}), "'LSTM' is not of this package"),
-    "unknown key": (in_encoder(depth=9), "describes no encoder"),
+FAULTS = spoil.faults("encoder", NORM) | {
     "unknown argument": (in_part("block", depth=9), "describes no encoder"),
     "no heads": (in_part("block", "mixer", nhead=0), "describes no encoder"),
-    "negative width": (in_encoder(d_model=-16), "no encoder"),
-    "other width": (in_encoder(d_model=32), "do not fit"),
+    "negative width": (in_part(d_model=-16), "no encoder"),
+    "other width": (in_part(d_model=32), "do not fit"),
     "names a class": (in_part("block", **{"class": "builtins.exec"}), "'builtins.exec' is not of"),
     "a mixer that runs code": (
         in_part("block", mixer={"class": "os.system", "command": "touch owned"}),
@@ -106,13 +92,12 @@ FAULTS = spoil.FAULTS | {
         "kernel_size of BranchformerLayer",
     ),
     "a number for a part": (in_part("block", mixer=3), "mixer of BranchformerLayer is 3"),
-    "code of its own": (in_config(lambda c: c.update(auto_map={"A": "a.A"})), "auto_map is unk"),
     "words for a number": (in_part("block", dropout="0.1"), "dropout of BranchformerLayer"),
     "truth for a number": (in_part("block", "mixer", nhead=True), "nhead of SummaryMixing is True"),
-    "negative depth": (in_encoder(num_layers=-2), "num_layers is -2"),
+    "negative depth": (in_part(num_layers=-2), "num_layers is -2"),
     "no depth": (in_config(lambda c: c["encoder"].pop("num_layers")), "num_layers is missing"),
     "not a number": (in_part("block", dropout=float("nan")), "dropout of BranchformerLayer is nan"),
-    "absurd depth": (in_encoder(num_layers=10**6), "num_layers is 1000000, the file has"),
+    "absurd depth": (in_part(num_layers=10**6), "num_layers is 1000000, the file has"),
     "absurd width": (in_part("block", d_model=10**9), "do not fit"),
     "absurd units": (in_part("block", ffn_units=10**14), "do not fit"),
     "absurd list": (in_part("block", "mixer", hidden=[16] * 10**5), "hidden of SummaryMixing"),
@@ -123,81 +108,23 @@ FAULTS = spoil.FAULTS | {
         with_header({NORM: {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}),
         "model.safetensors cannot be read",
     ),
-    "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra is unknown"),
-    "missing weight": (in_weights(lambda w: w.pop(NORM)), NORM),
-    "other shape": (in_weights(lambda w: w.update({NORM: torch.ones(4)})), NORM),
-    "other type": (in_weights(lambda w: w.update({NORM: torch.ones(16).half()})), "F16 of shape"),
     "layer past the last": (in_weights(lambda w: w.update({PAST: torch.ones(16)})), PAST),
-    "weight that is no number": (in_weights(lambda w: w[NORM].fill_(torch.nan)), "non-finite"),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_damaged_export_is_one_sentence(folder, name):
-    spoil, words = FAULTS[name]
-    spoil(folder)
-    with pytest.raises(ExportError) as caught, little_memory():
-        load_export(folder)
-    message = str(caught.value)
-    assert str(folder) in message and words in message and "\n" not in message
-    assert len(message) < len(str(folder)) + 600
-    assert not (folder / "owned").exists()  # no code ran
+    spoil_folder, words = FAULTS[name]
+    spoil_folder(folder)
+    spoil.refused(load_export, folder, words)
 
 
-def test_missing_export(tmp_path):
-    with pytest.raises(ExportError, match="nowhere is no export"):
-        load_export(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("fault", ["disk full", "a fact that is no plain value"])
-def test_interrupted_save_keeps_old_export(folder, monkeypatch, fault):
+def test_failed_save_keeps_old_export(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-
-    def disk_full(staging):
-        assert (staging / "model.safetensors").stat().st_size > 0  # the fault comes half-way
-        raise OSError(28, "No space left on device")
-
-    facts = {}
-    if fault == "disk full":
-        monkeypatch.setattr(atomic, "sync_folder", disk_full)
-    else:
-        facts["optimizer"] = object()
-    with pytest.raises((OSError, TypeError)):
-        save_export(folder, *make_parts(seed=1), **facts)
+    with pytest.raises(TypeError):
+        save_export(folder, *make_parts(seed=1), optimizer=object())
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["export"]
-    load_export(folder)
-    monkeypatch.undo()
     save_export(folder, *make_parts(seed=1))
     assert (folder / "model.safetensors").read_bytes() != before["model.safetensors"]
-
-
-def test_weights_and_config_have_equal_permissions(folder):
-    modes = {path.stat().st_mode for path in folder.iterdir()}
-    assert len(modes) == 1
-
-
-class Shift(torch.nn.Module):
-    """A token mixer that this package does not have."""
-
-    def __init__(self, d_model, by=1.0):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.full((d_model,), by))
-
-    def forward(self, x, padding_mask=None):
-        return x + self.weight
-
-
-@torch.no_grad()
-def test_foreign_class_must_be_passed(tmp_path):
-    block = partial(BranchformerLayer, 16, partial(Shift, 16, by=2.0), ffn_units=16)
-    encoder = Encoder(partial(ConvFrontEnd, 16, channels=2), block, num_layers=2, d_model=16)
-    features = make_parts()[1]
-    save_export(tmp_path / "export", encoder, features)
-    name = f"{Shift.__module__}.Shift"
-    with pytest.raises(ExportError, match=f"{name}.* is not of this package: pass that class"):
-        load_export(tmp_path / "export")
-    loaded = load_export(tmp_path / "export", classes=[Shift])
-    assert loaded.config["encoder"]["block"]["mixer"] == {"class": name, "d_model": 16, "by": 2.0}
-    wave = torch.randn(1, 24000)
-    assert torch.equal(loaded(wave)[0], WaveEncoder(features, encoder.eval(), {})(wave)[0])
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1

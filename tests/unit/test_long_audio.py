@@ -7,21 +7,18 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from exports import small_export
 from tones import melody
 
 from speechbrain_music.inference.long_audio import (
     Chunk,
     ChunkSpan,
     PoolAggregator,
-    TokenAggregator,
     batch_chunks,
     group_chunks,
     plan_chunks,
     prefetch,
 )
-from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.export import save_export
-from speechbrain_music.models.frontend import LogMel
 
 # A process of its own, and not ru_maxrss, which starts at the peak of the parent process.
 EMBED = r"""
@@ -44,7 +41,7 @@ MAX_MEMORY = 2 * 2**20  # KiB, as documented in `MusicEncoder.encode_file`
 
 @pytest.mark.parametrize("overlap", [0, 1, 3, 7])
 @pytest.mark.parametrize("tokens", [1, 7, 8, 9, 15, 16, 17, 23, 100])
-def test_a_plan_keeps_each_token_once_and_far_from_edges(tokens, overlap):
+def test_plan_keeps_each_token_once(tokens, overlap):
     spans = plan_chunks(tokens, 8, overlap)
     assert [token for span in spans for token in span.keep] == list(range(tokens))
     assert (spans[0].context.start, spans[-1].context.stop) == (0, tokens)
@@ -54,7 +51,7 @@ def test_a_plan_keeps_each_token_once_and_far_from_edges(tokens, overlap):
         assert abs((context.stop - keep.stop) - (keep_after.start - after.start)) <= 1
 
 
-def test_small_deviations_from_a_large_mean():
+def test_pooled_deviation_is_accurate():
     frames = np.random.default_rng(0).normal(1e4, 1e-2, (5000, 4)).astype("f4")
     pooled = PoolAggregator("mean_std")
     for part in np.split(frames, [1, 2, 3000]):
@@ -70,25 +67,16 @@ def test_batches_hold_chunks_of_similar_length():
     assert [len(group) for group in group_chunks(prefetch(chunks), budget=4)] == [3, 2, 1]
 
 
-def test_layers_of_a_file_that_is_shorter_than_planned():
-    tokens = TokenAggregator(layers=2, tokens=5, dim=1)
-    for start, stop in ((3, 4), (0, 3)):
-        part = np.arange(start, stop, dtype="f4")[:, None]
-        tokens.add(start, [part, -part])
-    assert tokens.result(single=False)[:, :, 0].tolist() == [[0, 1, 2, 3], [0, -1, -2, -3]]
-
-
 @pytest.mark.slow
-def test_fifty_minutes_in_the_memory_of_ten(tmp_path):
-    encoder = make_encoder(num_layers=1, d_model=16, ffn_units=32, frontend_channels=4)
-    save_export(tmp_path / "export", encoder, LogMel())
+def test_memory_does_not_grow_with_length(tmp_path):
+    export = small_export(tmp_path / "export", frontend_channels=4)
     minute = melody(60, 24000, 1, np.random.default_rng(0))
     paths = [tmp_path / name for name in ("short.flac", "long.flac", "frames.npy")]
     for path, minutes in zip(paths, (10, 50), strict=False):
         with soundfile.SoundFile(path, "w", 24000, 1) as file:
             for _ in range(minutes):
                 file.write(minute)
-    command = [sys.executable, "-c", EMBED, str(tmp_path / "export"), *map(str, paths)]
+    command = [sys.executable, "-c", EMBED, str(export), *map(str, paths)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     short, long, default, tokens, last, pooled = json.loads(result.stdout)
     print(f"peaks in KiB: {short}, {long}, with the default batch {default}")

@@ -1,6 +1,7 @@
 """MusicEncoder: embeddings of files and batches, and where exports are found."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from unittest.mock import Mock
@@ -36,7 +37,7 @@ def write(path, seconds=7.33, rate=44100, channels=2, seed=0):
 
 
 @pytest.mark.parametrize("samples", [1, 959, 960, 961, 24000, 50001])
-def test_a_file_in_one_chunk_equals_its_wave(music, tmp_path, samples):
+def test_file_in_one_chunk_equals_wave(music, tmp_path, samples):
     wave = melody(3, 24000, 1, np.random.default_rng(0))[:samples]
     soundfile.write(tmp_path / "a.wav", wave, 24000, subtype="FLOAT")
     result = music.encode_file(tmp_path / "a.wav", layers="all", chunk=None)
@@ -47,7 +48,7 @@ def test_a_file_in_one_chunk_equals_its_wave(music, tmp_path, samples):
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.2])
-def test_an_overlap_hides_cuts_from_a_layer_of_short_context(music, tmp_path, overlap):
+def test_overlap_longer_than_context(music, tmp_path, overlap):
     """The front-end's context is two tokens on each side, less than half the overlap of five."""
     path = write(tmp_path / "a.flac")
     whole = music.encode_file(path, layers=0, chunk=None).values
@@ -59,7 +60,7 @@ def test_an_overlap_hides_cuts_from_a_layer_of_short_context(music, tmp_path, ov
 
 
 @pytest.mark.parametrize("layers", [1, [-1, 0], "all"])
-def test_pooled_is_the_pool_of_all_tokens(music, tmp_path, layers):
+def test_pooling_over_chunks(music, tmp_path, layers):
     path = write(tmp_path / "a.wav")
     options = {"layers": layers, "chunk": 2.0, "overlap": 0.4, "batch_size": 2}
     frames = music.encode_file(path, **options).values
@@ -72,7 +73,7 @@ def test_pooled_is_the_pool_of_all_tokens(music, tmp_path, layers):
 
 
 @pytest.mark.parametrize("rate, channels", [(8000, 1), (24000, 2), (44100, 2), (48000, 6)])
-def test_any_rate_and_channels_numpy_or_torch(music, tmp_path, rate, channels):
+def test_rates_channels_padding_numpy_and_torch(music, tmp_path, rate, channels):
     wave = melody(2.5, rate, channels, np.random.default_rng(1))
     soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
     expected = music.encode_file(tmp_path / "a.wav").values
@@ -122,7 +123,7 @@ def test_files_share_batches_without_changing_values(music, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("overlap", [0.0, 1.0])
 @pytest.mark.parametrize("promised", [184.2 / 25, 8.0, 10.0])
-def test_a_file_that_ends_before_its_header_says(music, tmp_path, monkeypatch, overlap, promised):
+def test_file_shorter_than_its_header_says(music, tmp_path, monkeypatch, overlap, promised):
     path, out = write(tmp_path / "a.wav", rate=24000), tmp_path / "a.npy"
     options = {"layers": "all", "chunk": 2.0, "overlap": overlap}
     expected = music.encode_file(path, **options)
@@ -134,7 +135,7 @@ def test_a_file_that_ends_before_its_header_says(music, tmp_path, monkeypatch, o
     np.testing.assert_array_equal(np.load(out), expected.values)
 
 
-def test_large_results_are_mapped_from_a_file(music, tmp_path, monkeypatch):
+def test_large_results_are_memory_mapped(music, tmp_path, monkeypatch):
     path = write(tmp_path / "a.wav")
     small = music.encode_file(path, layers="all", chunk=1.0).values
     assert not isinstance(small, np.memmap)
@@ -148,19 +149,15 @@ def test_large_results_are_mapped_from_a_file(music, tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), small)
 
 
-def test_a_failure_leaves_the_existing_file(music, tmp_path, monkeypatch):
+def test_failure_keeps_existing_file(music, tmp_path, monkeypatch):
     path, out = write(tmp_path / "a.flac"), tmp_path / "out.npy"
     out.write_text("mine")
     cut = tmp_path / "cut.flac"
     cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(AudioError, match="cut.flac"):
         music.encode_file(cut, chunk=1.0, out=out)
-
-    class Full(long_audio.BytesIO):
-        def write(self, data):
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(long_audio, "BytesIO", Full)
+    full = Mock(write=Mock(side_effect=OSError(28, "No space left on device")))
+    monkeypatch.setattr(long_audio, "BytesIO", lambda: full)
     with pytest.raises(UserError, match="No space left on device.*TMPDIR"):
         music.encode_file(path)
     with pytest.raises(UserError, match="no/b.npy cannot be written to"):
@@ -171,31 +168,30 @@ def test_a_failure_leaves_the_existing_file(music, tmp_path, monkeypatch):
 
 
 WRONG = {
-    "layers is 3": {"layers": 3},
-    "layers is -4": {"layers": -4},
-    "layers is 'last'": {"layers": "last"},
-    r"layers is \[\]": {"layers": []},
-    "pool is 'max'": {"pool": "max"},
-    "chunk is 1.01": {"chunk": 1.01},
-    "chunk is '30'": {"chunk": "30"},
-    "chunk is 0 ": {"chunk": 0},
-    "chunk is nan": {"chunk": float("nan")},
-    "overlap is -1": {"overlap": -1},
-    "chunk is 1 and overlap 1": {"chunk": 1, "overlap": 1},
-    "chunk is None and overlap 1": {"chunk": None, "overlap": 1},
-    "batch_size is 0": {"batch_size": 0},
-    "out is a.npz": {"out": "a.npz"},
-    "needs pool 'none'": {"pool": "mean", "out": "a.npy"},
+    "layers": [3, -4, "last", []],
+    "pool": ["max"],
+    "chunk": [1.01, "30", 0, float("nan")],
+    "overlap": [-1, 1, 30],
+    "batch_size": [0],
 }
 
 
-@pytest.mark.parametrize("words", WRONG)
-def test_a_wrong_option_is_refused_before_files_are_read(music, words):
-    with pytest.raises(UserError, match=words):
-        music.encode_file("missing.wav", **WRONG[words])
-    if "out" not in WRONG[words]:
+@pytest.mark.parametrize("name, value", [(name, v) for name in WRONG for v in WRONG[name]])
+def test_wrong_options(music, name, value):
+    options = {"chunk": 1, name: value}
+    for encode, source in ((music.encode_file, "a.wav"), (music.encode_files, ["a.wav"])):
+        with pytest.raises(UserError, match=f"{name} (is )?{re.escape(repr(value))}"):
+            encode(source, **options)
+
+
+def test_wrong_combinations(music):
+    for options, words in (
+        ({"chunk": None, "overlap": 1}, "chunk is None and overlap 1"),
+        ({"out": "a.npz"}, "out is a.npz"),
+        ({"pool": "mean", "out": "a.npy"}, "needs pool 'none'"),
+    ):
         with pytest.raises(UserError, match=words):
-            music.encode_files(["missing.wav"], **WRONG[words])
+            music.encode_file("a.wav", **options)
     with pytest.raises(UserError, match="paths is 'a.wav'"):
         music.encode_files("a.wav")
 
@@ -215,12 +211,12 @@ def test_a_wrong_option_is_refused_before_files_are_read(music, words):
         ("layers is 3", np.zeros((1, 5)), {"layers": 3}),
     ],
 )
-def test_a_wrong_batch_is_refused(music, words, wavs, options):
+def test_wrong_batches(music, words, wavs, options):
     with pytest.raises(UserError, match=words):
         music.encode_batch(wavs, **options)
 
 
-def test_an_export_is_frozen_and_on_its_device(music, tiny_export):
+def test_properties_of_a_loaded_export(music, tiny_export):
     assert (music.num_layers, music.dim, music.device) == (3, 16, "cpu")
     assert music.config["training"] == {"system": "small", "seed": 0}
     assert music.model.encoder is music.mods.encoder
@@ -233,22 +229,14 @@ def test_an_export_is_frozen_and_on_its_device(music, tiny_export):
         MusicEncoder({"features": LogMel()})
 
 
-def test_a_yaml_gives_the_same_values(music, tmp_path):
+def test_from_hparams_equals_from_export(music, tmp_path):
     (tmp_path / "hyperparams.yaml").write_text("""
 features: !new:speechbrain_music.models.frontend.LogMel
 encoder: !apply:speechbrain_music.models.encoder.make_encoder
-    num_layers: 2
-    d_model: 16
-    nhead: 2
-    ffn_units: 16
-    kernel_size: 5
-modules:
-    features: !ref <features>
-    encoder: !ref <encoder>
+    {num_layers: 2, d_model: 16, nhead: 2, ffn_units: 16, kernel_size: 5}
+modules: {features: !ref <features>, encoder: !ref <encoder>}
 pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
-    loadables:
-        features: !ref <features>
-        encoder: !ref <encoder>
+    loadables: !ref <modules>
 """)
     torch.save(music.mods.features.state_dict(), tmp_path / "features.ckpt")
     torch.save(music.mods.encoder.state_dict(), tmp_path / "encoder.ckpt")
@@ -265,7 +253,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
     )
 
 
-def test_a_hub_id_fetches_two_files_of_a_revision(tiny_export, monkeypatch):
+def test_hub_download_is_two_files_of_a_revision(tiny_export, monkeypatch):
     fetch = Mock(return_value=str(tiny_export))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     assert MusicEncoder.from_export("some-user/a.name", revision="v1", device="cpu").dim == 16
@@ -276,14 +264,14 @@ def test_a_hub_id_fetches_two_files_of_a_revision(tiny_export, monkeypatch):
 @pytest.mark.parametrize(
     "source", ["../etc", "a/../b", "/a/b", "a/b/c", "a", "a/b\n", "https://a/b", Path("a/b"), ""]
 )
-def test_only_hub_ids_are_downloaded(monkeypatch, source):
+def test_other_names_are_not_downloaded(monkeypatch, source):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: 1 / 0)
     monkeypatch.chdir(os.path.dirname(__file__))
     with pytest.raises(ExportError, match="neither the folder of an export|no export"):
         MusicEncoder.from_export(source, device="cpu")
 
 
-def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path, monkeypatch):
+def test_unreachable_hub_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ExportError, match="some-user/model is no folder, and could not") as caught:

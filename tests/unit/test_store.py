@@ -1,4 +1,4 @@
-"""A collection's embeddings survive a kill at any moment, a full disk and damage."""
+"""Embeddings of a collection: kills, a full disk, damaged stores."""
 
 import os
 import resource
@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
@@ -44,29 +45,27 @@ class FakeEncoder:
 
 @pytest.fixture
 def songs(tmp_path):
-    paths = [str(tmp_path / name) for name in ("1.wav", "bad.wav", "1234.wav")]
-    paths.append(os.fsdecode(os.fsencode(str(tmp_path)) + b"/not \xff UTF-8.wav"))
+    names = ("1.wav", "bad.wav", "1234.wav", "not \udcff UTF-8.wav")
+    paths = [f"{tmp_path}/{name}" for name in names]
     for path in paths:
         with open(os.fsencode(path), "wb") as file:
             soundfile.write(file, np.zeros(480), 24000, format="WAV")
     return paths
 
 
-def content(path):
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return [(str(file.relative_to(path)), file.read_bytes()) for file in files]
+def content(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def killed_at(event_number, job):
     """Run a job in a process that is killed at its n-th access to files or the database."""
 
     def child():
-        query, left = PartialStore._query, event_number
+        query, events = PartialStore._query, count(1)
 
         def hook(event, args):
-            nonlocal left
-            left -= event in FILE_EVENTS
-            if left == 0 and event in FILE_EVENTS:
+            if event in FILE_EVENTS and next(events) == event_number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         PartialStore._query = lambda *args: sys.audit("test.query") or query(*args)
@@ -77,13 +76,13 @@ def killed_at(event_number, job):
 
 
 @pytest.mark.parametrize("name, pool", [("a.npz", "mean"), ("folder", "none")])
-def test_a_kill_at_any_moment_changes_nothing(name, pool, songs, tmp_path):
+def test_killed_run_is_resumed(name, pool, songs, tmp_path):
     whole = tmp_path / "whole" / name
     embed_collection(FakeEncoder(), "m", songs, whole, pool=pool)
     expected, reused, number = content(whole.parent), 0, 0
     killed = True
     while killed:
-        number += 3
+        number += 5
         out, encoder = tmp_path / f"{number}" / name, FakeEncoder()
         embed = partial(embed_collection, encoder, "m", songs, out, pool=pool)
         killed = killed_at(number, embed)
@@ -91,12 +90,12 @@ def test_a_kill_at_any_moment_changes_nothing(name, pool, songs, tmp_path):
             assert list(embed()) == [songs[1]]
             assert not out.with_name(f"{name}.partial").exists()
             reused = max(reused, len(songs) - len(encoder.encoded))
-        found = [row for row in content(out.parent) if ".partial" not in row[0]]
-        assert found == expected, number
+        found = content(out.parent)
+        assert {name: found[name] for name in found if ".partial" not in name} == expected, number
     assert number > 30 and reused == len(songs) - 1  # the unreadable file is tried again
 
 
-def test_what_is_reused_and_what_is_not(songs, tmp_path, capsys):
+def test_stored_files_are_reused_unless_changed(songs, tmp_path, capsys):
     good = [path for path in songs if "bad" not in path]
     vectors = np.arange(6, dtype="f4").reshape(3, 2)
     with PartialStore(tmp_path / "a", SETTINGS) as store:
@@ -123,7 +122,8 @@ def test_what_is_reused_and_what_is_not(songs, tmp_path, capsys):
     assert not (tmp_path / "empty").exists()
 
 
-DAMAGE = {  # SQL, or bytes at an offset
+DAMAGE = {  # SQL, bytes at an offset, or a size
+    "cut": 8192,
     "no database": (0, b"do re mi" * 10_000),
     "header": (0, b"x" * 100),
     "pages": (4096, b"?" * 8192),
@@ -134,36 +134,33 @@ DAMAGE = {  # SQL, or bytes at an offset
 }
 
 
-@pytest.mark.parametrize("kind", [*DAMAGE, "cut"])
-def test_a_damaged_store_is_refused_and_kept(kind, songs, tmp_path):
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_store_is_refused_and_kept(kind, songs, tmp_path):
     with PartialStore(tmp_path / "a", SETTINGS) as store:
         store.add(songs[0], 0.02, np.zeros(9000))
     database = tmp_path / "a" / PartialStore.DATABASE
-    damage = DAMAGE.get(kind)
-    if kind == "cut":
-        os.truncate(database, 8192)
+    damage = DAMAGE[kind]
+    if isinstance(damage, int):
+        os.truncate(database, damage)
     elif isinstance(damage, str):
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
             connection.execute(damage)
     else:
         with open(database, "r+b") as file:
-            file.seek(damage[0])
-            file.write(damage[1])
+            os.pwrite(file.fileno(), damage[1], damage[0])
     with pytest.raises(UserError, match="a is damaged: delete it to start again"):
         PartialStore(tmp_path / "a", SETTINGS)
     assert database.exists()
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path):
-    (tmp_path / "a").mkdir()
-    for path in (tmp_path / "a/notes.txt", tmp_path / "b"):
-        path.write_text("do re mi")
+    notes = tmp_path / "b/notes.txt"  # another program's folder and file
+    notes.parent.mkdir()
+    notes.write_text("do re mi")
+    for path in (notes.parent, notes):
         with pytest.raises(UserError, match="is not a folder of unfinished embeddings"):
-            PartialStore(tmp_path / path.relative_to(tmp_path).parts[0], SETTINGS)
-        assert path.read_text() == "do re mi"
+            PartialStore(path, SETTINGS)
+    assert notes.read_text() == "do re mi"
 
 
-def test_a_full_disk_loses_no_finished_file(songs, tmp_path):
+def test_full_disk_keeps_finished_files(songs, tmp_path):
     whole, out = tmp_path / "whole.npz", tmp_path / "a.npz"
     embed_collection(FakeEncoder(50_000), "m", songs, whole)
 

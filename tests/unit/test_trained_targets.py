@@ -5,26 +5,19 @@ from functools import partial
 import pytest
 import spoil
 import torch
-from bestrq import BestRQ
-from spoil import in_config, in_weights, little_memory
+from spoil import in_config
 
 from speechbrain_music.dataio.corpus_statistics import statistics_key
-from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
-from speechbrain_music.models.safe_folder import ExportError
-from speechbrain_music.models.ssl import stack_frames, tokenize
+from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import (
     TargetsError,
-    choose_targets,
     load_targets,
     save_targets,
 )
 from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
-from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 from speechbrain_music.nnet.residual_quantizer import CodebookLearner, ResidualQuantizer
-from speechbrain_music.optim.groups import decay_groups
 
 MAKE = {
     "rvq": partial(ResidualQuantizer, codebook_dim=6, codebook_size=20, num_codebooks=3),
@@ -100,24 +93,6 @@ def test_dead_entries_are_reinitialised_and_counted():
     assert not learner.window.any()
 
 
-def test_empty_update_changes_nothing():
-    quantizer = make("rvq")
-    learner, before = CodebookLearner(quantizer), quantizer.codebook.clone()
-    learner.update(quantizer, learner.window, torch.empty(0, 6))
-    assert torch.equal(quantizer.codebook, before) and not learner.reinitialised.any()
-
-
-def test_window_sums_over_processes():
-    quantizer, latent = make("rvq"), vectors(31, 6)
-    tokens, _ = quantizer.nearest(latent)
-    whole, parts = CodebookLearner(quantizer), [CodebookLearner(quantizer) for _ in range(2)]
-    whole.observe(quantizer, latent, tokens)
-    for learner, rows in zip(parts, (slice(0, 9), slice(9, None)), strict=True):
-        learner.observe(quantizer, latent[rows], tokens[rows])
-    window = parts[0].window + parts[1].window
-    torch.testing.assert_close(window, whole.window, rtol=1e-14, atol=1e-14)
-
-
 @pytest.mark.parametrize("levels", [(2,), (3,), (8, 8, 8, 6, 5), (2, 7, 4)])
 def test_fsq_tokens_and_codes_are_inverse(levels):
     quantizer = FiniteScalarQuantizer(16, levels)
@@ -191,10 +166,8 @@ def test_float32_under_autocast(kind):
         (lambda: FiniteScalarQuantizer(4, (8, 1)), "numbers of 2 or more"),
         (lambda: FiniteScalarQuantizer(4, (8, 2.5)), "numbers of 2 or more"),
         (lambda: FiniteScalarQuantizer(4, [2] * 21), "at most 1048576"),
-        (lambda: ResidualQuantizer(4, codebook_size=0), "codebook_size is 0"),
         (lambda: ResidualQuantizer(4, num_codebooks=True), "num_codebooks is True"),
         (lambda: CodebookLearner(make("rvq"), decay=1.0), "decay is 1.0"),
-        (lambda: CodebookLearner(make("rvq"), dead_code_threshold=0), "dead_code_threshold is 0"),
     ],
 )
 def test_invalid_values(make_one, words):
@@ -268,42 +241,6 @@ def test_tokens_of_padded_item(folder):
         assert torch.equal(together[row, : alone.shape[1]], alone[0])
 
 
-def test_masked_prediction_of_trained_targets(folder, kind):
-    torch.manual_seed(0)
-    targets = load_targets(folder)
-    model = BestRQ(quantizer=targets)
-    mel, lengths = vectors(2, 80, 128), torch.tensor([20, 20])
-    mask = (torch.arange(20) < 10).expand(2, -1)
-    prediction = model(mel, lengths, mask, 0.1 * vectors(80, 128))
-    books, entries = (3, 20) if kind == "rvq" else (1, 60)
-    assert prediction.logits.shape == (20, books, entries)
-    assert torch.equal(prediction.tokens, tokenize(targets, stack_frames(mel))[mask])
-    before = {name: value.clone() for name, value in targets.state_dict().items()}
-    groups = decay_groups(model.brain.modules, 0.1)
-    optimizer = torch.optim.AdamW([p for g in groups for p in g["params"]])
-    prediction.loss.backward()
-    optimizer.step()
-    assert all(torch.equal(value, before[name]) for name, value in targets.state_dict().items())
-
-
-def test_export_config_describes_targets(folder, tmp_path):
-    encoder = make_encoder(num_layers=1, d_model=16, ffn_units=16)
-    config = load_targets(folder).config
-    save_export(tmp_path / "export", encoder, features_of(), quantizer=config)
-    assert load_export(tmp_path / "export").config["training"]["quantizer"] == config
-
-
-def test_choose_targets(folder):
-    random = RandomProjectionQuantizer(512)
-    assert choose_targets(None, random) is random
-    assert choose_targets(str(folder), random).config == load_targets(folder).config
-    for wrong in ("random", str(folder / "config.json")):
-        with pytest.raises(TargetsError, match="pass the folder of a quantizer"):
-            choose_targets(wrong, random)
-    with pytest.raises(TargetsError, match=f"is the folder of a run: pass {folder}"):
-        choose_targets(str(folder.parent), random)
-
-
 # ---- files of strangers ----
 
 
@@ -312,9 +249,7 @@ def in_quantizer(**values):
 
 
 DOWN = "quantizer.down.weight"
-FAULTS = spoil.FAULTS | {
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "is no trained quantizer: it"),
-    "no quantizer": (in_config(lambda c: c.pop("quantizer")), "config.json is damaged"),
+FAULTS = spoil.faults("quantizer", DOWN) | {
     "normalised by item": (
         in_config(lambda c: c["features"].update(normalization="instance")),
         "normalization 'instance'",
@@ -322,64 +257,27 @@ FAULTS = spoil.FAULTS | {
     "no configuration": (in_config(lambda c: c.update(quantizer=[1])), "it needs a kind"),
     "unknown kind": (in_quantizer(kind="builtins.exec"), "kind is 'builtins.exec': choose rvq"),
     "kind is a list": (in_quantizer(kind=["rvq"]), "it needs a kind"),
-    "code of its own": (in_config(lambda c: c.update(auto_map={})), "auto_map is unknown"),
-    "unknown key": (in_quantizer(hidden=3), "hidden is unknown"),
     "missing key": (in_config(lambda c: c["quantizer"].pop("input_dim")), "input_dim is missing"),
     "other input": (in_quantizer(input_dim=128), "input_dim is 128: it must be 512"),
     "contradiction": (in_quantizer(num_codebooks=2), "config.json"),
     "words for a number": (in_quantizer(codebook_size="20"), "describes no quantizer"),
-    "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra is unknown"),
-    "missing weight": (in_weights(lambda w: w.pop(DOWN)), f"{DOWN} is missing"),
-    "other shape": (in_weights(lambda w: w.update({DOWN: torch.ones(4)})), DOWN),
-    "other type": (in_weights(lambda w: w.update({DOWN: w[DOWN].half()})), "F16 of shape"),
-    "not finite": (in_weights(lambda w: w[DOWN].fill_(torch.nan)), "non-finite"),
 }
-SIZES = {
-    "rvq": [
-        {"codebook_size": 10**9},
-        {"codebook_dim": 10**9},
-        {"codebook_size": 10**30},
-        {"codebook_size": 0},
-        {"num_codebooks": -1},
-        {"num_codebooks": 10**6},
-    ],
-    "fsq": [
-        {"levels": []},
-        {"levels": [2] * 10**5},
-        {"levels": [10**300]},
-        {"levels": [5, 4, 3.0]},
-        {"levels": {"a": 1}},
-        {"levels": [5, 4, 3, 2]},
-        {"codebook_size": 10**9},
-    ],
-}
-
-
-def refused(folder, words):
-    with pytest.raises(ExportError) as caught, little_memory():
-        load_targets(folder)
-    message = str(caught.value)
-    assert str(folder) in message and words in message and "\n" not in message
-    assert len(message) < len(str(folder)) + 700
-    assert not (folder / "owned").exists()  # no code ran
+SIZES = [("rvq", {"codebook_size": size}) for size in (10**9, 10**30, 0)]
+SIZES += [("rvq", {"codebook_dim": 10**9})]
+SIZES += [("rvq", {"num_codebooks": count}) for count in (-1, 10**6)]
+WRONG_LEVELS = [], [2] * 10**5, [10**300], [5, 4, 3.0], {"a": 1}, [5, 4, 3, 2]
+SIZES += [("fsq", {"levels": levels}) for levels in WRONG_LEVELS]
+SIZES += [("fsq", {"codebook_size": 10**9}), ("fsq", {"kind": "rvq"}), ("rvq", {"kind": "fsq"})]
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_damaged_folder_is_one_sentence(folder, name):
-    spoil, words = FAULTS[name]
-    spoil(folder)
-    refused(folder, words)
+    spoil_folder, words = FAULTS[name]
+    spoil_folder(folder)
+    spoil.refused(load_targets, folder, words)
 
 
-@pytest.mark.parametrize(
-    "kind, sizes", [(k, s) for k in SIZES for s in SIZES[k]], indirect=["kind"]
-)
-def test_huge_sizes_are_refused_before_allocation(folder, sizes):
+@pytest.mark.parametrize("kind, sizes", SIZES, indirect=["kind"])
+def test_wrong_sizes_are_refused_before_allocation(folder, sizes):
     in_quantizer(**sizes)(folder)
-    refused(folder, "")
-
-
-def test_other_kind_is_refused(folder, kind):
-    other = {"rvq": "fsq", "fsq": "rvq"}[kind]
-    in_quantizer(kind=other)(folder)
-    refused(folder, "is missing")
+    spoil.refused(load_targets, folder, "")

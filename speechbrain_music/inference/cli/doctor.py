@@ -16,13 +16,7 @@ from importlib import import_module, metadata
 
 PACKAGE = "speechbrain-music"
 OK, MISSING, BROKEN = "ok", "-", "BROKEN"
-# Name -> libsndfile's format and subtype.
-CODECS = {
-    "wav": ("WAV", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "ogg": ("OGG", "VORBIS"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-}
+CODECS = ("wav", "flac", "ogg", "mp3")
 MIN_FREE = 2e9  # bytes; unpooled embeddings of a day of music take 4.4e9
 TIMEOUT = 120  # seconds for importing torch
 # Run in a process of its own, which an incompatible library may crash.
@@ -55,9 +49,7 @@ def run(args):
 def _findings():
     """Run the checks in turn; yield a state, a subject, a text and, for a problem, a remedy."""
     text = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
-    fits = sys.version_info >= (3, 11)
-    remedy = [] if fits else ["install Python 3.11 or newer, and the package again there"]
-    yield OK if fits else BROKEN, "python", text, *remedy
+    yield OK, "python", text  # pip installs the package for 3.11 and newer only
     yield from _packages()
     finding, machine = _torch_pair()
     yield finding
@@ -96,10 +88,8 @@ def _packages():
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
-            if extra:
-                yield MISSING, name, f"is missing (only needed for [{extra[1]}])", pip
-            else:
-                yield BROKEN, name, "is missing", pip
+            needed = f" (only needed for [{extra[1]}])" if extra else ""
+            yield MISSING if extra else BROKEN, name, f"is missing{needed}", pip
             continue
         if requirement.specifier.contains(version, prereleases=True):
             yield OK, name, version
@@ -134,10 +124,10 @@ def _codecs():
     library = f"libsndfile {soundfile.__libsndfile_version__}"
     remedy = "pip install --upgrade soundfile (its wheels contain libsndfile 1.1 or newer)"
     tone = numpy.sin(numpy.arange(24000) / 10) / 2
-    for name, (container, coding) in CODECS.items():
+    for name in CODECS:
         try:
             file = io.BytesIO()
-            soundfile.write(file, tone, 24000, coding, format=container)
+            soundfile.write(file, tone, 24000, format=name)
             file.seek(0)
             decoded, rate = soundfile.read(file)
             if rate != 24000 or abs(numpy.std(decoded) - numpy.std(tone)) >= 0.05:

@@ -94,18 +94,10 @@ def run(args):
 
     keep_freed_memory()
     check_out(args.out, args.pool, len(paths))  # before a model is downloaded or loaded
-    unreadable = embed_collection(
-        MusicEncoder.from_export(args.model, args.device, classes=args.classes),
-        args.model,
-        paths,
-        args.out,
-        pool=args.pool,
-        layers=args.layer,
-        chunk=args.chunk,
-        overlap=args.overlap,
-        batch_size=args.batch,
-        unreadable=unreadable,
-    )
+    encoder = MusicEncoder.from_export(args.model, args.device, classes=args.classes)
+    options = {"pool": args.pool, "layers": args.layer, "chunk": args.chunk}
+    options |= {"overlap": args.overlap, "batch_size": args.batch, "unreadable": unreadable}
+    unreadable = embed_collection(encoder, args.model, paths, args.out, **options)
     good = len(paths) - len(set(unreadable) & set(paths))
     print(f"{args.out}: {good} of {len(paths)} files")
     if unreadable:

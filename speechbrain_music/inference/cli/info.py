@@ -23,10 +23,8 @@ def run(args):
     from speechbrain_music.inference.embeddings import KINDS
 
     path = Path(args.source)
-    if path.is_file() and path.suffix in KINDS:
-        metadata = _embeddings(path)
-    elif path.is_file():
-        metadata = _audio(path)
+    if path.is_file():
+        metadata = _embeddings(path) if path.suffix in KINDS else _audio(path)
     else:
         metadata = _model(args.source, args.classes)
     for title, text in metadata.items():

@@ -39,11 +39,13 @@ def add_arguments(parser):
 
 def run(args):
     """Upload the export's two files and the card in one commit."""
-    from speechbrain_music.inference.hub import check_hub_id, upload_export
+    from speechbrain_music.inference.hub import HUB_ID, upload_export
     from speechbrain_music.reporting.model_card import model_card
     from speechbrain_music.utils.atomic import write_together
+    from speechbrain_music.utils.errors import UserError
 
-    check_hub_id(args.hub_id)
+    if not HUB_ID.fullmatch(args.hub_id):
+        raise UserError(f"{args.hub_id!r} is not a name on the hub: write USER/NAME")
     card = model_card(args.export, args.hub_id, args.results, args.licence)
     if args.dry_run == "-":
         print(card, end="")

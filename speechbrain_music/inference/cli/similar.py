@@ -93,9 +93,7 @@ def find_row(paths, query):
     """Return the row of a path, of the end of a path, or of a file name; None without a match."""
     from speechbrain_music.utils.errors import UserError
 
-    if query in paths:
-        return paths.index(query)
-    absolute = [os.path.abspath(path) for path in paths]
+    absolute = list(map(os.path.abspath, paths))
     if os.path.abspath(query) in absolute:
         return absolute.index(os.path.abspath(query))
     if os.path.exists(query):  # another file of the same name
@@ -122,9 +120,8 @@ def _embed(args, paths, settings):
     if not Path(args.query).exists():
         names = {PurePath(path).stem.lower(): path for path in reversed(paths)}
         word = PurePath(args.query).stem.lower()
-        close = [name for name in names if word in name] or get_close_matches(
-            word, names, cutoff=0.5
-        )
+        close = [name for name in names if word in name]
+        close = close or get_close_matches(word, names, cutoff=0.5)
         meant = [names[name] for name in close[:3]] or paths[:3]
         raise UserError(
             f"{args.query} is neither a file nor among the {len(paths)} in {args.embeddings}: did "
