@@ -16,7 +16,6 @@ import pytest
 import soundfile
 import tiny
 import torch
-from exports import small_export
 from tones import melody, write_tones
 
 from recipes.pretrain.train import main as pretrain
@@ -342,7 +341,9 @@ def test_wrong_arguments(command, hub, table, model, tmp_path, monkeypatch, caps
     for file in ("texts/a.txt", "run/hyperparams.yaml", "bad.wav", "mine.csv", "odd.json"):
         open(file, "w").close()
     soundfile.write("good.wav", np.ones(24000) / 2, 24000)
-    results_of(small_export(tmp_path / "other", 2, ffn_units=32), tmp_path / "foreign.json", "real")
+    results_of(
+        tiny.untrained_export(tmp_path / "other", ffn_units=32), tmp_path / "foreign.json", "real"
+    )
     before = set(tmp_path.rglob("*"))
     name, *argv = shlex.split(command.replace("MODEL", model).replace("TABLE", str(table)))
     defaults = ["--model", model, "--out", "out.npz"] if name == "embed" else []
