@@ -287,8 +287,9 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
     ]
     if deviations and data_set.assert_counts and not allow_missing:
         raise files.PreparationError(
-            f"{data_set.title} in {data_folder} is not as published: {', '.join(deviations)}"
-            f"{first}; complete it, or pass --allow_missing and every result will say so."
+            f"{data_set.title} in {data_folder} does not have the expected recordings: "
+            f"{', '.join(deviations)}{first}; complete it, or pass --allow_missing and every "
+            "result will say so."
         )
     return deviations
 

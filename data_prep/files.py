@@ -148,7 +148,8 @@ def read_table(path, columns, delimiter=",", quoting=csv.QUOTE_MINIMAL, header_r
             lacking = [name for name in columns if name not in header]
             if lacking:
                 raise PreparationError(
-                    f"{path} lacks the column(s) {', '.join(lacking)}; download it again."
+                    f"{path} lacks the column(s) {', '.join(lacking)}, it has "
+                    f"{', '.join(header)[:200]}; complete it or download it again."
                 )
             for row in filter(None, rows):
                 if len(row) < len(header):

@@ -24,7 +24,7 @@ from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
 from speechbrain_music.metrics.retrieval import METRICS, chance_level, retrieve, unit_vectors
 from speechbrain_music.models.frozen import make_encoders, name_specs
-from speechbrain_music.reporting.marble_table import with_interval
+from speechbrain_music.reporting.tables import with_interval
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_recipe
 

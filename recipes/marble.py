@@ -32,7 +32,7 @@ from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import interval, score
 from speechbrain_music.models.frozen import name_specs
 from speechbrain_music.reporting.marble_table import write_suite
-from speechbrain_music.utils.errors import UserError, run_recipe
+from speechbrain_music.utils.errors import UserError, run_command
 
 logger = logging.getLogger(__name__)
 
@@ -148,4 +148,4 @@ def main(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run_recipe(main)
+    sys.exit(run_command(lambda: main(sys.argv[1:])))

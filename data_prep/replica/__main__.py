@@ -14,12 +14,16 @@ from pathlib import Path
 
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
-from speechbrain_music.utils.errors import run_recipe
+from speechbrain_music.utils.errors import run_command
 
 
 def main(argv):
     """Run the command line; `argv` is what follows the module's name."""
-    parser = argparse.ArgumentParser(prog="python -m speechbrain_music.data_prep.replica")
+    parser = argparse.ArgumentParser(
+        prog="python -m speechbrain_music.data_prep.replica",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("corpus", *NAMES):
         command = commands.add_parser(name)
@@ -48,4 +52,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(lambda: main(sys.argv[1:])))

@@ -20,6 +20,7 @@ from speechbrain_music.utils.config import (
     dropout,
     list_of,
     load_experiment,
+    names,
     natural,
     not_negative,
     optional,
@@ -85,7 +86,7 @@ OPTIONS = {
     "marble": yaml_object,
     "encoder": optional(texts),
     "trust_remote_code": boolean,
-    "encoder_classes": optional(list_of(text)),
+    "encoder_classes": optional(names),
     "output_folder": optional(path),
     "feature_folder": path,
     "max_seconds": optional(positive),
@@ -127,11 +128,12 @@ def load_evaluation(argv):
     began = time.time()
     keep_freed_memory()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
+    classes = hparams["encoder_classes"] or ()
     encoders = make_encoders(
         hparams["encoder"],
         hparams["trust_remote_code"],
         hparams["pooling"],
-        hparams["encoder_classes"] or (),
+        [classes] if isinstance(classes, str) else classes,
     )
     output = output_folder(hparams, encoders[0].name)
     join_processes(run_opts)

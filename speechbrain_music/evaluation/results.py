@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 PREDICTIONS, REPORT = "predictions.npz", "report.md"
 LAYERS, CONFUSION = "layers.png", "confusion.png"
 SIZE = (8, 6)  # inches, of both
+FEW_TRACKS = 30  # with fewer of them a report warns
 
 
 # ---- figures ----
@@ -179,15 +180,23 @@ def _report(results):
     lines = [f"# {results['task']}: {encoder['name']}", ""]
     if data["replica"]:
         lines += [
-            f"**On a replica** ({data['replica']['generator']}): music composed by a program. "
+            f"**On a replica** ({data['replica']['generator']}, scale {data['replica']['scale']}): "
+            "music composed by a program. "
             "These figures say nothing about recorded music: do not compare them with published "
             "ones.",
             "",
         ]
     for deviation in data["deviations"]:
         lines += [f"**Not the published data**: {deviation}.", ""]
+    single = len(results["each"]) * len(results["each"][0]) == 1
     figures = [
-        [metric, *(f"{f[key]:.4f}" for key in ("mean", "sd")), _span(f), f"{f['chance']:.4f}"]
+        [
+            metric,
+            f"{f['mean']:.4f}",
+            "one seed" if single else f"{f['sd']:.4f}",
+            _span(f),
+            f"{f['chance']:.4f}",
+        ]
         for metric, f in results["figures"].items()
     ]
     head = ["metric", "mean", "sd over seeds", "95% interval over tracks", "chance"]
@@ -197,7 +206,11 @@ def _report(results):
         f"{data['tracks']['test']} test tracks, {data['tracks']['train']} training, "
         f"{data['tracks']['valid']} validation tracks. {_chosen(results)}",
         "",
+        _settings(results["protocol"]),
+        "",
     ]
+    if data["tracks"]["test"] < FEW_TRACKS:
+        lines += [f"**Fewer than {FEW_TRACKS} test tracks**: the interval is unreliable.", ""]
     if results["protocol"]["halved"]:
         lines += ["Successive halving: half of the probes ended after 1, 2, 4 and 8 epochs.", ""]
     if data["unreadable"]:
@@ -224,6 +237,16 @@ def _report(results):
         rows.append([name, *cells])
     lines += markdown_table(["class", *columns], rows, " " + "r" * len(columns))
     return "\n".join(lines) + "\n"
+
+
+def _settings(protocol):
+    """The options of the sweep that matter most, as a sentence."""
+    standardize = {True: "standardised", False: "as they are", "whiten": "whitened"}
+    return (
+        f"Probes: {len(protocol['learning_rates'])} learning rates, "
+        f"{len(protocol['probe_seeds'])} seed(s), at most {protocol['number_of_epochs']} epochs. "
+        f"Features: {protocol['pooling']} over time, {standardize[protocol['standardize']]}."
+    )
 
 
 def _span(figure):

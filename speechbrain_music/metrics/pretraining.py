@@ -21,7 +21,7 @@ ACCURACIES = {
     "accuracy_most_frequent": "most frequent token",
     "accuracy_nearest_visible": "nearest visible token",
 }
-MEL_MSES = {"mel_mse_item_mean": "item mean", "mel_mse_interpolation": "interpolation"}
+MEL_MSES = {"mel_mse_item_mean": "segment mean", "mel_mse_interpolation": "interpolation"}
 HELD_OUT = (
     ("cross-entropy (nats)", "cross_entropy", ENTROPIES),
     ("accuracy", "accuracy", ACCURACIES),

@@ -132,7 +132,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind == "hf" and rest:
             return [HuggingFaceEncoder(rest, trust_remote_code, pooling)]
-        if Path(spec).exists():
+        if Path(spec).exists() or "/" in str(spec):
             return [_from_export(spec, pooling, classes)]
     raise UserError(f"encoder is {spec!r}: {SPECS}")
 

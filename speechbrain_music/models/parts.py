@@ -77,7 +77,7 @@ def build_part(config, classes=()):
     if name not in known:
         raise ValueError(
             f"{CLASS} {name!r:.200} is not of this package: pass that class if you trust its code "
-            "(classes=[...] in Python, --classes on a command line)"
+            "(classes=[...] in Python, --classes of sbmusic, --encoder_classes of a recipe)"
         )
     part_class, given = known[name], {k: v for k, v in config.items() if k != CLASS}
     hints = get_type_hints(part_class.__init__)

@@ -4,6 +4,7 @@ Exports of encoders and trained quantizers are such folders. Each holds the log-
 its model was trained on.
 """
 
+import difflib
 import json
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from speechbrain_music.utils.errors import UserError
 FORMAT_VERSION = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+RUN_RESULT = "export"  # where a pre-training run has its export
 CARD = "README.md"  # a model card, which may be with them
 DTYPE = "F32"
 # Larger files are not ours: an export of 12 layers has a config of 2 KB and a header of 36 KB.
@@ -91,6 +93,13 @@ def read_folder(folder, part, expected_shapes):
     remedy = "export it again" if part == "encoder" else "train it again"
     if not path.is_file() or not weights_path.is_file():
         what = "export" if part == "encoder" else f"trained {part}"
+        inside = folder / (RUN_RESULT if part == "encoder" else part)
+        if inside.is_dir():
+            raise ExportError(f"{folder} is the folder of a run, not an export: pass {inside}")
+        if not folder.exists():
+            near = difflib.get_close_matches(folder.name, _names_beside(folder), n=1)
+            hint = f"did you mean {folder.with_name(near[0])}?" if near else "check the path"
+            raise ExportError(f"{folder} is no {what}, it does not exist: {hint}")
         raise ExportError(f"{folder} is no {what}: it needs {CONFIG} and {WEIGHTS}")
     try:
         with open(path, encoding="utf-8") as file:
@@ -139,6 +148,10 @@ def read_folder(folder, part, expected_shapes):
     log_mel = frontend.LogMel(normalization)
     log_mel.normalize.load_state_dict({"mean": mean, "std": std})
     return config, weights, log_mel
+
+
+def _names_beside(path):
+    return [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
 def _misfit(file, found, shapes):

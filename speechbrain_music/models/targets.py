@@ -111,9 +111,6 @@ def load_targets(folder):
     another format version, made with other features, or with weights that do not fit the config.
     """
     folder = Path(folder)
-    inside = folder / QUANTIZER
-    if inside.is_dir():
-        raise TargetsError(f"{folder} is the folder of a run: pass {inside}")
 
     def expected_shapes(config, _):
         shapes = state_shapes(_without_memory(config))

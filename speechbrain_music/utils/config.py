@@ -118,6 +118,8 @@ texts = Kind(
     _text_or_list,
 )
 
+names = Kind(lambda x: text.fits(x) or list_of(text).fits(x), "a name, or a list of names")
+
 
 # ---- loading ----
 
@@ -161,7 +163,10 @@ def load_experiment(argv, options, model_options=None):
         nodes = YAML(pure=True).compose(source)
         written = {key.value: value for key, value in nodes.value}
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{file} cannot be read ({error}): pass an experiment's yaml") from None
+        names = [path.name for path in file.parent.glob("*.yaml")]
+        near = difflib.get_close_matches(file.name, names, n=1)
+        hint = f"did you mean {file.with_name(near[0])}?" if near else "pass an experiment's yaml"
+        raise ConfigError(f"{file} cannot be read ({error}): {hint}") from None
     except (YAMLError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{file} is no yaml of an experiment: {error}") from None
     run_names = set(RunOptions().as_dict()) - {"param_file", "overridden_args"}
@@ -195,7 +200,8 @@ def load_experiment(argv, options, model_options=None):
             f"{file}: {error}: install its package, or add its folder to PYTHONPATH"
         ) from error
     except (ValueError, TypeError, ArithmeticError, RuntimeError, YAMLError) as error:
-        raise ConfigError(f"{file}: {error}") from error
+        # HyperPyYAML puts what it says before the error's own arguments.
+        raise ConfigError(f"{file}: {': '.join(map(str, error.args)) or error}") from error
     check_values(hparams, kinds)
     return _file_of(source, file), hparams, run_opts, overrides
 
@@ -222,7 +228,10 @@ def _pairs(tokens):
     while tokens:
         token = tokens.pop(0)
         if not token.startswith("--") or token == "--":
-            raise ConfigError(f"unexpected argument {token!r}: write options as --key value")
+            raise ConfigError(
+                f"unexpected argument {token!r}: write options as --key value, and quote a path "
+                "with a space"
+            )
         key, equals, value = token[2:].partition("=")
         if not equals:
             is_flag = not tokens or tokens[0].startswith("--")
@@ -231,9 +240,11 @@ def _pairs(tokens):
 
 
 def _parse(key, value, kinds):
-    if value is None:
-        raise ConfigError(f"--{key} needs a value")
     kind = kinds.get(key)
+    if value is None:
+        if kind is boolean:
+            return True
+        raise ConfigError(f"--{key} needs a value")
     if kind is None:
         return _yaml_value(value)
     if kind.parse is None:

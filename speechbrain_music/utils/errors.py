@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from contextlib import contextmanager
 from importlib import import_module
@@ -48,11 +49,15 @@ def run_command(command):
 def run_recipe(main):
     """Runs a recipe's `main(argv)`; a `UserError` becomes one line on stderr and exit code 2.
 
-    So does a full disk. `--help` prints the docstring of main's module. Under torchrun the error is
-    recorded for its summary.
+    So does a full disk. `--help` prints the docstring of main's module, and the options of a yaml
+    on the command line. Under torchrun the error is recorded for its summary.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(sys.modules[main.__module__].__doc__)
+        for yaml in filter(os.path.isfile, sys.argv[1:]):
+            with open(yaml, encoding="utf-8") as file:
+                options = [line for line in file if re.match(r"\w+: *[^!\s]", line)]
+            print(f"Options, with their values in {yaml}:\n\n  --{'  --'.join(options)}")
         return
     if "TORCHELASTIC_ERROR_FILE" in os.environ:
         # Imported only under torchrun: this module must stay light.

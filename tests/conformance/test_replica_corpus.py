@@ -1,17 +1,13 @@
 """Composed music: no track is silent or clipped; level, length and file size reveal no label."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
-from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score, roc_auc_score
@@ -21,11 +17,8 @@ from speechbrain_music.data_prep.emomusic import EMOTIONS
 from speechbrain_music.data_prep.magnatagatune import TAGS
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
-from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
-from speechbrain_music.data_prep.replica.draws import TRACK, keyed
 from speechbrain_music.data_prep.replica.mix import CEILING
-from speechbrain_music.data_prep.replica.synth import load_bank
 from speechbrain_music.data_prep.replica.trees import make_replica
 
 pytestmark = pytest.mark.slow
@@ -128,48 +121,3 @@ def test_no_track_is_silent_clipped_or_was_stuck(look):
     assert (peaks > CEILING - 1e-3).mean() < 0.01
     truths = [Path(row["wav"]).with_suffix(".json").read_text() for row in rows]
     assert {json.loads(truth)["attempt"] for truth in truths} == {0}
-
-
-SCRIPT = """
-import re, resource, sys
-from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
-if __name__ == "__main__":
-    make_corpus(sys.argv[1], float(sys.argv[2]), CorpusPlan(shortest=5.0, longest=9.0), workers=1)
-    own = re.search("VmHWM: *([0-9]+)", open("/proc/self/status").read().replace("\\t", " "))
-    print(own.group(1), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-
-
-def test_memory_does_not_grow_with_the_corpus(tmp_path):
-    """Ten times the tracks: less than a tenth more memory, in the parent and in the renderer."""
-    (tmp_path / "make.py").write_text(SCRIPT)
-    peaks = []  # a process of its own: a child's peak counts what its parent held when it began
-    for hours in (0.02, 0.2):
-        command = [sys.executable, tmp_path / "make.py", tmp_path / str(hours), str(hours)]
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        peaks.append([int(kilobytes) for kilobytes in output.split()])
-    assert (np.array(peaks[1]) < 1.1 * np.array(peaks[0])).all()
-
-
-def test_another_seed_is_other_music_of_the_same_kind(look):
-    corpus = pd.DataFrame(look("corpus")[0])
-    plan, bank = CorpusPlan(seed=4, shortest=5.0, longest=9.0, per_artist=1), load_bank()
-    pieces = [
-        compose(plan.artist(i), plan.seconds(i), keyed(plan.seed, TRACK, i, 0), bank)
-        for i in range(len(corpus))
-    ]
-    tempi = corpus["tempo"].astype(float)
-    assert np.isclose([piece.tempo for piece in pieces], tempi, atol=1e-3).mean() < 0.01
-    numbers = {
-        "tempo": [piece.tempo for piece in pieces],
-        "duration": [piece.seconds for piece in pieces],
-        "arousal": [piece.mood["arousal"] for piece in pieces],
-        "valence": [piece.mood["valence"] for piece in pieces],
-    }
-    for name, values in numbers.items():
-        assert stats.ks_2samp(values, corpus[name].astype(float)).pvalue > 0.001, name
-    keys = [Counter(f"{piece.keys[0][2]} {piece.keys[0][3]}" for piece in pieces)]
-    keys.append(Counter(corpus["key"]))
-    names = sorted(set(keys[0] + keys[1]))
-    counts = [[found[name] for name in names] for found in keys]
-    assert stats.chi2_contingency(counts).pvalue > 0.001

@@ -16,7 +16,6 @@ import pytest
 import soundfile
 import tiny
 import torch
-from exports import small_export
 from tones import melody, write_tones
 
 from recipes.pretrain.train import main as pretrain
@@ -317,7 +316,7 @@ REFUSED = {
     "embed good.wav bad.wav --pool none": "of 2 files.*--out out",
     "embed good.wav --pool none --out texts": "texts already exists",
     "embed good.wav --model texts": "texts is no export",
-    "embed good.wav --model run": "run is the folder of a run.*give run/export",
+    "embed good.wav --model run": "run is the folder of a run.*pass run/export",
     "embed good.wav --layer 9": "layers is 9: choose",
     "similar good.wav --in TABLE": "pass --model",
     "similar good.wav --in TABLE --model other": "is not the model that made",
@@ -342,7 +341,9 @@ def test_wrong_arguments(command, hub, table, model, tmp_path, monkeypatch, caps
     for file in ("texts/a.txt", "run/hyperparams.yaml", "bad.wav", "mine.csv", "odd.json"):
         open(file, "w").close()
     soundfile.write("good.wav", np.ones(24000) / 2, 24000)
-    results_of(small_export(tmp_path / "other", 2, ffn_units=32), tmp_path / "foreign.json", "real")
+    results_of(
+        tiny.untrained_export(tmp_path / "other", ffn_units=32), tmp_path / "foreign.json", "real"
+    )
     before = set(tmp_path.rglob("*"))
     name, *argv = shlex.split(command.replace("MODEL", model).replace("TABLE", str(table)))
     defaults = ["--model", model, "--out", "out.npz"] if name == "embed" else []

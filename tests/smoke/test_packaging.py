@@ -18,7 +18,7 @@ from tones import write_tones
 from speechbrain_music import __version__
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = {".py", ".yaml", ".json", ".typed"}
+SHIPPED = {".py", ".yaml", ".json", ".bib", ".typed"}
 
 
 def pip(*arguments):

@@ -216,17 +216,3 @@ def test_encoder_of_others_has_its_size_rate_and_independent_items(name):
         alone = model(waves[1:])
     assert 4 * peer.token_rate - 1 <= states.shape[1] <= 4 * peer.token_rate
     assert torch.allclose(states[1:], alone, atol=1e-5)
-
-
-def test_candidates_embed_the_whole_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "gpu_batch", lambda device: 2)
-    found = embedding.embedding("tiny", folder=tmp_path)
-    encoder = embedding.MusicEncoder.from_export(tmp_path / "tiny/brn_sum", device="cpu")
-    music = tmp_path / "tiny/music.flac"
-    expected = encoder.encode_file(music, chunk=float(embedding.SECONDS["tiny"])).values
-    assert len(expected) == 2 * embedding.SECONDS["tiny"] * 25
-    found = {name: call() for name, call in found.candidates.items()}
-    assert np.allclose(found["brn_sum"], expected.mean(0), atol=1e-5)
-    for name in embedding.PEERS:
-        assert found[name].shape == (2, 16)
-        assert np.isfinite(found[name]).all() and not np.allclose(*found[name], rtol=1e-3)

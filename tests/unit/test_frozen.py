@@ -208,13 +208,15 @@ def test_specs_of_exports(tmp_path, folder):
 
 
 def test_wrong_specs(tmp_path, folder, monkeypatch):
-    for spec in ("mell", "nowhere/export", "random:", "hf:", "random", 3, None, [], {"a": 1}):
+    for spec in ("mell", "random:", "hf:", "random", 3, None, [], {"a": 1}):
         message = refusal(spec)
         assert repr(spec) in message and "random:FOLDER" in message and "mel" in message
     (tmp_path / "empty").mkdir()
     deeper = export(tmp_path / "deeper", num_layers=3)
     for spec, words in (
         ("", "is no export"),
+        ("nowhere/export", "it does not exist: check the path"),
+        (f"{folder}x", f"did you mean {folder}"),
         (str(tmp_path / "empty"), "is no export"),
         (f"random:{tmp_path}/empty", "is no export"),
         (f"random:{tmp_path}/nowhere", "is no export"),

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from exports import small_export
+import tiny
 from tones import melody
 
 from speechbrain_music.inference.long_audio import (
@@ -69,7 +69,7 @@ def test_batches_hold_chunks_of_similar_length():
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_length(tmp_path):
-    export = small_export(tmp_path / "export", frontend_channels=4)
+    export = tiny.untrained_export(tmp_path / "export", frontend_channels=4)
     minute = melody(60, 24000, 1, np.random.default_rng(0))
     paths = [tmp_path / name for name in ("short.flac", "long.flac", "frames.npy")]
     for path, minutes in zip(paths, (10, 50), strict=False):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan
-from speechbrain_music.data_prep.replica.genres import GENRES, POOLS, programs_of
-from speechbrain_music.data_prep.replica.players import METERS, PATTERNS, fit
+from speechbrain_music.data_prep.replica.genres import POOLS, programs_of
 from speechbrain_music.data_prep.replica.synth import DRUMS, RATE
 from speechbrain_music.data_prep.replica.theory import MODES, TONICS, Chord
 
@@ -116,18 +115,3 @@ def test_training_tracks_play_no_held_out_program():
 
     assert programs(CorpusPlan(per_artist=1)) <= known
     assert not programs(CorpusPlan(per_artist=1, held_out=True)) <= known
-
-
-def test_tables_of_genres_name_existing_choices():
-    parts = {part: PATTERNS[part] for part in ("bass", "comp", "melody")}
-    for genre in GENRES.values():
-        assert set(genre.beats) <= set(PATTERNS["drums"])
-        assert all(set(getattr(genre, part)) <= set(table) for part, table in parts.items())
-        assert set(genre.neighbours) <= set(GENRES) and set(genre.meters) <= set(METERS)
-        assert all(set(pools) <= set(POOLS) for pools in genre.instruments.values())
-        for loops in genre.loops.values():
-            for symbol in " ".join(loops).replace("/", " ").split():
-                assert len(Chord.parse(symbol, 0).pitch_classes) >= 2
-    for table in (*parts.values(), *PATTERNS["drums"].values()):
-        for alternatives in table.values():
-            assert {len(fit(p, m)) for p in alternatives for m in METERS.values()} == {16, 12}

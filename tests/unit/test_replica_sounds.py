@@ -3,12 +3,11 @@
 import librosa
 import numpy as np
 import pytest
-from scipy import signal
 
 from speechbrain_music.data_prep.replica.genres import POOLS
 from speechbrain_music.data_prep.replica.notes import FAMILIES, VELOCITIES, make_note, playable
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
-from speechbrain_music.data_prep.replica.voice import TECHNIQUES, VOWELS, make_singer, sing
+from speechbrain_music.data_prep.replica.voice import VOWELS, make_singer, sing
 
 BANK = load_bank()
 
@@ -59,18 +58,6 @@ def test_pitch_of_notes_agrees_with_the_label():
     assert missed <= {16, 17, 18, 19, 8, 9, 13}
 
 
-def test_every_family_sounds_at_all_velocities():
-    rng = np.random.default_rng(2)
-    for family, (*_, (low, high)) in FAMILIES.items():
-        for held_out in (False, True):
-            pitches = playable(BANK, family, held_out)
-            program = int(rng.choice([p for p in pitches if pitches[p]]))
-            pitch = pitches[program][-1 if held_out else 0]
-            wave = make_note(rng, BANK, program, pitch, int(rng.choice(VELOCITIES)))
-            assert low <= pitch <= high and wave.shape == (4 * RATE,) and wave.dtype == np.float32
-            assert np.isfinite(wave).all() and 1e-3 < np.abs(wave).max() <= 0.97
-
-
 def test_pitch_of_singing_agrees_with_the_label():
     """YIN within 50 cents on 95% or more."""
     right = []
@@ -86,23 +73,6 @@ def test_pitch_of_singing_agrees_with_the_label():
     assert abs(np.median(found[:40]) - 55) < 0.3 and abs(np.median(found[-40:]) - 62) < 0.3
 
 
-def test_singers_differ_in_timbre():
-    """Nearest centroid of MFCC without level: 60% of notes by five singers."""
-    rng = np.random.default_rng(9)
-
-    def timbre(singer, vowel):
-        pitch = int(rng.integers(52, 63))
-        wave = sing(singer, str(rng.choice(["straight", "vibrato"])), [(pitch, 1.0)], vowel, rng)
-        return librosa.feature.mfcc(y=wave, sr=RATE, n_mfcc=20)[1:].mean(1)
-
-    train, test = (
-        np.array([[timbre(s, v) for v in "aiu" for _ in range(2)] for s in singers(5)])
-        for _ in range(2)
-    )
-    distances = np.linalg.norm((test[:, :, None] - train.mean(1)) / train.std((0, 1)), axis=-1)
-    assert np.mean(distances.argmin(-1) == np.arange(5)[:, None]) >= 0.6
-
-
 def pitch_spread(technique, seed):
     """Standard deviation in semitones."""
     return np.std(track(sung(technique, seed), 160.0, 340.0))
@@ -114,53 +84,6 @@ def pitch_slope(technique, seed):
     return 100 * np.polyfit(np.arange(len(found)), found, 1)[0]
 
 
-def brightness(technique, seed):
-    """Spectral centroid, relative to straight singing."""
-    waves = sung(technique, seed), sung("straight", seed)
-    found = [librosa.feature.spectral_centroid(y=wave, sr=RATE).mean() for wave in waves]
-    return found[0] / found[1]
-
-
-def noise(technique, seed):
-    """Share of the energy from 300 to 6000 Hz away from the harmonics, in dB over straight."""
-    shares = []
-    for wave in (sung(technique, seed), sung("straight", seed)):
-        middle = wave[RATE // 4 : -RATE // 4]
-        power = np.abs(np.fft.rfft(middle * np.hanning(len(middle)))) ** 2
-        hertz = np.fft.rfftfreq(len(middle), 1 / RATE)
-        harmonic = hertz / librosa.midi_to_hz(57)
-        band = (hertz > 300) & (hertz < 6000)
-        between = band & (np.abs(harmonic - np.rint(harmonic)) > 0.3)
-        shares.append(power[between].sum() / power[band].sum())
-    return 10 * np.log10(shares[0] / shares[1])
-
-
-def pulse_rate(technique, seed):
-    """Glottal pulses per second."""
-    wave = sung(technique, seed)
-    energy = np.convolve(wave**2, np.hanning(96), "same")[RATE // 4 : -RATE // 4]
-    pulses, _ = signal.find_peaks(10 * np.log10(energy), prominence=8, distance=RATE // 100)
-    return RATE / np.median(np.diff(pulses))
-
-
-def envelope(wave):
-    """RMS of every 5 ms."""
-    return np.sqrt(np.mean(wave[: len(wave) // 120 * 120].reshape(-1, 120) ** 2, axis=1))
-
-
-def loudness_rate(technique, seed):
-    """The strongest modulation of the envelope in Hz."""
-    found = envelope(sung(technique, seed))[60:-60]
-    return np.fft.rfftfreq(len(found), 0.005)[np.argmax(np.abs(np.fft.rfft(found - found.mean())))]
-
-
-def acceleration(technique, seed):
-    """First distances of loudness pulses, relative to the last."""
-    found = envelope(sung(technique, seed, seconds=3.0))
-    gaps = np.diff(signal.find_peaks(-found, prominence=0.3 * found.max())[0])
-    return np.median(gaps[:3]) / np.median(gaps[-3:])
-
-
 @pytest.mark.parametrize(
     ("technique", "measure", "low", "high"),
     [
@@ -168,21 +91,7 @@ def acceleration(technique, seed):
         ("vibrato", pitch_spread, 0.2, 1),
         ("trill", pitch_spread, 0.35, 1.2),
         ("spoken", pitch_slope, -20, -2),
-        ("belt", brightness, 1.1, 3),
-        ("breathy", noise, 6, 60),
-        ("inhaled", noise, 9, 60),
-        ("vocal_fry", pulse_rate, 30, 70),
-        ("lip_trill", loudness_rate, 15, 35),
-        ("trillo", acceleration, 1.5, 10),
     ],
 )
-def test_techniques_sound_as_named(technique, measure, low, high):
+def test_pitch_contour_of_techniques(technique, measure, low, high):
     assert low <= np.mean([measure(technique, seed) for seed in range(4)]) <= high
-
-
-def test_every_technique_gives_a_finite_wave_below_full_scale():
-    rng = np.random.default_rng(0)
-    for technique in TECHNIQUES:
-        wave = sing(make_singer("s", rng), technique, [(55, 0.3), (59, 0.05)], "o", rng)
-        assert wave.dtype == np.float32 and np.isfinite(wave).all()
-        assert 1e-3 < np.abs(wave).max() <= 0.97
