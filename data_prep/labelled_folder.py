@@ -8,8 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 from speechbrain_music.data_prep import data_set, files
+from speechbrain_music.data_prep.manifest import COLUMNS
 
 TABLE = "labels.csv"
+RESERVED = (*COLUMNS, "track", "weight", "corpus", "generator")
 
 
 @files.as_user_error
@@ -41,6 +43,12 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
     """
     root = files.existing_folder(data_folder)
     path = root / table
+    wrong = [name for name in labels if name in RESERVED or labels.count(name) > 1]
+    if wrong:
+        raise files.PreparationError(
+            f"labels has {wrong[0]!r}, a column of every manifest or given twice: rename the "
+            "column of the table."
+        )
     items = []
     for row in files.read_table(path, ["file", "split", *labels]):
         if row["split"] not in data_set.SPLITS:

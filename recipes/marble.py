@@ -85,7 +85,9 @@ def mean_score(by_task):
 def parse(argv):
     """The command line: arguments, encoders, data folders, and options of the recipes."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--encoders", nargs="+", required=True)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
@@ -99,7 +101,9 @@ def parse(argv):
     for name in args.tasks:
         if not (ROOT / find_task(name).yaml).exists() or not (ROOT / "recipes" / name).is_dir():
             raise UserError(f"there is no task {name!r}: choose from {', '.join(TASKS)}")
-    if {"--output_folder", "--feature_folder", "--encoder", "--data_folder"} & set(others):
+    if {"--output_folder", "--feature_folder", "--encoder", "--data_folder"} & {
+        option.partition("=")[0] for option in others
+    }:
         raise UserError("folders and encoders of all recipes are set by --out, --encoders, --data")
     data = dict(item.partition("=")[::2] for item in args.data)
     used = dict.fromkeys(find_task(name).data_set for name in [*TASKS, *args.tasks])

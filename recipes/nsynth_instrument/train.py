@@ -8,6 +8,8 @@ key of the yaml is an option. README.md describes the protocol.
 
 from pathlib import Path
 
+import speechbrain as sb
+
 from speechbrain_music import evaluation
 from speechbrain_music.utils.errors import run_recipe
 
@@ -22,8 +24,9 @@ def main(argv):
     report, manifests = evaluation.prepare_data(run)
     chunks = evaluation.cut_splits(manifests, run.hparams)
     caches = evaluation.make_caches(run, chunks)
-    if not evaluation.begin_experiment(run, caches, chunks):
-        return run.output  # it has these results already
+    if evaluation.is_finished(run, caches, chunks):
+        return run.output
+    sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
     tested = []
     for cache in caches:  # several encoders are seeds of one system
         features = evaluation.extract_features(run, cache, chunks)

@@ -9,17 +9,17 @@ from speechbrain_music.evaluation.probes import (
     evaluate_on_test,
     train_probes,
 )
-from speechbrain_music.evaluation.protocol import begin_experiment, load_evaluation, prepare_data
+from speechbrain_music.evaluation.protocol import is_finished, load_evaluation, prepare_data
 from speechbrain_music.evaluation.results import write_results
 
 __all__ = [
     "ProbeBrain",
-    "begin_experiment",
     "choose_on_validation",
     "cut_splits",
     "evaluate_on_test",
     "extract_features",
     "fine_tune",
+    "is_finished",
     "load_evaluation",
     "make_caches",
     "prepare_data",

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import speechbrain as sb
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
@@ -191,12 +190,9 @@ def results_key(hparams, caches, chunks):
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def begin_experiment(run, caches, chunks):
-    """Makes the experiment's folder; False if it has these results already: they are reused."""
-    if run_on_main(_is_finished, [run, caches, chunks]):
-        return False
-    sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
-    return True
+def is_finished(run, caches, chunks):
+    """Whether the output folder has these results already: they are then reused."""
+    return run_on_main(_is_finished, [run, caches, chunks])
 
 
 def _is_finished(run, caches, chunks):

@@ -142,6 +142,8 @@ def name_specs(texts):
     specs = {}
     for text in texts:
         name, equals, spec = text.partition("=")
+        if "/" in name:  # of a path with "="
+            equals = ""
         parts = (spec if equals else text).split(",")
         name = name if equals else Path(text.partition(":")[0]).name
         if name in specs or not name:

@@ -6,6 +6,7 @@ its model was trained on.
 
 import difflib
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -75,9 +76,21 @@ def write_folder(folder, features, part, config, weights, **metadata):
     paths = [Path(folder, name) for name in files]
     if {path.name: path.read_bytes() for path in paths if path.is_file()} == files:
         return
+    if Path(folder).is_dir() and any(Path(folder).iterdir()) and not _is_ours(paths[1], part):
+        raise ExportError(f"{folder} holds files that are no {part}'s: choose a new folder")
     with atomic_folder(folder, {*files, CARD}) as staging:
         for name, contents in files.items():
             (staging / name).write_bytes(contents)
+        if Path(folder, CARD).is_file():
+            shutil.copy(Path(folder, CARD), staging)
+
+
+def _is_ours(path, part):
+    """Whether config.json is one that `write_folder` has written."""
+    try:
+        return {"format_version", part} <= json.loads(path.read_text(encoding="utf-8")).keys()
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def read_folder(folder, part, expected_shapes):

@@ -49,6 +49,8 @@ def atomic_folder(path, names):
     link, or a folder that holds anything else.
     """
     path = Path(path)
+    if path.name in ("", ".."):
+        raise UserError(f"{path} is no name of a new folder: choose one")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise UserError(f"{path} is a file or a link: choose a new folder")
     others = sorted(set(os.listdir(path)) - set(names)) if path.exists() else []

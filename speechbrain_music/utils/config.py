@@ -45,7 +45,7 @@ def _yaml_value(text):
     """A YAML 1.2 value; what is no scalar or list stays text."""
     try:
         value = YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+    except (YAMLError, ValueError):  # a date such as 2020-13-45
         return text
     return text if isinstance(value, dict) else value
 

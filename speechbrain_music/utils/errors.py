@@ -54,9 +54,10 @@ def run_recipe(main):
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(sys.modules[main.__module__].__doc__)
-        for yaml in filter(os.path.isfile, sys.argv[1:]):
-            with open(yaml, encoding="utf-8") as file:
-                options = [line for line in file if re.match(r"\w+: *[^!\s]", line)]
+        yamls = [name for name in sys.argv[1:] if name.endswith(".yaml") and os.path.isfile(name)]
+        for yaml in yamls:
+            with open(yaml, encoding="utf-8", errors="replace") as file:
+                options = [line for line in file if re.match(r"[a-z]\w*: *(!ref|[^!\s])", line)]
             print(f"Options, with their values in {yaml}:\n\n  --{'  --'.join(options)}")
         return
     if "TORCHELASTIC_ERROR_FILE" in os.environ:

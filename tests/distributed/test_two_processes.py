@@ -19,15 +19,22 @@ TOKENIZER = {"dead_code_threshold": 0.3, "lr": 0.01, "keep_in_memory": False}
 @pytest.mark.parametrize(
     "recipe, arguments, options, figures",
     [
-        (
+        pytest.param(
             pretrain,
             tiny.arguments,
             {"dropout": 0.0, "warmup_steps": 1},
             [("train", "cross_entropy"), ("valid", "loss")],
+            id="pretrain",
         ),
-        (tokenizer, partial(tiny.tokenizer_arguments, "rvq"), TOKENIZER, [("valid", "mel_mse")]),
+        pytest.param(
+            tokenizer,
+            partial(tiny.tokenizer_arguments, "rvq"),
+            TOKENIZER,
+            [("valid", "mel_mse")],
+            id="tokenizer",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["pretrain", "tokenizer"],
 )
 def test_two_processes_equal_one(recipe, arguments, options, figures, tone_folder, tmp_path):
     recipe.main(arguments(tone_folder, tmp_path / "one", batch_size=2, **options))

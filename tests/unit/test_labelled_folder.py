@@ -64,6 +64,8 @@ def test_tables_that_are_refused(rows, message, folder, tmp_path):
         prepare_labelled_folder(folder, tmp_path / "out", ["tags"])
     with pytest.raises(UserError, match=r"lacks the column\(s\) mood"):
         prepare_labelled_folder(folder, tmp_path / "out", ["mood"])
+    with pytest.raises(UserError, match="labels has 'start', a column of every manifest"):
+        prepare_labelled_folder(folder, tmp_path / "out", ["start"])
     assert not (tmp_path / "out" / "train.csv").exists()
     for name, fault in (
         ("labelled_folder", "data_folder is not set: pass --data_folder"),

@@ -32,6 +32,8 @@ def run(args):
             f"{args.source} is not a pre-training run (it has no {RUN_YAML}): give a run's folder, "
             "or an export and --onnx FILE"
         )
+    if args.onnx and args.onnx.suffix != ".onnx":
+        raise UserError(f"onnx is {args.onnx}: it must end in .onnx")
     folder = (args.out or args.source / EXPORT) if is_run else args.source
     check_output(*filter(None, (folder, args.onnx)))
     if is_run:
