@@ -89,7 +89,7 @@ ANNOTATION_FAULTS = [
     ("fma", "tracks.csv", "training", "trainin", "damaged at the track '2'"),
     ("fma", "tracks.csv", "always", CUT, "is cut off at line 5"),
     ("giantsteps", "1.LOFI.key", "Eb", "H", "'H minor'"),
-    ("giantsteps", "annotations.txt", "\tC\n", "\tD\n", "lacks", " C;"),
+    ("giantsteps", "annotations.txt", "\tC\n", "\tD\n", "lacks", " C, it has"),
     ("giantsteps", "beatport_metadata.txt", "\n6\t", "\n66\t", "has no track 6"),
     ("gtzan", "test_filtered.txt", "pop/", "folk/", "folk/", "reggae"),
     ("gtzan", "test_filtered.txt", "pop/", "", "'pop.2.wav'"),
