@@ -1,14 +1,13 @@
 """A data set's files: find the folder, its audio and its tables; errors in one sentence."""
 
 import csv
-import difflib
 import functools
 import os
 from collections import Counter
 from pathlib import Path, PurePath
 
 from speechbrain_music.dataio import audio
-from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.errors import UserError, did_you_mean
 
 
 class PreparationError(UserError):
@@ -46,8 +45,7 @@ def existing_folder(data_folder):
     parent = next(p for p in folder.absolute().parents if p.is_dir())
     missing = folder.absolute().relative_to(parent).parts[0]
     siblings = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
-    close = difflib.get_close_matches(missing, siblings, n=1)
-    hint = f"did you mean {parent / close[0]}?" if close else f"{parent} is the last that exists."
+    hint = did_you_mean(parent / missing, siblings, f"{parent} is the last that exists.")
     raise PreparationError(f"There is no folder {folder}; {hint}")
 
 

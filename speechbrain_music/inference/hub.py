@@ -4,12 +4,10 @@ import re
 from pathlib import Path
 from textwrap import shorten
 
-from speechbrain_music.models.safe_folder import CONFIG, RUN_RESULT, WEIGHTS, ExportError
+from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS, ExportError
 from speechbrain_music.utils.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-# What a pre-training run writes into its folder.
-RUN_YAML, EXPORT = "hyperparams.yaml", RUN_RESULT
 
 
 def find_export(source, revision=None):
@@ -22,11 +20,6 @@ def find_export(source, revision=None):
     if folder.exists():
         if revision is not None:
             raise ExportError(f"revision is {revision!r}, but {source} is a folder: leave it out")
-        if (folder / RUN_YAML).is_file() and not (folder / EXPORT).is_dir():
-            raise ExportError(
-                f"{folder} is the folder of a run, not an export: make one with "
-                f"`sbmusic export {folder}`"
-            )
         return folder
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
         raise ExportError(

@@ -4,8 +4,8 @@ Exports of encoders and trained quantizers are such folders. Each holds the log-
 its model was trained on.
 """
 
-import difflib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models import frontend
 from speechbrain_music.nnet.normalization import BandNormalization
 from speechbrain_music.utils.atomic import atomic_folder
-from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.errors import UserError, did_you_mean
 
 FORMAT_VERSION = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-RUN_RESULT = "export"  # where a pre-training run has its export
+RUN_YAML, RUN_RESULT = "hyperparams.yaml", "export"  # in the folder of a pre-training run
 CARD = "README.md"  # a model card, which may be with them
 DTYPE = "F32"
 # Larger files are not ours: an export of 12 layers has a config of 2 KB and a header of 36 KB.
@@ -109,9 +109,14 @@ def read_folder(folder, part, expected_shapes):
         inside = folder / (RUN_RESULT if part == "encoder" else part)
         if inside.is_dir():
             raise ExportError(f"{folder} is the folder of a run, not an export: pass {inside}")
+        if part == "encoder" and (folder / RUN_YAML).is_file():
+            raise ExportError(
+                f"{folder} is the folder of a run, not an export: make one with "
+                f"`sbmusic export {folder}`"
+            )
         if not folder.exists():
-            near = difflib.get_close_matches(folder.name, _names_beside(folder), n=1)
-            hint = f"did you mean {folder.with_name(near[0])}?" if near else "check the path"
+            siblings = os.listdir(folder.parent) if folder.parent.is_dir() else []
+            hint = did_you_mean(folder, siblings, "check the path")
             raise ExportError(f"{folder} is no {what}, it does not exist: {hint}")
         raise ExportError(f"{folder} is no {what}: it needs {CONFIG} and {WEIGHTS}")
     try:
@@ -161,10 +166,6 @@ def read_folder(folder, part, expected_shapes):
     log_mel = frontend.LogMel(normalization)
     log_mel.normalize.load_state_dict({"mean": mean, "std": std})
     return config, weights, log_mel
-
-
-def _names_beside(path):
-    return [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
 def _misfit(file, found, shapes):

@@ -107,8 +107,8 @@ def save_targets(folder, quantizer, features, **metadata):
 def load_targets(folder):
     """Reads a trained quantizer as `TrainedTargets`; no code runs from it.
 
-    Raises TargetsError for the folder of a run, and ExportError if a file is missing or damaged, of
-    another format version, made with other features, or with weights that do not fit the config.
+    Raises ExportError for the folder of a run, and if a file is missing or damaged, of another
+    format version, made with other features, or with weights that do not fit the config.
     """
     folder = Path(folder)
 

@@ -19,7 +19,7 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML, ScalarNode, YAMLError
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.errors import UserError, did_you_mean
 
 # Run options of SpeechBrain's Brain that would contradict a key of the yaml.
 REPLACED = {
@@ -163,9 +163,8 @@ def load_experiment(argv, options, model_options=None):
         nodes = YAML(pure=True).compose(source)
         written = {key.value: value for key, value in nodes.value}
     except (OSError, UnicodeError) as error:
-        names = [path.name for path in file.parent.glob("*.yaml")]
-        near = difflib.get_close_matches(file.name, names, n=1)
-        hint = f"did you mean {file.with_name(near[0])}?" if near else "pass an experiment's yaml"
+        siblings = [path.name for path in file.parent.glob("*.yaml")]
+        hint = did_you_mean(file, siblings, "pass an experiment's yaml")
         raise ConfigError(f"{file} cannot be read ({error}): {hint}") from None
     except (YAMLError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{file} is no yaml of an experiment: {error}") from None

@@ -1,5 +1,6 @@
 """Errors that the user can fix, printed as one line."""
 
+import difflib
 import errno
 import os
 import re
@@ -16,6 +17,12 @@ def print_error(error):
     """Prints an error as one line on stderr; returns the exit code, 2."""
     print("error:", " ".join(str(error).split()), file=sys.stderr)
     return 2
+
+
+def did_you_mean(path, siblings, otherwise):
+    """A hint for a path that is missing: the nearest name of `siblings`, or `otherwise`."""
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"did you mean {path.with_name(near[0])}?" if near else otherwise
 
 
 @contextmanager

@@ -22,8 +22,9 @@ def add_arguments(parser):
 def run(args):
     """Write an export, an ONNX file, or both."""
     from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.inference.hub import EXPORT, RUN_YAML, find_export
+    from speechbrain_music.inference.hub import find_export
     from speechbrain_music.models.export import load_export
+    from speechbrain_music.models.safe_folder import RUN_RESULT, RUN_YAML
     from speechbrain_music.utils.errors import UserError
 
     is_run = (args.source / RUN_YAML).is_file()
@@ -34,7 +35,7 @@ def run(args):
         )
     if args.onnx and args.onnx.suffix != ".onnx":
         raise UserError(f"onnx is {args.onnx}: it must end in .onnx")
-    folder = (args.out or args.source / EXPORT) if is_run else args.source
+    folder = (args.out or args.source / RUN_RESULT) if is_run else args.source
     check_output(*filter(None, (folder, args.onnx)))
     if is_run:
         step = export_best(args.source, folder)
@@ -53,10 +54,10 @@ def export_best(source, folder):
     """
     from hyperpyyaml import load_hyperpyyaml
 
-    from speechbrain_music.inference.hub import RUN_YAML
     from speechbrain_music.models.encoder import Encoder
     from speechbrain_music.models.export import export_run
     from speechbrain_music.models.frontend import LogMel
+    from speechbrain_music.models.safe_folder import RUN_YAML
     from speechbrain_music.reporting.corpora import describe_corpora
     from speechbrain_music.utils.checkpoints import AtomicCheckpointer
     from speechbrain_music.utils.errors import UserError

@@ -53,7 +53,7 @@ def run(args):
     if args.out:
         if not str(args.out).endswith(".csv"):
             raise UserError(f"out is {args.out}: it must end in .csv")
-        if Path(args.out).with_suffix("") == Path(args.embeddings).with_suffix(""):
+        if args.out.with_suffix("") == args.embeddings.with_suffix(""):
             raise UserError(f"{args.out} is a file of {args.embeddings}: choose another name")
         check_output(args.out)
     paths, durations, values, settings = read_embeddings(args.embeddings)
