@@ -29,10 +29,10 @@ from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 from speechbrain_music.inference import MusicEncoder
-from speechbrain_music.inference.hub import EXPORT
 from speechbrain_music.models.branchformer import BranchWeights
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
+from speechbrain_music.models.safe_folder import RUN_RESULT
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.reporting.run_log import read_rows
@@ -113,7 +113,7 @@ def _branch_weights(model, tracks, **_):
 def _chunking(run, tracks, **_):
     """Difference between hidden states of a track encoded in chunks of 9.6 s and as a whole,
     relative to the deviation of the states: last layer, chunks without and with overlap."""
-    encoder = MusicEncoder.from_export(run / EXPORT)
+    encoder = MusicEncoder.from_export(run / RUN_RESULT)
     errors = {0.0: [], 4.8: []}
     for path in tracks.sort_values("duration")["wav"].tail(CHUNKED_TRACKS):
         whole = encoder.encode_file(path, chunk=None).values
@@ -207,7 +207,7 @@ class Runs:
         found = {name: {} for name in variants}
         for name, options in variants.items():
             for folder in self.folders(options):
-                model, tracks = load_export(folder / EXPORT), self.held_out(folder)
+                model, tracks = load_export(folder / RUN_RESULT), self.held_out(folder)
                 for key in keys:
                     figures = METRICS[key](run=folder, model=model, tracks=tracks)
                     for column, value in figures.items():
@@ -218,7 +218,7 @@ class Runs:
         """Evaluates all variants on the tasks; returns what recipes/marble.py has written."""
         args = self.args
         exports = {
-            name: [str(folder / EXPORT) for folder in self.folders(options)]
+            name: [str(folder / RUN_RESULT) for folder in self.folders(options)]
             for name, options in variants.items()
         }
         first = next(iter(exports.values()))[0]
