@@ -84,7 +84,7 @@ def report(marble, rows, metadata, seconds):
         "",
         f"Probes on the frozen encoder, by recipes/marble.py ({metadata['options']}): layer and "
         "learning rate chosen on the validation split, the test split evaluated once. Means with "
-        "95% bootstrap intervals over test tracks and encoders; `untrained` is three encoders.",
+        "95% intervals over test tracks and encoders; `untrained` is three encoders.",
         "",
         *encoders_table(marble["rows"], marble["overall"]),
         "",

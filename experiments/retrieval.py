@@ -118,7 +118,7 @@ def page(title, summary, rows, gap):
                     f"{here[0]['chance']:.3f} | {' | '.join(cells)} |"
                 ]
     return "\n".join(lines) + (
-        "\n\nMeans over recordings, each counted once; 95% bootstrap intervals over recordings and "
+        "\n\nMeans over recordings, each counted once; 95% intervals over recordings and "
         "encoders of a system. Top-1 accuracy: how often the most similar other excerpt is of the "
         "same recording. Average precision: how high all excerpts of the same recording rank. Left "
         "out: neighbours of the query. Chance: a random order, exact. The best layer has the "

@@ -29,6 +29,8 @@ from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 from speechbrain_music.inference import MusicEncoder
+from speechbrain_music.metrics.comparison import LEVEL
+from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.branchformer import BranchWeights
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
@@ -259,6 +261,7 @@ def page(ablation, metadata, metrics, marble):
     """The ablation's Markdown."""
     first = next(iter(metrics))
     against = {pair["second"]: pair["all tasks"] for pair in marble["pairs"]}
+    corrected = holm({name: difference["p"] for name, difference in against.items()})
     columns = list(dict.fromkeys(key for values in metrics.values() for key in values))
     rows = []
     for name, score in marble["overall"].items():
@@ -267,7 +270,7 @@ def page(ablation, metadata, metrics, marble):
         difference, mark = "", ""
         if name in against:
             difference = signed_interval(against[name])
-            mark = "**" if against[name]["differs"] else ""
+            mark = "**" if corrected[name] < LEVEL else ""
         rows.append([name, *cells, with_interval(score), f"{mark}{difference}{mark}"])
     head = ["variant", *columns, "score", f"{first} minus this"]
     lines = [
@@ -283,7 +286,7 @@ def page(ablation, metadata, metrics, marble):
         f"Seeds {', '.join(map(str, metadata['seeds']))}: mean over seeds, with the minimum and "
         f"the maximum where they differ. The score is over {', '.join(metadata['tasks'])} (0 at "
         "chance, 1 at best), with 95% intervals over test tracks and seeds. Differences of scores "
-        "are paired; **bold** if the interval excludes 0.",
+        "are paired; **bold** where p, after Holm's correction over the rows, is under 0.05.",
         "",
         f"![scores]({ablation.name}.png)",
         "",

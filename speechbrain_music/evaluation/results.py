@@ -12,7 +12,13 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.evaluation.protocol import PROTOCOL, RESULTS, results_key
-from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders, score
+from speechbrain_music.metrics.resampling import (
+    draw_counts,
+    interval,
+    over_encoders,
+    recentred,
+    score,
+)
 from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.reporting.tables import markdown_table
 from speechbrain_music.utils.atomic import atomic_file, write_together
@@ -34,14 +40,21 @@ def resampled_figures(task, logits, targets, resamples=1000, seed=0, encoder_see
     """A system's figures on bootstrap resamples of the tracks: metric -> (R,).
 
     logits (E, S, N, C) are of E encoders, S probe seeds and N tracks. Figures are means over probe
-    seeds, and over E encoders drawn with replacement. Systems are compared on the resamples of one
-    `seed`; scores of tasks can be added if one `encoder_seed` has drawn the same encoders.
+    seeds, with the error of a mean over E encoders. Systems are compared on the resamples of one
+    `seed`; scores of tasks can be added if they have one `encoder_seed`.
     """
     counts = draw_counts(logits.shape[2], resamples, seed)
-    probes = [[task.resampled(probe, targets, counts) for probe in system] for system in logits]
+
+    def of_encoder(probes, metric):
+        return np.mean([recentred(drawn[metric], value[metric]) for drawn, value in probes], axis=0)
+
+    encoders = [
+        [(task.resampled(probe, targets, counts), task.figures(probe, targets)) for probe in probes]
+        for probes in logits
+    ]
     return {
         metric: over_encoders(
-            np.array([np.mean([probe[metric] for probe in seeds], axis=0) for seeds in probes]),
+            [of_encoder(probes, metric) for probes in encoders],
             np.random.default_rng(encoder_seed),
         )
         for metric in task.metrics
@@ -51,7 +64,7 @@ def resampled_figures(task, logits, targets, resamples=1000, seed=0, encoder_see
 def summarise(task, logits, targets, train_targets, resamples=1000):
     """The figures of a system on a task; arguments as `resampled_figures`.
 
-    figures: metric -> mean and sd over encoders and probe seeds, low and high (95% bootstrap over
+    figures: metric -> mean and sd over encoders and probe seeds, low and high (95%, over
     tracks and encoders), chance. each: (E, S) dicts of figures. score: mean, low, high of what the
     task adds to a score across tasks. by_class: class -> means over encoders and seeds. confusion:
     (C, C) summed over them, or None. absent: classes with no test track. Raises UserError if these

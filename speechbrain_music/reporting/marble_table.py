@@ -30,7 +30,8 @@ def write_suite(folder, cells, overall, pairs, failed):
     table = pd.DataFrame(lines, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
     stored = {"rows": rows, "overall": overall, "pairs": pairs, "failed": failed}
     stored["scores"] = [
-        {"task": task, "encoder": encoder, **results["score"], "runs": results["encoder"]["runs"]}
+        {"task": task, "encoder": encoder, **results["score"]}
+        | {"each": results["each"], "runs": results["encoder"]["runs"]}
         for (task, encoder), results in cells.items()
     ]
     _draw(folder / PICTURE, cells, overall)
@@ -56,9 +57,10 @@ def _page(cells, rows, overall, pairs, failed):
     lines += [
         *encoders_table(rows, overall),
         "",
-        f"Means over encoders of a system and probe seeds, 95% bootstrap intervals over test "
-        f"tracks and encoders. The score is the mean over {' or '.join(map(str, counts))} tasks, "
-        "of several metrics of a task their mean, R2 under 0 as 0.",
+        "Means over encoders of a system and probe seeds, 95% intervals over test tracks "
+        "(bootstrap) and encoders (Student's t). The score is the mean over "
+        f"{' or '.join(map(str, counts))} tasks, of several metrics of a task their mean, R2 under "
+        "0 as 0.",
         "",
         f"![scores]({PICTURE})",
         "",
