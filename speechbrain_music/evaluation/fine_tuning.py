@@ -34,7 +34,8 @@ def fine_tune(brain_class, best, probes, features, run):
             f"{encoder.name} cannot be fine-tuned here: pass an export, or random: of one, or "
             "leave --freeze_encoder True"
         )
-    model, probe = encoder.model.requires_grad_(True), probes.best_of_mix()
+    model = encoder.model.requires_grad_(True)
+    probe, standardize = probes.best_of_mix()
     rank, world = among_processes()
     batch_size = hparams["fine_tune_batch"]
     data = {}
@@ -58,7 +59,7 @@ def fine_tune(brain_class, best, probes, features, run):
     patience = PlateauEarlyStopping(1, hparams["fine_tune_plateau"], hparams["fine_tune_patience"])
     decay = hparams["weight_decay"]
     brain = brain_class(
-        modules={"encoder": model, "probes": probe, "standardize": probes.standardize},
+        modules={"encoder": model, "probes": probe, "standardize": standardize},
         opt_class=hparams["fine_tune_opt_class"],
         hparams=hparams | {"epoch_counter": EpochCounter(hparams["fine_tune_epochs"])},
         run_opts=run.run_opts,

@@ -3,6 +3,7 @@
 import logging
 import math
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,13 +15,17 @@ from tqdm import tqdm
 from speechbrain_music.brains.base import MusicBrain, Plan
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.evaluation.features import SequentialChunks, TrainingBatches
-from speechbrain_music.metrics.feature_statistics import directions_for, make_standardization
+from speechbrain_music.metrics.feature_statistics import directions_for, make_standardizations
 from speechbrain_music.models.frozen_encoder import pool_states
 from speechbrain_music.nnet.dropout import Dropout
-from speechbrain_music.nnet.normalization import Standardization
 from speechbrain_music.optim.patience import PlateauEarlyStopping
 
+logger = logging.getLogger(__name__)
+
 _loader = partial(make_loader, batch_size=None)  # of data sets that yield batches
+# What is done to features, in the words of reports; the choices of `standardize: auto`.
+STANDARDIZE = {True: "standardised", "whiten": "whitened", False: "as they are"}
+AUTO = (True, "whiten")
 STAGES = (1, 2, 4, 8)  # epochs after which successive halving ends half of the configurations
 
 
@@ -208,9 +213,10 @@ class ProbeBrain(MusicBrain):
 class TrainedProbes(NamedTuple):
     """All probes of an encoder on a task."""
 
-    table: pd.DataFrame  # one row per probe: layer, lr, seed, valid (its best), epoch
+    # One row per probe: standardize, layer, lr, seed, valid (its best), epoch
+    table: pd.DataFrame
     stacks: list  # for each row (ProbeStack, place in it)
-    standardize: Standardization
+    standardize: dict  # word of STANDARDIZE -> Standardization
     directions: dict  # share of the variance -> principal directions that hold it, per layer
     test_set: SequentialChunks
     make_brain: partial
@@ -220,9 +226,10 @@ class TrainedProbes(NamedTuple):
         return self.stacks[rows[0]][0].restore_best([self.stacks[row][1] for row in rows])
 
     def best_of_mix(self):
-        """The best probe on the mix of all layers, alone in a stack."""
+        """The best probe on the mix of all layers, alone in a stack, and its Standardization."""
         mixed = self.table["layer"] == self.table["layer"].iloc[-1]  # the mix is trained last
-        return self.best_weights([self.table[mixed]["valid"].idxmax()])
+        row = self.table[mixed]["valid"].idxmax()
+        return self.best_weights([row]), self.standardize[self.table["standardize"][row]]
 
 
 class Candidate(NamedTuple):
@@ -230,21 +237,24 @@ class Candidate(NamedTuple):
 
     brain: ProbeBrain
     test_set: object  # loader
-    chosen: dict  # layer, lr, valid, fine_tuned
+    chosen: dict  # standardize, layer, lr, valid, fine_tuned
 
 
 def train_probes(brain_class, features, run):
-    """Trains one probe for each layer (and the mix of all), learning rate and seed."""
+    """Trains one probe for each standardisation, layer (and their mix), learning rate and seed."""
     # SpeechBrain logs each epoch and each Brain: here there are hundreds.
     for name in ("core", "utils.epoch_loop"):
         logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
     hparams, layers, splits = run.hparams, features.encoder.layers, features.splits
     train = splits["train"]
-    standardize, variance = make_standardization(train.values, train.rows, hparams["standardize"])
+    kinds = AUTO if hparams["standardize"] == "auto" else [hparams["standardize"]]
+    found, variance = make_standardizations(train.values, train.rows, kinds)
+    standardize = {STANDARDIZE[kind]: each for kind, each in found.items()}
     halving = len(train.rows) > hparams["successive_halving_above"]
-    make_brain = partial(_make_brain, brain_class, standardize, splits, hparams, run.run_opts)
+    make_brain = partial(_make_brain, brain_class, splits, hparams, run.run_opts)
     rows, stacks = [], []
-    for names in [list(range(len(layers)))] + [["all"]] * (len(layers) > 1):
+    inputs = [list(range(len(layers)))] + [["all"]] * (len(layers) > 1)
+    for kind, names in product(standardize, inputs):
         pairs = [(layer, lr) for layer in names for lr in hparams["learning_rates"]]
         probes = [
             (layer, lr, seed) for seed in sorted(hparams["probe_seeds"]) for layer, lr in pairs
@@ -259,6 +269,7 @@ def train_probes(brain_class, features, run):
         patience = PlateauEarlyStopping(len(probes), *limits)
         rates = torch.tensor([lr for _, lr, _ in probes], dtype=torch.float64)
         brain = make_brain(
+            standardize[kind],
             stack,
             patience=patience,
             groups=[{"params": list(stack.parameters()), "lr": rates}],
@@ -272,7 +283,8 @@ def train_probes(brain_class, features, run):
         for place, (layer, lr, seed) in enumerate(probes):
             name = layer if layer == "all" else layers[layer]
             best, epoch = float(patience.best[place]), int(patience.best_epoch[place])
-            rows.append({"layer": name, "lr": lr, "seed": seed, "valid": best, "epoch": epoch})
+            row = {"layer": name, "lr": lr, "seed": seed, "valid": best, "epoch": epoch}
+            rows.append({"standardize": kind, **row})
             stacks.append((stack, place))
     # Few of many: features that differ little along most of their dimensions.
     directions = {f"{share:.0%}": directions_for(variance, share).tolist() for share in (0.9, 0.99)}
@@ -281,19 +293,30 @@ def train_probes(brain_class, features, run):
 
 
 def choose_on_validation(probes):
-    """The layer and learning rate with the best mean validation value, with a probe per seed."""
+    """The sweep's best mean validation value, with a probe per seed.
+
+    Warns if its learning rate is the highest or lowest of several: a better one may lie beyond.
+    """
     table = probes.table
-    means = table.groupby(["layer", "lr"], sort=False)["valid"].mean()
-    layer, lr = means.idxmax()
-    rows = table.index[(table["layer"] == layer) & (table["lr"] == lr)]
+    groups = table.groupby(["standardize", "layer", "lr"], sort=False)
+    best = groups["valid"].mean().idxmax()
+    (kind, layer, lr), rows = best, groups.groups[best]
+    rates = table["lr"].unique()
+    if len(rates) > 1 and lr in (rates.min(), rates.max()):
+        logger.warning(
+            f"the chosen learning rate {lr:g} is on the edge of learning_rates: add "
+            f"{lr * 10 if lr == rates.max() else lr / 10:g}"
+        )
     stack = probes.best_weights(list(rows))
     brain = probes.make_brain(
+        probes.standardize[kind],
         stack,
         patience=PlateauEarlyStopping(len(rows), 1, 1),
         groups=[{"params": list(stack.parameters()), "lr": torch.tensor(0.0)}],
     )
-    chosen = {"layer": layer, "lr": float(lr), "valid": table["valid"][rows].mean()}
-    return Candidate(brain, _loader(probes.test_set), chosen | {"fine_tuned": None})
+    chosen = {"standardize": kind, "layer": layer, "lr": float(lr)}
+    chosen |= {"valid": table["valid"][rows].mean(), "fine_tuned": None}
+    return Candidate(brain, _loader(probes.test_set), chosen)
 
 
 def evaluate_on_test(candidate):
@@ -301,7 +324,7 @@ def evaluate_on_test(candidate):
     return candidate.brain.predict(candidate.test_set, sb.Stage.TEST)
 
 
-def _make_brain(brain_class, standardize, splits, hparams, run_opts, stack, **options):
+def _make_brain(brain_class, splits, hparams, run_opts, standardize, stack, **options):
     epochs = hparams["number_of_epochs"]
     steps = -(-len(splits["train"].rows) // hparams["batch_size"])
     return brain_class(

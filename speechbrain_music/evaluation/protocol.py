@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
 # The short forms of an evaluation. A task's yaml may add to the second under `marble`.
-QUICK = {"learning_rates": [1e-4, 1e-3, 1e-2], "probe_seeds": [0], "number_of_epochs": 30}
+QUICK = {"learning_rates": [1e-3, 1e-2, 1e-1], "probe_seeds": [0], "number_of_epochs": 30}
 MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds": [1234]}
 
 # Options that the results depend on, with the data and the encoder.
@@ -45,7 +45,7 @@ PROTOCOL = {
     "chunk_seconds": optional(positive),
     "min_last_chunk_seconds": not_negative,
     "pooling": choice("mean", "mean_std"),
-    "standardize": choice(True, False, "whiten"),
+    "standardize": choice(True, False, "whiten", "auto"),
     "mix_from": natural,
     "random_mix": boolean,
     "hidden": whole,

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from speechbrain.utils.distributed import if_main_process
 
+from speechbrain_music.evaluation.probes import AUTO, STANDARDIZE
 from speechbrain_music.evaluation.protocol import PROTOCOL, RESULTS, results_key
 from speechbrain_music.metrics.resampling import (
     draw_counts,
@@ -254,11 +255,11 @@ def _report(results):
 
 def _settings(protocol):
     """The options of the sweep that matter most, as a sentence."""
-    standardize = {True: "standardised", False: "as they are", "whiten": "whitened"}
+    words = STANDARDIZE | {"auto": " or ".join(STANDARDIZE[kind] for kind in AUTO)}
     return (
         f"Probes: {len(protocol['learning_rates'])} learning rates, "
         f"{len(protocol['probe_seeds'])} seed(s), at most {protocol['number_of_epochs']} epochs. "
-        f"Features: {protocol['pooling']} over time, {standardize[protocol['standardize']]}."
+        f"Features: {protocol['pooling']} over time, {words[protocol['standardize']]}."
     )
 
 
@@ -271,7 +272,8 @@ def _chosen(results):
     for place, run in enumerate(results["encoder"]["runs"]):
         which = f"Encoder {place + 1}: " if len(results["encoder"]["runs"]) > 1 else "Chosen: "
         layer = "the mix of all layers" if run["layer"] == "all" else f"layer {run['layer']}"
-        text = f"{which}{layer}, learning rate {run['lr']:g} (validation {run['valid']:.4f})."
+        text = f"{which}{layer}, {run['standardize']}, learning rate {run['lr']:g} "
+        text += f"(validation {run['valid']:.4f})."
         if run["fine_tuned"]:
             tuned = run["fine_tuned"]
             text += f" Fine-tuned: epoch {tuned['epoch']} (validation {tuned['valid']:.4f})."
@@ -282,7 +284,8 @@ def _chosen(results):
 def _layers(figure, table):
     axes = figure.subplots()
     layers = list(dict.fromkeys(table["layer"]))
-    means = table.groupby(["layer", "lr"], sort=False)["valid"].mean().unstack()
+    means = table.groupby(["standardize", "layer", "lr"], sort=False)["valid"].mean()
+    means = means.groupby(["layer", "lr"], sort=False).max().unstack()  # of the better features
     for lr in means.columns:
         axes.plot(layers, means.loc[layers, lr], marker=".", label=f"{lr:g}")
     axes.set_xlabel("layer (0 is the front-end, all a learned mix)")

@@ -66,18 +66,20 @@ def directions_for(variance, share):
     return (held < share - 1e-12).sum(axis=1) + 1
 
 
-def make_standardization(values, rows, kind):
-    """The Standardization by a training split, and the variance (L, d) of principal directions.
+def make_standardizations(values, rows, kinds):
+    """kind -> Standardization by a training split, and the variance (L, d) of its directions.
 
     kind: True scales each dimension, "whiten" also decorrelates, False leaves features as they are.
     """
     mean, std = mean_and_std(values, rows)
     spectrum = measure_spectrum(values, rows, mean, std)
-    if not kind:
-        return Standardization(torch.zeros(()), torch.ones(())), spectrum.variance
-    matrix = torch.from_numpy(whitening(spectrum)) if kind == "whiten" else None
-    standardize = Standardization(torch.from_numpy(mean), torch.from_numpy(std), matrix)
-    return standardize, spectrum.variance
+    scale = torch.from_numpy(mean), torch.from_numpy(std)
+    found = {}
+    for kind in kinds:
+        matrix = torch.from_numpy(whitening(spectrum)) if kind == "whiten" else None
+        identity = torch.zeros(()), torch.ones(())
+        found[kind] = Standardization(*(scale if kind else identity), matrix)
+    return found, spectrum.variance
 
 
 def _parts(values, rows):

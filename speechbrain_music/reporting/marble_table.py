@@ -90,7 +90,9 @@ def _page(cells, rows, overall, pairs, failed):
         "Directions: principal directions that hold 90% of the variance of the training features, "
         "fewest and most over layers (of the first encoder of a system).",
         "",
-        *markdown_table(["task", "encoder", "layer", "learning rate", "directions"], chosen),
+        *markdown_table(
+            ["task", "encoder", "features", "layer", "learning rate", "directions"], chosen
+        ),
     ]
     if failed:
         lines += ["", "## Missing", "", *(f"- {what}: {why}" for what, why in failed.items())]
@@ -106,8 +108,8 @@ def _difference(name, d, pair):
 
 def _chosen(runs):
     held = runs[0]["directions"]["90%"]
-    layers, rates = (", ".join(str(run[key]) for run in runs) for key in ("layer", "lr"))
-    return layers, rates, f"{min(held)} to {max(held)}"
+    chosen = [", ".join(str(run[key]) for run in runs) for key in ("standardize", "layer", "lr")]
+    return *chosen, f"{min(held)} to {max(held)}"
 
 
 def _draw(path, cells, overall):

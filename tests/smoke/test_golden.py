@@ -36,6 +36,8 @@ VARIANTS = {
     "instance": ("brn_sum", {"normalization": "instance"}),
     "codebooks": ("cnf_sum", {"num_codebooks": 2}),
 }
+# Golden numbers of tasks are of standardised features and these learning rates.
+RATES = [1e-4, 1e-3, 1e-2]
 TASKS = {
     "genre-mel": ("gtzan_genre", {"encoder": "mel"}),
     "genre-export": ("gtzan_genre", {}),
@@ -137,7 +139,10 @@ def export(tone_folder, tmp_path_factory):
 def test_tasks(name, export, replica, tmp_path):
     task, options = TASKS[name]
     features = export.with_name("features")  # of all tasks
-    options = {"encoder": "{export}", "feature_folder": features} | options
+    options = {"encoder": "{export}", "learning_rates": RATES} | options
+    options |= {"feature_folder": features}
+    if "marble_compat" not in options:
+        options.setdefault("standardize", True)
     options["encoder"] = options["encoder"].format(export=export)
     data = replica(find_task(task).data_set)
     results, logits, _ = tiny.run_task(task, tmp_path, data_folder=data, **options)

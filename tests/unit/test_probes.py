@@ -22,7 +22,7 @@ from speechbrain_music.evaluation.protocol import load_task
 from speechbrain_music.metrics import feature_statistics
 from speechbrain_music.metrics.feature_statistics import (
     directions_for,
-    make_standardization,
+    make_standardizations,
     mean_and_std,
     measure_spectrum,
     whitening,
@@ -44,8 +44,9 @@ def sweep(splits, hparams):
         probes = train_probes(ProbeBrain, features, run)
     best = choose_on_validation(probes)
     layer, lr, logits = best.chosen["layer"], best.chosen["lr"], evaluate_on_test(best)
-    mixed = probes.best_of_mix()
-    return SimpleNamespace(table=probes.table, layer=layer, lr=lr, logits=logits, mixed=mixed)
+    mixed, _ = probes.best_of_mix()
+    found = {"layer": layer, "lr": lr, "logits": logits, "mixed": mixed, "chosen": best.chosen}
+    return SimpleNamespace(table=probes.table, **found)
 
 
 def make_splits(seed=0, tracks=(40, 20, 20), chunks=2, noise=1.0):
@@ -70,6 +71,8 @@ def options(**changes):
     pairs = {"encoder": "mel", "hidden": HIDDEN, "batch_size": 16, "number_of_epochs": 8}
     pairs |= {"learning_rates": [0.001, 0.01], "probe_seeds": [0, 5], "patience": 3}
     pairs |= {"plateau_patience": 1} | changes
+    if "marble_compat" not in changes:
+        pairs.setdefault("standardize", True)
     argv = [str(part) for key, value in pairs.items() for part in (f"--{key}", value)]
     return load_task(["hparams/gtzan_genre.yaml", *argv])[1]
 
@@ -152,6 +155,28 @@ def test_layer_and_learning_rate_have_the_best_mean_over_seeds(swept):
     assert swept.mixed.choices[0][0] == "all" and len(swept.mixed.choices) == 1
 
 
+def test_validation_chooses_how_features_are_standardised():
+    """Noise along one direction hides the classes until features are decorrelated."""
+    splits = make_splits(tracks=(300, 100, 20), noise=0.5)
+    values = splits["train"].values
+    values += 10 * np.random.default_rng(0).standard_normal((len(values), 1, 1)).astype("f4")
+    both = sweep(splits, options(standardize="auto", probe_seeds=[0]))
+    assert len(both.table) == 2 * (LAYERS + 1) * 2
+    means = both.table.groupby("standardize")["valid"].max()
+    assert means["whitened"] > means["standardised"]
+    assert both.chosen["standardize"] == "whitened"
+    alone = sweep(splits, options(standardize="whiten", probe_seeds=[0]))
+    assert torch.equal(alone.logits, both.logits)
+
+
+def test_a_rate_on_the_edge_is_reported(caplog):
+    sweep(make_splits(), options(learning_rates=[1e-5, 1e-2]))
+    assert "learning rate 0.01 is on the edge of learning_rates: add 0.1" in caplog.text
+    caplog.clear()
+    sweep(make_splits(), options(learning_rates=[1e-5, 1e-2, 1e3]))
+    assert "edge" not in caplog.text
+
+
 def test_wrong_test_labels_change_no_choice(swept):
     splits = make_splits()
     wrong = splits["test"].targets.flip(0)
@@ -180,14 +205,16 @@ def test_features_that_do_not_vary_stay_finite():
     split.values[..., 0] = 5.0
     assert (mean_and_std(split.values, split.rows)[1][:, 0] == 1.0).all()
     for kind in (True, "whiten"):
-        x = make_standardization(split.values, split.rows, kind)[0](torch.from_numpy(split.values))
+        found = make_standardizations(split.values, split.rows, [kind])[0]
+        x = found[kind](torch.from_numpy(split.values))
         assert x.isfinite().all() and x[..., 0].abs().max() < 1e-3
 
 
 def test_directions_of_correlated_features():
     split = make_splits(tracks=(400, 2, 2))["train"]
     split.values[..., 1] = split.values[..., 0] + 0.05 * split.values[..., 1]  # nearly one
-    whiten, variance = make_standardization(split.values, split.rows, "whiten")
+    found, variance = make_standardizations(split.values, split.rows, ["whiten"])
+    whiten = found["whiten"]
     assert (directions_for(variance, 0.99) == DIM - 1).all()
     for x in whiten(torch.from_numpy(split.values[split.rows])).double().transpose(0, 1):
         # The weakest direction stays below 1: some of its weakness may be chance.
