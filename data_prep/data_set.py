@@ -82,6 +82,8 @@ class DataSet:
     known_unreadable: frozenset = frozenset()  # IDs that are damaged in the published copies
     clip_seconds: float | None = None  # cuts pieces into clips; the column `track` has their IDs
     min_seconds: float = 0.0  # shorter files are skipped
+    endings: tuple = ()  # of the audio's stems, which some copies have and others have not
+    own: bool = False  # a user's table: nothing was published, and nothing can be downloaded again
     # `read(data_folder, out, **options)` returns `Annotations`; `out` is the folder of the
     # manifests, for files that it downloads or caches.
     read: Callable | None = None
@@ -194,6 +196,9 @@ def prepare_items(
     {'files': 1, 'rows': 1, 'hours': 0.000417, 'classes': {'mood': {'sad': 1, 'slow': 1}}}
     """
     items, repeated = _unique(data_set, annotations.items)
+    names = (item.wav for item in items)
+    found = files.find_pieces(data_folder, names, data_set.endings, flat=not data_set.own)
+    items = [item._replace(wav=found[item.wav]) for item in items]
     held_out = any(item.split is None for item in items)
     settings = annotations.settings
     if held_out:
@@ -276,7 +281,7 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
     if all(faults.values()):
         raise files.PreparationError(
             f"{data_folder} has none of the {len(items)} pieces of {data_set.title}{first}; "
-            "check the folder."
+            f"{files.describe(data_folder)}check the folder."
         )
     usable = Counter(item.split for item in items if not faults[item.wav])
     known = Counter(item.split for item in items if faults[item.wav] and item.wav in unreadable)
@@ -286,8 +291,9 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
         if usable[split] + known[split] != wanted
     ]
     if deviations and data_set.assert_counts and not allow_missing:
+        wanted = "readable recordings of the table" if data_set.own else "expected recordings"
         raise files.PreparationError(
-            f"{data_set.title} in {data_folder} does not have the expected recordings: "
+            f"{data_set.title} in {data_folder} does not have the {wanted}: "
             f"{', '.join(deviations)}{first}; complete it, or pass --allow_missing and every "
             "result will say so."
         )

@@ -1,6 +1,6 @@
 """EmoMusic emotion: 744 clips of 45 s with arousal and valence, the means of many listeners.
 
-Expected tree (the tables may also lie at the top, the clips in clips_45sec/):
+Expected tree (the tables may also lie at the top, the clips in clips_45sec/, wav/ and the like):
 
     EmoMusic/annotations/{songs_info,static_annotations}.csv
     EmoMusic/clips_45seconds/2.mp3
@@ -18,7 +18,7 @@ from speechbrain_music.data_prep import data_set, files
 
 COUNTS = {"train": 504, "valid": 115, "test": 125}
 EMOTIONS = ("arousal", "valence")
-CLIPS = ("clips_45seconds", "clips_45sec")
+CLIPS = ("clips_45seconds", "clips_45sec", "clips", "audio", "wav", "mp3", "flac", ".")
 
 
 def plain_name(artist):
@@ -51,8 +51,8 @@ def read_emomusic(data_folder, out=None, split="published"):
     development set: value = mean + std * standardised value.
     """
     data_set.check_option("split", split, ("published", "artist_disjoint"))
-    place = files.locate(data_folder, "EmoMusic", "songs_info.csv", ("annotations", ""))
-    clips = next((name for name in CLIPS if (data_folder / name).is_dir()), CLIPS[0])
+    place = files.locate(data_folder, "EmoMusic", (("songs_info.csv",), ("annotations", "")))[0]
+    clips = files.first_place(data_folder, files.AUDIO, CLIPS) or CLIPS[0]
     static = data_folder / place / "static_annotations.csv"
     info = data_folder / place / "songs_info.csv"
     emotions, songs = {}, {}

@@ -1,14 +1,26 @@
 """A data set's files: find the folder, its audio and its tables; errors in one sentence."""
 
+import codecs
 import csv
-import functools
+import logging
 import os
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
+from contextlib import suppress
+from fnmatch import fnmatch
+from functools import cache, partial, wraps
+from itertools import islice
 from pathlib import Path, PurePath
 
 from speechbrain_music.dataio import audio
 from speechbrain_music.utils.errors import UserError, did_you_mean
 
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = audio.AUDIO_EXTENSIONS | audio.UNSUPPORTED_EXTENSIONS
+AUDIO = tuple(f"*{extension}" for extension in sorted(audio.AUDIO_EXTENSIONS))
+ARCHIVES = ("*.tar.gz", "*.tgz", "*.tar", "*.zip", "*.tar.bz2")
+DOWNLOAD = "download it again"  # what to do about a damaged file of a published data set
 
 class PreparationError(UserError):
     """Data that cannot be prepared; the message is one sentence with the remedy."""
@@ -17,7 +29,7 @@ class PreparationError(UserError):
 def as_user_error(prepare):
     """Turn an `OSError` or a damaged text file inside a preparation into a `PreparationError`."""
 
-    @functools.wraps(prepare)
+    @wraps(prepare)
     def guarded(*args, **kwargs):
         try:
             return prepare(*args, **kwargs)
@@ -49,33 +61,120 @@ def existing_folder(data_folder):
     raise PreparationError(f"There is no folder {folder}; {hint}")
 
 
-def locate(root, title, marker, places=("",)):
-    """The first of `places`, relative to `root`, in which the glob pattern `marker` matches.
+def locate(root, title, *needs):
+    """Where the parts of a data set are: for each need the first of its places, relative to `root`.
 
-    Raises a `PreparationError` with the title if none does; it also looks two levels above and
-    three below, and names the folder that was probably meant.
+    A need is (patterns, places): one of the glob patterns must match in the place. Raises a
+    `PreparationError` with the title if one is not met; it also looks two levels above and three
+    below for a folder that meets all, and says what is there instead.
     """
-
-    def holds(folder):
-        return next(folder.glob(marker), None) is not None
-
-    for place in places:
-        if holds(root / place):
-            return place
-    looked = " or ".join(sorted(str(PurePath(place, marker)) for place in places))
+    found = [first_place(root, *need) for need in needs]
+    if None not in found:
+        return found
+    patterns, places = needs[found.index(None)]
+    looked = " or ".join(sorted({str(PurePath(place, patterns[0])) for place in places})[:4])
     for relation, folders in (
         ("a part of it", reversed(root.parents[:2])),
         (f"the parent of {title}", _folders_below(root, 3)),
     ):
         for folder in folders:
-            if any(holds(folder / place) for place in places):
+            if all(first_place(folder, *need) is not None for need in needs):
                 raise PreparationError(
                     f"{root} is not {title} ({looked} is not there); this looks like {relation}: "
                     f"did you mean {folder}?"
                 )
     raise PreparationError(
-        f"{root} is not {title}: {looked} is not there; --help shows the expected tree."
+        f"{root} is not {title}: {looked} is not there; {describe(root)}"
+        "--help shows the expected tree."
     )
+
+
+def first_place(root, patterns, places):
+    """The first of `places`, relative to `root`, in which a glob pattern matches, or None."""
+    matches = (p for p in places if any(True for name in patterns for _ in (root / p).glob(name)))
+    return next(matches, None)
+
+
+def describe(root, most=100_000):
+    """What a folder holds, for messages: audio, archives to unpack, copies in other formats."""
+    kinds = {
+        "audio files": AUDIO,
+        "archives (unpack them with `tar -xf FILE` or `unzip FILE`)": ARCHIVES,
+        "parts of archives (join them with `cat FILE.zip.* > FILE.zip`, then `unzip FILE.zip`)": (
+            "*.zip.0*",
+        ),
+        "files of a converted copy, which is not read (get the data set as published)": (
+            *("*.parquet", "*.arrow", "*.tfrecord", "*.tfrecord-*"),
+        ),
+    }
+    paths = (Path(folder, name) for folder, _, names in os.walk(root) for name in sorted(names))
+    found = {kind: [] for kind in kinds}
+    for path in islice(paths, most):
+        for kind, patterns in kinds.items():
+            if any(fnmatch(path.name.lower(), pattern) for pattern in patterns):
+                found[kind].append(path)
+    said = [
+        f"{len(paths)} {kind}, for example {paths[0].relative_to(root)}"
+        for kind, paths in found.items()
+        if paths
+    ]
+    return f"it holds {' and '.join(said)}; " if said else ""
+
+
+def find_pieces(root, names, endings=(), flat=True):
+    """Where annotated pieces are: name -> its file, both relative to `root`; the name if nowhere.
+
+    A piece is the file of that name, or else the only audio file with its stem, in any format.
+    Names match in any Unicode form, folders in any case, stems with and without one of `endings`.
+    With `flat`, pieces of a folder that does not exist may lie in the one above.
+    """
+
+    @cache
+    def listed(folder):
+        """The names in a folder; stem -> its audio files; folder without case -> its names."""
+        names, stems, folders = set(), defaultdict(list), defaultdict(list)
+        with suppress(OSError), os.scandir(root / folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                names.add(entry.name)
+                stem, extension = os.path.splitext(entry.name)
+                if extension.lower() in EXTENSIONS and not entry.name.startswith("."):
+                    stems[plain(stem)].append(entry.name)
+                elif not extension.lower() in EXTENSIONS:
+                    folders[_composed(entry.name).casefold()].append(entry.name)
+        return names, stems, folders
+
+    def plain(stem):
+        ending = next((end for end in endings if stem.lower().endswith(end.lower())), "")
+        return _composed(stem[: len(stem) - len(ending)])
+
+    @cache
+    def actual(folder):
+        """The folder on disk; None if there is none."""
+        if (root / folder).is_dir():
+            return folder
+        above = actual(folder.parent)
+        same = [] if above is None else listed(above)[2][_composed(folder.name).casefold()]
+        if len(same) == 1:
+            return above / same[0]
+        return above if flat else None
+
+    def find(name):
+        piece = PurePath(name)
+        folder = actual(piece.parent)
+        names, stems, _ = listed(folder) if folder else ((), {}, {})
+        same = [piece.name] if piece.name in names else stems.get(plain(piece.stem), [])
+        if len(same) > 1:
+            raise PreparationError(
+                f"{root / folder} has {' and '.join(same)} for the piece {name}: remove all but "
+                "one of them."
+            )
+        return (folder / same[0] if same else piece).as_posix()
+
+    return {name: find(name) for name in names}
+
+
+def _composed(text):
+    return unicodedata.normalize("NFC", text)
 
 
 def _folders_below(root, levels, most=1000):
@@ -110,7 +209,7 @@ def find_audio(root, below=""):
             extension = os.path.splitext(name)[1].lower()
             if name.startswith("."):
                 continue
-            if extension in audio.AUDIO_EXTENSIONS or extension in audio.UNSUPPORTED_EXTENSIONS:
+            if extension in EXTENSIONS:
                 names.append(PurePath(folder, name).relative_to(root).as_posix())
             else:
                 others[extension or "no extension"] += 1
@@ -127,18 +226,27 @@ def no_audio(root, others):
     )
 
 
-def read_table(path, columns, delimiter=",", quoting=csv.QUOTE_MINIMAL, header_rows=1):
+def read_table(
+    path, columns, delimiter=",", quoting=csv.QUOTE_MINIMAL, header_rows=1, remedy=DOWNLOAD
+):
     """Yield each row of an annotation table as a dict: column -> cell without outer white space.
 
     A column of several header rows is named by their cells, joined by spaces.
-    Line ends of any kind, line breaks in quotes and a byte order mark are accepted. Raises a
-    `PreparationError` if the file or one of `columns` is missing, or a row is short, as in a
-    file that was cut off.
+    Line ends of any kind, line breaks in quotes and a byte order mark are accepted; so are latin-1
+    and another delimiter (comma, tab or semicolon), which are logged. Raises a `PreparationError`
+    that ends in `remedy` if the file or one of `columns` is missing, a column is there twice, a
+    row is short, as in a file that was cut off, or long, as with an unquoted comma. In a table
+    without quoting rows may be long: the tags of MTG-Jamendo fill the columns from the last on.
     """
     if not Path(path).is_file():
         raise PreparationError(f"{path} does not exist; complete the data set's annotations.")
     csv.field_size_limit(2**31 - 1)  # biographies are longer than the default
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    encoding = _encoding(path)
+    with open(path, newline="", encoding=encoding) as file:
+        found = _delimiter(file, columns, delimiter) if header_rows == 1 else delimiter
+        if found != delimiter:
+            logger.info("%s is separated by %r, not %r", path, found, delimiter)
+            delimiter, quoting = found, csv.QUOTE_MINIMAL
         rows = csv.reader(file, delimiter=delimiter, quoting=quoting)
         try:
             heads = [next(rows, []) for _ in range(header_rows)]
@@ -147,21 +255,55 @@ def read_table(path, columns, delimiter=",", quoting=csv.QUOTE_MINIMAL, header_r
             if lacking:
                 raise PreparationError(
                     f"{path} lacks the column(s) {', '.join(lacking)}, it has "
-                    f"{', '.join(header)[:200]}; complete it or download it again."
+                    f"{', '.join(header)[:200]}; complete it or {remedy}."
                 )
+            if twice := [name for name in columns if header.count(name) > 1]:
+                raise PreparationError(f"{path} has two columns {twice[0]!r}; {remedy}.")
             for row in filter(None, rows):
+                where = f"line {rows.line_num} ({len(row)} cells for {len(header)} columns)"
                 if len(row) < len(header):
+                    raise PreparationError(f"{path} is cut off at {where}; {remedy}.")
+                if any(row[len(header) :]) and quoting != csv.QUOTE_NONE:
                     raise PreparationError(
-                        f"{path} is cut off at line {rows.line_num}; download it again."
+                        f"{path} has too many cells at {where}: put a cell with {delimiter!r} in "
+                        f"double quotes, or {remedy}."
                     )
                 if delimiter == "\t" and any("\t" in cell and "\n" in cell for cell in row):
                     raise PreparationError(
                         f"{path} has an unclosed quotation mark some lines before "
-                        f"{rows.line_num}; fix it or download the file again."
+                        f"{rows.line_num}; fix it or {remedy}."
                     )
                 yield {name: cell.strip() for name, cell in zip(header, row, strict=False)}
         except (UnicodeDecodeError, csv.Error) as error:
-            raise PreparationError(f"{path} is damaged ({error}); download it again.") from error
+            raise PreparationError(f"{path} is damaged ({error}); {remedy}.") from error
+
+
+def _encoding(path):
+    """UTF-8, UTF-16 if the file begins with its byte order mark, else latin-1, which is logged."""
+    with open(path, "rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+        file.seek(0)
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for block in iter(partial(file.read, 2**20), b""):
+                decoder.decode(block)
+        except UnicodeDecodeError:
+            logger.warning("%s is not UTF-8: read as latin-1", path)
+            return "latin-1"
+    return "utf-8-sig"
+
+
+def _delimiter(file, columns, expected):
+    """The delimiter that gives the first line all columns; the expected one if none does."""
+    line = file.readline()
+    file.seek(0)
+    for delimiter in dict.fromkeys((expected, ",", "\t", ";")):
+        if {cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])} >= set(
+            columns
+        ):
+            return delimiter
+    return expected
 
 
 def check_output(*files):

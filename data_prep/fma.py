@@ -5,6 +5,9 @@ Expected tree:
     fma/fma_metadata/tracks.csv
     fma/fma_large/000/000002.mp3    or fma_small, fma_medium, fma_full; the largest is taken
 
+tracks.csv may also lie at the top, the folders 000, 001 ... in fma_large/fma_large/ or, with --subset
+or in a folder of the subset's name, at the top.
+
 The split `official` trains, validates and tests as the authors do; `artist` holds out a share of
 all tracks by their artists. Some clips are known to be cut off or empty: they are listed, never an
 error.
@@ -23,10 +26,20 @@ COUNTS = {
 }
 
 
-def largest_subset(data_folder):
-    """The largest of `SUBSETS` that has audio; "full" if none has."""
-    present = [name for name in SUBSETS if (data_folder / f"fma_{name}").is_dir()]
-    return (present or SUBSETS)[-1]
+AUDIO = ("[0-9][0-9][0-9]", *files.AUDIO)
+PLACES = ("fma_{0}", "fma_{0}/fma_{0}")
+
+
+def find_subsets(data_folder, subset=None):
+    """Subset -> the place of its audio, smallest first, of those that have audio.
+
+    Audio at the top is of `subset`, or of the subset that the folder is named after.
+    """
+    places = {name: [place.format(name) for place in PLACES] for name in SUBSETS}
+    if (top := subset or data_folder.name.removeprefix("fma_")) in places:
+        places[top].append(".")
+    found = {name: files.first_place(data_folder, AUDIO, p) for name, p in places.items()}
+    return {name: place for name, place in found.items() if place is not None}
 
 
 def read_fma(data_folder, out=None, subset=None, split="official"):
@@ -37,11 +50,17 @@ def read_fma(data_folder, out=None, subset=None, split="official"):
     data_set.check_option("split", split, ("official", "artist"))
     if subset is not None:
         data_set.check_option("subset", subset, SUBSETS)
-    subset = subset or largest_subset(data_folder)
-    place = files.locate(data_folder, "FMA", "fma_metadata/tracks.csv")
-    path = data_folder / place / "fma_metadata" / "tracks.csv"
+    table = files.locate(data_folder, "FMA", (("tracks.csv",), ("fma_metadata", "")))[0]
+    path = data_folder / table / "tracks.csv"
+    places = find_subsets(data_folder, subset)
+    if not (places or subset) and files.first_place(data_folder, AUDIO, (".",)):
+        raise files.PreparationError(
+            f"{data_folder} has the audio of a subset that its name does not tell: pass --subset, "
+            f"one of {', '.join(SUBSETS)}."
+        )
+    subset = subset or (list(places) or SUBSETS)[-1]
     size = SUBSETS.index(subset)
-    audio = next((n for n in SUBSETS[size:] if (data_folder / f"fma_{n}").is_dir()), subset)
+    audio = next((places[n] for n in SUBSETS[size:] if n in places), f"fma_{subset}")
     columns = ("track_id", "artist id", "track genre_top", "set split", "set subset")
     items = []
     for row in files.read_table(path, columns, header_rows=3):
@@ -52,7 +71,7 @@ def read_fma(data_folder, out=None, subset=None, split="official"):
             )
         if SUBSETS.index(smallest) <= size:
             number = f"{int(track):06d}"
-            wav = f"fma_{audio}/{number[:3]}/{number}.mp3"
+            wav = f"{audio}/{number[:3]}/{number}.mp3"
             split_name = SPLIT_NAMES[part] if split == "official" else None
             items.append(data_set.Item(number, wav, split_name, (artist, genre)))
     variant = subset if split == "official" else "artist"

@@ -1,7 +1,7 @@
 """GiantSteps key: electronic dance music in 24 keys; 923 tracks train, 236 validate, 604 test.
 
 Expected tree (the folders' names may end in -master or a commit; audio may also lie in one folder
-audio/ at the top, as .mp3 or .wav):
+audio/ at the top, and lack .LOFI in its names):
 
     GiantSteps/giantsteps-key-dataset/annotations/key/1030011.LOFI.key
     GiantSteps/giantsteps-key-dataset/audio/1030011.LOFI.mp3
@@ -59,18 +59,14 @@ def artist_splits(credits):
     return splits
 
 
-def _folder(data_folder, name):
-    marker = f"{name}*/annotations"
-    place = files.locate(data_folder, "GiantSteps key", marker)
-    return min((data_folder / place).glob(marker)).parent
-
-
-def _audio(data_folder, folder, name):
-    for place in (folder / "audio", data_folder / "audio", folder):
-        for extension in ("mp3", "wav", "flac"):
-            if (place / f"{name}.{extension}").exists():
-                return (place / f"{name}.{extension}").relative_to(data_folder).as_posix()
-    return (folder / "audio" / f"{name}.mp3").relative_to(data_folder).as_posix()
+def _folders(data_folder):
+    """Of each set the folder, and the folder of its audio relative to `data_folder`."""
+    markers = [f"{name}*/annotations" for name in (KEY_SET, MTG_SET)]
+    files.locate(data_folder, "GiantSteps key", *(((marker,), ("",)) for marker in markers))
+    for marker in markers:
+        folder = min(data_folder.glob(marker)).parent
+        places = (f"{folder.name}/audio", "audio", folder.name)
+        yield folder, files.first_place(data_folder, files.AUDIO, places) or places[0]
 
 
 def read_giantsteps(data_folder, out=None):
@@ -79,7 +75,7 @@ def read_giantsteps(data_folder, out=None):
     `left_out` of the report counts the tracks of the second set without a split, by reason.
     """
     items = []
-    tests, mtg = _folder(data_folder, KEY_SET), _folder(data_folder, MTG_SET)
+    (tests, test_audio), (mtg, mtg_audio) = _folders(data_folder)
     for path in sorted((tests / "annotations" / "key").glob("*.key")):
         text, track = path.read_text(encoding="utf-8-sig"), path.name.partition(".")[0]
         key = one_of_24(text)
@@ -88,8 +84,7 @@ def read_giantsteps(data_folder, out=None):
                 f"{path} holds {text.strip()!r}, which is not a key like 'Eb minor'; download it "
                 "again."
             )
-        wav = _audio(data_folder, tests, f"{track}.LOFI")
-        items.append(data_set.Item(track, wav, "test", (key, "")))
+        items.append(data_set.Item(track, f"{test_audio}/{track}.LOFI.mp3", "test", (key, "")))
 
     names = mtg / "annotations" / "beatport_metadata.txt"
     table = files.read_table(names, ("ID", "ARTIST"), "\t", csv.QUOTE_NONE)
@@ -108,13 +103,13 @@ def read_giantsteps(data_folder, out=None):
                 f"{names} has no track {track}, which {path} has; download both again."
             )
         else:
-            wav = _audio(data_folder, mtg, f"{track}.LOFI")
+            wav = f"{mtg_audio}/{track}.LOFI.mp3"
             split = splits[credits[track][0]]
             items.append(data_set.Item(track, wav, split, (key, ", ".join(credits[track]))))
     if not (data_folder / data_set.REPLICA_JSON).exists():
         found = sum(item.split != "test" for item in items)
         logger.info("%d tracks to train and validate; the MARBLE paper says %d", found, PAPER)
-    folders = sorted({item.wav.rpartition("/")[0] for item in items})
+    folders = sorted({test_audio, mtg_audio})
     extra = {"left_out": left_out, "marble_paper": {"train and valid": PAPER}}
     return data_set.Annotations(items, folders, extra=extra)
 
@@ -130,6 +125,7 @@ GIANTSTEPS = data_set.DataSet(
     classes=("key",),
     counts={"published": COUNTS},
     clip_seconds=30.0,
+    endings=(".LOFI",),
     read=read_giantsteps,
     options=data_set.ALLOW_MISSING,
 )

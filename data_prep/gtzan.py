@@ -1,7 +1,7 @@
 """GTZAN genre: 930 clips of 30 s in ten genres, split by the fault-filtered lists.
 
 Expected tree (the folders of genres may also lie in genres_original/, Data/genres_original/ or at
-the top; clips may be .wav or .au):
+the top, be capitalised, or be missing, with all clips in one folder):
 
     GTZAN/genres/blues/blues.00000.wav
     GTZAN/{train,valid,test}_filtered.txt    one path per line; downloaded if missing
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 GENRES = tuple("blues classical country disco hiphop jazz metal pop reggae rock".split())
 COUNTS = {"train": 443, "valid": 197, "test": 290}
 PLACES = ("genres", "genres_original", "Data/genres_original", "")
+NEEDS = [((g, g.capitalize(), f"{g}.*"), PLACES) for g in ("blues", "rock")]
 LISTS = "https://raw.githubusercontent.com/coreyker/dnn-mgr/master/gtzan/"
 SHA256 = {
     "train": "2b04966cef1486f1a7767b74271533fa23e220388db804a1937835e1fc4fa3fa",
@@ -39,7 +40,7 @@ def read_gtzan(data_folder, out=None, lists=None):
     Lists that are not with the data are downloaded to `out/lists`, unless `lists` names their
     folder. `official_lists` of the report tells whether they are the published ones.
     """
-    place = files.locate(data_folder, "GTZAN", "blues", PLACES)
+    place = files.locate(data_folder, "GTZAN", *NEEDS)[0]
     audio = data_folder / place
     where = [Path(lists)] if lists else [data_folder, audio.parent, audio]
     items, official = [], True
@@ -61,9 +62,7 @@ def read_gtzan(data_folder, out=None, lists=None):
                     f"{path} names {line!r}, which is in none of the genres "
                     f"{', '.join(GENRES)}; download the list again."
                 )
-            stem = PurePosixPath(clip.parent.name, clip.stem)
-            wav = next((f for f in (f"{stem}.wav", f"{stem}.au") if (audio / f).exists()), clip)
-            wav = PurePosixPath(place, wav).as_posix()
+            wav = PurePosixPath(place, clip.parent.name, f"{clip.stem}.wav").as_posix()
             items.append(data_set.Item(clip.stem, wav, split, (clip.parent.name,)))
     return data_set.Annotations(items, (place,), extra={"official_lists": official})
 

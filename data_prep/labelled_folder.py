@@ -4,6 +4,7 @@ The table, `labels.csv` in the folder, has a row per recording: its file (relati
 its split (train, valid or test) and the labels; several values of a label are written "a|b".
 """
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -49,16 +50,19 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
             f"labels has {wrong[0]!r}, a column of every manifest or given twice: rename the "
             "column of the table."
         )
+    if not path.is_file():
+        raise files.PreparationError(f"{path} does not exist; write it or pass its name as --table.")
     items = []
-    for row in files.read_table(path, ["file", "split", *labels]):
+    for row in files.read_table(path, ["file", "split", *labels], remedy="fix the table"):
         if row["split"] not in data_set.SPLITS:
             raise files.PreparationError(
                 f"{path} has the split {row['split']!r} at {row['file']}: "
                 f"write {', '.join(data_set.SPLITS)}."
             )
+        name = os.path.normpath(row["file"])  # ./a.wav is a.wav
         values = tuple(row[label] for label in labels)
-        items.append(data_set.Item(row["file"], row["file"], row["split"], values))
-    counts = Counter(item.split for item in items)
+        items.append(data_set.Item(name, name, row["split"], values))
+    counts = Counter(item.split for item in set(items))
     if absent := [split for split in data_set.SPLITS if not counts[split]]:
         raise files.PreparationError(f"{path} has no recording of {', '.join(absent)}: add some.")
     record = data_set.DataSet(
@@ -69,6 +73,7 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
         labels=tuple(labels),
         classes=tuple(labels),
         counts={"published": dict(counts)},
+        own=True,
     )
     annotations = data_set.Annotations(items)
     return data_set.prepare_items(record, root, Path(out), annotations, allow_missing)

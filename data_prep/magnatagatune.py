@@ -1,6 +1,7 @@
 """MagnaTagATune tagging: 25,860 clips of 29 s, the 50 most frequent of 188 tags, split by folder.
 
-Expected tree (the sixteen folders may also lie at the top, the table in a folder annotations/):
+Expected tree (the sixteen folders may also lie at the top, in audio/, wav/ or flac/, or be missing,
+with all clips in one folder; the table may lie in a folder annotations/):
 
     MTT/annotations_final.csv    tab separated: clip_id, 188 tags of 0 or 1, mp3_path
     MTT/mp3/0/*.mp3 ... MTT/mp3/f/*.mp3
@@ -25,16 +26,15 @@ FOLDERS = dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkey
 COUNTS = {"train": 18706, "valid": 1825, "test": 5329}
 TAGGED_COUNTS = {"train": 15247, "valid": 1529, "test": 4332}
 UNREADABLE = frozenset({"35644", "55753", "57881"})  # in every copy
-PLACES = ("mp3", "", "audio")
+PLACES = ("mp3", "", "audio", "wav", "flac")
+CLIPS = ("[0-9a-f]", *files.AUDIO)  # folders, or all in one
 
 
 def read_magnatagatune(data_folder, out=None, tagged_only=False):
     """Clips that can be read; `tags` are joined by "|", in the order of `TAGS`."""
-    place = files.locate(
-        data_folder, "MagnaTagATune", "annotations_final.csv", ("", "annotations", "mp3")
-    )
+    needs = (("annotations_final.csv",), ("", "annotations", "mp3")), (CLIPS, PLACES)
+    place, audio = files.locate(data_folder, "MagnaTagATune", *needs)
     table = data_folder / place / "annotations_final.csv"
-    audio = files.locate(data_folder, "MagnaTagATune", "[0-9a-f]", PLACES)
     items = []
     for row in files.read_table(table, ("clip_id", *TAGS, "mp3_path"), delimiter="\t"):
         path = PurePosixPath(row["mp3_path"])

@@ -15,6 +15,9 @@ from speechbrain_music.utils.errors import UserError
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop")
 DATA_ROOT = "$data_root"
+MAX_FRAMES = 2**43  # more than a year at 192 kHz
+RATES = (100, 10_000_000)  # Hz
+WEIGHTS = (1e-9, 1e9)  # a sum of larger ones, times durations, can overflow
 
 
 class ManifestError(UserError):
@@ -129,12 +132,17 @@ def read_manifest(path, data_root):
     numbers = ["duration", "start", "stop", "weight"]
     table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
     start, stop = table["start"], table["stop"]
+    rate = (stop - start) / table["duration"]
     faults = {  # negated, because a comparison with NaN is false
         "an ID that is not unique": table["ID"].duplicated(),
         "a duration that is not a positive number": ~_positive(table["duration"]),
         "a start that is not a whole number >= 0": ~((start >= 0) & (start % 1 == 0)),
         "a stop that is not a whole number > start": ~((stop > start) & (stop % 1 == 0)),
-        "a weight that is not a positive number": ~_positive(table["weight"]),
+        f"a stop over {MAX_FRAMES} samples": ~(stop <= MAX_FRAMES),
+        "a duration that does not fit its start and stop ({} to {} samples per second)".format(
+            *RATES
+        ): ~rate.between(*RATES),
+        "a weight that is not {:g} to {:g}".format(*WEIGHTS): ~table["weight"].between(*WEIGHTS),
     }
     for fault, rows in faults.items():
         if rows.any():

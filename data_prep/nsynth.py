@@ -1,6 +1,7 @@
 """NSynth pitch and instrument: 305,979 notes of 4 s, 128 pitches, 11 families, split as published.
 
-Expected tree (the three folders may also lie in nsynth-data/):
+Expected tree (the three folders may also lie in nsynth-data/ or in a folder of the archive's name,
+or be named train, valid and test):
 
     NSynth/nsynth-{train,valid,test}/examples.json    note -> pitch, family and more
     NSynth/nsynth-{train,valid,test}/audio/guitar_acoustic_010-066-100.wav
@@ -8,14 +9,17 @@ Expected tree (the three folders may also lie in nsynth-data/):
 In `examples.json`, `pitch` is the MIDI number; `note` is only an ID. Download the json/wav files.
 """
 
-from pathlib import PurePosixPath
-
 from speechbrain_music.data_prep import data_set, files
 
 FAMILIES = tuple(
     "bass brass flute guitar keyboard mallet organ reed string synth_lead vocal".split()
 )
 PITCHES = range(128)
+PLACES = tuple(
+    f"{above}{name}"
+    for above in ("", "nsynth-data/")
+    for name in ("nsynth-{0}", "nsynth-{0}/nsynth-{0}", "nsynth-{0}.jsonwav/nsynth-{0}", "{0}")
+)
 COUNTS = {"train": 289205, "valid": 12678, "test": 4096}
 
 
@@ -23,16 +27,12 @@ def read_nsynth(data_folder, out=None):
     """Notes with pitch (0 to 127), family, instrument and velocity."""
     import ijson  # reads the annotations as a stream; the command line's --help does not need it
 
-    place = files.locate(data_folder, "NSynth", "nsynth-*/examples.json", ("", "nsynth-data"))
+    needs = [(("examples.json",), [p.format(split) for p in PLACES]) for split in data_set.SPLITS]
+    places = files.locate(data_folder, "NSynth", *needs)
     items, folders = [], []
-    for split in data_set.SPLITS:
-        folder = PurePosixPath(place, f"nsynth-{split}")
+    for split, folder in zip(data_set.SPLITS, places, strict=True):
         folders.append(f"{folder}/audio")
         path = data_folder / folder / "examples.json"
-        if not path.is_file():
-            raise files.PreparationError(
-                f"{path} does not exist; download nsynth-{split}.jsonwav.tar.gz."
-            )
         try:
             with open(path, "rb") as file:
                 for name, note in ijson.kvitems(file, ""):

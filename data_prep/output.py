@@ -68,4 +68,4 @@ def log_report(report):
     for reason, count in report["reasons"].items():
         logger.info("skipped %d: %s", count, reason)
     for deviation in report.get("deviations", ()):
-        logger.warning("not as published: %s", deviation)
+        logger.warning("deviation: %s", deviation)

@@ -55,7 +55,7 @@ def find_recordings(data_folder):
     Labels are singer, technique (also those of `OTHERS`) and vowel ("" if none). The deviations
     are path -> what was corrected, or why the file is left out.
     """
-    place = files.locate(data_folder, "VocalSet", "female1", PLACES)
+    place = files.locate(data_folder, "VocalSet", (("female1",), PLACES))[0]
     items, deviations = {}, {}
     copied = re.compile(r"\(\d+\)$")  # what a copy's name ends in
     names = files.find_audio(data_folder, place)[0]

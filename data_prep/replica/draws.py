@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from speechbrain_music.utils.errors import UserError
+
 # First numbers of keys after the seed: one per purpose, so that no two purposes share draws.
 ARTIST, TRACK, LENGTH = 0, 1, 2  # of a corpus
 STYLE, PIECE, PLAN = 10, 11, 12  # of a replica
@@ -16,7 +18,9 @@ def read_yaml(name):
 
 
 def keyed(*key):
-    """Return a numpy Generator that depends on the key alone: whole numbers, 0 or more each."""
+    """Return a numpy Generator that depends on the key alone: a seed, then numbers of 0 or more."""
+    if key[0] < 0:
+        raise UserError(f"seed is {key[0]}; it must be 0 or more.")
     return np.random.default_rng([1, *key])
 
 

@@ -294,7 +294,7 @@ def test_subsets(tree):
     root = tree("fma")
     small, large = (fma.read_fma(root, subset=name).items for name in ("small", "large"))
     assert [item.id for item in small] == ["000002", "000003"] and len(large) == 3
-    assert small[0].wav == "fma_large/000/000002.mp3" and fma.largest_subset(root) == "large"
+    assert small[0].wav == "fma_large/000/000002.mp3" and list(fma.find_subsets(root)) == ["large"]
     assert {item.split for item in fma.read_fma(root, split="artist").items} == {None}
 
 

@@ -38,13 +38,13 @@ def test_same_rows_same_bytes_sorted_by_id(tmp_path):
 
 def test_text_stays_text(read):
     names = ["007", "NA", "null", "1e5", "True", "日本"]
-    table = read(HEAD + ",key", *(f"{n},1,$data_root/{n},0,5,{n}" for n in names))
+    table = read(HEAD + ",key", *(f"{n},1,$data_root/{n},0,500,{n}" for n in names))
     assert table["ID"].tolist() == table["key"].tolist() == names
     assert table["weight"].tolist() == [1.0] * 6
     table = read(HEAD + ",title", GOOD + ',"one\r\ntwo, ""three"""', end="\r\n")
     assert table["title"].tolist() == ['one\r\ntwo, "three"']
     assert read(HEAD, GOOD, encoding="utf-8-sig")["ID"].tolist() == ["a"]
-    table = read(HEAD, GOOD, "b,1,/abs/b.wav,0,5", "c,1,$data_root/A$AP/$data_root/c.wav,0,5")
+    table = read(HEAD, GOOD, "b,1,/abs/b.wav,0,500", "c,1,$data_root/A$AP/$data_root/c.wav,0,500")
     assert table["wav"].tolist() == ["/music/a.wav", "/abs/b.wav", "/music/A$AP/$data_root/c.wav"]
 
 
@@ -64,7 +64,11 @@ def test_text_stays_text(read):
         ([HEAD, "b,1,x.wav,0.5,5"], "a start that is not a whole number >= 0"),
         ([HEAD, "b,1,x.wav,5,5"], "a stop that is not a whole number > start"),
         ([HEAD, "b,1,x.wav,0,inf"], "a stop that is not a whole number > start"),
-        ([HEAD + ",weight", GOOD + ",0"], "a weight that is not a positive number at ID 'a'"),
+        ([HEAD, f"b,1,x.wav,0,{2**64}"], "a stop over 8796093022208 samples at ID 'b'"),
+        ([HEAD, "b,1e9,x.wav,0,24000"], "a duration that does not fit its start and stop"),
+        ([HEAD, "b,1e-9,x.wav,0,24000"], "a duration that does not fit its start and stop"),
+        ([HEAD + ",weight", GOOD + ",0"], "a weight that is not 1e-09 to 1e.09 at ID 'a'"),
+        ([HEAD + ",weight", GOOD + ",1e308"], "a weight that is not 1e-09 to 1e.09"),
     ],
 )
 def test_faults_are_named_in_one_line(read, lines, message):
