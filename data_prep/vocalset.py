@@ -10,8 +10,9 @@ vibrato; byte-identical copies, `name(1).wav`, count once.
 Splits. singer: the recordings of each singer, ranked by the SHA-1 of their ID, go 48:32:20 to
 train, valid and test. technique: f2 f8 m3 m5 m10 test, as the data set's authors have it; of the
 other fifteen the six that come first by SHA-1 validate, so that no singer is in two splits.
-`--split marble` follows MARBLE's code instead, where training and validation share singers; its
-chunks begin after a voice detector, ours do not, so the very shortest recordings may differ.
+`--split marble` follows MARBLE's code on version 1.1 instead, where training and validation share
+singers, copies count, `vibrado` is left out, and the singer is the name's. Its chunks begin after a
+voice detector, ours do not, so recordings little over 2.99 s may differ.
 No counts are published for either, so none are asserted; published figures are for other splits.
 """
 
@@ -38,11 +39,11 @@ TEST_SINGERS = ("f2", "f8", "m3", "m5", "m10")
 PLACES = ("FULL", "data_by_singer", "VocalSet1-2/data_by_singer", "VocalSet11/FULL", "")
 CORRECTED = {"vibrado": "vibrato"}
 TASKS, SPLIT_RULES = ("singer", "technique"), ("default", "marble")
-# Recordings of the vibrato folder that MARBLE's code leaves out: duplicates and unprefixed names.
+# Recordings of the vibrato folder that MARBLE's code leaves out.
 _MARBLE_LEAVES_OUT = re.compile(
     r"(f2_scales_vibrato_a\(1\)|(caro|dona|row)_vibrato|slow_vibrato_arps)"
 )
-_MARBLE_SEED, _MARBLE_SECONDS = 42617, 3.0
+_MARBLE_SEED, _MARBLE_SECONDS = 42617, 132_000 / 44_100
 
 
 def _rank(name):
@@ -111,23 +112,47 @@ def split_techniques(items):
     ]
 
 
+def list_as_marble(data_folder):
+    """Items as MARBLE's code lists them, by technique and name, and what it leaves out.
+
+    It puts the files of a technique into one folder, where a later singer's file replaces an
+    earlier one of its name, adds missing prefixes, and takes the singer from the prefix. Copies
+    count as recordings; `vibrado` is not a technique.
+    """
+    place = files.locate(data_folder, "VocalSet", (("female1",), PLACES))[0]
+    kept, deviations = {}, {}
+    for path in sorted(files.find_audio(data_folder, place)[0]):
+        parts = PurePosixPath(path).relative_to(place).parts
+        stem = PurePosixPath(path).stem
+        deviations[printable(path)] = "left out, as by MARBLE's code"
+        if len(parts) != 4 or parts[2] not in TECHNIQUES + OTHERS or not path.isprintable():
+            continue
+        if parts[2] != "vibrato" or not _MARBLE_LEAVES_OUT.fullmatch(stem):
+            kept[parts[2], stem] = path
+    items = []
+    for (technique, stem), path in kept.items():
+        if not re.match("[fm][0-9]+_", stem):
+            folder = PurePosixPath(path).relative_to(place).parts[0]
+            stem = f"{folder.replace('female', 'f').replace('male', 'm')}_{stem}"
+        singer, last = stem.split("_")[0], re.sub(r"\(\d+\)$", "", stem).rpartition("_")[2]
+        if singer in SINGERS:
+            labels = (singer, technique, last if last in VOWELS else "")
+            items.append(data_set.Item(f"{technique}/{stem}", path, None, labels))
+            del deviations[path]
+    return sorted(items, key=lambda item: (item.labels[1], f"{item.id}.wav")), deviations
+
+
 def split_as_marble(items, seconds, task):
-    """Items with the split that MARBLE's code draws for a task; `seconds` is ID -> duration.
+    """Items of `list_as_marble` with the split that MARBLE's code draws; `seconds` is ID -> length.
 
     Recordings are numbered within their technique; all with the same number stay together. A
     permutation of the numbers holds out 40% of the technique task's training singers, then one
     20% of all and a last one 40% of the rest for the singer task, all from one random state.
-    Recordings of up to 3 s have no chunk in MARBLE and are left out.
+    Recordings of up to 132,000 samples have no chunk in MARBLE and are left out.
     """
-    by_technique = defaultdict(list)
-    for item in items:
-        if not _MARBLE_LEAVES_OUT.fullmatch(PurePosixPath(item.wav).stem):
-            by_technique[item.labels[1]].append(item)
-    number = {}
-    for recordings in by_technique.values():
-        recordings.sort(key=lambda item: item.id)
-        number |= {item.id: place for place, item in enumerate(recordings)}
-    chunked = [item for item in items if item.id in number and seconds[item.id] > _MARBLE_SECONDS]
+    numbers = defaultdict(count)
+    number = {item.id: next(numbers[item.labels[1]]) for item in items}
+    chunked = [item for item in items if seconds[item.id] > _MARBLE_SECONDS]
     rng = np.random.RandomState(_MARBLE_SEED)
 
     def drawn(candidates, share):
@@ -157,7 +182,7 @@ def read_vocalset(data_folder, out, task, split="default"):
     """
     data_set.check_option("task", task, TASKS)
     data_set.check_option("split", split, SPLIT_RULES)
-    items, deviations = find_recordings(data_folder)
+    items, deviations = (list_as_marble if split == "marble" else find_recordings)(data_folder)
     if split == "marble":
         log = read_headers(data_folder, [i.wav for i in items], out / "headers.jsonl", bar=None)
         seconds = {item.id: getattr(log[item.wav], "seconds", 0.0) for item in items}

@@ -68,14 +68,35 @@ def test_stray_files_are_left_out_and_reported(tree, out):
     }
 
 
+def test_recordings_as_marble_lists_them(tmp_path):
+    found = {  # path: ID and singer, None if it is left out
+        "female1/x/belt/f1_a_i.wav": ("belt/f1_a_i", "f1"),
+        "female1/x/belt/f1_a_i(1).wav": ("belt/f1_a_i(1)", "f1"),
+        "female2/x/vibrado/f2_a.wav": None,
+        "female2/x/vibrato/f2_scales_vibrato_a(1).wav": None,
+        "female2/x/vibrato/caro_vibrato.wav": None,
+        "female4/x/straight/scales_a.wav": ("straight/f4_scales_a", "f4"),
+        "male8/x/vibrato/m9_caro_vibrato.wav": None,  # male9's has its name
+        "male8/x/vibrato/m9_a.wav": ("vibrato/m9_a", "m9"),
+        "male9/x/vibrato/m9_caro_vibrato.wav": ("vibrato/m9_caro_vibrato", "m9"),
+    }
+    for name in found:
+        wav(tmp_path / "FULL" / name, 0.1)
+    items, deviations = vocalset.list_as_marble(tmp_path)
+    taken = {item.wav.removeprefix("FULL/"): (item.id, item.labels[0]) for item in items}
+    assert taken == {name: what for name, what in found.items() if what}
+    assert set(deviations) == {f"FULL/{name}" for name, what in found.items() if not what}
+    # sorted(os.listdir()) of a technique's folder
+    assert [item.id for item in items][:2] == ["belt/f1_a_i(1)", "belt/f1_a_i"]
+
+
 @pytest.mark.parametrize("task", ["singer", "technique"])
 def test_marbles_split(task):
-    items = recordings(4)
-    seconds = {item.id: 2.9 if index % 11 == 0 else 4.0 for index, item in enumerate(items)}
-    dropped = Item("f3_caro", "vibrato/caro_vibrato.wav", None, ("f3", "vibrato", ""))
-    listed = sorted(items, key=lambda item: (item.labels[1], item.id))  # 80 of each technique
-    number = {item.id: index % 80 for index, item in enumerate(listed)}
-    rows = [item for item in items if seconds[item.id] > 3]
+    items = sorted(recordings(4), key=lambda item: (item.labels[1], item.id))  # 80 a technique
+    short, long = 132_000 / 44_100, 132_001 / 44_100
+    seconds = {item.id: short if index % 11 == 0 else long for index, item in enumerate(items)}
+    number = {item.id: index % 80 for index, item in enumerate(items)}
+    rows = [item for item in items if seconds[item.id] == long]
     sung = [item for item in rows if item.labels[1] in vocalset.TECHNIQUES]
     test = [item for item in sung if item.labels[0] in ("f2", "f8", "m3", "m5", "m10")]
     np.random.seed(42617)
@@ -89,7 +110,7 @@ def test_marbles_split(task):
     if task == "singer":
         rest, test = drawn(rows, 0.2)
         train, valid = drawn(rest, 0.4)
-    found = vocalset.split_as_marble([dropped, *items[::-1]], seconds | {"f3_caro": 4.0}, task)
+    found = vocalset.split_as_marble(items, seconds, task)
     parts = zip(SPLITS, (train, valid, test), strict=True)
     expected = {item.id: split for split, part in parts for item in part}
     assert {item.id: item.split for item in found} == expected and len(found) == len(expected)
