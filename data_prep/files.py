@@ -18,9 +18,10 @@ from speechbrain_music.utils.errors import UserError, did_you_mean
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = audio.AUDIO_EXTENSIONS | audio.UNSUPPORTED_EXTENSIONS
-AUDIO = tuple(f"*{extension}" for extension in sorted(audio.AUDIO_EXTENSIONS))
+AUDIO = tuple(f"*{e}" for end in sorted(audio.AUDIO_EXTENSIONS) for e in (end, end.upper()))
 ARCHIVES = ("*.tar.gz", "*.tgz", "*.tar", "*.zip", "*.tar.bz2")
 DOWNLOAD = "download it again"  # what to do about a damaged file of a published data set
+
 
 class PreparationError(UserError):
     """Data that cannot be prepared; the message is one sentence with the remedy."""
@@ -139,7 +140,7 @@ def find_pieces(root, names, endings=(), flat=True):
                 stem, extension = os.path.splitext(entry.name)
                 if extension.lower() in EXTENSIONS and not entry.name.startswith("."):
                     stems[plain(stem)].append(entry.name)
-                elif not extension.lower() in EXTENSIONS:
+                else:
                     folders[_composed(entry.name).casefold()].append(entry.name)
         return names, stems, folders
 

@@ -51,7 +51,9 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
             "column of the table."
         )
     if not path.is_file():
-        raise files.PreparationError(f"{path} does not exist; write it or pass its name as --table.")
+        raise files.PreparationError(
+            f"{path} does not exist; write it or pass its name as --table."
+        )
     items = []
     for row in files.read_table(path, ["file", "split", *labels], remedy="fix the table"):
         if row["split"] not in data_set.SPLITS:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -166,6 +167,16 @@ def test_counts_are_asserted(tree, out, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name, old, new",
     [
+        ("emomusic", "clips_45seconds", "wav"),
+        ("fma", "fma_metadata", "."),
+        ("fma", "fma_large", "fma_large/fma_large"),
+        ("gtzan", "genres/blues", "genres/Blues"),
+        ("gtzan", "genres/blues", "genres"),
+        ("magnatagatune", "mp3", "wav"),
+        ("magnatagatune", "mp3/c", "mp3"),
+        ("mtg_jamendo", "audio", "audios"),
+        ("nsynth", "nsynth-train", "nsynth-train/nsynth-train"),
+        ("nsynth", "nsynth-valid", "valid"),
         ("emomusic", "clips_45seconds", "clips_45sec"),
         ("giantsteps", MTG, f"{MTG}-master"),
         ("gtzan", "genres", "genres_original"),
@@ -182,10 +193,98 @@ def test_layouts_of_other_releases(name, old, new, tree, out):
     for path in list((root / old).iterdir()):
         (root / new).mkdir(parents=True, exist_ok=True)
         path.rename(root / new / path.name)
-    if old != ".":
+    if old not in (".", *map(str, Path(new).parents)):
         (root / old).rmdir()
     prepare(name, root, out)
     assert_whole(name, out)
+
+
+@by_name
+def test_converted_audio_is_found_by_its_stem(name, tree, out):
+    root = tree(name)
+    for path in map(root.joinpath, SOUNDS[name]):
+        stem = path.stem.removesuffix(".LOFI").removesuffix(".low")
+        path.rename(path.with_name(f"{stem}{'.FLAC' if path.suffix == '.wav' else '.wav'}"))
+    assert prepare(name, root, out)["skipped"] == 0
+    assert_whole(name, out)
+    if name == "vocalset":  # its files are its annotations
+        return
+    path = Path(tables(out, root)["train"]["wav"][0])
+    shutil.copy(path, path.with_suffix(".ogg"))
+    with refused(path.name, path.with_suffix(".ogg").name, "remove all but one"):
+        prepare(name, root, out)
+
+
+def test_tables_that_were_exported_again(tree, out, caplog):
+    caplog.set_level("INFO")
+    path, text = next(iter(TEXTS["emomusic"].items()))
+    root = tree("emomusic")
+    (root / path).write_text(text.replace("Mö-O", "Mé-O"), "latin-1")
+    prepare("emomusic", root, out / "1")
+    assert (
+        pieces(out / "1")[1] == {"3": "Mé-O  2"} and "is not UTF-8: read as latin-1" in caplog.text
+    )
+    [(path, text)] = TEXTS["magnatagatune"].items()
+    rows, commas = csv.reader(io.StringIO(text), delimiter="\t"), io.StringIO()
+    csv.writer(commas).writerows(rows)
+    prepare("magnatagatune", tree("magnatagatune", {path: commas.getvalue()}, "mtt"), out / "2")
+    assert_whole("magnatagatune", out / "2")
+    assert "is separated by ',', not '\\t'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        (["mp3.zip.001", "mp3.zip.002"], "2 parts of archives (join them with `cat"),
+        (["nsynth-test.jsonwav.tar.gz"], "1 archives (unpack them with `tar -xf FILE`"),
+        (["data/train-0.parquet"], "a converted copy, which is not read"),
+        (["wav/0/b.wav", "wav/0/a.wav"], "it holds 2 audio files, for example wav/0/a.wav;"),
+    ],
+)
+def test_what_is_there_instead_is_said(files, message, out, tmp_path):
+    for name in files:
+        write(tmp_path / "data" / name, "x")
+    for name in set(DATA_SETS) - {"vocalset"}:
+        with refused(tmp_path / "data", message):
+            prepare(name, tmp_path / "data", out)
+
+
+def test_only_folders_that_can_be_read_are_suggested(tree, out):
+    root = tree("magnatagatune")
+    (root / "mp3").rename(root.parent / "mp3")
+    nsynth = tree("nsynth", folder="notes")
+    (nsynth / "nsynth-test" / "examples.json").unlink()
+    for name, folder, missing in [
+        ("magnatagatune", root, "mp3/[0-9a-f]"),
+        ("nsynth", nsynth, "nsynth-test/examples.json"),
+        ("nsynth", nsynth.parent, "nsynth-train/examples.json"),
+    ]:
+        with refused(f"{missing}", "is not there; ", "--help shows"):
+            prepare(name, folder, out)
+
+
+def test_subsets_of_fma_that_are_empty_or_at_the_top(tree, out, tmp_path):
+    root = tree("fma")
+    (root / "fma_large").rename(root / "fma_medium")
+    (root / "fma_large").mkdir()
+    assert prepare("fma", root, out)["settings"]["subset"] == "medium"
+    for path in [*(root / "fma_medium").iterdir()]:
+        path.rename(root / path.name)
+    with refused("pass --subset, one of small"):
+        prepare("fma", root, tmp_path / "new")
+    prepare("fma", root, out, subset="large")
+    assert_whole("fma", out)
+
+
+def test_a_table_of_tags_serves_as_the_table_of_artists(tree, out):
+    root = tree("mtg_jamendo")
+    head, *rows = (root / "data/raw_30s.tsv").read_text().splitlines(keepends=True)
+    (root / "data/raw_30s.tsv").unlink()
+    write(root / "data" / "autotagging_moodtheme.tsv", "".join([head, *rows]))
+    write(root / "data" / "autotagging_genre.tsv", head + rows[0])
+    write(root / "data" / "tag_map.tsv", "tag\tname\n" * 99)
+    prepare("mtg_jamendo", root, out)
+    assert_whole("mtg_jamendo", out)
 
 
 def test_lists_are_downloaded_once_and_checked(tree, out, monkeypatch):

@@ -1,5 +1,7 @@
 """A folder with a table of labels: read, or refused."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 import soundfile
@@ -38,6 +40,19 @@ def test_a_table_becomes_manifests(folder, tmp_path):
     assert report["deviations"] == [] and report["replica"] is None
 
 
+@pytest.mark.parametrize(
+    "delimiter, encoding", [(";", "latin-1"), ("\t", "utf-16"), (",", "utf-8")]
+)
+def test_tables_of_other_programs(delimiter, encoding, folder, tmp_path):
+    (folder / "a b.wav").rename(folder / unicodedata.normalize("NFD", "é.wav"))
+    rows = ["file,split,tags", "é.wav,train,ü", *(f"{n},{ROWS[n]}" for n in [*ROWS][1:])]
+    rows += ["d//e.mp3,test,solo", ""]  # once more
+    (folder / "labels.csv").write_text("\n".join(rows).replace(",", delimiter), encoding)
+    report = prepare_labelled_folder(folder, tmp_path / "out", ["tags"])
+    assert report["splits"]["train"]["classes"] == {"tags": {"ü": 1}}
+    assert report["deviations"] == [] and report["repeated"] == ["d/e.mp3"]
+
+
 def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
     line = ["labelled_folder", str(folder), "--labels", "tags", "--out", str(tmp_path / "out")]
     (folder / "a b.wav").write_bytes(b"no sound")
@@ -54,7 +69,15 @@ def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
         (["c.flac,train,", "c.flac,test,", "d/e.mp3,valid,"], "two different pieces with the ID c"),
         (["c.flac,train,", "d/e.mp3,test,"], "no recording of valid: add some"),
         (["c.flac,training,"], "the split 'training' at c.flac: write train, valid, test"),
-        (["c.flac,train"], "is cut off at line 2"),
+        (
+            ["c.flac,train,", "./c.flac,test,", "d/e.mp3,valid,"],
+            "two different pieces with the ID c",
+        ),
+        (["c.flac,train"], r"is cut off at line 2 \(2 cells for 3 columns\); fix the table"),
+        (
+            ["c.flac,train,folk, world"],
+            r"too many cells at line 2 .*: put a cell with ',' in double",
+        ),
         ([], "no recording of train, valid, test"),
     ],
 )
@@ -66,6 +89,9 @@ def test_tables_that_are_refused(rows, message, folder, tmp_path):
         prepare_labelled_folder(folder, tmp_path / "out", ["mood"])
     with pytest.raises(UserError, match="labels has 'start', a column of every manifest"):
         prepare_labelled_folder(folder, tmp_path / "out", ["start"])
+    write(folder, [f"{name},{rest}," for name, rest in ROWS.items()], "file,split,tags,tags")
+    with pytest.raises(UserError, match="labels.csv has two columns 'tags'; fix the table"):
+        prepare_labelled_folder(folder, tmp_path / "out", ["tags"])
     assert not (tmp_path / "out" / "train.csv").exists()
     for name, fault in (
         ("labelled_folder", "data_folder is not set: pass --data_folder"),
