@@ -265,9 +265,9 @@ def _unique(data_set, items):
     for item in items:
         if found.setdefault(item.id, item) is not item:
             if found[item.id] != item:
+                remedy = "keep one of its rows" if data_set.own else "fix its annotations"
                 raise files.PreparationError(
-                    f"{data_set.title} has two different pieces with the ID {item.id}; "
-                    "fix its annotations."
+                    f"{data_set.title} has two different pieces with the ID {item.id}; {remedy}."
                 )
             repeated.append(item.id)
     return list(found.values()), repeated
@@ -291,9 +291,8 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
         if usable[split] + known[split] != wanted
     ]
     if deviations and data_set.assert_counts and not allow_missing:
-        wanted = "readable recordings of the table" if data_set.own else "expected recordings"
         raise files.PreparationError(
-            f"{data_set.title} in {data_folder} does not have the {wanted}: "
+            f"{data_set.title} in {data_folder} does not have the expected recordings: "
             f"{', '.join(deviations)}{first}; complete it, or pass --allow_missing and every "
             "result will say so."
         )

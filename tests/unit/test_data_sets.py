@@ -402,7 +402,7 @@ def test_real_tracks(tree):
     path = "fma_metadata/tracks.csv"
     with open(ANNOTATIONS / "fma" / "tracks.csv", newline="", encoding="utf-8") as file:
         lines = file.readlines()
-    with refused(f"tracks.csv is cut off at line {len(lines)};"):
+    with refused(f"tracks.csv is cut off at line {len(lines)} ("):
         fma.read_fma(tree("fma", {path: "".join(lines)}))
     rows = csv.reader(lines)
     ends = [rows.line_num for _ in rows]
