@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain_music.data_prep import files, manifest, output
+from speechbrain_music.data_prep import duplicates, files, manifest, output
 from speechbrain_music.data_prep.headers import read_headers
 
 logger = logging.getLogger(__name__)
@@ -214,9 +214,12 @@ def prepare_items(
     headers = read_headers(data_folder, [item.wav for item in items], out / "headers.jsonl")
     shortest = data_set.clip_seconds or data_set.min_seconds
     faults = {item.wav: fault_of(headers[item.wav], shortest) for item in items}
+    copied = []
+    if held_out or data_set.own or not data_set.assert_counts:
+        copied = _find_copies(data_set, data_folder, items, faults)
     skipped = [(name, fault) for name, fault in sorted(faults.items()) if fault]
     usable = [item for item in items if not faults[item.wav]]
-    deviations = _check_counts(data_set, data_folder, items, faults, counts, allow_missing)
+    deviations = copied + _check_counts(data_set, data_folder, items, faults, counts, allow_missing)
     made_by = {"generator": replica["generator"]} if replica else {}
     rows = {split: [] for split in (*SPLITS, None)}
     for item in usable:
@@ -271,6 +274,30 @@ def _unique(data_set, items):
                 )
             repeated.append(item.id)
     return list(found.values()), repeated
+
+
+def _find_copies(data_set, data_folder, items, faults):
+    """Deal with files of equal content, which could train and test; returns deviations.
+
+    Where a share is held out, only the first is used: the others get a fault. A published split
+    stays as it is, with a deviation; a user's table is refused.
+    """
+    splits = {item.wav: item.split for item in items if not faults[item.wav]}
+    first = duplicates.equal_files(data_folder, sorted(splits))
+    apart = [name for name in first if splits[name] != splits[first[name]]]
+    for name in first:
+        if splits[name] is None and first[name] != name:
+            faults[name] = "a copy of another file"
+    if not apart:
+        return []
+    name = apart[0]
+    what = (
+        f"{len(apart)} file(s) have a copy in another split, for example {first[name]} "
+        f"({splits[first[name]]}) and {name} ({splits[name]})"
+    )
+    if data_set.own:
+        raise files.PreparationError(f"{data_set.title}: {what}; put copies into one split.")
+    return [what]
 
 
 def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):

@@ -35,7 +35,7 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
     >>> import numpy, soundfile, tempfile
     >>> folder, rows = Path(tempfile.mkdtemp()), ["file,split,quality"]
     >>> for split in data_set.SPLITS:
-    ...     soundfile.write(folder / f"{split}.wav", numpy.zeros(24000), 24000)
+    ...     soundfile.write(folder / f"{split}.wav", numpy.random.rand(24000), 24000)
     ...     rows.append(f"{split}.wav,{split},minor")
     >>> _ = (folder / TABLE).write_text("\\n".join(rows))
     >>> report = prepare_labelled_folder(folder, folder / "manifests", labels=["quality"])

@@ -18,8 +18,8 @@ ROWS = {"a b.wav": "train,slow|solo", "c.flac": "valid,", "d/e.mp3": "test,solo"
 def folder(tmp_path):
     """Three recordings and their table."""
     (tmp_path / "data" / "d").mkdir(parents=True)
-    for name in ROWS:
-        soundfile.write(tmp_path / "data" / name, np.zeros(48000), 24000)
+    for length, name in enumerate(ROWS, 48000):
+        soundfile.write(tmp_path / "data" / name, np.zeros(length), 24000)
     write(tmp_path / "data", [f"{name},{rest}" for name, rest in ROWS.items()])
     return tmp_path / "data"
 

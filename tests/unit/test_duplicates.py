@@ -1,0 +1,55 @@
+"""Copies and links of recordings: found, and on one side of a split."""
+
+import os
+import shutil
+
+import pytest
+from small_trees import SOUNDS, prepare, refused
+
+from speechbrain_music.data_prep.duplicates import equal_files
+from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
+
+
+def test_equal_files_are_found_by_their_bytes(tmp_path):
+    head = b"x" * 5000 + b"middle" + b"y" * 5000
+    contents = {"a": head, "b": b"short", "c": head, "d": head[:-1] + b"z", "e": b"", "f": b""}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    os.symlink(tmp_path / "b", tmp_path / "link")
+    found = equal_files(tmp_path, ["link", *contents, "missing"])
+    assert found == {
+        **{name: name for name in ("link", "a", "d", "e", "missing")},
+        **{"b": "link", "c": "a", "f": "e"},
+    }
+
+
+def copy_second(root, name):
+    """The second recording of a data set becomes a copy of its first."""
+    first, second = (root / path for path in SOUNDS[name][:2])
+    shutil.copyfile(first, second)
+    return second.relative_to(root).as_posix()
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [("music4all", {}), ("fma", {"split": "artist"}), ("fma", {"split": "official"})],
+)
+def test_copies_are_used_once_or_reported(name, options, tree, out):
+    root = tree(name)
+    second = copy_second(root, name)
+    report = prepare(name, root, out, **options)
+    if options == {"split": "official"}:  # the published split stays as it is
+        assert report["skipped"] == 0 and report["deviations"][0].endswith(f"{second} (valid)")
+        assert report["deviations"][0].startswith("1 file(s) have a copy in another split, for exa")
+    else:
+        assert report["examples"] == {second: "a copy of another file"}
+        assert not any("copy" in text for text in report["deviations"])
+
+
+def test_copies_in_two_splits_of_a_table_are_refused(tree, out):
+    root = tree("music4all")
+    copy_second(root, "music4all")
+    table = "file,split,tag\naudios/a.mp3,train,x\naudios/b.mp3,{},x\naudios/c.mp3,{},x\n"
+    (root / "labels.csv").write_text(table.format("test", "valid"))
+    with refused("audios/a.mp3 (train) and audios/b.mp3 (test); put copies into one split"):
+        prepare_labelled_folder(root, out, ["tag"])
