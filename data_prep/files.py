@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 EXTENSIONS = audio.AUDIO_EXTENSIONS | audio.UNSUPPORTED_EXTENSIONS
 AUDIO = tuple(f"*{e}" for end in sorted(audio.AUDIO_EXTENSIONS) for e in (end, end.upper()))
 ARCHIVES = ("*.tar.gz", "*.tgz", "*.tar", "*.zip", "*.tar.bz2")
+CONVERTED = ("*.parquet", "*.arrow", "*.tfrecord*")
 DOWNLOAD = "download it again"  # what to do about a damaged file of a published data set
 
 
@@ -101,12 +102,8 @@ def describe(root, most=100_000):
     kinds = {
         "audio files": AUDIO,
         "archives (unpack them with `tar -xf FILE` or `unzip FILE`)": ARCHIVES,
-        "parts of archives (join them with `cat FILE.zip.* > FILE.zip`, then `unzip FILE.zip`)": (
-            "*.zip.0*",
-        ),
-        "files of a converted copy, which is not read (get the data set as published)": (
-            *("*.parquet", "*.arrow", "*.tfrecord", "*.tfrecord-*"),
-        ),
+        "parts of an archive (`cat FILE.zip.* > FILE.zip`, then `unzip FILE.zip`)": ("*.zip.0*",),
+        "files of a converted copy, which is not read (get the data set as published)": CONVERTED,
     }
     paths = (Path(folder, name) for folder, _, names in os.walk(root) for name in sorted(names))
     found = {kind: [] for kind in kinds}
@@ -132,17 +129,15 @@ def find_pieces(root, names, endings=(), flat=True):
 
     @cache
     def listed(folder):
-        """The names in a folder; stem -> its audio files; folder without case -> its names."""
-        names, stems, folders = set(), defaultdict(list), defaultdict(list)
-        with suppress(OSError), os.scandir(root / folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                names.add(entry.name)
-                stem, extension = os.path.splitext(entry.name)
-                if extension.lower() in EXTENSIONS and not entry.name.startswith("."):
-                    stems[plain(stem)].append(entry.name)
-                else:
-                    folders[_composed(entry.name).casefold()].append(entry.name)
-        return names, stems, folders
+        """The names in a folder; stem -> its audio files."""
+        names, stems = set(), defaultdict(list)
+        with suppress(OSError):
+            names.update(os.listdir(root / folder))
+        for name in sorted(names):
+            stem, extension = os.path.splitext(name)
+            if extension.lower() in EXTENSIONS and not name.startswith("."):
+                stems[plain(stem)].append(name)
+        return names, stems
 
     def plain(stem):
         ending = next((end for end in endings if stem.lower().endswith(end.lower())), "")
@@ -153,16 +148,17 @@ def find_pieces(root, names, endings=(), flat=True):
         """The folder on disk; None if there is none."""
         if (root / folder).is_dir():
             return folder
-        above = actual(folder.parent)
-        same = [] if above is None else listed(above)[2][_composed(folder.name).casefold()]
-        if len(same) == 1:
-            return above / same[0]
+        if above := actual(folder.parent):
+            wanted = _composed(folder.name).casefold()
+            same = [name for name in listed(above)[0] if _composed(name).casefold() == wanted]
+            if len(same) == 1:
+                return above / same[0]
         return above if flat else None
 
     def find(name):
         piece = PurePath(name)
         folder = actual(piece.parent)
-        names, stems, _ = listed(folder) if folder else ((), {}, {})
+        names, stems = listed(folder) if folder else ((), {})
         same = [piece.name] if piece.name in names else stems.get(plain(piece.stem), [])
         if len(same) > 1:
             raise PreparationError(

@@ -235,7 +235,7 @@ def test_tables_that_were_exported_again(tree, out, caplog):
 @pytest.mark.parametrize(
     "files, message",
     [
-        (["mp3.zip.001", "mp3.zip.002"], "2 parts of archives (join them with `cat"),
+        (["mp3.zip.001", "mp3.zip.002"], "2 parts of an archive (`cat FILE.zip.* >"),
         (["nsynth-test.jsonwav.tar.gz"], "1 archives (unpack them with `tar -xf FILE`"),
         (["data/train-0.parquet"], "a converted copy, which is not read"),
         (["wav/0/b.wav", "wav/0/a.wav"], "it holds 2 audio files, for example wav/0/a.wav;"),
