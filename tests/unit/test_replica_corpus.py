@@ -21,6 +21,7 @@ from speechbrain_music.data_prep.replica.storage import CorpusError
 from speechbrain_music.data_prep.replica.synth import RATE, BankError
 from speechbrain_music.data_prep.replica.timeouts import StuckError, run_with_timeouts
 from speechbrain_music.data_prep.replica.trees import make_replica
+from speechbrain_music.utils.errors import UserError
 
 SHORT = CorpusPlan(shortest=3.0, longest=6.0)
 HOURS = 0.004  # three or four tracks of SHORT
@@ -133,6 +134,8 @@ def test_command_line(tmp_path, monkeypatch):
     assert {path.name for path in out.iterdir()} == {"audios", "id_information.csv", "replica.json"}
     with pytest.raises(CorpusError, match="scale is 2.0; it must be above 0 and at most 1"):
         command.main(["gtzan", "--out", str(tmp_path / "a"), "--scale", "2"])
+    with pytest.raises(UserError, match="seed is -1; it must be 0 or more"):
+        command.main(["gtzan", "--out", str(tmp_path / "a"), "--scale", "0.1", "--seed", "-1"])
     with pytest.raises(CorpusError, match="There is no replica of 'gztan'; choose one of"):
         make_replica("gztan", tmp_path / "a")
     assert not (tmp_path / "a").exists()
