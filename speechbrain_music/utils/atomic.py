@@ -1,31 +1,67 @@
-"""Atomic files and folders: whole, or not there.
+"""Atomic files and folders: whole, or not there; locks between processes.
 
 Standard library only: every part of the project may import this.
 """
 
+import fcntl
 import os
+import re
 import shutil
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from speechbrain_music.utils.errors import UserError
+
+LOCK = ".lock"  # in a folder of output
+_held = set()  # descriptors of locks
+
+
+@contextmanager
+def locked_folder(folder, doing="writes to"):
+    """Keeps other processes out of an output folder, which is made, while the block runs.
+
+    Under torchrun the first process locks for all. The kernel releases the lock when the process
+    ends, in whatever way. On a network disk it needs a server with locks (NFS 4, or 3 with lockd);
+    without one, nothing is locked. A folder that was made here and stays empty is removed.
+
+    Raises UserError if another process has the lock (the message says that it is `doing`, such as
+    "trains in", the folder), or if the folder cannot be written to.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    lock = Path(folder, LOCK)
+    made = [path for path in lock.parents if not path.exists()]
+    with ExitStack() as stack:
+        try:
+            mine = stack.enter_context(_locked(lock))
+        except OSError as error:
+            raise UserError(
+                f"{folder} cannot be written to ({error}): choose another output folder"
+            ) from None
+        if not mine:
+            raise UserError(
+                f"another process {doing} {folder}: wait for it, or choose another output folder"
+            )
+        try:
+            yield
+        finally:
+            _remove(lock)
+            for path in made:
+                with suppress(OSError):  # it is not empty
+                    path.rmdir()
 
 
 @contextmanager
 def atomic_file(path, mode="w", **open_options):
     """Opens a temporary file in the same folder, renamed to `path` only if the block succeeds."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.tmp")  # overwrites the rest of a killed process
-    try:
+    with _staging(path) as staging:
         with open(staging, mode, **open_options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(staging, path)
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
 
 
 def write_together(files):
@@ -53,33 +89,35 @@ def atomic_folder(path, names):
         raise UserError(f"{path} is no name of a new folder: choose one")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise UserError(f"{path} is a file or a link: choose a new folder")
-    others = sorted(set(os.listdir(path)) - set(names)) if path.exists() else []
+    found = os.listdir(path) if path.exists() else []
+    others = sorted(name for name in found if not {name, _written_as(name)} & set(names))
     if others:
         raise UserError(
             f"{path} holds other files ({others[0]}), which would be lost: choose a new folder"
         )
-    staging = path.with_name(f".{path.name}.tmp")
     replaced = path.with_name(f".{path.name}.old")
-    # Leftovers of a process that was killed here; between the two renames below, the only whole
-    # folder is the old one.
-    if replaced.exists() and not path.exists():
-        os.replace(replaced, path)
-    for leftover in (staging, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        yield staging
-        sync_folder(staging)
-        if path.exists():
-            os.replace(path, replaced)
-        os.replace(staging, path)
-        sync_entries(path.parent)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+
+    def restore():
+        # After a kill or a failure between the two renames the only whole folder is the old one.
         if replaced.exists() and not path.exists():
             os.replace(replaced, path)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
+
+    with _staging(path, folder=True) as staging:
+        with _locked(path.parent, folder=True, wait=True):
+            restore()
+        yield staging
+        sync_folder(staging)
+        with _locked(path.parent, folder=True, wait=True):
+            shutil.rmtree(replaced, ignore_errors=True)
+            try:
+                if path.exists():
+                    os.replace(path, replaced)
+                os.replace(staging, path)
+                sync_entries(path.parent)
+            except BaseException:
+                restore()
+                raise
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def sync_folder(folder):
@@ -98,3 +136,92 @@ def sync_entries(folder):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# ---- temporary names and locks ----
+
+
+@contextmanager
+def _staging(path, folder=False):
+    """A temporary file, or empty folder, next to `path`; removed if the block fails.
+
+    It has the first name that no living process uses: what a killed one left is used again.
+    """
+    name = path.name if len(os.fsencode(path.name)) < 240 else path.name[:60]
+    numbers = ("", *(f".{number}" for number in range(1, 1000)))
+    names = (path.with_name(f".{name}{number}.tmp") for number in numbers)
+    for staging in names:
+        with _locked(staging, folder) as mine:
+            if not mine:
+                continue
+            try:
+                for rest in os.scandir(staging) if folder else ():
+                    _remove(rest.path)
+                yield staging
+            except BaseException:
+                _remove(staging)
+                raise
+        break
+    later = next(names)
+    if later.exists():  # of a second process, which was killed
+        with _locked(later, folder) as mine:
+            if mine:
+                _remove(later)
+
+
+def _written_as(name):
+    """The name of what a temporary file of `_staging` was to become, or None."""
+    found = re.fullmatch(r"\.(.+?)(\.\d+)?\.tmp", name)
+    return found and found[1]
+
+
+@contextmanager
+def _locked(path, folder=False, wait=False):
+    """Locks a file or folder, made if missing; yields False if another process has it."""
+    flags = os.O_DIRECTORY if folder else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    mine = descriptor = None
+    while mine is None:
+        _close(descriptor)
+        os.makedirs(path.parent, exist_ok=True)
+        if folder:
+            with suppress(FileExistsError):
+                os.mkdir(path)
+        with suppress(FileNotFoundError):  # the last owner has just renamed or removed it
+            descriptor = os.open(path, flags, 0o666)
+            _held.add(descriptor)
+            if not _flock(descriptor, wait):
+                mine = False
+            elif os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                mine = True
+    try:
+        yield mine
+    finally:
+        _close(descriptor)
+
+
+def _flock(descriptor, wait):
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
+
+
+def _close(*descriptors):
+    for descriptor in _held.intersection(descriptors):
+        _held.remove(descriptor)
+        os.close(descriptor)
+
+
+# A forked child, such as a worker of a DataLoader, would keep the locks of its killed parent.
+os.register_at_fork(after_in_child=lambda: _close(*_held))
+
+
+def _remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            os.unlink(path)
