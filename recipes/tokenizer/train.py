@@ -19,16 +19,17 @@ from speechbrain_music.brains.segments import (
     MODEL_OPTIONS,
     SEGMENT_OPTIONS,
     SegmentBrain,
+    open_run,
     plan_run,
 )
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
-from speechbrain_music.dataio.corpus_statistics import corpus_statistics
+from speechbrain_music.dataio.corpus_statistics import corpus_statistics, refuse_other_corpus
 from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER, save_targets
-from speechbrain_music.utils.config import load_experiment, not_negative
+from speechbrain_music.utils.config import not_negative
 from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
@@ -197,10 +198,16 @@ def dataio_prepare(hparams, own_manifests):
 
 def main(argv):
     """Train or resume, then save the quantizer; see the head of this file."""
-    hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, MODEL_OPTIONS)
+    with open_run(argv, OPTIONS, MODEL_OPTIONS) as run:
+        train(*run)
+
+
+def train(hparams_file, hparams, run_opts, overrides):
+    """Train and save with what `open_run` yields."""
     _, world_size = join_processes(run_opts)
     plan = plan_run(hparams, world_size)
     data = dataio_prepare(hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides)))
+    refuse_other_corpus(hparams)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
     brain = QuantizerBrain(

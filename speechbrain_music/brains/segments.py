@@ -1,27 +1,37 @@
 """Training on crops of tracks: cost estimate, logs, checkpoints, held-out metrics, export."""
 
 import csv
+import json
 import logging
 import math
+import os
+import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import speechbrain as sb
 import torch
+import yaml
 from speechbrain.utils.distributed import if_main_process
 
-from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, plan_steps
+from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, TrainingError, plan_steps
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
+from speechbrain_music.models.safe_folder import CONFIG
 from speechbrain_music.reporting.corpora import describe_corpora
 from speechbrain_music.reporting.curves import draw_curves
+from speechbrain_music.utils.atomic import locked_folder
+from speechbrain_music.utils.checkpoints import refuse_other_options
 from speechbrain_music.utils.config import (
     boolean,
     choice,
     dropout,
+    load_experiment,
     natural,
     not_negative,
     optional,
@@ -94,6 +104,49 @@ MODEL_OPTIONS = {
 }
 
 
+# Keys whose values a run may change when it goes on: they do not change what is trained, or
+# (the music, the targets) the corpus statistics tell a change.
+MAY_DIFFER = set(
+    "max_steps number_of_epochs batch_size num_workers keep_in_memory gradient_checkpointing "
+    "nonfinite_patience log_interval ckpt_interval_minutes keep_checkpoints output_folder "
+    "data_folder train_csv valid_csv targets".split()
+)
+
+
+@contextmanager
+def open_run(argv, options, model_options):
+    """Yields what `load_experiment` returns; locks the run's output folder while the block runs.
+
+    With --debug the output folder is a temporary one. The checkpointer stores the options, and a
+    CheckpointError is raised, before anything is written, if the folder's run had others.
+    """
+    if any(token.partition("=")[0] == "--debug" for token in argv):
+        process = os.getppid() if "RANK" in os.environ else os.getpid()  # torchrun's
+        folder = Path(tempfile.gettempdir()) / f"speechbrain_music_debug_{process}"
+        print(f"--debug: output_folder is {folder}", file=sys.stderr)
+        argv = [*argv, "--output_folder", str(folder)]
+    file, hparams, run_opts, overrides = load_experiment(argv, options, model_options)
+    folder = Path(hparams["output_folder"])
+    with locked_folder(folder, "trains in"):
+        stored = _stored_options(file, hparams, overrides)
+        refuse_other_options(folder / "save", stored, MAY_DIFFER)
+        hparams["checkpointer"] = partial(hparams["checkpointer"], options=stored)
+        yield file, hparams, run_opts, overrides
+
+
+def _stored_options(file, hparams, overrides):
+    """Key -> its value; of objects, and of what refers to other keys, its text in the yaml."""
+    with open(file, encoding="utf-8") as source:
+        nodes = yaml.compose(source).value
+    options = {}
+    for key, node in ((key.value, node) for key, node in nodes):
+        value = hparams.get(key)
+        plain = value is None or isinstance(value, (bool, int, float, str, list))
+        as_it_is = plain and (key in overrides or not node.tag.startswith("!"))
+        options[key] = value if as_it_is else yaml.serialize(node)
+    return options
+
+
 def plan_run(hparams, world_size):
     """`plan_steps` with the values of a yaml."""
     return plan_steps(
@@ -117,6 +170,7 @@ class SegmentBrain(MusicBrain):
     """
 
     panels = None
+    kept = (*MusicBrain.kept, "train_row")
 
     def __init__(self, hours, **brain):
         super().__init__(**brain)
@@ -171,6 +225,7 @@ class SegmentBrain(MusicBrain):
     def fit(self, epoch_counter, train_set, valid_set=None, **options):
         """As SpeechBrain's; the training batch sampler must be a `WeightedSegmentSampler`."""
         self.train_loader = train_set
+        self.valid_paths = valid_set.dataset.paths if valid_set else []
         super().fit(epoch_counter, train_set, valid_set, **options)
         if self.unreadable:
             logger.warning(
@@ -260,10 +315,8 @@ class SegmentBrain(MusicBrain):
             self._write_train_row()
 
     def _write_train_row(self):
-        sums = self.reduce_sum(self._train_sums).tolist()
-        figures = dict(zip(self._train_names, sums, strict=True))
-        count, tokens = figures.pop("count"), figures.pop("tokens")
-        now = time.monotonic()
+        row = self.train_row
+        figures, count, tokens = row["sums"], row["sums"].pop("count"), row["sums"].pop("tokens")
         if self.run_log and count:
             self.run_log.write(
                 "train",
@@ -272,10 +325,28 @@ class SegmentBrain(MusicBrain):
                 **self.train_state(),
                 learning_rate=self.optimizer.param_groups[0]["lr"],
                 gradient_norm=self.gradient_norm,
-                tokens_per_second=tokens / (now - self._window_began),
+                tokens_per_second=tokens / row["seconds"],
                 skipped_steps=self.skipped_steps,
             )
         self._clear_train_sums()
+
+    @property
+    def train_row(self):
+        """Sums over all processes since the last row of the log, and the seconds since then."""
+        sums = {}
+        if self._train_sums is not None:
+            values = self.reduce_sum(self._train_sums.clone()).tolist()
+            sums = dict(zip(self._train_names, values, strict=True))
+        return {"sums": sums, "seconds": time.monotonic() - self._window_began}
+
+    @train_row.setter
+    def train_row(self, row):
+        self._clear_train_sums()
+        self._window_began -= row["seconds"]
+        if row["sums"]:
+            values = torch.tensor(list(row["sums"].values()), dtype=torch.float64)
+            self._train_names = list(row["sums"])
+            self._train_sums = (values * (self.rank == 0)).to(self.device)
 
     def _clear_train_sums(self):
         self._train_sums = None
@@ -303,7 +374,14 @@ class SegmentBrain(MusicBrain):
         with torch.no_grad(), self.evaluation_ctx:
             outputs = self.compute_forward(batch, stage)
             loss = self.compute_objectives(outputs, batch, stage)
+        if not loss.isfinite():
+            self._name_nonfinite(batch)
         return (loss / self.count(batch).clamp(min=1)).cpu()
+
+    def _name_nonfinite(self, batch):
+        mel, _ = self.modules.features(batch.wave, batch.samples)
+        for row in batch.rows[~mel.isfinite().flatten(1).all(dim=1)].tolist():
+            logger.warning(f"{self.valid_paths[row]} has no finite log-mel: repair or remove it")
 
     def held_out_figures(self):
         """What `self.metrics` gives over all processes; UserError if no track could be read."""
@@ -321,12 +399,14 @@ class SegmentBrain(MusicBrain):
         if self.run_log:
             self.run_log.write("valid", self.optimizer_step, epoch=epoch, **figures)
             self._draw_curves()
+        if not math.isfinite(figures["loss"]):
+            logger.warning(f"the held-out loss is {figures['loss']}: this step cannot be exported")
+        self._clear_train_sums()  # the time of validation is not training's
         self.checkpointer.save_and_keep_only(
             meta={"loss": figures["loss"], "step": self.optimizer_step},
             min_keys=["loss"],
             num_to_keep=self.hparams.keep_checkpoints,
         )
-        self._clear_train_sums()  # the time of validation is not training's
 
     def _draw_curves(self):
         last = self.optimizer_step >= self.plan.total_steps
@@ -341,14 +421,33 @@ class SegmentBrain(MusicBrain):
 
         None where nothing is written: without a checkpoint, and in all processes but the first.
         """
+        if 0 < self.optimizer_step == self.skipped_steps:
+            raise TrainingError(
+                f"none of the {self.skipped_steps} steps was finite, so nothing was learned: lower "
+                "lr, check the options of the method, and choose another output_folder"
+            )
         best = self.checkpointer.recover_if_possible(min_key="loss")
         if best is None or not if_main_process():
             return None
+        self._refuse_shorter(Path(folder))
         run = self.hparams
         metadata = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
         self.save_result(folder, best.meta, **metadata)
         logger.info(f"Exported step {best.meta['step']} to {folder}")
         return best.meta["step"]
+
+    def _refuse_shorter(self, folder):
+        """Raises TrainingError if the export is of a later step: the run was begun again."""
+        try:
+            step = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["training"]["step"]
+            later = step > self.optimizer_step
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return
+        if later:
+            raise TrainingError(
+                f"{folder} holds step {step}, and this run has only {self.optimizer_step} steps: "
+                "rename or remove that folder, or choose another output_folder"
+            )
 
 
 def _count(module):

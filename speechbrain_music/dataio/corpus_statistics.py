@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics.pretraining import TokenStatistics, count_pairs, perplexity
-from speechbrain_music.models.frontend import STACK, padding_mask
+from speechbrain_music.models.frontend import BANDS, STACK, padding_mask
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import TrainedTargets
 from speechbrain_music.utils.atomic import atomic_file
@@ -26,23 +25,23 @@ FIRST_TOKENS = 50_000
 LOW_PERPLEXITY = 100
 
 
+def refuse_other_corpus(hparams, quantizer=None):
+    """Raises a `UserError` if a run's folder has statistics of another corpus; changes nothing."""
+    _read(*_place(hparams, quantizer), quantizer)
+
+
 def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     """The statistics of a run's corpus, computed by one process and read by all.
 
     See `prepare_statistics` for the other arguments and what is returned.
     """
-    features = hparams["features"]
-    key = [Path(hparams["train_csv"])]
-    key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
-    key.append(quantizer and quantizer.config)  # of a trained one with a hash of its weights
-    if features.normalize.kind != "band":
-        key.append(features.normalize.kind)
+    path, key = _place(hparams, quantizer)
     options = {
-        "path": Path(hparams["output_folder"]) / "corpus_statistics.npz",
-        "key": statistics_key(*key),
+        "path": path,
+        "key": key,
         "dataset": dataset,
         "quantizer": quantizer,
-        "features": features,
+        "features": hparams["features"],
         "batch_size": hparams["batch_size"],
         "workers": hparams["num_workers"],
         "bar": bar,
@@ -51,33 +50,65 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     return prepare_statistics(**options)
 
 
+def _place(hparams, quantizer):
+    """The file of a run's statistics, and their key."""
+    normalization = hparams["features"].normalize.kind
+    key = [Path(hparams["train_csv"])]
+    key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
+    key.append(quantizer and quantizer.config)  # of a trained one with a hash of its weights
+    if normalization != "band":
+        key.append(normalization)
+    return Path(hparams["output_folder"]) / "corpus_statistics.npz", statistics_key(*key)
+
+
 def prepare_statistics(path, key, dataset, quantizer, features, batch_size, workers=0, bar=True):
     """Make a corpus's statistics, or read those made before, and set the features by them.
 
     Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
     pairs of a masked token with its nearest visible one. A trained quantizer follows the features.
-    Returns the `TokenStatistics`, or None without a quantizer. Raises a `UserError` if the file has
-    another `key` (see `statistics_key`), or if no item of the data set could be read.
+    Returns the `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises
+    a `UserError` if the file has another `key` (see `statistics_key`), if no item of the data set
+    could be read, or if an item's log-mel is not finite.
     """
     path = Path(path)
-    if not path.exists():
-        _make(path, key, dataset, quantizer, features, batch_size, workers, bar)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            values = dict(stored)
-        stored_key = str(values["key"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete it, it is made again") from None
-    if stored_key != key:
-        raise UserError(
-            f"{path} was made for another corpus, segment length, normalization or other targets: "
-            "choose another output_folder, or delete that file if nothing was trained with it yet"
-        )
+    values = _read(path, key, quantizer)
+    if values is None:
+        values = _make(key, dataset, quantizer, features, batch_size, workers, bar)
+        with atomic_file(path, "wb") as file:
+            np.savez(file, **values)
     mean, std = (torch.from_numpy(values[name]) for name in ("mean", "std"))
     _set_features(mean, std, features, quantizer)
     if quantizer is None:
         return None
     return TokenStatistics(values["unigram"], values["pairs"], values["pair_counts"])
+
+
+def _read(path, key, quantizer):
+    """The arrays of a file; None if it is missing or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values = dict(stored)
+        found = str(values["key"])
+        shapes = {"mean": (BANDS,), "std": (BANDS,)}
+        if quantizer is not None and found == key:
+            shapes["unigram"] = tuple(
+                quantizer.config[k] for k in ("num_codebooks", "codebook_size")
+            )
+            shapes |= dict.fromkeys(("pairs", "pair_counts"), (len(values["pairs"]),))
+        for name, shape in shapes.items():
+            if values[name].shape != shape or not np.isfinite(values[name]).all():
+                raise ValueError(f"{name} does not fit")
+    except Exception as error:  # whatever a damaged file makes numpy raise
+        logger.warning(f"{path} is damaged and is made again ({error!r:.200})")
+        return None
+    if found != key:
+        raise UserError(
+            f"{path} was made for another corpus, segment length, normalization or other targets: "
+            "choose another output_folder, or delete that file if nothing was trained with it yet"
+        )
+    return values
 
 
 def statistics_key(*parts):
@@ -95,7 +126,7 @@ def _set_features(mean, std, features, quantizer):
 
 
 @torch.no_grad()
-def _make(path, key, dataset, quantizer, features, batch_size, workers, bar):
+def _make(key, dataset, quantizer, features, batch_size, workers, bar):
     def batches(what):
         loader = make_loader(
             dataset,
@@ -108,17 +139,19 @@ def _make(path, key, dataset, quantizer, features, batch_size, workers, bar):
             batch = batch.to(device)
             readable = batch.mask.any(dim=1)
             if readable.any():
-                yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
+                yield (
+                    *(batch.wave[readable], batch.samples[readable], batch.mask[readable]),
+                    [dataset.paths[row] for row in batch.rows[readable].tolist()],
+                )
 
     mean, std = _band_statistics(batches("mel bands"), features)
     _set_features(mean, std, features, quantizer)
-    arrays = {"mean": mean.numpy(), "std": std.numpy()}
+    arrays = {"key": np.array(key), "mean": mean.numpy(), "std": std.numpy()}
     if quantizer is not None:
         tokens, first = _token_statistics(batches("tokens"), features, quantizer)
         _log_perplexity(tokens, first)
-        arrays = tokens._asdict() | arrays
-    with atomic_file(path, "wb") as file:
-        np.savez(file, key=np.array(key), **arrays)
+        arrays |= tokens._asdict()
+    return arrays
 
 
 def _log_perplexity(tokens, first):
@@ -137,8 +170,11 @@ def _log_perplexity(tokens, first):
 def _band_statistics(batches, features):
     """(128,) mean and standard deviation of each band, in nats, over all valid frames."""
     count, total, squares = 0, 0.0, 0.0
-    for wave, samples, _ in batches:
+    for wave, samples, _, paths in batches:
         mel, tokens = features.raw(wave, samples)
+        for path, finite in zip(paths, mel.isfinite().flatten(1).all(dim=1), strict=True):
+            if not finite:
+                raise UserError(f"{path} has samples too large for a log-mel: repair or remove it")
         mask = padding_mask(STACK * tokens, mel.shape[1])
         frames = (mel.flatten(0, 1) if mask is None else mel[~mask]).double().cpu()
         count += len(frames)
@@ -156,7 +192,7 @@ def _token_statistics(batches, features, quantizer):
     entries = quantizer.config["codebook_size"]
     unigram, first = np.zeros((2, codebooks, entries))
     codes, counts = [], []
-    for wave, samples, mask in batches:
+    for wave, samples, mask, _ in batches:
         mel, lengths = features(wave, samples)
         tokens = tokenize(quantizer, stack_frames(mel))
         valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)

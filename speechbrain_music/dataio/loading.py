@@ -1,6 +1,7 @@
 """DataLoaders with their own random generator."""
 
 import os
+import signal
 from functools import partial
 
 import torch
@@ -28,3 +29,5 @@ def _begin(parent, _):
     # it would stay forever.
     if os.getppid() != parent:
         raise SystemExit
+    # Ctrl-C goes to all processes of a terminal: the parent ends its step first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

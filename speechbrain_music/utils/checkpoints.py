@@ -265,12 +265,14 @@ def _load_state(value, path, end_of_epoch):
     value.load_state_dict(state)
 
 
-@main_process_only
 def _save_state(value, path):
+    state = value.state_dict()  # in all processes, which may have to add it up
+    if not if_main_process():
+        return
     # Through Python's own file: torch's writer hides the reason of a failure.
     with open(path, "wb") as file:
         try:
-            torch.save(value.state_dict(), file)
+            torch.save(state, file)
         except RuntimeError as error:  # torch's follow-up error hides the reason
             raise (error.__context__ or error) from None
 
