@@ -201,6 +201,12 @@ class MusicBrain(sb.Brain):
         self.ckpt_interval_minutes = minutes
         if self.jit or self.jit_module_keys:
             raise ConfigError("--jit is not possible, no module is TorchScript: use --compile")
+        if self.compile and not self.compile_module_keys:
+            # Others hold what must be exact, such as TF32 turned off, which torch cannot trace.
+            trained = (
+                n for n, m in self.modules.items() if any(p.requires_grad for p in m.parameters())
+            )
+            self.compile_module_keys = list(trained)
         if self.device_type == "cpu":
             keep_freed_memory()
         self.plan = plan
