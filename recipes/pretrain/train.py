@@ -26,7 +26,7 @@ from speechbrain_music.brains.segments import (
 )
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
-from speechbrain_music.dataio.corpus_statistics import corpus_statistics, refuse_other_corpus
+from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.metrics.pretraining import MaskedPredictionMetrics, format_held_out
 from speechbrain_music.models.export import export_run
 from speechbrain_music.models.ssl import stack_frames, tokenize
@@ -195,7 +195,6 @@ def train(hparams_file, hparams, run_opts, overrides):
     _, world_size = join_processes(run_opts)
     plan = plan_run(hparams, world_size)
     data = dataio_prepare(hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides)))
-    refuse_other_corpus(hparams, hparams["tokenizer"])
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     statistics = corpus_statistics(
         hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar

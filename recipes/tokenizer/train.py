@@ -24,7 +24,7 @@ from speechbrain_music.brains.segments import (
 )
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
-from speechbrain_music.dataio.corpus_statistics import corpus_statistics, refuse_other_corpus
+from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.ssl import stack_frames
@@ -207,7 +207,6 @@ def train(hparams_file, hparams, run_opts, overrides):
     _, world_size = join_processes(run_opts)
     plan = plan_run(hparams, world_size)
     data = dataio_prepare(hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides)))
-    refuse_other_corpus(hparams)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
     brain = QuantizerBrain(

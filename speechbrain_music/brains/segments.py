@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -104,12 +104,11 @@ MODEL_OPTIONS = {
 }
 
 
-# Keys whose values a run may change when it goes on: they do not change what is trained, or
-# (the music, the targets) the corpus statistics tell a change.
+# Keys whose values a run may change when it continues; the manifests tell other music.
 MAY_DIFFER = set(
     "max_steps number_of_epochs batch_size num_workers keep_in_memory gradient_checkpointing "
-    "nonfinite_patience log_interval ckpt_interval_minutes keep_checkpoints output_folder "
-    "data_folder train_csv valid_csv targets".split()
+    "nonfinite_patience log_interval ckpt_interval_minutes keep_checkpoints "
+    "data_folder output_folder".split()
 )
 
 
@@ -225,7 +224,6 @@ class SegmentBrain(MusicBrain):
     def fit(self, epoch_counter, train_set, valid_set=None, **options):
         """As SpeechBrain's; the training batch sampler must be a `WeightedSegmentSampler`."""
         self.train_loader = train_set
-        self.valid_paths = valid_set.dataset.paths if valid_set else []
         super().fit(epoch_counter, train_set, valid_set, **options)
         if self.unreadable:
             logger.warning(
@@ -374,14 +372,7 @@ class SegmentBrain(MusicBrain):
         with torch.no_grad(), self.evaluation_ctx:
             outputs = self.compute_forward(batch, stage)
             loss = self.compute_objectives(outputs, batch, stage)
-        if not loss.isfinite():
-            self._name_nonfinite(batch)
         return (loss / self.count(batch).clamp(min=1)).cpu()
-
-    def _name_nonfinite(self, batch):
-        mel, _ = self.modules.features(batch.wave, batch.samples)
-        for row in batch.rows[~mel.isfinite().flatten(1).all(dim=1)].tolist():
-            logger.warning(f"{self.valid_paths[row]} has no finite log-mel: repair or remove it")
 
     def held_out_figures(self):
         """What `self.metrics` gives over all processes; UserError if no track could be read."""
@@ -429,25 +420,18 @@ class SegmentBrain(MusicBrain):
         best = self.checkpointer.recover_if_possible(min_key="loss")
         if best is None or not if_main_process():
             return None
-        self._refuse_shorter(Path(folder))
-        run = self.hparams
+        run, before = self.hparams, 0
+        with suppress(OSError, ValueError, LookupError, TypeError):  # no export, or a damaged one
+            before = json.loads((Path(folder) / CONFIG).read_text())["training"]["step"]
+        if before > self.optimizer_step:
+            raise TrainingError(
+                f"{folder} holds step {before}, and this run has only {self.optimizer_step} steps: "
+                "rename or remove that folder, or choose another output_folder"
+            )
         metadata = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
         self.save_result(folder, best.meta, **metadata)
         logger.info(f"Exported step {best.meta['step']} to {folder}")
         return best.meta["step"]
-
-    def _refuse_shorter(self, folder):
-        """Raises TrainingError if the export is of a later step: the run was begun again."""
-        try:
-            step = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["training"]["step"]
-            later = step > self.optimizer_step
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            return
-        if later:
-            raise TrainingError(
-                f"{folder} holds step {step}, and this run has only {self.optimizer_step} steps: "
-                "rename or remove that folder, or choose another output_folder"
-            )
 
 
 def _count(module):

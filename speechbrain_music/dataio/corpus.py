@@ -91,10 +91,9 @@ def _fits(hours, workers):
     """Whether the decoded tracks, which each worker keeps, take less than half of what is free."""
     processes = max(1, workers) * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     needed, free = sum(hours.values()) * 3600 * SAMPLE_RATE * 4 * processes, free_memory()
-    fits = free is None or needed < free / 2
-    if not fits:
+    if needed > free / 2:
         logger.warning(
-            f"keep_in_memory is turned off: decoded tracks would take {needed / 1e9:.1f} GB of "
-            f"{free / 1e9:.1f} GB free memory; crops are read from the files (use num_workers)"
+            f"keep_in_memory is turned off: decoded tracks take {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free"
         )
-    return fits
+    return needed <= free / 2

@@ -25,23 +25,23 @@ FIRST_TOKENS = 50_000
 LOW_PERPLEXITY = 100
 
 
-def refuse_other_corpus(hparams, quantizer=None):
-    """Raises a `UserError` if a run's folder has statistics of another corpus; changes nothing."""
-    _read(*_place(hparams, quantizer), quantizer)
-
-
 def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     """The statistics of a run's corpus, computed by one process and read by all.
 
     See `prepare_statistics` for the other arguments and what is returned.
     """
-    path, key = _place(hparams, quantizer)
+    features = hparams["features"]
+    key = [Path(hparams["train_csv"])]
+    key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
+    key.append(quantizer and quantizer.config)  # of a trained one with a hash of its weights
+    if features.normalize.kind != "band":
+        key.append(features.normalize.kind)
     options = {
-        "path": path,
-        "key": key,
+        "path": Path(hparams["output_folder"]) / "corpus_statistics.npz",
+        "key": statistics_key(*key),
         "dataset": dataset,
         "quantizer": quantizer,
-        "features": hparams["features"],
+        "features": features,
         "batch_size": hparams["batch_size"],
         "workers": hparams["num_workers"],
         "bar": bar,
@@ -50,25 +50,14 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     return prepare_statistics(**options)
 
 
-def _place(hparams, quantizer):
-    """The file of a run's statistics, and their key."""
-    normalization = hparams["features"].normalize.kind
-    key = [Path(hparams["train_csv"])]
-    key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
-    key.append(quantizer and quantizer.config)  # of a trained one with a hash of its weights
-    if normalization != "band":
-        key.append(normalization)
-    return Path(hparams["output_folder"]) / "corpus_statistics.npz", statistics_key(*key)
-
-
 def prepare_statistics(path, key, dataset, quantizer, features, batch_size, workers=0, bar=True):
     """Make a corpus's statistics, or read those made before, and set the features by them.
 
     Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
     pairs of a masked token with its nearest visible one. A trained quantizer follows the features.
     Returns the `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises
-    a `UserError` if the file has another `key` (see `statistics_key`), if no item of the data set
-    could be read, or if an item's log-mel is not finite.
+    a `UserError` if the file has another `key` (see `statistics_key`), or if no item of the data
+    set could be read.
     """
     path = Path(path)
     values = _read(path, key, quantizer)
@@ -139,10 +128,7 @@ def _make(key, dataset, quantizer, features, batch_size, workers, bar):
             batch = batch.to(device)
             readable = batch.mask.any(dim=1)
             if readable.any():
-                yield (
-                    *(batch.wave[readable], batch.samples[readable], batch.mask[readable]),
-                    [dataset.paths[row] for row in batch.rows[readable].tolist()],
-                )
+                yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
     mean, std = _band_statistics(batches("mel bands"), features)
     _set_features(mean, std, features, quantizer)
@@ -170,11 +156,8 @@ def _log_perplexity(tokens, first):
 def _band_statistics(batches, features):
     """(128,) mean and standard deviation of each band, in nats, over all valid frames."""
     count, total, squares = 0, 0.0, 0.0
-    for wave, samples, _, paths in batches:
+    for wave, samples, _ in batches:
         mel, tokens = features.raw(wave, samples)
-        for path, finite in zip(paths, mel.isfinite().flatten(1).all(dim=1), strict=True):
-            if not finite:
-                raise UserError(f"{path} has samples too large for a log-mel: repair or remove it")
         mask = padding_mask(STACK * tokens, mel.shape[1])
         frames = (mel.flatten(0, 1) if mask is None else mel[~mask]).double().cpu()
         count += len(frames)
@@ -192,7 +175,7 @@ def _token_statistics(batches, features, quantizer):
     entries = quantizer.config["codebook_size"]
     unigram, first = np.zeros((2, codebooks, entries))
     codes, counts = [], []
-    for wave, samples, mask, _ in batches:
+    for wave, samples, mask in batches:
         mel, lengths = features(wave, samples)
         tokens = tokenize(quantizer, stack_frames(mel))
         valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)

@@ -7,6 +7,8 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader
 
+WORKER_SECONDS = 20  # that a worker goes on after SIGTERM; torchrun kills after 30
+
 
 def make_loader(dataset, **options):
     """torch's DataLoader with a generator of its own, and workers that end with this process.
@@ -29,5 +31,6 @@ def _begin(parent, _):
     # it would stay forever.
     if os.getppid() != parent:
         raise SystemExit
-    # Ctrl-C goes to all processes of a terminal: the parent ends its step first.
+    # Terminals, torchrun and Slurm signal all processes: the parent needs the worker for its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))

@@ -3,9 +3,9 @@
 Standard library only: every part of the project may import this.
 """
 
+import errno
 import fcntl
 import os
-import re
 import shutil
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,35 +18,27 @@ _held = set()  # descriptors of locks
 
 @contextmanager
 def locked_folder(folder, doing="writes to"):
-    """Keeps other processes out of an output folder, which is made, while the block runs.
+    """Keeps other processes out of an output folder, made here, while the block runs.
 
-    Under torchrun the first process locks for all. The kernel releases the lock when the process
-    ends, in whatever way. On a network disk it needs a server with locks (NFS 4, or 3 with lockd);
-    without one, nothing is locked. A folder that was made here and stays empty is removed.
-
-    Raises UserError if another process has the lock (the message says that it is `doing`, such as
-    "trains in", the folder), or if the folder cannot be written to.
+    Under torchrun the first process locks for all. The kernel releases the lock of a process that
+    ends, however it ends. On a network disk without locks (NFS needs version 4, or lockd) nothing
+    is locked. Raises UserError if another process has the lock, which is then said to be `doing`
+    ("trains in") the folder, or if the folder cannot be written to.
     """
-    if os.environ.get("RANK", "0") != "0":
-        yield
-        return
     lock = Path(folder, LOCK)
     made = [path for path in lock.parents if not path.exists()]
     with ExitStack() as stack:
         try:
-            mine = stack.enter_context(_locked(lock))
+            mine = os.environ.get("RANK", "0") != "0" or stack.enter_context(_locked(lock))
         except OSError as error:
-            raise UserError(
-                f"{folder} cannot be written to ({error}): choose another output folder"
-            ) from None
+            raise UserError(f"{folder} cannot be written to ({error}): choose another") from None
         if not mine:
-            raise UserError(
-                f"another process {doing} {folder}: wait for it, or choose another output folder"
-            )
+            raise UserError(f"another process {doing} {folder}: wait for it, or choose another")
         try:
             yield
         finally:
-            _remove(lock)
+            if os.environ.get("RANK", "0") == "0":
+                _remove(lock)
             for path in made:
                 with suppress(OSError):  # it is not empty
                     path.rmdir()
@@ -90,7 +82,8 @@ def atomic_folder(path, names):
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise UserError(f"{path} is a file or a link: choose a new folder")
     found = os.listdir(path) if path.exists() else []
-    others = sorted(name for name in found if not {name, _written_as(name)} & set(names))
+    ours = {*names, *(f".{name}.tmp" for name in names)}  # and what a killed process left
+    others = sorted(set(found) - ours)
     if others:
         raise UserError(
             f"{path} holds other files ({others[0]}), which would be lost: choose a new folder"
@@ -148,9 +141,8 @@ def _staging(path, folder=False):
     It has the first name that no living process uses: what a killed one left is used again.
     """
     name = path.name if len(os.fsencode(path.name)) < 240 else path.name[:60]
-    numbers = ("", *(f".{number}" for number in range(1, 1000)))
-    names = (path.with_name(f".{name}{number}.tmp") for number in numbers)
-    for staging in names:
+    for number in ("", *(f".{number}" for number in range(1, 1000))):
+        staging = path.with_name(f".{name}{number}.tmp")
         with _locked(staging, folder) as mine:
             if not mine:
                 continue
@@ -158,21 +150,10 @@ def _staging(path, folder=False):
                 for rest in os.scandir(staging) if folder else ():
                     _remove(rest.path)
                 yield staging
+                return
             except BaseException:
                 _remove(staging)
                 raise
-        break
-    later = next(names)
-    if later.exists():  # of a second process, which was killed
-        with _locked(later, folder) as mine:
-            if mine:
-                _remove(later)
-
-
-def _written_as(name):
-    """The name of what a temporary file of `_staging` was to become, or None."""
-    found = re.fullmatch(r"\.(.+?)(\.\d+)?\.tmp", name)
-    return found and found[1]
 
 
 @contextmanager
@@ -183,30 +164,21 @@ def _locked(path, folder=False, wait=False):
     while mine is None:
         _close(descriptor)
         os.makedirs(path.parent, exist_ok=True)
-        if folder:
-            with suppress(FileExistsError):
-                os.mkdir(path)
-        with suppress(FileNotFoundError):  # the last owner has just renamed or removed it
+        with suppress(FileExistsError, FileNotFoundError):  # another has just made or renamed it
+            if folder and not path.exists():
+                path.mkdir()
             descriptor = os.open(path, flags, 0o666)
             _held.add(descriptor)
-            if not _flock(descriptor, wait):
-                mine = False
-            elif os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except OSError as error:  # if it is not busy: a file system without locks
+                mine = False if error.errno == errno.EWOULDBLOCK else None
+            if mine is None and os.path.samestat(os.fstat(descriptor), path.stat()):
                 mine = True
     try:
         yield mine
     finally:
         _close(descriptor)
-
-
-def _flock(descriptor, wait):
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # a file system without locks
-    return True
 
 
 def _close(*descriptors):

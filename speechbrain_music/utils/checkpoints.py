@@ -53,7 +53,7 @@ class AtomicCheckpointer(Checkpointer):
     ------
     CheckpointError
         If a checkpoint cannot be written (the ones before stay as they are), or if there are
-        checkpoints and none can be read, or none has a finite value of the key to choose by.
+        checkpoints and none can be read, or none has a finite value to choose by.
     """
 
     def __init__(self, checkpoints_dir, recoverables=None, options=None, **others):
@@ -62,8 +62,13 @@ class AtomicCheckpointer(Checkpointer):
         self._damaged = set()
 
     def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
-        """As SpeechBrain's, atomically; numbers in `meta` become plain floats."""
-        meta = {key: _plain(value) for key, value in (meta or {}).items()} | self.options
+        """As SpeechBrain's, atomically; numbers in `meta` become plain floats.
+
+        Those that are not finite are left out: no checkpoint is chosen by them.
+        """
+        meta = {key: _plain(value) for key, value in (meta or {}).items()}
+        meta = {k: v for k, v in meta.items() if isinstance(v, str) or math.isfinite(v)}
+        meta |= self.options
         folder = self.checkpoints_dir
         try:
             self.remove_remains()
@@ -127,20 +132,10 @@ class AtomicCheckpointer(Checkpointer):
         super().save_and_keep_only(importance_keys=list(importance_keys), **options)
 
     def find_checkpoints(self, importance_key=None, max_key=None, min_key=None, **options):
-        """As SpeechBrain's, the newest by step; those with a value that is not finite come last."""
-        key = max_key or min_key
-        if key:
-            sign, predicate = 1 if max_key else -1, options.pop("ckpt_predicate", None)
-
-            def importance_key(checkpoint):
-                value = sign * checkpoint.meta[key]
-                return value if math.isfinite(value) else -math.inf
-
-            def with_key(checkpoint):
-                return key in checkpoint.meta and (predicate is None or predicate(checkpoint))
-
-            options["ckpt_predicate"] = with_key
-        return super().find_checkpoints(importance_key or _progress, **options)
+        """As SpeechBrain's, but the newest is that of the most steps."""
+        if not (importance_key or max_key or min_key):
+            importance_key = _progress
+        return super().find_checkpoints(importance_key, max_key, min_key, **options)
 
     def recover_if_possible(self, **choice):
         """Loads the best by `choice` (the newest without it) that can be read, and returns it.
@@ -154,14 +149,7 @@ class AtomicCheckpointer(Checkpointer):
 
     def _recover_first(self, **choice):
         candidates = self.find_checkpoints(**choice)
-        key = choice.get("min_key") or choice.get("max_key")
-        finite = [c for c in candidates if not key or math.isfinite(c.meta[key])]
-        if candidates and not finite:
-            raise CheckpointError(
-                f"none of the {len(candidates)} checkpoints in {self.checkpoints_dir} has a finite "
-                f"{key}: the training diverged; lower lr, and choose another output_folder"
-            )
-        for checkpoint in finite:
+        for checkpoint in candidates:
             try:
                 for part in self.recoverables.keys() & checkpoint.paramfiles.keys():
                     file = checkpoint.paramfiles[part]
@@ -171,11 +159,17 @@ class AtomicCheckpointer(Checkpointer):
                 return checkpoint
             except Exception as error:  # whatever a damaged file makes its reader raise
                 self._ignore(checkpoint.path, error)
-        if finite or (self._damaged and not self.find_checkpoints()):
+        intact = self.list_checkpoints()
+        if candidates or (self._damaged and not intact):
             raise CheckpointError(
                 f"none of the {len(self._damaged)} checkpoints in {self.checkpoints_dir} fits this "
                 "experiment or can be read: choose another output_folder, or delete that folder "
                 "to start again"
+            )
+        if any(checkpoint.meta["end-of-epoch"] for checkpoint in intact):
+            raise CheckpointError(
+                f"no checkpoint in {self.checkpoints_dir} has a finite {[*choice.values()][0]}: "
+                "training diverged; lower lr and choose another output_folder"
             )
         return None
 
@@ -204,13 +198,11 @@ class AtomicCheckpointer(Checkpointer):
 
 
 def refuse_other_options(folder, options, may_differ):
-    """Raises CheckpointError if the newest checkpoint in a folder was made with other options.
+    """Raises CheckpointError if the newest checkpoint in a folder was made with other `options`.
 
-    `options` are those of `AtomicCheckpointer`; values of the keys in `may_differ` may differ.
+    Values of the keys in `may_differ` may differ.
     """
-    if not Path(folder).is_dir():
-        return
-    newest = AtomicCheckpointer(folder).find_checkpoint()
+    newest = AtomicCheckpointer(folder).find_checkpoint() if Path(folder).is_dir() else None
     before = newest.meta.get("options", options) if newest else options
     keys = [k for k in options | before if before.get(k) != options.get(k) and k not in may_differ]
     if keys:

@@ -1,6 +1,7 @@
 """Memory: how much is free; keeping freed memory for the next training step on CPUs."""
 
 import ctypes
+import math
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -8,25 +9,20 @@ from pathlib import Path
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
-# Files of a limit and of what is used, of control groups 2 and 1.
-CGROUPS = (
-    ("memory.max", "memory.current", "memory.stat"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-)
 
-
-def free_memory(proc="/proc/meminfo", cgroup="/sys/fs/cgroup"):
-    """Bytes that a process can still have, of the machine and of its container; None if unknown."""
-    free = []
+def free_memory(proc="/proc", cgroup="/sys/fs/cgroup"):
+    """Bytes that a process can still have, of the machine and of its container; inf if unknown."""
+    free = [math.inf]
     with suppress(OSError, TypeError):
-        found = re.search(r"^MemAvailable: *(\d+) kB", Path(proc).read_text(), re.MULTILINE)
-        free.append(1024 * int(found[1]))
-    for files in CGROUPS:
-        with suppress(OSError, ValueError, TypeError):  # the limit may be "max"
-            limit, used, stat = (Path(cgroup, file).read_text() for file in files)
-            cache = re.search(r"^(?:total_)?inactive_file (\d+)", stat, re.MULTILINE)
-            free.append(int(limit) - int(used) + int(cache[1]))
-    return min(free, default=None)
+        text = Path(proc, "meminfo").read_text()
+        free.append(1024 * int(re.search(r"MemAvailable: *(\d+) kB", text)[1]))
+    with suppress(OSError, ValueError, TypeError):  # there may be no limit
+        limit, used, stat = (
+            Path(cgroup, f"memory.{n}").read_text() for n in ("max", "current", "stat")
+        )
+        cache = int(re.search(r"\binactive_file (\d+)", stat)[1])
+        free.append(int(limit) - int(used) + cache)
+    return min(free)
 
 
 def keep_freed_memory():
