@@ -186,36 +186,33 @@ def dataio_prepare(hparams, own_manifests):
 
 def main(argv):
     """Train or resume, then export the encoder; see the head of this file."""
-    with open_run(argv, OPTIONS, MODEL_OPTIONS) as run:
-        train(*run)
-
-
-def train(hparams_file, hparams, run_opts, overrides):
-    """Train and export with what `open_run` yields."""
-    _, world_size = join_processes(run_opts)
-    plan = plan_run(hparams, world_size)
-    data = dataio_prepare(hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides)))
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    statistics = corpus_statistics(
-        hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
-    )
-    brain = BestRQBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"](),
-        plan=plan,
-        statistics=statistics,
-        hours=data.hours,
-    )
-    if data.hours["train"] < FEW_HOURS and not hparams["augment"]:
-        logger.info(
-            f"An encoder memorises {60 * data.hours['train']:.0f} minutes of music. For so few "
-            f"recordings pass {FOR_FEW}, and another --output_folder"
+    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (hparams_file, hparams, run_opts, overrides):
+        _, world_size = join_processes(run_opts)
+        plan = plan_run(hparams, world_size)
+        data = dataio_prepare(
+            hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides))
         )
-    brain.fit_corpus(data)
-    brain.export(Path(hparams["output_folder"]) / "export")
+        sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+        statistics = corpus_statistics(
+            hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
+        )
+        brain = BestRQBrain(
+            modules=hparams["modules"],
+            opt_class=hparams["opt_class"],
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=hparams["checkpointer"](),
+            plan=plan,
+            statistics=statistics,
+            hours=data.hours,
+        )
+        if data.hours["train"] < FEW_HOURS and not hparams["augment"]:
+            logger.info(
+                f"An encoder memorises {60 * data.hours['train']:.0f} minutes of music. For so few "
+                f"recordings pass {FOR_FEW}, and another --output_folder"
+            )
+        brain.fit_corpus(data)
+        brain.export(Path(hparams["output_folder"]) / "export")
 
 
 if __name__ == "__main__":

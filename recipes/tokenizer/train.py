@@ -198,28 +198,25 @@ def dataio_prepare(hparams, own_manifests):
 
 def main(argv):
     """Train or resume, then save the quantizer; see the head of this file."""
-    with open_run(argv, OPTIONS, MODEL_OPTIONS) as run:
-        train(*run)
-
-
-def train(hparams_file, hparams, run_opts, overrides):
-    """Train and save with what `open_run` yields."""
-    _, world_size = join_processes(run_opts)
-    plan = plan_run(hparams, world_size)
-    data = dataio_prepare(hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides)))
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
-    brain = QuantizerBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"](),
-        plan=plan,
-        hours=data.hours,
-    )
-    brain.fit_corpus(data)
-    brain.export(Path(hparams["output_folder"]) / QUANTIZER)
+    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (hparams_file, hparams, run_opts, overrides):
+        _, world_size = join_processes(run_opts)
+        plan = plan_run(hparams, world_size)
+        data = dataio_prepare(
+            hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides))
+        )
+        sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+        corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
+        brain = QuantizerBrain(
+            modules=hparams["modules"],
+            opt_class=hparams["opt_class"],
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=hparams["checkpointer"](),
+            plan=plan,
+            hours=data.hours,
+        )
+        brain.fit_corpus(data)
+        brain.export(Path(hparams["output_folder"]) / QUANTIZER)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -194,19 +194,16 @@ class MusicBrain(sb.Brain):
             logger.info("bf16 is for GPUs: this run on a CPU computes in fp32")
             hparams = hparams | {"precision": "fp32"}
         # SpeechBrain ends if checkpoints are asked for by steps and by minutes.
-        minutes = hparams.get("ckpt_interval_minutes", 0)
-        super().__init__(
-            modules, opt_class, hparams | {"ckpt_interval_minutes": 0}, run_opts, checkpointer
-        )
-        self.ckpt_interval_minutes = minutes
+        by_steps = hparams | {"ckpt_interval_minutes": 0}
+        super().__init__(modules, opt_class, by_steps, run_opts, checkpointer)
+        self.ckpt_interval_minutes = hparams.get("ckpt_interval_minutes", 0)
         if self.jit or self.jit_module_keys:
             raise ConfigError("--jit is not possible, no module is TorchScript: use --compile")
-        if self.compile and not self.compile_module_keys:
-            # Others hold what must be exact, such as TF32 turned off, which torch cannot trace.
-            trained = (
-                n for n, m in self.modules.items() if any(p.requires_grad for p in m.parameters())
-            )
-            self.compile_module_keys = list(trained)
+        if self.compile:  # torch cannot trace where TF32 is turned off, before what is trained
+            parts = {
+                name.split(".")[0] for name, p in self.modules.named_parameters() if p.requires_grad
+            }
+            self.compile_module_keys = self.compile_module_keys or sorted(parts)
         if self.device_type == "cpu":
             keep_freed_memory()
         self.plan = plan
@@ -343,14 +340,11 @@ class MusicBrain(sb.Brain):
         counter.current = counter.limit if finished else done // self.plan.steps_per_epoch
         self.step = done % self.plan.steps_per_epoch * self.plan.accumulation
 
-    def fit(self, epoch_counter, train_set, valid_set=None, **options):
+    def fit(self, *data, **options):
         """As SpeechBrain's, with an orderly end if it is interrupted."""
-        if self.checkpointer is None:
-            super().fit(epoch_counter, train_set, valid_set, **options)
-            return
-        with _noted_signals() as self._signals:
+        with _noted_signals() if self.checkpointer else nullcontext([]) as self._signals:
             try:
-                super().fit(epoch_counter, train_set, valid_set, **options)
+                super().fit(*data, **options)
             except RuntimeError:
                 if not self._signals:  # which may have ended the workers of a loader, too
                     raise

@@ -80,7 +80,8 @@ class AtomicCheckpointer(Checkpointer):
                     self.custom_save_hooks[part] = _save_state
             saved = super().save_checkpoint(meta, end_of_epoch, name, logging.DEBUG)
             if if_main_process():
-                saved = _publish(_seal(saved), folder)
+                _write_digests(saved)
+                saved = _publish(saved, folder)
                 logger.log(verbosity, f"Saved a checkpoint in {saved.path}")
         except OSError as error:
             raise CheckpointError(
@@ -198,7 +199,7 @@ class AtomicCheckpointer(Checkpointer):
 
 
 def refuse_other_options(folder, options, may_differ):
-    """Raises CheckpointError if the newest checkpoint in a folder was made with other `options`.
+    """Raises CheckpointError if the newest checkpoint of a folder has other `options`.
 
     Values of the keys in `may_differ` may differ.
     """
@@ -217,13 +218,11 @@ def _progress(checkpoint):
     return checkpoint.meta.get("step", 0), checkpoint.meta["unixtime"]
 
 
-def _seal(saved):
-    """The checkpoint with digests of its parts and of its metadata, which are written."""
-    digests = {file.name: _digest(file) for file in saved.path.iterdir() if file.name != METAFNAME}
+def _write_digests(saved):
+    digests = {file.name: _digest(file) for file in saved.path.glob("*.ckpt")}
     meta = saved.meta | {"sha256": digests}
     digests[METAFNAME] = hashlib.sha256(yaml.safe_dump(meta).encode()).hexdigest()
     (saved.path / METAFNAME).write_text(yaml.safe_dump(meta), encoding="utf-8")
-    return saved._replace(meta=meta)
 
 
 def _read(folder):
@@ -235,12 +234,11 @@ def _read(folder):
     digest = meta["sha256"].pop(METAFNAME)
     if hashlib.sha256(yaml.safe_dump(meta).encode()).hexdigest() != digest:
         raise ValueError(f"{file} is damaged")
-    return Checkpoint(folder, meta, {path.stem: path for path in folder.glob("*.ckpt")})
+    files = {file.stem: file for file in folder.glob("*.ckpt") if file.is_file()}
+    return Checkpoint(folder, meta, files)
 
 
 def _digest(file):
-    if not file.is_file():  # a FIFO would block
-        raise ValueError(f"{file} is no file")
     with open(file, "rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
 

@@ -132,7 +132,7 @@ def test_many_nonfinite_batches_end_the_run(spoiled, tone_folder, tmp_path):
     "train, valid, words",
     [
         (np.nan, 1.0, "none of the 3 steps was finite"),
-        (1.0, np.nan, "none of the 2 checkpoints in .* has a finite loss: the training diverged"),
+        (1.0, np.nan, "no checkpoint in .* has a finite loss: training diverged"),
     ],
 )
 def test_nothing_that_is_not_finite_is_exported(
@@ -149,14 +149,6 @@ def test_nothing_that_is_not_finite_is_exported(
     with pytest.raises(UserError, match=words):
         main(tiny.arguments(tone_folder, tmp_path, max_steps=3))
     assert not (tmp_path / "export").exists()
-    assert (".wav has no finite log-mel" in (tmp_path / "log.txt").read_text()) == np.isnan(valid)
-
-
-def test_loud_file_is_named(monkeypatch, tone_folder, tmp_path):
-    monkeypatch.setattr(segments, "read_segment", lambda *_: np.full(48000, 1e25, np.float32))
-    arguments = tiny.arguments(tone_folder, tmp_path, keep_in_memory=False)
-    with pytest.raises(UserError, match=f"{tone_folder}.* has samples too large for a log-mel"):
-        main(arguments)
 
 
 def test_debug_leaves_a_finished_run_alone(tone_folder, tmp_path, monkeypatch):
