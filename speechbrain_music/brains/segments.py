@@ -137,12 +137,11 @@ def _stored_options(file, hparams, overrides):
     """Key -> its value; of objects, and of what refers to other keys, its text in the yaml."""
     with open(file, encoding="utf-8") as source:
         nodes = yaml.compose(source).value
-    options = {}
-    for key, node in ((key.value, node) for key, node in nodes):
-        value = hparams.get(key)
-        plain = value is None or isinstance(value, (bool, int, float, str, list))
-        as_it_is = plain and (key in overrides or not node.tag.startswith("!"))
-        options[key] = value if as_it_is else yaml.serialize(node)
+    options = {key.value: yaml.serialize(node) for key, node in nodes}
+    plain = {key.value for key, node in nodes if not node.tag.startswith("!")} | overrides.keys()
+    for key in plain & hparams.keys():
+        if isinstance(hparams[key], (bool, int, float, str, list, type(None))):
+            options[key] = hparams[key]
     return options
 
 

@@ -82,10 +82,9 @@ def _read(path, key, quantizer):
         found = str(values["key"])
         shapes = {"mean": (BANDS,), "std": (BANDS,)}
         if quantizer is not None and found == key:
-            shapes["unigram"] = tuple(
-                quantizer.config[k] for k in ("num_codebooks", "codebook_size")
-            )
-            shapes |= dict.fromkeys(("pairs", "pair_counts"), (len(values["pairs"]),))
+            config = quantizer.config
+            shapes["unigram"] = config["num_codebooks"], config["codebook_size"]
+            shapes["pairs"] = shapes["pair_counts"] = (len(values["pairs"]),)
         for name, shape in shapes.items():
             if values[name].shape != shape or not np.isfinite(values[name]).all():
                 raise ValueError(f"{name} does not fit")
