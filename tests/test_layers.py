@@ -42,7 +42,7 @@ MAY_IMPORT = {
 }
 # Imported by all: without dependencies that are slow to import.
 GROUND = {f"{PACKAGE}.dataio.{name}" for name in ("audio", "byte_range")}
-GROUND |= {f"{PACKAGE}.utils.{name}" for name in ("atomic", "errors")}
+GROUND |= {f"{PACKAGE}.utils.{name}" for name in ("atomic", "errors", "memory")}
 
 
 def module_name(path):

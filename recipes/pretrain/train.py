@@ -7,6 +7,7 @@ torchrun --nproc_per_node=8 recipes/pretrain/train.py hparams/brn_sum.yaml --dat
 Any top-level key of the yaml can be set on the command line. The same command resumes.
 """
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from speechbrain_music.brains.segments import (
     MODEL_OPTIONS,
     SEGMENT_OPTIONS,
     SegmentBrain,
+    open_run,
     plan_run,
 )
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
@@ -33,13 +35,14 @@ from speechbrain_music.reporting.curves import PANELS
 from speechbrain_music.utils.config import (
     boolean,
     choice,
-    load_experiment,
     positive,
     share,
     whole,
     yaml_object,
 )
 from speechbrain_music.utils.errors import run_recipe
+
+logger = logging.getLogger(__name__)
 
 OPTIONS = SEGMENT_OPTIONS | {
     "augment": boolean,
@@ -54,6 +57,13 @@ OPTIONS = SEGMENT_OPTIONS | {
     "token_head": yaml_object,
     "mel_head": yaml_object,
 }
+
+# With fewer hours than these, an encoder needs other options: docs/your_corpus.md.
+FEW_HOURS = 0.5
+FOR_FEW = (
+    "--augment True --mel_residual interpolation --reconstruction_weight 0.3 --dropout 0.1 "
+    "--number_of_epochs 11"
+)
 
 
 class Predictions(NamedTuple):
@@ -96,11 +106,11 @@ class BestRQBrain(SegmentBrain):
             logits.flatten(0, 1).float(), tokens.flatten(), reduction="sum"
         )
         cross_entropy = cross_entropy / tokens.shape[-1]  # a mean over codebooks
-        if self.hparams.reconstruct == "masked":
-            target = stack_frames(mel)[batch.mask]
-            mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
-        else:
+        target = stack_frames(mel)[batch.mask]
+        masked = mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
+        if self.hparams.reconstruct == "all":
             mel_mse = self.mel_mse_of_all_tokens(predictions, batch.mask)
+        self.masked_mel_mse = masked.detach()
         self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
         if stage != sb.Stage.TRAIN:
             all_tokens = tokenize(self.modules.quantizer, stack_frames(mel))
@@ -133,7 +143,8 @@ class BestRQBrain(SegmentBrain):
     def train_metrics(self, batch, predictions):
         """Return cross-entropy, mel MSE and correct predictions, summed over masked tokens."""
         correct = (predictions.logits.argmax(dim=-1) == predictions.tokens).sum()
-        return self.losses | {"accuracy": correct.double() / predictions.tokens.shape[-1]}
+        accuracy = correct.double() / predictions.tokens.shape[-1]
+        return self.losses | {"mel_mse": self.masked_mel_mse, "accuracy": accuracy}
 
     def on_stage_start(self, stage, epoch=None):
         """Reset the metrics before validation."""
@@ -175,26 +186,33 @@ def dataio_prepare(hparams, own_manifests):
 
 def main(argv):
     """Train or resume, then export the encoder; see the head of this file."""
-    hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, MODEL_OPTIONS)
-    _, world_size = join_processes(run_opts)
-    plan = plan_run(hparams, world_size)
-    data = dataio_prepare(hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides)))
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    statistics = corpus_statistics(
-        hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
-    )
-    brain = BestRQBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"](),
-        plan=plan,
-        statistics=statistics,
-        hours=data.hours,
-    )
-    brain.fit_corpus(data)
-    brain.export(Path(hparams["output_folder"]) / "export")
+    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (hparams_file, hparams, run_opts, overrides):
+        _, world_size = join_processes(run_opts)
+        plan = plan_run(hparams, world_size)
+        data = dataio_prepare(
+            hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides))
+        )
+        sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+        statistics = corpus_statistics(
+            hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
+        )
+        brain = BestRQBrain(
+            modules=hparams["modules"],
+            opt_class=hparams["opt_class"],
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=hparams["checkpointer"](),
+            plan=plan,
+            statistics=statistics,
+            hours=data.hours,
+        )
+        if data.hours["train"] < FEW_HOURS and not hparams["augment"]:
+            logger.info(
+                f"An encoder memorises {60 * data.hours['train']:.0f} minutes of music. For so few "
+                f"recordings pass {FOR_FEW}, and another --output_folder"
+            )
+        brain.fit_corpus(data)
+        brain.export(Path(hparams["output_folder"]) / "export")
 
 
 if __name__ == "__main__":

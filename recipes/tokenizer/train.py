@@ -19,6 +19,7 @@ from speechbrain_music.brains.segments import (
     MODEL_OPTIONS,
     SEGMENT_OPTIONS,
     SegmentBrain,
+    open_run,
     plan_run,
 )
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
@@ -28,7 +29,7 @@ from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER, save_targets
-from speechbrain_music.utils.config import load_experiment, not_negative
+from speechbrain_music.utils.config import not_negative
 from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
@@ -197,23 +198,25 @@ def dataio_prepare(hparams, own_manifests):
 
 def main(argv):
     """Train or resume, then save the quantizer; see the head of this file."""
-    hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, MODEL_OPTIONS)
-    _, world_size = join_processes(run_opts)
-    plan = plan_run(hparams, world_size)
-    data = dataio_prepare(hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides)))
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-    corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
-    brain = QuantizerBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"](),
-        plan=plan,
-        hours=data.hours,
-    )
-    brain.fit_corpus(data)
-    brain.export(Path(hparams["output_folder"]) / QUANTIZER)
+    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (hparams_file, hparams, run_opts, overrides):
+        _, world_size = join_processes(run_opts)
+        plan = plan_run(hparams, world_size)
+        data = dataio_prepare(
+            hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides))
+        )
+        sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+        corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
+        brain = QuantizerBrain(
+            modules=hparams["modules"],
+            opt_class=hparams["opt_class"],
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=hparams["checkpointer"](),
+            plan=plan,
+            hours=data.hours,
+        )
+        brain.fit_corpus(data)
+        brain.export(Path(hparams["output_folder"]) / QUANTIZER)
 
 
 if __name__ == "__main__":

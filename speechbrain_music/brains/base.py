@@ -9,6 +9,10 @@ import hashlib
 import logging
 import math
 import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -112,8 +116,30 @@ def join_processes(run_opts):
     return among_processes()
 
 
+@contextmanager
+def _noted_signals():
+    """Collects SIGINT and SIGTERM in the list that it yields; a second one acts as always."""
+    received, before = [], {}
+
+    def note(number, _):
+        received.append(number)
+        signal.signal(number, before[number])
+        print("stopping after this step; once more to stop at once", file=sys.stderr)
+
+    if threading.current_thread() is threading.main_thread():
+        before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class MusicBrain(sb.Brain):
     """A Brain whose result depends neither on the number of processes nor on interruptions.
+
+    After SIGINT (Ctrl-C) or SIGTERM `fit` ends the step, saves a checkpoint and exits with 130 or
+    143, in all processes after the same step.
 
     A subclass provides `compute_forward`, `compute_objectives` (the SUM of the loss over what
     `count` counts) and `count`. A step's gradient is that sum over all micro-batches and processes,
@@ -158,6 +184,8 @@ class MusicBrain(sb.Brain):
     2.0
     """
 
+    kept = ("optimizer_step", "skipped_steps", "skipped_in_a_row")  # in checkpoints
+
     def __init__(
         self, modules, opt_class, hparams, run_opts, checkpointer, plan, learning_rate_factor=None
     ):
@@ -165,7 +193,17 @@ class MusicBrain(sb.Brain):
         if device == "cpu" and hparams["precision"] == "bf16":
             logger.info("bf16 is for GPUs: this run on a CPU computes in fp32")
             hparams = hparams | {"precision": "fp32"}
-        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+        # SpeechBrain ends if checkpoints are asked for by steps and by minutes.
+        by_steps = hparams | {"ckpt_interval_minutes": 0}
+        super().__init__(modules, opt_class, by_steps, run_opts, checkpointer)
+        self.ckpt_interval_minutes = hparams.get("ckpt_interval_minutes", 0)
+        if self.jit or self.jit_module_keys:
+            raise ConfigError("--jit is not possible, no module is TorchScript: use --compile")
+        if self.compile:  # torch cannot trace where TF32 is turned off, before what is trained
+            parts = {
+                name.split(".")[0] for name, p in self.modules.named_parameters() if p.requires_grad
+            }
+            self.compile_module_keys = self.compile_module_keys or sorted(parts)
         if self.device_type == "cpu":
             keep_freed_memory()
         self.plan = plan
@@ -177,6 +215,7 @@ class MusicBrain(sb.Brain):
         self.rank = getattr(self, "rank", 0)
         self.world_size = torch.distributed.get_world_size() if self.distributed_launch else 1
         self.skipped_in_a_row = self.skipped_steps = 0
+        self._signals, self._stopping = [], False
         self.last_loss = math.nan  # of the last whole step
         self._clear_window()
 
@@ -210,7 +249,9 @@ class MusicBrain(sb.Brain):
 
     def optimizers_step(self):
         """One step on the gradient of the whole effective batch, or none if it is not finite."""
-        loss, count = self.reduce_sum(self._window).tolist()
+        self._window[2] = len(self._signals)
+        loss, count, signals = self.reduce_sum(self._window).tolist()
+        self._stopping = signals > 0
         # DDP has averaged the ranks' gradients: times their number they are a sum again.
         scale = self.world_size / count if count else math.nan
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -260,7 +301,7 @@ class MusicBrain(sb.Brain):
             )
 
     def _clear_window(self):
-        self._window = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self._window = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     def evaluate_batch(self, batch, stage):
         """As SpeechBrain's, on a batch that knows how to move itself."""
@@ -271,6 +312,15 @@ class MusicBrain(sb.Brain):
     def parameter_groups(self):
         """Parameter groups of the optimiser; by default with weight decay on matrices only."""
         return decay_groups(self.modules, self.hparams.weight_decay)
+
+    def state_dict(self):
+        """What a checkpoint holds of the run's position and counts; called in all processes."""
+        return {name: getattr(self, name) for name in self.kept}
+
+    def load_state_dict(self, state):
+        """Sets what `state_dict` has returned."""
+        for name in self.kept:
+            setattr(self, name, state[name])
 
     def init_optimizers(self):
         """One optimiser for the `parameter_groups`."""
@@ -290,6 +340,28 @@ class MusicBrain(sb.Brain):
         counter.current = counter.limit if finished else done // self.plan.steps_per_epoch
         self.step = done % self.plan.steps_per_epoch * self.plan.accumulation
 
+    def fit(self, *data, **options):
+        """As SpeechBrain's, with an orderly end if it is interrupted."""
+        with _noted_signals() if self.checkpointer else nullcontext([]) as self._signals:
+            try:
+                super().fit(*data, **options)
+            except RuntimeError:
+                if not self._signals:  # which may have ended the workers of a loader, too
+                    raise
+                self._stop("the last checkpoint is kept")
+
+    def _fit_valid(self, valid_set, epoch, enable):
+        super()._fit_valid(valid_set, epoch, enable)
+        if self.checkpointer is None or self._optimizer_step_limit_exceeded:
+            return
+        if self.reduce_sum(torch.tensor(float(len(self._signals)), device=self.device)):
+            self._stop(f"saved step {self.optimizer_step}")
+
+    def _stop(self, what):
+        if self.rank == 0:
+            print(f"interrupted, {what}: run the same command to continue", file=sys.stderr)
+        raise SystemExit(128 + (self._signals or [signal.SIGTERM])[0])
+
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         # Inside an accumulation window a checkpoint would lose the gradients so far; where an
         # epoch ends, a run resumed from it would pass by the validation that follows.
@@ -297,6 +369,9 @@ class MusicBrain(sb.Brain):
         ends = done % self.plan.steps_per_epoch == 0 or done == self.plan.total_steps
         if self.step % self.grad_accumulation_factor or ends:
             return False
+        if self._stopping:
+            self._save_intra_epoch_ckpt()
+            self._stop(f"saved step {done}")
         return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
 
     def _save_intra_epoch_ckpt(self):

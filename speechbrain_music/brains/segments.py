@@ -1,27 +1,37 @@
 """Training on crops of tracks: cost estimate, logs, checkpoints, held-out metrics, export."""
 
 import csv
+import json
 import logging
 import math
+import os
+import sys
+import tempfile
 import time
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import speechbrain as sb
 import torch
+import yaml
 from speechbrain.utils.distributed import if_main_process
 
-from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, plan_steps
+from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, TrainingError, plan_steps
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
+from speechbrain_music.models.safe_folder import CONFIG
 from speechbrain_music.reporting.corpora import describe_corpora
 from speechbrain_music.reporting.curves import draw_curves
+from speechbrain_music.utils.atomic import locked_folder
+from speechbrain_music.utils.checkpoints import refuse_other_options
 from speechbrain_music.utils.config import (
     boolean,
     choice,
     dropout,
+    load_experiment,
     natural,
     not_negative,
     optional,
@@ -94,6 +104,47 @@ MODEL_OPTIONS = {
 }
 
 
+# Keys whose values a run may change when it continues; the manifests tell other music.
+MAY_DIFFER = set(
+    "max_steps number_of_epochs batch_size num_workers keep_in_memory gradient_checkpointing "
+    "nonfinite_patience log_interval ckpt_interval_minutes keep_checkpoints "
+    "data_folder output_folder".split()
+)
+
+
+@contextmanager
+def open_run(argv, options, model_options):
+    """Yields what `load_experiment` returns; locks the run's output folder while the block runs.
+
+    With --debug the output folder is a temporary one. The checkpointer stores the options, and a
+    CheckpointError is raised, before anything is written, if the folder's run had others.
+    """
+    if any(token.partition("=")[0] == "--debug" for token in argv):
+        process = os.getppid() if "RANK" in os.environ else os.getpid()  # torchrun's
+        folder = Path(tempfile.gettempdir()) / f"speechbrain_music_debug_{process}"
+        print(f"--debug: output_folder is {folder}", file=sys.stderr)
+        argv = [*argv, "--output_folder", str(folder)]
+    file, hparams, run_opts, overrides = load_experiment(argv, options, model_options)
+    folder = Path(hparams["output_folder"])
+    with locked_folder(folder, "trains in"):
+        stored = _stored_options(file, hparams, overrides)
+        refuse_other_options(folder / "save", stored, MAY_DIFFER)
+        hparams["checkpointer"] = partial(hparams["checkpointer"], options=stored)
+        yield file, hparams, run_opts, overrides
+
+
+def _stored_options(file, hparams, overrides):
+    """Key -> its value; of objects, and of what refers to other keys, its text in the yaml."""
+    with open(file, encoding="utf-8") as source:
+        nodes = yaml.compose(source).value
+    options = {key.value: yaml.serialize(node) for key, node in nodes}
+    plain = {key.value for key, node in nodes if not node.tag.startswith("!")} | overrides.keys()
+    for key in plain & hparams.keys():
+        if isinstance(hparams[key], (bool, int, float, str, list, type(None))):
+            options[key] = hparams[key]
+    return options
+
+
 def plan_run(hparams, world_size):
     """`plan_steps` with the values of a yaml."""
     return plan_steps(
@@ -117,6 +168,7 @@ class SegmentBrain(MusicBrain):
     """
 
     panels = None
+    kept = (*MusicBrain.kept, "train_row")
 
     def __init__(self, hours, **brain):
         super().__init__(**brain)
@@ -260,10 +312,8 @@ class SegmentBrain(MusicBrain):
             self._write_train_row()
 
     def _write_train_row(self):
-        sums = self.reduce_sum(self._train_sums).tolist()
-        figures = dict(zip(self._train_names, sums, strict=True))
-        count, tokens = figures.pop("count"), figures.pop("tokens")
-        now = time.monotonic()
+        row = self.train_row
+        figures, count, tokens = row["sums"], row["sums"].pop("count"), row["sums"].pop("tokens")
         if self.run_log and count:
             self.run_log.write(
                 "train",
@@ -272,10 +322,28 @@ class SegmentBrain(MusicBrain):
                 **self.train_state(),
                 learning_rate=self.optimizer.param_groups[0]["lr"],
                 gradient_norm=self.gradient_norm,
-                tokens_per_second=tokens / (now - self._window_began),
+                tokens_per_second=tokens / row["seconds"],
                 skipped_steps=self.skipped_steps,
             )
         self._clear_train_sums()
+
+    @property
+    def train_row(self):
+        """Sums over all processes since the last row of the log, and the seconds since then."""
+        sums = {}
+        if self._train_sums is not None:
+            values = self.reduce_sum(self._train_sums.clone()).tolist()
+            sums = dict(zip(self._train_names, values, strict=True))
+        return {"sums": sums, "seconds": time.monotonic() - self._window_began}
+
+    @train_row.setter
+    def train_row(self, row):
+        self._clear_train_sums()
+        self._window_began -= row["seconds"]
+        if row["sums"]:
+            values = torch.tensor(list(row["sums"].values()), dtype=torch.float64)
+            self._train_names = list(row["sums"])
+            self._train_sums = (values * (self.rank == 0)).to(self.device)
 
     def _clear_train_sums(self):
         self._train_sums = None
@@ -321,12 +389,14 @@ class SegmentBrain(MusicBrain):
         if self.run_log:
             self.run_log.write("valid", self.optimizer_step, epoch=epoch, **figures)
             self._draw_curves()
+        if not math.isfinite(figures["loss"]):
+            logger.warning(f"the held-out loss is {figures['loss']}: this step cannot be exported")
+        self._clear_train_sums()  # the time of validation is not training's
         self.checkpointer.save_and_keep_only(
             meta={"loss": figures["loss"], "step": self.optimizer_step},
             min_keys=["loss"],
             num_to_keep=self.hparams.keep_checkpoints,
         )
-        self._clear_train_sums()  # the time of validation is not training's
 
     def _draw_curves(self):
         last = self.optimizer_step >= self.plan.total_steps
@@ -341,10 +411,22 @@ class SegmentBrain(MusicBrain):
 
         None where nothing is written: without a checkpoint, and in all processes but the first.
         """
+        if 0 < self.optimizer_step == self.skipped_steps:
+            raise TrainingError(
+                f"none of the {self.skipped_steps} steps was finite, so nothing was learned: lower "
+                "lr, check the options of the method, and choose another output_folder"
+            )
         best = self.checkpointer.recover_if_possible(min_key="loss")
         if best is None or not if_main_process():
             return None
-        run = self.hparams
+        run, before = self.hparams, 0
+        with suppress(OSError, ValueError, LookupError, TypeError):  # no export, or a damaged one
+            before = json.loads((Path(folder) / CONFIG).read_text())["training"]["step"]
+        if before > self.optimizer_step:
+            raise TrainingError(
+                f"{folder} holds step {before}, and this run has only {self.optimizer_step} steps: "
+                "rename or remove that folder, or choose another output_folder"
+            )
         metadata = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
         self.save_result(folder, best.meta, **metadata)
         logger.info(f"Exported step {best.meta['step']} to {folder}")

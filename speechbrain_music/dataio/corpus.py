@@ -1,12 +1,14 @@
 """Data sets of a pre-training run, from its manifests and a recipe's yaml."""
 
 import logging
+import os
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.dataio.segments import (
     CORPUS,
     TRAIN,
@@ -17,6 +19,7 @@ from speechbrain_music.dataio.segments import (
 )
 from speechbrain_music.models.frontend import BANDS, SAMPLES_PER_TOKEN, STACK, TOKEN_RATE
 from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.memory import free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -63,20 +66,34 @@ def make_datasets(hparams, train, valid, mask_block=10, augment=False, **masking
             parts = parts.iloc[np.sort(rng.choice(len(parts), most, replace=False))]
         return parts.reset_index(drop=True)
 
+    train, valid = usable(train, "train_csv"), usable(valid, "valid_csv")
+    hours = {name: t["duration"].sum() / 3600 for name, t in (("train", train), ("valid", valid))}
     dataset = partial(
         SegmentDataset,
         segment_tokens=segment_tokens,
         grid=grid,
         mask_block=mask_block,
         seed=hparams["seed"],
-        kept={} if hparams["keep_in_memory"] else None,  # one for all three
+        # One for all three.
+        kept={} if hparams["keep_in_memory"] and _fits(hours, hparams["num_workers"]) else None,
         **masking,
     )
-    train, valid = usable(train, "train_csv"), usable(valid, "valid_csv")
     return CorpusData(
         train,
         dataset(train, stream=TRAIN, augment=augment),
         dataset(pieces(valid, hparams["valid_segments"], VALID), stream=VALID),
         dataset(pieces(train, hparams["statistics_segments"], CORPUS), stream=CORPUS),
-        {name: t["duration"].sum() / 3600 for name, t in (("train", train), ("valid", valid))},
+        hours,
     )
+
+
+def _fits(hours, workers):
+    """Whether the decoded tracks, which each worker keeps, take less than half of what is free."""
+    processes = max(1, workers) * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    needed, free = sum(hours.values()) * 3600 * SAMPLE_RATE * 4 * processes, free_memory()
+    if needed > free / 2:
+        logger.warning(
+            f"keep_in_memory is turned off: decoded tracks take {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free"
+        )
+    return needed <= free / 2

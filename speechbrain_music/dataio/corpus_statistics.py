@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics.pretraining import TokenStatistics, count_pairs, perplexity
-from speechbrain_music.models.frontend import STACK, padding_mask
+from speechbrain_music.models.frontend import BANDS, STACK, padding_mask
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import TrainedTargets
 from speechbrain_music.utils.atomic import atomic_file
@@ -56,28 +55,48 @@ def prepare_statistics(path, key, dataset, quantizer, features, batch_size, work
 
     Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
     pairs of a masked token with its nearest visible one. A trained quantizer follows the features.
-    Returns the `TokenStatistics`, or None without a quantizer. Raises a `UserError` if the file has
-    another `key` (see `statistics_key`), or if no item of the data set could be read.
+    Returns the `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises
+    a `UserError` if the file has another `key` (see `statistics_key`), or if no item of the data
+    set could be read.
     """
     path = Path(path)
-    if not path.exists():
-        _make(path, key, dataset, quantizer, features, batch_size, workers, bar)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            values = dict(stored)
-        stored_key = str(values["key"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete it, it is made again") from None
-    if stored_key != key:
-        raise UserError(
-            f"{path} was made for another corpus, segment length, normalization or other targets: "
-            "choose another output_folder, or delete that file if nothing was trained with it yet"
-        )
+    values = _read(path, key, quantizer)
+    if values is None:
+        values = _make(key, dataset, quantizer, features, batch_size, workers, bar)
+        with atomic_file(path, "wb") as file:
+            np.savez(file, **values)
     mean, std = (torch.from_numpy(values[name]) for name in ("mean", "std"))
     _set_features(mean, std, features, quantizer)
     if quantizer is None:
         return None
     return TokenStatistics(values["unigram"], values["pairs"], values["pair_counts"])
+
+
+def _read(path, key, quantizer):
+    """The arrays of a file; None if it is missing or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values = dict(stored)
+        found = str(values["key"])
+        shapes = {"mean": (BANDS,), "std": (BANDS,)}
+        if quantizer is not None and found == key:
+            config = quantizer.config
+            shapes["unigram"] = config["num_codebooks"], config["codebook_size"]
+            shapes["pairs"] = shapes["pair_counts"] = (len(values["pairs"]),)
+        for name, shape in shapes.items():
+            if values[name].shape != shape or not np.isfinite(values[name]).all():
+                raise ValueError(f"{name} does not fit")
+    except Exception as error:  # whatever a damaged file makes numpy raise
+        logger.warning(f"{path} is damaged and is made again ({error!r:.200})")
+        return None
+    if found != key:
+        raise UserError(
+            f"{path} was made for another corpus, segment length, normalization or other targets: "
+            "choose another output_folder, or delete that file if nothing was trained with it yet"
+        )
+    return values
 
 
 def statistics_key(*parts):
@@ -95,7 +114,7 @@ def _set_features(mean, std, features, quantizer):
 
 
 @torch.no_grad()
-def _make(path, key, dataset, quantizer, features, batch_size, workers, bar):
+def _make(key, dataset, quantizer, features, batch_size, workers, bar):
     def batches(what):
         loader = make_loader(
             dataset,
@@ -112,13 +131,12 @@ def _make(path, key, dataset, quantizer, features, batch_size, workers, bar):
 
     mean, std = _band_statistics(batches("mel bands"), features)
     _set_features(mean, std, features, quantizer)
-    arrays = {"mean": mean.numpy(), "std": std.numpy()}
+    arrays = {"key": np.array(key), "mean": mean.numpy(), "std": std.numpy()}
     if quantizer is not None:
         tokens, first = _token_statistics(batches("tokens"), features, quantizer)
         _log_perplexity(tokens, first)
-        arrays = tokens._asdict() | arrays
-    with atomic_file(path, "wb") as file:
-        np.savez(file, key=np.array(key), **arrays)
+        arrays |= tokens._asdict()
+    return arrays
 
 
 def _log_perplexity(tokens, first):

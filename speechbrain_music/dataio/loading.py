@@ -1,10 +1,13 @@
 """DataLoaders with their own random generator."""
 
 import os
+import signal
 from functools import partial
 
 import torch
 from torch.utils.data import DataLoader
+
+WORKER_SECONDS = 20  # that a worker goes on after SIGTERM; torchrun kills after 30
 
 
 def make_loader(dataset, **options):
@@ -28,3 +31,6 @@ def _begin(parent, _):
     # it would stay forever.
     if os.getppid() != parent:
         raise SystemExit
+    # Terminals, torchrun and Slurm signal all processes: the parent needs the worker for its step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))

@@ -7,12 +7,14 @@ A token mixer maps x (B, T, d_model) and an optional (B, T) padding mask (True =
 
 from functools import lru_cache
 
+import torch
 from speechbrain.nnet.attention import RelPosEncXL, RelPosMHAXL
 
 
 @lru_cache(maxsize=4)  # the layers of an encoder share it
 def _positions(width, steps, device):
-    return RelPosEncXL(width).to(device).make_pe(steps)
+    with torch.inference_mode(False):  # what it makes could not be trained through
+        return RelPosEncXL(width).to(device).make_pe(steps)
 
 
 class RelativeAttention(RelPosMHAXL):
@@ -33,7 +35,6 @@ class RelativeAttention(RelPosMHAXL):
 
     Example
     -------
-    >>> import torch
     >>> RelativeAttention(64)(torch.randn(2, 10, 64)).shape
     torch.Size([2, 10, 64])
     """

@@ -1,6 +1,7 @@
 """The log of a training run: one line of JSON per report, and TensorBoard."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -51,9 +52,9 @@ def _read(path):
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # cut by a kill
-            break
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, LookupError, TypeError, RecursionError):  # cut or damaged
+            row = json.loads(line)
+            if row["kind"] in ("train", "valid") and row["step"] >= 0:
+                rows.append(row)
     return rows

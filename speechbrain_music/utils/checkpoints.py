@@ -1,12 +1,21 @@
-"""SpeechBrain's Checkpointer, safe against a kill at any moment."""
+"""SpeechBrain's Checkpointer, safe against a kill at any moment and against damaged files."""
 
+import hashlib
 import logging
+import math
 import os
 import shutil
+from pathlib import Path
 
 import torch
 import yaml
-from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer, ckpt_recency
+from speechbrain.utils.checkpoints import (
+    CKPT_PREFIX,
+    METAFNAME,
+    Checkpoint,
+    Checkpointer,
+    ckpt_recency,
+)
 from speechbrain.utils.distributed import (
     ddp_barrier,
     if_main_process,
@@ -20,6 +29,7 @@ from speechbrain_music.utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 SAVING = ".saving"  # where a checkpoint is written
+MAX_METADATA = 2**20  # bytes
 
 
 class CheckpointError(UserError):
@@ -29,21 +39,36 @@ class CheckpointError(UserError):
 class AtomicCheckpointer(Checkpointer):
     """Writes a checkpoint to a temporary folder, then renames it; reads the newest intact one.
 
+    The newest is that of the most steps, if `meta` has a `step`, whatever the clock said. The
+    metadata holds a SHA-256 of itself and of each part: a damaged checkpoint is never loaded.
+
     Arguments
     ---------
     checkpoints_dir, recoverables, ...
         As `speechbrain.utils.checkpoints.Checkpointer`.
+    options : dict, optional
+        Settings (numbers, texts) that are stored in the metadata, see `refuse_other_options`.
 
     Raises
     ------
     CheckpointError
         If a checkpoint cannot be written (the ones before stay as they are), or if there are
-        checkpoints and none can be read.
+        checkpoints and none can be read, or none has a finite value to choose by.
     """
 
+    def __init__(self, checkpoints_dir, recoverables=None, options=None, **others):
+        super().__init__(checkpoints_dir, recoverables, **others)
+        self.options = {} if options is None else {"options": options}
+        self._damaged = set()
+
     def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
-        """As SpeechBrain's, atomically; numbers in `meta` become plain floats."""
+        """As SpeechBrain's, atomically; numbers in `meta` become plain floats.
+
+        Those that are not finite are left out: no checkpoint is chosen by them.
+        """
         meta = {key: _plain(value) for key, value in (meta or {}).items()}
+        meta = {k: v for k, v in meta.items() if isinstance(v, str) or math.isfinite(v)}
+        meta |= self.options
         folder = self.checkpoints_dir
         try:
             self.remove_remains()
@@ -55,6 +80,7 @@ class AtomicCheckpointer(Checkpointer):
                     self.custom_save_hooks[part] = _save_state
             saved = super().save_checkpoint(meta, end_of_epoch, name, logging.DEBUG)
             if if_main_process():
+                _write_digests(saved)
                 saved = _publish(saved, folder)
                 logger.log(verbosity, f"Saved a checkpoint in {saved.path}")
         except OSError as error:
@@ -87,7 +113,8 @@ class AtomicCheckpointer(Checkpointer):
         """As SpeechBrain's; the metadata goes first: no half deleted one is taken for whole."""
         orders = [{"min_key": key} for key in min_keys or ()]
         orders += [{"max_key": key} for key in max_keys or ()]
-        orders += [{"importance_key": key} for key in importance_keys]
+        orders += [{"importance_key": key} for key in importance_keys if key is not ckpt_recency]
+        orders += [{}] * (ckpt_recency in importance_keys)
         verbosity = options.pop("verbosity", logging.INFO)
         found, kept = set(), set()
         for order in orders:
@@ -105,6 +132,12 @@ class AtomicCheckpointer(Checkpointer):
         """As SpeechBrain's, whose default list grows by one sort key with every save."""
         super().save_and_keep_only(importance_keys=list(importance_keys), **options)
 
+    def find_checkpoints(self, importance_key=None, max_key=None, min_key=None, **options):
+        """As SpeechBrain's, but the newest is that of the most steps."""
+        if not (importance_key or max_key or min_key):
+            importance_key = _progress
+        return super().find_checkpoints(importance_key, max_key, min_key, **options)
+
     def recover_if_possible(self, **choice):
         """Loads the best by `choice` (the newest without it) that can be read, and returns it.
 
@@ -119,37 +152,117 @@ class AtomicCheckpointer(Checkpointer):
         candidates = self.find_checkpoints(**choice)
         for checkpoint in candidates:
             try:
+                for part in self.recoverables.keys() & checkpoint.paramfiles.keys():
+                    file = checkpoint.paramfiles[part]
+                    if _digest(file) != checkpoint.meta["sha256"][file.name]:
+                        raise ValueError(f"{file.name} is damaged")
                 self.load_checkpoint(checkpoint)
                 return checkpoint
             except Exception as error:  # whatever a damaged file makes its reader raise
-                logger.warning(f"{checkpoint.path} cannot be read ({error!r}): trying another one")
-        if candidates:
+                self._ignore(checkpoint.path, error)
+        intact = self.list_checkpoints()
+        if candidates or (self._damaged and not intact):
             raise CheckpointError(
-                f"none of the {len(candidates)} checkpoints in {self.checkpoints_dir} fits this "
+                f"none of the {len(self._damaged)} checkpoints in {self.checkpoints_dir} fits this "
                 "experiment or can be read: choose another output_folder, or delete that folder "
                 "to start again"
             )
+        if any(checkpoint.meta["end-of-epoch"] for checkpoint in intact):
+            raise CheckpointError(
+                f"no checkpoint in {self.checkpoints_dir} has a finite {[*choice.values()][0]}: "
+                "training diverged; lower lr and choose another output_folder"
+            )
         return None
 
-    @staticmethod
-    def _construct_checkpoint_objects(checkpoint_dirs):
-        whole = []
+    def load_checkpoint(self, checkpoint):
+        """As SpeechBrain's; an optimiser's state is checked, which could end the process."""
+        for part, value in self.recoverables.items():
+            if hasattr(value, "load_state_dict"):
+                self.custom_load_hooks[part] = _load_state
+        super().load_checkpoint(checkpoint)
+
+    def _construct_checkpoint_objects(self, checkpoint_dirs):
+        intact = []
         for folder in checkpoint_dirs:
-            try:
-                (checkpoint,) = Checkpointer._construct_checkpoint_objects([folder])
-                float(checkpoint.meta["unixtime"])
-                whole.append(checkpoint)
-            except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
-                logger.warning(f"{folder / METAFNAME} cannot be read: this checkpoint is ignored")
-        return whole
+            if folder not in self._damaged:
+                try:
+                    intact.append(_read(folder))
+                except Exception as error:  # whatever a damaged file makes its reader raise
+                    self._ignore(folder, error)
+        return intact
+
+    def _ignore(self, folder, error):
+        # It is not counted among those to keep either.
+        self._damaged.add(folder)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        logger.warning(f"{folder} cannot be read and is ignored ({reason:.300})")
 
 
-@main_process_only
+def refuse_other_options(folder, options, may_differ):
+    """Raises CheckpointError if the newest checkpoint of a folder has other `options`.
+
+    Values of the keys in `may_differ` may differ.
+    """
+    newest = AtomicCheckpointer(folder).find_checkpoint() if Path(folder).is_dir() else None
+    before = newest.meta.get("options", options) if newest else options
+    keys = [k for k in options | before if before.get(k) != options.get(k) and k not in may_differ]
+    if keys:
+        values = [f"{k} was {before.get(k)!r:.80}, is {options.get(k)!r:.80}" for k in keys]
+        raise CheckpointError(
+            f"{folder} is of a run with other options ({'; '.join(values)}): choose another "
+            "output_folder, or pass the earlier values to continue that run"
+        )
+
+
+def _progress(checkpoint):
+    return checkpoint.meta.get("step", 0), checkpoint.meta["unixtime"]
+
+
+def _write_digests(saved):
+    digests = {file.name: _digest(file) for file in saved.path.glob("*.ckpt")}
+    meta = saved.meta | {"sha256": digests}
+    digests[METAFNAME] = hashlib.sha256(yaml.safe_dump(meta).encode()).hexdigest()
+    (saved.path / METAFNAME).write_text(yaml.safe_dump(meta), encoding="utf-8")
+
+
+def _read(folder):
+    """The checkpoint in a folder; raises anything if its metadata is damaged."""
+    file = folder / METAFNAME
+    if not file.is_file() or file.stat().st_size > MAX_METADATA:  # a FIFO would block
+        raise ValueError(f"{file} is no file of a checkpoint")
+    meta = yaml.safe_load(file.read_text(encoding="utf-8"))
+    digest = meta["sha256"].pop(METAFNAME)
+    if hashlib.sha256(yaml.safe_dump(meta).encode()).hexdigest() != digest:
+        raise ValueError(f"{file} is damaged")
+    files = {file.stem: file for file in folder.glob("*.ckpt") if file.is_file()}
+    return Checkpoint(folder, meta, files)
+
+
+def _digest(file):
+    with open(file, "rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _load_state(value, path, end_of_epoch):
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(value, torch.optim.Optimizer):
+        parameters = [p for group in value.param_groups for p in group["params"]]
+        for number, moments in state["state"].items():
+            for name, moment in moments.items():
+                fits = moment.shape in (parameters[number].shape, ())
+                if not fits or not moment.is_floating_point() or not moment.isfinite().all():
+                    raise ValueError(f"{path.name}: {name} of parameter {number} does not fit")
+    value.load_state_dict(state)
+
+
 def _save_state(value, path):
+    state = value.state_dict()  # in all processes, which may have to add it up
+    if not if_main_process():
+        return
     # Through Python's own file: torch's writer hides the reason of a failure.
     with open(path, "wb") as file:
         try:
-            torch.save(value.state_dict(), file)
+            torch.save(state, file)
         except RuntimeError as error:  # torch's follow-up error hides the reason
             raise (error.__context__ or error) from None
 

@@ -9,6 +9,7 @@ import soundfile
 import tiny
 
 from recipes.pretrain.train import main
+from speechbrain_music.utils.atomic import locked_folder
 from speechbrain_music.utils.errors import UserError
 
 
@@ -95,13 +96,35 @@ def test_manifest_without_column(tone_folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_run_refuses_another_corpus(tone_folder, tmp_path):
-    main(tiny.arguments(tone_folder, tmp_path / "run", max_steps=1))
+def test_run_refuses_other_options(tone_folder, tmp_path):
+    """Before anything is written."""
+    run = tmp_path / "run"
+    main(tiny.arguments(tone_folder, run, max_steps=1))
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != "log.txt"]
+    before = {path: path.read_bytes() for path in files}
     for changes, match in (
-        ({"segment_seconds": 3}, "was made for another corpus"),
-        ({"d_model": 8}, "none of the 1 checkpoints .* fits this experiment"),
+        ({"segment_seconds": 3}, r"segment_seconds was 2, is 3\)"),
+        ({"d_model": 8, "lr": 1}, r"d_model was 16, is 8; lr was 0.002, is 1\)"),
+        (
+            {"mixer": "speechbrain_music.nnet.attention.RotaryAttention"},
+            "mixer was .*SummaryMixing",
+        ),
     ):
-        refused(tiny.arguments(tone_folder, tmp_path / "run", max_steps=2, **changes), match)
+        refused(tiny.arguments(tone_folder, run, max_steps=2, **changes), match)
+    assert before == {path: path.read_bytes() for path in files}
+    same = {"batch_size": 1, "num_workers": 1, "keep_in_memory": False, "lr": "2e-3"}
+    main(tiny.arguments(tone_folder, run, max_steps=2, **same))
+    assert [row["step"] for row in tiny.rows(run, "train")] == [1, 2]
+
+
+def test_second_process_is_refused(tone_folder, tmp_path):
+    with locked_folder(tmp_path / "run"):
+        refused(tiny.arguments(tone_folder, tmp_path / "run"), "another process trains in")
+    assert not (tmp_path / "run").exists()
+
+
+def test_jit_is_refused(tone_folder, tmp_path):
+    refused([*tiny.arguments(tone_folder, tmp_path / "run"), "--jit"], "--jit is not possible")
 
 
 def test_names_with_special_characters(tmp_path):

@@ -1,6 +1,10 @@
 """The pre-training recipe: training, output, resuming, unusable audio."""
 
 import json
+import os
+import signal
+from shutil import rmtree
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ import tiny
 import torch
 
 from recipes.pretrain.train import main
+from speechbrain_music.brains.base import MusicBrain
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.dataio import segments
 from speechbrain_music.dataio.audio import read_segment
@@ -121,6 +126,101 @@ def test_many_nonfinite_batches_end_the_run(spoiled, tone_folder, tmp_path):
     spoiled.update({(1, index): lambda wave: wave * float("inf") for index in range(12)})
     with pytest.raises(UserError, match="2 steps in a row were not finite"):
         main(tiny.arguments(tone_folder, tmp_path, nonfinite_patience=1))
+
+
+@pytest.mark.parametrize(
+    "train, valid, words",
+    [
+        (np.nan, 1.0, "none of the 3 steps was finite"),
+        (1.0, np.nan, "no checkpoint in .* has a finite loss: training diverged"),
+    ],
+)
+def test_nothing_that_is_not_finite_is_exported(
+    train, valid, words, monkeypatch, tone_folder, tmp_path
+):
+    getitem = segments.SegmentDataset.__getitem__
+
+    def spoil(self, draw):
+        item = getitem(self, draw)
+        factor = {segments.TRAIN: train, segments.VALID: valid}.get(self.stream, 1.0)
+        return item | {"wave": factor * item["wave"]}
+
+    monkeypatch.setattr(segments.SegmentDataset, "__getitem__", spoil)
+    with pytest.raises(UserError, match=words):
+        main(tiny.arguments(tone_folder, tmp_path, max_steps=3))
+    assert not (tmp_path / "export").exists()
+
+
+def test_debug_leaves_a_finished_run_alone(tone_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    arguments = tiny.arguments(tone_folder, tmp_path / "run", max_steps=2)
+    main(arguments)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*[!t]")}  # no log.txt
+    main([*arguments, "--debug"])
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*[!t]")} == before
+    assert list((tmp_path / "temporary").glob("*/export/config.json"))
+    # Nor does a run that begins again replace what has learned for longer.
+    rmtree(tmp_path / "run" / "save")
+    with pytest.raises(UserError, match="holds step 2, and this run has only 1 steps"):
+        main(tiny.arguments(tone_folder, tmp_path / "run", max_steps=1))
+
+
+@pytest.mark.parametrize(
+    "number, stream, draw, options",
+    [
+        (signal.SIGINT, segments.TRAIN, (1, 1), {"number_of_epochs": 1, "log_interval": 2}),
+        (signal.SIGTERM, segments.VALID, (0, 0), {"number_of_epochs": 2, "segments_per_epoch": 6}),
+    ],
+    ids=["in a step", "in validation"],
+)
+def test_signal_ends_the_step_and_saves(
+    number, stream, draw, options, tone_folder, tmp_path, monkeypatch, capsys
+):
+    """Rows and weights at the end are those of an undisturbed run, except for times."""
+    main(tiny.arguments(tone_folder, tmp_path / "whole", **options))
+    getitem, killed = segments.SegmentDataset.__getitem__, []
+
+    def interrupt(self, index):
+        if (self.stream, index[:2]) == (stream, draw) and not killed:
+            killed.append(os.kill(os.getpid(), number))
+        return getitem(self, index)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(segments.SegmentDataset, "__getitem__", interrupt)
+        main(tiny.arguments(tone_folder, tmp_path / "run", **options))
+    assert ended.value.code == 128 + number
+    assert tiny.last_checkpoint(tmp_path / "run")["CKPT.yaml"]["step"] == 1
+    assert "interrupted, saved step 1: run the same command" in capsys.readouterr().err
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    main(tiny.arguments(tone_folder, tmp_path / "run", **options))
+    tiny.assert_same_end(tmp_path / "whole", tmp_path / "run")
+
+
+def test_training_figures_are_of_masked_tokens(tone_folder, tmp_path):
+    """Also where all tokens are reconstructed."""
+    for reconstruct in ("masked", "all"):
+        main(
+            tiny.arguments(
+                tone_folder, tmp_path / reconstruct, max_steps=1, reconstruct=reconstruct
+            )
+        )
+    first, second = (tiny.rows(tmp_path / name, "train")[0] for name in ("masked", "all"))
+    assert first["mel_mse"] == second["mel_mse"]
+    text = (tmp_path / "all" / "log.txt").read_text()
+    assert "For so few recordings pass --augment True" in text
+
+
+def test_compiled_run_with_checkpoints_by_steps_and_minutes(tone_folder, tmp_path, monkeypatch):
+    compiled = Mock(side_effect=lambda module, **_: module)
+    monkeypatch.setattr(torch, "compile", compiled)
+    saved = Mock(wraps=MusicBrain._save_intra_epoch_ckpt)
+    monkeypatch.setattr(MusicBrain, "_save_intra_epoch_ckpt", lambda self: saved(self))
+    arguments = tiny.arguments(tone_folder, tmp_path, segments_per_epoch=18, number_of_epochs=1)
+    main([*arguments, "--compile", "--ckpt_interval_steps", "3", "--ckpt_interval_minutes", "9"])
+    assert saved.call_count == 2
+    names = {type(call.args[0]).__name__ for call in compiled.call_args_list}
+    assert names == {"Encoder", "TokenHead", "MelHead"}  # not what must be exact
 
 
 def test_silence_dc_square_waves(tmp_path):

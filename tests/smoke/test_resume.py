@@ -1,6 +1,8 @@
 """A killed and resumed run ends with the weights of an undisturbed one, bit for bit."""
 
 import functools
+import math
+import os
 from multiprocessing import get_context
 from unittest.mock import Mock
 
@@ -114,17 +116,41 @@ def saved(tmp_path):
     checkpoints = []
     for value in (1.0, 2.0):
         torch.nn.init.constant_(model.weight, value)
-        checkpoints.append(checkpointer.save_checkpoint(meta={"loss": torch.tensor(value)}))
+        meta = {"loss": torch.tensor(value), "step": int(value)}
+        checkpoints.append(checkpointer.save_checkpoint(meta=meta))
     torch.nn.init.zeros_(model.weight)
     return model, checkpointer, checkpoints
 
 
 DAMAGE = {
     "weights": lambda found: cut_end(found.paramfiles["model"]),
+    "one bit": lambda found: flip_bit(found.paramfiles["model"]),
+    "one bit of metadata": lambda found: flip_bit(found.path / "CKPT.yaml"),
     "no weights": lambda found: found.paramfiles["model"].unlink(),
+    "weights that block": lambda found: as_pipe(found.paramfiles["model"]),
     "metadata": lambda found: (found.path / "CKPT.yaml").write_text("{["),
     "metadata of another kind": lambda found: (found.path / "CKPT.yaml").write_text("42"),
+    "text for numbers": lambda found: replace(found.path / "CKPT.yaml", "loss: 2.0", "loss: two"),
+    "another step": lambda found: replace(found.path / "CKPT.yaml", "step: 2", "step: 9"),
+    "metadata that block": lambda found: as_pipe(found.path / "CKPT.yaml"),
 }
+
+
+def flip_bit(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def as_pipe(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+def replace(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
 
 
 def cut_end(file):
@@ -137,6 +163,9 @@ def test_damaged_checkpoint_falls_back(saved, damage):
     DAMAGE[damage](newest)
     checkpointer.recover_if_possible()
     assert value_of(model) == 1
+    checkpointer.save_and_keep_only(meta={"loss": 3.0, "step": 2})
+    assert newest.path.exists() and len(checkpointer.list_checkpoints()) == 1
+    oldest = checkpointer.find_checkpoint()
     cut_end(oldest.paramfiles["model"])
     with pytest.raises(CheckpointError, match="none of the . checkpoints"):
         checkpointer.recover_if_possible()
@@ -147,6 +176,37 @@ def test_recover_best_checkpoint(saved):
     assert checkpointer.recover_if_possible(min_key="loss").path == best.path
     assert value_of(model) == 1
     assert isinstance(yaml.safe_load((best.path / "CKPT.yaml").read_text())["loss"], float)
+
+
+def test_newest_checkpoint_has_the_most_steps(saved, monkeypatch):
+    """Whatever the clock says."""
+    model, checkpointer, _ = saved
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    torch.nn.init.constant_(model.weight, 3.0)
+    checkpointer.save_and_keep_only(meta={"loss": math.inf, "step": 3}, num_to_keep=2)
+    assert [found.meta["step"] for found in checkpointer.find_checkpoints()] == [3, 2]
+    checkpointer.recover_if_possible()
+    assert value_of(model) == 3
+    assert checkpointer.recover_if_possible(min_key="loss").meta["step"] == 2
+    checkpointer.delete_checkpoints(num_to_keep=1)
+    with pytest.raises(CheckpointError, match="no checkpoint in .* has a finite loss"):
+        checkpointer.recover_if_possible(min_key="loss")
+
+
+@pytest.mark.parametrize("moment", [torch.zeros(7), torch.full((1, 1), math.nan), "text"])
+def test_moments_of_an_optimiser_are_checked(saved, moment):
+    model, checkpointer, _ = saved
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    model(torch.ones(1, 1)).sum().backward()
+    optimizer.step()
+    checkpointer.add_recoverable("optimizer", optimizer)
+    checkpointer.save_checkpoint(meta={"step": 3})
+    checkpointer.recover_if_possible()
+    optimizer.state[model.weight]["exp_avg"] = moment
+    checkpointer.save_checkpoint(meta={"step": 4})
+    assert checkpointer.recover_if_possible().meta["step"] == 3
+    optimizer.step()
+    assert optimizer.state[model.weight]["exp_avg"].isfinite().all()
 
 
 def test_failed_save_keeps_previous_checkpoints(saved, monkeypatch):

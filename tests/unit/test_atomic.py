@@ -1,11 +1,18 @@
 """Atomic files and folders under faults."""
 
+import multiprocessing
 import os
 
 import pytest
+from forked import in_child
 
 from speechbrain_music.utils import atomic
-from speechbrain_music.utils.atomic import atomic_file, atomic_folder, write_together
+from speechbrain_music.utils.atomic import (
+    atomic_file,
+    atomic_folder,
+    locked_folder,
+    write_together,
+)
 from speechbrain_music.utils.errors import UserError
 
 
@@ -135,3 +142,74 @@ def test_folder_with_other_files_is_not_replaced(tmp_path):
     with pytest.raises(UserError, match="export"):  # the parent of what is exported
         write_folder(tmp_path, "new")
     assert contents(tmp_path) == before and (tmp_path / "run" / "save").is_dir()
+
+
+# ---- several processes ----
+
+
+def test_two_processes_write_one_path(tmp_path):
+    """Each has a temporary name of its own; both succeed, the last one stays."""
+
+    def write_many():
+        for number in range(10):
+            with atomic_file(tmp_path / "a.txt") as file:
+                file.write("x" * number)
+            write_folder(tmp_path / "export", "x" * number)
+
+    writers = [multiprocessing.get_context("fork").Process(target=write_many) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "export"}
+
+
+@pytest.mark.parametrize("name", ["a.txt", "n" * 250])
+def test_remains_of_killed_processes_are_removed(tmp_path, name):
+    def killed():
+        with atomic_file(tmp_path / name) as file:
+            file.write("half")
+            os._exit(9)
+
+    assert in_child(killed) == 9 == len(list(tmp_path.iterdir())) + 8
+    with atomic_file(tmp_path / name) as file:
+        file.write("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_remains_inside_a_folder_do_not_count_as_other_files(tmp_path):
+    write_folder(tmp_path / "export", "old")
+    (tmp_path / "export" / ".a.txt.tmp").write_text("half")
+    write_folder(tmp_path / "export", "new")
+    assert contents(tmp_path) == {"export/a.txt": "new", "export/b.txt": "new"}
+
+
+def test_locked_folder_refuses_a_second_process(tmp_path):
+    def second():
+        with locked_folder(tmp_path / "made" / "run", "trains in"):
+            pass
+
+    with locked_folder(tmp_path / "made" / "run"):
+        with pytest.raises(UserError, match="another process trains in .*run: wait for it"):
+            second()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:  # as a worker: it outlives the lock, and does not have it
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+    second()  # released
+    os.close(writer)
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(reader)
+    assert in_child(lambda: locked_folder(tmp_path).__enter__() or os._exit(9)) == 9
+    with locked_folder(tmp_path):  # of a process that ended without releasing it
+        pass
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match="file.run cannot be written to"),
+        locked_folder(tmp_path / "file" / "run"),
+    ):
+        pass

@@ -1,7 +1,8 @@
-"""RotaryAttention equals its equations."""
+"""RotaryAttention equals its equations; SpeechBrain's attention can be trained."""
 
 import torch
 
+from speechbrain_music.models.attention import RelativeAttention
 from speechbrain_music.nnet.attention import RotaryAttention, rotate
 
 
@@ -28,3 +29,12 @@ def test_rotary_product_depends_on_signed_distance():
         assert torch.allclose(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-12)
     assert not torch.isclose(products[0, 3], products[3, 0])
     assert torch.isclose(products[0, 0], query @ key)
+
+
+def test_relative_attention_is_trained_after_inference_mode():
+    attention, x = RelativeAttention(8, 2), torch.randn(1, 61, 8)
+    with torch.inference_mode():
+        before = attention(x)
+    after = attention(x)
+    after.sum().backward()
+    assert torch.equal(before, after) and attention.in_proj_weight.grad.any()

@@ -12,12 +12,13 @@ KEYS = [name for _, key, baselines in HELD_OUT for name in (key, *baselines)]
 FIGURES = dict.fromkeys(KEYS, 0.5) | {"accuracy_at_0": 0.25, "codes_used": 9, "perplexity": 4.0}
 
 
-def test_a_resumed_log_drops_later_steps_and_a_line_that_a_kill_cut(tmp_path):
+@pytest.mark.parametrize("cut", [b'{"kind": "tr', b"[", b"3", b'{"kind": "train"}', b"\xff"])
+def test_a_resumed_log_drops_later_steps_and_a_damaged_line(cut, tmp_path):
     log = RunLog(tmp_path, step=0)
     log.write("train", 10, loss=2.5)
+    with open(tmp_path / METRICS, "ab") as file:
+        file.write(cut + b"\n")
     log.write("train", 20, loss=2.0)
-    with open(tmp_path / METRICS, "a") as file:
-        file.write('{"kind": "tr')
     assert [row["step"] for row in read_rows(tmp_path, "train")] == [10, 20]
     assert RunLog(tmp_path, step=15).rows("train") == [{"kind": "train", "step": 10, "loss": 2.5}]
 

@@ -1,13 +1,17 @@
 """Draws and items of training depend on the seed alone."""
 
+import math
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from speechbrain_music.dataio import segments
+from speechbrain_music.dataio import corpus, segments
 from speechbrain_music.dataio.audio import audio_info
+from speechbrain_music.dataio.corpus_statistics import prepare_statistics
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import (
     TRAIN,
@@ -18,6 +22,10 @@ from speechbrain_music.dataio.segments import (
     collate,
     split_tracks,
 )
+from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
+from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.memory import free_memory
 
 GRID = FrameGrid(samples_per_token=960, stack=4, bands=8)
 
@@ -213,3 +221,64 @@ def test_pieces_follow_each_other_and_only_a_short_end_is_lost(start, seconds):
     for frames in range(441000, 441400, 7):  # a manifest's duration is rounded
         track = one_track(0, frames, rate).assign(duration=round(frames / rate, 6))
         assert split_tracks(track, 5.0, 5.0)["start"].tolist() == [0, 220500]
+
+
+@pytest.mark.parametrize("free, kept", [(7e8, {}), (6e8, None), (math.inf, {})])
+def test_tracks_are_kept_in_memory_only_if_they_fit(free, kept, monkeypatch, caplog):
+    """An hour, decoded: 346 MB; half of what is free is left for the rest."""
+    monkeypatch.setattr(corpus, "free_memory", lambda: free)
+    hparams = {"segment_seconds": 2, "seed": 0, "valid_segments": 1, "statistics_segments": 1}
+    tracks = one_track(0, 24000 * 1800, 24000)
+    data = corpus.make_datasets(
+        hparams | {"keep_in_memory": True, "num_workers": 0}, tracks, tracks
+    )
+    assert data.train.kept == kept and ("turned off" in caplog.text) == (kept is None)
+    assert data.train.kept is data.valid.kept
+
+
+def test_free_memory_is_the_least_of_machine_and_container(tmp_path):
+    assert free_memory(tmp_path, tmp_path) == math.inf
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    8 kB\n")
+    assert free_memory(tmp_path, tmp_path) == 8192
+    for name, text in (("max", "max"), ("current", "5000"), ("stat", "file 9\ninactive_file 2000")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert free_memory(tmp_path, tmp_path) == 8192
+    (tmp_path / "memory.max").write_text("6000")
+    assert free_memory(tmp_path, tmp_path) == 3000
+    assert free_memory() > 0
+
+
+DAMAGE = {
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    "one bit": lambda file: file.write_bytes(flipped(file.read_bytes())),
+    "empty": lambda file: file.write_bytes(b""),
+    "another array": lambda file: np.savez(file, **dict(np.load(file)) | {"mean": np.zeros(3)}),
+    "not finite": lambda file: np.savez(
+        file, **dict(np.load(file)) | {"std": np.full(128, np.nan)}
+    ),
+    "no key": lambda file: np.savez(file, mean=np.zeros(128)),
+    "a pickle": lambda file: np.savez(file, key=np.array({"a": 1}, object)),
+    "a pipe": lambda file: (file.unlink(), os.mkfifo(file)),
+}
+
+
+def flipped(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_statistics_are_made_again(damage, reads, tmp_path):
+    features, quantizer = LogMel(), RandomProjectionQuantizer(512, 4, 16)
+    dataset = SegmentDataset(one_track(0, 48000, 24000), 50, FrameGrid(960, 4, 128))
+    options = {"path": tmp_path / "a.npz", "key": "k", "dataset": dataset, "bar": False}
+    options |= {"quantizer": quantizer, "features": features, "batch_size": 1}
+    first = prepare_statistics(**options)
+    DAMAGE[damage](options["path"])
+    reads.clear()
+    again = prepare_statistics(**options)
+    assert reads and all(map(np.array_equal, first, again))
+    reads.clear()
+    assert all(map(np.array_equal, first, prepare_statistics(**options))) and not reads
+    with pytest.raises(UserError, match="was made for another corpus"):
+        prepare_statistics(**options | {"key": "other"})
