@@ -54,6 +54,13 @@ class HuggingFaceEncoder(FrozenEncoder):
         convolutions = zip(config.conv_kernel, config.conv_stride, strict=True)
         for kernel, stride in reversed(list(convolutions)):
             self.shortest = (self.shortest - 1) * stride + kernel
+        with torch.no_grad():
+            found = len(self._states(torch.zeros(1, self.shortest)))
+        if found != len(self.layers):
+            raise UserError(
+                f"hf:{path} gives {found} hidden states instead of {len(self.layers)}, one before "
+                "and one after each layer: choose another model or another version of transformers"
+            )
 
     def pool(self, wave, samples):
         """Pool the hidden states of (B, N) waves: (B, layers, dim)."""
@@ -61,9 +68,38 @@ class HuggingFaceEncoder(FrozenEncoder):
             variance, mean = torch.var_mean(wave, 1, correction=0, keepdim=True)
             wave = (wave - mean) / (variance + 1e-7).sqrt()
         wave = nn.functional.pad(wave, (0, max(0, self.shortest - wave.shape[1])))
-        hidden = self.model(wave, output_hidden_states=True).hidden_states
+        hidden = self._states(wave)
         steps = torch.full((len(wave),), hidden[0].shape[1], device=wave.device)
         return pool_states(hidden, steps, self.pooling)
+
+    def _states(self, wave):
+        """Return the hidden states of (B, N) waves, each (B, T, D); the last one is the output."""
+        recorded, hooks = [], []
+
+        def record_input(layer, args, kwargs):
+            recorded.append(args[0] if args else kwargs["hidden_states"])
+
+        def record_output(layer, args, output):
+            recorded.append(output[0] if isinstance(output, tuple) else output)
+
+        layers = getattr(getattr(self.model, "encoder", None), "layers", ())
+        for index, layer in enumerate(layers):
+            if index == 0:
+                hooks.append(layer.register_forward_pre_hook(record_input, with_kwargs=True))
+            hooks.append(layer.register_forward_hook(record_output))
+        try:
+            output = self.model(wave, output_hidden_states=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        # Since transformers 5, models with code of their own return no hidden states.
+        states = list(output.hidden_states or ())
+        if len(states) != len(self.layers):
+            states = recorded
+        # Some versions give the last state before the final LayerNorm, others after it.
+        if states and states[-1].shape == output.last_hidden_state.shape:
+            states[-1] = output.last_hidden_state
+        return states
 
 
 def _load(path, trust):

@@ -391,6 +391,34 @@ class OwnModel(HubertModel):
     (folder / "own.py").write_text(code)
 
 
+def forget_states(number):
+    """Bring code that gives `number` hidden states, as code from before transformers 5 gives 0."""
+
+    def change(folder):
+        bring_code(folder)
+        with open(folder / "own.py", "a") as file:
+            file.write(f"""
+    def forward(self, *args, **options):
+        output = super().forward(*args, **options)
+        output.hidden_states = output.hidden_states[:{number}] or None
+        return output
+""")
+
+    return change
+
+
+def forget_layers(folder):
+    """Bring code whose hidden states can be neither returned nor recorded."""
+    forget_states(0)(folder)
+    with open(folder / "own.py", "a") as file:
+        file.write("""
+    def __init__(self, config):
+        super().__init__(config)
+        self.encoder.layers = self.encoder.layers[:1]
+""")
+    in_weights(lambda w: [w.pop(k) for k in list(w) if k.startswith("encoder.layers.1.")])(folder)
+
+
 EXTRACTOR = "preprocessor_config.json"
 MODEL_FAULTS = {
     "no rate": (change_json(EXTRACTOR, sampling_rate=None), "says no sampling_rate"),
@@ -444,3 +472,32 @@ def test_trust_remote_code(hubert, tmp_path, spoil):
     (encoder,) = make_encoders(f"hf:{folder}", trust_remote_code=True)
     assert torch.equal(encoder(wave, samples), expected)
     assert (folder / "owned").exists() == (spoil is bring_code)
+
+
+@pytest.mark.parametrize("stable", [False, True])
+@pytest.mark.parametrize("number", [0, 1])
+def test_states_that_own_code_does_not_return(tmp_path, stable, number):
+    folder = hf_model(tmp_path / "small", "Hubert", do_stable_layer_norm=stable)
+    wave, samples = waves(2, 4000), torch.tensor([4000, 4000])
+    expected = HuggingFaceEncoder(folder)(wave, samples)
+    forget_states(number)(folder)
+    (encoder,) = make_encoders(f"hf:{folder}", trust_remote_code=True)
+    torch.testing.assert_close(encoder(wave, samples), expected)
+
+
+def test_too_few_hidden_states_are_refused(hubert, tmp_path):
+    folder = shutil.copytree(hubert, tmp_path / "small")
+    forget_layers(folder)
+    assert "gives 2 hidden states instead of 3" in refusal(f"hf:{folder}", trust_remote_code=True)
+
+
+@pytest.mark.parametrize("kind", ["Wav2Vec2", "Hubert"])
+def test_last_hidden_state_is_the_output(tmp_path, kind):
+    folder = hf_model(tmp_path / "small", kind, do_normalize=False, do_stable_layer_norm=True)
+    encoder, wave = HuggingFaceEncoder(folder), waves(2, 4000)
+    with torch.no_grad():  # a norm unlike the identity, which the last layer's state shows
+        encoder.model.encoder.layer_norm.bias.fill_(3.0)
+        expected = encoder.model(wave).last_hidden_state.mean(1)
+    result = encoder(wave, torch.tensor([4000, 4000]))
+    torch.testing.assert_close(result[:, -1], expected)
+    assert (result[:, -2] - expected).abs().max() > 1
