@@ -38,6 +38,7 @@ class HuggingFaceEncoder(FrozenEncoder):
         described = {k: v for k, v in config.to_dict().items() if k not in PROVENANCE}
         described = {k: v for k, v in described.items() if not k.startswith("_")}
         described["pooling"] = pooling
+        described["last_state"] = "output"  # `_states` sees to it
         described["extractor"] = [extractor.sampling_rate, extractor.do_normalize]
         weights = {k: v for k, v in model.state_dict().items() if not k.endswith(UNUSED)}
         super().__init__(

@@ -6,7 +6,9 @@ from platform import machine, python_version
 
 import torch
 
-PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mir_eval soxr".split()
+PACKAGES = (
+    "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mir_eval soxr transformers"
+).split()
 
 
 def versions():
