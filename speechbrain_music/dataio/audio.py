@@ -22,9 +22,13 @@ AUDIO_EXTENSIONS = frozenset(
 # Music that libsndfile cannot decode: it is searched for, so that it is reported, not ignored.
 UNSUPPORTED_EXTENSIONS = frozenset(".m4a .m4b .aac .mp4 .wma .ape .wv .mpc .webm .dsf".split())
 
-# A header that does not know its length claims 2^63 - 1 frames;
-# a year at 192 kHz has fewer than this.
-_MAX_FRAMES = 2**43
+# Full scale of 32-bit integers, which float files may have without scaling. The spectrogram of
+# samples from about 1e16 on overflows.
+MAX_SAMPLE = 2.0**31
+_SAMPLE_RATES = range(1000, 2**20)  # in Hz: resampling from others costs gigabytes
+# A header that does not know its length claims 2^63 - 1 frames. No format stores more than this
+# in a byte: a block of FLAC has up to 65535 equal samples in 14 bytes.
+_FRAMES_PER_BYTE = 5000
 # libsndfile's seek into the last page of an Ogg file misses by some hundred frames: the end is
 # reached from before it (a page of Vorbis holds at most 255 packets of usually 1024 frames).
 _OGG_TAIL = 2**18
@@ -123,8 +127,8 @@ def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
     Raises
     ------
     AudioError
-        As `audio_info`, and if the file is damaged, has NaN or infinite samples near the
-        part, or ends before `start`.
+        As `audio_info`, and if the file is damaged, has NaN, infinite or absurdly large samples
+        (beyond `MAX_SAMPLE`) near the part, or ends before `start`.
     ValueError
         If `start` is negative or `length` is not positive.
 
@@ -185,8 +189,11 @@ def _read(file, path, start, length, sample_rate):
         raise AudioError(f"{path}: {error}.") from error
     except soundfile.SoundFileError as error:
         raise AudioError(f"{path}: is damaged; fetch it again or remove it.") from error
+    peak = max(map(abs, (wave.max(initial=0), wave.min(initial=0))))
     if not np.isfinite(wave).all():
         raise AudioError(f"{path}: has NaN or infinite samples; repair it or remove it.")
+    if peak > MAX_SAMPLE:
+        raise AudioError(f"{path}: has samples up to {peak:.0e}; repair it or remove it.")
     stop = max(resampled_length(len(wave), native, sample_rate), start - skipped)
     if native != sample_rate and len(wave):
         wave = soxr.resample(wave, native, sample_rate, quality="HQ")
@@ -216,12 +223,14 @@ def _open(path):
         raise AudioError(f"{path}: {error}.") from error
     except (soundfile.SoundFileError, UnicodeError) as error:
         raise AudioError(f"{path}: {_why_unreadable(path)}.") from error
-    problem = None
+    problem, size = None, part.size if part else os.path.getsize(path)
     if file.format == "RAW":  # libsndfile takes any content as RAW if the name ends in .au
         problem = _why_unreadable(path)
     elif file.frames == 0:
         problem = "holds no samples; fetch it again or remove it"
-    elif file.frames > _MAX_FRAMES or not file.seekable():
+    elif file.samplerate not in _SAMPLE_RATES:
+        problem = f"claims a sample rate of {file.samplerate} Hz; repair it or remove it"
+    elif file.frames > _FRAMES_PER_BYTE * size or not file.seekable():
         problem = "is not seekable; write it again with `ffmpeg -i FILE FILE.flac`"
     if problem:
         file.close()

@@ -131,12 +131,19 @@ def _m4a(path):
     path.write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(500))
 
 
-def _unknown_length(path):
-    soundfile.write(path, noise(8000), 8000, format="FLAC")
-    data = bytearray(path.read_bytes())
-    data[21] &= 0xF0
-    data[22:26] = bytes(4)
-    path.write_bytes(data)
+def _flac_of_length(frames):
+    def make(path):
+        soundfile.write(path, noise(8000), 8000, format="FLAC")
+        data = bytearray(path.read_bytes())
+        data[21] = data[21] & 0xF0 | frames >> 32
+        data[22:26] = (frames & 0xFFFFFFFF).to_bytes(4)
+        path.write_bytes(data)
+
+    return make
+
+
+def _wav_of_rate(rate):
+    return lambda path: soundfile.write(path, noise(8000), rate)
 
 
 BAD = {
@@ -152,7 +159,10 @@ BAD = {
     "really_m4a.mp3": (_m4a, "format that libsndfile cannot read"),
     "song.wma": (_text, "format that libsndfile cannot read"),
     "none.wav": (lambda path: soundfile.write(path, noise(0), 44100), "holds no samples"),
-    "unknown.flac": (_unknown_length, "is not seekable"),
+    "unknown.flac": (_flac_of_length(0), "is not seekable"),
+    "days.flac": (_flac_of_length(2**36 - 1), "is not seekable"),  # 99 days at 8 kHz
+    "slow.wav": (_wav_of_rate(2), "claims a sample rate of 2 Hz"),
+    "fast.wav": (_wav_of_rate(2**30), "claims a sample rate of 1073741824 Hz"),
     "gsm.wav": (
         lambda path: soundfile.write(path, noise(8000), 8000, subtype="GSM610"),
         "is not seekable",
@@ -173,13 +183,27 @@ def test_bad_files_are_named_with_the_reason_in_one_line(tmp_path, name):
         assert str(pickle.loads(pickle.dumps(caught.value))) == message
 
 
-@pytest.mark.parametrize("value, channels", [(np.nan, 1), (np.inf, 1), (-np.inf, 2)])
-def test_samples_that_are_not_finite(tmp_path, value, channels, recwarn):
+@pytest.mark.parametrize(
+    "value, channels, message",
+    [
+        (np.nan, 1, "NaN or infinite samples"),
+        (np.inf, 1, "NaN or infinite samples"),
+        (-np.inf, 2, "NaN or infinite samples"),
+        (1e29, 1, r"samples up to 1e\+29; repair it or remove it"),
+        (-3e9, 1, r"samples up to 3e\+09"),
+        (3e38, 6, r"samples up to 5e\+37"),
+        (-(2.0**31), 1, None),  # a float file of the scale of integers
+    ],
+)
+def test_samples_that_are_not_finite_or_absurdly_large(tmp_path, value, channels, message, recwarn):
     path, wave = tmp_path / "bad.wav", noise(48000, channels)
     wave[30000, -1] = value
     soundfile.write(path, wave, 24000, subtype="FLOAT")
-    with pytest.raises(AudioError, match="bad.wav: has NaN or infinite samples"):
-        read_segment(path)
+    if message:
+        with pytest.raises(AudioError, match=f"bad.wav: has {message}"):
+            read_segment(path)
+    else:
+        assert read_segment(path).min() == value
     assert len(read_segment(path, 0, 24000)) == 24000
     assert not recwarn.list
 
