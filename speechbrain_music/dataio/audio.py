@@ -29,6 +29,7 @@ _SAMPLE_RATES = range(1000, 2**20)  # in Hz: resampling from others costs gigaby
 # A header that does not know its length claims 2^63 - 1 frames. No format stores more than this
 # in a byte: a block of FLAC has up to 65535 equal samples in 14 bytes.
 _FRAMES_PER_BYTE = 5000
+_CONVERT = "convert it with `ffmpeg -i FILE FILE.flac`"
 # libsndfile's seek into the last page of an Ogg file misses by some hundred frames: the end is
 # reached from before it (a page of Vorbis holds at most 255 packets of usually 1024 frames).
 _OGG_TAIL = 2**18
@@ -65,7 +66,8 @@ def audio_info(path):
     Returns
     -------
     AudioInfo
-        `(frames, sample_rate, channels)`. Some mp3 headers overstate their frames.
+        `(frames, sample_rate, channels)`. The frames of an mp3 file without a true Xing header
+        are counted, which reads it as a whole.
 
     Raises
     ------
@@ -212,26 +214,23 @@ def _mono(wave):
 
 
 def _open(path):
-    part = byte_range.parse(path)
-    if not part and not os.path.isfile(path):  # opening a named pipe would block
+    if not byte_range.parse(path) and not os.path.isfile(path):  # a named pipe would block
         raise AudioError(
             f"{path}: does not exist or is not a file; check the data folder and prepare it again."
         )
     try:
-        file = byte_range.RangeSoundFile(part) if part else soundfile.SoundFile(path)
+        file = byte_range.SourceFile(path)
     except byte_range.RangeError as error:
         raise AudioError(f"{path}: {error}.") from error
-    except (soundfile.SoundFileError, UnicodeError) as error:
+    except soundfile.SoundFileError as error:
         raise AudioError(f"{path}: {_why_unreadable(path)}.") from error
-    problem, size = None, part.size if part else os.path.getsize(path)
-    if file.format == "RAW":  # libsndfile takes any content as RAW if the name ends in .au
-        problem = _why_unreadable(path)
-    elif file.frames == 0:
-        problem = "holds no samples; fetch it again or remove it"
+    problem = None
+    if file.frames == 0:
+        problem = f"holds no samples by its header; {_CONVERT}, or fetch it again or remove it"
     elif file.samplerate not in _SAMPLE_RATES:
         problem = f"claims a sample rate of {file.samplerate} Hz; repair it or remove it"
-    elif file.frames > _FRAMES_PER_BYTE * size or not file.seekable():
-        problem = "is not seekable; write it again with `ffmpeg -i FILE FILE.flac`"
+    elif file.frames > _FRAMES_PER_BYTE * file.size or not file.seekable():
+        problem = f"is not seekable; {_CONVERT}"
     if problem:
         file.close()
         raise AudioError(f"{path}: {problem}.")
@@ -241,16 +240,12 @@ def _open(path):
 def _why_unreadable(path):
     if byte_range.parse(path):
         return "is damaged; fetch the shard again or remove it from the manifest"
-    try:
-        with open(path, "rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        return f"cannot be opened ({error.strerror}); check its permissions"
+    with open(path, "rb") as file:
+        head = file.read(8)
     if not head:
         return "is empty; fetch it again or remove it"
     if head[4:] == b"ftyp" or os.path.splitext(path)[1].lower() in UNSUPPORTED_EXTENSIONS:
         return (
-            "is in a format that libsndfile cannot read (m4a, aac, wma and the like); "
-            "convert it with `ffmpeg -i FILE FILE.flac`"
+            f"is in a format that libsndfile cannot read (m4a, aac, wma and the like); {_CONVERT}"
         )
-    return "is not readable as audio; fetch it again or remove it"
+    return f"is not readable as audio; if it plays, {_CONVERT}, else fetch it again or remove it"

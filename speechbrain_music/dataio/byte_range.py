@@ -1,23 +1,29 @@
-"""Recordings that are a part of a larger file, on disk or on a web server.
+"""Bytes of recordings: of a file, or a part of a larger file on disk or on a web server.
 
-A manifest names it `shards/train-000003.tar#sets/waltz.wav@1536+88123`: the shard (see
+A manifest names such a part `shards/train-000003.tar#sets/waltz.wav@1536+88123`: the shard (see
 `data_prep.shards`), the piece's ID, its first byte and its size. Where the shard begins with
 `http://` or `https://`, only the needed bytes are fetched.
 """
 
 import io
+import os
 import re
 import time
+from bisect import bisect
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import NamedTuple
 
 import soundfile
+
+from speechbrain_music.dataio import mp3
 
 _ADDRESS = re.compile(r"(.+?\.tar)#(.*)@(\d+)\+(\d+)", re.DOTALL)
 _ON_SERVER = ("http://", "https://")
 # Bytes per request: seeking in a flac file reads a few places near each other, so that a crop of
 # 30 s takes about four requests.
 _FROM_SERVER, _FROM_DISK = 2**20, 2**18
+_HEAD = 2**13  # bytes that most headers have at most
 _TIMEOUT = 30  # seconds without a response
 _PAUSES = (0, 1, 3, 9)  # seconds before each try
 _TEMPORARY = frozenset({408, 425, 429})  # statuses, besides those from 500 on
@@ -54,19 +60,40 @@ def parse(path):
     return match and ByteRange(match[1], match[2], int(match[3]), int(match[4]))
 
 
-class RangeSoundFile(soundfile.SoundFile):
-    """A `soundfile.SoundFile` on a `ByteRange`.
+class SourceFile(soundfile.SoundFile):
+    """A `soundfile.SoundFile` on the file or `ByteRange` that a path names; `size` is in bytes.
 
-    soundfile reads file objects in callbacks of C code, which cannot raise. A failed read there is
-    raised here, as a RangeError, and not taken for the file's end or for damage.
+    libsndfile is not given the path: it cannot open `song.mp3` if `._song.mp3` exists, nor names
+    of other encodings. What it reads through soundfile's callbacks (parts of files), C code calls,
+    and that cannot raise: a failed read there is raised here, as a RangeError, and not taken for
+    the file's end or for damage.
     """
 
-    def __init__(self, part):
-        on_server = part.file.startswith(_ON_SERVER)
-        self._bytes = _Bytes(part, _fetch if on_server else _read)
-        buffered = io.BufferedReader(self._bytes, _FROM_SERVER if on_server else _FROM_DISK)
-        with self._raising():
-            super().__init__(buffered)
+    _bytes = None
+
+    def __init__(self, path):
+        part = parse(path)
+        self._bytes = _Bytes(path, part)
+        self.size = self._bytes.size
+        on_server = part and part.file.startswith(_ON_SERVER)
+        try:
+            with self._raising():
+                file = io.BufferedReader(self._bytes, _FROM_SERVER if on_server else _HEAD)
+                if parts := mp3.true_parts(file):
+                    self._bytes.show(parts)
+                if parts or not on_server:
+                    file = io.BufferedReader(file.detach(), _FROM_DISK)
+                file.seek(0)
+                super().__init__(file if part or parts else self._bytes.descriptor())
+        except BaseException:
+            self._bytes.close()
+            raise
+
+    def close(self):
+        """As soundfile's."""
+        super().close()
+        if self._bytes:
+            self._bytes.close()
 
     @contextmanager
     def _raising(self):
@@ -88,11 +115,36 @@ class RangeSoundFile(soundfile.SoundFile):
 
 
 class _Bytes(io.RawIOBase):
-    """A byte range as a file of its own. It does not raise, but keeps its first `failure`."""
+    """Bytes as a file of their own. It does not raise, but keeps its first `failure`."""
 
-    def __init__(self, part, get):
-        self._part, self._get, self._place = part, get, 0
-        self.failure = None
+    def __init__(self, path, part):
+        self._part, self._place, self.failure = part, 0, None
+        self._file = None
+        begin, self.size = (part.offset, part.size) if part else (0, 0)
+        if not (part and part.file.startswith(_ON_SERVER)):
+            try:
+                self._file = open(part.file if part else path, "rb", buffering=0)
+            except OSError as error:
+                raise self._unreadable(error) from error
+            self.size = self.size if part else os.fstat(self._file.fileno()).st_size
+        self.show([(begin, begin + self.size)])
+
+    def show(self, parts):
+        """Consist of these parts: bytes, or begin and end in the file."""
+        self._parts = parts
+        sizes = (len(p) if isinstance(p, bytes) else p[1] - p[0] for p in parts)
+        self._starts = [0, *accumulate(sizes)]
+        self._place = 0
+
+    def descriptor(self):
+        """Another descriptor of the file, at its beginning."""
+        self._file.seek(0)
+        return os.dup(self._file.fileno())
+
+    def close(self):
+        if self._file:
+            self._file.close()
+        super().close()
 
     def readable(self):
         return True
@@ -101,39 +153,49 @@ class _Bytes(io.RawIOBase):
         return True
 
     def seek(self, offset, whence=io.SEEK_SET):
-        self._place = offset + (0, self._place, self._part.size)[whence]
+        self._place = max(0, offset + (0, self._place, self._starts[-1])[whence])
         return self._place
 
     def tell(self):
         return self._place
 
     def readinto(self, buffer):
-        count = min(len(buffer), self._part.size - self._place)
-        if count <= 0 or self.failure:
+        number = bisect(self._starts, self._place) - 1
+        if number == len(self._parts) or self.failure:
             return 0
-        begin = self._part.offset + self._place
-        try:
-            found = self._get(self._part.file, begin, begin + count)
-        except RangeError as failure:
-            self.failure = failure
-            return 0
-        if len(found) < count:
-            self.failure = RangeError("its shard ends before it does; fetch the shard again")
-            return 0
+        begin = self._place - self._starts[number]
+        count = min(len(buffer), self._starts[number + 1] - self._place)
+        part = self._parts[number]
+        if isinstance(part, bytes):
+            found = part[begin : begin + count]
+        else:
+            try:
+                found = self._get(part[0] + begin, part[0] + begin + count)
+            except RangeError as failure:
+                self.failure = failure
+                return 0
         buffer[:count] = found
         self._place += count
         return count
 
+    def _get(self, begin, end):
+        if not self._file:
+            found = _fetch(self._part.file, begin, end)
+        else:
+            try:
+                self._file.seek(begin)
+                found = self._file.read(end - begin)
+            except OSError as error:
+                raise self._unreadable(error) from error
+        if len(found) < end - begin:
+            what = "its shard ends before it does; fetch the shard again"
+            raise RangeError(what if self._part else "changes while it is read; try again later")
+        return found
 
-def _read(file, begin, end):
-    try:
-        with open(file, "rb", buffering=0) as shard:
-            shard.seek(begin)
-            return shard.read(end - begin)
-    except OSError as error:
-        raise RangeError(
-            f"its shard cannot be read ({error.strerror}); check the data folder"
-        ) from error
+    def _unreadable(self, error):
+        if self._part:
+            return RangeError(f"its shard cannot be read ({error.strerror}); check the data folder")
+        return RangeError(f"cannot be opened ({error.strerror}); check its permissions")
 
 
 def _fetch(url, begin, end):

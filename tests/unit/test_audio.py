@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import soxr
 
+from speechbrain_music.dataio import byte_range
 from speechbrain_music.dataio.audio import (
     SAMPLE_RATE,
     AudioError,
@@ -93,8 +94,8 @@ def test_only_the_part_is_read(tmp_path, monkeypatch):
 def test_parts_in_turn_open_the_file_once(tmp_path, monkeypatch):
     path = tmp_path / "noise.mp3"
     soundfile.write(path, noise(44100), 44100)
-    opened = Mock(wraps=soundfile.SoundFile)
-    monkeypatch.setattr(soundfile, "SoundFile", opened)
+    opened = Mock(wraps=byte_range.SourceFile)
+    monkeypatch.setattr(byte_range, "SourceFile", opened)
     assert len(list(read_segments(path, [(start, 100) for start in range(0, 9000, 100)]))) == 90
     assert opened.call_count == 1
 
@@ -114,6 +115,23 @@ def test_a_segment_past_the_end_is_short_and_beyond_it_an_error(tmp_path):
     soundfile.write(path, noise(1), 44100)  # less than one sample at 24 kHz
     with pytest.raises(AudioError, match="has no sample at 0.000 s"):
         read_segment(path)
+
+
+@pytest.mark.parametrize(
+    "name, kind", [(b"song.mp3", "MP3"), (b"a \xe9.wav", "WAV"), (b"cover.flac", "FLAC")]
+)
+def test_files_that_libsndfile_cannot_open_or_seek_by_their_path(tmp_path, name, kind):
+    path, wave = os.path.join(tmp_path, os.fsdecode(name)), noise(10 * 24000)
+    plain = tmp_path / "plain"
+    soundfile.write(plain, wave, 24000, format=kind)
+    tag = b"ID3\3\0\0" + bytes([0, 12, 0, 0]) + bytes(12 << 14) if kind == "FLAC" else b""
+    with open(path, "wb") as file:
+        file.write(tag + plain.read_bytes())
+    (tmp_path / f"._{os.path.basename(path)}").write_bytes(b"\0\5\x16\7" + bytes(400))
+    assert audio_info(path) == (240000, 24000, 1)
+    for second in range(10):
+        expected = read_segment(plain, second * 24000, 24000)
+        assert np.array_equal(read_segment(path, second * 24000, 24000), expected)
 
 
 def test_channels_are_averaged_and_the_name_does_not_matter(tmp_path):
@@ -154,11 +172,14 @@ BAD = {
     "empty.au": (lambda path: path.touch(), "is empty"),
     "text.wav": (_text, "is not readable as audio"),
     "text.mp3": (_text, "is not readable as audio"),
-    "text.au": (_text, "is not readable as audio"),
+    "text.au": (_text, "is not readable as audio; if it plays, convert it with `ffmpeg"),
     "song.m4a": (_m4a, "format that libsndfile cannot read"),
     "really_m4a.mp3": (_m4a, "format that libsndfile cannot read"),
     "song.wma": (_text, "format that libsndfile cannot read"),
-    "none.wav": (lambda path: soundfile.write(path, noise(0), 44100), "holds no samples"),
+    "none.wav": (
+        lambda path: soundfile.write(path, noise(0), 44100),
+        "holds no samples by its header; convert it with `ffmpeg",
+    ),
     "unknown.flac": (_flac_of_length(0), "is not seekable"),
     "days.flac": (_flac_of_length(2**36 - 1), "is not seekable"),  # 99 days at 8 kHz
     "slow.wav": (_wav_of_rate(2), "claims a sample rate of 2 Hz"),
