@@ -245,7 +245,5 @@ def _why_unreadable(path):
     if not head:
         return "is empty; fetch it again or remove it"
     if head[4:] == b"ftyp" or os.path.splitext(path)[1].lower() in UNSUPPORTED_EXTENSIONS:
-        return (
-            f"is in a format that libsndfile cannot read (m4a, aac, wma and the like); {_CONVERT}"
-        )
+        return f"is in a format that libsndfile cannot read (m4a, aac, wma, ...); {_CONVERT}"
     return f"is not readable as audio; if it plays, {_CONVERT}, else fetch it again or remove it"
