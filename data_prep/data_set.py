@@ -287,7 +287,7 @@ def _find_copies(data_set, data_folder, items, faults):
     apart = [name for name in first if splits[name] != splits[first[name]]]
     for name in first:
         if splits[name] is None and first[name] != name:
-            faults[name] = "a copy of another file"
+            faults[name] = duplicates.COPY
     if not apart:
         return []
     name = apart[0]

@@ -5,6 +5,9 @@ import os
 from collections import defaultdict
 
 
+COPY = "a copy of another file"  # why a file is skipped
+
+
 def equal_files(root, names):
     """Name -> the first of the names, in their order, whose file has the same bytes.
 

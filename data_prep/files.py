@@ -4,6 +4,7 @@ import codecs
 import csv
 import logging
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from contextlib import suppress
@@ -21,6 +22,12 @@ EXTENSIONS = audio.AUDIO_EXTENSIONS | audio.UNSUPPORTED_EXTENSIONS
 AUDIO = tuple(f"*{e}" for end in sorted(audio.AUDIO_EXTENSIONS) for e in (end, end.upper()))
 ARCHIVES = ("*.tar.gz", "*.tgz", "*.tar", "*.zip", "*.tar.bz2")
 CONVERTED = ("*.parquet", "*.arrow", "*.tfrecord*")
+JUNK = re.compile(  # names of what systems and programs put among music
+    r"\._.*|__MACOSX|@eaDir|#recycle|\$RECYCLE\.BIN|System Volume Information|\.(AppleDouble|Trash.*|"
+    r"Spotlight-V100|fseventsd|TemporaryItems|thumbnails|st(versions|folder)|snapshots?|git|hg|svn|"
+    r"cache|config|local|venv|ipynb_checkpoints)",
+    re.IGNORECASE,
+)
 DOWNLOAD = "download it again"  # what to do about a damaged file of a published data set
 
 
@@ -135,7 +142,7 @@ def find_pieces(root, names, endings=(), flat=True):
             names.update(os.listdir(root / folder))
         for name in sorted(names):
             stem, extension = os.path.splitext(name)
-            if extension.lower() in EXTENSIONS and not name.startswith("."):
+            if extension.lower() in EXTENSIONS and not JUNK.fullmatch(name):
                 stems[plain(stem)].append(name)
         return names, stems
 
@@ -188,10 +195,10 @@ def _folders_below(root, levels, most=1000):
 
 
 def find_audio(root, below=""):
-    """Find audio files by extension in `root/below` and its subfolders, except hidden ones.
+    """Find audio files by extension in `root/below` and its subfolders, except `JUNK`.
 
     Returns their names, relative to `root` and sorted in each folder; folders that cannot be
-    listed, with the reason; and a counter of the extensions of other files.
+    listed, with the reason; and a counter of the extensions of other files and of names of junk.
     """
     names, others, unlisted, seen = [], Counter(), [], set()
     top = os.path.join(root, below)
@@ -201,12 +208,13 @@ def find_audio(root, below=""):
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        others.update(name for name in subfolders if JUNK.fullmatch(name))
+        subfolders[:] = sorted(name for name in subfolders if not JUNK.fullmatch(name))
         for name in sorted(files):
             extension = os.path.splitext(name)[1].lower()
-            if name.startswith("."):
-                continue
-            if extension in EXTENSIONS:
+            if JUNK.fullmatch(name):
+                others[name[:2]] += 1
+            elif extension in EXTENSIONS:
                 names.append(PurePath(folder, name).relative_to(root).as_posix())
             else:
                 others[extension or "no extension"] += 1

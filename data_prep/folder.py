@@ -1,16 +1,18 @@
 """Any folder of music -> a training and a validation manifest, and a report of what was skipped.
 
-Every file in the folder and below it is taken by its extension, except hidden ones. A second run
-opens only the files that are new or have changed.
+Every file in the folder and below it is taken by its extension, except `files.JUNK`. Of copies and
+links only the first is taken. A second run opens only the files that are new or have changed.
 """
 
 import logging
 from pathlib import Path
 
-from speechbrain_music.data_prep import data_set, files, manifest, output
+from speechbrain_music.data_prep import data_set, duplicates, files, manifest, output
 from speechbrain_music.data_prep.headers import read_headers
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 20  # extensions in the report
 
 
 @files.as_user_error
@@ -46,7 +48,8 @@ def prepare_folder(
     -------
     dict
         `data_folder`, `valid_share`, `seed`, `min_seconds`, `splits` (name -> `files`, `rows`,
-        `hours`), `skipped` (a count), `reasons` (reason -> count).
+        `hours`), `skipped` (a count), `reasons` (reason -> count), `other_files` (the most
+        frequent extensions of files that are not audio, and names of junk -> count).
 
     Raises
     ------
@@ -59,7 +62,7 @@ def prepare_folder(
     >>> import numpy, soundfile, tempfile
     >>> root = Path(tempfile.mkdtemp())
     >>> for name in ("do.wav", "re.flac", "mi.ogg"):
-    ...     soundfile.write(root / name, numpy.zeros(24000), 24000)
+    ...     soundfile.write(root / name, numpy.random.rand(24000), 24000)
     >>> report = prepare_folder(root, root / "train.csv", root / "valid.csv")
     >>> [split["files"] for split in report["splits"].values()], report["skipped"]
     ([2, 1], 0)
@@ -88,11 +91,15 @@ def prepare_folder(
     if not names and not unlisted:
         raise files.no_audio(root, others)
     rows, skipped = [], list(unlisted)
-    for name, header in read_headers(root, names, out / "headers.jsonl").items():
-        if fault := data_set.fault_of(header, min_seconds):
-            skipped.append((name, fault))
+    headers = read_headers(root, names, out / "headers.jsonl")
+    faults = {name: data_set.fault_of(headers[name], min_seconds) for name in names}
+    usable = sorted(name for name in names if not faults[name])
+    for name, first in duplicates.equal_files(root, usable).items():
+        if name == first:
+            rows.append(data_set.manifest_row(name, name, headers[name]))
         else:
-            rows.append(data_set.manifest_row(name, name, header))
+            faults[name] = duplicates.COPY
+    skipped += [(name, fault) for name, fault in faults.items() if fault]
     if len(rows) < 2:
         first = "".join(f"; {name}: {reason}" for name, reason in sorted(skipped)[:1])
         raise files.PreparationError(
@@ -102,6 +109,7 @@ def prepare_folder(
     splits = data_set.hold_out(rows, valid_share, seed)
     counts = {name: output.split_counts(part) for name, part in splits.items()}
     report = settings | {"splits": counts} | output.skipped_counts(skipped)
+    report["other_files"] = dict(sorted(others.most_common(_SHOWN)))
     texts = {
         valid_csv: manifest.manifest_text(splits["valid"]),
         train_csv: manifest.manifest_text(splits["train"]),

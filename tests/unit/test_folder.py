@@ -121,23 +121,41 @@ def test_unusual_names_and_formats(tmp_path):
     music = tmp_path / "my music, [live]"
     names = "a.wav a.flac UPPER.WAV twice.mp3.mp3 -rf.ogg really_wav.mp3".split()
     names += ['A$AP: don\'t, "stop" (50%).aif', "日本/é è.au", "deep/er/and deeper/#1;2.opus"]
+    names += [".38 Special/...Hits.wav", "Metallica/...And Justice for All/01.wav"]
+    rng = np.random.default_rng(0)
     for name in names:
         (music / name).parent.mkdir(parents=True, exist_ok=True)
         kind = {"opus": "OGG", "aif": "AIFF"}.get(name.rsplit(".")[-1].lower())
         kind = "WAV" if name == "really_wav.mp3" else kind
         subtype = "OPUS" if name.endswith("opus") else None
-        soundfile.write(music / name, np.zeros(48000), 48000, format=kind, subtype=subtype)
-    for name in ("._a.wav", ".git/b.wav", ".Trash/c/d.flac", "cover.jpg", "notes", "x.csv"):
+        wave = rng.uniform(-0.1, 0.1, 48000)
+        soundfile.write(music / name, wave, 48000, format=kind, subtype=subtype)
+    junk = "._a.wav .git/b.wav .Trash-0/c/d.flac deep/@eaDir/a.wav cover.jpg notes x.csv y.csv"
+    for name in junk.split():
         wav(music / name)
     (music / "deep" / "round").symlink_to(music)  # never ends
     wav(tmp_path / "disk" / "linked.wav")
     for link in ("link", "same"):
         (music / link).symlink_to(tmp_path / "disk")
-    assert prepare(music, tmp_path)["skipped"] == 0
+    report = prepare(music, tmp_path)
+    assert report["skipped"] == 0
+    assert report["other_files"] == {
+        ".csv": 2, ".git": 1, ".jpg": 1, ".Trash-0": 1, "._": 1, "@eaDir": 1, "no extension": 1
+    }  # fmt: skip
     assert ids(tmp_path) == sorted([*names, "link/linked.wav"])
     for split in ("train", "valid"):
         for path in read_manifest(tmp_path / f"{split}.csv", music)["wav"]:
             assert len(read_segment(path)) == 24000 or "link" in path
+
+
+def test_copies_and_links_are_used_once(folder, tmp_path):
+    for index in range(20):
+        path = folder / f"{index:02}.wav"
+        shutil.copy(path, folder / f"{index:02} (1).wav")
+        (folder / f"link{index}.wav").symlink_to(path)
+    report = prepare(folder, tmp_path / "out", valid_share=0.5)
+    assert ids(tmp_path / "out") == [f"{index:02} (1).wav" for index in range(20)]
+    assert report["reasons"] == {"a copy of another file": 40}
 
 
 def only(folder, *names):
