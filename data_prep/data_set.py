@@ -206,8 +206,8 @@ def prepare_items(
     paths = {split: out / f"{split}.csv" for split in SPLITS}
     files.check_output(out / "report.json")
     if any(path.exists() for path in (out / "report.json", *paths.values())):
-        replaced = output.refuse_other_folder(out / "report.json", data_folder).get("settings")
-        if replaced != settings:
+        report = output.refuse_other_source(out / "report.json", data_folder, data_set.title)
+        if (replaced := report.get("settings")) != settings:
             logger.warning("Replacing the manifests in %s made with %s", out, replaced)
     replica = _read_replica(data_folder)
     counts = (replica["counts"] if replica else data_set.counts).get(annotations.variant)

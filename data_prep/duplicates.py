@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections import defaultdict
 
-
 COPY = "a copy of another file"  # why a file is skipped
 
 

@@ -23,9 +23,9 @@ AUDIO = tuple(f"*{e}" for end in sorted(audio.AUDIO_EXTENSIONS) for e in (end, e
 ARCHIVES = ("*.tar.gz", "*.tgz", "*.tar", "*.zip", "*.tar.bz2")
 CONVERTED = ("*.parquet", "*.arrow", "*.tfrecord*")
 JUNK = re.compile(  # names of what systems and programs put among music
-    r"\._.*|__MACOSX|@eaDir|#recycle|\$RECYCLE\.BIN|System Volume Information|\.(AppleDouble|Trash.*|"
-    r"Spotlight-V100|fseventsd|TemporaryItems|thumbnails|st(versions|folder)|snapshots?|git|hg|svn|"
-    r"cache|config|local|venv|ipynb_checkpoints)",
+    r"\._.*|__MACOSX|@eaDir|#recycle|\$RECYCLE\.BIN|System Volume Information|"
+    r"\.(AppleDouble|Trash.*|Spotlight-V100|fseventsd|TemporaryItems|thumbnails|snapshots?|"
+    r"st(versions|folder)|git|hg|svn|cache|config|local|venv|ipynb_checkpoints)",
     re.IGNORECASE,
 )
 DOWNLOAD = "download it again"  # what to do about a damaged file of a published data set

@@ -73,9 +73,10 @@ def prepare_folder(
     out = train_csv.parent
     settings = {"data_folder": str(root), "valid_share": valid_share}
     settings |= {"seed": seed, "min_seconds": min_seconds}
-    if train_csv.exists() and valid_csv.exists():
-        report = output.refuse_other_folder(out / "report.json", root)
-        if not refresh:
+    there = [path.exists() for path in (train_csv, valid_csv, out / "report.json")]
+    if any(there):
+        report = output.refuse_other_source(out / "report.json", root)
+        if all(there) and not refresh:
             changed = [key for key, value in settings.items() if report.get(key) != value]
             if changed:
                 logger.warning(

@@ -10,6 +10,8 @@ from speechbrain_music.utils.atomic import write_together
 
 logger = logging.getLogger(__name__)
 
+FOLDER = "a folder of music"  # that is no data set
+
 
 def split_counts(rows, files=None):
     """The report on a split: `files`, `rows` and `hours`."""
@@ -27,19 +29,20 @@ def read_json(path):
     """The dict in a JSON file; an empty one if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def refuse_other_folder(report_json, data_folder):
-    """The report that exists, or a `PreparationError` if it is about another data folder."""
+def refuse_other_source(report_json, data_folder, data_set=FOLDER):
+    """The report that exists, or a `PreparationError` if it is about another folder or data set."""
     report = read_json(report_json)
-    source = report.get("data_folder", "an unknown folder")
-    if source != str(data_folder):
+    folder = report.get("data_folder", "an unknown folder")
+    kind = report.get("data_set") or (FOLDER if "valid_share" in report else "another command")
+    if folder != str(data_folder) or kind != data_set:
         raise PreparationError(
-            f"The manifests in {report_json.parent} were prepared from {source}, not from "
-            f"{data_folder}; delete them or choose another folder for the new ones."
+            f"The manifests in {report_json.parent} were prepared from {folder} ({kind}), not from "
+            f"{data_folder} ({data_set}); delete them or choose another folder for the new ones."
         )
     return report
 

@@ -75,15 +75,31 @@ def test_a_second_run_keeps_the_manifests(folder, tmp_path, caplog):
     assert "later.wav" in ids(out) and "03.wav" not in ids(out)
 
 
-def test_other_manifests_are_not_overwritten(folder, tmp_path):
+def of_a_data_set(out, folder):
+    write(out / "report.json", json.dumps({"data_folder": str(folder), "data_set": "GTZAN"}))
+
+
+@pytest.mark.parametrize(
+    "spoil, found",
+    [
+        (lambda out, folder: shutil.move(folder, folder.with_name("other")), "music .a folder"),
+        (lambda out, folder: write(out / "report.json", "{"), "an unknown folder .another command"),
+        (lambda out, folder: write(out / "report.json", "[" * 10**5), "an unknown folder"),
+        (lambda out, folder: (out / "report.json").unlink(), "an unknown folder"),
+        (lambda out, folder: [(out / f).unlink() for f in ("report.json", "valid.csv")], "an unkn"),
+        (of_a_data_set, r"music \(GTZAN\), not from .*music \(a folder of music\); delete them"),
+    ],
+)
+@pytest.mark.parametrize("refresh", [False, True])
+def test_other_manifests_are_not_overwritten(spoil, found, refresh, folder, tmp_path):
     out = tmp_path / "out"
     prepare(folder, out)
-    shutil.copytree(folder, tmp_path / "other")
-    with pytest.raises(PreparationError, match="prepared from .*music, not from .*other; delete"):
-        prepare(tmp_path / "other", out)
-    (out / "report.json").write_text("{")
-    with pytest.raises(PreparationError, match="prepared from an unknown folder"):
-        prepare(folder, out)
+    spoil(out, folder)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    source = folder if folder.exists() else tmp_path / "other"
+    with pytest.raises(PreparationError, match=f"were prepared from .*{found}"):
+        prepare(source, out, refresh=refresh)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_bad_files_are_skipped_and_listed(folder, tmp_path, caplog):
