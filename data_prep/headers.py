@@ -57,17 +57,18 @@ def read_headers(root, names, log, bar="Reading headers"):
 
 
 def _read_log(log):
-    """Name -> (bytes, time, frames, rate); a line torn by a kill is ignored."""
+    """Name -> (bytes, time, frames, rate); lines that are torn by a kill or damaged are ignored."""
     known = {}
     if log.exists():
         with open(log, encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     name, *numbers = json.loads(line)
-                    size, time, frames, rate = map(int, numbers)
-                except (ValueError, TypeError):
+                    size, time, frames, rate = numbers
+                    if type(frames) is int and 0 < frames < 2**63 and rate in audio.SAMPLE_RATES:
+                        known[name] = (size, time, frames, rate)
+                except (ValueError, TypeError, RecursionError):
                     continue
-                known[name] = (size, time, frames, rate)
     return known
 
 

@@ -34,7 +34,7 @@ def merge(corpora, out):
     for folder, weight in corpora.items():
         if not (math.isfinite(weight) and weight > 0):
             raise PreparationError(f"The weight of {folder} is {weight}; it must be above 0.")
-    roots = {Path(folder): _read_report(Path(folder))["data_folder"] for folder in corpora}
+    roots = {folder: _read_report(folder)["data_folder"] for folder in map(Path, corpora)}
     root = os.path.commonpath(roots.values())
     rows = {split: [] for split in SPLITS}
     for (folder, own_root), (name, weight) in zip(roots.items(), weights.items(), strict=True):
@@ -60,13 +60,14 @@ def merge(corpora, out):
 
 
 def _read_report(folder):
+    """The report of a corpus, with `data_folder` as an absolute path."""
     report = read_json(folder / "report.json")
-    if "data_folder" not in report:
+    if not isinstance(report.get("data_folder"), str):
         raise PreparationError(
             f"{folder} holds no prepared corpus (train.csv, valid.csv, report.json); "
             "prepare it first."
         )
-    return report
+    return report | {"data_folder": os.path.abspath(folder / report["data_folder"])}
 
 
 def parse_weights(texts):

@@ -38,7 +38,10 @@ def refuse_other_source(report_json, data_folder, data_set=FOLDER):
     """The report that exists, or a `PreparationError` if it is about another folder or data set."""
     report = read_json(report_json)
     folder = report.get("data_folder", "an unknown folder")
-    kind = report.get("data_set") or (FOLDER if "valid_share" in report else "another command")
+    own = "valid_share" in report and all(
+        type(report.get(k)) is dict for k in ("splits", "reasons")
+    )
+    kind = report.get("data_set") or (FOLDER if own else "another command")
     if folder != str(data_folder) or kind != data_set:
         raise PreparationError(
             f"The manifests in {report_json.parent} were prepared from {folder} ({kind}), not from "

@@ -120,7 +120,7 @@ def pack(manifests, data_folder, out, shard_mb=500, workers=None):
             )
         splits[target.stem] = output.split_counts(rows)
         texts[target] = manifest.manifest_text(rows, columns)
-    report = {"data_folder": str(out.resolve()), "source": str(root), "splits": splits}
+    report = {"data_folder": ".", "source": str(root), "splits": splits}
     report |= totals | output.skipped_counts(skipped)
     output.write_output(out, report, skipped, texts)
     logger.info("%d shards, %.1f MB", totals["shards"], totals["bytes"] / 1e6)
@@ -178,15 +178,29 @@ def _pack_all(shards, workers):
     return (indexes | packed).values()
 
 
+def _read_index(path):
+    """The content of an index; an empty dict if it is missing or damaged."""
+    index = output.read_json(path)
+    pieces = index.get("pieces")
+    whole = isinstance(pieces, list) and all(
+        isinstance(piece, str)
+        or (isinstance(piece, dict) and parse(piece.get("wav")) and type(piece.get("stop")) is int)
+        for piece in pieces
+    )
+    kinds = {"key": str, "sha256": str, "bytes": int, "clipped": int}
+    return index if whole and all(type(index.get(k)) is kinds[k] for k in kinds) else {}
+
+
 def _kept(shard):
     """The index of a shard that exists with the right size, or None."""
-    index = output.read_json(shard.index)
+    index = _read_index(shard.index)
     if index and index["key"] != shard.key:
         raise files.PreparationError(
             f"{shard.tar} was packed from another manifest, folder or version; delete the shards "
             f"in {shard.tar.parent} or choose another folder."
         )
-    whole = index and shard.tar.exists() and shard.tar.stat().st_size == index["bytes"]
+    whole = index and len(index["pieces"]) == len(shard.pieces) and shard.tar.exists()
+    whole = whole and shard.tar.stat().st_size == index["bytes"]
     return index if whole else None
 
 
@@ -273,9 +287,9 @@ def check(folder):
 
 def _fault(path):
     """What is wrong with the shard of an index, or None."""
-    index, tar = output.read_json(path), path.with_suffix(".tar")
+    index, tar = _read_index(path), path.with_suffix(".tar")
     if not (index and tar.exists()):
-        return f"{tar.name} or its index is missing"
+        return f"{tar.name} or its index is missing or damaged"
     with open(tar, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() == index["sha256"]:
             return None

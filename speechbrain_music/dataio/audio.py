@@ -25,7 +25,7 @@ UNSUPPORTED_EXTENSIONS = frozenset(".m4a .m4b .aac .mp4 .wma .ape .wv .mpc .webm
 # Full scale of 32-bit integers, which float files may have without scaling. The spectrogram of
 # samples from about 1e16 on overflows.
 MAX_SAMPLE = 2.0**31
-_SAMPLE_RATES = range(1000, 2**20)  # in Hz: resampling from others costs gigabytes
+SAMPLE_RATES = range(1000, 2**20)  # in Hz: resampling from others costs gigabytes
 # A header that does not know its length claims 2^63 - 1 frames. No format stores more than this
 # in a byte: a block of FLAC has up to 65535 equal samples in 14 bytes.
 _FRAMES_PER_BYTE = 5000
@@ -227,7 +227,7 @@ def _open(path):
     problem = None
     if file.frames == 0:
         problem = f"holds no samples by its header; {_CONVERT}, or fetch it again or remove it"
-    elif file.samplerate not in _SAMPLE_RATES:
+    elif file.samplerate not in SAMPLE_RATES:
         problem = f"claims a sample rate of {file.samplerate} Hz; repair it or remove it"
     elif file.frames > _FRAMES_PER_BYTE * file.size or not file.seekable():
         problem = f"is not seekable; {_CONVERT}"

@@ -6,6 +6,7 @@ A manifest names such a part `shards/train-000003.tar#sets/waltz.wav@1536+88123`
 """
 
 import io
+import math
 import os
 import re
 import time
@@ -18,7 +19,7 @@ import soundfile
 
 from speechbrain_music.dataio import mp3
 
-_ADDRESS = re.compile(r"(.+?\.tar)#(.*)@(\d+)\+(\d+)", re.DOTALL)
+_ADDRESS = re.compile(r"(.+?\.tar)#(.*)@(\d{1,18})\+(\d{1,18})", re.DOTALL)
 _ON_SERVER = ("http://", "https://")
 # Bytes per request: seeking in a flac file reads a few places near each other, so that a crop of
 # 30 s takes about four requests.
@@ -26,7 +27,9 @@ _FROM_SERVER, _FROM_DISK = 2**20, 2**18
 _HEAD = 2**13  # bytes that most headers have at most
 _TIMEOUT = 30  # seconds without a response
 _PAUSES = (0, 1, 3, 9)  # seconds before each try
+_DEAD_SECONDS = 600  # for which a file is not asked for again that could not be fetched
 _TEMPORARY = frozenset({408, 425, 429})  # statuses, besides those from 500 on
+_dead = {}  # address -> when and why it could not be fetched
 
 
 class RangeError(soundfile.SoundFileError):
@@ -203,18 +206,21 @@ def _fetch(url, begin, end):
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
+    since, why = _dead.get(url, (-math.inf, None))
+    if time.monotonic() - since < _DEAD_SECONDS:
+        raise RangeError(why)
     request = Request(url, headers={"Range": f"bytes={begin}-{end - 1}"})
     for pause in _PAUSES:
         time.sleep(pause)
         try:
             with urlopen(request, timeout=_TIMEOUT) as response:
-                if response.status != 206:
-                    raise RangeError(
-                        "its server does not support range requests; use one that does"
-                    )
-                return response.read(end - begin)
+                if response.status == 206:
+                    return response.read(end - begin)
+                why = "its server does not support range requests; use one that does"
+                break
         except (OSError, ValueError, HTTPException) as error:
-            reason = error
+            why = f"cannot be fetched ({error}); check the address and the server"
             if isinstance(error, HTTPError) and error.code < 500 and error.code not in _TEMPORARY:
                 break
-    raise RangeError(f"cannot be fetched ({reason}); check the address and the server") from reason
+    _dead[url] = time.monotonic(), why
+    raise RangeError(why)

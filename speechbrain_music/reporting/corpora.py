@@ -21,7 +21,7 @@ def describe_corpora(train_csv, valid_csv, data_folder):
         return {}
     try:
         report = json.loads(Path(train_csv).with_name("report.json").read_text(encoding="utf-8"))
-        root = Path(report["data_folder"])
+        root = Path(train_csv).absolute().parent / report["data_folder"]
     except (OSError, ValueError, LookupError, TypeError):
         root = Path(data_folder or "unknown")
     corpora = {}

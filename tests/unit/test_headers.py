@@ -1,6 +1,8 @@
 """Headers: read once, and again where something changed."""
 
+import json
 import os
+import sys
 
 import pytest
 from small_trees import wav, write
@@ -34,3 +36,17 @@ def test_headers_are_read_again_where_something_changed(change, read, tmp_path, 
     found, again = scan()
     assert again == [read] and scan() == (found, again * (read == "3.wav"))  # tried each time
     assert [n for n in names if found[n] != first[n]] == [read] * (read in ("1.wav", "3.wav"))
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("value", [None, [], {}, "", "1", -1, 0, 1.5, 10**400, float("nan")])
+def test_damaged_lines_of_the_log_are_ignored(number, value, tmp_path):
+    wav(tmp_path / "a.wav")
+    log = tmp_path / "log"
+    (header,) = read_headers(tmp_path, ["a.wav"], log, bar=None).values()
+    line = json.loads(log.read_text())
+    line[number] = value
+    sys.set_int_max_str_digits(0)
+    log.write_text("\n".join(["[" * 10**5, "5", "{}", "[]", json.dumps(line)]))
+    sys.set_int_max_str_digits(4300)
+    assert read_headers(tmp_path, ["a.wav"], log, bar=None) == {"a.wav": header}

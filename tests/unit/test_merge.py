@@ -49,6 +49,10 @@ def test_invalid_merges_are_refused(corpora, out, tmp_path, capsys):
     assert "'two' is not a weight; write FOLDER=2" in capsys.readouterr().err
     with refused("music holds no prepared corpus", "prepare it first"):
         merge.merge({mine: 1.0, tmp_path / "music": 1.0}, out)
+    for content in ("[]", "[" * 10**5, '{"data_folder": 5}', '{"data_folder": null}'):
+        (corpora[0].parent / "music" / "report.json").write_text(content)
+        with refused("music holds no prepared corpus", "prepare it first"):
+            merge.merge({mine: 1.0, tmp_path / "music": 1.0}, out)
     with refused("holds a corpus of its own"):
         merge.merge({mine: 1.0}, yours)
     with refused("Name at least one"):

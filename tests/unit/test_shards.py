@@ -123,6 +123,22 @@ def test_same_bytes_with_one_worker_and_only_missing_shards_are_packed(
     assert all(path.stat().st_mtime_ns == times[path] for path in kept)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "[" * 10**5, "[]", '{"key": 1}', ("pieces", None), ("pieces", []), ("bytes", "9"),
+     ("pieces", [{"wav": "x"}]), ("sha256", None), ("clipped", {})],
+)  # fmt: skip
+def test_a_damaged_index_is_written_again(text, manifests, tone_folder, packed, copy):
+    index = copy / "train-000000.json"
+    whole = json.loads(index.read_text())
+    index.write_text(json.dumps(whole | dict([text])) if isinstance(text, tuple) else text)
+    if text != ("pieces", []):  # the shard is as packed
+        with pytest.raises(PreparationError, match="train-000000.tar or its index is missing or d"):
+            shards.check(copy)
+    shards.pack(manifests, tone_folder, copy, shard_mb=SIZE)
+    assert contents(copy) == contents(packed)
+
+
 KILLED = """
 import os, sys
 from speechbrain_music.data_prep import shards
@@ -151,9 +167,7 @@ def test_killed_packing_continues(manifests, tone_folder, packed, tmp_path):
     time = whole.stat().st_mtime_ns
     assert main(["shards", *command]) == 0
     assert whole.stat().st_mtime_ns == time
-    found, expected = contents(out), contents(packed)
-    assert found.keys() == expected.keys()
-    assert all(found[name] == expected[name] for name in found if name != "report.json")
+    assert contents(out) == contents(packed)
 
 
 def test_damaged_shards(copy):
@@ -231,10 +245,11 @@ def test_failed_requests_are_repeated(packed, server, fault):
     here = there.replace(server.address, str(packed))
     server.faults += [fault, fault]
     assert np.array_equal(read_segment(there, 999, 24000), read_segment(here, 999, 24000))
-    server.faults += [fault] * 3
-    with pytest.raises(AudioError, match="train-000000.tar#.*: cannot be fetched .*check the addr"):
-        read_segment(there)
-    assert not server.faults
+    server.faults += [fault] * 4
+    for _ in range(5):  # asked for three times, then not again for some minutes
+        with pytest.raises(AudioError, match="train-000000.tar#.*: cannot be fetched .*check the"):
+            read_segment(there)
+    assert server.faults == [fault]
 
 
 def test_server_without_range_requests(packed, server):
