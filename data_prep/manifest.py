@@ -135,6 +135,7 @@ def read_manifest(path, data_root):
     rate = (stop - start) / table["duration"]
     faults = {  # negated, because a comparison with NaN is false
         "an ID that is not unique": table["ID"].duplicated(),
+        "no path": table["wav"] == "",
         "a duration that is not a positive number": ~_positive(table["duration"]),
         "a start that is not a whole number >= 0": ~((start >= 0) & (start % 1 == 0)),
         "a stop that is not a whole number > start": ~((stop > start) & (stop % 1 == 0)),

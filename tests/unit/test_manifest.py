@@ -64,6 +64,7 @@ def test_text_stays_text(read):
         ([HEAD, "b,1,x.wav,0.5,5"], "a start that is not a whole number >= 0"),
         ([HEAD, "b,1,x.wav,5,5"], "a stop that is not a whole number > start"),
         ([HEAD, "b,1,x.wav,0,inf"], "a stop that is not a whole number > start"),
+        ([HEAD, "b,1,,0,9"], "no path at ID 'b'"),
         ([HEAD, f"b,1,x.wav,0,{2**64}"], "a stop over 8796093022208 samples at ID 'b'"),
         ([HEAD, "b,1e9,x.wav,0,24000"], "a duration that does not fit its start and stop"),
         ([HEAD, "b,1e-9,x.wav,0,24000"], "a duration that does not fit its start and stop"),

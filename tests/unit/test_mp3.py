@@ -35,7 +35,7 @@ def first(count, music):
 
 
 # How a file is made of a Xing frame and 155 frames of music; frames and samples that it lacks.
-# A Xing frame of this encoder says what to leave out: the delays of encoder and decoder, and the end.
+# A Xing frame of this encoder says what to leave out: delays, and the end.
 CASES = {
     "no Xing header": (lambda xing, music: music, 155, 0),
     "a cover": (lambda xing, music: COVER + music, 155, 0),
