@@ -166,7 +166,7 @@ def hold_out(rows, share, seed, groups=None):
 
 
 def manifest_row(key, name, header):
-    """The manifest row of a whole file: its ID, its path in the data folder, its `Header`."""
+    """The manifest row of a whole file: its ID, its path in the data folder, its header."""
     return {"ID": key, "duration": header.seconds, "wav": name, "start": 0, "stop": header.frames}
 
 

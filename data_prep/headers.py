@@ -5,7 +5,6 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -15,20 +14,8 @@ _BATCH = 1024  # headers in flight: a pool given all files at once would hold a 
 _UNFIT = re.compile(r"[\r\n\ud800-\udfff]|\$data_root")  # surrogates: bytes that are not UTF-8
 
 
-class Header(NamedTuple):
-    """Length in frames at the file's own rate, and that rate in Hz."""
-
-    frames: int
-    sample_rate: int
-
-    @property
-    def seconds(self):
-        """The duration."""
-        return self.frames / self.sample_rate
-
-
 def read_headers(root, names, log, bar="Reading headers"):
-    """Name -> `Header`, or the reason (str) why the audio file `root/name` cannot be used.
+    """Name -> `audio.AudioInfo` without channels, or the reason (str) why the audio file `root/name` cannot be used.
 
     The log has a JSON list per line: name, bytes, time of the last change (ns), frames, rate.
     Headers of unchanged files come from it; others are read and appended at once, so that an
@@ -84,11 +71,11 @@ def _look(root, name, known):
     except OSError:
         state = None  # audio_info raises with the reason
     if known and state == list(known[:2]):
-        return Header(*known[2:]), None
+        return audio.AudioInfo(*known[2:]), None
     try:
         info = audio.audio_info(path)
     except audio.AudioError as error:
         return str(error).removeprefix(f"{path}: ").rstrip("."), None
     entry = [name, *(state or (0, 0)), info.frames, info.sample_rate]
     # The line break comes first, so that a torn last line does not swallow this one.
-    return Header(info.frames, info.sample_rate), f"\n{json.dumps(entry)}"
+    return info._replace(channels=None), f"\n{json.dumps(entry)}"

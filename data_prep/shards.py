@@ -181,14 +181,13 @@ def _pack_all(shards, workers):
 def _read_index(path):
     """The content of an index; an empty dict if it is missing or damaged."""
     index = output.read_json(path)
-    pieces = index.get("pieces")
-    whole = isinstance(pieces, list) and all(
-        isinstance(piece, str)
-        or (isinstance(piece, dict) and parse(piece.get("wav")) and type(piece.get("stop")) is int)
-        for piece in pieces
+    kinds = {"key": str, "sha256": str, "bytes": int, "clipped": int, "pieces": list}
+    whole = all(type(index.get(name)) is kind for name, kind in kinds.items()) and all(
+        type(piece) is str
+        or (type(piece) is dict and parse(piece.get("wav")) and type(piece.get("stop")) is int)
+        for piece in index["pieces"]
     )
-    kinds = {"key": str, "sha256": str, "bytes": int, "clipped": int}
-    return index if whole and all(type(index.get(k)) is kinds[k] for k in kinds) else {}
+    return index if whole else {}
 
 
 def _kept(shard):

@@ -43,11 +43,11 @@ class AudioError(UserError):
 
 
 class AudioInfo(NamedTuple):
-    """A file's header: frames at its own rate, that rate in Hz, number of channels."""
+    """A file's header: frames at its own rate, that rate in Hz, number of channels if known."""
 
     frames: int
     sample_rate: int
-    channels: int
+    channels: int | None = None
 
     @property
     def seconds(self):

@@ -67,9 +67,8 @@ class SourceFile(soundfile.SoundFile):
     """A `soundfile.SoundFile` on the file or `ByteRange` that a path names; `size` is in bytes.
 
     libsndfile is not given the path: it cannot open `song.mp3` if `._song.mp3` exists, nor names
-    of other encodings. What it reads through soundfile's callbacks (parts of files), C code calls,
-    and that cannot raise: a failed read there is raised here, as a RangeError, and not taken for
-    the file's end or for damage.
+    of other encodings. It reads parts of files in callbacks of C code, which cannot raise. A
+    failed read there is raised here, as a RangeError, and not taken for the file's end or damage.
     """
 
     _bytes = None
@@ -77,8 +76,7 @@ class SourceFile(soundfile.SoundFile):
     def __init__(self, path):
         part = parse(path)
         self._bytes = _Bytes(path, part)
-        self.size = self._bytes.size
-        on_server = part and part.file.startswith(_ON_SERVER)
+        self.size, on_server = self._bytes.size, self._bytes.on_server
         try:
             with self._raising():
                 file = io.BufferedReader(self._bytes, _FROM_SERVER if on_server else _HEAD)
@@ -121,10 +119,10 @@ class _Bytes(io.RawIOBase):
     """Bytes as a file of their own. It does not raise, but keeps its first `failure`."""
 
     def __init__(self, path, part):
-        self._part, self._place, self.failure = part, 0, None
-        self._file = None
+        self._part, self._file, self.failure = part, None, None
+        self.on_server = bool(part) and part.file.startswith(_ON_SERVER)
         begin, self.size = (part.offset, part.size) if part else (0, 0)
-        if not (part and part.file.startswith(_ON_SERVER)):
+        if not self.on_server:
             try:
                 self._file = open(part.file if part else path, "rb", buffering=0)
             except OSError as error:
@@ -166,31 +164,29 @@ class _Bytes(io.RawIOBase):
         number = bisect(self._starts, self._place) - 1
         if number == len(self._parts) or self.failure:
             return 0
-        begin = self._place - self._starts[number]
+        part, begin = self._parts[number], self._place - self._starts[number]
         count = min(len(buffer), self._starts[number + 1] - self._place)
-        part = self._parts[number]
         if isinstance(part, bytes):
-            found = part[begin : begin + count]
+            buffer[:count] = part[begin : begin + count]
         else:
             try:
-                found = self._get(part[0] + begin, part[0] + begin + count)
+                buffer[:count] = self._get(part[0] + begin, count)
             except RangeError as failure:
                 self.failure = failure
                 return 0
-        buffer[:count] = found
         self._place += count
         return count
 
-    def _get(self, begin, end):
-        if not self._file:
-            found = _fetch(self._part.file, begin, end)
-        else:
-            try:
+    def _get(self, begin, count):
+        try:
+            if self._file:
                 self._file.seek(begin)
-                found = self._file.read(end - begin)
-            except OSError as error:
-                raise self._unreadable(error) from error
-        if len(found) < end - begin:
+                found = self._file.read(count)
+            else:
+                found = _fetch(self._part.file, begin, begin + count)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if len(found) < count:
             what = "its shard ends before it does; fetch the shard again"
             raise RangeError(what if self._part else "changes while it is read; try again later")
         return found
