@@ -20,11 +20,12 @@ from tones import melody, write_tones
 
 from recipes.pretrain.train import main as pretrain
 from speechbrain_music.dataio.audio import read_segment
-from speechbrain_music.inference.cli import doctor, main
+from speechbrain_music.inference.cli import doctor, main, similar
 from speechbrain_music.inference.embeddings import read_embeddings
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.models.frozen_encoder import pool_states
+from speechbrain_music.utils.errors import UserError
 
 DIM = 16
 RUN_CLI = [sys.executable, "-m", "speechbrain_music.inference.cli"]
@@ -189,6 +190,18 @@ def test_similar_finds_the_twin(query, table, model, tmp_path, capsys):
         assert names[0] == "twin.flac" and "hymn.wav" not in names
     assert found["similarity"][0] > 0.99 > found["similarity"][2]
     assert found["similarity"].is_monotonic_decreasing
+
+
+def test_similar_leaves_out_what_is_not_finite(capsys):
+    values = np.random.default_rng(0).normal(size=(5, 2, 3))
+    values[1, 0, 2] = np.nan
+    rows, similarities = similar.rank(values, 2, 9)
+    assert set(rows) == {0, 3, 4} and np.isfinite(similarities).all()
+    expected = similar.rank(np.delete(values, 1, axis=0), 1, 9)
+    np.testing.assert_array_equal(similarities, expected[1])
+    assert "1 of 5 embeddings are not finite" in capsys.readouterr().err
+    with pytest.raises(UserError, match="query is not finite"):
+        similar.rank(values, 1, 9)
 
 
 def test_info(table, model, capsys):

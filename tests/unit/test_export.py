@@ -108,6 +108,10 @@ FAULTS = spoil.faults("encoder", NORM) | {
         with_header({NORM: {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}),
         "model.safetensors cannot be read",
     ),
+    "output not finite": (
+        in_weights(lambda w: w[NORM].fill_(3e38)),
+        "test tone (they are not finite)",
+    ),
     "layer past the last": (in_weights(lambda w: w.update({PAST: torch.ones(16)})), PAST),
 }
 
