@@ -117,9 +117,15 @@ class PartialStore:
 
     def holds(self, path):
         """Return whether a file's embedding is stored and the file has not changed since."""
-        row = self._query("SELECT stamp FROM files WHERE path = ?", os.fsencode(path))
-        unchanged = row and row[0] and row[0] == _stamp(path)
-        return bool(unchanged and (self.names is None or self.npy_of(path).is_file()))
+        columns = "stamp, typeof(duration) = 'real'"
+        row = self._query(f"SELECT {columns} FROM files WHERE path = ?", os.fsencode(path))
+        if not row or not row[0] or row != (_stamp(path), 1):
+            return False
+        try:
+            values = self._values(path)
+            return values.dtype == "<f4" and values.ndim > 0 and values.size > 0
+        except Exception:  # a damaged row or .npy: that file is embedded again
+            return False
 
     def add(self, path, duration, values=None):
         """Store a file's duration and embedding; None if its .npy is already written."""
@@ -140,12 +146,20 @@ class PartialStore:
     def vectors(self, paths):
         """Return the pooled embeddings of stored files, (N, ...) float32."""
         for row, path in enumerate(paths):
-            (data,) = self._query("SELECT vector FROM files WHERE path = ?", os.fsencode(path))
-            vector = np.load(BytesIO(data))
+            vector = self._values(path)
             if row == 0:
                 values = np.empty((len(paths), *vector.shape), "<f4")
+            if vector.shape != values.shape[1:]:
+                raise self._damaged
             values[row] = vector
         return values
+
+    def _values(self, path):
+        """Read a stored file's embedding; an unpooled one is memory-mapped."""
+        if self.names is not None:
+            return np.load(self.npy_of(path), mmap_mode="r")
+        (data,) = self._query("SELECT vector FROM files WHERE path = ?", os.fsencode(path))
+        return np.load(BytesIO(data))
 
     def npy_of(self, path):
         """Return the path of the .npy for a file's unpooled embedding."""
@@ -171,10 +185,10 @@ class PartialStore:
         try:
             before = json.loads(self._query("SELECT json FROM settings")[0])
             changed = [key for key in ("model", *OPTIONS) if before[key] != settings[key]]
-        except (ValueError, LookupError, TypeError):
+        except Exception:  # any JSON may stand there
             raise self._damaged from None
         if changed:
-            was = ", ".join(f"{key} {before[key]}, now {settings[key]}" for key in changed)
+            was = ", ".join(f"{key} {before[key]!s:.99}, now {settings[key]}" for key in changed)
             raise UserError(
                 f"{self.folder} was started with other settings ({was}): pass those to continue, "
                 "delete it to start again, or choose another --out"

@@ -1,6 +1,7 @@
 """Embeddings of a collection: kills, a full disk, damaged stores."""
 
 import os
+import pickle
 import resource
 import signal
 import sqlite3
@@ -15,7 +16,12 @@ import soundfile
 from forked import in_child
 
 from speechbrain_music.dataio.audio import AudioError
-from speechbrain_music.inference.embeddings import read_embeddings
+from speechbrain_music.inference.embeddings import (
+    Embeddings,
+    StoreError,
+    read_embeddings,
+    write_embeddings,
+)
 from speechbrain_music.inference.encoder import Embedding
 from speechbrain_music.inference.store import PartialStore, embed_collection
 from speechbrain_music.utils.errors import UserError
@@ -158,6 +164,69 @@ def test_damaged_store_is_refused_and_kept(kind, songs, tmp_path):
         with pytest.raises(UserError, match="is not a folder of unfinished embeddings"):
             PartialStore(path, SETTINGS)
     assert notes.read_text() == "do re mi"
+
+
+ROWS = {
+    "stamp": "stamp = 7",
+    "duration": "duration = x'00'",
+    "no vector": "vector = NULL",
+    "cut vector": "vector = substr(vector, 1, 100)",
+    "a number": "vector = 3.5",
+    "huge": "vector = replace(vector, '(5,)', '(9999999999,)')",
+}
+
+
+@pytest.mark.parametrize("change", ROWS.values(), ids=ROWS)
+def test_damaged_row_is_embedded_again(change, songs, tmp_path):
+    embed_collection(FakeEncoder(), "m", songs, tmp_path / "whole.npz")
+    whole = read_embeddings(tmp_path / "whole.npz")
+    good = [path for path in songs if "bad" not in path]
+    settings = SETTINGS | {"chunk": 30.0, "overlap": 0.0}
+    with PartialStore(tmp_path / "a.npz.partial", settings) as store:
+        for row in zip(good, whole.durations.tolist(), whole.values, strict=True):
+            store.add(*row)
+    database = tmp_path / "a.npz.partial" / PartialStore.DATABASE
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE files SET {change} WHERE path = ?", [os.fsencode(good[1])])
+    encoder = FakeEncoder()
+    embed_collection(encoder, "m", songs, tmp_path / "a.npz")
+    assert encoder.encoded == [songs[1], good[1]]
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+SPOILED = {
+    "text": b"do re mi",
+    "empty": b"",
+    "pickle": pickle.dumps([1]),
+    "half": 0.5,
+    "settings": {"settings": "[" * 10**5},
+    "no settings": {"settings": "{}"},
+    "number": {"settings": "3"},
+    "one path": {"paths": np.array("a")},
+    "text for numbers": {"embeddings": np.array([["a"]])},
+    "text for seconds": {"durations": np.array(["a"])},
+    "objects": {"paths": np.array([{}], dtype=object)},
+    "no rows": {
+        "paths": np.zeros(0, "U1"),
+        "durations": np.zeros(0),
+        "embeddings": np.zeros((0, 2)),
+    },
+}
+
+
+@pytest.mark.parametrize("change", SPOILED.values(), ids=SPOILED)
+def test_damaged_embeddings_are_refused(change, tmp_path):
+    path = tmp_path / "a.npz"
+    write_embeddings(path, Embeddings(["a"], np.ones(1), np.ones((1, 2), "f4"), SETTINGS))
+    with np.load(path) as arrays:
+        arrays = dict(arrays)
+    if isinstance(change, dict):
+        np.savez(path, **arrays | change)
+    else:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if change == 0.5 else change)
+    with pytest.raises(StoreError, match="a.npz .*embed"):
+        read_embeddings(path)
 
 
 def test_full_disk_keeps_finished_files(songs, tmp_path):

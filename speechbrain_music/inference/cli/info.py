@@ -42,7 +42,7 @@ def _model(source, classes):
 def _embeddings(path):
     from speechbrain_music.inference.embeddings import read_embeddings
 
-    paths, durations, values, settings = read_embeddings(path)
+    paths, durations, values, settings = read_embeddings(path, unpooled=True)
     return {
         "embeddings": f"{len(paths)} files, {durations.sum() / 3600:.2f} h",
         "shape": " x ".join(map(str, values.shape)),
