@@ -86,6 +86,8 @@ class PartialStore:
         self._damaged = UserError(f"{folder} is damaged: delete it to start again")
         self.npy_folder = self.folder / "npy"
         database = self.folder / self.DATABASE
+        if links := [p for p in (self.folder, *self.folder.rglob("*")) if p.is_symlink()]:
+            raise UserError(f"{links[0]} is a link, through which would be written: remove it")
         if not database.is_file() and self.folder.exists():
             if not self.folder.is_dir() or any(self.folder.iterdir()):
                 raise UserError(
@@ -108,12 +110,15 @@ class PartialStore:
         empty = self.folder.exists() and self._query("SELECT count(*) FROM files") == (0,)
         self._database.close()
         if empty:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.remove()
 
     def remove(self):
-        """Close the store and delete its folder."""
+        """Close the store and delete its folder; the database last, by which it is recognised."""
         self._database.close()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.npy_folder, ignore_errors=True)
+        for file in sorted(self.folder.iterdir(), key=lambda file: file.name == self.DATABASE):
+            file.unlink()
+        self.folder.rmdir()
 
     def holds(self, path):
         """Return whether a file's embedding is stored and the file has not changed since."""

@@ -128,6 +128,18 @@ def test_stored_files_are_reused_unless_changed(songs, tmp_path, capsys):
     assert not (tmp_path / "empty").exists()
 
 
+def test_links_in_a_store_are_refused(tmp_path):
+    with PartialStore(tmp_path / "a", SETTINGS) as store:
+        store.add("x.wav", 1.0, np.zeros(2))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a/npy").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for folder, link in (("a", "a/npy"), ("b", "b")):
+        with pytest.raises(UserError, match=f"{link} is a link"):
+            PartialStore(tmp_path / folder, SETTINGS)
+    assert (tmp_path / "a" / PartialStore.DATABASE).exists()
+
+
 DAMAGE = {  # SQL, bytes at an offset, or a size
     "cut": 8192,
     "no database": (0, b"do re mi" * 10_000),
