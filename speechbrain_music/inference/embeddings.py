@@ -16,6 +16,7 @@ from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
 KINDS = (".npy", ".npz", ".parquet")
+INDEX, SETTINGS = "index.csv", "settings.json"  # in a folder of .npy files
 OPTIONS = ("layers", "pool", "chunk", "overlap")  # of an encoder: embeddings depend on them
 
 
@@ -26,7 +27,8 @@ class StoreError(UserError):
 class Embeddings(NamedTuple):
     """Pooled embeddings of N files: (N,) seconds, and (N, D) or (N, L, D) float32.
 
-    `settings` are those of `MusicEncoder.encode_files`, with `model` (a fingerprint) and `source`.
+    `settings` are those of `MusicEncoder.encode_files`, with `model` (a fingerprint), `source` and
+    `stamps`: of each file, when it was embedded, its size and modification time.
     """
 
     paths: list
@@ -45,7 +47,8 @@ def check_out(out, pool, count):
     if out.suffix not in KINDS:
         if pool != "none":
             raise StoreError(f"{out} must end in {kinds}; a folder needs --pool none")
-        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+        if out.is_symlink() or not (is_free or (out / INDEX).is_file()):
             raise StoreError(f"{out} already exists: choose another --out, or remove it")
         return
     if pool == "none" and count > 1:
@@ -130,6 +133,34 @@ def read_embeddings(path, unpooled=False):
     if not complete or values.ndim - is_unpooled not in (2, 3) or is_unpooled > unpooled:
         raise StoreError(f"{path} does not hold one row per file: embed with --pool mean")
     return Embeddings(paths, durations, values, settings)
+
+
+def read_index(folder):
+    """Read a folder of .npy files, as `Embeddings` whose values are their paths.
+
+    Raises StoreError if it is damaged, or holds files that its index does not name.
+    """
+    try:
+        table = pd.read_csv(folder / INDEX, dtype={"path": str}, keep_default_na=False)
+        settings = read_settings((folder / SETTINGS).read_text("utf-8"))
+        files = [folder / file for file in table["file"]]
+        paths, durations = table["path"].tolist(), table["duration"].to_numpy(float)
+    except Exception as error:  # a damaged table may raise anything
+        raise StoreError(
+            f"{folder} is no folder of embeddings, or is damaged "
+            f"({str(error) or type(error).__name__:.200}): choose another --out, or remove it"
+        ) from error
+    found = {printable(file) for file in folder.rglob("*") if not file.is_dir()}
+    others = found - {str(file) for file in (*files, folder / INDEX, folder / SETTINGS)}
+    if others:
+        raise StoreError(f"{min(others)} would be lost: choose another --out, or move that file")
+    return Embeddings(paths, durations, files, settings)
+
+
+def changed_settings(before, now):
+    """Return "name old, now new" for all settings that embeddings depend on and that differ."""
+    names = [name for name in ("model", *OPTIONS) if before[name] != now[name]]
+    return ", ".join(f"{name} {before[name]!s:.99}, now {now[name]}" for name in names)
 
 
 def _read(path):

@@ -15,10 +15,15 @@ from tqdm import tqdm
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import AudioError, audio_info
 from speechbrain_music.inference.embeddings import (
+    INDEX,
     KINDS,
-    OPTIONS,
+    SETTINGS,
     Embeddings,
+    StoreError,
+    changed_settings,
     check_out,
+    read_embeddings,
+    read_index,
     settings_text,
     write_embeddings,
     write_tokens,
@@ -28,12 +33,17 @@ from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
-INDEX, SETTINGS = "index.csv", "settings.json"  # in a folder of .npy files
 LONG_FILE = 600.0  # seconds; unpooled embeddings of longer files are written straight to the disk
 
 
-def embed_collection(encoder, source, paths, out, *, batch_size=8, unreadable=None, **options):
-    """Embed files into a file or a folder; files that an interrupted run has embedded are reused.
+def embed_collection(
+    encoder, source, paths, out, *, batch_size=8, unreadable=None, overwrite=False, **options
+):
+    """Embed files into a file or a folder; files that an earlier run has embedded are reused.
+
+    Of an `out` that is there, rows of unchanged files (by size and modification time: hashing
+    would read all audio) are reused if the settings are equal. If settings differ, or a file of
+    `out` is not among `paths`, a StoreError is raised, unless `overwrite`.
 
     `source`, the encoder's name, is stored with the embeddings. Until all files are embedded,
     `<out>.partial` holds the results. `unreadable` has files already known to be unreadable, path
@@ -47,7 +57,13 @@ def embed_collection(encoder, source, paths, out, *, batch_size=8, unreadable=No
     options["layers"] = _from_the_front(options["layers"], encoder.num_layers)
     settings = {"model": encoder.fingerprint, "source": str(source)} | options
     names = _relative_names(paths) if pool == "none" else None
-    with PartialStore(out.with_name(out.name + PARTIAL), settings, names) as store:
+    given, partial = [*paths, *(unreadable or ())], out.with_name(out.name + PARTIAL)
+    finished = _finished(out, given, settings, overwrite, partial.exists())
+    with PartialStore(partial, settings, names) as store:
+        for path in paths:
+            stamp, *row = finished.get(_key(path), [None])
+            if stamp and stamp == _stamp(path) and not store.holds(path):
+                store.add(path, *row)
         unreadable = (unreadable or {}) | _embed_missing(store, encoder, paths, options, batch_size)
         done = [path for path in paths if path not in unreadable]
         listed = out.with_name(out.name + UNREADABLE)
@@ -59,6 +75,7 @@ def embed_collection(encoder, source, paths, out, *, batch_size=8, unreadable=No
         if not done:
             path, reason = next(iter(unreadable.items()))
             raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
+        settings["stamps"] = [store.stamp(path) for path in done]
         if pool != "none":
             durations = np.array([store.duration(path) for path in done])
             write_embeddings(out, Embeddings(done, durations, store.vectors(done), settings))
@@ -133,11 +150,13 @@ class PartialStore:
             return False
 
     def add(self, path, duration, values=None):
-        """Store a file's duration and embedding; None if its .npy is already written."""
+        """Store a file's duration and embedding, or the path of an .npy; None if it is written."""
         vector = None
         if self.names is None:
             np.save(buffer := BytesIO(), np.asarray(values, "<f4"))
             vector = buffer.getvalue()
+        elif isinstance(values, Path):
+            _link(values, self.npy_of(path))
         elif values is not None:
             with atomic_file(self.npy_of(path), "wb") as file:
                 np.save(file, np.asarray(values, "<f4"))
@@ -147,6 +166,10 @@ class PartialStore:
     def duration(self, path):
         """Return a stored file's duration in seconds."""
         return self._query("SELECT duration FROM files WHERE path = ?", os.fsencode(path))[0]
+
+    def stamp(self, path):
+        """Return a stored file's size and modification time when it was embedded, or None."""
+        return self._query("SELECT stamp FROM files WHERE path = ?", os.fsencode(path))[0]
 
     def vectors(self, paths):
         """Return the pooled embeddings of stored files, (N, ...) float32."""
@@ -189,14 +212,13 @@ class PartialStore:
             self._query("UPDATE settings SET json = ?", settings_text(settings))
         try:
             before = json.loads(self._query("SELECT json FROM settings")[0])
-            changed = [key for key in ("model", *OPTIONS) if before[key] != settings[key]]
+            changed = changed_settings(before, settings)
         except Exception:  # any JSON may stand there
             raise self._damaged from None
         if changed:
-            was = ", ".join(f"{key} {before[key]!s:.99}, now {settings[key]}" for key in changed)
             raise UserError(
-                f"{self.folder} was started with other settings ({was}): pass those to continue, "
-                "delete it to start again, or choose another --out"
+                f"{self.folder} was started with other settings ({changed}): pass those to "
+                "continue, delete it to start again, or choose another --out"
             )
 
     def _query(self, sql, *values):
@@ -218,6 +240,58 @@ class PartialStore:
                 f"{self.folder} cannot be written to ({error}): free disk space or check its "
                 "permissions, then run the same command again"
             ) from error
+
+
+def _finished(out, paths, settings, overwrite, resumed):
+    """Map a key to stamp, duration and embedding of what `out` holds with the same settings.
+
+    Raises StoreError, unless `overwrite`, if some of it would be lost. An interrupted run that is
+    resumed may have replaced some of the files of an .npy.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return {}
+    try:
+        before = read_index(out) if out.is_dir() else read_embeddings(out, unpooled=True)
+    except StoreError as error:
+        if out.is_file() and (overwrite or resumed):
+            return {}
+        remedy = ", or pass --overwrite to replace it" if out.is_file() else ""
+        raise StoreError(f"{error}{remedy}") from error
+    given = {_key(path) for path in paths}
+    lost = sum(_key(path) not in given for path in before.paths)
+    changed = changed_settings(before.settings, settings)
+    if (lost or changed) and not overwrite:
+        faults = [f"{lost} of its {len(before.paths)} files are not among the {len(paths)} given"]
+        faults = faults * bool(lost) + [f"its settings are others ({changed})"] * bool(changed)
+        raise StoreError(
+            f"{out} would be replaced, but {' and '.join(faults)}: pass all files and the same "
+            "settings, choose another --out, or pass --overwrite"
+        )
+    stamps = before.settings.get("stamps")
+    if changed or not isinstance(stamps, list) or len(stamps) != len(before.paths):
+        return {}
+    rows = zip(before.paths, stamps, before.durations.tolist(), before.values, strict=True)
+    return {
+        _key(path): (stamp, duration, value)
+        for path, stamp, duration, value in rows
+        if isinstance(value, Path) or np.isfinite(value).all()
+    }
+
+
+def _key(path):
+    """Identify a file by its path as embeddings have it, from whichever folder it was given."""
+    return os.path.abspath(printable(path))
+
+
+def _link(source, target):
+    """Link to an .npy, or copy it where the file system has no links; one that lacks is left."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    if source.is_file():
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
 
 
 def _stamp(path):
@@ -293,4 +367,9 @@ def _write_folder(out, store, done, settings):
     rows = [(printable(path), store.duration(path), printable(store.names[path])) for path in done]
     index = csv_text(rows, ("path", "duration", "file"))
     write_together({folder / INDEX: index, folder / SETTINGS: settings_text(settings)})
+    replaced = out.with_name(f".{out.name}.old")
+    shutil.rmtree(replaced, ignore_errors=True)  # of a run that was killed here
+    if out.exists():
+        os.replace(out, replaced)
     os.replace(folder, out)
+    shutil.rmtree(replaced, ignore_errors=True)

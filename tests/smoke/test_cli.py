@@ -84,7 +84,17 @@ def test_table_of_a_folder_and_several_layers(music, model, tmp_path, kind, caps
             assert held["embeddings"].shape == (8, DIM) and held["paths"][0] == found.paths[0]
     pooled = pool_states(torch.tensor(states)[:, None], torch.tensor([states.shape[1]]), "mean_std")
     for layers, expected in (("0,-1", pooled[:, [0, -1]]), ("all", pooled)):
-        embed(path, "--model", model, "--pool", "mean_std", "--out", out, f"--layer={layers}")
+        embed(
+            path,
+            "--model",
+            model,
+            "--pool",
+            "mean_std",
+            "--out",
+            out,
+            f"--layer={layers}",
+            "--overwrite",
+        )
         np.testing.assert_allclose(read_embeddings(out).values, expected, atol=1e-4)
 
 
@@ -139,7 +149,7 @@ def test_list_with_unreadable_files(music, model, tmp_path, monkeypatch, capsys)
     reasons = pd.read_csv(tmp_path / "a.npz.unreadable.csv").set_index("path")["reason"]
     assert list(reasons.index) == [str(path) for path in bad]
     assert reasons.str.contains("empty|not readable as audio|does not exist").all()
-    embed(good[0], "--model", model, "--out", tmp_path / "a.npz")
+    embed(good[0], "--model", model, "--out", tmp_path / "a.npz", "--overwrite")
     assert not (tmp_path / "a.npz.unreadable.csv").exists()  # it would be of another time
 
 

@@ -3,6 +3,7 @@
 import os
 import pickle
 import resource
+import shutil
 import signal
 import sqlite3
 import sys
@@ -92,10 +93,9 @@ def test_killed_run_is_resumed(name, pool, songs, tmp_path):
         out, encoder = tmp_path / f"{number}" / name, FakeEncoder()
         embed = partial(embed_collection, encoder, "m", songs, out, pool=pool)
         killed = killed_at(number, embed)
-        if pool == "mean" or not out.exists():
-            assert list(embed()) == [songs[1]]
-            assert not out.with_name(f"{name}.partial").exists()
-            reused = max(reused, len(songs) - len(encoder.encoded))
+        assert list(embed()) == [songs[1]]
+        assert not out.with_name(f"{name}.partial").exists()
+        reused = max(reused, len(songs) - len(encoder.encoded))
         found = content(out.parent)
         assert {name: found[name] for name in found if ".partial" not in name} == expected, number
     assert number > 30 and reused == len(songs) - 1  # the unreadable file is tried again
@@ -126,6 +126,57 @@ def test_stored_files_are_reused_unless_changed(songs, tmp_path, capsys):
     with PartialStore(tmp_path / "empty", SETTINGS):
         pass
     assert not (tmp_path / "empty").exists()
+
+
+@pytest.mark.parametrize("name, pool", [("a.npz", "mean"), ("a.parquet", "mean"), ("a", "none")])
+def test_finished_embeddings_are_reused_and_not_lost(name, pool, tmp_path, monkeypatch, capsys):
+    if name == "a.parquet":
+        pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    paths = [f"{n * '1'}.wav" for n in range(1, 5)]
+    for path in paths:
+        soundfile.write(path, np.zeros(480), 24000)
+    embed = partial(embed_collection, source="m", out=name, pool=pool)
+    embed(FakeEncoder(), paths=paths[:3])
+    before = content(tmp_path)
+    for files, options, fault in (
+        (paths[:1], {}, "2 of its 3 files are not among the 1 given"),
+        (paths, {"chunk": 9}, "settings are others \\(chunk 30.0, now 9\\)"),
+    ):
+        with pytest.raises(StoreError, match=f"{fault}: .*--overwrite"):
+            embed(FakeEncoder(), paths=files, **options)
+    assert content(tmp_path) == before
+    soundfile.write(paths[1], np.zeros(960), 24000)
+    encoder, whole = FakeEncoder(), FakeEncoder()
+    embed(encoder, paths=[os.path.abspath(path) for path in paths])
+    assert [os.path.basename(path) for path in encoder.encoded] == [paths[1], paths[3]]
+    embed(whole, paths=paths, overwrite=True, chunk=9)
+    assert whole.encoded == paths
+    embed(FakeEncoder(), paths=paths[:1], overwrite=True, chunk=9)
+    shutil.rmtree(name) if pool == "none" else os.remove(name)
+    embed(FakeEncoder(), paths=paths[:3])
+    expected = content(tmp_path)
+    encoder = FakeEncoder()
+    embed(encoder, paths=paths[:3])
+    assert content(tmp_path) == expected and not encoder.encoded
+
+
+def test_other_files_at_out_are_refused(tmp_path):
+    path = f"{tmp_path}/x.wav"
+    soundfile.write(path, np.zeros(480), 24000)
+    embed_collection(FakeEncoder(), "m", [path], tmp_path / "a", pool="none")
+    (tmp_path / "a/notes.txt").touch()
+    (tmp_path / "a.npz").write_text("do re mi")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    before = content(tmp_path)
+    for name, pool, fault in (
+        ("a", "none", "notes.txt would be lost"),
+        ("link", "none", "link already exists"),
+        ("a.npz", "mean", "holds no embeddings .*--overwrite"),
+    ):
+        with pytest.raises(StoreError, match=fault):
+            embed_collection(FakeEncoder(), "m", [path], tmp_path / name, pool=pool)
+    assert content(tmp_path) == before
 
 
 def test_links_in_a_store_are_refused(tmp_path):

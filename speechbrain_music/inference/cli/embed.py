@@ -15,7 +15,9 @@ The suffix of --out chooses the format; it is written whole or not at all:
 Several layers add an axis before D: (files, L, D), (L, T, D).
 
 After an interruption run the same command again: finished files are kept in OUT.partial and
-reused. Unreadable files are skipped and listed with reasons in OUT.unreadable.csv; the exit code
+reused. So are rows of an OUT that is there, of files with the same size and modification time: to
+add files, give all. If OUT has other settings, or files that are not given, --overwrite is needed.
+Unreadable files are skipped and listed with reasons in OUT.unreadable.csv; the exit code
 is 0 if at least one file could be read, else 2.
 """
 
@@ -54,6 +56,11 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--overlap", type=float, default=0.0, help="seconds that chunks share (default: 0)"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace OUT although its settings differ or it holds files that are not given",
     )
     parser.add_argument("--batch", type=int, default=8, help="chunks per batch (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the fastest)")
@@ -97,6 +104,7 @@ def run(args):
     encoder = MusicEncoder.from_export(args.model, args.device, classes=args.classes)
     options = {"pool": args.pool, "layers": args.layer, "chunk": args.chunk}
     options |= {"overlap": args.overlap, "batch_size": args.batch, "unreadable": unreadable}
+    options["overwrite"] = args.overwrite
     unreadable = embed_collection(encoder, args.model, paths, args.out, **options)
     good = len(paths) - len(set(unreadable) & set(paths))
     print(f"{args.out}: {good} of {len(paths)} files")
