@@ -231,5 +231,5 @@ def _is_settings(path):
 def _check_pyarrow():
     if importlib.util.find_spec("pyarrow") is None:
         raise StoreError(
-            ".parquet needs pyarrow: pip install 'speechbrain-music[parquet]', or choose .npz"
+            ".parquet needs pyarrow: pip install -e '.[parquet]' in the clone, or use .npz"
         )

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import time
 from contextlib import contextmanager
+from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
+MAX_NAME = 255  # bytes that file systems allow
 LONG_FILE = 600.0  # seconds; unpooled embeddings of longer files are written straight to the disk
 
 
@@ -311,9 +313,19 @@ def _from_the_front(layers, count):
 
 
 def _relative_names(paths):
-    """Map each path to its .npy, named relative to the deepest common folder."""
+    """Map each path to its .npy, named relative to the deepest common folder.
+
+    A name that leaves no room for the suffix is cut, and ends with a hash of the whole.
+    """
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    return {path: os.path.relpath(path, root) + ".npy" for path in paths}
+    names = {}
+    for path in paths:
+        folder, name = os.path.split(os.path.relpath(path, root))
+        data = os.fsencode(name)
+        if len(data) + len(".npy") > MAX_NAME:
+            name = f"{name[:50]}-{blake2b(data, digest_size=8).hexdigest()}"
+        names[path] = os.path.join(folder, name + ".npy")
+    return names
 
 
 def _embed_missing(store, encoder, paths, options, batch_size):

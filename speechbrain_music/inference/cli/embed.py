@@ -24,6 +24,7 @@ is 0 if at least one file could be read, else 2.
 import argparse
 import os
 import sys
+from codecs import BOM_UTF8
 from pathlib import Path
 
 LIST = "-"
@@ -50,19 +51,19 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--chunk",
-        type=lambda text: None if text == "none" else float(text),
+        type=lambda text: None if text == "none" else seconds(text),
         default=30.0,
         help="context in seconds, or none for whole files (default: 30)",
     )
     parser.add_argument(
-        "--overlap", type=float, default=0.0, help="seconds that chunks share (default: 0)"
+        "--overlap", type=seconds, default=0.0, help="seconds that chunks share (default: 0)"
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
         help="replace OUT although its settings differ or it holds files that are not given",
     )
-    parser.add_argument("--batch", type=int, default=8, help="chunks per batch (default: 8)")
+    parser.add_argument("--batch", type=count, default=8, help="chunks per batch (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the fastest)")
     add_classes(parser)
 
@@ -76,6 +77,27 @@ def add_classes(parser):
         metavar="CLASS",
         help="classes of your own that the export uses, as my_package.MyMixer; their code runs",
     )
+
+
+def seconds(text):
+    """Convert a length in seconds, a multiple of a token's 0.04 s."""
+    try:
+        tokens = float(text) * 25
+        if 0 <= tokens < 1e9 and abs(tokens - round(tokens)) < 1e-6:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no length: give a multiple of 0.04 s")
+
+
+def count(text):
+    """Convert a whole number above 0."""
+    try:
+        if int(text) > 0:
+            return int(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
 
 
 def layers(text):
@@ -128,7 +150,8 @@ def find_files(arguments):
     for argument in arguments:
         is_list, listed = argument == LIST, [argument]
         if is_list:
-            listed = filter(None, (os.fsdecode(x).rstrip("\r\n") for x in sys.stdin.buffer))
+            text = sys.stdin.buffer.read().removeprefix(BOM_UTF8)
+            listed = filter(None, (os.fsdecode(x).rstrip("\r") for x in text.split(b"\n")))
         for path in listed:
             paths = [path]
             if os.path.isdir(path):

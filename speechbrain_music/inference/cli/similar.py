@@ -12,7 +12,7 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
-from speechbrain_music.inference.cli.embed import add_classes
+from speechbrain_music.inference.cli.embed import add_classes, count
 
 MIN_FILES = 3  # two standardised vectors always have the similarity -1
 
@@ -34,7 +34,7 @@ def add_arguments(parser):
     )
     parser.add_argument("--model", help="for an audio file: the model that made the embeddings")
     parser.add_argument("--device", help="for that model (default: the fastest)")
-    parser.add_argument("--top", type=int, default=10, help="number of tracks (default: 10)")
+    parser.add_argument("--top", type=count, default=10, help="number of tracks (default: 10)")
     parser.add_argument("--out", type=Path, help="also write the table to this .csv")
     add_classes(parser)
 
@@ -47,10 +47,8 @@ def run(args):
     from speechbrain_music.data_prep.manifest import csv_text, printable
     from speechbrain_music.inference.embeddings import read_embeddings
     from speechbrain_music.utils.atomic import write_together
-    from speechbrain_music.utils.errors import UserError
+    from speechbrain_music.utils.errors import UserError, escaped
 
-    if args.top < 1:
-        raise UserError(f"top is {args.top}: it must be 1 or more")
     if args.out:
         if not str(args.out).endswith(".csv"):
             raise UserError(f"out is {args.out}: it must end in .csv")
@@ -70,9 +68,9 @@ def run(args):
     columns = ("rank", "similarity", "seconds", "path")
     if args.out:
         write_together({args.out: csv_text(table, columns)})
-    print(f"Most similar to {paths[query] if query < len(paths) else args.query}:")
+    print(f"Most similar to {escaped(paths[query] if query < len(paths) else args.query)}:")
     for line in [columns, *table]:
-        print("{:>6}  {:>10}  {:>8}  {}".format(*line))
+        print("{:>6}  {:>10}  {:>8}  {}".format(*map(escaped, line)))
 
 
 def rank(values, query, top):
