@@ -397,9 +397,12 @@ def test_wrong_arguments(command, hub, table, model, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     "option, value, words",
     [
-        *(("--chunk", value, "is no length") for value in ("nan", "abc", "inf", "0.01", "1e400")),
-        *(("--overlap", value, "is no length") for value in ("-1", "none", "")),
-        *(("--batch", value, "is no whole number") for value in ("0", "-3", "1.5", "", "9" * 5000)),
+        *(("--chunk", value, "is not a mult") for value in ("nan", "abc", "inf", "0.01", "1e400")),
+        *(("--overlap", value, "is not a mult") for value in ("-1", "none", "")),
+        *(
+            ("--batch", value, "is not a whole number")
+            for value in ("0", "-3", "1.5", "", "9" * 5000)
+        ),
         ("--layer", "1,x", "is not a layer"),
         ("--pool", "max", "invalid choice"),
     ],

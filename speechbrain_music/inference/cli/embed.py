@@ -30,6 +30,26 @@ from pathlib import Path
 LIST = "-"
 
 
+def _checked(convert, is_right, wanted):
+    """Return a type of argparse whose error is a sentence."""
+
+    def read(text):
+        try:
+            if is_right(value := convert(text)):
+                return value
+        except (ValueError, OverflowError):
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r:.50} is not {wanted}")
+
+    return read
+
+
+count = _checked(int, lambda n: n > 0, "a whole number above 0")
+seconds = _checked(
+    float, lambda s: s >= 0 and abs(25 * s - round(25 * s)) < 1e-6, "a multiple of 0.04 s"
+)
+
+
 def add_arguments(parser):
     """Add the options of `sbmusic embed`."""
     parser.add_argument(
@@ -77,27 +97,6 @@ def add_classes(parser):
         metavar="CLASS",
         help="classes of your own that the export uses, as my_package.MyMixer; their code runs",
     )
-
-
-def seconds(text):
-    """Convert a length in seconds, a multiple of a token's 0.04 s."""
-    try:
-        tokens = float(text) * 25
-        if 0 <= tokens < 1e9 and abs(tokens - round(tokens)) < 1e-6:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is no length: give a multiple of 0.04 s")
-
-
-def count(text):
-    """Convert a whole number above 0."""
-    try:
-        if int(text) > 0:
-            return int(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
 
 
 def layers(text):
