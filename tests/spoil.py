@@ -25,12 +25,13 @@ def in_config(change):
 
 
 def in_weights(change):
-    """Apply a function to the dict of weights, of the folder that is passed next."""
+    """Apply a function to the dict of weights, of the folder that is passed next; drop the hash."""
 
     def spoil(folder):
         weights = load_file(folder / "model.safetensors")
         change(weights)
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        in_config(lambda config: config.pop("weights", None))(folder)
 
     return spoil
 

@@ -57,8 +57,7 @@ def load_bank(path=None):
     """
     if not all(map(importlib.util.find_spec, ("midirenderer", "pretty_midi", "pebble"))):
         raise BankError(
-            "Composed music needs packages that are not installed: "
-            "pip install 'speechbrain-music[replica]'"
+            "Composed music needs packages that are not installed: pip install -e '.[replica]'"
         )
     home = Path(importlib.util.find_spec("pretty_midi").origin).parent
     file = Path(path) if path else home / "TimGM6mb.sf2"

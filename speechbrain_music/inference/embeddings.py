@@ -5,7 +5,6 @@ import json
 import os
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
 KINDS = (".npy", ".npz", ".parquet")
+INDEX, SETTINGS = "index.csv", "settings.json"  # in a folder of .npy files
 OPTIONS = ("layers", "pool", "chunk", "overlap")  # of an encoder: embeddings depend on them
 
 
@@ -27,7 +27,8 @@ class StoreError(UserError):
 class Embeddings(NamedTuple):
     """Pooled embeddings of N files: (N,) seconds, and (N, D) or (N, L, D) float32.
 
-    `settings` are those of `MusicEncoder.encode_files`, with `model` (a fingerprint) and `source`.
+    `settings` are those of `MusicEncoder.encode_files`, with `model` (a fingerprint), `source` and
+    `stamps`: of each file, when it was embedded, its size and modification time.
     """
 
     paths: list
@@ -46,7 +47,8 @@ def check_out(out, pool, count):
     if out.suffix not in KINDS:
         if pool != "none":
             raise StoreError(f"{out} must end in {kinds}; a folder needs --pool none")
-        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+        if out.is_symlink() or not (is_free or (out / INDEX).is_file()):
             raise StoreError(f"{out} already exists: choose another --out, or remove it")
         return
     if pool == "none" and count > 1:
@@ -103,9 +105,10 @@ def write_embeddings(out, embeddings):
             table.to_parquet(file, engine="pyarrow", index=False)
 
 
-def read_embeddings(path):
+def read_embeddings(path, unpooled=False):
     """Read a file that `write_embeddings` wrote, without running code; an .npy is memory-mapped.
 
+    With `unpooled`, also a file of `write_tokens`, as the (1, T, D) or (1, L, T, D) of one path.
     Raises StoreError if it is missing, damaged or something else.
     """
     path = Path(path)
@@ -115,33 +118,76 @@ def read_embeddings(path):
             f"ends in {', '.join(KINDS)}"
         )
     try:
-        if path.suffix == ".npy":
-            csv, sidecar = _sidecars(path)
-            table = pd.read_csv(csv, dtype={"path": str}, keep_default_na=False)
-            values, text = np.load(path, mmap_mode="r"), sidecar.read_text("utf-8")
-        elif path.suffix == ".npz":
-            with np.load(path) as arrays:
-                table = {"path": arrays["paths"], "duration": arrays["durations"]}
-                values, text = arrays["embeddings"], str(arrays["settings"])
-        else:
-            _check_pyarrow()
-            table = pd.read_parquet(path, engine="pyarrow")
-            layers = [np.stack(table[name]) for name in table if name.startswith("embedding")]
-            values = layers[0] if "embedding" in table else np.stack(layers, axis=1)
-            text = table.attrs["settings"]
-        paths, durations = (np.asarray(table[name]) for name in ("path", "duration"))
-        settings = json.loads(text)
-        complete = len(values) == len(paths) == len(durations) and "pool" in settings
+        paths, durations, values, settings = _read(path)
+        complete = values.shape[:1] == (len(paths),) == durations.shape and len(paths) > 0
+        if values.dtype.kind != "f" or not np.isfinite(durations).all():
+            raise TypeError("embeddings and durations must be numbers")
     except StoreError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile) as error:
+    except Exception as error:  # a damaged archive or table may raise anything
         raise StoreError(
             f"{path} holds no embeddings of `sbmusic embed`, or is damaged "
-            f"({str(error) or type(error).__name__}): embed the files again"
+            f"({str(error) or type(error).__name__:.200}): embed the files again"
         ) from error
-    if not complete or values.ndim not in (2, 3):
+    is_unpooled = settings["pool"] == "none"
+    if not complete or values.ndim - is_unpooled not in (2, 3) or is_unpooled > unpooled:
         raise StoreError(f"{path} does not hold one row per file: embed with --pool mean")
-    return Embeddings(paths.tolist(), durations, values, settings)
+    return Embeddings(paths, durations, values, settings)
+
+
+def read_index(folder):
+    """Read a folder of .npy files, as `Embeddings` whose values are their paths.
+
+    Raises StoreError if it is damaged, or holds files that its index does not name.
+    """
+    try:
+        table = pd.read_csv(folder / INDEX, dtype={"path": str}, keep_default_na=False)
+        settings = read_settings((folder / SETTINGS).read_text("utf-8"))
+        files = [folder / file for file in table["file"]]
+        paths, durations = table["path"].tolist(), table["duration"].to_numpy(float)
+    except Exception as error:  # a damaged table may raise anything
+        raise StoreError(
+            f"{folder} is no folder of embeddings, or is damaged "
+            f"({str(error) or type(error).__name__:.200}): choose another --out, or remove it"
+        ) from error
+    found = {printable(file) for file in folder.rglob("*") if not file.is_dir()}
+    others = found - {str(file) for file in (*files, folder / INDEX, folder / SETTINGS)}
+    if others:
+        raise StoreError(f"{min(others)} would be lost: choose another --out, or move that file")
+    return Embeddings(paths, durations, files, settings)
+
+
+def changed_settings(before, now):
+    """Return "name old, now new" for all settings that embeddings depend on and that differ."""
+    names = [name for name in ("model", *OPTIONS) if before[name] != now[name]]
+    return ", ".join(f"{name} {before[name]!s:.99}, now {now[name]}" for name in names)
+
+
+def _read(path):
+    """Return what `Embeddings` holds; a damaged file may raise anything, or give other shapes."""
+    table = None
+    if path.suffix == ".npy":
+        csv, sidecar = _sidecars(path)
+        values, text = np.load(path, mmap_mode="r"), sidecar.read_text("utf-8")
+        if csv.is_file():
+            table = pd.read_csv(csv, dtype={"path": str}, keep_default_na=False)
+    elif path.suffix == ".npz":
+        with np.load(path) as arrays:
+            values, text = arrays["embeddings"], str(arrays["settings"])
+            if "paths" in arrays:
+                table = {"path": arrays["paths"], "duration": arrays["durations"]}
+    else:
+        _check_pyarrow()
+        table = pd.read_parquet(path, engine="pyarrow")
+        layers = [np.stack(table[name]) for name in table if name.startswith("embedding")]
+        values = layers[0] if "embedding" in table else np.stack(layers, axis=1)
+        text = table.attrs["settings"]
+    settings = read_settings(text)
+    if settings["pool"] == "none":
+        table = {"path": [settings["path"]], "duration": [values.shape[-2] / TOKEN_RATE]}
+        values = values[None]
+    paths = [str(path) for path in table["path"]]
+    return paths, np.asarray(table["duration"], float), values, settings
 
 
 def write_tokens(out, path, npy, settings):
@@ -157,6 +203,14 @@ def write_tokens(out, path, npy, settings):
         np.savez(file, embeddings=values, times=times, settings=settings)
 
 
+def read_settings(text):
+    """Return the settings of JSON; raise a ValueError, TypeError or RecursionError for others."""
+    settings = json.loads(text)
+    if not isinstance(settings, dict) or not {"model", "source", *OPTIONS} <= settings.keys():
+        raise ValueError(f"its settings lack one of model, source, {', '.join(OPTIONS)}")
+    return settings
+
+
 def settings_text(settings):
     """Return the settings as JSON."""
     return json.dumps(settings, indent=2) + "\n"
@@ -169,13 +223,13 @@ def _sidecars(npy):
 
 def _is_settings(path):
     try:
-        return "pool" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return bool(read_settings(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
 def _check_pyarrow():
     if importlib.util.find_spec("pyarrow") is None:
         raise StoreError(
-            ".parquet needs pyarrow: pip install 'speechbrain-music[parquet]', or choose .npz"
+            ".parquet needs pyarrow: pip install -e '.[parquet]' in the clone, or use .npz"
         )

@@ -198,7 +198,7 @@ class MusicEncoder(Pretrained):
         Raises
         ------
         UserError
-            For other values, and for samples that are not finite.
+            For other values, and for samples or embeddings that are not finite.
 
         Example
         -------
@@ -220,6 +220,8 @@ class MusicEncoder(Pretrained):
         hidden = [hidden[layer] for layer in chosen]
         values = torch.stack(hidden, 1) if pool == "none" else pool_states(hidden, tokens, pool)
         values = values[:, 0] if single else values
+        if not values.isfinite().all():
+            raise UserError("the embeddings are not finite: pass floats between -1 and 1")
         if isinstance(wavs, torch.Tensor):
             return Embedding(values.float().to(wavs.device), tokens.to(wavs.device))
         return Embedding(values.float().cpu().numpy(), tokens.cpu().numpy())
@@ -325,7 +327,7 @@ class MusicEncoder(Pretrained):
                 return TokenAggregator(len(layers), part.file_tokens, self.dim, out)
             return PoolAggregator(pool)
 
-        files = (SimpleNamespace(path=path, aggregator=None) for path in paths)
+        files = (SimpleNamespace(path=path, aggregator=None, finite=True) for path in paths)
         chunks = chain.from_iterable(read_chunks(f, f.path, chunk, overlap) for f in files)
         with closing(prefetch(group_chunks(chunks, budget))) as groups:
             for group in groups:
@@ -336,10 +338,15 @@ class MusicEncoder(Pretrained):
                         part.file.aggregator = part.file.aggregator or new_aggregator(part)
                         context, keep = part.span
                         kept = slice(keep.start - context.start, keep.stop - context.start)
-                        part.file.aggregator.add(keep.start, [state[row, kept] for state in states])
+                        values = [state[row, kept] for state in states]
+                        part.file.finite &= all(np.isfinite(value).all() for value in values)
+                        part.file.aggregator.add(keep.start, values)
                 for part in group:  # in the order of files and of their chunks
                     if part.error:
                         yield part.file.path, part.error
+                    elif part.is_last and not part.file.finite:
+                        fault = "its embedding is not finite; repair or remove the file."
+                        yield part.file.path, AudioError(f"{part.file.path}: {fault}")
                     elif part.is_last:
                         tokens = part.file.aggregator.count
                         times = np.arange(tokens) / TOKEN_RATE if pool == "none" else None

@@ -59,10 +59,11 @@ def upload_export(folder, hub_id, card, private=False):
         is_public = private and not api.repo_info(hub_id).private
         if not is_public:
             api.create_commit(hub_id, additions, commit_message="Encoder from speechbrain_music")
-    except (OSError, ValueError) as error:  # the hub's own errors are among these
+    except Exception as error:  # the hub's, its HTTP library's or the network's
+        fault = shorten(f"{type(error).__name__}: {error}", 300)
         raise UserError(
-            f"{hub_id} was not uploaded ({type(error).__name__}: {error}): log in with "
-            "`hf auth login`, and check that the name is yours"
+            f"{hub_id} was not uploaded ({fault}): check the network, log in with `hf auth login`, "
+            "and check that the name is yours"
         ) from error
     if is_public:
         raise UserError(f"{hub_id} already exists and is public: choose another name")

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import time
 from contextlib import contextmanager
+from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
 
@@ -15,10 +16,15 @@ from tqdm import tqdm
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import AudioError, audio_info
 from speechbrain_music.inference.embeddings import (
+    INDEX,
     KINDS,
-    OPTIONS,
+    SETTINGS,
     Embeddings,
+    StoreError,
+    changed_settings,
     check_out,
+    read_embeddings,
+    read_index,
     settings_text,
     write_embeddings,
     write_tokens,
@@ -28,12 +34,18 @@ from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
-INDEX, SETTINGS = "index.csv", "settings.json"  # in a folder of .npy files
+MAX_NAME = 255  # bytes that file systems allow
 LONG_FILE = 600.0  # seconds; unpooled embeddings of longer files are written straight to the disk
 
 
-def embed_collection(encoder, source, paths, out, *, batch_size=8, unreadable=None, **options):
-    """Embed files into a file or a folder; files that an interrupted run has embedded are reused.
+def embed_collection(
+    encoder, source, paths, out, *, batch_size=8, unreadable=None, overwrite=False, **options
+):
+    """Embed files into a file or a folder; files that an earlier run has embedded are reused.
+
+    Of an `out` that is there, rows of unchanged files (by size and modification time: hashing
+    would read all audio) are reused if the settings are equal. If settings differ, or a file of
+    `out` is not among `paths`, a StoreError is raised, unless `overwrite`.
 
     `source`, the encoder's name, is stored with the embeddings. Until all files are embedded,
     `<out>.partial` holds the results. `unreadable` has files already known to be unreadable, path
@@ -47,7 +59,13 @@ def embed_collection(encoder, source, paths, out, *, batch_size=8, unreadable=No
     options["layers"] = _from_the_front(options["layers"], encoder.num_layers)
     settings = {"model": encoder.fingerprint, "source": str(source)} | options
     names = _relative_names(paths) if pool == "none" else None
-    with PartialStore(out.with_name(out.name + PARTIAL), settings, names) as store:
+    given, partial = [*paths, *(unreadable or ())], out.with_name(out.name + PARTIAL)
+    finished = _finished(out, given, settings, overwrite, partial.exists())
+    with PartialStore(partial, settings, names) as store:
+        for path in paths:
+            stamp, *row = finished.get(_key(path), [None])
+            if stamp and stamp == _stamp(path) and not store.holds(path):
+                store.add(path, *row)
         unreadable = (unreadable or {}) | _embed_missing(store, encoder, paths, options, batch_size)
         done = [path for path in paths if path not in unreadable]
         listed = out.with_name(out.name + UNREADABLE)
@@ -59,6 +77,7 @@ def embed_collection(encoder, source, paths, out, *, batch_size=8, unreadable=No
         if not done:
             path, reason = next(iter(unreadable.items()))
             raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
+        settings["stamps"] = [store.stamp(path) for path in done]
         if pool != "none":
             durations = np.array([store.duration(path) for path in done])
             write_embeddings(out, Embeddings(done, durations, store.vectors(done), settings))
@@ -86,6 +105,8 @@ class PartialStore:
         self._damaged = UserError(f"{folder} is damaged: delete it to start again")
         self.npy_folder = self.folder / "npy"
         database = self.folder / self.DATABASE
+        if links := [p for p in (self.folder, *self.folder.rglob("*")) if p.is_symlink()]:
+            raise UserError(f"{links[0]} is a link, through which would be written: remove it")
         if not database.is_file() and self.folder.exists():
             if not self.folder.is_dir() or any(self.folder.iterdir()):
                 raise UserError(
@@ -108,25 +129,36 @@ class PartialStore:
         empty = self.folder.exists() and self._query("SELECT count(*) FROM files") == (0,)
         self._database.close()
         if empty:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.remove()
 
     def remove(self):
-        """Close the store and delete its folder."""
+        """Close the store and delete its folder; the database last, by which it is recognised."""
         self._database.close()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.npy_folder, ignore_errors=True)
+        for file in sorted(self.folder.iterdir(), key=lambda file: file.name == self.DATABASE):
+            file.unlink()
+        self.folder.rmdir()
 
     def holds(self, path):
         """Return whether a file's embedding is stored and the file has not changed since."""
-        row = self._query("SELECT stamp FROM files WHERE path = ?", os.fsencode(path))
-        unchanged = row and row[0] and row[0] == _stamp(path)
-        return bool(unchanged and (self.names is None or self.npy_of(path).is_file()))
+        columns = "stamp, typeof(duration) = 'real'"
+        row = self._query(f"SELECT {columns} FROM files WHERE path = ?", os.fsencode(path))
+        if not row or not row[0] or row != (_stamp(path), 1):
+            return False
+        try:
+            values = self._values(path)
+            return values.dtype == "<f4" and values.ndim > 0 and values.size > 0
+        except Exception:  # a damaged row or .npy: that file is embedded again
+            return False
 
     def add(self, path, duration, values=None):
-        """Store a file's duration and embedding; None if its .npy is already written."""
+        """Store a file's duration and embedding, or the path of an .npy; None if it is written."""
         vector = None
         if self.names is None:
             np.save(buffer := BytesIO(), np.asarray(values, "<f4"))
             vector = buffer.getvalue()
+        elif isinstance(values, Path):
+            _link(values, self.npy_of(path))
         elif values is not None:
             with atomic_file(self.npy_of(path), "wb") as file:
                 np.save(file, np.asarray(values, "<f4"))
@@ -137,15 +169,27 @@ class PartialStore:
         """Return a stored file's duration in seconds."""
         return self._query("SELECT duration FROM files WHERE path = ?", os.fsencode(path))[0]
 
+    def stamp(self, path):
+        """Return a stored file's size and modification time when it was embedded, or None."""
+        return self._query("SELECT stamp FROM files WHERE path = ?", os.fsencode(path))[0]
+
     def vectors(self, paths):
         """Return the pooled embeddings of stored files, (N, ...) float32."""
         for row, path in enumerate(paths):
-            (data,) = self._query("SELECT vector FROM files WHERE path = ?", os.fsencode(path))
-            vector = np.load(BytesIO(data))
+            vector = self._values(path)
             if row == 0:
                 values = np.empty((len(paths), *vector.shape), "<f4")
+            if vector.shape != values.shape[1:]:
+                raise self._damaged
             values[row] = vector
         return values
+
+    def _values(self, path):
+        """Read a stored file's embedding; an unpooled one is memory-mapped."""
+        if self.names is not None:
+            return np.load(self.npy_of(path), mmap_mode="r")
+        (data,) = self._query("SELECT vector FROM files WHERE path = ?", os.fsencode(path))
+        return np.load(BytesIO(data))
 
     def npy_of(self, path):
         """Return the path of the .npy for a file's unpooled embedding."""
@@ -170,14 +214,13 @@ class PartialStore:
             self._query("UPDATE settings SET json = ?", settings_text(settings))
         try:
             before = json.loads(self._query("SELECT json FROM settings")[0])
-            changed = [key for key in ("model", *OPTIONS) if before[key] != settings[key]]
-        except (ValueError, LookupError, TypeError):
+            changed = changed_settings(before, settings)
+        except Exception:  # any JSON may stand there
             raise self._damaged from None
         if changed:
-            was = ", ".join(f"{key} {before[key]}, now {settings[key]}" for key in changed)
             raise UserError(
-                f"{self.folder} was started with other settings ({was}): pass those to continue, "
-                "delete it to start again, or choose another --out"
+                f"{self.folder} was started with other settings ({changed}): pass those to "
+                "continue, delete it to start again, or choose another --out"
             )
 
     def _query(self, sql, *values):
@@ -201,6 +244,58 @@ class PartialStore:
             ) from error
 
 
+def _finished(out, paths, settings, overwrite, resumed):
+    """Map a key to stamp, duration and embedding of what `out` holds with the same settings.
+
+    Raises StoreError, unless `overwrite`, if some of it would be lost. An interrupted run that is
+    resumed may have replaced some of the files of an .npy.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return {}
+    try:
+        before = read_index(out) if out.is_dir() else read_embeddings(out, unpooled=True)
+    except StoreError as error:
+        if out.is_file() and (overwrite or resumed):
+            return {}
+        remedy = ", or pass --overwrite to replace it" if out.is_file() else ""
+        raise StoreError(f"{error}{remedy}") from error
+    given = {_key(path) for path in paths}
+    lost = sum(_key(path) not in given for path in before.paths)
+    changed = changed_settings(before.settings, settings)
+    if (lost or changed) and not overwrite:
+        faults = [f"{lost} of its {len(before.paths)} files are not among the {len(paths)} given"]
+        faults = faults * bool(lost) + [f"its settings are others ({changed})"] * bool(changed)
+        raise StoreError(
+            f"{out} would be replaced, but {' and '.join(faults)}: pass all files and the same "
+            "settings, choose another --out, or pass --overwrite"
+        )
+    stamps = before.settings.get("stamps")
+    if changed or not isinstance(stamps, list) or len(stamps) != len(before.paths):
+        return {}
+    rows = zip(before.paths, stamps, before.durations.tolist(), before.values, strict=True)
+    return {
+        _key(path): (stamp, duration, value)
+        for path, stamp, duration, value in rows
+        if isinstance(value, Path) or np.isfinite(value).all()
+    }
+
+
+def _key(path):
+    """Identify a file by its path as embeddings have it, from whichever folder it was given."""
+    return os.path.abspath(printable(path))
+
+
+def _link(source, target):
+    """Link to an .npy, or copy it where the file system has no links; one that lacks is left."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    if source.is_file():
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+
+
 def _stamp(path):
     """Size and modification time, or None for a file that does not exist."""
     try:
@@ -218,9 +313,19 @@ def _from_the_front(layers, count):
 
 
 def _relative_names(paths):
-    """Map each path to its .npy, named relative to the deepest common folder."""
+    """Map each path to its .npy, named relative to the deepest common folder.
+
+    A name that leaves no room for the suffix is cut, and ends with a hash of the whole.
+    """
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    return {path: os.path.relpath(path, root) + ".npy" for path in paths}
+    names = {}
+    for path in paths:
+        folder, name = os.path.split(os.path.relpath(path, root))
+        data = os.fsencode(name)
+        if len(data) + len(".npy") > MAX_NAME:
+            name = f"{name[:50]}-{blake2b(data, digest_size=8).hexdigest()}"
+        names[path] = os.path.join(folder, name + ".npy")
+    return names
 
 
 def _embed_missing(store, encoder, paths, options, batch_size):
@@ -274,4 +379,9 @@ def _write_folder(out, store, done, settings):
     rows = [(printable(path), store.duration(path), printable(store.names[path])) for path in done]
     index = csv_text(rows, ("path", "duration", "file"))
     write_together({folder / INDEX: index, folder / SETTINGS: settings_text(settings)})
+    replaced = out.with_name(f".{out.name}.old")
+    shutil.rmtree(replaced, ignore_errors=True)  # of a run that was killed here
+    if out.exists():
+        os.replace(out, replaced)
     os.replace(folder, out)
+    shutil.rmtree(replaced, ignore_errors=True)

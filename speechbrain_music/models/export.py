@@ -5,9 +5,11 @@ import re
 import torch
 from torch import nn
 
+from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.parts import import_class
 from speechbrain_music.models.safe_folder import (
+    ExportError,
     check_keys,
     on_meta_device,
     read_folder,
@@ -128,7 +130,8 @@ def load_export(folder, device="cpu", classes=()):
     ExportError
         If a file is missing or damaged, of another format version, made with other features, names
         a class that is neither shipped nor passed, if names, shapes or types of weights do not fit
-        the configuration, if a value is not finite, or a std of the features not above 0.
+        the configuration, if a value is not finite, a std of the features not above 0, or if a
+        test tone gives hidden states that are not finite.
 
     Example
     -------
@@ -162,7 +165,24 @@ def load_export(folder, device="cpu", classes=()):
     encoder.load_state_dict(
         {name.removeprefix(PREFIX): value for name, value in weights.items()}, assign=True
     )
-    return WaveEncoder(features, encoder, config).to(device).eval()
+    model = WaveEncoder(features, encoder, config).eval()
+    _check_output(model, folder)
+    return model.to(device)
+
+
+def _check_output(model, folder):
+    """Refuse a model that gives no finite hidden states of a second of a tone."""
+    tone = 0.1 * torch.sin(torch.arange(SAMPLE_RATE) / 9)[None]
+    try:
+        with torch.no_grad():
+            hidden = model(tone)[1]
+        fault = None if all(state.isfinite().all() for state in hidden) else "they are not finite"
+    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        fault = str(error).partition("\n")[0]
+    if fault:
+        raise ExportError(
+            f"{folder} gives no hidden states of a test tone ({fault:.200}): export it again"
+        )
 
 
 def _one_layer(config, classes):

@@ -108,7 +108,7 @@ def _load(path, trust):
     try:
         import transformers as hf
     except ImportError:
-        remedy = "pip install 'speechbrain-music[hf]'"
+        remedy = "pip install -e '.[hf]' in the clone"
         raise UserError(f"hf:{path} needs transformers: {remedy}") from None
     if not Path(path).is_dir() and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
         raise UserError(f"hf:{path} is no folder: pass a model's, or a name on huggingface.co")

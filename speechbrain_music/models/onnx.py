@@ -84,7 +84,7 @@ def export_onnx(model, path):
                 verbose=False,
             )
     except ImportError as error:
-        remedy = "pip install 'speechbrain-music[onnx]'"
+        remedy = "pip install -e '.[onnx]' in the clone"
         raise UserError(f"an export to ONNX needs more packages ({error}): {remedy}") from None
     hidden = program.model.graph.outputs[0]  # whose T has a name that says nothing
     hidden.shape = ir.Shape([*hidden.shape[:2], "T", hidden.shape[3]])

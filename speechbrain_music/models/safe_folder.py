@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models import frontend
+from speechbrain_music.models.frozen_encoder import fingerprint
 from speechbrain_music.nnet.normalization import BandNormalization
 from speechbrain_music.utils.atomic import atomic_folder
 from speechbrain_music.utils.errors import UserError, did_you_mean
@@ -60,15 +61,16 @@ def write_folder(folder, features, part, config, weights, **metadata):
     `part` is "encoder" or "quantizer", the key of config.json for `config`. The statistics of the
     `LogMel` are added to the weights; `metadata` becomes config.json's "training".
     """
+    statistics = (features.normalize.mean, features.normalize.std)
+    weights = weights | dict(zip(STATISTICS, statistics, strict=True))
+    weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     described = {
         "format_version": FORMAT_VERSION,
         "features": features_config(features),
         part: config,
         "training": metadata,
+        "weights": fingerprint({}, weights),
     }
-    statistics = (features.normalize.mean, features.normalize.std)
-    weights = weights | dict(zip(STATISTICS, statistics, strict=True))
-    weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     files = {
         WEIGHTS: save(weights),  # save_file hides it from other users
         CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
@@ -86,11 +88,14 @@ def write_folder(folder, features, part, config, weights, **metadata):
 
 
 def _is_ours(path, part):
-    """Whether config.json is one that `write_folder` has written."""
+    """Whether config.json is one that `write_folder` has written, or the rest of one."""
     try:
-        return {"format_version", part} <= json.loads(path.read_text(encoding="utf-8")).keys()
-    except (OSError, ValueError, AttributeError, RecursionError):
+        found = set(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError):
         return False
+    except (ValueError, RecursionError):  # no JSON at all; other names are checked by the caller
+        return set(os.listdir(path.parent)) <= {WEIGHTS, CONFIG, CARD}
+    return len(found & {"format_version", "features", part, "training"}) > 1
 
 
 def read_folder(folder, part, expected_shapes):
@@ -143,7 +148,7 @@ def read_folder(folder, part, expected_shapes):
         with safe_open(weights_path, "pt") as file:
             found = set(file.keys())
             try:
-                check_keys(config, ("format_version", "features", part, "training"))
+                check_keys(config, ("format_version", "features", part, "training", "weights"))
                 BandNormalization(1, normalization)
                 shapes = expected_shapes(described, len(found))
             except (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
@@ -160,9 +165,14 @@ def read_folder(folder, part, expected_shapes):
     for name, value in weights.items():
         if not value.isfinite().all():
             raise ExportError(f"{weights_path} has non-finite values in {name}: {remedy}")
-    mean, std = (weights.pop(name) for name in STATISTICS)
-    if not (std > 0).all():
+    if not (weights[STATISTICS[1]] > 0).all():
         raise ExportError(f"{weights_path} has a feature std that is not above 0: {remedy}")
+    if config.get("weights") not in (None, fingerprint({}, weights)):  # older ones have no hash
+        raise ExportError(
+            f"{weights_path} is not the file that {CONFIG} was written with, is damaged, or was "
+            f"being replaced: run the same command again, or {remedy}"
+        )
+    mean, std = (weights.pop(name) for name in STATISTICS)
     log_mel = frontend.LogMel(normalization)
     log_mel.normalize.load_state_dict({"mean": mean, "std": std})
     return config, weights, log_mel

@@ -10,14 +10,14 @@ from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.models.safe_folder import FEATURES
 from speechbrain_music.reporting.tables import markdown_table, with_interval
-from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.errors import UserError, escaped
 
 UNKNOWN = "not stated"
 ORIGINS = {True: ", composed by a program", False: "", None: ", origin unknown"}
 RANDOM = "random projection"  # trained quantizers have a kind
 TARGETS = "{kind}, {num_codebooks} x {codebook_size:,} tokens"
 HOURS = "{train:.2f} h to train on, {valid:.2f} h held out"
-TAGS = ("speechbrain", "speechbrain_music", "music", "audio", "best-rq")
+TAGS = "tags: [speechbrain, speechbrain_music, music, audio, best-rq]"
 DATA_KINDS = (
     "On the published data",
     "On recorded music, but not on the published data: not comparable with published results",
@@ -66,7 +66,7 @@ def model_card(folder, hub_id, results=(), licence=None):
     _check_encoder(model, results)
     metadata, encoder = encoder_metadata(model), _architecture(model)
     lines = ["---", "library_name: speechbrain", *([f"license: {licence}"] if licence else [])]
-    lines += ["pipeline_tag: feature-extraction", f"tags: [{', '.join(TAGS)}]", "---"]
+    lines += ["pipeline_tag: feature-extraction", TAGS, "---"]
     lines += [
         f"# {hub_id.partition('/')[2]}",
         "",
@@ -133,8 +133,8 @@ def _architecture(model):
 def _stated(text):
     """Call `text()`; an export may say anything, or nothing."""
     try:
-        return " ".join(text().split()) or UNKNOWN
-    except (LookupError, TypeError, ValueError, AttributeError):
+        return escaped(" ".join(text().split())) or UNKNOWN
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
         return UNKNOWN
 
 

@@ -13,9 +13,14 @@ class UserError(ValueError):
     """An error that the user can fix; the message is one sentence: value, allowed, remedy."""
 
 
+def escaped(text):
+    """Text of any origin for a terminal: control characters and surrogates become escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
 def print_error(error):
     """Prints an error as one line on stderr; returns the exit code, 2."""
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    print("error:", escaped(" ".join(str(error).split())), file=sys.stderr)
     return 2
 
 

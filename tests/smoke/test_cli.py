@@ -20,11 +20,12 @@ from tones import melody, write_tones
 
 from recipes.pretrain.train import main as pretrain
 from speechbrain_music.dataio.audio import read_segment
-from speechbrain_music.inference.cli import doctor, main
+from speechbrain_music.inference.cli import doctor, main, similar
 from speechbrain_music.inference.embeddings import read_embeddings
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.models.frozen_encoder import pool_states
+from speechbrain_music.utils.errors import UserError
 
 DIM = 16
 RUN_CLI = [sys.executable, "-m", "speechbrain_music.inference.cli"]
@@ -83,15 +84,28 @@ def test_table_of_a_folder_and_several_layers(music, model, tmp_path, kind, caps
             assert held["embeddings"].shape == (8, DIM) and held["paths"][0] == found.paths[0]
     pooled = pool_states(torch.tensor(states)[:, None], torch.tensor([states.shape[1]]), "mean_std")
     for layers, expected in (("0,-1", pooled[:, [0, -1]]), ("all", pooled)):
-        embed(path, "--model", model, "--pool", "mean_std", "--out", out, f"--layer={layers}")
+        embed(
+            path,
+            "--model",
+            model,
+            "--pool",
+            "mean_std",
+            "--out",
+            out,
+            f"--layer={layers}",
+            "--overwrite",
+        )
         np.testing.assert_allclose(read_embeddings(out).values, expected, atol=1e-4)
 
 
-def test_unpooled_embeddings_of_one_file(music, model, tmp_path):
+def test_unpooled_embeddings_of_one_file(music, model, tmp_path, capsys):
     song = names_in(music)[0]
     options = (song, "--model", model, "--pool", "none")
     embed(*options, "--out", tmp_path / "a.npy")
     embed(*options, "--out", tmp_path / "a.npz", "--layer", "all")
+    for name, shape in (("a.npy", r"1 x \d+ x 16"), ("a.npz", "1 x 3 x")):
+        assert main(["info", str(tmp_path / name)]) == 0
+        assert re.search(f"shape +{shape}", capsys.readouterr().out)
     states = hidden_states(model, song)
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), states[-1], atol=1e-4)
     with np.load(tmp_path / "a.npz") as held:
@@ -138,7 +152,7 @@ def test_list_with_unreadable_files(music, model, tmp_path, monkeypatch, capsys)
     reasons = pd.read_csv(tmp_path / "a.npz.unreadable.csv").set_index("path")["reason"]
     assert list(reasons.index) == [str(path) for path in bad]
     assert reasons.str.contains("empty|not readable as audio|does not exist").all()
-    embed(good[0], "--model", model, "--out", tmp_path / "a.npz")
+    embed(good[0], "--model", model, "--out", tmp_path / "a.npz", "--overwrite")
     assert not (tmp_path / "a.npz.unreadable.csv").exists()  # it would be of another time
 
 
@@ -189,6 +203,18 @@ def test_similar_finds_the_twin(query, table, model, tmp_path, capsys):
         assert names[0] == "twin.flac" and "hymn.wav" not in names
     assert found["similarity"][0] > 0.99 > found["similarity"][2]
     assert found["similarity"].is_monotonic_decreasing
+
+
+def test_similar_leaves_out_what_is_not_finite(capsys):
+    values = np.random.default_rng(0).normal(size=(5, 2, 3))
+    values[1, 0, 2] = np.nan
+    rows, similarities = similar.rank(values, 2, 9)
+    assert set(rows) == {0, 3, 4} and np.isfinite(similarities).all()
+    expected = similar.rank(np.delete(values, 1, axis=0), 1, 9)
+    np.testing.assert_array_equal(similarities, expected[1])
+    assert "1 of 5 embeddings are not finite" in capsys.readouterr().err
+    with pytest.raises(UserError, match="query is not finite"):
+        similar.rank(values, 1, 9)
 
 
 def test_info(table, model, capsys):
@@ -254,6 +280,8 @@ def hub(monkeypatch):
         def create_repo(self, name, **options):
             if name == "me/refused":
                 raise OSError("401 Unauthorized")
+            if name == "me/offline":
+                raise type("ConnectError", (Exception,), {})("Network is unreachable")
             sent.append((name, options))
             return f"hub/{name}"
 
@@ -320,10 +348,11 @@ REFUSED = {
     "embed good.wav --layer 9": "layers is 9: choose",
     "similar good.wav --in TABLE": "pass --model",
     "similar good.wav --in TABLE --model other": "is not the model that made",
-    "similar hymn --in TABLE --top 0": "top is 0",
     "similar himn --in TABLE": "hymn.wav",
     "similar hymn --in TABLE --out good.wav": "must end in .csv",
     "similar x --in good.wav": "is not a file of embeddings",
+    "info texts/a.txt": "a.txt is neither embeddings nor audio",
+    "push MODEL me/mine --dry_run texts": "README.md would be overwritten",
     "export other": "is not a pre-training run",
     "export other --onnx other/model.safetensors": "must end in .onnx",
     "push MODEL me/mine --results foreign.json": "has other weights than this export",
@@ -332,6 +361,7 @@ REFUSED = {
     "push MODEL me/mine --licence 'mine: all'": "is not the identifier of a licence",
     "push MODEL me/public --private": "already exists and is public",
     "push MODEL me/refused": "401 Unauthorized",
+    "push MODEL me/offline": "ConnectError.*check the network",
 }
 
 
@@ -340,7 +370,14 @@ def test_wrong_arguments(command, hub, table, model, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     for folder in ("texts", "dir.npz", "run/export"):
         os.makedirs(folder)
-    for file in ("texts/a.txt", "run/hyperparams.yaml", "bad.wav", "mine.csv", "odd.json"):
+    for file in (
+        "texts/a.txt",
+        "texts/README.md",
+        "run/hyperparams.yaml",
+        "bad.wav",
+        "mine.csv",
+        "odd.json",
+    ):
         open(file, "w").close()
     soundfile.write("good.wav", np.ones(24000) / 2, 24000)
     results_of(
@@ -355,6 +392,56 @@ def test_wrong_arguments(command, hub, table, model, tmp_path, monkeypatch, caps
     left = set(tmp_path.rglob("*")) - before
     assert {p.name for p in left} <= {"out.npz.unreadable.csv"}
     assert not [files for files in hub if isinstance(files, dict)]
+
+
+@pytest.mark.parametrize(
+    "option, value, words",
+    [
+        *(("--chunk", value, "is not a mult") for value in ("nan", "abc", "inf", "0.01", "1e400")),
+        *(("--overlap", value, "is not a mult") for value in ("-1", "none", "")),
+        *(
+            ("--batch", value, "is not a whole number")
+            for value in ("0", "-3", "1.5", "", "9" * 5000)
+        ),
+        ("--layer", "1,x", "is not a layer"),
+        ("--pool", "max", "invalid choice"),
+    ],
+)
+def test_odd_numbers(option, value, words, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["embed", "a.wav", "--model", "m", "--out", "a.npz", f"{option}={value}"])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert error.value.code == 2 and f"argument {option}" in last and words in last
+
+
+def test_names_in_a_list_and_on_the_terminal(tmp_path, model, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = ["é.wav", "x" * 251 + ".wav", "山" * 83 + ".wav", "x" * 250 + "y.wav"]
+    for name in names:
+        soundfile.write(name, np.random.default_rng(len(name)).uniform(-0.5, 0.5, 4800), 24000)
+    listed = io.BytesIO(b"\xef\xbb\xbf" + "\r\n".join(names).encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(listed))
+    embed("-", "--model", model, "--pool", "none", "--out", "frames")
+    index = pd.read_csv("frames/index.csv")
+    assert index["path"].tolist() == names and index["file"][0] == "é.wav.npy"
+    assert index["file"].nunique() == 4 and all(map(os.path.isfile, "frames/" + index["file"]))
+    embed(*names, "--model", model, "--out", "a.npz")
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    assert main(["similar", names[1], "--in", "a.npz"]) == 0
+    sys.stdout.flush()
+    assert b"\\xe9.wav" in sys.stdout.buffer.getvalue()
+
+
+def test_metadata_of_strangers_is_escaped(model, tmp_path, capsys):
+    folder = shutil.copytree(model, tmp_path / "export")
+    config = json.loads((folder / "config.json").read_text())
+    config["training"] |= {"system": "\x1b[31mred\ud800", "step": 10**400}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(["info", str(folder)]) == main(["push", str(folder), "me/mine", "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\\x1b[31mred\\ud800") == 2 and "\x1b" not in printed
+    assert main(["info", "no\x1b[31m"]) == 2 and "\x1b" not in capsys.readouterr().err
 
 
 def test_doctor(monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Exports: equal after loading, and one sentence for a damaged one."""
 
+import os
 from itertools import product
 
 import pytest
@@ -10,6 +11,7 @@ from spoil import in_config, in_weights, with_header
 from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.export import WaveEncoder, load_export, save_export
 from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.safe_folder import ExportError
 
 
 def make_parts(block="branchformer", mixer="summary", seed=0, normalization="band", **choice):
@@ -108,6 +110,10 @@ FAULTS = spoil.faults("encoder", NORM) | {
         with_header({NORM: {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}),
         "model.safetensors cannot be read",
     ),
+    "output not finite": (
+        in_weights(lambda w: w[NORM].fill_(3e38)),
+        "test tone (they are not finite)",
+    ),
     "layer past the last": (in_weights(lambda w: w.update({PAST: torch.ones(16)})), PAST),
 }
 
@@ -117,6 +123,37 @@ def test_damaged_export_is_one_sentence(folder, name):
     spoil_folder, words = FAULTS[name]
     spoil_folder(folder)
     spoil.refused(load_export, folder, words)
+
+
+@pytest.mark.parametrize(
+    "damage, is_refused",
+    [
+        (spoil.truncate("config.json", 0.5), False),
+        (spoil.truncate("config.json", 0), False),
+        (in_config(lambda c: c.pop("features")), False),
+        (spoil.truncate("model.safetensors", 0.5), False),
+        (spoil.in_text(b'{"model_type": "wav2vec2", "encoder": {}}'), True),
+        (lambda f: (f / "config.json").write_text("[1") and (f / "a.txt").touch(), True),
+    ],
+)
+def test_damaged_export_is_exported_over_but_no_other_folder(folder, damage, is_refused):
+    damage(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if is_refused:
+        with pytest.raises(ExportError, match="holds files that are no encoder's"):
+            save_export(folder, *make_parts())
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    else:
+        save_export(folder, *make_parts())
+        load_export(folder)
+
+
+def test_mixed_files_of_two_exports_are_refused(folder, tmp_path):
+    save_export(tmp_path / "other", *make_parts(seed=1))
+    os.replace(tmp_path / "other/model.safetensors", folder / "model.safetensors")
+    spoil.refused(load_export, folder, "not the file that config.json was written with")
+    in_config(lambda c: c.pop("weights"))(folder)
+    load_export(folder)  # as older exports, which have no hash
 
 
 def test_failed_save_keeps_old_export(folder):

@@ -232,7 +232,7 @@ def test_wrong_specs(tmp_path, folder, monkeypatch):
         assert words in refusal(spec)
     assert "pooling is 'max': choose mean or mean_std" in refusal("mel", pooling="max")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert "pip install 'speechbrain-music[hf]'" in refusal("hf:facebook/hubert-base-ls960")
+    assert "pip install -e '.[hf]'" in refusal("hf:facebook/hubert-base-ls960")
     assert make_encoders("mel")
 
 

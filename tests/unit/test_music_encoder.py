@@ -204,6 +204,7 @@ def test_wrong_combinations(music):
         (r"shape \(0, 5\)", np.zeros((0, 5)), {}),
         ("int16: pass floats", np.zeros((1, 5), np.int16), {}),
         ("NaN or infinite", np.full((1, 5), np.nan), {}),
+        ("embeddings are not finite", np.full((1, 960), 1e29), {}),
         ("sample_rate is 0", np.zeros((1, 5)), {"sample_rate": 0}),
         ("1 samples at 48000 Hz", np.zeros((1, 1)), {"sample_rate": 48000}),
         ("wav_lens is", np.zeros((2, 5)), {"wav_lens": [5, 5]}),
@@ -214,6 +215,20 @@ def test_wrong_combinations(music):
 def test_wrong_batches(music, words, wavs, options):
     with pytest.raises(UserError, match=words):
         music.encode_batch(wavs, **options)
+
+
+@pytest.mark.parametrize("pool", ["none", "mean"])
+def test_embedding_that_is_not_finite_is_an_error_of_its_file(music, tmp_path, monkeypatch, pool):
+    read = long_audio.read_segments
+
+    def loud(path, parts):
+        return (wave * 1e29 if "b.wav" in str(path) else wave for wave in read(path, parts))
+
+    monkeypatch.setattr(long_audio, "read_segments", loud)
+    paths = [write(tmp_path / name, 3) for name in ("a.wav", "b.wav", "c.wav")]
+    found = dict(music.encode_files(paths, pool=pool, chunk=1.0))
+    assert isinstance(found[paths[1]], AudioError) and "is not finite" in str(found[paths[1]])
+    assert all(np.isfinite(found[path].values).all() for path in (paths[0], paths[2]))
 
 
 def test_properties_of_a_loaded_export(music, tiny_export):

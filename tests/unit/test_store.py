@@ -1,7 +1,9 @@
 """Embeddings of a collection: kills, a full disk, damaged stores."""
 
 import os
+import pickle
 import resource
+import shutil
 import signal
 import sqlite3
 import sys
@@ -15,7 +17,12 @@ import soundfile
 from forked import in_child
 
 from speechbrain_music.dataio.audio import AudioError
-from speechbrain_music.inference.embeddings import read_embeddings
+from speechbrain_music.inference.embeddings import (
+    Embeddings,
+    StoreError,
+    read_embeddings,
+    write_embeddings,
+)
 from speechbrain_music.inference.encoder import Embedding
 from speechbrain_music.inference.store import PartialStore, embed_collection
 from speechbrain_music.utils.errors import UserError
@@ -86,10 +93,9 @@ def test_killed_run_is_resumed(name, pool, songs, tmp_path):
         out, encoder = tmp_path / f"{number}" / name, FakeEncoder()
         embed = partial(embed_collection, encoder, "m", songs, out, pool=pool)
         killed = killed_at(number, embed)
-        if pool == "mean" or not out.exists():
-            assert list(embed()) == [songs[1]]
-            assert not out.with_name(f"{name}.partial").exists()
-            reused = max(reused, len(songs) - len(encoder.encoded))
+        assert list(embed()) == [songs[1]]
+        assert not out.with_name(f"{name}.partial").exists()
+        reused = max(reused, len(songs) - len(encoder.encoded))
         found = content(out.parent)
         assert {name: found[name] for name in found if ".partial" not in name} == expected, number
     assert number > 30 and reused == len(songs) - 1  # the unreadable file is tried again
@@ -120,6 +126,69 @@ def test_stored_files_are_reused_unless_changed(songs, tmp_path, capsys):
     with PartialStore(tmp_path / "empty", SETTINGS):
         pass
     assert not (tmp_path / "empty").exists()
+
+
+@pytest.mark.parametrize("name, pool", [("a.npz", "mean"), ("a.parquet", "mean"), ("a", "none")])
+def test_finished_embeddings_are_reused_and_not_lost(name, pool, tmp_path, monkeypatch, capsys):
+    if name == "a.parquet":
+        pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    paths = [f"{n * '1'}.wav" for n in range(1, 5)]
+    for path in paths:
+        soundfile.write(path, np.zeros(480), 24000)
+    embed = partial(embed_collection, source="m", out=name, pool=pool)
+    embed(FakeEncoder(), paths=paths[:3])
+    before = content(tmp_path)
+    for files, options, fault in (
+        (paths[:1], {}, "2 of its 3 files are not among the 1 given"),
+        (paths, {"chunk": 9}, "settings are others \\(chunk 30.0, now 9\\)"),
+    ):
+        with pytest.raises(StoreError, match=f"{fault}: .*--overwrite"):
+            embed(FakeEncoder(), paths=files, **options)
+    assert content(tmp_path) == before
+    soundfile.write(paths[1], np.zeros(960), 24000)
+    encoder, whole = FakeEncoder(), FakeEncoder()
+    embed(encoder, paths=[os.path.abspath(path) for path in paths])
+    assert [os.path.basename(path) for path in encoder.encoded] == [paths[1], paths[3]]
+    embed(whole, paths=paths, overwrite=True, chunk=9)
+    assert whole.encoded == paths
+    embed(FakeEncoder(), paths=paths[:1], overwrite=True, chunk=9)
+    shutil.rmtree(name) if pool == "none" else os.remove(name)
+    embed(FakeEncoder(), paths=paths[:3])
+    expected = content(tmp_path)
+    encoder = FakeEncoder()
+    embed(encoder, paths=paths[:3])
+    assert content(tmp_path) == expected and not encoder.encoded
+
+
+def test_other_files_at_out_are_refused(tmp_path):
+    path = f"{tmp_path}/x.wav"
+    soundfile.write(path, np.zeros(480), 24000)
+    embed_collection(FakeEncoder(), "m", [path], tmp_path / "a", pool="none")
+    (tmp_path / "a/notes.txt").touch()
+    (tmp_path / "a.npz").write_text("do re mi")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    before = content(tmp_path)
+    for name, pool, fault in (
+        ("a", "none", "notes.txt would be lost"),
+        ("link", "none", "link already exists"),
+        ("a.npz", "mean", "holds no embeddings .*--overwrite"),
+    ):
+        with pytest.raises(StoreError, match=fault):
+            embed_collection(FakeEncoder(), "m", [path], tmp_path / name, pool=pool)
+    assert content(tmp_path) == before
+
+
+def test_links_in_a_store_are_refused(tmp_path):
+    with PartialStore(tmp_path / "a", SETTINGS) as store:
+        store.add("x.wav", 1.0, np.zeros(2))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a/npy").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for folder, link in (("a", "a/npy"), ("b", "b")):
+        with pytest.raises(UserError, match=f"{link} is a link"):
+            PartialStore(tmp_path / folder, SETTINGS)
+    assert (tmp_path / "a" / PartialStore.DATABASE).exists()
 
 
 DAMAGE = {  # SQL, bytes at an offset, or a size
@@ -158,6 +227,69 @@ def test_damaged_store_is_refused_and_kept(kind, songs, tmp_path):
         with pytest.raises(UserError, match="is not a folder of unfinished embeddings"):
             PartialStore(path, SETTINGS)
     assert notes.read_text() == "do re mi"
+
+
+ROWS = {
+    "stamp": "stamp = 7",
+    "duration": "duration = x'00'",
+    "no vector": "vector = NULL",
+    "cut vector": "vector = substr(vector, 1, 100)",
+    "a number": "vector = 3.5",
+    "huge": "vector = replace(vector, '(5,)', '(9999999999,)')",
+}
+
+
+@pytest.mark.parametrize("change", ROWS.values(), ids=ROWS)
+def test_damaged_row_is_embedded_again(change, songs, tmp_path):
+    embed_collection(FakeEncoder(), "m", songs, tmp_path / "whole.npz")
+    whole = read_embeddings(tmp_path / "whole.npz")
+    good = [path for path in songs if "bad" not in path]
+    settings = SETTINGS | {"chunk": 30.0, "overlap": 0.0}
+    with PartialStore(tmp_path / "a.npz.partial", settings) as store:
+        for row in zip(good, whole.durations.tolist(), whole.values, strict=True):
+            store.add(*row)
+    database = tmp_path / "a.npz.partial" / PartialStore.DATABASE
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE files SET {change} WHERE path = ?", [os.fsencode(good[1])])
+    encoder = FakeEncoder()
+    embed_collection(encoder, "m", songs, tmp_path / "a.npz")
+    assert encoder.encoded == [songs[1], good[1]]
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+SPOILED = {
+    "text": b"do re mi",
+    "empty": b"",
+    "pickle": pickle.dumps([1]),
+    "half": 0.5,
+    "settings": {"settings": "[" * 10**5},
+    "no settings": {"settings": "{}"},
+    "number": {"settings": "3"},
+    "one path": {"paths": np.array("a")},
+    "text for numbers": {"embeddings": np.array([["a"]])},
+    "text for seconds": {"durations": np.array(["a"])},
+    "objects": {"paths": np.array([{}], dtype=object)},
+    "no rows": {
+        "paths": np.zeros(0, "U1"),
+        "durations": np.zeros(0),
+        "embeddings": np.zeros((0, 2)),
+    },
+}
+
+
+@pytest.mark.parametrize("change", SPOILED.values(), ids=SPOILED)
+def test_damaged_embeddings_are_refused(change, tmp_path):
+    path = tmp_path / "a.npz"
+    write_embeddings(path, Embeddings(["a"], np.ones(1), np.ones((1, 2), "f4"), SETTINGS))
+    with np.load(path) as arrays:
+        arrays = dict(arrays)
+    if isinstance(change, dict):
+        np.savez(path, **arrays | change)
+    else:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if change == 0.5 else change)
+    with pytest.raises(StoreError, match="a.npz .*embed"):
+        read_embeddings(path)
 
 
 def test_full_disk_keeps_finished_files(songs, tmp_path):

@@ -5,6 +5,7 @@ problem; 2, an error that the user can fix, in one line on stderr; 130, interrup
 """
 
 import argparse
+import io
 import os
 import sys
 from functools import partial
@@ -33,6 +34,8 @@ def main(argv=None):
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names that a locale cannot show
     try:
         return run_command(partial(args.run, args))
     except BrokenPipeError:  # the program that read the output, `head` perhaps, has ended

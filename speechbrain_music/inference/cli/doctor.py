@@ -84,7 +84,7 @@ def _packages():
         if extra and (extra[1] in ("dev", "docs") or name in seen):
             continue
         seen.add(name)
-        pip = f"pip install '{f'{PACKAGE}[{extra[1]}]' if extra else wanted}'"
+        pip = f"pip install -e '.[{extra[1]}]' in the clone" if extra else f"pip install '{wanted}'"
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -15,16 +15,39 @@ The suffix of --out chooses the format; it is written whole or not at all:
 Several layers add an axis before D: (files, L, D), (L, T, D).
 
 After an interruption run the same command again: finished files are kept in OUT.partial and
-reused. Unreadable files are skipped and listed with reasons in OUT.unreadable.csv; the exit code
+reused. So are rows of an OUT that is there, of files with the same size and modification time: to
+add files, give all. If OUT has other settings, or files that are not given, --overwrite is needed.
+Unreadable files are skipped and listed with reasons in OUT.unreadable.csv; the exit code
 is 0 if at least one file could be read, else 2.
 """
 
 import argparse
 import os
 import sys
+from codecs import BOM_UTF8
 from pathlib import Path
 
 LIST = "-"
+
+
+def _checked(convert, is_right, wanted):
+    """Return a type of argparse whose error is a sentence."""
+
+    def read(text):
+        try:
+            if is_right(value := convert(text)):
+                return value
+        except (ValueError, OverflowError):
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r:.50} is not {wanted}")
+
+    return read
+
+
+count = _checked(int, lambda n: n > 0, "a whole number above 0")
+seconds = _checked(
+    float, lambda s: s >= 0 and abs(25 * s - round(25 * s)) < 1e-6, "a multiple of 0.04 s"
+)
 
 
 def add_arguments(parser):
@@ -48,14 +71,19 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--chunk",
-        type=lambda text: None if text == "none" else float(text),
+        type=lambda text: None if text == "none" else seconds(text),
         default=30.0,
         help="context in seconds, or none for whole files (default: 30)",
     )
     parser.add_argument(
-        "--overlap", type=float, default=0.0, help="seconds that chunks share (default: 0)"
+        "--overlap", type=seconds, default=0.0, help="seconds that chunks share (default: 0)"
     )
-    parser.add_argument("--batch", type=int, default=8, help="chunks per batch (default: 8)")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace OUT although its settings differ or it holds files that are not given",
+    )
+    parser.add_argument("--batch", type=count, default=8, help="chunks per batch (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the fastest)")
     add_classes(parser)
 
@@ -97,6 +125,7 @@ def run(args):
     encoder = MusicEncoder.from_export(args.model, args.device, classes=args.classes)
     options = {"pool": args.pool, "layers": args.layer, "chunk": args.chunk}
     options |= {"overlap": args.overlap, "batch_size": args.batch, "unreadable": unreadable}
+    options["overwrite"] = args.overwrite
     unreadable = embed_collection(encoder, args.model, paths, args.out, **options)
     good = len(paths) - len(set(unreadable) & set(paths))
     print(f"{args.out}: {good} of {len(paths)} files")
@@ -120,7 +149,8 @@ def find_files(arguments):
     for argument in arguments:
         is_list, listed = argument == LIST, [argument]
         if is_list:
-            listed = filter(None, (os.fsdecode(x).rstrip("\r\n") for x in sys.stdin.buffer))
+            text = sys.stdin.buffer.read().removeprefix(BOM_UTF8)
+            listed = filter(None, (os.fsdecode(x).rstrip("\r") for x in text.split(b"\n")))
         for path in listed:
             paths = [path]
             if os.path.isdir(path):

@@ -20,15 +20,23 @@ def add_arguments(parser):
 
 def run(args):
     """Print the metadata of `args.source`."""
+    from speechbrain_music.dataio.audio import AUDIO_EXTENSIONS, UNSUPPORTED_EXTENSIONS
     from speechbrain_music.inference.embeddings import KINDS
+    from speechbrain_music.utils.errors import UserError, escaped
 
     path = Path(args.source)
+    suffixes = {*KINDS, *AUDIO_EXTENSIONS, *UNSUPPORTED_EXTENSIONS}
+    if path.is_file() and path.suffix.lower() not in suffixes:
+        raise UserError(
+            f"{path} is neither embeddings nor audio: pass the folder of an export, its hub id, a "
+            f"file that ends in {', '.join(KINDS)}, or an audio file"
+        )
     if path.is_file():
         metadata = _embeddings(path) if path.suffix in KINDS else _audio(path)
     else:
         metadata = _model(args.source, args.classes)
     for title, text in metadata.items():
-        print(f"{title:14} {text}")
+        print(f"{title:14} {escaped(text)}")
 
 
 def _model(source, classes):
@@ -42,7 +50,7 @@ def _model(source, classes):
 def _embeddings(path):
     from speechbrain_music.inference.embeddings import read_embeddings
 
-    paths, durations, values, settings = read_embeddings(path)
+    paths, durations, values, settings = read_embeddings(path, unpooled=True)
     return {
         "embeddings": f"{len(paths)} files, {durations.sum() / 3600:.2f} h",
         "shape": " x ".join(map(str, values.shape)),

@@ -40,7 +40,7 @@ def add_arguments(parser):
 def run(args):
     """Upload the export's two files and the card in one commit."""
     from speechbrain_music.inference.hub import HUB_ID, upload_export
-    from speechbrain_music.reporting.model_card import model_card
+    from speechbrain_music.reporting.model_card import TAGS, model_card
     from speechbrain_music.utils.atomic import write_together
     from speechbrain_music.utils.errors import UserError
 
@@ -51,6 +51,10 @@ def run(args):
         print(card, end="")
     elif args.dry_run:
         path = Path(args.dry_run, "README.md")
+        if path.exists() and TAGS not in path.read_text("utf-8", "replace"):
+            raise UserError(
+                f"{path} would be overwritten, and is no model card: choose a new folder"
+            )
         write_together({path: card})
         print(f"{path}: nothing was uploaded")
     else:

@@ -8,10 +8,11 @@ layers have equal weights. The query itself is left out.
 """
 
 import os
+import sys
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
-from speechbrain_music.inference.cli.embed import add_classes
+from speechbrain_music.inference.cli.embed import add_classes, count
 
 MIN_FILES = 3  # two standardised vectors always have the similarity -1
 
@@ -33,7 +34,7 @@ def add_arguments(parser):
     )
     parser.add_argument("--model", help="for an audio file: the model that made the embeddings")
     parser.add_argument("--device", help="for that model (default: the fastest)")
-    parser.add_argument("--top", type=int, default=10, help="number of tracks (default: 10)")
+    parser.add_argument("--top", type=count, default=10, help="number of tracks (default: 10)")
     parser.add_argument("--out", type=Path, help="also write the table to this .csv")
     add_classes(parser)
 
@@ -46,10 +47,8 @@ def run(args):
     from speechbrain_music.data_prep.manifest import csv_text, printable
     from speechbrain_music.inference.embeddings import read_embeddings
     from speechbrain_music.utils.atomic import write_together
-    from speechbrain_music.utils.errors import UserError
+    from speechbrain_music.utils.errors import UserError, escaped
 
-    if args.top < 1:
-        raise UserError(f"top is {args.top}: it must be 1 or more")
     if args.out:
         if not str(args.out).endswith(".csv"):
             raise UserError(f"out is {args.out}: it must end in .csv")
@@ -69,28 +68,37 @@ def run(args):
     columns = ("rank", "similarity", "seconds", "path")
     if args.out:
         write_together({args.out: csv_text(table, columns)})
-    print(f"Most similar to {paths[query] if query < len(paths) else args.query}:")
+    print(f"Most similar to {escaped(paths[query] if query < len(paths) else args.query)}:")
     for line in [columns, *table]:
-        print("{:>6}  {:>10}  {:>8}  {}".format(*line))
+        print("{:>6}  {:>10}  {:>8}  {}".format(*map(escaped, line)))
 
 
 def rank(values, query, top):
-    """Return the rows of (N, D) or (N, L, D) most similar to row `query`, and similarities."""
+    """Return the rows of (N, D) or (N, L, D) most similar to row `query`, and similarities.
+
+    Rows that are not finite are left out, with a warning.
+    """
     import numpy as np
 
     from speechbrain_music.metrics.retrieval import unit_vectors
     from speechbrain_music.utils.errors import UserError
 
-    if len(values) < MIN_FILES:
-        raise UserError(f"{len(values)} files cannot be ranked: embed {MIN_FILES} or more")
-    layers = values[:, None] if values.ndim == 2 else values
-    similarities = np.zeros(len(values))
+    finite = np.flatnonzero(np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    if query not in finite:
+        raise UserError("the embedding of the query is not finite: embed that file again")
+    if len(finite) < MIN_FILES:
+        raise UserError(f"{len(finite)} files cannot be ranked: embed {MIN_FILES} or more")
+    if left_out := len(values) - len(finite):
+        fault = "embeddings are not finite and are left out: embed the files again"
+        print(f"warning: {left_out} of {len(values)} {fault}", file=sys.stderr)
+    layers = values[finite].reshape(len(finite), -1, values.shape[-1])
+    query, similarities = np.searchsorted(finite, query), np.zeros(len(finite))
     for layer in range(layers.shape[1]):
         vectors = unit_vectors(layers[:, layer])
         similarities += vectors @ vectors[query] / layers.shape[1]
     order = np.argsort(-similarities, kind="stable")
     rows = order[order != query][:top]
-    return rows, similarities[rows]
+    return finite[rows], similarities[rows]
 
 
 def find_row(paths, query):
