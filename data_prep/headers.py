@@ -15,7 +15,7 @@ _UNFIT = re.compile(r"[\r\n\ud800-\udfff]|\$data_root")  # surrogates: bytes tha
 
 
 def read_headers(root, names, log, bar="Reading headers"):
-    """Name -> `audio.AudioInfo` without channels, or the reason (str) why the audio file `root/name` cannot be used.
+    """Name -> `AudioInfo` without channels, or why (str) the audio file `root/name` is unusable.
 
     The log has a JSON list per line: name, bytes, time of the last change (ns), frames, rate.
     Headers of unchanged files come from it; others are read and appended at once, so that an
