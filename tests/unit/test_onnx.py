@@ -99,6 +99,6 @@ def test_unsupported_encoders_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="RelativeAttention cannot.* SummaryMixing or Rotary"):
         export_onnx(make_model(mixer="attention", **small), tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(UserError, match=r"pip install 'speechbrain-music\[onnx\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[onnx\]'"):
         export_onnx(make_model(**small), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
