@@ -35,10 +35,10 @@ from speechbrain_music.reporting.curves import PANELS
 from speechbrain_music.utils.config import (
     boolean,
     choice,
+    module,
     positive,
     share,
     whole,
-    yaml_object,
 )
 from speechbrain_music.utils.errors import run_recipe
 
@@ -52,10 +52,10 @@ OPTIONS = SEGMENT_OPTIONS | {
     "reconstruct": choice("masked", "all"),
     "mel_residual": choice("none", "interpolation"),
     "reconstruction_weight": positive,
-    "encoder": yaml_object,
-    "tokenizer": yaml_object,
-    "token_head": yaml_object,
-    "mel_head": yaml_object,
+    "encoder": module,
+    "tokenizer": module,
+    "token_head": module,
+    "mel_head": module,
 }
 
 # With fewer hours than these, an encoder needs other options: docs/your_corpus.md.

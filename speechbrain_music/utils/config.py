@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
+import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML, ScalarNode, YAMLError
 from speechbrain.utils.run_opts import RunOptions
@@ -32,6 +33,13 @@ REPLACED = {
 
 
 OBJECT_TAG = re.compile(r"!(name|new):")
+# Usual names of options that have another here.
+SYNONYMS = {"epochs": "number_of_epochs", "learning_rate": "lr", "workers": "num_workers"}
+# Of RunOptions, what is no option of its command line.
+NO_OPTIONS = (
+    "param_file overridden_args distributed_launch data_parallel_count tqdm_barcolor".split()
+)
+BEYOND = 2**31  # a count, at most
 
 
 class ConfigError(UserError):
@@ -50,12 +58,18 @@ def _yaml_value(text):
     return text if isinstance(value, dict) else value
 
 
+def _given(text):
+    """The same on a command line, where nothing but null and ~ is None."""
+    value = _yaml_value(text)
+    return text if value is None and text.strip().lower() not in ("null", "~") else value
+
+
 class Kind(NamedTuple):
     """Values that an option may have: a test, words after "it must be", a parser of its text."""
 
     fits: Callable
     allowed: str
-    parse: Callable = _yaml_value
+    parse: Callable = _given
 
 
 def _is_int(value):
@@ -66,19 +80,50 @@ def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-whole = Kind(lambda x: _is_int(x) and x >= 1, "a whole number of 1 or more")
-natural = Kind(lambda x: _is_int(x) and x >= 0, "a whole number of 0 or more")
-number = Kind(_is_number, "a number")
+def whole_number(low, high=None):
+    """Whole numbers from `low` on, or to `high`."""
+    allowed = f"of {low} or more" if high is None else f"from {low} to {high}"
+    high = BEYOND if high is None else high
+    return Kind(lambda x: _is_int(x) and low <= x <= high, f"a whole number {allowed}")
+
+
+def number(low, high):
+    """Numbers from `low` to `high`; see `positive` for those above 0."""
+    return Kind(lambda x: _is_number(x) and low <= x <= high, f"from {low:g} to {high:g}")
+
+
+def positive_to(high):
+    """Numbers above 0, at most `high`."""
+    return Kind(lambda x: _is_number(x) and 0 < x <= high, f"above 0, at most {high:g}")
+
+
+whole = whole_number(1)
+natural = whole_number(0)
+# Of a model: a larger one is a slip, and building it takes all memory, or forever.
+size = whole_number(1, 2**16)
+workers = whole_number(0, 64)
+seed = whole_number(0, 2**32 - 1)
 positive = Kind(lambda x: _is_number(x) and x > 0, "above 0")
 not_negative = Kind(lambda x: _is_number(x) and x >= 0, "0 or more")
+learning_rate = positive_to(10)
 share = Kind(lambda x: _is_number(x) and 0 < x < 1, "between 0 and 1")
 dropout = Kind(lambda x: _is_number(x) and 0 <= x < 1, "at least 0 and less than 1")
 boolean = Kind(lambda x: isinstance(x, bool), "true or false")
 # Text is taken as it is: a folder may be named 007, true or [live].
 text = Kind(lambda x: isinstance(x, str), "text", str)
 path = Kind(lambda x: isinstance(x, (str, Path)) and str(x) != "", "a path", str)
-# An object that the yaml builds; on a command line its class can be exchanged.
-yaml_object = Kind(lambda x: True, "built by the yaml", None)
+
+
+def built(fits, what):
+    """An object that the yaml builds; on a command line its class can be exchanged."""
+    return Kind(fits, f"{what} that the yaml builds", None)
+
+
+module = built(lambda x: isinstance(x, torch.nn.Module), "a torch module")
+modules = built(lambda x: isinstance(x, dict) and all(map(module.fits, x.values())), "modules")
+factory = built(callable, "a class or function")
+yaml_object = built(lambda x: x is not None and not isinstance(x, (str, float, int)), "an object")
+mapping = built(lambda x: isinstance(x, dict), "a mapping")
 
 
 def choice(*values):
@@ -89,11 +134,7 @@ def choice(*values):
 
 def optional(kind):
     """What `kind` allows, or null; a path or text on the command line is never null."""
-
-    def parse(given):
-        return kind.parse(given) if kind.parse is str or _yaml_value(given) is not None else None
-
-    return Kind(lambda x: x is None or kind.fits(x), f"{kind.allowed}, or null", parse)
+    return Kind(lambda x: x is None or kind.fits(x), f"{kind.allowed}, or null", kind.parse)
 
 
 def list_of(kind):
@@ -118,7 +159,28 @@ texts = Kind(
     _text_or_list,
 )
 
-names = Kind(lambda x: text.fits(x) or list_of(text).fits(x), "a name, or a list of names")
+
+def _device_exists(name):
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        return False
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    return device.type == "cpu" or (device.type == "mps" and torch.backends.mps.is_available())
+
+
+# Run options of SpeechBrain's Brain that are neither switches nor text.
+RUN_OPTIONS = {
+    "device": Kind(_device_exists, "cpu, or a GPU that torch finds here, such as cuda:0", str),
+    "distributed_backend": choice("nccl", "gloo"),
+    "eval_precision": choice("fp32", "bf16"),
+    "debug_batches": whole,
+    "debug_epochs": whole,
+    "ckpt_interval_steps": natural,
+    "profile_warmup": natural,
+    "profile_steps": whole,
+}
 
 
 # ---- loading ----
@@ -154,7 +216,6 @@ def load_experiment(argv, options, model_options=None):
         For a missing or unreadable yaml, an unknown key (naming the nearest valid one), a key
         that nothing uses, a value that is not allowed, or one that a module refuses.
     """
-    kinds = {**(model_options or {}), **options}
     if not argv or argv[0].startswith("--"):
         raise ConfigError("the first argument must be a yaml, such as hparams/brn_sum.yaml")
     file = Path(argv[0])
@@ -168,30 +229,37 @@ def load_experiment(argv, options, model_options=None):
         raise ConfigError(f"{file} cannot be read ({error}): {hint}") from None
     except (YAMLError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{file} is no yaml of an experiment: {error}") from None
-    run_names = set(RunOptions().as_dict()) - {"param_file", "overridden_args"}
-    refuse_idle_keys(file, source, written, set(options) | run_names)
+    run_options = {
+        name: RUN_OPTIONS.get(name, boolean if isinstance(value, bool) else text)
+        for name, value in RunOptions().as_dict().items()
+        if name not in NO_OPTIONS
+    }
+    kinds = {**run_options, **(model_options or {}), **options}
+    refuse_idle_keys(file, source, written, {*options, *run_options})
 
-    overrides, run_arguments = {}, []
+    overrides, run_values = {}, {}
     for key, value in _pairs(argv[1:]):
         if key in written and OBJECT_TAG.match(str(written[key].tag)):
             source = _with_class(source, key, value)
         elif key in written:
-            overrides[key] = _parse(key, value, kinds)
+            overrides[key] = _without_references(key, _parse(key, value, kinds), written)
         elif key in REPLACED:
             raise ConfigError(f"--{key} is not used here: use {REPLACED[key]}")
-        elif key in run_names:
-            run_arguments += [f"--{key}"] if value is None else [f"--{key}", value]
+        elif key in run_options:
+            run_values[key] = _parse(key, value, kinds)
         else:
-            near = difflib.get_close_matches(key, [*written, *run_names], n=1, cutoff=0)
-            raise ConfigError(f"unknown option --{key}: did you mean --{near[0]}?")
+            near = _nearest_option(key, written, run_options)
+            raise ConfigError(f"unknown option --{key}: did you mean --{near}?")
     # Plain values are checked before anything is built from them, the others after.
     plain = {
         key: _yaml_value(node.value) if node.style is None else node.value
         for key, node in written.items()
         if isinstance(node, ScalarNode) and not str(node.tag).startswith("!")
     }
-    check_values(plain | overrides, kinds)
-    _, run_opts, _ = RunOptions.from_command_line_args([str(file), *run_arguments])
+    check_values(plain | overrides | run_values, kinds)
+    switches = [f"--{key}" for key, value in run_values.items() if value is True]
+    pairs = [f"--{key}={value}" for key, value in run_values.items() if type(value) is not bool]
+    _, run_opts, _ = RunOptions.from_command_line_args([str(file), *switches, *pairs])
     try:
         hparams = Hparams(load_hyperpyyaml(source, overrides))
     except ImportError as error:
@@ -238,6 +306,27 @@ def _pairs(tokens):
         yield key, value
 
 
+def _nearest_option(key, written, run_options):
+    """The option that was meant: a synonym, else one that is alike; objects come last."""
+    if SYNONYMS.get(key) in written:
+        return SYNONYMS[key]
+    plain = [name for name, node in written.items() if not str(node.tag).startswith("!n")]
+    return [
+        *difflib.get_close_matches(key, plain, n=1),
+        *difflib.get_close_matches(key, [*written, *run_options], n=1, cutoff=0),
+    ][0]
+
+
+def _without_references(key, value, written):
+    """The value; ConfigError if HyperPyYAML would replace a part of it by another key's value."""
+    for name in re.findall(r"<(\w+)", value) if isinstance(value, str) else ():
+        if name in written:
+            raise ConfigError(
+                f"--{key} {value}: <{name}> stands for the key {name} in a yaml, rename the folder"
+            )
+    return value
+
+
 def _parse(key, value, kinds):
     kind = kinds.get(key)
     if value is None:
@@ -245,7 +334,7 @@ def _parse(key, value, kinds):
             return True
         raise ConfigError(f"--{key} needs a value")
     if kind is None:
-        return _yaml_value(value)
+        return _given(value)
     if kind.parse is None:
         raise ConfigError(f"--{key} {value}: {key} is built by the yaml, change it there")
     return kind.parse(value)
