@@ -20,7 +20,7 @@ class KeyBrain(evaluation.ProbeBrain):
 
 def main(argv):
     """Evaluates an encoder on this task; see the head of this file. Returns the output folder."""
-    run = evaluation.load_evaluation(argv)
+    run = evaluation.load_evaluation(argv, __file__)
     report, manifests = evaluation.prepare_data(run)
     chunks = evaluation.cut_splits(manifests, run.hparams)
     caches = evaluation.make_caches(run, chunks)

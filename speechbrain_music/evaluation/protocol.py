@@ -127,14 +127,21 @@ class Evaluation(NamedTuple):
     output: Path
 
 
-def load_evaluation(argv):
+def load_evaluation(argv, recipe):
     """Loads a task's yaml and its encoders, and joins other processes.
 
-    Raises ConfigError or UserError for what does not fit.
+    recipe: the path of the task's train.py; its folder has the task's name. Raises ConfigError or
+    UserError for what does not fit.
     """
     began = time.time()
     keep_freed_memory()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
+    task = Path(recipe).resolve().parent.name
+    if hparams["name"] != task:
+        raise ConfigError(
+            f"name is {hparams['name']!r} and the recipe that of {task}: run "
+            f"recipes/{hparams['name']}/train.py, or pass hparams/{task}.yaml"
+        )
     classes = hparams["encoder_classes"] or ()
     encoders = make_encoders(
         hparams["encoder"],
@@ -199,16 +206,27 @@ def results_key(hparams, caches, chunks):
 
 
 def is_finished(run, caches, chunks):
-    """Whether the output folder has these results already: they are then reused."""
+    """Whether the output folder has these results already: they are then reused.
+
+    Raises ConfigError if it has others.
+    """
     return run_on_main(_is_finished, [run, caches, chunks])
 
 
 def _is_finished(run, caches, chunks):
     try:
-        stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))["key"]
-    except (OSError, ValueError, LookupError, TypeError):
+        stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))
+        key, protocol = stored["key"], dict(stored["protocol"])
+        identities = [encoder["identity"] for encoder in stored["encoder"]["runs"]]
+    except (OSError, ValueError, LookupError, TypeError):  # none, or none that could be used
         return False
-    if stored == results_key(run.hparams, caches, chunks):
+    if key == results_key(run.hparams, caches, chunks):
         logger.warning(f"{run.output} has these results already: delete it to compute them again")
         return True
-    return False
+    differing = [name for name in PROTOCOL if protocol.get(name) != run.hparams[name]]
+    if identities != [each.identity for each in run.encoders]:
+        differing.insert(0, "encoder")
+    raise ConfigError(
+        f"{run.output} has results of another {', '.join(differing) or 'data set or installation'}:"
+        f" choose another output_folder, or delete its {RESULTS} to replace them"
+    )

@@ -4,7 +4,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from tiny import ROOT, run_task
+from tiny import ROOT, run_task, task_arguments
 
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.utils.errors import UserError
@@ -67,6 +67,7 @@ def test_fine_tuning_resumes(run, tmp_path):
     whole, logits, _ = run(**TUNED, output_folder=one)
     assert whole["encoder"]["runs"][0]["fine_tuned"]["epoch"] in (1, 2)
     run(**TUNED, output_folder=two, fine_tune_epochs=1)
+    (two / "results.json").unlink()
     parts, again, _ = run(**TUNED, output_folder=two)
     assert parts["each"] == whole["each"]
     np.testing.assert_array_equal(logits, again)
@@ -91,8 +92,14 @@ def test_features_and_results_are_reused(run, tmp_path, monkeypatch, capsys, cap
     run(**own)
     assert len(results) == 2 and times("results.json") == results
     assert "has these results already" in capsys.readouterr().out
+    for changes, what in (({"hidden": 4}, "hidden"), ({"encoder": "mel"}, "encoder")):
+        with pytest.raises(UserError, match=f"has results of another {what}: choose another out"):
+            run(**own, **changes)
+    assert times("results.json") == results
+    for path in results:
+        path.unlink()
     run(**own, hidden=4)
-    assert times("results.json") != results
+    assert len(times("results.json")) == 1
 
 
 @pytest.mark.parametrize(
@@ -111,6 +118,13 @@ def test_wrong_input(options, message, run, tmp_path):
     with pytest.raises(UserError, match=message):
         run(**options)
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_a_recipe_refuses_the_yaml_of_another_task(tmp_path):
+    argv = task_arguments("nsynth_pitch", tmp_path, encoder="mel")
+    with pytest.raises(UserError, match="name is 'nsynth_pitch' and the recipe that of gtzan"):
+        import_module("recipes.gtzan_genre.train").main(argv)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_encoder_is_an_error():
