@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
 from speechbrain_music.models.frozen import make_encoders
+from speechbrain_music.utils.atomic import locked_folder
 from speechbrain_music.utils.config import (
     ConfigError,
     boolean,
@@ -127,11 +129,12 @@ class Evaluation(NamedTuple):
     output: Path
 
 
-def load_evaluation(argv, recipe):
-    """Loads a task's yaml and its encoders, and joins other processes.
+@contextmanager
+def open_evaluation(argv, recipe):
+    """Yields an `Evaluation`: loads a task's yaml and its encoders, and joins other processes.
 
-    recipe: the path of the task's train.py; its folder has the task's name. Raises ConfigError or
-    UserError for what does not fit.
+    recipe: the path of the task's train.py; its folder has the task's name. While the block runs,
+    the output folder is locked. Raises ConfigError or UserError for what does not fit.
     """
     began = time.time()
     keep_freed_memory()
@@ -151,9 +154,10 @@ def load_evaluation(argv, recipe):
     )
     output = output_folder(hparams, encoders[0].name)
     join_processes(run_opts)
-    return Evaluation(
-        list(argv), began, hparams_file, hparams, run_opts, overrides, encoders, output
-    )
+    with locked_folder(output, "evaluates in"):
+        yield Evaluation(
+            list(argv), began, hparams_file, hparams, run_opts, overrides, encoders, output
+        )
 
 
 def prepare_data(run):

@@ -7,6 +7,7 @@ import pytest
 from tiny import ROOT, run_task, task_arguments
 
 from speechbrain_music.evaluation.tasks import TASKS
+from speechbrain_music.utils.atomic import locked_folder
 from speechbrain_music.utils.errors import UserError
 
 TASK = "nsynth_instrument"  # has the shortest recordings; the other replicas take long to compose
@@ -110,6 +111,7 @@ def test_features_and_results_are_reused(run, tmp_path, monkeypatch, capsys, cap
         ({"encoder": "mel", "freeze_encoder": False}, "mel cannot be fine-tuned"),
         ({"data_folder": "/nonexistent"}, "/nonexistent"),
         ({"learning_rates": "[]"}, "learning_rates is .*: it must be a list"),
+        ({"mix_from": 3}, "mix_from is 3: it must be less than 3, the hidden states of small-0"),
         ({"hidden": 0}, "hidden is 0: it must be a whole number"),
     ],
 )
@@ -125,6 +127,14 @@ def test_a_recipe_refuses_the_yaml_of_another_task(tmp_path):
     with pytest.raises(UserError, match="name is 'nsynth_pitch' and the recipe that of gtzan"):
         import_module("recipes.gtzan_genre.train").main(argv)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_is_evaluated_in_once_at_a_time(run, tmp_path):
+    with (
+        locked_folder(tmp_path / "out"),
+        pytest.raises(UserError, match="another process evaluates in .*out: wait for it"),
+    ):
+        run(encoder="mel")
 
 
 def test_no_encoder_is_an_error():
