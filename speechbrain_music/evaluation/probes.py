@@ -282,6 +282,10 @@ def train_probes(brain_class, features, run):
             stages=STAGES if halving else (),
             configurations=torch.tensor([pairs.index((layer, lr)) for layer, lr, _ in probes]),
         )
+        which = "the mix of all layers" if "all" in names else f"{len(names)} layers"
+        logger.info(
+            f"{len(probes)} probes on {which}, {kind}: at most {hparams['number_of_epochs']} epochs"
+        )
         noise = stack.seeds, stack.hidden, stack.dropout
         batches = TrainingBatches(train, hparams["batch_size"], *noise)
         loaders = [_loader(data) for data in (batches, SequentialChunks(splits["valid"]))]
