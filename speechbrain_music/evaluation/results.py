@@ -65,14 +65,16 @@ def resampled_figures(task, logits, targets, resamples=1000, seed=0, encoder_see
 def summarise(task, logits, targets, train_targets, resamples=1000):
     """The figures of a system on a task; arguments as `resampled_figures`.
 
-    figures: metric -> mean and sd over encoders and probe seeds, low and high (95%, over
-    tracks and encoders), chance. each: (E, S) dicts of figures. score: mean, low, high of what the
-    task adds to a score across tasks. by_class: class -> means over encoders and seeds. confusion:
-    (C, C) summed over them, or None. absent: classes with no test track. Raises UserError if these
-    tracks leave a figure undefined.
+    figures: metric -> mean and sd over encoders and probe seeds, low and high (95%, over tracks and
+    encoders), chance. each: (E, S) dicts of figures. marble_compat: metric -> mean, as MARBLE's
+    code averages over classes, of metrics for which that differs. score: mean, low, high of what
+    the task adds to a score across tasks. by_class: class -> means over encoders and seeds.
+    confusion: (C, C) summed over them, or None. absent: classes with no test track. Raises
+    UserError if these tracks leave a figure undefined.
     """
     try:
         each = [[task.figures(probe, targets) for probe in probes] for probes in logits]
+        marble = [task.marble_compat(probe, targets) for probes in logits for probe in probes]
         chance = task.chance(train_targets, targets)
         drawn = resampled_figures(task, logits, targets, resamples)
         figures = {}
@@ -96,6 +98,7 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
     return {
         "figures": figures,
         "each": each,
+        "marble_compat": {k: float(np.mean([one[k] for one in marble])) for k in marble[0]},
         "score": {"mean": score(task, means, chance), "low": low, "high": high},
         "by_class": by_class,
         "confusion": None if confusions[0] is None else sum(confusions).tolist(),
@@ -153,6 +156,7 @@ def write_results(run, data_report, published, tested):
         },
         "protocol": {name: hparams[name] for name in PROTOCOL}
         | {"halved": len(train.rows) > hparams["successive_halving_above"]},
+        "note": task.note,
         **summary,
         "published": read_published(published, task.metrics) if real else [],
         "versions": versions(),
@@ -220,9 +224,12 @@ def _report(results):
         f"{data['tracks']['test']} test tracks, {data['tracks']['train']} training, "
         f"{data['tracks']['valid']} validation tracks. {_chosen(results)}",
         "",
-        _settings(results["protocol"]),
+        " ".join([_settings(results["protocol"]), results["note"]]).strip(),
         "",
     ]
+    if compat := results["marble_compat"]:
+        found = ", ".join(f"{metric} {value:.4f}" for metric, value in compat.items())
+        lines += [f"As MARBLE's code averages (a tag that no test track has is 0): {found}.", ""]
     if data["tracks"]["test"] < FEW_TRACKS:
         lines += [f"**Fewer than {FEW_TRACKS} test tracks**: the interval is unreliable.", ""]
     if results["protocol"]["halved"]:
