@@ -24,15 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
-from speechbrain_music.utils.config import (
-    ConfigError,
-    choice,
-    natural,
-    not_negative,
-    number,
-    positive,
-    seed,
-)
+from speechbrain_music.utils import kinds
+from speechbrain_music.utils.config import ConfigError
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import keep_freed_memory
 
@@ -41,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 # Keys of a yaml that `MusicBrain` reads. In fp16 the sums of the loss overflow.
 BRAIN_OPTIONS = {
-    "seed": seed,
-    "precision": choice("fp32", "bf16"),
-    "weight_decay": number(0, 10),
-    "max_grad_norm": positive,
-    "nonfinite_patience": natural,
-    "ckpt_interval_minutes": not_negative,
+    "seed": kinds.seed,
+    "precision": kinds.choice("fp32", "bf16"),
+    "weight_decay": kinds.number(0, 10),
+    "max_grad_norm": kinds.positive,
+    "nonfinite_patience": kinds.natural,
+    "ckpt_interval_minutes": kinds.not_negative,
 }
 
 

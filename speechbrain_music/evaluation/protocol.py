@@ -13,31 +13,9 @@ from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
 from speechbrain_music.models.frozen import make_encoders
+from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import locked_folder
-from speechbrain_music.utils.config import (
-    ConfigError,
-    boolean,
-    choice,
-    dropout,
-    factory,
-    learning_rate,
-    list_of,
-    load_experiment,
-    mapping,
-    natural,
-    number,
-    optional,
-    path,
-    positive_to,
-    seed,
-    size,
-    text,
-    texts,
-    whole,
-    whole_number,
-    workers,
-    yaml_object,
-)
+from speechbrain_music.utils.config import ConfigError, load_experiment
 from speechbrain_music.utils.environment import versions
 from speechbrain_music.utils.memory import keep_freed_memory
 
@@ -48,71 +26,71 @@ RESULTS = "results.json"
 QUICK = {"learning_rates": [1e-3, 1e-2, 1e-1], "probe_seeds": [0], "number_of_epochs": 30}
 MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds": [1234]}
 
-seconds = number(0.1, 3600)  # of audio: a shorter chunk has hardly a token
+seconds = kinds.number(0.1, 3600)  # of audio: a shorter chunk has hardly a token
 
 # Options that the results depend on, with the data and the encoder.
 PROTOCOL = {
-    "chunk_seconds": optional(seconds),
-    "min_last_chunk_seconds": number(0, 3600),
-    "pooling": choice("mean", "mean_std"),
-    "standardize": choice(True, False, "whiten", "auto"),
-    "mix_from": whole_number(0, 999),
-    "random_mix": boolean,
-    "hidden": size,
-    "probe_dropout": dropout,
-    "batch_size": whole,
-    "learning_rates": list_of(learning_rate),
-    "probe_seeds": list_of(seed),
-    "number_of_epochs": whole,
-    "patience": whole,
-    "plateau_patience": natural,
-    "successive_halving_above": whole,
-    "resamples": whole_number(1, 100_000),
-    "quick": boolean,
-    "marble_compat": boolean,
-    "freeze_encoder": boolean,
+    "chunk_seconds": kinds.optional(seconds),
+    "min_last_chunk_seconds": kinds.number(0, 3600),
+    "pooling": kinds.choice("mean", "mean_std"),
+    "standardize": kinds.choice(True, False, "whiten", "auto"),
+    "mix_from": kinds.whole_number(0, 999),
+    "random_mix": kinds.boolean,
+    "hidden": kinds.size,
+    "probe_dropout": kinds.dropout,
+    "batch_size": kinds.whole,
+    "learning_rates": kinds.list_of(kinds.learning_rate),
+    "probe_seeds": kinds.list_of(kinds.seed),
+    "number_of_epochs": kinds.whole,
+    "patience": kinds.whole,
+    "plateau_patience": kinds.natural,
+    "successive_halving_above": kinds.whole,
+    "resamples": kinds.whole_number(1, 100_000),
+    "quick": kinds.boolean,
+    "marble_compat": kinds.boolean,
+    "freeze_encoder": kinds.boolean,
 }
 # The same for fine-tuning.
 FINE_TUNING = {
     key: BRAIN_OPTIONS[key] for key in ("seed", "weight_decay", "max_grad_norm", "precision")
 } | {
-    "lr_encoder": learning_rate,
-    "lr_probe": learning_rate,
-    "layer_decay": positive_to(1),
-    "warmup_steps": natural,
-    "fine_tune_epochs": whole,
-    "fine_tune_patience": whole,
-    "fine_tune_plateau": natural,
-    "effective_batch": whole,
+    "lr_encoder": kinds.learning_rate,
+    "lr_probe": kinds.learning_rate,
+    "layer_decay": kinds.positive_to(1),
+    "warmup_steps": kinds.natural,
+    "fine_tune_epochs": kinds.whole,
+    "fine_tune_patience": kinds.whole,
+    "fine_tune_plateau": kinds.natural,
+    "effective_batch": kinds.whole,
 }
 OPTIONS = {
     **BRAIN_OPTIONS,
     **PROTOCOL,
     **FINE_TUNING,
-    "name": text,
-    "task": yaml_object,
-    "prepare": factory,
-    "marble": mapping,
-    "encoder": optional(texts),
-    "trust_remote_code": boolean,
-    "encoder_classes": optional(texts),
-    "output_folder": optional(path),
-    "feature_folder": path,
-    "max_seconds": optional(seconds),
-    "extract_batch": whole,
-    "num_workers": workers,
-    "fine_tune_batch": whole,
-    "probes": factory,
-    "opt_class": factory,
-    "fine_tune_opt_class": factory,
+    "name": kinds.text,
+    "task": kinds.yaml_object,
+    "prepare": kinds.factory,
+    "marble": kinds.mapping,
+    "encoder": kinds.optional(kinds.texts),
+    "trust_remote_code": kinds.boolean,
+    "encoder_classes": kinds.optional(kinds.texts),
+    "output_folder": kinds.optional(kinds.path),
+    "feature_folder": kinds.path,
+    "max_seconds": kinds.optional(seconds),
+    "extract_batch": kinds.whole,
+    "num_workers": kinds.workers,
+    "fine_tune_batch": kinds.whole,
+    "probes": kinds.factory,
+    "opt_class": kinds.factory,
+    "fine_tune_opt_class": kinds.factory,
 }
 # Options that only the yaml's own objects refer to.
 DATA_OPTIONS = {
-    "data_folder": optional(path),
-    "replica_scale": positive_to(10),
-    "allow_missing": boolean,
-    "split": text,
-    "tagged_only": boolean,
+    "data_folder": kinds.optional(kinds.path),
+    "replica_scale": kinds.positive_to(10),
+    "allow_missing": kinds.boolean,
+    "split": kinds.text,
+    "tagged_only": kinds.boolean,
 }
 
 

@@ -7,19 +7,15 @@ out of range is an error before anything is built.
 
 import atexit
 import difflib
-import json
-import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import NamedTuple
 
-import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML, ScalarNode, YAMLError
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError, did_you_mean
 
 # Run options of SpeechBrain's Brain that would contradict a key of the yaml.
@@ -39,147 +35,22 @@ SYNONYMS = {"epochs": "number_of_epochs", "learning_rate": "lr", "workers": "num
 NO_OPTIONS = (
     "param_file overridden_args distributed_launch data_parallel_count tqdm_barcolor".split()
 )
-BEYOND = 2**31  # a count, at most
 
 
 class ConfigError(UserError):
     """A yaml, or an option on the command line, that cannot be used."""
 
 
-# ---- kinds of values ----
-
-
-def _yaml_value(text):
-    """A YAML 1.2 value; what is no scalar or list stays text."""
-    try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError):  # a date such as 2020-13-45
-        return text
-    return text if isinstance(value, dict) else value
-
-
-def _given(text):
-    """The same on a command line, where nothing but null and ~ is None."""
-    value = _yaml_value(text)
-    return text if value is None and text.strip().lower() not in ("null", "~") else value
-
-
-class Kind(NamedTuple):
-    """Values that an option may have: a test, words after "it must be", a parser of its text."""
-
-    fits: Callable
-    allowed: str
-    parse: Callable = _given
-
-
-def _is_int(value):
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def whole_number(low, high=None):
-    """Whole numbers from `low` on, or to `high`."""
-    allowed = f"of {low} or more" if high is None else f"from {low} to {high}"
-    high = BEYOND if high is None else high
-    return Kind(lambda x: _is_int(x) and low <= x <= high, f"a whole number {allowed}")
-
-
-def number(low, high):
-    """Numbers from `low` to `high`; see `positive` for those above 0."""
-    return Kind(lambda x: _is_number(x) and low <= x <= high, f"from {low:g} to {high:g}")
-
-
-def positive_to(high):
-    """Numbers above 0, at most `high`."""
-    return Kind(lambda x: _is_number(x) and 0 < x <= high, f"above 0, at most {high:g}")
-
-
-whole = whole_number(1)
-natural = whole_number(0)
-# Of a model: a larger one is a slip, and building it takes all memory, or forever.
-size = whole_number(1, 2**16)
-workers = whole_number(0, 64)
-seed = whole_number(0, 2**32 - 1)
-positive = Kind(lambda x: _is_number(x) and x > 0, "above 0")
-not_negative = Kind(lambda x: _is_number(x) and x >= 0, "0 or more")
-learning_rate = positive_to(10)
-share = Kind(lambda x: _is_number(x) and 0 < x < 1, "between 0 and 1")
-dropout = Kind(lambda x: _is_number(x) and 0 <= x < 1, "at least 0 and less than 1")
-boolean = Kind(lambda x: isinstance(x, bool), "true or false")
-# Text is taken as it is: a folder may be named 007, true or [live].
-text = Kind(lambda x: isinstance(x, str), "text", str)
-path = Kind(lambda x: isinstance(x, (str, Path)) and str(x) != "", "a path", str)
-
-
-def built(fits, what):
-    """An object that the yaml builds; on a command line its class can be exchanged."""
-    return Kind(fits, f"{what} that the yaml builds", None)
-
-
-module = built(lambda x: isinstance(x, torch.nn.Module), "a torch module")
-modules = built(lambda x: isinstance(x, dict) and all(map(module.fits, x.values())), "modules")
-factory = built(callable, "a class or function")
-yaml_object = built(lambda x: x is not None and not isinstance(x, (str, float, int)), "an object")
-mapping = built(lambda x: isinstance(x, dict), "a mapping")
-
-
-def choice(*values):
-    """One of some values."""
-    return Kind(lambda x: any(x is v or x == v and type(x) is type(v) for v in values),
-                f"{', '.join(map(str, values[:-1]))} or {values[-1]}")  # fmt: skip
-
-
-def optional(kind):
-    """What `kind` allows, or null; a path or text on the command line is never null."""
-    return Kind(lambda x: x is None or kind.fits(x), f"{kind.allowed}, or null", kind.parse)
-
-
-def list_of(kind):
-    """A list of one or more values of a kind."""
-    return Kind(
-        lambda x: isinstance(x, list) and len(x) > 0 and all(map(kind.fits, x)),
-        f"a list, and each value {kind.allowed}",
-    )
-
-
-def _text_or_list(given):
-    try:
-        values = json.loads(given)
-    except ValueError:
-        return given
-    return values if isinstance(values, list) else given
-
-
-texts = Kind(
-    lambda x: path.fits(x) or list_of(path).fits(x),
-    'text, or a list of texts such as ["a", "b"]',
-    _text_or_list,
-)
-
-
-def _device_exists(name):
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        return False
-    if device.type == "cuda":
-        return (device.index or 0) < torch.cuda.device_count()
-    return device.type == "cpu" or (device.type == "mps" and torch.backends.mps.is_available())
-
-
 # Run options of SpeechBrain's Brain that are neither switches nor text.
 RUN_OPTIONS = {
-    "device": Kind(_device_exists, "cpu, or a GPU that torch finds here, such as cuda:0", str),
-    "distributed_backend": choice("nccl", "gloo"),
-    "eval_precision": choice("fp32", "bf16"),
-    "debug_batches": whole,
-    "debug_epochs": whole,
-    "ckpt_interval_steps": natural,
-    "profile_warmup": natural,
-    "profile_steps": whole,
+    "device": kinds.device,
+    "distributed_backend": kinds.choice("nccl", "gloo"),
+    "eval_precision": kinds.choice("fp32", "bf16"),
+    "debug_batches": kinds.whole,
+    "debug_epochs": kinds.whole,
+    "ckpt_interval_steps": kinds.natural,
+    "profile_warmup": kinds.natural,
+    "profile_steps": kinds.whole,
 }
 
 
@@ -230,11 +101,11 @@ def load_experiment(argv, options, model_options=None):
     except (YAMLError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{file} is no yaml of an experiment: {error}") from None
     run_options = {
-        name: RUN_OPTIONS.get(name, boolean if isinstance(value, bool) else text)
+        name: RUN_OPTIONS.get(name, kinds.boolean if isinstance(value, bool) else kinds.text)
         for name, value in RunOptions().as_dict().items()
         if name not in NO_OPTIONS
     }
-    kinds = {**run_options, **(model_options or {}), **options}
+    schema = {**run_options, **(model_options or {}), **options}
     refuse_idle_keys(file, source, written, {*options, *run_options})
 
     overrides, run_values = {}, {}
@@ -242,21 +113,21 @@ def load_experiment(argv, options, model_options=None):
         if key in written and OBJECT_TAG.match(str(written[key].tag)):
             source = _with_class(source, key, value)
         elif key in written:
-            overrides[key] = _without_references(key, _parse(key, value, kinds), written)
+            overrides[key] = _without_references(key, _parse(key, value, schema), written)
         elif key in REPLACED:
             raise ConfigError(f"--{key} is not used here: use {REPLACED[key]}")
         elif key in run_options:
-            run_values[key] = _parse(key, value, kinds)
+            run_values[key] = _parse(key, value, schema)
         else:
             near = _nearest_option(key, written, run_options)
             raise ConfigError(f"unknown option --{key}: did you mean --{near}?")
     # Plain values are checked before anything is built from them, the others after.
     plain = {
-        key: _yaml_value(node.value) if node.style is None else node.value
+        key: kinds.yaml_value(node.value) if node.style is None else node.value
         for key, node in written.items()
         if isinstance(node, ScalarNode) and not str(node.tag).startswith("!")
     }
-    check_values(plain | overrides | run_values, kinds)
+    check_values(plain | overrides | run_values, schema)
     switches = [f"--{key}" for key, value in run_values.items() if value is True]
     pairs = [f"--{key}={value}" for key, value in run_values.items() if type(value) is not bool]
     _, run_opts, _ = RunOptions.from_command_line_args([str(file), *switches, *pairs])
@@ -269,15 +140,15 @@ def load_experiment(argv, options, model_options=None):
     except (ValueError, TypeError, ArithmeticError, RuntimeError, YAMLError) as error:
         # HyperPyYAML puts what it says before the error's own arguments.
         raise ConfigError(f"{file}: {': '.join(map(str, error.args)) or error}") from error
-    check_values(hparams, kinds)
+    check_values(hparams, schema)
     return _file_of(source, file), hparams, run_opts, overrides
 
 
-def check_values(values, kinds):
+def check_values(values, schema):
     """Raises ConfigError for the first value that its kind does not allow."""
     for key, value in values.items():
-        if key in kinds and not kinds[key].fits(value):
-            raise ConfigError(f"{key} is {value!r}: it must be {kinds[key].allowed}")
+        if key in schema and not schema[key].fits(value):
+            raise ConfigError(f"{key} is {value!r}: it must be {schema[key].allowed}")
 
 
 def refuse_idle_keys(file, source, keys, read):
@@ -327,14 +198,14 @@ def _without_references(key, value, written):
     return value
 
 
-def _parse(key, value, kinds):
-    kind = kinds.get(key)
+def _parse(key, value, schema):
+    kind = schema.get(key)
     if value is None:
-        if kind is boolean:
+        if kind is kinds.boolean:
             return True
         raise ConfigError(f"--{key} needs a value")
     if kind is None:
-        return _given(value)
+        return kinds.given(value)
     if kind.parse is None:
         raise ConfigError(f"--{key} {value}: {key} is built by the yaml, change it there")
     return kind.parse(value)

@@ -11,18 +11,9 @@ from recipes.pretrain import train as pretrain
 from recipes.tokenizer import train as tokenizer
 from speechbrain_music.brains.segments import MODEL_OPTIONS
 from speechbrain_music.evaluation.protocol import DATA_OPTIONS, OPTIONS
-from speechbrain_music.utils.config import (
-    ConfigError,
-    boolean,
-    check_values,
-    choice,
-    list_of,
-    load_experiment,
-    optional,
-    path,
-    texts,
-)
+from speechbrain_music.utils.config import ConfigError, check_values, load_experiment
 from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.kinds import boolean, choice, list_of, optional, path, positive, texts
 
 YAMLS = {file.stem: file for file in sorted((ROOT / "hparams").glob("*.yaml"))}
 ODD_TEXTS = [
@@ -172,6 +163,7 @@ def test_kinds_by_hand():
     ]
     assert not list_of(path).fits([]) and not list_of(path).fits([""]) and texts.fits(["a"])
     assert texts.parse('["a", "b"]') == ["a", "b"] and texts.parse("[live]") == "[live]"
+    assert [positive.fits(x) for x in (10**400, 1e299, float("nan"))] == [False, True, False]
     maybe = optional(choice(1))
     assert list(map(maybe.parse, ("null", "~", "", "None"))) == [None, None, "", "None"]
     assert maybe.fits(None) and not maybe.fits("")
