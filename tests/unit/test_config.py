@@ -114,7 +114,7 @@ def test_no_number_of_any_yaml_may_be_odd(name):
     [
         ("brn_sum_tiny", "num_layers 100001", "num_layers is 100001: .* from 0 to 256"),
         ("brn_sum_tiny", "num_workers 100", "num_workers is 100: .* from 0 to 64"),
-        ("brn_sum_tiny", "lr 1e30", r"lr is 1e\+30: it must be above 0, at most 10"),
+        ("brn_sum_tiny", "lr 1e30", r"lr is 1e\+30: it must be above 0, at most 1000"),
         ("brn_sum_tiny", "kernel_size 100001", "kernel_size is 100001"),
         ("brn_sum_tiny", "max_steps &a", "max_steps is '&a'"),
         ("brn_sum_tiny", "features collections.OrderedDict", "features is .* torch module"),
