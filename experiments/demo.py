@@ -1,6 +1,6 @@
 """Pre-train a small encoder on composed music and evaluate it: `make demo`.
 
-python experiments/demo.py [--out results/demo] [--hours 1] [--epochs 10]
+python experiments/demo.py [--out results/demo] [--hours 1] [--epochs 5]
     [--tasks gtzan_genre] [--evaluate "--quick True --pooling mean_std"]
 
 Composes music, pre-trains `brn_sum_tiny` on it, and compares it with mel statistics and untrained
@@ -19,6 +19,7 @@ from pathlib import Path
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
+from speechbrain_music.reporting.marble_table import PICTURE
 from speechbrain_music.reporting.run_log import read_rows
 from speechbrain_music.reporting.tables import encoders_table, markdown_table, signed_interval
 from speechbrain_music.utils.atomic import write_together
@@ -33,12 +34,22 @@ NEXT = "python recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/
 
 
 @contextmanager
-def stage(seconds, name):
-    """Prints the name of a block and adds its time to `seconds`."""
+def stage(path, name):
+    """Prints the name of a block and adds its time, which may be an earlier start's, to a file."""
     print(f"-- {name}", flush=True)
     begin = time.perf_counter()
     yield
-    seconds[name] = time.perf_counter() - begin
+    seconds = read_seconds(path)
+    seconds[name] = seconds.get(name, 0) + time.perf_counter() - begin
+    write_together({path: json.dumps(seconds) + "\n"})
+
+
+def read_seconds(path):
+    """Stage -> seconds in all starts; {} if there is no such file, or a damaged one."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def report(marble, rows, metadata, seconds):
@@ -88,6 +99,8 @@ def report(marble, rows, metadata, seconds):
         "",
         *encoders_table(marble["rows"], marble["overall"]),
         "",
+        f"![scores]({metadata['scores']})",
+        "",
         *markdown_table(head, differences, "  rr"),
         "",
         "*Resolved from*: about the smallest difference that test splits of this size can "
@@ -98,7 +111,7 @@ def report(marble, rows, metadata, seconds):
         "can do: the encoder is tiny and trained for minutes, which can make features better "
         "for one task and worse for another.",
         "",
-        "## Time",
+        "## Time, of all starts",
         "",
         *markdown_table(["stage", "minutes"], minutes, " r"),
     ]
@@ -111,12 +124,12 @@ def main(argv):
     parser.add_argument("--out", type=Path, default=Path("results/demo"))
     parser.add_argument("--music", type=Path, default=Path("data/replica/demo"))
     parser.add_argument("--hours", type=float, default=1.0, help="of music to pre-train on")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--tasks", nargs="+", default=["gtzan_genre"])
     parser.add_argument("--evaluate", default=EVALUATE, help="options of the task recipes")
     args, others = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.WARNING)
-    seconds = {}
+    seconds = args.out / "seconds.json"
 
     music = args.music / f"corpus_{args.hours:g}h"
     with stage(seconds, "composing music to pre-train on"):
@@ -140,10 +153,11 @@ def main(argv):
         "hours": tracks["duration"].sum() / 3600,
         "generator": f"generator {tracks['generator'][0]}",
         "curves": (run / "curves.png").relative_to(args.out),
+        "scores": (marble / PICTURE).relative_to(args.out),
         "options": args.evaluate,
     }
     results = json.loads((marble / "marble.json").read_text(encoding="utf-8"))
-    text = report(results, read_rows(run, "valid"), metadata, seconds)
+    text = report(results, read_rows(run, "valid"), metadata, read_seconds(seconds))
     write_together({args.out / "report.md": text})
     print(f"{text}\nThe report is {args.out / 'report.md'}. Next, on music of your own:\n  {NEXT}")
 

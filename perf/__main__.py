@@ -5,6 +5,7 @@ import shlex
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 SECONDS = {"full": 60.0, "quick": 2.0, "tiny": 0.0}  # of timing, per benchmark
 OUT = "docs/results/speed"
@@ -42,6 +43,12 @@ def main(argv=None):
     )
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
+    if args.threads is not None and args.threads < 1:
+        parser.error(f"--threads is {args.threads}: it must be 1 or more")
+    if args.seconds is not None and not 0 <= args.seconds < 86400:
+        parser.error(f"--seconds is {args.seconds:g}: it must be 0 to 86400")
+    if args.out == "" or args.out and Path(args.out).is_file():
+        parser.error(f"--out is {args.out!r}: it must be a folder")
     if unknown := [name for name in args.names if name not in BENCHMARKS]:
         parser.error(f"unknown benchmark {', '.join(unknown)}: choose from {', '.join(BENCHMARKS)}")
     names = list(dict.fromkeys(args.names)) or list(BENCHMARKS)
@@ -50,6 +57,8 @@ def main(argv=None):
 
     import torch  # it takes seconds, which --help need not wait for
 
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here, use cpu")
     from perf import report
     from perf.benchmark import Mismatch, measure
     from speechbrain_music.nnet.precision import full_float32

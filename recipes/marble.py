@@ -48,8 +48,7 @@ def recipe_arguments(task, encoder, folder, features, data, others):
     }
     if data:
         options["data_folder"] = data
-    pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-    return [str(ROOT / task.yaml), *pairs, *others]
+    return [str(ROOT / task.yaml), *(f"--{k}={value}" for k, value in options.items()), *others]
 
 
 def collect(folder, task, name, encoder):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from concurrent.futures import FIRST_COMPLETED, wait
 from multiprocessing import get_context
 
@@ -30,7 +31,8 @@ def run_with_timeouts(work, jobs, seconds, attempts, workers=None, description=N
     workers = min(workers or len(os.sched_getaffinity(0)), len(jobs))
     # Not forked: this process may hold threads and a GPU.
     pool = ProcessPool(workers, context=get_context("spawn"))
-    bar = tqdm(total=len(jobs), desc=description, unit="track", disable=None)
+    quiet = 0.1 if sys.stderr.isatty() else 30  # seconds between lines of a log
+    bar = tqdm(total=len(jobs), desc=description, unit="track", mininterval=quiet)
     try:
         waiting = {pool.schedule(_limited, (seconds, work, 0, job)): (job, 0) for job in jobs}
         while waiting:

@@ -20,22 +20,24 @@ class PitchBrain(evaluation.ProbeBrain):
 
 def main(argv):
     """Evaluates an encoder on this task; see the head of this file. Returns the output folder."""
-    run = evaluation.load_evaluation(argv)
-    report, manifests = evaluation.prepare_data(run)
-    chunks = evaluation.cut_splits(manifests, run.hparams)
-    caches = evaluation.make_caches(run, chunks)
-    if evaluation.is_finished(run, caches, chunks):
-        return run.output
-    sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
-    tested = []
-    for cache in caches:  # several encoders are seeds of one system
-        features = evaluation.extract_features(run, cache, chunks)
-        probes = evaluation.train_probes(PitchBrain, features, run)
-        best = evaluation.choose_on_validation(probes)
-        if not run.hparams["freeze_encoder"]:
-            best = evaluation.fine_tune(PitchBrain, best, probes, features, run)
-        tested.append((features, probes, best, evaluation.evaluate_on_test(best)))
-    return evaluation.write_results(run, report, Path(__file__).with_name("published.csv"), tested)
+    with evaluation.open_evaluation(argv, __file__) as run:
+        report, manifests = evaluation.prepare_data(run)
+        chunks = evaluation.cut_splits(manifests, run.hparams)
+        caches = evaluation.make_caches(run, chunks)
+        if evaluation.is_finished(run, caches, chunks):
+            return run.output
+        sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
+        tested = []
+        for cache in caches:  # several encoders are seeds of one system
+            features = evaluation.extract_features(run, cache, chunks)
+            probes = evaluation.train_probes(PitchBrain, features, run)
+            best = evaluation.choose_on_validation(probes)
+            if not run.hparams["freeze_encoder"]:
+                best = evaluation.fine_tune(PitchBrain, best, probes, features, run)
+            tested.append((features, probes, best, evaluation.evaluate_on_test(best)))
+        return evaluation.write_results(
+            run, report, Path(__file__).with_name("published.csv"), tested
+        )
 
 
 if __name__ == "__main__":

@@ -32,30 +32,23 @@ from speechbrain_music.models.export import export_run
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
 from speechbrain_music.reporting.curves import PANELS
-from speechbrain_music.utils.config import (
-    boolean,
-    choice,
-    positive,
-    share,
-    whole,
-    yaml_object,
-)
+from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
 
 OPTIONS = SEGMENT_OPTIONS | {
-    "augment": boolean,
-    "mask_block": whole,
-    "mask_probability": share,
-    "noise_std": positive,
-    "reconstruct": choice("masked", "all"),
-    "mel_residual": choice("none", "interpolation"),
-    "reconstruction_weight": positive,
-    "encoder": yaml_object,
-    "tokenizer": yaml_object,
-    "token_head": yaml_object,
-    "mel_head": yaml_object,
+    "augment": kinds.boolean,
+    "mask_block": kinds.whole,
+    "mask_probability": kinds.share,
+    "noise_std": kinds.positive,
+    "reconstruct": kinds.choice("masked", "all"),
+    "mel_residual": kinds.choice("none", "interpolation"),
+    "reconstruction_weight": kinds.positive,
+    "encoder": kinds.module,
+    "tokenizer": kinds.module,
+    "token_head": kinds.module,
+    "mel_head": kinds.module,
 }
 
 # With fewer hours than these, an encoder needs other options: docs/your_corpus.md.

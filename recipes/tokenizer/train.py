@@ -29,12 +29,12 @@ from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER, save_targets
-from speechbrain_music.utils.config import not_negative
+from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = SEGMENT_OPTIONS | {"commitment_weight": not_negative}
+OPTIONS = SEGMENT_OPTIONS | {"commitment_weight": kinds.not_negative}
 OFFERED = 16  # vectors of each crop on which dead entries may be re-initialised
 
 

@@ -24,7 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
-from speechbrain_music.utils.config import ConfigError, choice, natural, not_negative, positive
+from speechbrain_music.utils import kinds
+from speechbrain_music.utils.config import ConfigError
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import keep_freed_memory
 
@@ -33,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 # Keys of a yaml that `MusicBrain` reads. In fp16 the sums of the loss overflow.
 BRAIN_OPTIONS = {
-    "seed": natural,
-    "precision": choice("fp32", "bf16"),
-    "weight_decay": not_negative,
-    "max_grad_norm": positive,
-    "nonfinite_patience": natural,
-    "ckpt_interval_minutes": not_negative,
+    "seed": kinds.seed,
+    "precision": kinds.choice("fp32", "bf16"),
+    "weight_decay": kinds.number(0, 10),
+    "max_grad_norm": kinds.positive,
+    "nonfinite_patience": kinds.natural,
+    "ckpt_interval_minutes": kinds.not_negative,
 }
 
 
@@ -63,9 +64,13 @@ def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epo
     at_once = batch_size * world_size
     if effective_batch < 1 or effective_batch % at_once:
         lower = max(1, effective_batch // at_once) * at_once
+        sizes = range(1, effective_batch // world_size + 1)
+        fit = [size for size in sizes if effective_batch % (size * world_size) == 0]
+        near = sorted(sorted(fit, key=lambda size: abs(size - batch_size))[:2])
+        other = f", or batch_size to {' or '.join(map(str, near))}" if near else ""
         raise ConfigError(
             f"effective_batch {effective_batch} is no multiple of batch_size {batch_size} x "
-            f"{world_size} process(es): set {lower} or {lower + at_once}, or another batch_size"
+            f"{world_size} process(es): set it to {lower} or {lower + at_once}{other}"
         )
     if per_epoch < effective_batch or per_epoch % effective_batch:
         lower = max(1, per_epoch // effective_batch) * effective_batch

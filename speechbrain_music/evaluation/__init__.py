@@ -9,7 +9,7 @@ from speechbrain_music.evaluation.probes import (
     evaluate_on_test,
     train_probes,
 )
-from speechbrain_music.evaluation.protocol import is_finished, load_evaluation, prepare_data
+from speechbrain_music.evaluation.protocol import is_finished, open_evaluation, prepare_data
 from speechbrain_music.evaluation.results import write_results
 
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
     "extract_features",
     "fine_tune",
     "is_finished",
-    "load_evaluation",
     "make_caches",
+    "open_evaluation",
     "prepare_data",
     "train_probes",
     "write_results",

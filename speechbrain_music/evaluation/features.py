@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,10 @@ class FeatureCache:
         self.encoder, self.chunks = encoder, chunks
 
     def open(self):
-        """Makes the files, or checks those that are there; UserError if they cannot be written."""
+        """Makes the files, or checks those that are there: damaged rows are then missing again.
+
+        Raises UserError if the files cannot be written or used.
+        """
         shape = tuple(self.metadata["shape"])
         try:
             if not (self.folder / METADATA).exists():
@@ -68,7 +72,8 @@ class FeatureCache:
                 f"{self.folder} cannot be written ({error.strerror}): choose another "
                 "feature_folder, or free disk space"
             ) from error
-        return self.check()
+        self.check()._forget_damaged()
+        return self
 
     def check(self):
         """Refuses a cache of another encoder, other chunks or another size; returns itself."""
@@ -76,8 +81,10 @@ class FeatureCache:
             metadata = json.loads((self.folder / METADATA).read_text(encoding="utf-8"))
             shape = tuple(self.metadata["shape"])
             values, state = (np.load(self.folder / n, mmap_mode="r") for n in (VALUES, STATE))
+            if not isinstance(metadata, dict) or (values.dtype, state.dtype) != ("f4", "u1"):
+                raise ValueError("other types")
             whole = values.shape == shape and state.shape == shape[:1]
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # a damaged header may raise anything
             raise UserError(
                 f"{self.folder} is no complete feature cache ({error}): delete it, features are "
                 "then computed again"
@@ -90,9 +97,40 @@ class FeatureCache:
             )
         return self
 
+    def _forget_damaged(self):
+        """Marks rows as missing if their state, their features or their reason is damaged."""
+        values, state = np.load(self.folder / VALUES, mmap_mode="r"), self._state("r+")
+        path, reasons = self.folder / REASONS, self._reasons()
+        damaged = state > UNREADABLE
+        damaged |= (state == UNREADABLE) & ~np.isin(np.arange(len(state)), list(reasons))
+        for start in range(0, len(state), 1024):
+            part = slice(start, start + 1024)
+            damaged[part] |= (state[part] == THERE) & ~_finite(values[part])
+        if damaged.any():
+            logger.warning(f"{damaged.sum()} rows of {self.folder} are damaged: computed again")
+            state[damaged] = MISSING
+        # A line that is cut would spoil the next one, too.
+        lines = "".join(_reason_line(*item) for item in reasons.items())
+        if path.exists() and path.read_bytes() != lines.encode():
+            write_together({path: lines})
+
+    def _state(self, mode="r"):
+        return np.load(self.folder / STATE, mmap_mode=mode)
+
+    def _reasons(self):
+        """Row -> reason, from the lines that are whole."""
+        path, reasons = self.folder / REASONS, {}
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        for line in text.splitlines():
+            with suppress(ValueError, LookupError, TypeError, RecursionError):
+                found = json.loads(line)
+                if type(found["row"]) is int and isinstance(found["reason"], str):
+                    reasons[found["row"]] = found["reason"]
+        return reasons
+
     def extract(self, batch_size, workers=0, rank=0, world_size=1, device="cpu", bar=True):
         """Computes the missing rows of this process's share; lists unreadable chunks."""
-        values, state = (np.load(self.folder / name, mmap_mode="r+") for name in (VALUES, STATE))
+        values, state = np.load(self.folder / VALUES, mmap_mode="r+"), self._state("r+")
         rows = np.flatnonzero(state == MISSING)
         rows = rows[rows % world_size == rank].tolist()
         if not rows:
@@ -103,27 +141,37 @@ class FeatureCache:
         encoder = self.encoder.to(device).eval()
         title = f"features of {self.encoder.name}"
         for batch in tqdm(loader, title, unit="batch", disable=not bar, dynamic_ncols=True):
-            done = batch.rows.numpy()
+            done, errors = batch.rows.numpy(), batch.errors
             if len(done):
-                values[done] = _encode(encoder, batch.to(device))
+                values[done] = found = _encode(encoder, batch.to(device))
                 values.flush()  # before the state that says they are there
-                state[done] = THERE
-            for row, reason in batch.errors:
+                state[done[_finite(found)]] = THERE
+                for row in done[~_finite(found)].tolist():
+                    wav = self.chunks["wav"].iloc[row]
+                    errors.append((row, f"{wav}: features of {encoder.name} are not finite."))
+            for row, reason in errors:
                 logger.warning("%s It is left out.", reason)
                 with open(self.folder / REASONS, "a", encoding="utf-8") as file:
-                    file.write(json.dumps({"row": row, "reason": reason}) + "\n")
+                    file.write(_reason_line(row, reason))
                 state[row] = UNREADABLE
             state.flush()
 
     def load(self):
         """Features (chunks, layers, dim), which of them are readable (chunks,), row -> reason."""
-        state = np.load(self.folder / STATE)
+        state = self._state()
         assert (state != MISSING).all(), "extract() has not run on every process"
-        path, reasons = self.folder / REASONS, {}
-        if path.exists():
-            rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-            reasons = {row["row"]: row["reason"] for row in rows}
-        return np.load(self.folder / VALUES, mmap_mode="r"), state == THERE, reasons
+        left_out = set(np.flatnonzero(state == UNREADABLE).tolist())
+        reasons = {row: reason for row, reason in self._reasons().items() if row in left_out}
+        return np.load(self.folder / VALUES, mmap_mode="r"), np.asarray(state == THERE), reasons
+
+
+def _reason_line(row, reason):
+    return json.dumps({"row": row, "reason": reason}) + "\n"
+
+
+def _finite(values):
+    """(N,) bool, of (N, layers, dim)."""
+    return np.isfinite(values).all(axis=(1, 2))
 
 
 def _allocate(path):

@@ -19,6 +19,7 @@ from speechbrain_music.metrics.feature_statistics import directions_for, make_st
 from speechbrain_music.models.frozen_encoder import pool_states
 from speechbrain_music.nnet.dropout import Dropout
 from speechbrain_music.optim.patience import PlateauEarlyStopping
+from speechbrain_music.utils.config import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -247,6 +248,11 @@ def train_probes(brain_class, features, run):
         logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
     hparams, layers, splits = run.hparams, features.encoder.layers, features.splits
     train = splits["train"]
+    if 1 < len(layers) <= hparams["mix_from"]:
+        raise ConfigError(
+            f"mix_from is {hparams['mix_from']}: it must be less than {len(layers)}, the hidden "
+            f"states of {features.encoder.name}"
+        )
     kinds = AUTO if hparams["standardize"] == "auto" else [hparams["standardize"]]
     found, variance = make_standardizations(train.values, train.rows, kinds)
     standardize = {STANDARDIZE[kind]: each for kind, each in found.items()}
@@ -275,6 +281,10 @@ def train_probes(brain_class, features, run):
             groups=[{"params": list(stack.parameters()), "lr": rates}],
             stages=STAGES if halving else (),
             configurations=torch.tensor([pairs.index((layer, lr)) for layer, lr, _ in probes]),
+        )
+        which = "the mix of all layers" if "all" in names else f"{len(names)} layers"
+        logger.info(
+            f"{len(probes)} probes on {which}, {kind}: at most {hparams['number_of_epochs']} epochs"
         )
         noise = stack.seeds, stack.hidden, stack.dropout
         batches = TrainingBatches(train, hparams["batch_size"], *noise)

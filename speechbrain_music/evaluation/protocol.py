@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,24 +13,9 @@ from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
 from speechbrain_music.models.frozen import make_encoders
-from speechbrain_music.utils.config import (
-    ConfigError,
-    boolean,
-    choice,
-    dropout,
-    list_of,
-    load_experiment,
-    names,
-    natural,
-    not_negative,
-    optional,
-    path,
-    positive,
-    text,
-    texts,
-    whole,
-    yaml_object,
-)
+from speechbrain_music.utils import kinds
+from speechbrain_music.utils.atomic import locked_folder
+from speechbrain_music.utils.config import ConfigError, load_experiment
 from speechbrain_music.utils.environment import versions
 from speechbrain_music.utils.memory import keep_freed_memory
 
@@ -40,69 +26,71 @@ RESULTS = "results.json"
 QUICK = {"learning_rates": [1e-3, 1e-2, 1e-1], "probe_seeds": [0], "number_of_epochs": 30}
 MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds": [1234]}
 
+seconds = kinds.number(0.1, 3600)  # of audio: a shorter chunk has hardly a token
+
 # Options that the results depend on, with the data and the encoder.
 PROTOCOL = {
-    "chunk_seconds": optional(positive),
-    "min_last_chunk_seconds": not_negative,
-    "pooling": choice("mean", "mean_std"),
-    "standardize": choice(True, False, "whiten", "auto"),
-    "mix_from": natural,
-    "random_mix": boolean,
-    "hidden": whole,
-    "probe_dropout": dropout,
-    "batch_size": whole,
-    "learning_rates": list_of(positive),
-    "probe_seeds": list_of(natural),
-    "number_of_epochs": whole,
-    "patience": whole,
-    "plateau_patience": natural,
-    "successive_halving_above": whole,
-    "resamples": whole,
-    "quick": boolean,
-    "marble_compat": boolean,
-    "freeze_encoder": boolean,
+    "chunk_seconds": kinds.optional(seconds),
+    "min_last_chunk_seconds": kinds.number(0, 3600),
+    "pooling": kinds.choice("mean", "mean_std"),
+    "standardize": kinds.choice(True, False, "whiten", "auto"),
+    "mix_from": kinds.whole_number(0, 999),
+    "random_mix": kinds.boolean,
+    "hidden": kinds.size,
+    "probe_dropout": kinds.dropout,
+    "batch_size": kinds.whole,
+    "learning_rates": kinds.list_of(kinds.learning_rate),
+    "probe_seeds": kinds.list_of(kinds.seed),
+    "number_of_epochs": kinds.whole,
+    "patience": kinds.whole,
+    "plateau_patience": kinds.natural,
+    "successive_halving_above": kinds.whole,
+    "resamples": kinds.whole_number(1, 100_000),
+    "quick": kinds.boolean,
+    "marble_compat": kinds.boolean,
+    "freeze_encoder": kinds.boolean,
 }
 # The same for fine-tuning.
 FINE_TUNING = {
     key: BRAIN_OPTIONS[key] for key in ("seed", "weight_decay", "max_grad_norm", "precision")
 } | {
-    "lr_encoder": positive,
-    "lr_probe": positive,
-    "layer_decay": positive,
-    "warmup_steps": natural,
-    "fine_tune_epochs": whole,
-    "fine_tune_patience": whole,
-    "fine_tune_plateau": natural,
-    "effective_batch": whole,
+    "lr_encoder": kinds.learning_rate,
+    "lr_probe": kinds.learning_rate,
+    "layer_decay": kinds.positive_to(1),
+    "warmup_steps": kinds.natural,
+    "fine_tune_epochs": kinds.whole,
+    "fine_tune_patience": kinds.whole,
+    "fine_tune_plateau": kinds.natural,
+    "effective_batch": kinds.whole,
 }
 OPTIONS = {
     **BRAIN_OPTIONS,
     **PROTOCOL,
     **FINE_TUNING,
-    "name": text,
-    "task": yaml_object,
-    "prepare": yaml_object,
-    "marble": yaml_object,
-    "encoder": optional(texts),
-    "trust_remote_code": boolean,
-    "encoder_classes": optional(names),
-    "output_folder": optional(path),
-    "feature_folder": path,
-    "max_seconds": optional(positive),
-    "extract_batch": whole,
-    "num_workers": natural,
-    "fine_tune_batch": whole,
-    "probes": yaml_object,
-    "opt_class": yaml_object,
-    "fine_tune_opt_class": yaml_object,
+    "name": kinds.text,
+    "task": kinds.yaml_object,
+    "prepare": kinds.factory,
+    "marble": kinds.mapping,
+    "encoder": kinds.optional(kinds.texts),
+    "trust_remote_code": kinds.boolean,
+    "encoder_classes": kinds.optional(kinds.texts),
+    "output_folder": kinds.optional(kinds.path),
+    "feature_folder": kinds.path,
+    "max_seconds": kinds.optional(seconds),
+    "extract_batch": kinds.whole,
+    "num_workers": kinds.workers,
+    "fine_tune_batch": kinds.whole,
+    "probes": kinds.factory,
+    "opt_class": kinds.factory,
+    "fine_tune_opt_class": kinds.factory,
 }
 # Options that only the yaml's own objects refer to.
 DATA_OPTIONS = {
-    "data_folder": optional(path),
-    "replica_scale": positive,
-    "allow_missing": boolean,
-    "split": text,
-    "tagged_only": boolean,
+    "data_folder": kinds.optional(kinds.path),
+    "replica_scale": kinds.positive_to(10),
+    "allow_missing": kinds.boolean,
+    "split": kinds.text,
+    "tagged_only": kinds.boolean,
 }
 
 
@@ -119,14 +107,22 @@ class Evaluation(NamedTuple):
     output: Path
 
 
-def load_evaluation(argv):
-    """Loads a task's yaml and its encoders, and joins other processes.
+@contextmanager
+def open_evaluation(argv, recipe):
+    """Yields an `Evaluation`: loads a task's yaml and its encoders, and joins other processes.
 
-    Raises ConfigError or UserError for what does not fit.
+    recipe: the path of the task's train.py; its folder has the task's name. While the block runs,
+    the output folder is locked. Raises ConfigError or UserError for what does not fit.
     """
     began = time.time()
     keep_freed_memory()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
+    task = Path(recipe).resolve().parent.name
+    if hparams["name"] != task:
+        raise ConfigError(
+            f"name is {hparams['name']!r} and the recipe that of {task}: run "
+            f"recipes/{hparams['name']}/train.py, or pass hparams/{task}.yaml"
+        )
     classes = hparams["encoder_classes"] or ()
     encoders = make_encoders(
         hparams["encoder"],
@@ -136,9 +132,10 @@ def load_evaluation(argv):
     )
     output = output_folder(hparams, encoders[0].name)
     join_processes(run_opts)
-    return Evaluation(
-        list(argv), began, hparams_file, hparams, run_opts, overrides, encoders, output
-    )
+    with locked_folder(output, "evaluates in"):
+        yield Evaluation(
+            list(argv), began, hparams_file, hparams, run_opts, overrides, encoders, output
+        )
 
 
 def prepare_data(run):
@@ -191,16 +188,27 @@ def results_key(hparams, caches, chunks):
 
 
 def is_finished(run, caches, chunks):
-    """Whether the output folder has these results already: they are then reused."""
+    """Whether the output folder has these results already: they are then reused.
+
+    Raises ConfigError if it has others.
+    """
     return run_on_main(_is_finished, [run, caches, chunks])
 
 
 def _is_finished(run, caches, chunks):
     try:
-        stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))["key"]
-    except (OSError, ValueError, LookupError, TypeError):
+        stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))
+        key, protocol = stored["key"], dict(stored["protocol"])
+        identities = [encoder["identity"] for encoder in stored["encoder"]["runs"]]
+    except (OSError, ValueError, LookupError, TypeError):  # none, or none that could be used
         return False
-    if stored == results_key(run.hparams, caches, chunks):
+    if key == results_key(run.hparams, caches, chunks):
         logger.warning(f"{run.output} has these results already: delete it to compute them again")
         return True
-    return False
+    differing = [name for name in PROTOCOL if protocol.get(name) != run.hparams[name]]
+    if identities != [each.identity for each in run.encoders]:
+        differing.insert(0, "encoder")
+    raise ConfigError(
+        f"{run.output} has results of another {', '.join(differing) or 'data set or installation'}:"
+        f" choose another output_folder, or delete its {RESULTS} to replace them"
+    )

@@ -65,14 +65,16 @@ def resampled_figures(task, logits, targets, resamples=1000, seed=0, encoder_see
 def summarise(task, logits, targets, train_targets, resamples=1000):
     """The figures of a system on a task; arguments as `resampled_figures`.
 
-    figures: metric -> mean and sd over encoders and probe seeds, low and high (95%, over
-    tracks and encoders), chance. each: (E, S) dicts of figures. score: mean, low, high of what the
-    task adds to a score across tasks. by_class: class -> means over encoders and seeds. confusion:
-    (C, C) summed over them, or None. absent: classes with no test track. Raises UserError if these
-    tracks leave a figure undefined.
+    figures: metric -> mean and sd over encoders and probe seeds, low and high (95%, over tracks and
+    encoders), chance. each: (E, S) dicts of figures. marble_compat: metric -> mean, as MARBLE's
+    code averages over classes, of metrics for which that differs. score: mean, low, high of what
+    the task adds to a score across tasks. by_class: class -> means over encoders and seeds.
+    confusion: (C, C) summed over them, or None. absent: classes with no test track. Raises
+    UserError if these tracks leave a figure undefined.
     """
     try:
         each = [[task.figures(probe, targets) for probe in probes] for probes in logits]
+        marble = [task.marble_compat(probe, targets) for probes in logits for probe in probes]
         chance = task.chance(train_targets, targets)
         drawn = resampled_figures(task, logits, targets, resamples)
         figures = {}
@@ -96,6 +98,7 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
     return {
         "figures": figures,
         "each": each,
+        "marble_compat": {k: float(np.mean([one[k] for one in marble])) for k in marble[0]},
         "score": {"mean": score(task, means, chance), "low": low, "high": high},
         "by_class": by_class,
         "confusion": None if confusions[0] is None else sum(confusions).tolist(),
@@ -153,6 +156,7 @@ def write_results(run, data_report, published, tested):
         },
         "protocol": {name: hparams[name] for name in PROTOCOL}
         | {"halved": len(train.rows) > hparams["successive_halving_above"]},
+        "note": task.note,
         **summary,
         "published": read_published(published, task.metrics) if real else [],
         "versions": versions(),
@@ -160,7 +164,7 @@ def write_results(run, data_report, published, tested):
     }
     tables = [part[1].table.assign(encoder=i) for i, part in enumerate(tested)]
     table = pd.concat(tables, ignore_index=True)
-    _write_files(run.output, results, table, logits, test, task.names)
+    _write_files(run.output, results, table, logits, test, task)
     for metric, figure in summary["figures"].items():
         logger.info(
             f"{hparams['name']}, {encoder.name}: {metric} {figure['mean']:.4f} "
@@ -169,16 +173,16 @@ def write_results(run, data_report, published, tested):
     return run.output
 
 
-def _write_files(folder, results, table, logits, test, names):
+def _write_files(folder, results, table, logits, test, task):
     """results.json comes last: with it the run is complete."""
     with atomic_file(folder / PREDICTIONS, "wb") as file:
         arrays = {"logits": logits.numpy(), "targets": test.targets.numpy()}
         np.savez_compressed(file, **arrays, tracks=np.array(test.names))
     with picture(folder / LAYERS, SIZE) as figure:
-        _layers(figure, table)
+        _layers(figure, table, results, task.selected)
     if results["confusion"] is not None:
         with picture(folder / CONFUSION, SIZE) as figure:
-            _confusion(figure, np.array(results["confusion"]), names)
+            _confusion(figure, np.array(results["confusion"]), task.names, _title(results))
     write_together(
         {
             folder / "probes.csv": table.to_csv(index=False),
@@ -220,9 +224,12 @@ def _report(results):
         f"{data['tracks']['test']} test tracks, {data['tracks']['train']} training, "
         f"{data['tracks']['valid']} validation tracks. {_chosen(results)}",
         "",
-        _settings(results["protocol"]),
+        " ".join([_settings(results["protocol"]), results["note"]]).strip(),
         "",
     ]
+    if compat := results["marble_compat"]:
+        found = ", ".join(f"{metric} {value:.4f}" for metric, value in compat.items())
+        lines += [f"As MARBLE's code averages (a tag that no test track has is 0): {found}.", ""]
     if data["tracks"]["test"] < FEW_TRACKS:
         lines += [f"**Fewer than {FEW_TRACKS} test tracks**: the interval is unreliable.", ""]
     if results["protocol"]["halved"]:
@@ -281,23 +288,34 @@ def _chosen(results):
     return " ".join(parts)
 
 
-def _layers(figure, table):
+def _title(results):
+    where = " (replica)" if results["data"]["replica"] else ""
+    return f"{results['task']}{where}: {results['encoder']['name']}"
+
+
+def _layers(figure, table, results, metrics):
     axes = figure.subplots()
     layers = list(dict.fromkeys(table["layer"]))
     means = table.groupby(["standardize", "layer", "lr"], sort=False)["valid"].mean()
     means = means.groupby(["layer", "lr"], sort=False).max().unstack()  # of the better features
     for lr in means.columns:
         axes.plot(layers, means.loc[layers, lr], marker=".", label=f"{lr:g}")
+    chosen = [(run["layer"], run["valid"]) for run in results["encoder"]["runs"]]
+    axes.plot(*zip(*chosen, strict=True), "k*", markersize=12, label="chosen")
+    chance = np.mean([results["figures"][metric]["chance"] for metric in metrics])
+    axes.axhline(chance, color="gray", linestyle="--", label="chance (test)")
+    axes.set_title(_title(results))
     axes.set_xlabel("layer (0 is the front-end, all a learned mix)")
-    axes.set_ylabel("validation value, mean over seeds")
+    axes.set_ylabel(f"{', '.join(metrics)} on the validation split, mean over seeds")
     axes.legend(title="learning rate", fontsize=8)
     axes.grid(alpha=0.3)
 
 
-def _confusion(figure, counts, names):
+def _confusion(figure, counts, names, title):
     axes = figure.subplots()
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     image = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    axes.set_title(f"{title}, accuracy {np.trace(counts) / counts.sum():.3f}")
     figure.colorbar(image, label="share of the class's tracks")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")

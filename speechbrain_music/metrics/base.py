@@ -27,6 +27,8 @@ class Task:
         Whether targets are (N, C) float32, one number an output, or (N,) int64, one class a track.
     floor : float
         What a figure below it counts as in a score across tasks.
+    note : str
+        A rule of a metric that versions of a library differ in; for reports.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class Task:
 
     per_output = True
     floor = -math.inf
+    note = ""
 
     def __init__(self, names):
         self.names = tuple(map(str, names))
@@ -95,6 +98,10 @@ class Task:
     def chance(self, train_targets, targets):
         """dict metric -> float: the score of the best constant prediction for `train_targets`."""
         raise NotImplementedError
+
+    def marble_compat(self, logits, targets):
+        """As `figures`, of the metrics that MARBLE's code averages in another way."""
+        return {}
 
     def absent(self, targets):
         """Names of classes or tags that no track has."""

@@ -5,6 +5,10 @@ and mir_eval (the extra [probe]), imported where they are used: they load for se
 `resampled` compute the same for many probes and many resamples at once.
 """
 
+import inspect
+import warnings
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -121,6 +125,7 @@ class MusicalKey(SingleLabel):
     {'weighted_score': 0.45, 'accuracy': 0.25}
     """
 
+    note = "The weighted score counts a fifth above as 0.5 and a fifth below as 0."
     metrics = ("weighted_score", "accuracy")
     selected = scored = ("weighted_score",)
 
@@ -128,8 +133,11 @@ class MusicalKey(SingleLabel):
         import mir_eval.key
 
         super().__init__(column, classes)
+        score = mir_eval.key.weighted_score
+        if "allow_descending_fifths" in inspect.signature(score).parameters:  # after 0.8.2
+            score = partial(score, allow_descending_fifths=False)
         try:
-            scores = [[mir_eval.key.weighted_score(i, j) for j in self.names] for i in self.names]
+            scores = [[score(i, j) for j in self.names] for i in self.names]
         except ValueError as error:
             raise UserError(
                 f"{column} cannot be scored ({error}): write keys as 'Eb minor'"
@@ -182,6 +190,16 @@ class MultiLabel(Task):
         rows = [self._ranked(logits, targets, tag) for tag in self._scoreable(targets)]
         return dict(zip(self.metrics, np.mean(rows, axis=0).tolist(), strict=True))
 
+    def marble_compat(self, logits, targets):
+        from torchmetrics.functional import classification
+
+        ranks = self._ranks(logits)
+        truth = self._checked(logits, targets).long()
+        with warnings.catch_warnings(action="ignore"):  # of tags that no track has, its 0
+            auc = classification.multilabel_auroc(ranks, truth, self.outputs)
+            precision = classification.multilabel_average_precision(ranks, truth, self.outputs)
+        return dict(zip(self.metrics, (float(auc), float(precision)), strict=True))
+
     def _scoreable(self, targets):
         """Indices of the tags that some tracks have and some have not."""
         positives = targets.sum(dim=0)
@@ -192,13 +210,21 @@ class MultiLabel(Task):
             )
         return tags
 
+    @staticmethod
+    def _ranks(logits):
+        """Ranks of the tracks for each tag, in [0, 1).
+
+        Only they matter; torchmetrics would take logits outside 0 to 1 through a sigmoid, which
+        makes ties of large ones.
+        """
+        ranks = [column.unique(return_inverse=True)[1] for column in logits.T]
+        return torch.stack(ranks, dim=1).double() / len(logits)
+
     def _ranked(self, logits, targets, tag):
         """ROC-AUC and average precision of one tag."""
         from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-        # Only ranks matter; torchmetrics would take logits outside 0 to 1 through a sigmoid, which
-        # makes ties of large ones.
-        ranks = logits[:, tag].unique(return_inverse=True)[1].double() / len(logits)
+        ranks = self._ranks(logits[:, tag : tag + 1]).flatten()
         truth = targets[:, tag].long()
         return float(binary_auroc(ranks, truth)), float(binary_average_precision(ranks, truth))
 

@@ -142,9 +142,10 @@ def name_specs(texts):
     specs = {}
     for text in texts:
         name, equals, spec = text.partition("=")
-        if "/" in name:  # of a path with "="
+        if "/" in name or Path(text).exists():  # a path with "="
             equals = ""
-        parts = (spec if equals else text).split(",")
+        spec = spec if equals else text
+        parts = [spec] if Path(spec).exists() else spec.split(",")
         name = name if equals else Path(text.partition(":")[0]).name
         if name in specs or not name:
             raise UserError(f"two encoders are named {name!r}: write NAME=ENCODER")

@@ -136,5 +136,7 @@ def _draw(path, cells, overall):
         axes.set_xticks(range(len(tasks) + 1), [*tasks, "all tasks"], rotation=30, ha="right")
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_ylabel("score: 0 at chance, 1 at best")
+        if any(results["data"]["replica"] for results in cells.values()):
+            axes.set_title("On replicas: composed music")
         axes.legend()
         axes.grid(axis="y", alpha=0.3)

@@ -7,18 +7,15 @@ out of range is an error before anything is built.
 
 import atexit
 import difflib
-import json
-import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import NamedTuple
 
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML, ScalarNode, YAMLError
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError, did_you_mean
 
 # Run options of SpeechBrain's Brain that would contradict a key of the yaml.
@@ -32,93 +29,29 @@ REPLACED = {
 
 
 OBJECT_TAG = re.compile(r"!(name|new):")
+# Usual names of options that have another here.
+SYNONYMS = {"epochs": "number_of_epochs", "learning_rate": "lr", "workers": "num_workers"}
+# Of RunOptions, what is no option of its command line.
+NO_OPTIONS = (
+    "param_file overridden_args distributed_launch data_parallel_count tqdm_barcolor".split()
+)
 
 
 class ConfigError(UserError):
     """A yaml, or an option on the command line, that cannot be used."""
 
 
-# ---- kinds of values ----
-
-
-def _yaml_value(text):
-    """A YAML 1.2 value; what is no scalar or list stays text."""
-    try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError):  # a date such as 2020-13-45
-        return text
-    return text if isinstance(value, dict) else value
-
-
-class Kind(NamedTuple):
-    """Values that an option may have: a test, words after "it must be", a parser of its text."""
-
-    fits: Callable
-    allowed: str
-    parse: Callable = _yaml_value
-
-
-def _is_int(value):
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-whole = Kind(lambda x: _is_int(x) and x >= 1, "a whole number of 1 or more")
-natural = Kind(lambda x: _is_int(x) and x >= 0, "a whole number of 0 or more")
-number = Kind(_is_number, "a number")
-positive = Kind(lambda x: _is_number(x) and x > 0, "above 0")
-not_negative = Kind(lambda x: _is_number(x) and x >= 0, "0 or more")
-share = Kind(lambda x: _is_number(x) and 0 < x < 1, "between 0 and 1")
-dropout = Kind(lambda x: _is_number(x) and 0 <= x < 1, "at least 0 and less than 1")
-boolean = Kind(lambda x: isinstance(x, bool), "true or false")
-# Text is taken as it is: a folder may be named 007, true or [live].
-text = Kind(lambda x: isinstance(x, str), "text", str)
-path = Kind(lambda x: isinstance(x, (str, Path)) and str(x) != "", "a path", str)
-# An object that the yaml builds; on a command line its class can be exchanged.
-yaml_object = Kind(lambda x: True, "built by the yaml", None)
-
-
-def choice(*values):
-    """One of some values."""
-    return Kind(lambda x: any(x is v or x == v and type(x) is type(v) for v in values),
-                f"{', '.join(map(str, values[:-1]))} or {values[-1]}")  # fmt: skip
-
-
-def optional(kind):
-    """What `kind` allows, or null; a path or text on the command line is never null."""
-
-    def parse(given):
-        return kind.parse(given) if kind.parse is str or _yaml_value(given) is not None else None
-
-    return Kind(lambda x: x is None or kind.fits(x), f"{kind.allowed}, or null", parse)
-
-
-def list_of(kind):
-    """A list of one or more values of a kind."""
-    return Kind(
-        lambda x: isinstance(x, list) and len(x) > 0 and all(map(kind.fits, x)),
-        f"a list, and each value {kind.allowed}",
-    )
-
-
-def _text_or_list(given):
-    try:
-        values = json.loads(given)
-    except ValueError:
-        return given
-    return values if isinstance(values, list) else given
-
-
-texts = Kind(
-    lambda x: path.fits(x) or list_of(path).fits(x),
-    'text, or a list of texts such as ["a", "b"]',
-    _text_or_list,
-)
-
-names = Kind(lambda x: text.fits(x) or list_of(text).fits(x), "a name, or a list of names")
+# Run options of SpeechBrain's Brain that are neither switches nor text.
+RUN_OPTIONS = {
+    "device": kinds.device,
+    "distributed_backend": kinds.choice("nccl", "gloo"),
+    "eval_precision": kinds.choice("fp32", "bf16"),
+    "debug_batches": kinds.whole,
+    "debug_epochs": kinds.whole,
+    "ckpt_interval_steps": kinds.natural,
+    "profile_warmup": kinds.natural,
+    "profile_steps": kinds.whole,
+}
 
 
 # ---- loading ----
@@ -154,7 +87,6 @@ def load_experiment(argv, options, model_options=None):
         For a missing or unreadable yaml, an unknown key (naming the nearest valid one), a key
         that nothing uses, a value that is not allowed, or one that a module refuses.
     """
-    kinds = {**(model_options or {}), **options}
     if not argv or argv[0].startswith("--"):
         raise ConfigError("the first argument must be a yaml, such as hparams/brn_sum.yaml")
     file = Path(argv[0])
@@ -168,30 +100,37 @@ def load_experiment(argv, options, model_options=None):
         raise ConfigError(f"{file} cannot be read ({error}): {hint}") from None
     except (YAMLError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{file} is no yaml of an experiment: {error}") from None
-    run_names = set(RunOptions().as_dict()) - {"param_file", "overridden_args"}
-    refuse_idle_keys(file, source, written, set(options) | run_names)
+    run_options = {
+        name: RUN_OPTIONS.get(name, kinds.boolean if isinstance(value, bool) else kinds.text)
+        for name, value in RunOptions().as_dict().items()
+        if name not in NO_OPTIONS
+    }
+    schema = {**run_options, **(model_options or {}), **options}
+    refuse_idle_keys(file, source, written, {*options, *run_options})
 
-    overrides, run_arguments = {}, []
+    overrides, run_values = {}, {}
     for key, value in _pairs(argv[1:]):
         if key in written and OBJECT_TAG.match(str(written[key].tag)):
             source = _with_class(source, key, value)
         elif key in written:
-            overrides[key] = _parse(key, value, kinds)
+            overrides[key] = _without_references(key, _parse(key, value, schema), written)
         elif key in REPLACED:
             raise ConfigError(f"--{key} is not used here: use {REPLACED[key]}")
-        elif key in run_names:
-            run_arguments += [f"--{key}"] if value is None else [f"--{key}", value]
+        elif key in run_options:
+            run_values[key] = _parse(key, value, schema)
         else:
-            near = difflib.get_close_matches(key, [*written, *run_names], n=1, cutoff=0)
-            raise ConfigError(f"unknown option --{key}: did you mean --{near[0]}?")
+            near = _nearest_option(key, written, run_options)
+            raise ConfigError(f"unknown option --{key}: did you mean --{near}?")
     # Plain values are checked before anything is built from them, the others after.
     plain = {
-        key: _yaml_value(node.value) if node.style is None else node.value
+        key: kinds.yaml_value(node.value) if node.style is None else node.value
         for key, node in written.items()
         if isinstance(node, ScalarNode) and not str(node.tag).startswith("!")
     }
-    check_values(plain | overrides, kinds)
-    _, run_opts, _ = RunOptions.from_command_line_args([str(file), *run_arguments])
+    check_values(plain | overrides | run_values, schema)
+    switches = [f"--{key}" for key, value in run_values.items() if value is True]
+    pairs = [f"--{key}={value}" for key, value in run_values.items() if type(value) is not bool]
+    _, run_opts, _ = RunOptions.from_command_line_args([str(file), *switches, *pairs])
     try:
         hparams = Hparams(load_hyperpyyaml(source, overrides))
     except ImportError as error:
@@ -201,15 +140,15 @@ def load_experiment(argv, options, model_options=None):
     except (ValueError, TypeError, ArithmeticError, RuntimeError, YAMLError) as error:
         # HyperPyYAML puts what it says before the error's own arguments.
         raise ConfigError(f"{file}: {': '.join(map(str, error.args)) or error}") from error
-    check_values(hparams, kinds)
+    check_values(hparams, schema)
     return _file_of(source, file), hparams, run_opts, overrides
 
 
-def check_values(values, kinds):
+def check_values(values, schema):
     """Raises ConfigError for the first value that its kind does not allow."""
     for key, value in values.items():
-        if key in kinds and not kinds[key].fits(value):
-            raise ConfigError(f"{key} is {value!r}: it must be {kinds[key].allowed}")
+        if key in schema and not schema[key].fits(value):
+            raise ConfigError(f"{key} is {value!r}: it must be {schema[key].allowed}")
 
 
 def refuse_idle_keys(file, source, keys, read):
@@ -238,14 +177,35 @@ def _pairs(tokens):
         yield key, value
 
 
-def _parse(key, value, kinds):
-    kind = kinds.get(key)
+def _nearest_option(key, written, run_options):
+    """The option that was meant: a synonym, else one that is alike; objects come last."""
+    if SYNONYMS.get(key) in written:
+        return SYNONYMS[key]
+    plain = [name for name, node in written.items() if not str(node.tag).startswith("!n")]
+    return [
+        *difflib.get_close_matches(key, plain, n=1),
+        *difflib.get_close_matches(key, [*written, *run_options], n=1, cutoff=0),
+    ][0]
+
+
+def _without_references(key, value, written):
+    """The value; ConfigError if HyperPyYAML would replace a part of it by another key's value."""
+    for name in re.findall(r"<(\w+)", value) if isinstance(value, str) else ():
+        if name in written:
+            raise ConfigError(
+                f"--{key} {value}: <{name}> stands for the key {name} in a yaml, rename the folder"
+            )
+    return value
+
+
+def _parse(key, value, schema):
+    kind = schema.get(key)
     if value is None:
-        if kind is boolean:
+        if kind is kinds.boolean:
             return True
         raise ConfigError(f"--{key} needs a value")
     if kind is None:
-        return _yaml_value(value)
+        return kinds.given(value)
     if kind.parse is None:
         raise ConfigError(f"--{key} {value}: {key} is built by the yaml, change it there")
     return kind.parse(value)

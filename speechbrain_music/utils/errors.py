@@ -31,25 +31,29 @@ def did_you_mean(path, siblings, otherwise):
 
 
 @contextmanager
-def _full_disk_as_user_error():
+def _disk_errors_as_user_errors():
     try:
         yield
+    except (ConnectionError, TimeoutError):  # of no disk
+        raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"the disk is full ({error}): free some space and run the same command again"
-        ) from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fault, remedy = f"the disk is full ({error})", "free some space"
+        else:
+            what = error.filename or "a file"
+            fault = f"{what} cannot be read or written ({error.strerror or error})"
+            remedy = "check the disk and the permissions"
+        raise UserError(f"{fault}: {remedy} and run the same command again") from error
 
 
 def run_command(command):
     """Runs `command()`; returns an exit code.
 
-    What the command returns (0 for None), 2 after one line on stderr for a `UserError` or a full
-    disk, 130 if it is interrupted. Other errors go through.
+    What the command returns (0 for None), 2 after one line on stderr for a `UserError` or an
+    error of the disk, 130 if it is interrupted. Other errors go through.
     """
     try:
-        with _full_disk_as_user_error():
+        with _disk_errors_as_user_errors():
             return command() or 0
     except UserError as error:
         return print_error(error)
@@ -59,10 +63,10 @@ def run_command(command):
 
 
 def run_recipe(main):
-    """Runs a recipe's `main(argv)`; a `UserError` becomes one line on stderr and exit code 2.
+    """Runs a recipe's `main(argv)` as `run_command` does, and exits unless it succeeds.
 
-    So does a full disk. `--help` prints the docstring of main's module, and the options of a yaml
-    on the command line. Under torchrun the error is recorded for its summary.
+    `--help` prints the docstring of main's module, and the options of a yaml on the command line.
+    Under torchrun the error is recorded for its summary.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(sys.modules[main.__module__].__doc__)
@@ -76,8 +80,5 @@ def run_recipe(main):
         # Imported only under torchrun: this module must stay light.
         elastic = import_module("torch.distributed.elastic.multiprocessing.errors")
         main = elastic.record(main)
-    try:
-        with _full_disk_as_user_error():
-            main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(print_error(error))
+    if code := run_command(lambda: main(sys.argv[1:]) and None):
+        sys.exit(code)

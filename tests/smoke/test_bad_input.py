@@ -22,7 +22,8 @@ def refused(arguments, match):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"effective_batch": 5}, "effective_batch 5 is no multiple .* set 4 or 6"),
+        ({"effective_batch": 5}, "effective_batch 5 is no multiple .* set it to 4 or 6, or batch_"),
+        ({"effective_batch": 16, "batch_size": 7}, "14 or 21, or batch_size to 4 or 8$"),
         ({"segments_per_epoch": 13}, "segments_per_epoch 13 .* set 12 or 18"),
         ({"segment_second": 3}, "unknown option --segment_second: did you mean --segment_seconds"),
         ({"mixer": "mamba"}, "mixer is mamba: it must be a class"),
@@ -36,7 +37,7 @@ def refused(arguments, match):
         ({"batch_size": 0}, "batch_size is 0"),
         ({"max_steps": 1.5}, "max_steps is 1.5"),
         ({"lr": "fast"}, "lr is 'fast'"),
-        ({"codebook_size": 0}, "codebook_size is 0: it must be a whole number of 1 or more"),
+        ({"codebook_size": 0}, "codebook_size is 0: it must be a whole number from 1 to"),
         ({"augment": "no"}, "augment is 'no': it must be true or false"),
         ({"dropout": 1}, "dropout is 1: it must be at least 0 and less than 1"),
         ({"encoder": 5}, "encoder is 5: it must be a class"),

@@ -1,5 +1,6 @@
 """The demo at a small size."""
 
+import json
 import re
 
 import pytest
@@ -24,7 +25,10 @@ def test_demo_reports_and_reuses_finished_work(tmp_path, monkeypatch, capsys):
     row = re.search(r"^\| nsynth_instrument \| accuracy \|(.*)$", text, re.MULTILINE).group(1)
     values = [float(value) for value in re.findall(r"\d\.\d+", row)]
     assert len(values) == 10 and all(0 <= value <= 1 for value in values)
-    assert (tmp_path / "out" / re.search(r"!\[curves\]\((.*)\)", text).group(1)).exists()
+    for picture in ("curves", "scores"):
+        (path,) = re.findall(rf"!\[{picture}\]\((.*)\)", text)
+        assert (tmp_path / "out" / path).exists()
+    first = json.loads((tmp_path / "out/seconds.json").read_text())
     for other in ("untrained", "mel"):
         for task in ("all tasks", "nsynth_instrument"):
             assert f"| {other} | {task} | " in text
@@ -34,4 +38,6 @@ def test_demo_reports_and_reuses_finished_work(tmp_path, monkeypatch, capsys):
         for path in tmp_path.rglob(name)
     }
     demo.main(argv)
+    both = json.loads((tmp_path / "out/seconds.json").read_text())
+    assert len(both) == 3 and all(both[name] > first[name] for name in first)
     assert len(kept) == 5 and kept == {path: path.stat().st_mtime_ns for path in kept}

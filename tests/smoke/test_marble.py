@@ -7,7 +7,9 @@ import shutil
 import pytest
 import tiny
 
-from recipes.marble import main, parse
+from recipes.marble import main, parse, recipe_arguments
+from speechbrain_music.evaluation.protocol import load_task
+from speechbrain_music.evaluation.tasks import find_task
 from speechbrain_music.utils.errors import UserError
 
 TASKS = ("nsynth_instrument", "nsynth_pitch")
@@ -114,6 +116,19 @@ def test_wrong_input(line, message, tmp_path):
     with pytest.raises(UserError, match=message):
         main([*line.split(), "--out", str(tmp_path)])
     assert not list(tmp_path.rglob("results.json"))
+
+
+def test_folders_with_separators_in_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a,b", "c=d", "one", "two"):
+        (tmp_path / name).mkdir()
+    line = ["--encoders", "x=a,b", "c=d", "y=one,two", "--tasks", "gtzan_genre"]
+    task, (_, encoders, _, others) = find_task("gtzan_genre"), parse(line)
+    assert encoders == {"x": "a,b", "c=d": "c=d", "y": ["one", "two"]}
+    for encoder in [*encoders.values(), "--x", "null", "/my #1/[live]"]:
+        argv = recipe_arguments(task, encoder, "--out", "f #1", None, others)
+        hparams = load_task(argv)[1]
+        assert hparams["encoder"] == encoder and hparams["output_folder"] == "--out"
 
 
 def test_encoders_and_their_names():

@@ -4,9 +4,10 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from tiny import ROOT, run_task
+from tiny import ROOT, run_task, task_arguments
 
 from speechbrain_music.evaluation.tasks import TASKS
+from speechbrain_music.utils.atomic import locked_folder
 from speechbrain_music.utils.errors import UserError
 
 TASK = "nsynth_instrument"  # has the shortest recordings; the other replicas take long to compose
@@ -67,6 +68,7 @@ def test_fine_tuning_resumes(run, tmp_path):
     whole, logits, _ = run(**TUNED, output_folder=one)
     assert whole["encoder"]["runs"][0]["fine_tuned"]["epoch"] in (1, 2)
     run(**TUNED, output_folder=two, fine_tune_epochs=1)
+    (two / "results.json").unlink()
     parts, again, _ = run(**TUNED, output_folder=two)
     assert parts["each"] == whole["each"]
     np.testing.assert_array_equal(logits, again)
@@ -91,8 +93,14 @@ def test_features_and_results_are_reused(run, tmp_path, monkeypatch, capsys, cap
     run(**own)
     assert len(results) == 2 and times("results.json") == results
     assert "has these results already" in capsys.readouterr().out
+    for changes, what in (({"hidden": 4}, "hidden"), ({"encoder": "mel"}, "encoder")):
+        with pytest.raises(UserError, match=f"has results of another {what}: choose another out"):
+            run(**own, **changes)
+    assert times("results.json") == results
+    for path in results:
+        path.unlink()
     run(**own, hidden=4)
-    assert times("results.json") != results
+    assert len(times("results.json")) == 1
 
 
 @pytest.mark.parametrize(
@@ -103,6 +111,7 @@ def test_features_and_results_are_reused(run, tmp_path, monkeypatch, capsys, cap
         ({"encoder": "mel", "freeze_encoder": False}, "mel cannot be fine-tuned"),
         ({"data_folder": "/nonexistent"}, "/nonexistent"),
         ({"learning_rates": "[]"}, "learning_rates is .*: it must be a list"),
+        ({"mix_from": 3}, "mix_from is 3: it must be less than 3, the hidden states of small-0"),
         ({"hidden": 0}, "hidden is 0: it must be a whole number"),
     ],
 )
@@ -111,6 +120,21 @@ def test_wrong_input(options, message, run, tmp_path):
     with pytest.raises(UserError, match=message):
         run(**options)
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_a_recipe_refuses_the_yaml_of_another_task(tmp_path):
+    argv = task_arguments("nsynth_pitch", tmp_path, encoder="mel")
+    with pytest.raises(UserError, match="name is 'nsynth_pitch' and the recipe that of gtzan"):
+        import_module("recipes.gtzan_genre.train").main(argv)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_is_evaluated_in_once_at_a_time(run, tmp_path):
+    with (
+        locked_folder(tmp_path / "out"),
+        pytest.raises(UserError, match="another process evaluates in .*out: wait for it"),
+    ):
+        run(encoder="mel")
 
 
 def test_no_encoder_is_an_error():

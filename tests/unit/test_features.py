@@ -150,6 +150,51 @@ def test_a_truncated_cache_is_refused(name, tones, tmp_path):
     cache.open()
 
 
+@pytest.mark.parametrize("damage", ["line", "not UTF-8", "state", "value", "reason"])
+def test_damaged_rows_are_computed_again(damage, own, tmp_path):
+    chunks = table(own)
+    lost = tmp_path / "lost.wav"
+    chunks.loc[1, "wav"] = str(lost)
+    cache = filled(tmp_path / "f", Level(), chunks)
+    before, readable, reasons = (np.array(part) for part in cache.load())
+    assert list(reasons.item()) == [1]
+    line = (cache.folder / "unreadable.jsonl").read_bytes()
+    if damage in ("line", "not UTF-8", "reason"):
+        text = {"line": line[:-9], "not UTF-8": b"\xff\n[[\n" + line, "reason": b'{"row": "x"}\n'}
+        (cache.folder / "unreadable.jsonl").write_bytes(text[damage])
+    elif damage == "state":
+        np.load(cache.folder / "state.npy", mmap_mode="r+")[2] = 77
+    else:
+        np.load(cache.folder / "features.npy", mmap_mode="r+")[2, 0, 1] = np.nan
+    again = Level()
+    values, *found = filled(tmp_path / "f", again, chunks).load()
+    np.testing.assert_array_equal(values, before)
+    np.testing.assert_array_equal(found[0], readable)
+    assert found[1] == reasons.item() and sum(map(len, again.seen)) == (
+        damage in ("state", "value")
+    )
+    assert (cache.folder / "unreadable.jsonl").read_bytes() == line
+
+
+def test_metadata_of_another_form_are_refused(tones, tmp_path):
+    cache = filled(tmp_path, Level(), table(tones))
+    for text in ("[]", "null", "[" * 10**5):
+        (cache.folder / "metadata.json").write_text(text)
+        with pytest.raises(UserError, match="is no complete feature cache"):
+            cache.open()
+
+
+def test_features_that_are_not_finite_are_left_out(tones, tmp_path):
+    class Broken(Level):
+        def pool(self, wave, samples):
+            features = super().pool(wave, samples)
+            return features / (samples.view(-1, 1, 1) != features[0, 0, 1])
+
+    chunks = table(tones)
+    _, readable, reasons = filled(tmp_path, Broken(), chunks, batch_size=1).load()
+    assert not readable.any() and "features of level are not finite" in reasons[0]
+
+
 def test_an_unwritable_folder_and_a_full_disk_are_user_errors(tones, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written .* choose another feature_folder"):

@@ -3,10 +3,17 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from speechbrain_music.evaluation.results import resampled_figures, summarise
+from speechbrain_music.evaluation.results import (
+    _confusion,
+    _layers,
+    resampled_figures,
+    summarise,
+)
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.tasks import MultiLabel, Regression, SingleLabel
 
@@ -134,3 +141,29 @@ def test_only_shared_tasks_are_compared():
     (same,) = compare({"a": one, "b": one})
     for found in (*same["tasks"].values(), same["all tasks"]):
         assert found["difference"] == 0 and found["p"] == 1 and not found["differs"]
+
+
+def test_pictures_say_what_they_show():
+    runs = [{"layer": "1", "valid": 0.8}, {"layer": "all", "valid": 0.7}]
+    results = {
+        "task": "letters",
+        "data": {"replica": {"scale": 0.3}},
+        "encoder": {"name": "mel", "runs": runs},
+        "figures": {"accuracy": {"chance": 0.25}},
+    }
+    rows = [
+        {"standardize": "as they are", "layer": layer, "lr": lr, "valid": 0.5, "seed": 0}
+        for layer in ("0", "1", "all")
+        for lr in (0.1, 0.01)
+    ]
+    figure = Figure()
+    _layers(figure, pd.DataFrame(rows), results, ("accuracy",))
+    (axes,) = figure.axes
+    assert axes.get_title() == "letters (replica): mel"
+    assert "accuracy on the validation split" in axes.get_ylabel()
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["chosen"].get_ydata()) == [0.8, 0.7]
+    assert set(lines["chance (test)"].get_ydata()) == {0.25}
+    figure = Figure()
+    _confusion(figure, np.array([[3, 1], [0, 4]]), ["a", "b"], "letters: mel")
+    assert figure.axes[0].get_title() == "letters: mel, accuracy 0.875"

@@ -293,3 +293,26 @@ def test_undefined_figures_are_refused():
         TAGS.figures(logits, targets)
     with pytest.raises(ValueError, match="none can be scored"):
         TAGS.chance(targets, targets)
+
+
+def test_marble_counts_tags_that_no_track_has_as_0():
+    task = MultiLabel("tags", ["slow", "solo", "no", "all"])
+    targets = torch.tensor([[1, 0, 0, 1], [0, 1, 0, 1], [0, 1, 0, 1.0]])
+    logits = torch.tensor([[2, 0, 0, 0], [1, 2, 1, 1], [0, 1, 2, 2.0]]) * 50  # sigmoid: ties
+    assert task.figures(logits, targets) == {"roc_auc": 1, "average_precision": 1}
+    found = task.marble_compat(logits, targets)
+    assert found == pytest.approx({"roc_auc": 2 / 4, "average_precision": 3 / 4})
+    assert SingleLabel("genre", ["a", "b"]).marble_compat(logits, targets) == {}
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_a_fifth_below_is_no_hit_in_any_mir_eval(newer, monkeypatch):
+    now = mir_eval.key.weighted_score
+
+    def later(one, other, allow_descending_fifths=True):
+        return 0.5 if allow_descending_fifths else now(one, other)
+
+    if newer:
+        monkeypatch.setattr(mir_eval.key, "weighted_score", later)
+    scores = MusicalKey("key", ["C major", "G major", "F major"]).score_matrix["weighted_score"]
+    assert scores[0].tolist() == [1, 0.5, 0]

@@ -12,7 +12,7 @@ from functools import partial
 
 from speechbrain_music import __version__
 from speechbrain_music.inference.cli import doctor, embed, export, info, prepare, push, similar
-from speechbrain_music.utils.errors import print_error, run_command
+from speechbrain_music.utils.errors import run_command
 
 COMMANDS = (prepare, embed, similar, info, export, push, doctor)
 
@@ -41,8 +41,3 @@ def main(argv=None):
     except BrokenPipeError:  # the program that read the output, `head` perhaps, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        return print_error(
-            f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error}): "
-            "check the disk, its free space and the permissions, then run the same command again"
-        )
