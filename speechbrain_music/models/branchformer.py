@@ -71,25 +71,19 @@ class BranchformerLayer(nn.Module):
 
     Arguments
     ---------
-    d_model : int
-        Width of input and output.
+    d_model, ffn_units : int
+        Width of input and output; width inside the local branch.
     mixer : callable
         Makes the token mixer of the global branch: a module that maps x (B, T, d_model) and an
         optional (B, T) padding mask to (B, T, d_model), such as `SummaryMixing`.
-    ffn_units : int
-        Width inside the local branch.
     kernel_size : int
-        Of its depthwise convolution, in tokens.
+        Of the local branch's depthwise convolution, in tokens.
     dropout : float
         After each branch, after the merge and inside both branches.
     merge : str
         "concat": the concatenated branches, then a linear layer (the paper's). "average": their
         average by `BranchWeights`, then a linear layer. "global" or "local": one branch alone.
-
-    Raises
-    ------
-    ValueError
-        For an unknown merge, or what the mixer refuses.
+        Else ValueError.
 
     Example
     -------

@@ -47,22 +47,12 @@ class ConformerLayer(nn.Module):
 
     Arguments
     ---------
-    d_model : int
-        Width of input and output.
-    mixer : callable
-        Makes the token mixer: a module that maps x (B, T, d_model) and an optional (B, T) padding
-        mask to (B, T, d_model), such as `SummaryMixing`.
+    d_model, mixer, kernel_size
+        As of a `BranchformerLayer`.
     ffn_units : int
         Width inside the feed-forward modules.
-    kernel_size : int
-        Of the depthwise convolution, in tokens.
     dropout : float
         In and after the feed-forward modules and the convolution.
-
-    Raises
-    ------
-    ValueError
-        For what the mixer refuses.
 
     Example
     -------

@@ -28,16 +28,8 @@ def tokenize(quantizer, vectors):
 class MaskFill(nn.Module):
     """What the encoder sees in place of masked tokens.
 
-    Arguments
-    ---------
-    kind : str
-        "noise": the noise that `forward` gets. "embedding": four frames that are learned, the same
-        for every masked token.
-
-    Raises
-    ------
-    ValueError
-        For another kind.
+    `kind` is "noise": the noise that `forward` gets; or "embedding": four frames that are learned,
+    the same for every masked token; else ValueError.
 
     Example
     -------
@@ -62,14 +54,7 @@ class MaskFill(nn.Module):
 
 
 class TokenHead(nn.Linear):
-    """Logits over a quantizer's tokens.
-
-    Arguments
-    ---------
-    d_model : int
-        Width of the encoder.
-    quantizer : torch.nn.Module
-        Whose `config` says num_codebooks (N) and codebook_size (K).
+    """Logits over the tokens of a quantizer, whose `config` says num_codebooks and codebook_size.
 
     Example
     -------
@@ -84,25 +69,16 @@ class TokenHead(nn.Linear):
         super().__init__(d_model, self.num_codebooks * quantizer.config["codebook_size"])
 
     def forward(self, x):
-        """(M, d_model) to (M, N, K)."""
+        """(M, d_model) to (M, num_codebooks, codebook_size)."""
         return super().forward(x).unflatten(-1, (self.num_codebooks, -1))
 
 
 class MelHead(nn.Linear):
     """The normalised log-mel of a token's four frames.
 
-    Arguments
-    ---------
-    d_model : int
-        Width of the encoder.
-    residual : str
-        What its output is added to in masked places. "none": nothing. "interpolation": a straight
-        line between the neighbouring visible frames; the head then starts at 0.
-
-    Raises
-    ------
-    ValueError
-        For another residual.
+    `residual` is what its output is added to in masked places. "none": nothing. "interpolation": a
+    straight line between the neighbouring visible frames; the head then starts at 0. Else
+    ValueError.
 
     Example
     -------

@@ -29,17 +29,9 @@ class RotaryAttention(nn.Module):
 
     Arguments
     ---------
-    d_model : int
-        Width of input and output.
-    nhead : int
-        Heads; d_model / nhead must be an even whole number.
-    dropout : float
-        On the attention weights.
-
-    Raises
-    ------
-    ValueError
-        If d_model does not divide into heads of even width.
+    d_model, nhead, dropout
+        Width, heads, dropout on the attention weights; ValueError unless d_model / nhead is an
+        even whole number.
 
     Example
     -------

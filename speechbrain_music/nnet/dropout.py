@@ -12,10 +12,7 @@ class Dropout(nn.Dropout):
     Drawing one number per value, which runs on one core, takes an eighth of a block's training
     step on a CPU.
 
-    Arguments
-    ---------
-    p : float
-        Probability of a value to become 0; the others are scaled so that the mean stays.
+    Each value becomes 0 with probability `p`; the others are scaled so that the mean stays.
 
     Example
     -------

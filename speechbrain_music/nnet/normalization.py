@@ -24,12 +24,7 @@ class BandNormalization(nn.Module):
     kind : str
         "band": each by its own statistics in the corpus. "scalar": all by the same two. "none":
         as they are. "instance": each by its statistics in the item, which removes the item's level
-        and timbre, and leaks a little of what is masked in it.
-
-    Raises
-    ------
-    ValueError
-        For another kind.
+        and timbre, and leaks a little of what is masked in it. Else ValueError.
 
     Example
     -------
@@ -87,12 +82,8 @@ class BandNormalization(nn.Module):
 class Standardization(nn.Module):
     """(x - mean) / std for each value, then a linear map for each layer if there is one.
 
-    Arguments
-    ---------
-    mean, std : torch.Tensor
-        Of one shape, (L, d) or a scalar; std above 0.
-    matrix : torch.Tensor, optional
-        (L, d, d), such as one that whitens.
+    `mean` and `std` have one shape, (L, d) or a scalar, std above 0; the optional `matrix`
+    (L, d, d) may whiten.
 
     Example
     -------

@@ -21,22 +21,14 @@ class RandomProjectionQuantizer(nn.Module):
 
     Arguments
     ---------
-    input_dim : int
-        Width of a feature vector.
-    codebook_dim : int
-        Width after the projection (Xavier).
-    codebook_size : int
-        Number of entries (standard normal, l2-normalised) in a codebook.
-    num_codebooks : int
-        Independent projections with a codebook each.
+    input_dim, codebook_dim : int
+        Width of a feature vector, and after the projection (Xavier).
+    codebook_size, num_codebooks : int
+        Entries (standard normal, l2-normalised) of a codebook; independent projections with a
+        codebook each.
     seed : int
         Of the quantizer's own generator: the same on every rank and after every restart,
         independent of the global generator.
-
-    Raises
-    ------
-    ValueError
-        If the last axis of an input is not `input_dim`.
 
     Example
     -------
@@ -68,17 +60,9 @@ class RandomProjectionQuantizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        """Tokens of feature vectors, in float32 whatever the autocast state.
+        """(B, T, input_dim), else ValueError, to int64 tokens (B, T), of N > 1 codebooks (B, T, N).
 
-        Arguments
-        ---------
-        x : torch.Tensor
-            (B, T, input_dim).
-
-        Returns
-        -------
-        torch.Tensor
-            int64, (B, T), or (B, T, num_codebooks) for more than one codebook.
+        In float32 whatever the autocast state.
         """
         check_width(x, self.input_dim)
         with full_float32(x.device):

@@ -23,19 +23,11 @@ class ResidualQuantizer(TrainedQuantizer):
 
     Arguments
     ---------
-    input_dim : int
-        Width of a feature vector.
-    codebook_dim : int
-        Width of an entry.
-    codebook_size : int
-        Entries of a codebook; standard normal until a `CodebookLearner` has moved them.
-    num_codebooks : int
-        Stages.
-
-    Raises
-    ------
-    ValueError
-        If a size is no whole number of 1 or more, or the last axis of an input not `input_dim`.
+    input_dim, codebook_dim : int
+        Widths of a feature vector and of an entry.
+    codebook_size, num_codebooks : int
+        Entries of a codebook, standard normal until a `CodebookLearner` has moved them; stages.
+        ValueError unless they and codebook_dim are whole numbers of 1 or more.
 
     Example
     -------
@@ -93,12 +85,8 @@ class CodebookLearner(nn.Module):
     decay : float
         Weight of the past at each step: 0.99 averages over about 100 steps.
     dead_code_threshold : float
-        Share of the mean weight of an entry below which it is dead.
-
-    Raises
-    ------
-    ValueError
-        If a share is not between 0 and 1.
+        Share of the mean weight of an entry below which it is dead. Both are between 0 and 1, else
+        ValueError.
 
     Example
     -------
@@ -143,16 +131,10 @@ class CodebookLearner(nn.Module):
 
     @torch.no_grad()
     def update(self, quantizer, window, offered):
-        """Ends a step: moves the entries, re-initialises the dead ones.
+        """Ends a step: moves the entries of `quantizer` in place, re-initialises the dead ones.
 
-        Arguments
-        ---------
-        quantizer : ResidualQuantizer
-            Its codebook changes in place.
-        window : torch.Tensor
-            `window`, summed over all processes.
-        offered : torch.Tensor
-            (R, d) vectors of the batch, the same in all processes, for dead entries.
+        `window` is this learner's, summed over all processes; `offered` are (R, d) vectors of the
+        batch, the same in all processes, for dead entries.
         """
         self.average.lerp_(window, 1 - self.decay)
         count = self.average[..., -1:]

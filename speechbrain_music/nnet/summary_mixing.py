@@ -14,19 +14,9 @@ from speechbrain_music.nnet.dropout import Dropout
 
 
 class GroupedLinear(nn.Module):
-    """A linear layer that is block-diagonal over groups of features.
+    """A linear layer that is block-diagonal over `groups` of features.
 
-    Arguments
-    ---------
-    in_features, out_features : int
-        Widths; each must divide by `groups`.
-    groups : int
-        Number of independent blocks.
-
-    Raises
-    ------
-    ValueError
-        If a width does not divide by `groups`.
+    Raises ValueError if a width does not divide by `groups`.
 
     Example
     -------
@@ -64,21 +54,14 @@ class SummaryMixing(nn.Module):
 
     Arguments
     ---------
-    d_model : int
-        Width of input and output.
-    nhead : int
-        Groups of f and s; every width must divide by it.
-    hidden : tuple of int, optional
-        Hidden widths of f and s; None means one hidden layer, (d_model,).
-    out_features : int, optional
-        Width of f(x_t) and of s_bar; None means d_model.
+    d_model, nhead : int
+        Width of input and output; groups of f and s, by which every width must divide, else
+        ValueError.
+    hidden, out_features : optional
+        Hidden widths of f and s, by default one layer of d_model; width of f(x_t) and of s_bar, by
+        default d_model.
     dropout : float
         On f per frame, and on s_bar per item.
-
-    Raises
-    ------
-    ValueError
-        If a width does not divide by `nhead`.
 
     Example
     -------
@@ -117,19 +100,9 @@ class SummaryMixing(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, x, padding_mask=None):
-        """Mixes a batch.
+        """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model).
 
-        Arguments
-        ---------
-        x : torch.Tensor
-            (B, T, d_model).
-        padding_mask : torch.Tensor, optional
-            (B, T), True = padding. An item that is all padding has a summary of zeros.
-
-        Returns
-        -------
-        torch.Tensor
-            (B, T, d_model); values at padded steps are meaningless.
+        Values at padded steps are meaningless; an item of padding has a summary of zeros.
         """
         batch, steps, width = x.shape
         groups = x.reshape(batch * steps, self.nhead, -1).transpose(0, 1)

@@ -31,17 +31,10 @@ class TrainedQuantizer(nn.Module):
 
     Arguments
     ---------
-    input_dim : int
-        Width of a vector.
-    latent_dim : int
-        Width of the quantized vectors.
+    input_dim, latent_dim : int
+        Widths of a vector (another one is a ValueError) and of the quantized vectors.
     config : dict
         Plain values: `codebook_size`, `num_codebooks` and further arguments of the subclass.
-
-    Raises
-    ------
-    ValueError
-        If the last axis of an input is not `input_dim`.
 
     Example
     -------
