@@ -79,25 +79,10 @@ class CorpusPlan:
 def make_corpus(out, hours, plan=None, workers=None):
     """Make a corpus, or continue one, or find it complete; returns its manifest `tracks.csv`.
 
-    It starts processes: a script calls it under `if __name__ == "__main__":`.
-
-    Arguments
-    ---------
-    out : str | Path
-        Output folder.
-    hours : float
-        Hours of music, at least.
-    plan : CorpusPlan, optional
-        Which tracks.
-    workers : int, optional
-        Processes; by default one per core.
-
-    Raises
-    ------
-    CorpusError
-        If the folder holds something else, cannot be written, or a track cannot be rendered.
-    BankError
-        If the sound bank or a package of the extra [replica] is missing.
+    It has at least `hours` of the music of a plan, by default `CorpusPlan()`. It starts processes
+    (`workers`, by default one per core): a script calls it under `if __name__ == "__main__":`.
+    Raises CorpusError if the folder holds something else, cannot be written, or a track cannot be
+    rendered, BankError if the sound bank or a package of the extra [replica] is missing.
     """
     out, plan = Path(out), plan or CorpusPlan()
     if not (math.isfinite(hours) and hours > 0):

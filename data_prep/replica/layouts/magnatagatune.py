@@ -19,13 +19,7 @@ from speechbrain_music.data_prep.magnatagatune import (
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.mix import (
-    active_rms,
-    add_noise_floor,
-    limit,
-    mix,
-    scale_to,
-)
+from speechbrain_music.data_prep.replica.mix import active_rms, add_noise_floor, mix, scale_to
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, scaled
 from speechbrain_music.data_prep.replica.voice import SHORTEST, make_singer, sing
@@ -126,7 +120,7 @@ def render(attempt, seed, part, artist, index):
     level = np.sqrt(np.mean(wave**2))
     if active_rms(voice):
         wave = wave + voice * np.float32(active_rms(wave) / active_rms(voice))
-    return add_noise_floor(limit(scale_to(level, wave)), rng)
+    return add_noise_floor(scale_to(level, wave), rng)
 
 
 def _phrases(parts):

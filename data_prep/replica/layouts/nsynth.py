@@ -9,13 +9,7 @@ from itertools import product
 
 from speechbrain_music.data_prep.nsynth import COUNTS
 from speechbrain_music.data_prep.replica.draws import PLAN, STYLE, keyed
-from speechbrain_music.data_prep.replica.mix import (
-    add_noise_floor,
-    filter_spectrum,
-    gain,
-    limit,
-    scale_to,
-)
+from speechbrain_music.data_prep.replica.mix import add_noise_floor, filter_spectrum, gain, scale_to
 from speechbrain_music.data_prep.replica.notes import FAMILIES, VELOCITIES, make_note, playable
 from speechbrain_music.data_prep.replica.synth import load_bank
 from speechbrain_music.data_prep.replica.trees import Tree, scaled
@@ -96,4 +90,4 @@ def render(attempt, seed, family, instrument, program, pitch, velocity):
     wave = make_note(rng, load_bank(), program, pitch, velocity)
     own = keyed(seed, STYLE, instrument)
     wave = filter_spectrum(wave, own.normal(0, 3), own.uniform(4000, 12000))
-    return add_noise_floor(limit(scale_to(gain(rng.uniform(*LEVELS)), wave)), rng)
+    return add_noise_floor(scale_to(gain(rng.uniform(*LEVELS)), wave), rng)
