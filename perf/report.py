@@ -16,6 +16,7 @@ import torch
 from perf.benchmark import MEMORY, SHARE, TIME
 from perf.embedding import BASELINES
 from perf.growth import curves, draw
+from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import write_together
 
 DEVICES = {"cpu": "a CPU", "cuda": "a GPU"}
@@ -92,17 +93,9 @@ def pages(found):
     texts = {}
     for page, blocks in sections.items():
         title, introduction = PAGES[page]
-        blocks = [f"# {title}", introduction, *blocks, "## Runs", *_runs(runs[page])]
-        texts[f"{page}.md"] = "\n\n".join(filter(None, blocks)) + "\n"
+        blocks += ["## Runs", *_runs(runs[page])]
+        texts[f"{page}.md"] = markdown_page(f"# {title}", introduction, *blocks)
     return texts
-
-
-def table(head, rows):
-    """A Markdown table; columns whose title starts with : are right-aligned."""
-    rule = [" ---: " if title.startswith(":") else " --- " for title in head]
-    lines = [" | ".join(map(str, row)) for row in ([title.lstrip(":") for title in head], *rows)]
-    lines = [f"| {line} |" for line in lines]
-    return "\n".join([lines[0], f"|{'|'.join(rule)}|", *lines[1:]])
 
 
 def _section(name, device, result):
@@ -113,10 +106,11 @@ def _section(name, device, result):
         for unit, lines in curves(result).items():
             lengths = sorted({length for line in lines.values() for length in line})
             rows = [[k, *(_three_digits(v.get(n, "")) for n in lengths)] for k, v in lines.items()]
-            yield table([unit, *(f":{length} s" for length in lengths)], rows)
+            head = [unit, *(f"{length} s" for length in lengths)]
+            yield markdown_table(head, rows, " ".ljust(len(head), "r"))
     if name == "embedding":
         yield _models(result)
-        yield "\n".join(f"- {name}: {model['what']}" for name, model in result["models"].items())
+        yield [f"- {name}: {model['what']}" for name, model in result["models"].items()]
         comparisons = [c for c in comparisons if c["target"]]
     outcomes = {None: "", True: "met", False: "**missed**"}
     rows = [["", _figure(result, name), *[""] * 4] for name in result["seconds"]]
@@ -126,7 +120,8 @@ def _section(name, device, result):
             + [_ratio(c), c["target"] and f"{c['bound']} {c['target']:g}" or "", outcomes[c["met"]]]
             for c in comparisons
         ]
-    yield table(["", "candidate", "baseline", ":ratio (quartiles)", ":target", "result"], rows)
+    head = ["", "candidate", "baseline", "ratio (quartiles)", "target", "result"]
+    yield markdown_table(head, rows, "   rr")
     checked = result["checked"] and f" Checked to agree before timing: {result['checked']}."
     yield f"{result['rounds']} rounds.{checked} {result['note']}".strip()
 
@@ -161,15 +156,15 @@ def _models(result):
     baseline = min(BASELINES, key=lambda name: seconds[name]["median"])
     against = [c for c in result["comparisons"] if (c["baseline"], c["of"]) == (baseline, TIME)]
     ratios = {c["candidate"]: _ratio(c) for c in against}
-    head = ["model", ":parameters", ":tokens per second of audio"]
-    head += [":audio seconds per second (quartiles)", f":ratio to {baseline}", ":memory"]
+    head = ["model", "parameters", "tokens per second of audio"]
+    head += ["audio seconds per second (quartiles)", f"ratio to {baseline}", "memory"]
     rows = []
     for name, model in result["models"].items():
         speeds = [result["audio_seconds"] / seconds[name][key] for key in ("median", "q3", "q1")]
         memory = f"{extra[name] / 2**30:.1f} GiB" if name in extra else ""
         rows.append([name, f"{model['parameters'] / 1e6:.1f} M", model["token_rate"]])
         rows[-1] += ["{:.1f} ({:.1f} to {:.1f})".format(*speeds), ratios.get(name, "1"), memory]
-    return table(head, rows)
+    return markdown_table(head, rows, " rrrrr")
 
 
 def _runs(runs):
@@ -180,5 +175,5 @@ def _runs(runs):
         machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items())
         names = ", ".join(name for name, of in runs if of == run)
         rows.append([names, f"`{run['command']}`", run["date"], run["commit"], machine])
-    yield table(["benchmarks", "command", "date", "commit", "machine"], rows)
-    yield from (run.get("remark") for run in found)
+    yield markdown_table(["benchmarks", "command", "date", "commit", "machine"], rows)
+    yield from (run.get("remark", "") for run in found)
