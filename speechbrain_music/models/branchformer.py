@@ -14,13 +14,7 @@ MERGES = ("concat", "average", "global", "local")
 
 
 class ConvolutionBranch(Branchformer.ConvolutionBranch):
-    """SpeechBrain's local branch (cgMLP), with each item's own end as the end of time.
-
-    Example
-    -------
-    >>> ConvolutionBranch(64, linear_units=128)(torch.randn(2, 10, 64)).shape
-    torch.Size([2, 10, 64])
-    """
+    """SpeechBrain's local branch (cgMLP), with each item's own end as the end of time."""
 
     def forward(self, x, padding_mask=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
@@ -36,12 +30,6 @@ class BranchWeights(nn.Module):
 
     Each branch is pooled over valid steps by attention with a learned query, and scored.
     Source: Peng et al., arXiv 2207.02971, section 3.4.2.
-
-    Example
-    -------
-    >>> weights = BranchWeights(64)(torch.randn(2, 10, 64), torch.randn(2, 10, 64))
-    >>> weights.shape, torch.allclose(weights.sum(dim=1), torch.ones(2))
-    (torch.Size([2, 2]), True)
     """
 
     def __init__(self, d_model):

@@ -14,14 +14,7 @@ from speechbrain_music.nnet.dropout import replace_dropout
 
 
 class ConvolutionModule(Conformer.ConvolutionModule):
-    """SpeechBrain's convolution module, with each item's own end as the end of time.
-
-    Example
-    -------
-    >>> import torch
-    >>> ConvolutionModule(64)(torch.randn(2, 10, 64)).shape
-    torch.Size([2, 10, 64])
-    """
+    """SpeechBrain's convolution module, with each item's own end as the end of time."""
 
     def forward(self, x, padding_mask=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""

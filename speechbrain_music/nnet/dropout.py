@@ -32,13 +32,7 @@ class Dropout(nn.Dropout):
 
 
 def replace_dropout(module):
-    """Puts `Dropout` in place of every torch Dropout below a module, and returns the module.
-
-    Example
-    -------
-    >>> replace_dropout(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)))[1]
-    Dropout(p=0.1, inplace=False)
-    """
+    """Puts `Dropout` in place of every torch Dropout below a module, and returns the module."""
     for name, child in module.named_children():
         if type(child) is nn.Dropout:
             setattr(module, name, Dropout(child.p))

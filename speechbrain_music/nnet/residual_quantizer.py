@@ -87,18 +87,6 @@ class CodebookLearner(nn.Module):
     dead_code_threshold : float
         Share of the mean weight of an entry below which it is dead. Both are between 0 and 1, else
         ValueError.
-
-    Example
-    -------
-    >>> quantizer = ResidualQuantizer(2, 2, codebook_size=8, num_codebooks=1)
-    >>> learner = CodebookLearner(quantizer, decay=0.5)
-    >>> latent = torch.eye(2).repeat(50, 1)  # two places
-    >>> for step in range(20):
-    ...     tokens, near = quantizer.nearest(latent)
-    ...     learner.observe(quantizer, latent, tokens)
-    ...     learner.update(quantizer, learner.window, latent)
-    >>> torch.allclose(quantizer.nearest(latent)[1], latent, atol=1e-3)
-    True
     """
 
     def __init__(self, quantizer, decay=0.99, dead_code_threshold=0.01):

@@ -17,11 +17,6 @@ class GroupedLinear(nn.Module):
     """A linear layer that is block-diagonal over `groups` of features.
 
     Raises ValueError if a width does not divide by `groups`.
-
-    Example
-    -------
-    >>> GroupedLinear(8, 16, groups=2)(torch.randn(2, 10, 4)).shape
-    torch.Size([2, 10, 8])
     """
 
     def __init__(self, in_features, out_features, groups):

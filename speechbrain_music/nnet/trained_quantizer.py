@@ -10,15 +10,7 @@ from speechbrain_music.nnet.quantizer import check_width
 
 
 class Reconstruction(NamedTuple):
-    """Vectors through a quantizer and back; `...` is the shape of the input.
-
-    Example
-    -------
-    >>> from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
-    >>> back = FiniteScalarQuantizer(512, levels=(8, 5)).learn(torch.randn(3, 512))
-    >>> back.vectors.shape, back.tokens.shape, back.latent.shape, back.commitment_loss.shape
-    (torch.Size([3, 512]), torch.Size([3, 1]), torch.Size([3, 2]), torch.Size([3]))
-    """
+    """Vectors through a quantizer and back; `...` is the shape of the input."""
 
     vectors: torch.Tensor  # (..., input_dim), with gradients
     tokens: torch.Tensor  # (..., num_codebooks) int64
