@@ -39,15 +39,7 @@ class ProbeStack(nn.Module):
     """
 
     def __init__(
-        self,
-        choices,
-        layers,
-        dim,
-        outputs,
-        hidden=512,
-        dropout=0.2,
-        mix_from=0,
-        random_mix=False,
+        self, choices, layers, dim, outputs, hidden=512, dropout=0.2, mix_from=0, random_mix=False
     ):
         super().__init__()
         self.choices = list(choices)
