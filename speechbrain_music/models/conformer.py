@@ -38,14 +38,8 @@ class ConformerLayer(nn.Module):
     Source: Gulati et al., arXiv 2005.08100, as in SpeechBrain's `ConformerEncoderLayer`, whose
     parameter names it keeps (its `mha_layer` is `mixer` here).
 
-    Arguments
-    ---------
-    d_model, mixer, kernel_size
-        As of a `BranchformerLayer`.
-    ffn_units : int
-        Width inside the feed-forward modules.
-    dropout : float
-        In and after the feed-forward modules and the convolution.
+    Arguments are those of a `BranchformerLayer`; `ffn_units` is the width inside the feed-forward
+    modules, and `dropout` in and after them and the convolution.
 
     Example
     -------

@@ -30,12 +30,6 @@ class MaskFill(nn.Module):
 
     `kind` is "noise": the noise that `forward` gets; or "embedding": four frames that are learned,
     the same for every masked token; else ValueError.
-
-    Example
-    -------
-    >>> mel, mask = torch.ones(1, 8, 128), torch.tensor([[True, False]])
-    >>> MaskFill()(mel, mask, torch.zeros(4, 128)).mean(dim=2)
-    tensor([[0., 0., 0., 0., 1., 1., 1., 1.]])
     """
 
     def __init__(self, kind="noise"):
@@ -54,15 +48,7 @@ class MaskFill(nn.Module):
 
 
 class TokenHead(nn.Linear):
-    """Logits over the tokens of a quantizer, whose `config` says num_codebooks and codebook_size.
-
-    Example
-    -------
-    >>> from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
-    >>> quantizer = RandomProjectionQuantizer(512, codebook_size=64, num_codebooks=2)
-    >>> TokenHead(32, quantizer)(torch.randn(7, 32)).shape
-    torch.Size([7, 2, 64])
-    """
+    """Logits over the tokens of a quantizer, whose `config` has num_codebooks and codebook_size."""
 
     def __init__(self, d_model, quantizer):
         self.num_codebooks = quantizer.config["num_codebooks"]
@@ -79,11 +65,6 @@ class MelHead(nn.Linear):
     `residual` is what its output is added to in masked places. "none": nothing. "interpolation": a
     straight line between the neighbouring visible frames; the head then starts at 0. Else
     ValueError.
-
-    Example
-    -------
-    >>> MelHead(32)(torch.randn(7, 32)).shape
-    torch.Size([7, 512])
     """
 
     def __init__(self, d_model, residual="none"):

@@ -36,12 +36,6 @@ def fill_masked(mel, mask, noise):
 
     (B, T * stack, bands) mel, (B, T) mask, True = masked, and (masked tokens * stack, bands) noise
     in the order of the mask's True values.
-
-    Example
-    -------
-    >>> mel, mask = torch.ones(1, 8, 2), torch.tensor([[True, False]])
-    >>> fill_masked(mel, mask, torch.zeros(4, 2)).sum(dim=-1)
-    tensor([[0., 0., 0., 0., 2., 2., 2., 2.]])
     """
     frames = mask.repeat_interleave(mel.shape[1] // mask.shape[1], dim=1)
     filled = mel.clone()

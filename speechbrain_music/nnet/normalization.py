@@ -17,14 +17,9 @@ class BandNormalization(nn.Module):
     One scalar for all bands is as bad as no normalisation: the codebook's perplexity falls to a
     fraction (`tests/conformance/test_frames.py` shows it on real recordings).
 
-    Arguments
-    ---------
-    bands : int
-        Number of bands.
-    kind : str
-        "band": each by its own statistics in the corpus. "scalar": all by the same two. "none":
-        as they are. "instance": each by its statistics in the item, which removes the item's level
-        and timbre, and leaks a little of what is masked in it. Else ValueError.
+    `kind` is "band": each by its own statistics in the corpus; "scalar": all by the same two;
+    "none": as they are; or "instance": each by its statistics in the item, which removes the item's
+    level and timbre, and leaks a little of what is masked in it; else ValueError.
 
     Example
     -------
@@ -84,11 +79,6 @@ class Standardization(nn.Module):
 
     `mean` and `std` have one shape, (L, d) or a scalar, std above 0; the optional `matrix`
     (L, d, d) may whiten.
-
-    Example
-    -------
-    >>> Standardization(torch.tensor([[1.0]]), torch.tensor([[2.0]]))(torch.tensor([[3.0]]))
-    tensor([[1.]])
     """
 
     def __init__(self, mean, std, matrix=None):

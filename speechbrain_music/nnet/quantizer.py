@@ -19,16 +19,9 @@ CHUNK = 256
 class RandomProjectionQuantizer(nn.Module):
     """Maps feature vectors to token numbers, without training.
 
-    Arguments
-    ---------
-    input_dim, codebook_dim : int
-        Width of a feature vector, and after the projection (Xavier).
-    codebook_size, num_codebooks : int
-        Entries (standard normal, l2-normalised) of a codebook; independent projections with a
-        codebook each.
-    seed : int
-        Of the quantizer's own generator: the same on every rank and after every restart,
-        independent of the global generator.
+    Each of `num_codebooks` projections (Xavier) to `codebook_dim` values is independent and has a
+    codebook of `codebook_size` entries (standard normal, l2-normalised). `seed` is of the
+    quantizer's own generator: the same on every rank and after every restart.
 
     Example
     -------

@@ -21,13 +21,8 @@ class ResidualQuantizer(TrainedQuantizer):
     A linear map to `codebook_dim` values; the nearest entry of the first codebook, then of each
     further one the nearest to the residual; the sum of these entries and a linear map back.
 
-    Arguments
-    ---------
-    input_dim, codebook_dim : int
-        Widths of a feature vector and of an entry.
-    codebook_size, num_codebooks : int
-        Entries of a codebook, standard normal until a `CodebookLearner` has moved them; stages.
-        ValueError unless they and codebook_dim are whole numbers of 1 or more.
+    Entries are standard normal until a `CodebookLearner` has moved them. Raises ValueError if a
+    size is no whole number of 1 or more.
 
     Example
     -------
@@ -78,15 +73,8 @@ class CodebookLearner(nn.Module):
     re-initialised to a vector of the batch and counted in `reinitialised`. So are all entries at
     the start.
 
-    Arguments
-    ---------
-    quantizer : ResidualQuantizer
-        For its sizes.
-    decay : float
-        Weight of the past at each step: 0.99 averages over about 100 steps.
-    dead_code_threshold : float
-        Share of the mean weight of an entry below which it is dead. Both are between 0 and 1, else
-        ValueError.
+    `decay` is the weight of the past at each step: 0.99 averages over about 100 steps. An entry is
+    dead below `dead_code_threshold` of the mean weight. Both are between 0 and 1, else ValueError.
     """
 
     def __init__(self, quantizer, decay=0.99, dead_code_threshold=0.01):

@@ -47,16 +47,9 @@ class SummaryMixing(nn.Module):
     output_t = GELU(W [f(x_t); s_bar] + b) with s_bar the mean of s(x_t) over valid t. f and s are
     per-step MLPs, block-diagonal over `nhead` groups, GELU after every layer.
 
-    Arguments
-    ---------
-    d_model, nhead : int
-        Width of input and output; groups of f and s, by which every width must divide, else
-        ValueError.
-    hidden, out_features : optional
-        Hidden widths of f and s, by default one layer of d_model; width of f(x_t) and of s_bar, by
-        default d_model.
-    dropout : float
-        On f per frame, and on s_bar per item.
+    `hidden` are the hidden widths of f and s, by default one layer of d_model. `out_features` is
+    the width of f(x_t) and of s_bar, by default d_model. Every width must divide by nhead, else
+    ValueError. `dropout` is on f per frame, and on s_bar per item.
 
     Example
     -------

@@ -21,12 +21,8 @@ class Reconstruction(NamedTuple):
 class TrainedQuantizer(nn.Module):
     """A subclass provides `nearest`, and optionally `bound`; gradients pass straight through.
 
-    Arguments
-    ---------
-    input_dim, latent_dim : int
-        Widths of a vector (another one is a ValueError) and of the quantized vectors.
-    config : dict
-        Plain values: `codebook_size`, `num_codebooks` and further arguments of the subclass.
+    Vectors of `input_dim` values (else ValueError) are quantized in `latent_dim` values. `config`
+    holds plain values: `codebook_size`, `num_codebooks` and further arguments of the subclass.
 
     Example
     -------
