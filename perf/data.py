@@ -9,7 +9,7 @@ import pandas as pd
 import soundfile
 import soxr
 
-from perf.benchmark import AT_MOST, SHARE, Benchmark, Comparison, Mismatch
+from perf.benchmark import Benchmark, Comparison, Mismatch
 from perf.training import TINY, TrainingStep
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 from speechbrain_music.dataio.loading import make_loader
@@ -68,8 +68,8 @@ def data(size="full", device="cpu", folder="."):
         both = f"{name} decoder + {RESAMPLER}"
         candidates[name] = partial(read_segment, path, start * SAMPLE_RATE, length * SAMPLE_RATE)
         candidates[both] = partial(decode_and_resample, path)
-        comparisons.append(Comparison(label, name, RESAMPLER, READING_TARGET, bound=AT_MOST))
-        comparisons.append(Comparison(label, name, both, bound=AT_MOST))
+        comparisons.append(Comparison(label, name, RESAMPLER, READING_TARGET, bound="<="))
+        comparisons.append(Comparison(label, name, both, bound="<="))
     for system, workers, batches in LOOPS:
         options = {} if (system, size) == ("brn_sum_tiny", "full") else OPTIONS[size]
         name = f"{system}, {workers} workers"
@@ -77,7 +77,7 @@ def data(size="full", device="cpu", folder="."):
         waits = wait(paths.values(), system, workers, device, batches, **options)
         times |= zip(sides, waits, strict=True)
         label = f"waiting for data, {name}"
-        comparisons.append(Comparison(label, *sides, WAITING_TARGET, SHARE, AT_MOST))
+        comparisons.append(Comparison(label, *sides, WAITING_TARGET, "share", "<="))
     checked = "the whole file resampled, within 1e-4"
     return Benchmark("data path", candidates, comparisons, check, checked, times=times)
 

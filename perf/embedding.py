@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perf.benchmark import MEMORY, TIME, Benchmark, Comparison, gpu_batch
+from perf.benchmark import Benchmark, Comparison, gpu_batch
 from perf.data import FILE_RATE, make_music
 from perf.training import HPARAMS
 from speechbrain_music.dataio.audio import read_segments
@@ -134,10 +134,10 @@ def embedding(size="full", device="cpu", folder="."):
         {name: partial(_call, cache(make)) for name, make in makers.items()},
         [
             Comparison(f"{name}, {of}", name, baseline, TARGET if name in aimed else None, of)
-            for of, aimed in ((TIME, ["brn_sum"]), (MEMORY, []))
+            for of, aimed in (("time", ["brn_sum"]), ("memory", []))
             for name in makers
             for baseline in BASELINES
-            if name != baseline and (of, size) != (MEMORY, "tiny")
+            if name != baseline and (of, size) != ("memory", "tiny")
         ],
         details=details,
     )

@@ -12,32 +12,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import yaml
 
-from perf.benchmark import MEMORY, SHARE, TIME
 from perf.embedding import BASELINES
 from perf.growth import curves, draw
 from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import write_together
 
 DEVICES = {"cpu": "a CPU", "cuda": "a GPU"}
-INTERLEAVED = """\
-The candidates of a benchmark run in one process, interleaved, with the same settings, inputs and \
-weights. The ratio is baseline / candidate where the target is a lower bound, else candidate / \
-baseline: the median over rounds of the ratio within a round, with its quartiles. Extra memory is \
-the growth of the peak during one call: of a new process on a CPU, where glibc keeps freed memory \
-on all sides (`utils/memory.py`), and of the allocator on a GPU."""
-GROWTH = """\
-Time and memory per second of audio stay constant where they grow linearly with the length. "Does \
-not fit" and "over the time limit" are results: a point that exceeds the limits."""
-EMBEDDING = """\
-Each candidate reads the same FLAC file with the same code, resamples it to its own rate, and \
-averages its last hidden state over time. Weights are random, on which speed does not depend."""
-PAGES = {  # a page per device, and of some benchmarks a page for all devices: title, introduction
-    "cpu": ("Speed and memory on a CPU", INTERLEAVED),
-    "cuda": ("Speed and memory on a GPU", INTERLEAVED),
-    "growth": ("Growth of time and memory with the length of the audio", GROWTH),
-    "embedding": ("Embedding a file", EMBEDDING),
-}
+# Of a page: title, introduction.
+PAGES = yaml.safe_load(Path(__file__).with_name("pages.yaml").read_text(encoding="utf-8"))
 
 
 def describe_run(command, device):
@@ -128,10 +112,10 @@ def _section(name, device, result):
 
 def _figure(result, name, of="time"):
     """A candidate with its time or memory."""
-    figures = result["extra_bytes"] if of == MEMORY else result["seconds"]
+    figures = result["extra_bytes"] if of == "memory" else result["seconds"]
     if name not in figures:
         return f"{name}: not measured"
-    if of == MEMORY:
+    if of == "memory":
         return f"{name}: {figures[name] / 2**20:.1f} MiB"
     rate = f" ({result['gflops'][name]:.0f} GFLOP/s)" if name in result["gflops"] else ""
     return f"{name}: {_three_digits(1e3 * figures[name]['median'])} ms{rate}"
@@ -145,16 +129,16 @@ def _ratio(comparison):
     """A comparison's ratio, that of times with its quartiles."""
     if comparison["ratio"] is None:
         return "not measured"
-    form = ".1%" if comparison["of"] == SHARE else ".2f"
+    form = ".1%" if comparison["of"] == "share" else ".2f"
     median, low, high = (f"{comparison['ratio'][key]:{form}}" for key in ("median", "q1", "q3"))
-    return median if comparison["of"] == MEMORY else f"{median} ({low} to {high})"
+    return median if comparison["of"] == "memory" else f"{median} ({low} to {high})"
 
 
 def _models(result):
     """A table of the encoders that embed the file."""
     seconds, extra = result["seconds"], result["extra_bytes"]
     baseline = min(BASELINES, key=lambda name: seconds[name]["median"])
-    against = [c for c in result["comparisons"] if (c["baseline"], c["of"]) == (baseline, TIME)]
+    against = [c for c in result["comparisons"] if (c["baseline"], c["of"]) == (baseline, "time")]
     ratios = {c["candidate"]: _ratio(c) for c in against}
     head = ["model", "parameters", "tokens per second of audio"]
     head += ["audio seconds per second (quartiles)", f"ratio to {baseline}", "memory"]
