@@ -57,21 +57,12 @@ class BranchformerLayer(nn.Module):
     Source: Peng et al., arXiv 2207.02971, as in SpeechBrain's `BranchformerEncoderLayer`, whose
     parameter names it keeps (its `mha_layer` is `mixer` here).
 
-    Arguments
-    ---------
-    d_model, ffn_units : int
-        Width of input and output; width inside the local branch.
-    mixer : callable
-        Makes the token mixer of the global branch: a module that maps x (B, T, d_model) and an
-        optional (B, T) padding mask to (B, T, d_model), such as `SummaryMixing`.
-    kernel_size : int
-        Of the local branch's depthwise convolution, in tokens.
-    dropout : float
-        After each branch, after the merge and inside both branches.
-    merge : str
-        "concat": the concatenated branches, then a linear layer (the paper's). "average": their
-        average by `BranchWeights`, then a linear layer. "global" or "local": one branch alone.
-        Else ValueError.
+    `mixer` makes the token mixer of the global branch: a module that maps x (B, T, d_model) and an
+    optional (B, T) padding mask to (B, T, d_model), such as `SummaryMixing`. `ffn_units` is the
+    width inside the local branch, `kernel_size` that of its depthwise convolution in tokens.
+    `dropout` is after each branch, after the merge and inside both branches. `merge` is "concat":
+    the concatenated branches, then a linear layer (the paper's); "average": their average by
+    `BranchWeights`, then a linear layer; "global" or "local": one branch alone; else ValueError.
 
     Example
     -------

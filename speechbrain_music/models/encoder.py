@@ -162,21 +162,11 @@ def make_encoder(
     if ffn_units is not None:
         block_options["ffn_units"] = ffn_units
     frontend = partial(
-        ConvFrontEnd,
-        d_model=d_model,
-        channels=frontend_channels,
-        dropout=dropout,
-        bypass=frontend_bypass,
-        frame_rate=frame_rate,
+        ConvFrontEnd, d_model, frontend_channels, dropout, frontend_bypass, frame_rate
     )
-    layer = partial(
-        BLOCKS[block],
-        d_model=d_model,
-        mixer=partial(MIXERS[mixer], d_model=d_model, nhead=nhead, dropout=dropout),
-        kernel_size=kernel_size,
-        dropout=dropout,
-        **block_options,
-    )
+    make_mixer = partial(MIXERS[mixer], d_model, nhead, dropout=dropout)
+    block_options |= {"kernel_size": kernel_size, "dropout": dropout}
+    layer = partial(BLOCKS[block], d_model, make_mixer, **block_options)
     return Encoder(frontend, layer, num_layers, d_model, frame_rate)
 
 

@@ -74,9 +74,8 @@ class LogMel(nn.Module):
             center=True,
             pad_mode="constant",
         )
-        self.mel.spectrogram.power = (
-            None  # its modulus, squared, takes three times as long as in `raw`
-        )
+        # Its modulus, squared, takes three times as long as in `raw`.
+        self.mel.spectrogram.power = None
         self.normalize = BandNormalization(BANDS, normalization)
 
     def raw(self, wave, lengths):
@@ -109,17 +108,10 @@ class LogMel(nn.Module):
 class ConvFrontEnd(nn.Module):
     """Two 3x3 convolutions over log-mel, then a linear layer: 100 Hz to 25 or 50 Hz.
 
-    Arguments
-    ---------
-    d_model, channels : int
-        Width of a token; channels of the convolutions: few, because they run at the frame rate.
-    dropout : float
-        On the output.
-    bypass : bool
-        Whether a linear layer on the step's frames is added: convolutions of stride 2 blur
-        neighbouring frequencies, and with them pitch and key.
-    frame_rate : int
-        Of the result, in Hz: 25 (one step per token) or 50; else ValueError.
+    `channels` are few, because the convolutions run at the frame rate. `dropout` is on the output.
+    `bypass` adds a linear layer on the step's frames: convolutions of stride 2 blur neighbouring
+    frequencies, and with them pitch and key. `frame_rate` is that of the result, in Hz: 25 (one
+    step per token) or 50, else ValueError.
 
     Example
     -------
