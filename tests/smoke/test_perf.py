@@ -113,7 +113,7 @@ def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
                 assert f"| {c['sub_label']} | {c['candidate']}: " in page
         assert result["run"]["command"] == f"python -m perf --size tiny --out {tmp_path}"
         assert result["run"]["machine"]["torch"] == torch.__version__
-    assert "sweep of 9 probes on 40 tracks of 2 x 8" in pages["cpu"]
+    assert "sweep of 18 probes on 40 tracks of 2 x 8" in pages["cpu"]
     assert found["sweep"]["comparisons"][0]["met"]
     extra = found["quantizer"]["extra_bytes"]
     assert 8192 * 4 * 16 * 4 < extra["SpeechBrain"] < 2**23  # all differences, in float32
