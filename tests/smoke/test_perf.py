@@ -129,8 +129,7 @@ def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
 
 def test_point_beyond_the_limits_is_a_result(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "MAX_BYTES", 2**20)
-    for lengths in (growth.LENGTHS, growth.STEP_LENGTHS):
-        monkeypatch.setitem(lengths, "tiny", (1,))
+    monkeypatch.setitem(growth.SIZE["lengths"], "tiny", [1])
     assert command.main(["growth", "--size", "tiny", "--out", str(tmp_path)]) == 0
     page = (tmp_path / "growth.md").read_text(encoding="utf-8")
     assert "| attention, forward | does not fit |" in page
