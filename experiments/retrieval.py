@@ -24,7 +24,7 @@ from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
 from speechbrain_music.metrics.retrieval import METRICS, chance_level, retrieve, unit_vectors
 from speechbrain_music.models.frozen import make_encoders, name_specs
-from speechbrain_music.reporting.tables import with_interval
+from speechbrain_music.reporting.tables import markdown_page, markdown_table, with_interval
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_recipe
 
@@ -101,29 +101,27 @@ def page(title, summary, rows, gap):
         figures = [by_key[name, layer, "average_precision", gap]["mean"] for layer in layers[:-1]]
         best = layers[int(np.argmax(figures))]
         shown[name] = {"last layer": layers[-2], "best layer": best, "all layers": layers[-1]}
-    lines = [f"# Retrieval of excerpts of the same recording: {title}", "", summary, ""]
-    lines += [f"| metric | left out | recordings | features | chance | {' | '.join(names)} |"]
-    lines += ["|---|---|---:|---|---:|" + "---|" * len(names)]
+    rows = []
     for metric, metric_title in TITLES.items():
-        for left_out in sorted({row["gap"] for row in rows}):
+        for left_out in sorted({gap for _, _, _, gap in by_key}):
             words = f"{left_out} at each side" if left_out else "nothing"
             for features in ("last layer", "best layer", "all layers"):
                 here = [by_key[name, shown[name][features], metric, left_out] for name in names]
-                cells = [
-                    f"{row['layer']}: " * (features == "best layer") + with_interval(row)
-                    for row in here
-                ]
-                lines += [
-                    f"| {metric_title} | {words} | {here[0]['recordings']} | {features} | "
-                    f"{here[0]['chance']:.3f} | {' | '.join(cells)} |"
-                ]
-    return "\n".join(lines) + (
-        "\n\nMeans over recordings, each counted once; 95% intervals over recordings and "
+                layer = "{layer}: " if features == "best layer" else ""
+                cells = [layer.format(**row) + with_interval(row) for row in here]
+                recordings, chance = here[0]["recordings"], f"{here[0]['chance']:.3f}"
+                rows.append([metric_title, words, recordings, features, chance, *cells])
+    head = ["metric", "left out", "recordings", "features", "chance", *names]
+    return markdown_page(
+        f"# Retrieval of excerpts of the same recording: {title}",
+        summary,
+        markdown_table(head, rows, "  r r"),
+        "Means over recordings, each counted once; 95% intervals over recordings and "
         "encoders of a system. Top-1 accuracy: how often the most similar other excerpt is of the "
         "same recording. Average precision: how high all excerpts of the same recording rank. Left "
         "out: neighbours of the query. Chance: a random order, exact. The best layer has the "
         f"highest mean average precision with {gap} at each side left out, **chosen on these "
-        "recordings**, so it is optimistic. Each layer: retrieval.csv.\n"
+        "recordings**, so it is optimistic. Each layer: retrieval.csv.",
     )
 
 

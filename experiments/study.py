@@ -26,7 +26,12 @@ from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.pretraining import HELD_OUT
 from speechbrain_music.reporting.run_log import read_rows
-from speechbrain_music.reporting.tables import markdown_table, signed_interval, with_interval
+from speechbrain_music.reporting.tables import (
+    markdown_page,
+    markdown_table,
+    signed_interval,
+    with_interval,
+)
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import run_recipe
@@ -118,35 +123,23 @@ def page(args, argv, folders, minutes):
         ]
     spent = ", ".join(f"{stage} {value:.0f}" for stage, value in minutes.items())
     seeds = [f"seed {seed}" for seed in folders]
-    lines = [
+    return markdown_page(
         "# Study: does pre-training help?",
-        "",
         f"Written by `{command}`. Machine of the pre-training: {'; '.join(sorted(machines))}. "
         f"Machine of the evaluation: {where_it_ran()}.",
-        "",
         "A program composed and rendered all music here, that of the tasks too. **No figure says "
         "anything about recorded music**, and none can be compared with a published one.",
-        "",
         "## Pre-training",
-        "",
         f"{args.hours:g} hours of composed music, with voices and single notes; "
         f"{last[0]['step']} optimiser steps per seed.",
-        "",
-        *markdown_table(["held-out tracks", "", *seeds], held_out, "  " + "r" * len(seeds)),
-        "",
-        *(f"![curves of seed {seed}](curves-{seed}.png)" for seed in folders),
-        "",
+        markdown_table(["held-out tracks", "", *seeds], held_out, "  " + "r" * len(seeds)),
+        [f"![curves of seed {seed}](curves-{seed}.png)" for seed in folders],
         "## Evaluation",
-        "",
-        *markdown_table(["protocol", "options", "encoder", "score"], scores),
-        "",
-        *markdown_table(["protocol", "difference of scores", "95% interval"], differences, "  r"),
-        "",
+        markdown_table(["protocol", "options", "encoder", "score"], scores),
+        markdown_table(["protocol", "difference of scores", "95% interval"], differences, "  r"),
         f"Minutes of the last start, without the work that it reused: {spent}.",
-    ]
-    if args.music:
-        lines += ["", "Real recordings: [retrieval.md](retrieval.md)."]
-    return "\n".join(lines) + "\n"
+        "Real recordings: [retrieval.md](retrieval.md)." if args.music else "",
+    )
 
 
 def main(argv):

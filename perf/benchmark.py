@@ -22,8 +22,6 @@ from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 200
-AT_LEAST, AT_MOST = ">=", "<="
-TIME, SHARE, MEMORY = "time", "share", "memory"
 MEASURED, NO_MEMORY, TIMEOUT = "measured", "does not fit", "over the time limit"
 
 
@@ -38,8 +36,8 @@ class Comparison(NamedTuple):
     candidate: str
     baseline: str
     target: float | None = None
-    of: str = TIME  # or MEMORY, or SHARE: of the baseline's time, in percent
-    bound: str = AT_LEAST
+    of: str = "time"  # or "memory", or "share": of the baseline's time, in percent
+    bound: str = ">="  # or "<="
 
 
 @dataclass
@@ -69,7 +67,7 @@ def measure(build, size="full", device="cpu", seconds=60.0):
         benchmark.check(benchmark.candidates)
         times = benchmark.times | time_interleaved(benchmark.candidates, seconds)
         extra = dict(benchmark.extra_bytes)
-        sides = {name for c in benchmark.comparisons if c.of == MEMORY for name in c[1:3]}
+        sides = {name for c in benchmark.comparisons if c.of == "memory" for name in c[1:3]}
         for name in sorted(sides & benchmark.candidates.keys()):
             arguments = build, name, size, device, folder
             outcome, found = run_isolated(extra_memory, *arguments, device=device)
@@ -90,8 +88,8 @@ def measure(build, size="full", device="cpu", seconds=60.0):
 
 def compare(comparison, times, extra):
     """A comparison's fields, its ratio if both sides were measured, and if a target is met."""
-    measured = extra if comparison.of == MEMORY else times
-    sign = 1 if comparison.bound == AT_LEAST else -1
+    measured = extra if comparison.of == "memory" else times
+    sign = 1 if comparison.bound == ">=" else -1
     above, below = [measured.get(comparison.baseline), measured.get(comparison.candidate)][::sign]
     missing = above is None or below is None
     ratio = None if missing else quartiles(np.divide(above, below))

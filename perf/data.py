@@ -9,8 +9,9 @@ import pandas as pd
 import soundfile
 import soxr
 
-from perf.benchmark import AT_MOST, SHARE, Benchmark, Comparison, Mismatch
-from perf.training import TINY, TrainingStep
+from perf import SIZES
+from perf.benchmark import Benchmark, Comparison, Mismatch
+from perf.training import TrainingStep
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler
@@ -21,17 +22,11 @@ FORMATS = ("wav", "flac", "mp3", "ogg")
 FILE_RATE = 44100
 RESAMPLER = "resampler"
 READING_TARGET, WAITING_TARGET = 4, 0.05
-SIZES = {"full": (600, 30), "quick": (60, 10), "tiny": (4, 1)}  # seconds of a file, of a part
 LOOPS = [  # system, workers, batches per window; the last keeps decoded tracks in memory
     ("brn_sum", 0, 4),
     ("brn_sum", 2, 4),
     ("brn_sum_tiny", 0, 12),
 ]
-OPTIONS = {  # of their yaml
-    "full": {"batch_size": 1},
-    "quick": {"batch_size": 1, "num_layers": 1, "segment_seconds": 10},
-    "tiny": {"batch_size": 1, "segment_seconds": 1, **TINY},
-}
 WINDOWS = 3
 
 
@@ -41,7 +36,7 @@ def data(size="full", device="cpu", folder="."):
     Reading: seek, decode, mix down and resample to 24 kHz, from the middle of a 44.1 kHz stereo
     file. Waiting: over windows of as many batches as the workers prefetch, after the first batch.
     """
-    whole, length = SIZES[size]
+    whole, length = SIZES["file"][size]
     start = whole // 2 - length // 2
     paths = write_files(folder, whole)
     samples = make_music(length).mean(axis=1).astype(np.float32)
@@ -68,16 +63,16 @@ def data(size="full", device="cpu", folder="."):
         both = f"{name} decoder + {RESAMPLER}"
         candidates[name] = partial(read_segment, path, start * SAMPLE_RATE, length * SAMPLE_RATE)
         candidates[both] = partial(decode_and_resample, path)
-        comparisons.append(Comparison(label, name, RESAMPLER, READING_TARGET, bound=AT_MOST))
-        comparisons.append(Comparison(label, name, both, bound=AT_MOST))
+        comparisons.append(Comparison(label, name, RESAMPLER, READING_TARGET, bound="<="))
+        comparisons.append(Comparison(label, name, both, bound="<="))
     for system, workers, batches in LOOPS:
-        options = {} if (system, size) == ("brn_sum_tiny", "full") else OPTIONS[size]
+        options = {} if (system, size) == ("brn_sum_tiny", "full") else SIZES["loop"][size]
         name = f"{system}, {workers} workers"
         sides = f"{name}, waiting", f"{name}, all"
         waits = wait(paths.values(), system, workers, device, batches, **options)
         times |= zip(sides, waits, strict=True)
         label = f"waiting for data, {name}"
-        comparisons.append(Comparison(label, *sides, WAITING_TARGET, SHARE, AT_MOST))
+        comparisons.append(Comparison(label, *sides, WAITING_TARGET, "share", "<="))
     checked = "the whole file resampled, within 1e-4"
     return Benchmark("data path", candidates, comparisons, check, checked, times=times)
 

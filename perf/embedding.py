@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perf.benchmark import MEMORY, TIME, Benchmark, Comparison, gpu_batch
+from perf import SIZES
+from perf.benchmark import Benchmark, Comparison, gpu_batch
 from perf.data import FILE_RATE, make_music
 from perf.training import HPARAMS
 from speechbrain_music.dataio.audio import read_segments
@@ -23,7 +24,6 @@ from speechbrain_music.models.frozen import make_encoders
 SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
 BASELINES = ("Wav2Vec2Conformer", "MERT-like")
 TARGET = 8  # times the speed of each baseline, for brn_sum
-SECONDS = {"full": 30, "quick": 10, "tiny": 2}  # of a segment
 SIZE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 LARGE, BASE, TINY = (12, 1024, 16, 4096), (12, 768, 12, 3072), (2, 16, 2, 32)
 ROTARY = {"position_embeddings_type": "rotary", "hidden_act": "swish"}
@@ -106,7 +106,7 @@ PEERS = {
 
 def embedding(size="full", device="cpu", folder="."):
     """Time includes reading, resampling and a batch in float32; memory also loading the model."""
-    seconds, batch, folder = SECONDS[size], gpu_batch(device), Path(folder, size)
+    seconds, batch, folder = SIZES["segment"][size], gpu_batch(device), Path(folder, size)
     music = folder / "music.flac"
     makers = {name: partial(_peer, p, size, device, music, batch) for name, p in PEERS.items()}
     for name in SYSTEMS:
@@ -134,10 +134,10 @@ def embedding(size="full", device="cpu", folder="."):
         {name: partial(_call, cache(make)) for name, make in makers.items()},
         [
             Comparison(f"{name}, {of}", name, baseline, TARGET if name in aimed else None, of)
-            for of, aimed in ((TIME, ["brn_sum"]), (MEMORY, []))
+            for of, aimed in (("time", ["brn_sum"]), ("memory", []))
             for name in makers
             for baseline in BASELINES
-            if name != baseline and (of, size) != (MEMORY, "tiny")
+            if name != baseline and (of, size) != ("memory", "tiny")
         ],
         details=details,
     )
@@ -149,7 +149,7 @@ def _call(make):
 
 def _peer(peer, size, device, music, batch):
     model = peer.build(size).eval().to(device)
-    length = SECONDS[size] * peer.sample_rate
+    length = SIZES["segment"][size] * peer.sample_rate
     segments = [(index * length, length) for index in range(batch)]
 
     @torch.no_grad()

@@ -6,18 +6,9 @@ from functools import partial
 import torch
 from torch.utils.benchmark import Timer
 
-from perf.benchmark import (
-    AT_MOST,
-    MEASURED,
-    MEMORY,
-    TIME,
-    Benchmark,
-    Comparison,
-    peak_growth,
-    run_isolated,
-    run_limited,
-)
-from perf.training import TINY, TrainingStep, make_batch, make_waves
+from perf import SIZES
+from perf.benchmark import MEASURED, Benchmark, Comparison, peak_growth, run_isolated, run_limited
+from perf.training import TrainingStep, make_batch, make_waves
 from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
 from speechbrain_music.reporting.pictures import picture
@@ -29,13 +20,7 @@ SYSTEM = "brn_sum"  # whose whole training step is measured too
 TARGET = 1.1
 TIMER_SECONDS = 0.2  # of calls in a process
 MAX_BYTES, MAX_SECONDS = 16 * 2**30, 120  # of a process
-# Seconds of audio for encoders, for the step; the shorter ones of comparisons of time and memory.
-LENGTHS = {"full": (10, 30, 60, 120, 300, 600), "quick": (10, 30, 60), "tiny": (1, 2)}
-STEP_LENGTHS = {"full": (30, 60, 120, 300), "quick": (10, 30), "tiny": (1,)}
-BASES = {"full": (60, 30), "quick": (30, 30), "tiny": (1, 1)}
-TINY_ENCODER = {"num_layers": 1, "d_model": 16, "ffn_units": 32, "frontend_channels": 2}
-OPTIONS = {"full": {"num_layers": 2}, "quick": {"num_layers": 1}, "tiny": TINY_ENCODER}
-STEP_OPTIONS = {"full": {}, "quick": {"num_layers": 2}, "tiny": TINY}
+SIZE = SIZES["growth"]
 
 
 def growth(size="full", device="cpu", folder=None):
@@ -45,18 +30,18 @@ def growth(size="full", device="cpu", folder=None):
     one, and the training step is in bfloat16. Memory is the peak of the first call beyond weights
     and gradients; later calls are timed, those of SummaryMixing in 3 rounds.
     """
-    lengths = LENGTHS[size]
+    lengths = SIZE["lengths"][size]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = {"max_bytes": min(MAX_BYTES, memory * 2 // 3), "max_seconds": MAX_SECONDS}
     points = [(m, w, n) for n in lengths for m in MIXERS for w in (FORWARD, TRAINING)]
-    points += [(SYSTEM, STEP, seconds) for seconds in STEP_LENGTHS[size]]
+    points += [(SYSTEM, STEP, seconds) for seconds in SIZE["step_lengths"][size]]
     linear = [point for point in points if point[0] == LINEAR]
     outcomes, times, extra = {}, {}, {}
     for point in points + 2 * linear * (size == "full"):
         name = _name(*point)
         if outcomes.get(name, MEASURED) != MEASURED:
             continue
-        arguments = *point, (STEP_OPTIONS if STEP in point else OPTIONS)[size], device
+        arguments = *point, SIZE["step_options" if STEP in point else "options"][size], device
         if device == "cuda":
             outcomes[name], found = run_limited(partial(measure_point, *arguments))
         else:
@@ -69,10 +54,10 @@ def growth(size="full", device="cpu", folder=None):
     found = Benchmark("growth of SummaryMixing", times=times, extra_bytes=extra)
     found.details = lambda: {"outcomes": outcomes}
     for work in (FORWARD, TRAINING):
-        for of, base in zip((TIME, MEMORY), BASES[size], strict=True):
+        for of, base in zip(("time", "memory"), SIZE["bases"][size], strict=True):
             label = f"{of} per second of audio, {lengths[-1]} s against {base} s, {work}"
             sides = _name(LINEAR, work, lengths[-1]), _name(LINEAR, work, base)
-            found.comparisons.append(Comparison(label, *sides, TARGET, of, AT_MOST))
+            found.comparisons.append(Comparison(label, *sides, TARGET, of, "<="))
     return found
 
 

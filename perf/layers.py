@@ -8,8 +8,8 @@ from speechbrain.lobes.models.transformer.Conformer import ConformerEncoderLayer
 from speechbrain.nnet import quantisers
 from speechbrain.nnet.attention import RelPosEncXL, RelPosMHAXL
 
+from perf import SIZES
 from perf.benchmark import (
-    MEMORY,
     Benchmark,
     Comparison,
     Mismatch,
@@ -25,15 +25,12 @@ from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 
 D_MODEL, NHEAD, DROPOUT = 512, 4, 0.1
-# Items per batch, tokens.
-MIXER_SIZES = {"full": (8, 750), "quick": (2, 750), "tiny": (2, 8)}
-BLOCK_SIZES = {"full": (4, 750), "quick": (1, 250), "tiny": (2, 16)}
 TARGETS = {"summary": 2, "attention": 1.3, "rope": None}  # of a block, by mixer
 
 
 def matmul(size="full", device="cpu", folder=None):
     """The rate of matrix products in float32: the scale for the other benchmarks."""
-    width = {"full": 2048, "quick": 1024, "tiny": 64}[size]
+    width = SIZES["matrix_width"][size]
     left, right = torch.randn(2, width, width, device=device)
     label = f"product of {width} x {width} matrices"
     return Benchmark(label, {"torch": lambda: left @ right}, flops={"torch": 2 * width**3})
@@ -41,7 +38,7 @@ def matmul(size="full", device="cpu", folder=None):
 
 def quantizer(size="full", device="cpu", folder=None):
     """Tokens of 30 s of frames, against SpeechBrain's quantizer of the same weights."""
-    steps = gpu_batch(device) * {"full": 750, "quick": 250, "tiny": 4}[size]
+    steps = gpu_batch(device) * SIZES["quantizer_steps"][size]
     torch.manual_seed(0)
     x = torch.randn(1, steps, 512, device=device)
     ours = RandomProjectionQuantizer(512).to(device)
@@ -58,7 +55,7 @@ def quantizer(size="full", device="cpu", folder=None):
         {"ours": lambda: ours(x), "SpeechBrain": torch.no_grad()(lambda: theirs(x))},
         [
             Comparison("time", "ours", "SpeechBrain", 15),
-            Comparison("extra memory", "ours", "SpeechBrain", 10, of=MEMORY),
+            Comparison("extra memory", "ours", "SpeechBrain", 10, of="memory"),
         ],
         check,
         "equal tokens",
@@ -67,7 +64,7 @@ def quantizer(size="full", device="cpu", folder=None):
 
 def summary_mixing(size="full", device="cpu", folder=None):
     """SummaryMixing forward and backward, against its matrix products and RelPosMHAXL."""
-    x, positions = _inputs(MIXER_SIZES[size], device)
+    x, positions = _inputs(SIZES["mixer"][size], device)
     batch, steps, _ = x.shape
     mixing = SummaryMixing(D_MODEL, NHEAD).to(device)
     attention = RelPosMHAXL(D_MODEL, NHEAD).to(device)
@@ -112,7 +109,7 @@ def conformer(size="full", device="cpu", folder=None):
 
 
 def _blocks(name, make, make_theirs, size, device):
-    x, positions = _inputs(BLOCK_SIZES[size], device)
+    x, positions = _inputs(SIZES["block"][size], device)
     theirs = make_theirs().to(device)
     ours, candidates = {}, {}
     for mixer in TARGETS:

@@ -12,31 +12,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import yaml
 
-from perf.benchmark import MEMORY, SHARE, TIME
 from perf.embedding import BASELINES
 from perf.growth import curves, draw
+from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import write_together
 
 DEVICES = {"cpu": "a CPU", "cuda": "a GPU"}
-INTERLEAVED = """\
-The candidates of a benchmark run in one process, interleaved, with the same settings, inputs and \
-weights. The ratio is baseline / candidate where the target is a lower bound, else candidate / \
-baseline: the median over rounds of the ratio within a round, with its quartiles. Extra memory is \
-the growth of the peak during one call: of a new process on a CPU, where glibc keeps freed memory \
-on all sides (`utils/memory.py`), and of the allocator on a GPU."""
-GROWTH = """\
-Time and memory per second of audio stay constant where they grow linearly with the length. "Does \
-not fit" and "over the time limit" are results: a point that exceeds the limits."""
-EMBEDDING = """\
-Each candidate reads the same FLAC file with the same code, resamples it to its own rate, and \
-averages its last hidden state over time. Weights are random, on which speed does not depend."""
-PAGES = {  # a page per device, and of some benchmarks a page for all devices: title, introduction
-    "cpu": ("Speed and memory on a CPU", INTERLEAVED),
-    "cuda": ("Speed and memory on a GPU", INTERLEAVED),
-    "growth": ("Growth of time and memory with the length of the audio", GROWTH),
-    "embedding": ("Embedding a file", EMBEDDING),
-}
+# Of a page: title, introduction.
+PAGES = yaml.safe_load(Path(__file__).with_name("pages.yaml").read_text(encoding="utf-8"))
 
 
 def describe_run(command, device):
@@ -92,17 +77,9 @@ def pages(found):
     texts = {}
     for page, blocks in sections.items():
         title, introduction = PAGES[page]
-        blocks = [f"# {title}", introduction, *blocks, "## Runs", *_runs(runs[page])]
-        texts[f"{page}.md"] = "\n\n".join(filter(None, blocks)) + "\n"
+        blocks += ["## Runs", *_runs(runs[page])]
+        texts[f"{page}.md"] = markdown_page(f"# {title}", introduction, *blocks)
     return texts
-
-
-def table(head, rows):
-    """A Markdown table; columns whose title starts with : are right-aligned."""
-    rule = [" ---: " if title.startswith(":") else " --- " for title in head]
-    lines = [" | ".join(map(str, row)) for row in ([title.lstrip(":") for title in head], *rows)]
-    lines = [f"| {line} |" for line in lines]
-    return "\n".join([lines[0], f"|{'|'.join(rule)}|", *lines[1:]])
 
 
 def _section(name, device, result):
@@ -113,10 +90,11 @@ def _section(name, device, result):
         for unit, lines in curves(result).items():
             lengths = sorted({length for line in lines.values() for length in line})
             rows = [[k, *(_three_digits(v.get(n, "")) for n in lengths)] for k, v in lines.items()]
-            yield table([unit, *(f":{length} s" for length in lengths)], rows)
+            head = [unit, *(f"{length} s" for length in lengths)]
+            yield markdown_table(head, rows, " ".ljust(len(head), "r"))
     if name == "embedding":
         yield _models(result)
-        yield "\n".join(f"- {name}: {model['what']}" for name, model in result["models"].items())
+        yield [f"- {name}: {model['what']}" for name, model in result["models"].items()]
         comparisons = [c for c in comparisons if c["target"]]
     outcomes = {None: "", True: "met", False: "**missed**"}
     rows = [["", _figure(result, name), *[""] * 4] for name in result["seconds"]]
@@ -126,17 +104,18 @@ def _section(name, device, result):
             + [_ratio(c), c["target"] and f"{c['bound']} {c['target']:g}" or "", outcomes[c["met"]]]
             for c in comparisons
         ]
-    yield table(["", "candidate", "baseline", ":ratio (quartiles)", ":target", "result"], rows)
+    head = ["", "candidate", "baseline", "ratio (quartiles)", "target", "result"]
+    yield markdown_table(head, rows, "   rr")
     checked = result["checked"] and f" Checked to agree before timing: {result['checked']}."
     yield f"{result['rounds']} rounds.{checked} {result['note']}".strip()
 
 
 def _figure(result, name, of="time"):
     """A candidate with its time or memory."""
-    figures = result["extra_bytes"] if of == MEMORY else result["seconds"]
+    figures = result["extra_bytes"] if of == "memory" else result["seconds"]
     if name not in figures:
         return f"{name}: not measured"
-    if of == MEMORY:
+    if of == "memory":
         return f"{name}: {figures[name] / 2**20:.1f} MiB"
     rate = f" ({result['gflops'][name]:.0f} GFLOP/s)" if name in result["gflops"] else ""
     return f"{name}: {_three_digits(1e3 * figures[name]['median'])} ms{rate}"
@@ -150,26 +129,26 @@ def _ratio(comparison):
     """A comparison's ratio, that of times with its quartiles."""
     if comparison["ratio"] is None:
         return "not measured"
-    form = ".1%" if comparison["of"] == SHARE else ".2f"
+    form = ".1%" if comparison["of"] == "share" else ".2f"
     median, low, high = (f"{comparison['ratio'][key]:{form}}" for key in ("median", "q1", "q3"))
-    return median if comparison["of"] == MEMORY else f"{median} ({low} to {high})"
+    return median if comparison["of"] == "memory" else f"{median} ({low} to {high})"
 
 
 def _models(result):
     """A table of the encoders that embed the file."""
     seconds, extra = result["seconds"], result["extra_bytes"]
     baseline = min(BASELINES, key=lambda name: seconds[name]["median"])
-    against = [c for c in result["comparisons"] if (c["baseline"], c["of"]) == (baseline, TIME)]
+    against = [c for c in result["comparisons"] if (c["baseline"], c["of"]) == (baseline, "time")]
     ratios = {c["candidate"]: _ratio(c) for c in against}
-    head = ["model", ":parameters", ":tokens per second of audio"]
-    head += [":audio seconds per second (quartiles)", f":ratio to {baseline}", ":memory"]
+    head = ["model", "parameters", "tokens per second of audio"]
+    head += ["audio seconds per second (quartiles)", f"ratio to {baseline}", "memory"]
     rows = []
     for name, model in result["models"].items():
         speeds = [result["audio_seconds"] / seconds[name][key] for key in ("median", "q3", "q1")]
         memory = f"{extra[name] / 2**30:.1f} GiB" if name in extra else ""
         rows.append([name, f"{model['parameters'] / 1e6:.1f} M", model["token_rate"]])
         rows[-1] += ["{:.1f} ({:.1f} to {:.1f})".format(*speeds), ratios.get(name, "1"), memory]
-    return table(head, rows)
+    return markdown_table(head, rows, " rrrrr")
 
 
 def _runs(runs):
@@ -180,5 +159,5 @@ def _runs(runs):
         machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items())
         names = ", ".join(name for name, of in runs if of == run)
         rows.append([names, f"`{run['command']}`", run["date"], run["commit"], machine])
-    yield table(["benchmarks", "command", "date", "commit", "machine"], rows)
-    yield from (run.get("remark") for run in found)
+    yield markdown_table(["benchmarks", "command", "date", "commit", "machine"], rows)
+    yield from (run.get("remark", "") for run in found)

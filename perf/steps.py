@@ -6,26 +6,14 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from perf.benchmark import (
-    AT_MOST,
-    SHARE,
-    Benchmark,
-    Comparison,
-    Mismatch,
-    count_flops,
-    forward_backward,
-    gpu_batch,
-)
+from perf import SIZES
+from perf.benchmark import Benchmark, Comparison, Mismatch, count_flops, forward_backward, gpu_batch
 from perf.speechbrain_recipe import RecipeStep, collate
-from perf.training import TINY, TrainingStep, make_batch, make_waves
+from perf.training import TrainingStep, make_batch, make_waves
 from speechbrain_music.models.frontend import STACK
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.convolution import depthwise_conv
 
-# Items per batch, their seconds, options of the yaml.
-STEP_SIZES = {"full": (2, 30, {"num_layers": 4}), "quick": (1, 10, {"num_layers": 1})}
-PARTS_SIZES = {"full": (2, 30, {}), "quick": (1, 10, {"num_layers": 2})}
-TINY_SIZE = (1, 1, TINY)
 SYSTEMS = {"branchformer": ("brn_sum", "brn_att"), "conformer": ("cnf_sum", "cnf_att")}
 TARGET = 2  # of the systems with SummaryMixing
 BASELINE = "SpeechBrain recipe, {}"
@@ -39,7 +27,7 @@ def step(size="full", device="cpu", folder=None):
     (float32, on a GPU bfloat16). The recipe differs: relative attention only, a wider front-end
     with layer normalisation, a token head on all frames, its own quantizer, no mel head.
     """
-    items, seconds, options = STEP_SIZES.get(size, TINY_SIZE)
+    items, seconds, options = SIZES["step"][size]
     waves = make_waves(items * gpu_batch(device), seconds, device)
     recipe_batch = [part.to(device) for part in collate(waves)]
     batch = make_batch(waves, masked=recipe_batch[-1][::STACK] // STACK)
@@ -88,7 +76,7 @@ def parts(size="full", device="cpu", folder=None):
     "linears" are those of the local branch and the merge. Not in any part: normalisation,
     activations, dropout, sums, masking.
     """
-    items, seconds, options = PARTS_SIZES.get(size, TINY_SIZE)
+    items, seconds, options = SIZES["parts"][size]
     items *= gpu_batch(device)
     step = TrainingStep("brn_sum", device, **options)
     batch = make_batch(make_waves(items, seconds, device))
@@ -103,7 +91,7 @@ def parts(size="full", device="cpu", folder=None):
     return Benchmark(
         f"training step of brn_sum, {items} x {seconds} s, {step.hparams['num_layers']} blocks",
         {WHOLE: partial(step, batch), **calls},
-        [Comparison(name, name, WHOLE, of=SHARE, bound=AT_MOST) for name in calls],
+        [Comparison(name, name, WHOLE, of="share", bound="<=") for name in calls],
         check,
         "the parts' FLOP add up to the step's",
     )

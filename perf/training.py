@@ -14,7 +14,6 @@ from speechbrain_music.models.frontend import BANDS, STACK, token_count
 from speechbrain_music.optim.clipping import scale_and_clip
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
-TINY = {"num_layers": 1, "d_model": 16, "ffn_units": 32, "codebook_size": 64}
 
 
 def make_waves(items, seconds, device="cpu"):

@@ -15,7 +15,7 @@ from speechbrain.utils import logger
 from tiny import untrained_export
 from tones import write_tones
 
-from speechbrain_music.data_prep.replica import trees
+from speechbrain_music.data_prep.replica import storage, trees
 
 # Threads of several processes on few cores wait for each other: one each is faster here.
 torch.set_num_threads(1)
@@ -100,7 +100,7 @@ def replica(shared):
 
     def replica(name, scale=0.0001):
         with shared(f"replica-{scale}/{name}") as folder, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trees, "render_all", render_here)
+            patch.setattr(storage, "render_all", render_here)
             return trees.make_replica(name, folder, scale)
 
     return replica

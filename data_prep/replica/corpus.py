@@ -12,19 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.replica import GENERATOR
+from speechbrain_music.data_prep.replica import GENERATOR, storage
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.draws import ARTIST, LENGTH, TRACK, keyed
 from speechbrain_music.data_prep.replica.genres import GENRES, make_artist
 from speechbrain_music.data_prep.replica.mix import mix
-from speechbrain_music.data_prep.replica.storage import (
-    CorpusError,
-    claim,
-    render_all,
-    render_audible,
-    write_audio,
-    writing_to,
-)
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.utils.atomic import write_together
 
@@ -79,31 +71,16 @@ class CorpusPlan:
 def make_corpus(out, hours, plan=None, workers=None):
     """Make a corpus, or continue one, or find it complete; returns its manifest `tracks.csv`.
 
-    It starts processes: a script calls it under `if __name__ == "__main__":`.
-
-    Arguments
-    ---------
-    out : str | Path
-        Output folder.
-    hours : float
-        Hours of music, at least.
-    plan : CorpusPlan, optional
-        Which tracks.
-    workers : int, optional
-        Processes; by default one per core.
-
-    Raises
-    ------
-    CorpusError
-        If the folder holds something else, cannot be written, or a track cannot be rendered.
-    BankError
-        If the sound bank or a package of the extra [replica] is missing.
+    It has at least `hours` of the music of a plan, by default `CorpusPlan()`. It starts processes
+    (`workers`, by default one per core): a script calls it under `if __name__ == "__main__":`.
+    Raises CorpusError if the folder holds something else, cannot be written, or a track cannot be
+    rendered, BankError if the sound bank or a package of the extra [replica] is missing.
     """
     out, plan = Path(out), plan or CorpusPlan()
     if not (math.isfinite(hours) and hours > 0):
-        raise CorpusError(f"hours is {hours}; it must be greater than 0.")
+        raise storage.CorpusError(f"hours is {hours}; it must be greater than 0.")
     if not 2 <= plan.shortest <= plan.longest < math.inf:
-        raise CorpusError(
+        raise storage.CorpusError(
             f"tracks of {plan.shortest:g} to {plan.longest:g} seconds cannot be made; give two "
             "lengths of 2 or more, the shorter one first."
         )
@@ -111,13 +88,13 @@ def make_corpus(out, hours, plan=None, workers=None):
     metadata |= {name: value for name, value in asdict(plan).items() if name != "soundfont"}
     tracks_csv, names = out / "tracks.csv", plan.names(hours)
     metadata["tracks"] = len(names)
-    with writing_to(out):
-        if claim(out / "corpus.json", metadata, may_change=["tracks"]):
+    with storage.writing_to(out):
+        if storage.claim(out / "corpus.json", metadata, may_change=["tracks"]):
             tracks_csv.unlink(missing_ok=True)  # it lists another number of tracks
         missing = [i for i, name in enumerate(names) if not (out / f"{name}.json").exists()]
         if missing or not tracks_csv.exists():
             jobs = [(str(out / names[index]), plan, index) for index in missing]
-            render_all(write_track, jobs, workers)
+            storage.render_all(write_track, jobs, workers)
             rows = [_row(out, name) for name in names]
             manifest.write_manifest(tracks_csv, rows, LABELS)
             total = sum(row["duration"] for row in rows) / 3600
@@ -128,10 +105,10 @@ def make_corpus(out, hours, plan=None, workers=None):
 def write_track(attempt, stem, plan, index):
     """Render a plan's track to `stem`.wav; the annotations, written last, mark it complete."""
     message = f"track {index} is silent; use another --soundfont."
-    (wave, truth), attempt = render_audible(
+    (wave, truth), attempt = storage.render_audible(
         lambda number: plan.track(index, number), attempt, message
     )
-    write_audio(f"{stem}.wav", wave, RATE)
+    storage.write_audio(f"{stem}.wav", wave, RATE)
     write_together({Path(f"{stem}.json"): json.dumps(truth | {"attempt": attempt}) + "\n"})
 
 

@@ -28,7 +28,7 @@ def mix(piece, artist, rng, bank):
         wave = np.tanh(artist.drive * wave) / np.float32(artist.drive)
     wave = filter_spectrum(wave, artist.tilt, artist.cutoff)
     wave += np.float32(gain(artist.noise)) * rng.standard_normal(len(wave), dtype=np.float32)
-    return limit(scale_to(gain(rng.uniform(SOFTEST, LOUDEST)), wave))
+    return scale_to(gain(rng.uniform(SOFTEST, LOUDEST)), wave)
 
 
 def gain(decibels):
@@ -37,12 +37,8 @@ def gain(decibels):
 
 
 def scale_to(level, wave):
-    """Scale a wave to an RMS."""
-    return wave * np.float32(level / np.sqrt(np.mean(wave**2)))
-
-
-def limit(wave):
-    """Saturate a wave softly so that no sample exceeds `CEILING`."""
+    """Scale a wave to an RMS, softly saturated so that no sample exceeds `CEILING`."""
+    wave = wave * np.float32(level / np.sqrt(np.mean(wave**2)))
     return np.float32(CEILING) * np.tanh(wave / np.float32(CEILING))
 
 

@@ -31,12 +31,7 @@ METERS = {"4/4": Meter(4, 4), "3/4": Meter(3, 4), "6/8": Meter(2, 6)}
 DRUM_PITCHES = read_yaml("programs.yaml")["drums"]
 # Part -> name -> alternatives; for drums, name -> drum -> alternatives.
 PATTERNS = read_yaml("patterns.yaml")
-WALTZ = {
-    "kick": ["X..........."],
-    "snare": ["....o...o..."],
-    "hat": ["x...x...x.x.", "x...x...x..."],
-}
-FILL = {"snare": "x.x.", "tom": "--x."}  # the last beat before a new section
+WALTZ, FILL = PATTERNS["waltz"], PATTERNS["fill"]
 SPREAD = {"lyrical": 5, "phrased": 5, "running": 8, "bebop": 8, "riff": 4}  # semitones of contour
 VELOCITIES = {"X": 112, "x": 92, "o": 58, "?": 58}
 

@@ -11,21 +11,11 @@ from speechbrain_music.data_prep.replica.draws import choose, read_yaml
 
 TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 MODES = ("major", "minor")
-DEGREES = {"I": 0, "II": 2, "III": 4, "IV": 5, "V": 7, "VI": 9, "VII": 11}
-_TABLES = read_yaml("theory.yaml")
-SCALES, QUALITIES, GRAMMAR = (_TABLES[key] for key in ("scales", "qualities", "grammar"))
 _SYMBOL = re.compile(r"(b|#)?([IV]+|[iv]+)(maj7|sus4|7|o7|o|h7|5)?")
-_SUFFIXES = {  # suffix -> quality of an upper-case and of a lower-case numeral
-    None: ("maj", "min"),
-    "7": ("7", "min7"),
-    "maj7": ("maj7", "maj7"),
-    "sus4": ("sus4", "sus4"),
-    "5": ("5", "5"),
-    "o": ("dim", "dim"),
-    "o7": ("dim7", "dim7"),
-    "h7": ("hdim7", "hdim7"),
-}
-SEVENTHS = {"maj": "maj7", "min": "min7", "dim": "hdim7"}
+_TABLES = read_yaml("theory.yaml")
+SCALES, QUALITIES, GRAMMAR, DEGREES, SUFFIXES, SEVENTHS = (
+    _TABLES[key] for key in ("scales", "qualities", "grammar", "degrees", "suffixes", "sevenths")
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +30,7 @@ class Chord:
         """Build the chord of a Roman numeral in the key of a tonic (pitch class)."""
         accidental, numeral, suffix = _SYMBOL.fullmatch(symbol).groups()
         shift = {None: 0, "b": -1, "#": 1}[accidental]
-        quality = _SUFFIXES[suffix][numeral.islower()]
+        quality = SUFFIXES[suffix or "none"][numeral.islower()]
         return cls((tonic + DEGREES[numeral.upper()] + shift) % 12, quality)
 
     @property

@@ -15,19 +15,11 @@ import numpy as np
 import soxr
 
 from speechbrain_music.data_prep.data_set import REPLICA_JSON
-from speechbrain_music.data_prep.replica import GENERATOR
+from speechbrain_music.data_prep.replica import GENERATOR, storage
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.draws import PIECE, STYLE, keyed
 from speechbrain_music.data_prep.replica.genres import make_artist
 from speechbrain_music.data_prep.replica.mix import add_noise_floor, mix
-from speechbrain_music.data_prep.replica.storage import (
-    CorpusError,
-    claim,
-    render_all,
-    render_audible,
-    write_audio,
-    writing_to,
-)
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.utils.atomic import atomic_file
 
@@ -84,9 +76,11 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
     `if __name__ == "__main__":`. Raises a `CorpusError` if it cannot be made.
     """
     if name not in NAMES:
-        raise CorpusError(f"There is no replica of {name!r}; choose one of {', '.join(NAMES)}.")
+        raise storage.CorpusError(
+            f"There is no replica of {name!r}; choose one of {', '.join(NAMES)}."
+        )
     if not (math.isfinite(scale) and 0 < scale <= 1):
-        raise CorpusError(f"scale is {scale}; it must be above 0 and at most 1.")
+        raise storage.CorpusError(f"scale is {scale}; it must be above 0 and at most 1.")
     out = Path(out)
     tree = importlib.import_module(f"{__package__}.layouts.{name}").plan(scale, seed)
     metadata = {
@@ -98,8 +92,8 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
         "sound_bank": load_bank().sha256,
         "counts": tree.counts,
     }
-    with writing_to(out):
-        claim(out / REPLICA_JSON, metadata)
+    with storage.writing_to(out):
+        storage.claim(out / REPLICA_JSON, metadata)
         for folder in tree.folders:
             (out / folder).mkdir(parents=True, exist_ok=True)
         for path, text in tree.texts.items():
@@ -115,7 +109,7 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
                 for path, key in tree.sounds
                 if not (out / path).exists()
             ]
-            render_all(write_sound, jobs, workers)
+            storage.render_all(write_sound, jobs, workers)
             logger.info("%s: %d files of audio", out, len(tree.sounds))
     return out
 
@@ -129,6 +123,6 @@ def _write_text(path, text):
 def write_sound(attempt, path, rate, channels, render, key):
     """Render a piece and write it at the data set's rate, all channels the same."""
     message = f"{path} is silent; use another seed."
-    wave, _ = render_audible(lambda number: render(number, *key), attempt, message)
+    wave, _ = storage.render_audible(lambda number: render(number, *key), attempt, message)
     wave = np.clip(soxr.resample(wave, RATE, rate), -1, 1)
-    write_audio(path, wave[:, None].repeat(channels, 1), rate)
+    storage.write_audio(path, wave[:, None].repeat(channels, 1), rate)

@@ -4,68 +4,24 @@ The techniques are those of VocalSet (Wilkins et al., ISMIR 2018): each changes 
 how the glottis opens and what the tract lets through.
 """
 
-import math
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 from scipy import signal
 
+from speechbrain_music.data_prep.replica.draws import read_yaml
 from speechbrain_music.data_prep.replica.mix import gain, set_level
 from speechbrain_music.data_prep.replica.synth import RATE
 
 OVER = 4  # pulses are computed at this multiple of the rate against aliasing
 SHORTEST = 0.05  # seconds of a note
 FADE = 480  # samples, 20 ms
-# First three formants of men in Hz, averages of Peterson and Barney (JASA 1952), Table II; e and o
-# are the vowels of "head" and "hawed". Formants above are those of a neutral tube of 17.5 cm.
-VOWELS = {
-    "a": (730, 1090, 2440),
-    "e": (530, 1840, 2480),
-    "i": (270, 2290, 3010),
-    "o": (570, 840, 2410),
-    "u": (300, 870, 2240),
-}
-UPPER = (3500, 4500, 5500, 6500, 7500)
-BANDWIDTHS = np.array((90, 110, 150, 200, 280, 360, 440, 540))  # Hz
-# Typical lowest pitch and mean factor of the formants: the shorter the tract, the higher they are.
-KINDS = {
-    "bass": (40, 0.94),
-    "baritone": (43, 0.98),
-    "tenor": (47, 1.03),
-    "alto": (53, 1.10),
-    "mezzo": (57, 1.15),
-    "soprano": (60, 1.20),
-}
-
-
-@dataclass(frozen=True)
-class Technique:
-    """What a technique does to a voice; factors are of the singer's own values."""
-
-    motion: str = "sung"  # how the pitch moves
-    vibrato: float = 0.0  # share of the singer's extent
-    breath: float = 0.0  # dB, added to the singer's
-    bright: float = 1.0  # factor of the singer's `corner`
-    open: float = 1.0  # factor of the singer's `open`
-    rough: float = 1.0  # factor of jitter and shimmer
-    ring: float = 0.0  # share by which formants 3 to 5 draw together
-    cutoff: float = math.inf  # Hz, the lips' low-pass
-    # Loudness pulses: slowest and fastest rate in Hz, acceleration, depth from 0 to 1.
-    beat: tuple = (5.0, 6.0, 1.0, 0.0)
-
-
+_TABLES = read_yaml("voice.yaml")
+VOWELS, UPPER, KINDS = (_TABLES[key] for key in ("vowels", "upper", "kinds"))
+BANDWIDTHS = np.array(_TABLES["bandwidths"])
 TECHNIQUES = {
-    "belt": Technique(vibrato=0.3, breath=-6, bright=2.0, open=0.75, ring=0.3),
-    "breathy": Technique(vibrato=0.2, breath=24, bright=0.5, open=1.3),
-    "inhaled": Technique(breath=38, bright=0.4, open=1.2, rough=6),
-    "lip_trill": Technique(breath=3, bright=0.7, rough=3, cutoff=1200, beat=(20, 30, 1, 0.85)),
-    "spoken": Technique("spoken", breath=4, rough=1.5, beat=(3, 5, 1, 0.5)),
-    "straight": Technique(),
-    "trill": Technique("trill"),
-    "trillo": Technique(breath=3, beat=(3, 4.5, 3, 0.95)),
-    "vibrato": Technique(vibrato=1.0),
-    "vocal_fry": Technique("fry", breath=2, open=0.55, rough=20),
+    name: SimpleNamespace(**_TABLES["neutral"] | changes)
+    for name, changes in _TABLES["techniques"].items()
 }
 
 

@@ -38,7 +38,12 @@ from speechbrain_music.models.safe_folder import RUN_RESULT
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.reporting.run_log import read_rows
-from speechbrain_music.reporting.tables import markdown_table, signed_interval, with_interval
+from speechbrain_music.reporting.tables import (
+    markdown_page,
+    markdown_table,
+    signed_interval,
+    with_interval,
+)
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run_recipe
@@ -273,25 +278,18 @@ def page(ablation, metadata, metrics, marble):
             mark = "**" if corrected[name] < LEVEL else ""
         rows.append([name, *cells, with_interval(score), f"{mark}{difference}{mark}"])
     head = ["variant", *columns, "score", f"{first} minus this"]
-    lines = [
+    return markdown_page(
         f"# {ablation.name}: {ablation.question}",
-        "",
         f"Written by `{metadata['command']}`. Its last start took {metadata['minutes']} minutes, "
         f"without the work that it reused. Machine: {metadata['machine']}.",
-        "",
         metadata["corpus"],
-        "",
-        *markdown_table(head, rows, " ".ljust(len(head), "r")),
-        "",
+        markdown_table(head, rows, " ".ljust(len(head), "r")),
         f"Seeds {', '.join(map(str, metadata['seeds']))}: mean over seeds, with the minimum and "
         f"the maximum where they differ. The score is over {', '.join(metadata['tasks'])} (0 at "
         "chance, 1 at best), with 95% intervals over test tracks and seeds. Differences of scores "
         "are paired; **bold** where p, after Holm's correction over the rows, is under 0.05.",
-        "",
         f"![scores]({ablation.name}.png)",
-        "",
-    ]
-    return "\n".join(lines)
+    )
 
 
 def _over_seeds(values):

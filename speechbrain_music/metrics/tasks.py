@@ -25,12 +25,7 @@ AT_A_TIME = 2**22
 class SingleLabel(Task):
     """One class per track; cross-entropy; accuracy.
 
-    Arguments
-    ---------
-    column : str
-        Of the manifest.
-    classes : sequence of str
-        All its values, in the order of the outputs.
+    `classes` are all values of a manifest's column, in the order of the outputs.
 
     Example
     -------
@@ -150,14 +145,8 @@ class MultiLabel(Task):
 
     A tag that no track has, or every track, cannot be scored: means are over the other tags.
 
-    Arguments
-    ---------
-    column : str
-        Of the manifest; an empty cell is a track without tags.
-    classes : sequence of str
-        All tags, in the order of the outputs.
-    separator : str
-        Between the tags in a cell.
+    `classes` are all tags, in the order of the outputs, between which a cell of the manifest's
+    column has a separator; an empty cell is a track without tags.
 
     Example
     -------
@@ -269,10 +258,7 @@ class MultiLabel(Task):
 class Regression(Task):
     """Numbers, standardised as `arousal_z` is; squared error; R2 of each.
 
-    Arguments
-    ---------
-    columns : sequence of str
-        Of the manifest; the names are these without `_z`.
+    The names are those of the manifest's columns without `_z`.
 
     Example
     -------

@@ -23,15 +23,7 @@ class RelativeAttention(RelPosMHAXL):
     Properties of it in SpeechBrain 1.1.2 that are kept: it cannot tell past from future and scales
     by 1 / sqrt(d_model). Its softmax is float32, so it does not run in float64.
 
-    Arguments
-    ---------
-    d_model, nhead, dropout
-        Width, heads, dropout on the attention weights.
-
-    Raises
-    ------
-    ValueError
-        If d_model does not divide by nhead.
+    `dropout` is on the attention weights. Raises ValueError if d_model does not divide by nhead.
 
     Example
     -------

@@ -14,13 +14,7 @@ MERGES = ("concat", "average", "global", "local")
 
 
 class ConvolutionBranch(Branchformer.ConvolutionBranch):
-    """SpeechBrain's local branch (cgMLP), with each item's own end as the end of time.
-
-    Example
-    -------
-    >>> ConvolutionBranch(64, linear_units=128)(torch.randn(2, 10, 64)).shape
-    torch.Size([2, 10, 64])
-    """
+    """SpeechBrain's local branch (cgMLP), with each item's own end as the end of time."""
 
     def forward(self, x, padding_mask=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
@@ -36,12 +30,6 @@ class BranchWeights(nn.Module):
 
     Each branch is pooled over valid steps by attention with a learned query, and scored.
     Source: Peng et al., arXiv 2207.02971, section 3.4.2.
-
-    Example
-    -------
-    >>> weights = BranchWeights(64)(torch.randn(2, 10, 64), torch.randn(2, 10, 64))
-    >>> weights.shape, torch.allclose(weights.sum(dim=1), torch.ones(2))
-    (torch.Size([2, 2]), True)
     """
 
     def __init__(self, d_model):
@@ -69,27 +57,12 @@ class BranchformerLayer(nn.Module):
     Source: Peng et al., arXiv 2207.02971, as in SpeechBrain's `BranchformerEncoderLayer`, whose
     parameter names it keeps (its `mha_layer` is `mixer` here).
 
-    Arguments
-    ---------
-    d_model : int
-        Width of input and output.
-    mixer : callable
-        Makes the token mixer of the global branch: a module that maps x (B, T, d_model) and an
-        optional (B, T) padding mask to (B, T, d_model), such as `SummaryMixing`.
-    ffn_units : int
-        Width inside the local branch.
-    kernel_size : int
-        Of its depthwise convolution, in tokens.
-    dropout : float
-        After each branch, after the merge and inside both branches.
-    merge : str
-        "concat": the concatenated branches, then a linear layer (the paper's). "average": their
-        average by `BranchWeights`, then a linear layer. "global" or "local": one branch alone.
-
-    Raises
-    ------
-    ValueError
-        For an unknown merge, or what the mixer refuses.
+    `mixer` makes the token mixer of the global branch: a module that maps x (B, T, d_model) and an
+    optional (B, T) padding mask to (B, T, d_model), such as `SummaryMixing`. `ffn_units` is the
+    width inside the local branch, `kernel_size` that of its depthwise convolution in tokens.
+    `dropout` is after each branch, after the merge and inside both branches. `merge` is "concat":
+    the concatenated branches, then a linear layer (the paper's); "average": their average by
+    `BranchWeights`, then a linear layer; "global" or "local": one branch alone; else ValueError.
 
     Example
     -------

@@ -14,14 +14,7 @@ from speechbrain_music.nnet.dropout import replace_dropout
 
 
 class ConvolutionModule(Conformer.ConvolutionModule):
-    """SpeechBrain's convolution module, with each item's own end as the end of time.
-
-    Example
-    -------
-    >>> import torch
-    >>> ConvolutionModule(64)(torch.randn(2, 10, 64)).shape
-    torch.Size([2, 10, 64])
-    """
+    """SpeechBrain's convolution module, with each item's own end as the end of time."""
 
     def forward(self, x, padding_mask=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
@@ -45,24 +38,8 @@ class ConformerLayer(nn.Module):
     Source: Gulati et al., arXiv 2005.08100, as in SpeechBrain's `ConformerEncoderLayer`, whose
     parameter names it keeps (its `mha_layer` is `mixer` here).
 
-    Arguments
-    ---------
-    d_model : int
-        Width of input and output.
-    mixer : callable
-        Makes the token mixer: a module that maps x (B, T, d_model) and an optional (B, T) padding
-        mask to (B, T, d_model), such as `SummaryMixing`.
-    ffn_units : int
-        Width inside the feed-forward modules.
-    kernel_size : int
-        Of the depthwise convolution, in tokens.
-    dropout : float
-        In and after the feed-forward modules and the convolution.
-
-    Raises
-    ------
-    ValueError
-        For what the mixer refuses.
+    Arguments are those of a `BranchformerLayer`; `ffn_units` is the width inside the feed-forward
+    modules, and `dropout` in and after them and the convolution.
 
     Example
     -------

@@ -39,15 +39,11 @@ class Encoder(nn.Module):
     num_layers, d_model : int
         Depth and width.
     frame_rate : int
-        Steps of the blocks per second: 25, or 50, of which each two are averaged to a token.
+        Steps of the blocks per second: 25, or 50, of which each two are averaged to a token; else
+        ValueError.
     gradient_checkpointing : bool
         Whether training keeps only the blocks' inputs, and computes each block once more in the
         backward pass: less memory, about a third more time, the same results.
-
-    Raises
-    ------
-    ValueError
-        For another frame_rate, or what a part refuses.
 
     Example
     -------
@@ -94,24 +90,11 @@ class Encoder(nn.Module):
         return type(self)(**self._parts, **self._sizes)
 
     def forward(self, mel, lengths=None):
-        """Encodes a batch.
+        """(B, 4 T, 128) normalised log-mel, 0 past each item's end as `LogMel` gives it, to tokens.
 
-        Arguments
-        ---------
-        mel : torch.Tensor
-            (B, 4 T, 128) normalised log-mel, 0 past each item's end (as `LogMel` gives it).
-        lengths : torch.Tensor, optional
-            (B,) tokens of each item; None means that nothing is padded.
-
-        Returns
-        -------
-        out : torch.Tensor
-            (B, T, d_model), 0 past each item's end.
-        hidden : list of torch.Tensor
-            num_layers + 1 tensors like `out`: the front-end's, then each block's; the last is
-            `out` itself.
-        lengths : torch.Tensor
-            (B,) tokens.
+        `lengths` are (B,) tokens of each item; None means that nothing is padded. Returns `out`,
+        (B, T, d_model), 0 past each item's end; a list of num_layers + 1 hidden states like it, the
+        front-end's, then each block's, the last being `out` itself; and the lengths.
         """
         tokens = mel.shape[1] // STACK
         if lengths is None:
@@ -153,25 +136,19 @@ def make_encoder(
     Arguments
     ---------
     block : str
-        "branchformer" or "conformer".
+        "branchformer" or "conformer", else ValueError.
     mixer : str
-        "summary" (linear in time), "attention" (SpeechBrain's relative positions) or "rope".
+        "summary" (linear in time), "attention" (SpeechBrain's relative positions) or "rope", else
+        ValueError.
     num_layers, d_model, nhead, ffn_units, kernel_size
         Depth, width, heads or groups of the mixer, width inside the blocks (None: the block's
         default), tokens of their depthwise convolutions.
-    frontend_channels, frontend_bypass
-        See `ConvFrontEnd`.
+    frontend_channels, frontend_bypass, frame_rate
+        See `ConvFrontEnd` and `Encoder`.
     dropout : float
         In the front-end, the mixers and the blocks.
-    frame_rate : int
-        See `Encoder`.
     **block_options
         Further arguments of the block, such as `merge` of a Branchformer.
-
-    Raises
-    ------
-    ValueError
-        For an unknown block or mixer, or widths that do not divide by nhead.
 
     Example
     -------
@@ -185,21 +162,11 @@ def make_encoder(
     if ffn_units is not None:
         block_options["ffn_units"] = ffn_units
     frontend = partial(
-        ConvFrontEnd,
-        d_model=d_model,
-        channels=frontend_channels,
-        dropout=dropout,
-        bypass=frontend_bypass,
-        frame_rate=frame_rate,
+        ConvFrontEnd, d_model, frontend_channels, dropout, frontend_bypass, frame_rate
     )
-    layer = partial(
-        BLOCKS[block],
-        d_model=d_model,
-        mixer=partial(MIXERS[mixer], d_model=d_model, nhead=nhead, dropout=dropout),
-        kernel_size=kernel_size,
-        dropout=dropout,
-        **block_options,
-    )
+    make_mixer = partial(MIXERS[mixer], d_model, nhead, dropout=dropout)
+    block_options |= {"kernel_size": kernel_size, "dropout": dropout}
+    layer = partial(BLOCKS[block], d_model, make_mixer, **block_options)
     return Encoder(frontend, layer, num_layers, d_model, frame_rate)
 
 

@@ -54,15 +54,7 @@ class LogMel(nn.Module):
     The wave is padded with zeros, never by reflection: an item in a batch has the same values as
     alone, and one sample is enough. Computed in float32 whatever the autocast state.
 
-    Arguments
-    ---------
-    normalization : str
-        "band", "scalar", "none" or "instance"; see `BandNormalization`.
-
-    Raises
-    ------
-    ValueError
-        For another normalization.
+    `normalization` is the kind of its `BandNormalization`: "band", "scalar", "none", "instance".
 
     Example
     -------
@@ -82,9 +74,8 @@ class LogMel(nn.Module):
             center=True,
             pad_mode="constant",
         )
-        self.mel.spectrogram.power = (
-            None  # its modulus, squared, takes three times as long as in `raw`
-        )
+        # Its modulus, squared, takes three times as long as in `raw`.
+        self.mel.spectrogram.power = None
         self.normalize = BandNormalization(BANDS, normalization)
 
     def raw(self, wave, lengths):
@@ -104,21 +95,10 @@ class LogMel(nn.Module):
             return power.clamp(min=FLOOR).log().transpose(1, 2), tokens
 
     def forward(self, wave, lengths):
-        """Normalised log-mel.
+        """(B, N) mono samples at 24 kHz and (B,) int64 lengths to normalised log-mel.
 
-        Arguments
-        ---------
-        wave : torch.Tensor
-            (B, N) mono samples at 24 kHz; values past an item's length are not read.
-        lengths : torch.Tensor
-            (B,) int64, samples of each item.
-
-        Returns
-        -------
-        mel : torch.Tensor
-            (B, 4 T, 128), 0 past each item's end.
-        lengths : torch.Tensor
-            (B,) int64, tokens of each item.
+        Returns (B, 4 T, 128), 0 past each item's end, and (B,) int64 tokens of each item. Samples
+        past an item's length are not read.
         """
         mel, tokens = self.raw(wave, lengths)
         mask = padding_mask(tokens * STACK, mel.shape[1])
@@ -128,24 +108,10 @@ class LogMel(nn.Module):
 class ConvFrontEnd(nn.Module):
     """Two 3x3 convolutions over log-mel, then a linear layer: 100 Hz to 25 or 50 Hz.
 
-    Arguments
-    ---------
-    d_model : int
-        Width of a token.
-    channels : int
-        Of the convolutions; few, because this runs at the frame rate.
-    dropout : float
-        On the output.
-    bypass : bool
-        Whether a linear layer on the step's frames is added: convolutions of stride 2 blur
-        neighbouring frequencies, and with them pitch and key.
-    frame_rate : int
-        Of the result, in Hz: 25 (one step per token) or 50.
-
-    Raises
-    ------
-    ValueError
-        For another frame_rate.
+    `channels` are few, because the convolutions run at the frame rate. `dropout` is on the output.
+    `bypass` adds a linear layer on the step's frames: convolutions of stride 2 blur neighbouring
+    frequencies, and with them pitch and key. `frame_rate` is that of the result, in Hz: 25 (one
+    step per token) or 50, else ValueError.
 
     Example
     -------

@@ -50,17 +50,9 @@ def export_onnx(model, path):
     "format_version", "features" (sample_rate, n_fft, hop, bands, stack, floor), "mean" and "std"
     (128 each, in nats), "encoder" (its configuration), "training" (what its export says).
 
-    Arguments
-    ---------
-    model : WaveEncoder
-        On any device; is not changed.
-    path : path
-        Of the file; one that is there is replaced.
-
-    Raises
-    ------
-    UserError
-        If the mixer is neither SummaryMixing nor RotaryAttention, or [onnx] is not installed.
+    `model` is a `WaveEncoder` on any device, and is not changed; a file at `path` is replaced.
+    Raises UserError if the mixer is neither SummaryMixing nor RotaryAttention, or [onnx] is not
+    installed.
     """
     mixer = model.encoder.config["block"]["mixer"]["class"]
     if mixer not in MIXERS:

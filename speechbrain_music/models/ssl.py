@@ -28,22 +28,8 @@ def tokenize(quantizer, vectors):
 class MaskFill(nn.Module):
     """What the encoder sees in place of masked tokens.
 
-    Arguments
-    ---------
-    kind : str
-        "noise": the noise that `forward` gets. "embedding": four frames that are learned, the same
-        for every masked token.
-
-    Raises
-    ------
-    ValueError
-        For another kind.
-
-    Example
-    -------
-    >>> mel, mask = torch.ones(1, 8, 128), torch.tensor([[True, False]])
-    >>> MaskFill()(mel, mask, torch.zeros(4, 128)).mean(dim=2)
-    tensor([[0., 0., 0., 0., 1., 1., 1., 1.]])
+    `kind` is "noise": the noise that `forward` gets; or "embedding": four frames that are learned,
+    the same for every masked token; else ValueError.
     """
 
     def __init__(self, kind="noise"):
@@ -62,52 +48,23 @@ class MaskFill(nn.Module):
 
 
 class TokenHead(nn.Linear):
-    """Logits over a quantizer's tokens.
-
-    Arguments
-    ---------
-    d_model : int
-        Width of the encoder.
-    quantizer : torch.nn.Module
-        Whose `config` says num_codebooks (N) and codebook_size (K).
-
-    Example
-    -------
-    >>> from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
-    >>> quantizer = RandomProjectionQuantizer(512, codebook_size=64, num_codebooks=2)
-    >>> TokenHead(32, quantizer)(torch.randn(7, 32)).shape
-    torch.Size([7, 2, 64])
-    """
+    """Logits over the tokens of a quantizer, whose `config` has num_codebooks and codebook_size."""
 
     def __init__(self, d_model, quantizer):
         self.num_codebooks = quantizer.config["num_codebooks"]
         super().__init__(d_model, self.num_codebooks * quantizer.config["codebook_size"])
 
     def forward(self, x):
-        """(M, d_model) to (M, N, K)."""
+        """(M, d_model) to (M, num_codebooks, codebook_size)."""
         return super().forward(x).unflatten(-1, (self.num_codebooks, -1))
 
 
 class MelHead(nn.Linear):
     """The normalised log-mel of a token's four frames.
 
-    Arguments
-    ---------
-    d_model : int
-        Width of the encoder.
-    residual : str
-        What its output is added to in masked places. "none": nothing. "interpolation": a straight
-        line between the neighbouring visible frames; the head then starts at 0.
-
-    Raises
-    ------
-    ValueError
-        For another residual.
-
-    Example
-    -------
-    >>> MelHead(32)(torch.randn(7, 32)).shape
-    torch.Size([7, 512])
+    `residual` is what its output is added to in masked places. "none": nothing. "interpolation": a
+    straight line between the neighbouring visible frames; the head then starts at 0. Else
+    ValueError.
     """
 
     def __init__(self, d_model, residual="none"):

@@ -6,14 +6,7 @@ from torch.nn import functional as F
 
 
 def rotate(x, base=10000.0):
-    """Rotary position embedding (Su et al., arXiv 2104.09864) of (B, heads, T, features).
-
-    Example
-    -------
-    >>> x = torch.randn(1, 2, 5, 8)
-    >>> torch.allclose(rotate(x).norm(dim=-1), x.norm(dim=-1))
-    True
-    """
+    """Rotary position embedding (Su et al., arXiv 2104.09864) of (B, heads, T, features)."""
     steps, features = x.shape[-2:]
     dtype = torch.promote_types(x.dtype, torch.float32)  # angles up to T do not fit bfloat16
     inverse = base ** (torch.arange(0, features, 2, device=x.device, dtype=dtype) / -features)
@@ -27,19 +20,8 @@ def rotate(x, base=10000.0):
 class RotaryAttention(nn.Module):
     """Multi-head self-attention by torch's scaled dot product, scale 1 / sqrt(d_model / nhead).
 
-    Arguments
-    ---------
-    d_model : int
-        Width of input and output.
-    nhead : int
-        Heads; d_model / nhead must be an even whole number.
-    dropout : float
-        On the attention weights.
-
-    Raises
-    ------
-    ValueError
-        If d_model does not divide into heads of even width.
+    `dropout` is on the attention weights. Raises ValueError unless d_model / nhead is an even
+    whole number.
 
     Example
     -------

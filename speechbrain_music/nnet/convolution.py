@@ -14,24 +14,10 @@ def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
 
     Equal to torch's Conv1d; computed by the implementation that is fast on the device.
 
-    Arguments
-    ---------
-    x : torch.Tensor
-        (B, T, C).
-    weight : torch.Tensor
-        (C, 1, K) with odd K, as in a depthwise Conv1d.
-    bias : torch.Tensor
-        (C,).
-    padding_mask : torch.Tensor, optional
-        (B, T), True = padding.
-    padding_mode : str
-        "zeros", or "reflect" as in SpeechBrain's convolutions (an item shorter than K // 2 is
-        reflected repeatedly, as by numpy, where torch raises).
-
-    Returns
-    -------
-    torch.Tensor
-        (B, T, C).
+    x (B, T, C), the weight (C, 1, K), K odd, and bias (C,) of a depthwise Conv1d, and an optional
+    (B, T) mask, True = padding, to (B, T, C). `padding_mode` is "zeros", or "reflect" as in
+    SpeechBrain's convolutions (an item shorter than K // 2 is reflected repeatedly, as by numpy,
+    where torch raises).
 
     Example
     -------

@@ -12,16 +12,7 @@ class Dropout(nn.Dropout):
     Drawing one number per value, which runs on one core, takes an eighth of a block's training
     step on a CPU.
 
-    Arguments
-    ---------
-    p : float
-        Probability of a value to become 0; the others are scaled so that the mean stays.
-
-    Example
-    -------
-    >>> x = Dropout(0.5)(torch.ones(100, 100))
-    >>> sorted(set(x.flatten().tolist()))
-    [0.0, 2.0]
+    Each value becomes 0 with probability `p`; the others are scaled so that the mean stays.
     """
 
     def forward(self, x):
@@ -35,13 +26,7 @@ class Dropout(nn.Dropout):
 
 
 def replace_dropout(module):
-    """Puts `Dropout` in place of every torch Dropout below a module, and returns the module.
-
-    Example
-    -------
-    >>> replace_dropout(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)))[1]
-    Dropout(p=0.1, inplace=False)
-    """
+    """Puts `Dropout` in place of every torch Dropout below a module, and returns the module."""
     for name, child in module.named_children():
         if type(child) is nn.Dropout:
             setattr(module, name, Dropout(child.p))

@@ -21,18 +21,8 @@ class FiniteScalarQuantizer(TrainedQuantizer):
     number of levels by half a step, so that one lies at 0); a linear map back. The token is
     the number whose digits, in the mixed radix of `levels`, are the levels of the values.
 
-    Arguments
-    ---------
-    input_dim : int
-        Width of a feature vector.
-    levels : sequence of int
-        2 or more each. The paper's for about 2^14 tokens are 8, 8, 8, 6, 5.
-
-    Raises
-    ------
-    ValueError
-        For other levels, for more than 2^20 tokens, or if the last axis of an input is not
-        `input_dim`.
+    Each level is 2 or more, their product at most 2^20, else ValueError. The paper's for about
+    2^14 tokens are 8, 8, 8, 6, 5.
 
     Example
     -------

@@ -7,29 +7,10 @@ import torch
 def mask_blocks(tokens, block, probability, rng):
     """Draws which tokens of one item are masked.
 
-    The grid starts at token 0 and a last partial block counts. Every block is masked with the
-    given probability; if that masks none or all of them, one block at random is flipped.
-
-    Arguments
-    ---------
-    tokens : int
-        Length of the item; two blocks at least must begin in it.
-    block : int
-        Tokens in a block (10 of 40 ms are 400 ms).
-    probability : float
-        Of a block to be masked.
-    rng : numpy.random.Generator
-        Source of the draw.
-
-    Returns
-    -------
-    numpy.ndarray
-        (tokens,) bool, True = masked; at least one masked and one visible block.
-
-    Raises
-    ------
-    ValueError
-        If the item holds fewer than two blocks.
+    The grid starts at token 0 and a last partial block counts. Each block of `block` tokens (10 of
+    40 ms are 400 ms) is masked with the given probability, drawn from the numpy Generator `rng`; if
+    that masks none or all of them, one block at random is flipped. Returns (tokens,) bool, True =
+    masked. Raises ValueError if the item holds fewer than two blocks.
 
     Example
     -------
@@ -51,27 +32,10 @@ def mask_blocks(tokens, block, probability, rng):
 
 
 def fill_masked(mel, mask, noise):
-    """Puts noise in place of the mel frames of masked tokens.
+    """Puts noise in place of the mel frames of masked tokens, in a new tensor.
 
-    Arguments
-    ---------
-    mel : torch.Tensor
-        (B, T * stack, bands).
-    mask : torch.Tensor
-        (B, T) bool, True = masked.
-    noise : torch.Tensor
-        (masked tokens * stack, bands), in the order of the mask's True values.
-
-    Returns
-    -------
-    torch.Tensor
-        A new tensor like `mel`.
-
-    Example
-    -------
-    >>> mel, mask = torch.ones(1, 8, 2), torch.tensor([[True, False]])
-    >>> fill_masked(mel, mask, torch.zeros(4, 2)).sum(dim=-1)
-    tensor([[0., 0., 0., 0., 2., 2., 2., 2.]])
+    (B, T * stack, bands) mel, (B, T) mask, True = masked, and (masked tokens * stack, bands) noise
+    in the order of the mask's True values.
     """
     frames = mask.repeat_interleave(mel.shape[1] // mask.shape[1], dim=1)
     filled = mel.clone()
@@ -82,18 +46,9 @@ def fill_masked(mel, mask, noise):
 def nearest_visible(mask, lengths):
     """For each token the nearest visible one of its item, the earlier one of two equally near.
 
-    Arguments
-    ---------
-    mask : torch.Tensor
-        (B, T) bool, True = masked.
-    lengths : torch.Tensor
-        (B,) valid tokens.
-
-    Returns
-    -------
-    before, after, nearest : torch.Tensor
-        (B, T) int64 positions: the last visible token up to here, the next one from here on (each
-        is the other where there is none), and the nearer of the two.
+    (B, T) mask, True = masked, and (B,) valid tokens to three (B, T) int64 positions: the last
+    visible token up to here, the next one from here on (each is the other where there is none), and
+    the nearer of the two.
 
     Example
     -------
@@ -115,21 +70,9 @@ def nearest_visible(mask, lengths):
 def interpolate_masked(mel, mask, lengths):
     """Interpolates each gap of masked frames linearly between the neighbouring visible frames.
 
-    At an item's edge the one visible neighbour is held.
-
-    Arguments
-    ---------
-    mel : torch.Tensor
-        (B, T * stack, bands); the values of masked frames are not read.
-    mask : torch.Tensor
-        (B, T) bool, True = masked.
-    lengths : torch.Tensor
-        (B,) valid tokens.
-
-    Returns
-    -------
-    torch.Tensor
-        (masked tokens * stack, bands), in the order of the mask's True values.
+    At an item's edge the one visible neighbour is held. (B, T * stack, bands) mel, (B, T) mask,
+    True = masked, and (B,) valid tokens to (masked tokens * stack, bands), in the order of the
+    mask's True values; the values of masked frames are not read.
 
     Example
     -------

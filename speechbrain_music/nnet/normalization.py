@@ -17,19 +17,9 @@ class BandNormalization(nn.Module):
     One scalar for all bands is as bad as no normalisation: the codebook's perplexity falls to a
     fraction (`tests/conformance/test_frames.py` shows it on real recordings).
 
-    Arguments
-    ---------
-    bands : int
-        Number of bands.
-    kind : str
-        "band": each by its own statistics in the corpus. "scalar": all by the same two. "none":
-        as they are. "instance": each by its statistics in the item, which removes the item's level
-        and timbre, and leaks a little of what is masked in it.
-
-    Raises
-    ------
-    ValueError
-        For another kind.
+    `kind` is "band": each by its own statistics in the corpus; "scalar": all by the same two;
+    "none": as they are; or "instance": each by its statistics in the item, which removes the item's
+    level and timbre, and leaks a little of what is masked in it; else ValueError.
 
     Example
     -------
@@ -87,17 +77,8 @@ class BandNormalization(nn.Module):
 class Standardization(nn.Module):
     """(x - mean) / std for each value, then a linear map for each layer if there is one.
 
-    Arguments
-    ---------
-    mean, std : torch.Tensor
-        Of one shape, (L, d) or a scalar; std above 0.
-    matrix : torch.Tensor, optional
-        (L, d, d), such as one that whitens.
-
-    Example
-    -------
-    >>> Standardization(torch.tensor([[1.0]]), torch.tensor([[2.0]]))(torch.tensor([[3.0]]))
-    tensor([[1.]])
+    `mean` and `std` have one shape, (L, d) or a scalar, std above 0; the optional `matrix`
+    (L, d, d) may whiten.
     """
 
     def __init__(self, mean, std, matrix=None):

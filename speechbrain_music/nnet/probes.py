@@ -16,21 +16,14 @@ class ProbeStack(nn.Module):
     ---------
     choices : sequence
         (P,) of (layer, seed), sorted by seed: index of a hidden state, or "all"; whole number.
-    layers, dim, outputs : int
-        L hidden states of width d; C logits.
-    hidden : int
-        Width of the hidden layer.
+        ValueError if they are not sorted, or name no hidden state.
+    layers, dim, outputs, hidden : int
+        L hidden states of width d; C logits; width of the hidden layer.
     dropout : float
         In [0, 1), after the ReLU; its masks come with the batch (see `forward`).
-    mix_from : int
-        The first hidden state that "all" mixes.
-    random_mix : bool
-        Whether the mix starts from standard normal logits, as MARBLE's does, or from equal parts.
-
-    Raises
-    ------
-    ValueError
-        If choices are not sorted by seed, or name no hidden state.
+    mix_from, random_mix
+        The first hidden state that "all" mixes; whether the mix starts from standard normal logits,
+        as MARBLE's does, or from equal parts.
 
     Example
     -------
@@ -46,15 +39,7 @@ class ProbeStack(nn.Module):
     """
 
     def __init__(
-        self,
-        choices,
-        layers,
-        dim,
-        outputs,
-        hidden=512,
-        dropout=0.2,
-        mix_from=0,
-        random_mix=False,
+        self, choices, layers, dim, outputs, hidden=512, dropout=0.2, mix_from=0, random_mix=False
     ):
         super().__init__()
         self.choices = list(choices)
@@ -108,19 +93,10 @@ class ProbeStack(nn.Module):
         return torch.where(learned, mix.softmax(dim=1), self.fixed)
 
     def forward(self, x, dropout=None):
-        """Logits of all probes.
+        """Logits of all probes: (S, B, L, d) to (P, B, C).
 
-        Arguments
-        ---------
-        x : torch.Tensor
-            (S, B, L, d): a batch for each seed, in the order of `seeds`, or one for all (S = 1).
-        dropout : torch.Tensor, optional
-            (S, B, hidden): factors of the hidden values; see `dropout_masks`.
-
-        Returns
-        -------
-        torch.Tensor
-            (P, B, C).
+        S is the number of `seeds`, in whose order they are, or 1: one batch for all. The optional
+        `dropout` is (S, B, hidden), factors of the hidden values; see `dropout_masks`.
         """
         weighting, batch = self.weighting(), self.batch_of(len(x))
         seen = torch.cat(

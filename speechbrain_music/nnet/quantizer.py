@@ -19,24 +19,9 @@ CHUNK = 256
 class RandomProjectionQuantizer(nn.Module):
     """Maps feature vectors to token numbers, without training.
 
-    Arguments
-    ---------
-    input_dim : int
-        Width of a feature vector.
-    codebook_dim : int
-        Width after the projection (Xavier).
-    codebook_size : int
-        Number of entries (standard normal, l2-normalised) in a codebook.
-    num_codebooks : int
-        Independent projections with a codebook each.
-    seed : int
-        Of the quantizer's own generator: the same on every rank and after every restart,
-        independent of the global generator.
-
-    Raises
-    ------
-    ValueError
-        If the last axis of an input is not `input_dim`.
+    Each of `num_codebooks` projections (Xavier) to `codebook_dim` values is independent and has a
+    codebook of `codebook_size` entries (standard normal, l2-normalised). `seed` is of the
+    quantizer's own generator: the same on every rank and after every restart.
 
     Example
     -------
@@ -68,17 +53,9 @@ class RandomProjectionQuantizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        """Tokens of feature vectors, in float32 whatever the autocast state.
+        """(B, T, input_dim), else ValueError, to int64 tokens (B, T), of N > 1 codebooks (B, T, N).
 
-        Arguments
-        ---------
-        x : torch.Tensor
-            (B, T, input_dim).
-
-        Returns
-        -------
-        torch.Tensor
-            int64, (B, T), or (B, T, num_codebooks) for more than one codebook.
+        In float32 whatever the autocast state.
         """
         check_width(x, self.input_dim)
         with full_float32(x.device):

@@ -21,21 +21,8 @@ class ResidualQuantizer(TrainedQuantizer):
     A linear map to `codebook_dim` values; the nearest entry of the first codebook, then of each
     further one the nearest to the residual; the sum of these entries and a linear map back.
 
-    Arguments
-    ---------
-    input_dim : int
-        Width of a feature vector.
-    codebook_dim : int
-        Width of an entry.
-    codebook_size : int
-        Entries of a codebook; standard normal until a `CodebookLearner` has moved them.
-    num_codebooks : int
-        Stages.
-
-    Raises
-    ------
-    ValueError
-        If a size is no whole number of 1 or more, or the last axis of an input not `input_dim`.
+    Entries are standard normal until a `CodebookLearner` has moved them. Raises ValueError if a
+    size is no whole number of 1 or more.
 
     Example
     -------
@@ -86,31 +73,8 @@ class CodebookLearner(nn.Module):
     re-initialised to a vector of the batch and counted in `reinitialised`. So are all entries at
     the start.
 
-    Arguments
-    ---------
-    quantizer : ResidualQuantizer
-        For its sizes.
-    decay : float
-        Weight of the past at each step: 0.99 averages over about 100 steps.
-    dead_code_threshold : float
-        Share of the mean weight of an entry below which it is dead.
-
-    Raises
-    ------
-    ValueError
-        If a share is not between 0 and 1.
-
-    Example
-    -------
-    >>> quantizer = ResidualQuantizer(2, 2, codebook_size=8, num_codebooks=1)
-    >>> learner = CodebookLearner(quantizer, decay=0.5)
-    >>> latent = torch.eye(2).repeat(50, 1)  # two places
-    >>> for step in range(20):
-    ...     tokens, near = quantizer.nearest(latent)
-    ...     learner.observe(quantizer, latent, tokens)
-    ...     learner.update(quantizer, learner.window, latent)
-    >>> torch.allclose(quantizer.nearest(latent)[1], latent, atol=1e-3)
-    True
+    `decay` is the weight of the past at each step: 0.99 averages over about 100 steps. An entry is
+    dead below `dead_code_threshold` of the mean weight. Both are between 0 and 1, else ValueError.
     """
 
     def __init__(self, quantizer, decay=0.99, dead_code_threshold=0.01):
@@ -143,16 +107,10 @@ class CodebookLearner(nn.Module):
 
     @torch.no_grad()
     def update(self, quantizer, window, offered):
-        """Ends a step: moves the entries, re-initialises the dead ones.
+        """Ends a step: moves the entries of `quantizer` in place, re-initialises the dead ones.
 
-        Arguments
-        ---------
-        quantizer : ResidualQuantizer
-            Its codebook changes in place.
-        window : torch.Tensor
-            `window`, summed over all processes.
-        offered : torch.Tensor
-            (R, d) vectors of the batch, the same in all processes, for dead entries.
+        `window` is this learner's, summed over all processes; `offered` are (R, d) vectors of the
+        batch, the same in all processes, for dead entries.
         """
         self.average.lerp_(window, 1 - self.decay)
         count = self.average[..., -1:]

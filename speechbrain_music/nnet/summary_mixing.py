@@ -14,24 +14,9 @@ from speechbrain_music.nnet.dropout import Dropout
 
 
 class GroupedLinear(nn.Module):
-    """A linear layer that is block-diagonal over groups of features.
+    """A linear layer that is block-diagonal over `groups` of features.
 
-    Arguments
-    ---------
-    in_features, out_features : int
-        Widths; each must divide by `groups`.
-    groups : int
-        Number of independent blocks.
-
-    Raises
-    ------
-    ValueError
-        If a width does not divide by `groups`.
-
-    Example
-    -------
-    >>> GroupedLinear(8, 16, groups=2)(torch.randn(2, 10, 4)).shape
-    torch.Size([2, 10, 8])
+    Raises ValueError if a width does not divide by `groups`.
     """
 
     def __init__(self, in_features, out_features, groups):
@@ -62,23 +47,9 @@ class SummaryMixing(nn.Module):
     output_t = GELU(W [f(x_t); s_bar] + b) with s_bar the mean of s(x_t) over valid t. f and s are
     per-step MLPs, block-diagonal over `nhead` groups, GELU after every layer.
 
-    Arguments
-    ---------
-    d_model : int
-        Width of input and output.
-    nhead : int
-        Groups of f and s; every width must divide by it.
-    hidden : tuple of int, optional
-        Hidden widths of f and s; None means one hidden layer, (d_model,).
-    out_features : int, optional
-        Width of f(x_t) and of s_bar; None means d_model.
-    dropout : float
-        On f per frame, and on s_bar per item.
-
-    Raises
-    ------
-    ValueError
-        If a width does not divide by `nhead`.
+    `hidden` are the hidden widths of f and s, by default one layer of d_model. `out_features` is
+    the width of f(x_t) and of s_bar, by default d_model. Every width must divide by nhead, else
+    ValueError. `dropout` is on f per frame, and on s_bar per item.
 
     Example
     -------
@@ -117,19 +88,9 @@ class SummaryMixing(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, x, padding_mask=None):
-        """Mixes a batch.
+        """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model).
 
-        Arguments
-        ---------
-        x : torch.Tensor
-            (B, T, d_model).
-        padding_mask : torch.Tensor, optional
-            (B, T), True = padding. An item that is all padding has a summary of zeros.
-
-        Returns
-        -------
-        torch.Tensor
-            (B, T, d_model); values at padded steps are meaningless.
+        Values at padded steps are meaningless; an item of padding has a summary of zeros.
         """
         batch, steps, width = x.shape
         groups = x.reshape(batch * steps, self.nhead, -1).transpose(0, 1)

@@ -10,15 +10,7 @@ from speechbrain_music.nnet.quantizer import check_width
 
 
 class Reconstruction(NamedTuple):
-    """Vectors through a quantizer and back; `...` is the shape of the input.
-
-    Example
-    -------
-    >>> from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
-    >>> back = FiniteScalarQuantizer(512, levels=(8, 5)).learn(torch.randn(3, 512))
-    >>> back.vectors.shape, back.tokens.shape, back.latent.shape, back.commitment_loss.shape
-    (torch.Size([3, 512]), torch.Size([3, 1]), torch.Size([3, 2]), torch.Size([3]))
-    """
+    """Vectors through a quantizer and back; `...` is the shape of the input."""
 
     vectors: torch.Tensor  # (..., input_dim), with gradients
     tokens: torch.Tensor  # (..., num_codebooks) int64
@@ -29,19 +21,8 @@ class Reconstruction(NamedTuple):
 class TrainedQuantizer(nn.Module):
     """A subclass provides `nearest`, and optionally `bound`; gradients pass straight through.
 
-    Arguments
-    ---------
-    input_dim : int
-        Width of a vector.
-    latent_dim : int
-        Width of the quantized vectors.
-    config : dict
-        Plain values: `codebook_size`, `num_codebooks` and further arguments of the subclass.
-
-    Raises
-    ------
-    ValueError
-        If the last axis of an input is not `input_dim`.
+    Vectors of `input_dim` values (else ValueError) are quantized in `latent_dim` values. `config`
+    holds plain values: `codebook_size`, `num_codebooks` and further arguments of the subclass.
 
     Example
     -------

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from speechbrain_music.reporting.pictures import picture
-from speechbrain_music.reporting.tables import encoders_table, markdown_table
+from speechbrain_music.reporting.tables import encoders_table, markdown_page, markdown_table
 from speechbrain_music.utils.atomic import write_together
 
 COLUMNS = "task encoder metric mean sd low high chance layer lr".split()
@@ -46,57 +46,49 @@ def write_suite(folder, cells, overall, pairs, failed):
 
 def _page(cells, rows, overall, pairs, failed):
     replicas = {r["data"]["replica"]["generator"] for r in cells.values() if r["data"]["replica"]}
-    lines = ["# Encoders and tasks", ""]
+    blocks = ["# Encoders and tasks"]
     if replicas:
-        lines += [
+        blocks.append(
             f"**On replicas** ({', '.join(sorted(replicas))}): music composed by a program. No "
-            "figure says anything about recorded music: do not compare with published figures.",
-            "",
-        ]
+            "figure says anything about recorded music: do not compare with published figures."
+        )
     counts = sorted({value["tasks"] for value in overall.values()})
-    lines += [
-        *encoders_table(rows, overall),
-        "",
+    blocks += [
+        encoders_table(rows, overall),
         "Means over encoders of a system and probe seeds, 95% intervals over test tracks "
         "(bootstrap) and encoders (Student's t). The score is the mean over "
         f"{' or '.join(map(str, counts))} tasks, of several metrics of a task their mean, R2 under "
         "0 as 0.",
-        "",
         f"![scores]({PICTURE})",
-        "",
     ]
     if pairs:
-        lines += [
+        blocks += [
             "## Differences of scores",
-            "",
             "Paired on the same resamples. A difference is significant for a task if p, after "
             "Holm's correction over tasks, is under 0.05, and over all tasks if its interval "
             "excludes 0.",
-            "",
         ]
     for pair in pairs:
-        head = ["task", "difference", "95% interval", "p", ""]
         differences = {"**all tasks**": pair["all tasks"]} | pair["tasks"]
         table = [_difference(name, d, pair) for name, d in differences.items()]
-        lines += [f"### {pair['first']} - {pair['second']}", ""]
-        lines += [*markdown_table(head, table, " r r"), ""]
+        blocks.append(f"### {pair['first']} - {pair['second']}")
+        blocks.append(
+            markdown_table(["task", "difference", "95% interval", "p", ""], table, " r r")
+        )
     chosen = [
         [task, encoder, *_chosen(results["encoder"]["runs"])]
         for (task, encoder), results in cells.items()
     ]
-    lines += [
+    head = ["task", "encoder", "features", "layer", "learning rate", "directions"]
+    blocks += [
         "## Chosen",
-        "",
         "Directions: principal directions that hold 90% of the variance of the training features, "
         "fewest and most over layers (of the first encoder of a system).",
-        "",
-        *markdown_table(
-            ["task", "encoder", "features", "layer", "learning rate", "directions"], chosen
-        ),
+        markdown_table(head, chosen),
     ]
     if failed:
-        lines += ["", "## Missing", "", *(f"- {what}: {why}" for what, why in failed.items())]
-    return "\n".join(lines) + "\n"
+        blocks += ["## Missing", [f"- {what}: {why}" for what, why in failed.items()]]
+    return markdown_page(*blocks)
 
 
 def _difference(name, d, pair):

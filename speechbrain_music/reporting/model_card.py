@@ -9,7 +9,7 @@ from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.models.safe_folder import FEATURES
-from speechbrain_music.reporting.tables import markdown_table, with_interval
+from speechbrain_music.reporting.tables import markdown_page, markdown_table, with_interval
 from speechbrain_music.utils.errors import UserError, escaped
 
 UNKNOWN = "not stated"
@@ -42,8 +42,7 @@ encoder = MusicEncoder.from_export("{hub_id}")
 values = encoder.encode_file("song.mp3", layers="all", pool="mean").values
 ```
 
-The files are safetensors and JSON: loading them runs no code.
-"""
+The files are safetensors and JSON: loading them runs no code."""
 
 
 class CardError(UserError):
@@ -65,37 +64,31 @@ def model_card(folder, hub_id, results=(), licence=None):
     results = [_read_results(path) for path in results]
     _check_encoder(model, results)
     metadata, encoder = encoder_metadata(model), _architecture(model)
-    lines = ["---", "library_name: speechbrain", *([f"license: {licence}"] if licence else [])]
-    lines += ["pipeline_tag: feature-extraction", TAGS, "---"]
-    lines += [
-        f"# {hub_id.partition('/')[2]}",
-        "",
+    return markdown_page(
+        [
+            "---",
+            "library_name: speechbrain",
+            *([f"license: {licence}"] if licence else []),
+            "pipeline_tag: feature-extraction",
+            TAGS,
+            "---",
+            f"# {hub_id.partition('/')[2]}",
+        ],
         f"A music encoder: from audio to {encoder['layers'] + 1} hidden states of "
         f"{encoder['dim']} values, {TOKEN_RATE} per second, pre-trained without labels by masked "
         "prediction (BEST-RQ) with speechbrain_music.",
-        "",
-        *markdown_table(
-            ["", ""], [(key, text.replace("|", "/")) for key, text in metadata.items()]
-        ),
-        "",
+        markdown_table(["", ""], [(k, text.replace("|", "/")) for k, text in metadata.items()]),
         USAGE.format(hub_id=hub_id),
         "## Evaluation",
-        "",
         *_result_tables(results),
         "## Limits",
-        "",
-        *(f"- {limit}" for limit in _limits(model, metadata)),
-        "",
+        [f"- {limit}" for limit in _limits(model, metadata)],
         "## Licence",
-        "",
-        f"Of the weights: {licence}." if licence else "Of the weights: not stated yet.",
+        f"Of the weights: {licence or 'not stated yet'}.\n"
         "The licence of the training music is another one, and is not known here.",
-        "",
         "## References",
-        "",
         REFERENCES,
-    ]
-    return "\n".join(lines) + "\n"
+    )
 
 
 def encoder_metadata(model):
@@ -174,14 +167,12 @@ def _check_encoder(model, results):
 def _result_tables(results):
     """Tables by kind of data: as published, recorded but not as published, and composed."""
     if not results:
-        return ["It has not been evaluated on any task.", ""]
-    lines = []
+        yield "It has not been evaluated on any task."
     head = ["task", "data", "metric", "mean (95% interval)", "chance", "tracks", "notes"]
     for kind, title in enumerate(DATA_KINDS):
         rows = [row for task in results if _data_kind(task) == kind for row in _rows(task)]
         if rows:
-            lines += [f"**{title}.**", "", *markdown_table(head, rows, "    rr"), ""]
-    return lines
+            yield from (f"**{title}.**", markdown_table(head, rows, "    rr"))
 
 
 def _data_kind(task):

@@ -14,13 +14,8 @@ METRICS = "metrics.jsonl"
 class RunLog:
     """Figures by optimiser step, in `metrics.jsonl` and for TensorBoard.
 
-    Arguments
-    ---------
-    folder : path
-        Of the run.
-    step : int
-        Optimiser steps done when the run begins or resumes. Lines of later steps, left by a run
-        that was killed after its last checkpoint, are dropped.
+    `step` are the optimiser steps done when the run in `folder` begins or resumes. Lines of later
+    steps, left by a run that was killed after its last checkpoint, are dropped.
     """
 
     def __init__(self, folder, step):

@@ -1,4 +1,10 @@
-"""Markdown tables and their cells."""
+"""Markdown pages, their tables and cells."""
+
+
+def markdown_page(*blocks):
+    """Text of a page: blocks (a text, or lines as of a table) with blank lines between them."""
+    texts = (block if isinstance(block, str) else "\n".join(block) for block in blocks)
+    return "\n\n".join(filter(None, texts)) + "\n"
 
 
 def markdown_table(head, rows, align=""):

@@ -16,7 +16,7 @@ from tiny import ROOT
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.notes import FAMILIES
+from speechbrain_music.data_prep.replica.layouts.nsynth import FAMILIES
 from speechbrain_music.evaluation.protocol import load_task
 
 TASKS = {  # data set, the scale of its replica here, options of its reader

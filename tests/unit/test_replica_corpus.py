@@ -17,9 +17,8 @@ from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica import __main__ as command
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.storage import CorpusError
+from speechbrain_music.data_prep.replica.storage import CorpusError, StuckError, render_all
 from speechbrain_music.data_prep.replica.synth import RATE, BankError
-from speechbrain_music.data_prep.replica.timeouts import StuckError, run_with_timeouts
 from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.utils.errors import UserError
 
@@ -143,9 +142,9 @@ def test_command_line(tmp_path, monkeypatch):
 
 def test_hanging_job_is_ended_and_tried_again(tmp_path):
     jobs = [(tmp_path, name) for name in ("a", "stuck", "b")]
-    run_with_timeouts(hang_once, jobs, seconds=0.5, attempts=2, workers=2)
+    render_all(hang_once, jobs, seconds=0.5, attempts=2, workers=2)
     assert {file.name for file in tmp_path.iterdir()} == {"a_0", "b_0", "stuck_1"}
     with pytest.raises(StuckError, match="hung or died 1 times"):
-        run_with_timeouts(hang, [()], seconds=0.2, attempts=1)
+        render_all(hang, [()], seconds=0.2, attempts=1)
     with pytest.raises(ZeroDivisionError):  # the job's own error
-        run_with_timeouts(divmod, [(0,)], seconds=60.0, attempts=1, workers=1)
+        render_all(divmod, [(0,)], seconds=60.0, attempts=1, workers=1)

@@ -18,7 +18,12 @@ from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan
 from speechbrain_music.data_prep.replica.draws import keyed
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.notes import FAMILIES, VELOCITIES, make_note, playable
+from speechbrain_music.data_prep.replica.layouts.nsynth import (
+    FAMILIES,
+    VELOCITIES,
+    make_note,
+    playable,
+)
 from speechbrain_music.data_prep.replica.synth import load_bank
 from speechbrain_music.data_prep.replica.trees import NAMES
 from speechbrain_music.data_prep.replica.voice import TECHNIQUES, make_singer, sing

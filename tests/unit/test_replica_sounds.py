@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from speechbrain_music.data_prep.replica.genres import POOLS
-from speechbrain_music.data_prep.replica.notes import FAMILIES, VELOCITIES, make_note, playable
+from speechbrain_music.data_prep.replica.layouts.nsynth import (
+    FAMILIES,
+    VELOCITIES,
+    make_note,
+    playable,
+)
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.data_prep.replica.voice import VOWELS, make_singer, sing
 

@@ -13,7 +13,7 @@ import numpy as np
 from speechbrain_music.data_prep.emomusic import COUNTS, artist_split, plain_name
 from speechbrain_music.data_prep.manifest import csv_text
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed
+from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.mix import add_noise_floor, mix
 from speechbrain_music.data_prep.replica.synth import load_bank
@@ -22,11 +22,7 @@ from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, scaled
 SECONDS = 45.0
 PER_ARTIST = 2
 LISTENERS, DISAGREEMENT = 10, 1.2
-HEAD = (
-    "song_id,file_name,Artist,Song title,start of the segment (min.sec),"
-    "end of the segment (min.sec),Genre,Mediaeval 2013 set"
-)
-STATIC = "song_id,mean_arousal,std_arousal,mean_valence,std_valence"
+COLUMNS = read_yaml("tables.yaml")["emomusic"]
 
 
 def plan(scale, seed):
@@ -51,8 +47,8 @@ def plan(scale, seed):
         )
         sounds.append((f"clips_45seconds/{number}.mp3", (seed, genre, group, number)))
     texts = {
-        "annotations/songs_info.csv": csv_text(info, HEAD.split(",")),
-        "annotations/static_annotations.csv": csv_text(static, STATIC.split(",")),
+        "annotations/songs_info.csv": csv_text(info, COLUMNS["info"]),
+        "annotations/static_annotations.csv": csv_text(static, COLUMNS["static"]),
     }
     tested = {plain_name(name) for name, _, part in songs if part == "test"}
     apart = Counter(

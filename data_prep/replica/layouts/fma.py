@@ -5,27 +5,18 @@ The table has three header rows, and line breaks and quotes in cells.
 
 from speechbrain_music.data_prep.fma import COUNTS, SPLIT_NAMES
 from speechbrain_music.data_prep.manifest import csv_text
+from speechbrain_music.data_prep.replica.draws import read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled
 
 SECONDS = 30.0
 PER_ARTIST = 3
-COLUMNS = {
-    "album": "comments date_created date_released engineer favorites id information listens "
-    "producer tags title tracks type",
-    "artist": "active_year_begin active_year_end associated_labels bio comments date_created "
-    "favorites id latitude location longitude members name related_projects tags website "
-    "wikipedia_page",
-    "set": "split subset",
-    "track": "bit_rate comments composer date_created date_recorded duration favorites genre_top "
-    "genres genres_all information interest language_code license listens lyricist number "
-    "publisher tags title",
-}
+COLUMNS = read_yaml("tables.yaml")["fma"]
 
 
 def plan(scale, seed):
     """The tree at a share of the published counts; the full set is the large one."""
-    names = [(group, name) for group, text in COLUMNS.items() for name in text.split()]
+    names = [(group, name) for group, columns in COLUMNS.items() for name in columns]
     heads = [["", *(group for group, _ in names)], ["", *(name for _, name in names)]]
     rows, sounds, counts, number = [], [], {}, 0
     done = dict.fromkeys(SPLIT_NAMES.values(), 0)

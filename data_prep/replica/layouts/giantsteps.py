@@ -6,13 +6,7 @@ so that the published rule gives the published counts; some make music together.
 
 from itertools import count
 
-from speechbrain_music.data_prep.giantsteps import (
-    COUNTS,
-    KEY_SET,
-    MTG_SET,
-    TONICS,
-    artist_splits,
-)
+from speechbrain_music.data_prep.giantsteps import COUNTS, KEY_SET, MTG_SET, TONICS, artist_splits
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed
 from speechbrain_music.data_prep.replica.theory import MODES
 from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled

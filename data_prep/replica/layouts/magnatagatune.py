@@ -17,15 +17,9 @@ from speechbrain_music.data_prep.magnatagatune import (
     UNREADABLE,
 )
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed
+from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.mix import (
-    active_rms,
-    add_noise_floor,
-    limit,
-    mix,
-    scale_to,
-)
+from speechbrain_music.data_prep.replica.mix import active_rms, add_noise_floor, mix, scale_to
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, scaled
 from speechbrain_music.data_prep.replica.voice import SHORTEST, make_singer, sing
@@ -37,26 +31,9 @@ OTHERS = 138  # tags besides the 50
 # Programs outside the genres' pools, and how often one of them plays the melody.
 SOLOISTS, SOLO_SHARE = (40, 42, 46, 73, 104, 6, 68), 0.2
 VOICES = {"female": ("alto", "mezzo", "soprano"), "male": ("bass", "baritone", "tenor")}
-SUNG, CHOIR, SINGER = 0.4, 52, 99
-# Tag -> programs that it may name.
-PROGRAMS = {
-    "guitar": range(24, 32), "piano": range(4), "harpsichord": (6, 7), "violin": (40, 110),
-    "cello": (42,), "strings": (40, 41, 42, 43, 48, 49, 50, 51), "harp": (46,), "sitar": (104,),
-    "indian": (104,), "flute": (72, 73, 74, 75), "synth": (38, 39, *range(80, 96)),
-    "choir": (CHOIR,), "choral": (CHOIR,),
-}  # fmt: skip
-GENRE_TAGS = {
-    "blues": ("rock", "guitar"), "classical": ("classical", "classic", "opera"),
-    "country": ("country",), "disco": ("dance", "techno", "beat", "electronic"),
-    "hiphop": ("beat", "beats", "electronic", "weird"), "jazz": ("solo",),
-    "metal": ("metal", "rock", "loud"), "pop": ("pop", "new age"),
-    "reggae": ("beat",), "rock": ("rock",),
-}  # fmt: skip
-VOICE_TAGS = {
-    "female": "vocal,vocals,voice,singing,female,woman,female vocal,female voice",
-    "male": "vocal,vocals,voice,singing,male,man,male vocal,male voice",
-    None: "no vocals,no vocal,no voice",
-}
+SUNG, SINGER = 0.4, 99
+_TABLES = read_yaml("tables.yaml")["magnatagatune"]
+PROGRAMS, GENRE_TAGS, VOICE_TAGS = (_TABLES[key] for key in ("programs", "genres", "voices"))
 
 
 def draw_clip(seed, split, artist, index):
@@ -80,7 +57,7 @@ def tags_of(player, singer, rng):
         used.discard(player.programs["melody"][0])
     true = {tag for tag, programs in PROGRAMS.items() if used & set(programs)}
     true |= set(GENRE_TAGS[player.genre])
-    true |= set(VOICE_TAGS[singer].split(","))
+    true |= set(VOICE_TAGS[singer or "none"])
     if GENRES[player.genre].drums == 1.0:
         true.add("drums")
     true |= {"fast"} if player.tempo > 130 else {"slow"} if player.tempo < 90 else set()
@@ -143,7 +120,7 @@ def render(attempt, seed, part, artist, index):
     level = np.sqrt(np.mean(wave**2))
     if active_rms(voice):
         wave = wave + voice * np.float32(active_rms(wave) / active_rms(voice))
-    return add_noise_floor(limit(scale_to(level, wave)), rng)
+    return add_noise_floor(scale_to(level, wave), rng)
 
 
 def _phrases(parts):

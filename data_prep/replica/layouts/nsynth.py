@@ -1,35 +1,35 @@
 """NSynth: `nsynth-train/audio/guitar_acoustic_010-066-100.wav`, 16 kHz, and examples.json.
 
 An instrument is a General MIDI program with a colour of its own; the training set plays programs
-that the other two never play. Families are equally frequent.
+that the other two never play. Families are equally frequent; they, velocities and lengths (4 s, of
+which 3 s are held) are those of Engel et al. (ICML 2017).
 """
 
 import json
 from itertools import product
 
+import numpy as np
+
 from speechbrain_music.data_prep.nsynth import COUNTS
-from speechbrain_music.data_prep.replica.draws import PLAN, STYLE, keyed
-from speechbrain_music.data_prep.replica.mix import (
-    add_noise_floor,
-    filter_spectrum,
-    gain,
-    limit,
-    scale_to,
-)
-from speechbrain_music.data_prep.replica.notes import FAMILIES, VELOCITIES, make_note, playable
-from speechbrain_music.data_prep.replica.synth import load_bank
+from speechbrain_music.data_prep.replica import mix, synth
+from speechbrain_music.data_prep.replica.draws import PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.trees import Tree, scaled
 
 PARTS = len(COUNTS)
 NOTES = 300  # per instrument, at most: about 1,000 instruments, as in the original
 LEVELS = (-34, -26)  # dBFS RMS
 SOURCES = ("acoustic", "electronic", "synthetic")
+HELD, SECONDS = 3.0, 4.0
+VELOCITIES = (25, 50, 75, 100, 127)
+
+# Family -> known programs, held-out programs, lowest and highest pitch.
+FAMILIES = read_yaml("programs.yaml")["families"]
 
 
 def plan(scale, seed):
     """The tree at a share of the published counts; one note per family and split or more."""
     counts = scaled(COUNTS, scale, least=len(FAMILIES))
-    bank = load_bank()
+    bank = synth.load_bank()
     able = {(f, h): playable(bank, f, h) for f in FAMILIES for h in (False, True)}
     texts, sounds = {}, []
     for part, (split, count) in enumerate(counts.items()):
@@ -93,7 +93,23 @@ def _json(notes):
 def render(attempt, seed, family, instrument, program, pitch, velocity):
     """A note of 4 s in the instrument's colour, its level that of the whole note."""
     rng = keyed(seed, PLAN, instrument, pitch, velocity, attempt)
-    wave = make_note(rng, load_bank(), program, pitch, velocity)
+    wave = make_note(rng, synth.load_bank(), program, pitch, velocity)
     own = keyed(seed, STYLE, instrument)
-    wave = filter_spectrum(wave, own.normal(0, 3), own.uniform(4000, 12000))
-    return add_noise_floor(limit(scale_to(gain(rng.uniform(*LEVELS)), wave)), rng)
+    wave = mix.filter_spectrum(wave, own.normal(0, 3), own.uniform(4000, 12000))
+    return mix.add_noise_floor(mix.scale_to(mix.gain(rng.uniform(*LEVELS)), wave), rng)
+
+
+def playable(bank, family, held_out=False):
+    """Program -> pitches in range and in tune, of a family's known or of its held-out programs."""
+    *programs, (low, high) = FAMILIES[family]
+    return {
+        program: [pitch for pitch in range(low, high + 1) if bank.plays(program, pitch)]
+        for program in programs[held_out]
+    }
+
+
+def make_note(rng, bank, program, pitch, velocity):
+    """Render a note of 4 s: (96000,) float32 at 24 kHz within +-0.97."""
+    notes = np.array([(0.0, HELD, pitch, velocity)], synth.NOTE)
+    wave = synth.render([(program, notes, 10.0, rng.uniform(0, 0.3))], SECONDS, bank)
+    return mix.set_level(wave, rng)
