@@ -85,7 +85,8 @@ def summarise(name, layers, systems, chances, resamples):
         chance = float(chances[metric, gap][defined].mean())
         for number, layer in enumerate(layers):
             values = np.stack([system[metric, gap][number, defined] for system in systems])
-            low, high = interval(over_encoders(values @ counts.T, np.random.default_rng(0)))
+            drawn = over_encoders(values @ counts.T, np.random.default_rng(0))
+            low, high = interval(drawn.clip(0, 1))
             row = (name, layer, metric, gap, float(values.mean()), low, high, chance, recordings)
             rows.append(dict(zip(COLUMNS, row, strict=True)))
     return rows

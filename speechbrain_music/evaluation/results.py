@@ -81,7 +81,7 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
         for metric in task.metrics:
             values = np.array([[probe[metric] for probe in probes] for probes in each])
             sd = float(values.std(ddof=1)) if values.size > 1 else 0.0
-            bounds = dict(zip(("low", "high"), interval(drawn[metric]), strict=True))
+            bounds = dict(zip(("low", "high"), interval(drawn[metric].clip(max=1)), strict=True))
             figures[metric] = {"mean": float(values.mean()), "sd": sd, **bounds}
             figures[metric]["chance"] = chance[metric]
         low, high = interval(score(task, drawn, chance))
