@@ -91,27 +91,16 @@ class DataSet:
 
     @files.as_user_error
     def prepare(self, data_folder, out, **options):
-        """Write the data set's manifests and report; the same data give the same bytes.
+        """Write the data set's manifests to the folder `out`, and return the report.
 
-        Arguments
-        ---------
-        data_folder, out : str | Path
-            Where the data are and where the manifests go. The manifests of another data folder
-            are not overwritten.
-        **options
-            Those that `options` describes, by name.
-
-        Returns
-        -------
-        dict
-            The content of `report.json`.
+        The same data give the same bytes. `options` are those of the record, by name.
 
         Raises
         ------
         PreparationError
             If the folder is another one, the annotations are damaged, the counts differ, an ID
-            stands for two different pieces, no piece can be used, or the disk fails. No manifest
-            is written then.
+            stands for two different pieces, no piece can be used, the disk fails, or `out` has the
+            manifests of another data folder. No manifest is written then.
         """
         root, out = files.existing_folder(data_folder), Path(out)
         own = [name for name in options if name in self.options]  # any other is a TypeError below
@@ -225,7 +214,14 @@ def prepare_items(
     for item in usable:
         rows[item.split] += _rows(data_set, item, headers[item.wav], made_by)
     if held_out:
-        rows = _held_out(rows[None], valid_share, seed)
+        if len(usable) < 2:
+            raise files.PreparationError(
+                f"{len(usable)} usable piece(s); two are needed, one to train and one to hold out."
+            )
+        artists = [row.get("artist", "") for row in rows[None]]
+        if len(set(artists)) == 1:
+            logger.warning("All pieces have the same artist: single files are held out.")
+        rows = hold_out(rows[None], valid_share, seed, artists)
     splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
     used = Counter(item.split for item in usable)
     unlisted = [
@@ -338,17 +334,6 @@ def _rows(data_set, item, header, more):
         row | {"ID": f"{item.id}-{k}", "start": k * length, "stop": (k + 1) * length}
         for k in range(header.frames // length)
     ]
-
-
-def _held_out(rows, share, seed):
-    if len(rows) < 2:
-        raise files.PreparationError(
-            f"{len(rows)} usable piece(s); two are needed, one to train and one to hold out."
-        )
-    artists = [row.get("artist", "") for row in rows]
-    if len(set(artists)) == 1:
-        logger.warning("All pieces have the same artist: single files are held out.")
-    return hold_out(rows, share, seed, artists)
 
 
 def _read_replica(data_folder):

@@ -56,10 +56,9 @@ def read_emomusic(data_folder, out=None, split="published"):
     static = data_folder / place / "static_annotations.csv"
     info = data_folder / place / "songs_info.csv"
     emotions, songs = {}, {}
-    for row in files.read_table(static, ("song_id", "mean_arousal", "mean_valence")):
-        emotions[row["song_id"]] = [
-            _parse_emotion(row[f"mean_{name}"], static) for name in EMOTIONS
-        ]
+    means = [f"mean_{name}" for name in EMOTIONS]
+    for row in files.read_table(static, ("song_id", *means)):
+        emotions[row["song_id"]] = [_parse_emotion(row[mean], static) for mean in means]
     for row in files.read_table(info, ("song_id", "Artist", "Mediaeval 2013 set")):
         song, artist, part = row["song_id"], row["Artist"], row["Mediaeval 2013 set"]
         if song not in emotions or part not in ("development", "evaluation"):

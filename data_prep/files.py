@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from contextlib import suppress
 from fnmatch import fnmatch
-from functools import cache, partial, wraps
+from functools import cache, wraps
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -288,14 +288,13 @@ def _encoding(path):
     with open(path, "rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return "utf-16"
-        file.seek(0)
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            for block in iter(partial(file.read, 2**20), b""):
-                decoder.decode(block)
-        except UnicodeDecodeError:
-            logger.warning("%s is not UTF-8: read as latin-1", path)
-            return "latin-1"
+    try:
+        with open(path, encoding="utf-8") as file:
+            for _ in file:
+                pass
+    except UnicodeDecodeError:
+        logger.warning("%s is not UTF-8: read as latin-1", path)
+        return "latin-1"
     return "utf-8-sig"
 
 
@@ -303,10 +302,9 @@ def _delimiter(file, columns, expected):
     """The delimiter that gives the first line all columns; the expected one if none does."""
     line = file.readline()
     file.seek(0)
-    for delimiter in dict.fromkeys((expected, ",", "\t", ";")):
-        if {cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])} >= set(
-            columns
-        ):
+    for delimiter in (expected, ",", "\t", ";"):
+        cells = next(csv.reader([line], delimiter=delimiter), [])
+        if set(columns) <= {cell.strip() for cell in cells}:
             return delimiter
     return expected
 

@@ -35,21 +35,12 @@ def prepare_folder(
     ---------
     data_folder, train_csv, valid_csv : str | Path
         The folder, and the manifests to write.
-    valid_share : float
-        Share of the files to hold out, in (0, 1); at least one file is.
-    seed : int
-        Chooses the files.
+    valid_share, seed : float, int
+        Share of the files to hold out, in (0, 1), and what chooses them; at least one file is.
     min_seconds : float
         Files shorter than this are skipped.
     refresh : bool
         Whether manifests that exist are updated; a run that resumes keeps them.
-
-    Returns
-    -------
-    dict
-        `data_folder`, `valid_share`, `seed`, `min_seconds`, `splits` (name -> `files`, `rows`,
-        `hours`), `skipped` (a count), `reasons` (reason -> count), `other_files` (the most
-        frequent extensions of files that are not audio, and names of junk -> count).
 
     Raises
     ------

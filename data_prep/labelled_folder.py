@@ -19,16 +19,8 @@ RESERVED = (*COLUMNS, "track", "weight", "corpus", "generator")
 def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing=False):
     """Write the manifests of the recordings in a table, with its labels as columns.
 
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        Where the recordings are and where the manifests go.
-    labels : sequence of str
-        Columns of the table.
-    table : str
-        The CSV file, relative to the data folder.
-    allow_missing : bool
-        Whether recordings that cannot be read are reported instead of refused.
+    `labels` are columns of `table`, a CSV file in the data folder; with `allow_missing` recordings
+    that cannot be read are reported, not refused. The manifests go to the folder `out`.
 
     Example
     -------

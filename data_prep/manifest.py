@@ -55,22 +55,13 @@ def manifest_text(rows, extra_columns=()):
 def write_manifest(path, rows, extra_columns=()):
     """Write a manifest atomically, sorted by ID: the same rows give the same bytes.
 
-    Arguments
-    ---------
-    path : str | Path
-        The CSV file; its folder is made if missing.
-    rows : iterable of dict
-        Keys `ID` (str), `duration` (float, seconds), `wav` (path relative to the data folder),
-        `start`, `stop` (int, samples at the file's own rate), and `extra_columns`.
-    extra_columns : sequence of str
-        The label columns, and `weight` if there is one, in order.
+    A row is a dict with the `COLUMNS` (`wav` relative to the data folder) and `extra_columns`: the
+    labels, and `weight` if there is one.
 
     Raises
     ------
     ManifestError
         If an ID occurs twice or a path is not relative.
-    OSError
-        If the file cannot be written.
 
     Example
     -------
@@ -88,15 +79,7 @@ def write_manifest(path, rows, extra_columns=()):
 
 
 def read_manifest(path, data_root):
-    """Read and check a manifest.
-
-    Arguments
-    ---------
-    path : str | Path
-        The CSV file.
-    data_root : str | Path
-        What stands for `$data_root` at the beginning of the `wav` column; the address of a web
-        server for shards.
+    """Read and check a manifest; `data_root` (a folder, or an address) is put before its paths.
 
     Returns
     -------
@@ -136,7 +119,9 @@ def read_manifest(path, data_root):
     faults = {  # negated, because a comparison with NaN is false
         "an ID that is not unique": table["ID"].duplicated(),
         "no path": table["wav"] == "",
-        "a duration that is not a positive number": ~_positive(table["duration"]),
+        "a duration that is not a positive number": ~table["duration"].between(
+            0, float("inf"), inclusive="neither"
+        ),
         "a start that is not a whole number >= 0": ~((start >= 0) & (start % 1 == 0)),
         "a stop that is not a whole number > start": ~((stop > start) & (stop % 1 == 0)),
         f"a stop over {MAX_FRAMES} samples": ~(stop <= MAX_FRAMES),
@@ -153,7 +138,3 @@ def read_manifest(path, data_root):
     root = str(data_root).rstrip("/")
     table.loc[own, "wav"] = root + table.loc[own, "wav"].str.removeprefix(DATA_ROOT)
     return table.astype({"duration": float, "start": "int64", "stop": "int64", "weight": float})
-
-
-def _positive(column):
-    return column.between(0, float("inf"), inclusive="neither")
