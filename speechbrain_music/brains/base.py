@@ -150,20 +150,10 @@ class MusicBrain(sb.Brain):
     `count` counts) and `count`. A step's gradient is that sum over all micro-batches and processes,
     divided by the count over all of them.
 
-    Arguments
-    ---------
-    modules, opt_class, hparams, run_opts, checkpointer
-        As `speechbrain.Brain`. `hparams` needs seed, epoch_counter, weight_decay, max_grad_norm.
-    plan : Plan
-        From `plan_steps`.
-    learning_rate_factor : callable, optional
-        Steps done before this one -> factor on every group's learning rate; by default that of
-        `hparams`, with the plan's total.
-
-    Raises
-    ------
-    TrainingError
-        In `fit`, when more than `nonfinite_patience` steps in a row were not finite.
+    The arguments are those of `speechbrain.Brain`, with `BRAIN_OPTIONS` and `epoch_counter` in
+    `hparams`; a `Plan`; and `learning_rate_factor`, steps done before this one -> factor on every
+    group's learning rate (by default that of `hparams`, with the plan's total). `fit` raises
+    TrainingError when more than `nonfinite_patience` steps in a row were not finite.
 
     Example
     -------

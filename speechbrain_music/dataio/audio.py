@@ -56,18 +56,7 @@ class AudioInfo(NamedTuple):
 
 
 def audio_info(path):
-    """Read a file's header, and nothing else where the format allows it.
-
-    Arguments
-    ---------
-    path : str | Path
-        An audio file of any kind that libsndfile reads; its content counts, not its name.
-
-    Returns
-    -------
-    AudioInfo
-        `(frames, sample_rate, channels)`. The frames of an mp3 file without a true Xing header
-        are counted, which reads it as a whole.
+    """Read a file's header; an mp3 file without a true Xing header is read as a whole.
 
     Raises
     ------
@@ -114,10 +103,8 @@ def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
     ---------
     path : str | Path
         An audio file of any rate and number of channels (they are averaged).
-    start : int
-        First sample, at `sample_rate`.
-    length : int, optional
-        Number of samples, at `sample_rate`; to the end of the file if not given.
+    start, length : int
+        First sample and number of samples, at `sample_rate`; None is up to the file's end.
     sample_rate : int
         Rate of the result in Hz.
 

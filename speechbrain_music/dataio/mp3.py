@@ -23,19 +23,11 @@ _DELAYS = 16 + 100 + 4 + 21  # bytes from `Xing` to the delays, with all of its 
 
 
 def true_parts(file):
-    """The parts of a file from which libsndfile decodes all of it.
+    """The parts of a binary file from which libsndfile decodes all of it; None for the whole file.
 
-    Arguments
-    ---------
-    file : binary file
-        Of any format.
-
-    Returns
-    -------
-    list, optional
-        None for the file as it is. Else, for mp3, bytes (first frames with a true Xing header)
-        and begin and end of each run of frames in the file; for other formats begin and end of
-        what follows an ID3v2 tag: after one, libsndfile cannot seek to the end of FLAC.
+    Of mp3: bytes (first frames with a true Xing header), then begin and end of each run of frames
+    in the file. Of other formats: begin and end of what follows an ID3v2 tag, after which
+    libsndfile cannot seek to the end of FLAC.
     """
     size = file.seek(0, 2)
     begin, head = _after_tags(file)

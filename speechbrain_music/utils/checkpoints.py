@@ -41,19 +41,10 @@ class AtomicCheckpointer(Checkpointer):
 
     The newest is that of the most steps, if `meta` has a `step`, whatever the clock said. The
     metadata holds a SHA-256 of itself and of each part: a damaged checkpoint is never loaded.
+    It also holds `options` (a dict of numbers and texts), see `refuse_other_options`.
 
-    Arguments
-    ---------
-    checkpoints_dir, recoverables, ...
-        As `speechbrain.utils.checkpoints.Checkpointer`.
-    options : dict, optional
-        Settings (numbers, texts) that are stored in the metadata, see `refuse_other_options`.
-
-    Raises
-    ------
-    CheckpointError
-        If a checkpoint cannot be written (the ones before stay as they are), or if there are
-        checkpoints and none can be read, or none has a finite value to choose by.
+    Raises CheckpointError if a checkpoint cannot be written (the ones before stay as they are), or
+    if there are some and none can be read, or none has a finite value to choose by.
     """
 
     def __init__(self, checkpoints_dir, recoverables=None, options=None, **others):

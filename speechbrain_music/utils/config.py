@@ -67,25 +67,14 @@ class Hparams(dict):
 def load_experiment(argv, options, model_options=None):
     """Loads a recipe's yaml with the overrides of its command line.
 
-    Arguments
-    ---------
-    argv : list of str
-        The yaml's path, then `--key value` or `--key=value`: top-level keys of the yaml, or run
-        options of SpeechBrain. `--KEY package.module.Class` exchanges the class of an object
-        (`!new:` or `!name:`) and keeps its arguments.
-    options, model_options : dict
-        Key -> `Kind` of all that the recipe's code reads, and of what only the yaml's objects do.
+    `argv` is the yaml's path, then `--key value` or `--key=value`: top-level keys of the yaml, or
+    run options of SpeechBrain. `--KEY package.module.Class` exchanges the class of an object
+    (`!new:` or `!name:`) and keeps its arguments. `options` and `model_options` are key -> `Kind` of
+    all that the recipe's code reads, and of what only the yaml's objects do.
 
-    Returns
-    -------
-    tuple
-        A file with the yaml's text; `Hparams`; RunOptions for the Brain; the overrides.
-
-    Raises
-    ------
-    ConfigError
-        For a missing or unreadable yaml, an unknown key (naming the nearest valid one), a key
-        that nothing uses, a value that is not allowed, or one that a module refuses.
+    Returns a file with the yaml's text, `Hparams`, RunOptions for the Brain, and the overrides.
+    Raises ConfigError for a missing or unreadable yaml, an unknown key (naming the nearest one), a
+    key that nothing uses, a value that is not allowed, or one that a module refuses.
     """
     if not argv or argv[0].startswith("--"):
         raise ConfigError("the first argument must be a yaml, such as hparams/brn_sum.yaml")
