@@ -57,7 +57,7 @@ class AtomicCheckpointer(Checkpointer):
 
         Those that are not finite are left out: no checkpoint is chosen by them.
         """
-        meta = {key: _plain(value) for key, value in (meta or {}).items()}
+        meta = {k: v if isinstance(v, (int, str)) else float(v) for k, v in (meta or {}).items()}
         meta = {k: v for k, v in meta.items() if isinstance(v, str) or math.isfinite(v)}
         meta |= self.options
         folder = self.checkpoints_dir
@@ -104,8 +104,7 @@ class AtomicCheckpointer(Checkpointer):
         """As SpeechBrain's; the metadata goes first: no half deleted one is taken for whole."""
         orders = [{"min_key": key} for key in min_keys or ()]
         orders += [{"max_key": key} for key in max_keys or ()]
-        orders += [{"importance_key": key} for key in importance_keys if key is not ckpt_recency]
-        orders += [{}] * (ckpt_recency in importance_keys)
+        orders += [{"importance_key": key} for key in importance_keys]
         verbosity = options.pop("verbosity", logging.INFO)
         found, kept = set(), set()
         for order in orders:
@@ -125,7 +124,7 @@ class AtomicCheckpointer(Checkpointer):
 
     def find_checkpoints(self, importance_key=None, max_key=None, min_key=None, **options):
         """As SpeechBrain's, but the newest is that of the most steps."""
-        if not (importance_key or max_key or min_key):
+        if importance_key is ckpt_recency or not (importance_key or max_key or min_key):
             importance_key = _progress
         return super().find_checkpoints(importance_key, max_key, min_key, **options)
 
@@ -268,7 +267,3 @@ def _publish(saved, folder):
     sync_entries(folder)
     paramfiles = {name: target / path.name for name, path in saved.paramfiles.items()}
     return saved._replace(path=target, paramfiles=paramfiles)
-
-
-def _plain(value):
-    return value if isinstance(value, (bool, int, str)) else float(value)
