@@ -23,9 +23,9 @@ COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 def read_mtg_jamendo(data_folder, out=None):
     """Tracks of the table, or all files without one, with their artists and without split."""
     place = files.locate(data_folder, "MTG-Jamendo", (("[0-9][0-9]",), PLACES))[0]
-    tables = [path for part in ("", "data") for path in (data_folder / part).glob("*.tsv")]
-    tables = sorted((path.stat().st_size, path) for path in tables if _names_tracks(path))
-    table = tables[-1][1] if tables else None
+    paths = (path for part in ("", "data") for path in (data_folder / part).glob("*.tsv"))
+    tables = filter(_names_tracks, sorted(paths))
+    table = max(tables, key=lambda path: path.stat().st_size, default=None)
     if table is None:
         logger.warning("No table of artists (raw_30s.tsv): each file is its own artist.")
         names = files.find_audio(data_folder, place)[0]
