@@ -207,8 +207,7 @@ class MusicBrain(sb.Brain):
         )
         self.grad_accumulation_factor = plan.accumulation
         self.optimizer_step_limit = plan.total_steps
-        self.rank = getattr(self, "rank", 0)
-        self.world_size = torch.distributed.get_world_size() if self.distributed_launch else 1
+        self.rank, self.world_size = among_processes()
         self.skipped_in_a_row = self.skipped_steps = 0
         self._signals, self._stopping = [], False
         self.last_loss = math.nan  # of the last whole step

@@ -134,22 +134,18 @@ def _make(key, dataset, quantizer, features, batch_size, workers, bar):
     arrays = {"key": np.array(key), "mean": mean.numpy(), "std": std.numpy()}
     if quantizer is not None:
         tokens, first = _token_statistics(batches("tokens"), features, quantizer)
-        _log_perplexity(tokens, first)
+        value = min(perplexity(counts) for counts in first)
+        logger.info(
+            f"corpus: {tokens.unigram[0].sum():.0f} tokens; perplexity {value:.0f} over the first "
+            f"{first[0].sum():.0f} of them"
+        )
+        if value < LOW_PERPLEXITY:
+            logger.warning(
+                f"the codebook's perplexity is {value:.0f}, below {LOW_PERPLEXITY}: the corpus is "
+                "small or uniform (or nearly silent), and its tokens have little to teach"
+            )
         arrays |= tokens._asdict()
     return arrays
-
-
-def _log_perplexity(tokens, first):
-    value = min(perplexity(counts) for counts in first)
-    logger.info(
-        f"corpus: {tokens.unigram[0].sum():.0f} tokens; perplexity {value:.0f} over the first "
-        f"{first[0].sum():.0f} of them"
-    )
-    if value < LOW_PERPLEXITY:
-        logger.warning(
-            f"the codebook's perplexity is {value:.0f}, below {LOW_PERPLEXITY}: the corpus is "
-            "small or uniform (or nearly silent), and its tokens have little to teach"
-        )
 
 
 def _band_statistics(batches, features):

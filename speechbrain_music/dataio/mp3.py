@@ -102,7 +102,7 @@ def _find(block, at, last, stream=None):
 
 
 def _walk(file, place, stream):
-    """[begin, end] of each run of whole frames, and the number of frames."""
+    """Begin and end of each run of whole frames in a block, and the number of frames."""
     runs, count, last = [], 0, False
     while not last:
         file.seek(place)
@@ -115,10 +115,8 @@ def _walk(file, place, stream):
                 if at + step > len(block):
                     break
                 at, count = at + step, count + 1
-            if begin < at and runs and runs[-1][1] == place + begin:
-                runs[-1][1] = place + at
-            elif begin < at:
-                runs.append([place + begin, place + at])
+            if begin < at:
+                runs.append((place + begin, place + at))
             if at < stop:
                 at = _find(block, at + 1, last, stream)
         place += stop if at == len(block) else at

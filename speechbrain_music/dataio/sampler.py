@@ -8,7 +8,23 @@ from speechbrain_music.dataio.segments import TRAIN, SegmentIndex
 SHUFFLE = 22  # first number of a key, see `dataio.segments`
 
 
-class WeightedSegmentSampler(Sampler):
+class _BatchSampler(Sampler):
+    """Batches of one rank, from an epoch of `draws` in one global order."""
+
+    def __init__(self, draws, batch_size, seed, rank, world_size, epoch):
+        self.draws, self.batch_size, self.seed = draws, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.start(epoch)
+
+    def start(self, epoch, batch=0):
+        """Set where the next iteration begins: a batch of this rank, within an epoch."""
+        self.epoch, self.first = epoch, batch
+
+    def __len__(self):
+        return self.draws // (self.batch_size * self.world_size)
+
+
+class WeightedSegmentSampler(_BatchSampler):
     """Batches of draws; tracks are drawn with probability proportional to their weight.
 
     An epoch is `draws` draws in one global order. Consecutive batches go to consecutive ranks, so
@@ -31,17 +47,8 @@ class WeightedSegmentSampler(Sampler):
                 f"{draws} draws do not divide into batches of {batch_size} "
                 f"on {world_size} processes"
             )
+        super().__init__(draws, batch_size, seed, rank, world_size, epoch=0)
         self.edges = np.cumsum(np.asarray(weights, dtype=np.float64))
-        self.draws, self.batch_size, self.seed = draws, batch_size, seed
-        self.rank, self.world_size = rank, world_size
-        self.start(epoch=0)
-
-    def start(self, epoch, batch=0):
-        """Set where the next iteration begins: a batch of this rank, within an epoch."""
-        self.epoch, self.first = epoch, batch
-
-    def __len__(self):
-        return self.draws // (self.batch_size * self.world_size)
 
     def __iter__(self):
         rng = np.random.default_rng([self.seed, TRAIN, self.epoch])
@@ -54,7 +61,7 @@ class WeightedSegmentSampler(Sampler):
             ]
 
 
-class ShuffleSampler(Sampler):
+class ShuffleSampler(_BatchSampler):
     """Batches that visit every row once an epoch, in an order of (seed, epoch).
 
     The last optimiser step of an epoch, of `effective_batch` rows over all ranks, is filled up with
@@ -69,21 +76,13 @@ class ShuffleSampler(Sampler):
     """
 
     def __init__(self, count, batch_size, effective_batch, seed=0, rank=0, world_size=1):
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-        self.rank, self.world_size = rank, world_size
-        self.rows = -(-count // effective_batch) * effective_batch
-        self.start(epoch=1)
-
-    def start(self, epoch, batch=0):
-        """Set where the next iteration begins: a batch of this rank, within an epoch."""
-        self.epoch, self.first = epoch, batch
-
-    def __len__(self):
-        return self.rows // (self.batch_size * self.world_size)
+        draws = -(-count // effective_batch) * effective_batch
+        super().__init__(draws, batch_size, seed, rank, world_size, epoch=1)
+        self.count = count
 
     def __iter__(self):
         order = np.random.default_rng([SHUFFLE, self.seed, self.epoch]).permutation(self.count)
-        order = np.resize(order, self.rows).reshape(-1, self.world_size, self.batch_size)
+        order = np.resize(order, self.draws).reshape(-1, self.world_size, self.batch_size)
         yield from order[self.first :, self.rank].tolist()
 
 

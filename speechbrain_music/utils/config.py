@@ -69,8 +69,8 @@ def load_experiment(argv, options, model_options=None):
 
     `argv` is the yaml's path, then `--key value` or `--key=value`: top-level keys of the yaml, or
     run options of SpeechBrain. `--KEY package.module.Class` exchanges the class of an object
-    (`!new:` or `!name:`) and keeps its arguments. `options` and `model_options` are key -> `Kind` of
-    all that the recipe's code reads, and of what only the yaml's objects do.
+    (`!new:` or `!name:`) and keeps its arguments. `options` and `model_options` are key -> `Kind`
+    of all that the recipe's code reads, and of what only the yaml's objects do.
 
     Returns a file with the yaml's text, `Hparams`, RunOptions for the Brain, and the overrides.
     Raises ConfigError for a missing or unreadable yaml, an unknown key (naming the nearest one), a
