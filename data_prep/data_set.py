@@ -173,16 +173,6 @@ def prepare_items(
 
     With `allow_missing` counts that differ are reported, not refused. Pieces without a split are
     held out by the label `artist`, if there is one.
-
-    Example
-    -------
-    >>> import numpy, soundfile, tempfile
-    >>> root = Path(tempfile.mkdtemp())
-    >>> soundfile.write(root / "a.wav", numpy.zeros(36000), 24000)
-    >>> mine = DataSet("mine", "Mine", "me", "CC0", labels=("mood",), classes=("mood",))
-    >>> items = [Item("a", "a.wav", "test", ("sad|slow",))]
-    >>> prepare_items(mine, root, root / "out", Annotations(items))["splits"]["test"]
-    {'files': 1, 'rows': 1, 'hours': 0.000417, 'classes': {'mood': {'sad': 1, 'slow': 1}}}
     """
     items, repeated = _unique(data_set, annotations.items)
     names = (item.wav for item in items)

@@ -76,13 +76,7 @@ def audio_info(path):
 
 
 def resampled_length(frames, sample_rate, target=SAMPLE_RATE):
-    """The number of whole samples at `target` Hz that `frames` at `sample_rate` Hz make.
-
-    Example
-    -------
-    >>> resampled_length(44100, 44100), resampled_length(1, 44100)
-    (24000, 0)
-    """
+    """The number of whole samples at `target` Hz that `frames` at `sample_rate` Hz make."""
     return frames * target // sample_rate
 
 

@@ -37,16 +37,7 @@ class RangeError(soundfile.SoundFileError):
 
 
 class ByteRange(NamedTuple):
-    """`size` bytes of a file (a path or an address) from `offset` on, in which `item` is stored.
-
-    Example
-    -------
-    >>> text = str(ByteRange("train-000003.tar", "sets/waltz.wav", 1536, 88123))
-    >>> text
-    'train-000003.tar#sets/waltz.wav@1536+88123'
-    >>> parse(text).size, parse("sets/waltz.wav")
-    (88123, None)
-    """
+    """`size` bytes of a file (a path or an address) from `offset` on, in which `item` is stored."""
 
     file: str
     item: str

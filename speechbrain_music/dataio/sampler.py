@@ -31,14 +31,6 @@ class WeightedSegmentSampler(_BatchSampler):
     that an optimiser step of the whole job does not depend on the number of ranks. A track's weight
     is its duration times its corpus's weight. A ValueError says if `draws` does not divide into
     whole batches for every rank.
-
-    Example
-    -------
-    >>> sampler = WeightedSegmentSampler([1.0, 3.0], draws=8, batch_size=2)
-    >>> first = list(sampler)
-    >>> sampler.start(epoch=0, batch=3)  # as after a restart
-    >>> list(sampler) == first[3:]
-    True
     """
 
     def __init__(self, weights, draws, batch_size, seed=0, rank=0, world_size=1):
@@ -66,13 +58,6 @@ class ShuffleSampler(_BatchSampler):
 
     The last optimiser step of an epoch, of `effective_batch` rows over all ranks, is filled up with
     the epoch's first rows, so that no row is left out and all steps have the same size.
-
-    Example
-    -------
-    >>> sampler = ShuffleSampler(count=3, batch_size=2, effective_batch=2)
-    >>> first, second = list(sampler)
-    >>> sorted(first + second[:1]), second[1] == first[0]
-    ([0, 1, 2], True)
     """
 
     def __init__(self, count, batch_size, effective_batch, seed=0, rank=0, world_size=1):
@@ -87,13 +72,7 @@ class ShuffleSampler(_BatchSampler):
 
 
 def every_row(count, batch_size, rank=0, world_size=1):
-    """Batches of draws that visit each row once, in order, taking turns between the ranks.
-
-    Example
-    -------
-    >>> [[draw.row for draw in batch] for batch in every_row(5, 2, rank=1, world_size=2)]
-    [[2, 3]]
-    """
+    """Batches of draws that visit each row once, in order, taking turns between the ranks."""
     draws = [SegmentIndex(0, row, row) for row in range(count)]
     batches = [draws[i : i + batch_size] for i in range(0, count, batch_size)]
     return batches[rank::world_size]

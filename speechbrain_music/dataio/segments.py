@@ -153,14 +153,7 @@ def collate(items):
 
 
 def split_tracks(tracks, segment_seconds, min_seconds):
-    """Cut tracks into consecutive pieces of one segment; a shorter remainder is dropped.
-
-    Example
-    -------
-    >>> tracks = pd.DataFrame({"wav": ["a"], "start": 0, "stop": 700, "duration": 7.0})
-    >>> split_tracks(tracks, 3.0, 0.8)[["start", "stop"]].values.tolist()
-    [[0, 300], [300, 600], [600, 700]]
-    """
+    """Cut tracks into consecutive pieces of one segment; a shorter remainder is dropped."""
     pieces = []
     for track in tracks.to_dict("records"):
         rate = (track["stop"] - track["start"]) / track["duration"]

@@ -95,20 +95,6 @@ class MaskedPredictionMetrics:
 
     `statistics` are the TokenStatistics of the training corpus. Accuracy is also given by position
     in a `block` of the mask (tokens). The sums are kept on `device`.
-
-    Example
-    -------
-    >>> counts = TokenStatistics(np.ones((1, 4)), np.zeros(0, int), np.zeros(0, int))
-    >>> metrics = MaskedPredictionMetrics(counts, block=2)
-    >>> tokens, mask = torch.tensor([[[0], [1], [1]]]), torch.tensor([[False, True, False]])
-    >>> logits = 20.0 * torch.nn.functional.one_hot(torch.tensor([[1]]), 4)
-    >>> mel = torch.zeros(1, 12, 2)
-    >>> metrics.update(logits, torch.zeros(1, 8), mel, tokens, mask, torch.tensor([3]))
-    >>> figures = metrics.figures(metrics.sums)
-    >>> figures["accuracy"], figures["accuracy_nearest_visible"]
-    (1.0, 0.0)
-    >>> round(figures["cross_entropy_unigram"], 3)  # 4 equally frequent tokens
-    1.386
     """
 
     def __init__(self, statistics, block, device="cpu"):

@@ -14,15 +14,6 @@ class QuantizerMetrics:
     """Sums over held-out tokens, to be added over processes, and figures from them.
 
     `codebooks` is N, of K `entries` each; the sums are kept on `device`.
-
-    Example
-    -------
-    >>> metrics = QuantizerMetrics(codebooks=1, entries=4)
-    >>> vectors, tokens = torch.tensor([[1.0], [-3.0]]), torch.tensor([[0], [2]])
-    >>> metrics.update(torch.tensor([[1.0], [-2.0]]), vectors, tokens)
-    >>> figures = metrics.figures(metrics.sums)
-    >>> figures["mel_mse"], figures["mel_mse_mean"], figures["dead_codes"]
-    (0.5, 5.0, 2.0)
     """
 
     def __init__(self, codebooks, entries, device="cpu"):

@@ -26,13 +26,6 @@ def retrieve(vectors, recordings, places, gap=0):
     excerpt and the excerpt's number in it; `gap` neighbours on each side are not ranked. Ties are
     averaged. Returns top1 (whether the most similar excerpt is of the same recording) and
     average_precision, each (N,) float64, nan where no relevant excerpt is ranked.
-
-    Example
-    -------
-    >>> vectors = np.array([[1, 0], [0.6, 0.8], [0.8, -0.6], [0, 1]])
-    >>> found = retrieve(vectors, np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
-    >>> {name: values.round(2).tolist() for name, values in found.items()}
-    {'top1': [0.0, 0.0, 0.0, 0.0], 'average_precision': [0.5, 0.5, 0.33, 0.33]}
     """
     found = {name: np.full(len(vectors), np.nan) for name in METRICS}
     for query, own, same, row in _queries(recordings, places, gap, vectors):

@@ -135,10 +135,11 @@ def test_bad_batches_do_not_reach_the_codebooks(tone_folder, tmp_path, monkeypat
 
 
 def test_collapse_is_reported():
-    metrics, rows = QuantizerMetrics(codebooks=2, entries=50), torch.zeros(500, 3)
+    metrics, rows = QuantizerMetrics(codebooks=2, entries=50), torch.full((500, 3), 2.0)
     tokens = torch.stack([torch.arange(500) % 50, torch.arange(500) % 4], dim=1)
-    metrics.update(rows, rows, tokens)
+    metrics.update(rows - 1, rows, tokens)
     figures = metrics.figures(metrics.sums)
+    assert (figures["mel_mse"], figures["mel_mse_mean"], figures["dead_codes"]) == (1, 4, 23)
     assert figures["collapsed"] == 1
     assert figures["perplexity_of_0"] == pytest.approx(50)
     assert figures["perplexity_of_1"] == pytest.approx(4)
