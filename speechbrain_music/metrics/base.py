@@ -34,14 +34,6 @@ class Task:
     ------
     UserError
         If there is no name, or one twice.
-
-    Example
-    -------
-    >>> import torch
-    >>> from speechbrain_music.metrics.tasks import SingleLabel
-    >>> two_probes = torch.tensor([[[0.0, 1.0]], [[0.0, math.nan]]])  # one track, two classes
-    >>> SingleLabel("genre", ["blues", "jazz"]).select(two_probes, torch.tensor([1]))
-    tensor([1., -inf], dtype=torch.float64)
     """
 
     per_output = True
