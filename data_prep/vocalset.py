@@ -43,31 +43,11 @@ TASKS, SPLIT_RULES = ("singer", "technique"), ("default", "marble")
 _MARBLE_LEAVES_OUT = re.compile(
     r"(f2_scales_vibrato_a\(1\)|(caro|dona|row)_vibrato|slow_vibrato_arps)"
 )
-_COPIED = re.compile(r"\(\d+\)$")  # what a copy's name ends in
 _MARBLE_SEED, _MARBLE_SECONDS = 42617, 132_000 / 44_100
 
 
 def _rank(name):
     return hashlib.sha1(name.encode()).digest()
-
-
-def _listed(data_folder):
-    """Path and stem of each file, the short name of its singer's folder, and its technique's.
-
-    The technique is None where the tree is another.
-    """
-    place = files.locate(data_folder, "VocalSet", (("female1",), PLACES))[0]
-    for name in files.find_audio(data_folder, place)[0]:
-        parts = PurePosixPath(name).relative_to(place).parts
-        singer = parts[0].replace("female", "f").replace("male", "m")
-        known = len(parts) == 4 and name.isprintable()
-        yield name, PurePosixPath(name).stem, singer, parts[2] if known else None
-
-
-def _labels(singer, technique, stem):
-    """The labels of a recording; the vowel is the last part of its name, if it is one."""
-    last = _COPIED.sub("", stem).rpartition("_")[2]
-    return singer, technique, last if last in VOWELS else ""
 
 
 def find_recordings(data_folder):
@@ -76,24 +56,32 @@ def find_recordings(data_folder):
     Labels are singer, technique (also those of `OTHERS`) and vowel ("" if none). The deviations
     are path -> what was corrected, or why the file is left out.
     """
+    place = files.locate(data_folder, "VocalSet", (("female1",), PLACES))[0]
     items, deviations = {}, {}
-    originals_first = sorted(_listed(data_folder), key=lambda entry: bool(_COPIED.search(entry[1])))
-    for name, stem, singer, folder in originals_first:
-        technique = CORRECTED.get(folder, folder)
-        if singer not in SINGERS or technique not in TECHNIQUES + OTHERS:
+    copied = re.compile(r"\(\d+\)$")  # what a copy's name ends in
+    names = files.find_audio(data_folder, place)[0]
+    for name in sorted(names, key=lambda name: bool(copied.search(PurePosixPath(name).stem))):
+        parts = PurePosixPath(name).relative_to(place).parts
+        singer = parts[0].replace("female", "f").replace("male", "m")
+        technique = CORRECTED.get(parts[-2], parts[-2]) if len(parts) == 4 else None
+        if singer not in SINGERS or technique not in TECHNIQUES + OTHERS or not name.isprintable():
             deviations[printable(name)] = "left out: not <singer>/<context>/<technique>/<recording>"
             continue
-        key = f"{singer}_" + re.sub("^[fm][0-9]+_", "", re.sub(r"\s+", "", stem))
-        if (key, technique) != (stem, folder):
+        stem = re.sub(r"\s+", "", PurePosixPath(name).stem)
+        key = f"{singer}_{re.sub(r'^[fm][0-9]+_', '', stem)}"
+        if (key, technique) != (PurePosixPath(name).stem, parts[-2]):
             deviations[name] = f"taken as {technique}/{key}"
-        first = _COPIED.sub("", key)
+        first = copied.sub("", key)
         twin = next((items[taken].wav for taken in (key, first) if taken in items), None)
         if twin and filecmp.cmp(data_folder / twin, data_folder / name, shallow=False):
             deviations[name] = f"left out: the same as {twin}"
             continue
         names = chain([key], (f"{key}_{number}" for number in count(2)))
         key = next(name for name in names if name not in items)
-        items[key] = data_set.Item(key, name, None, _labels(singer, technique, first))
+        last = first.rpartition("_")[2]
+        items[key] = data_set.Item(
+            key, name, None, (singer, technique, last if last in VOWELS else "")
+        )
     return list(items.values()), deviations
 
 
@@ -131,19 +119,24 @@ def list_as_marble(data_folder):
     earlier one of its name, adds missing prefixes, and takes the singer from the prefix. Copies
     count as recordings; `vibrado` is not a technique.
     """
+    place = files.locate(data_folder, "VocalSet", (("female1",), PLACES))[0]
     kept, deviations = {}, {}
-    for path, stem, folder, technique in sorted(_listed(data_folder)):
+    for path in sorted(files.find_audio(data_folder, place)[0]):
+        parts = PurePosixPath(path).relative_to(place).parts
+        stem = PurePosixPath(path).stem
         deviations[printable(path)] = "left out, as by MARBLE's code"
-        left_out = technique == "vibrato" and _MARBLE_LEAVES_OUT.fullmatch(stem)
-        if technique in TECHNIQUES + OTHERS and not left_out:
-            kept[technique, stem] = path, folder
+        if len(parts) != 4 or parts[2] not in TECHNIQUES + OTHERS or not path.isprintable():
+            continue
+        if parts[2] != "vibrato" or not _MARBLE_LEAVES_OUT.fullmatch(stem):
+            kept[parts[2], stem] = path
     items = []
-    for (technique, stem), (path, folder) in kept.items():
+    for (technique, stem), path in kept.items():
         if not re.match("[fm][0-9]+_", stem):
-            stem = f"{folder}_{stem}"
-        singer = stem.split("_")[0]
+            folder = PurePosixPath(path).relative_to(place).parts[0]
+            stem = f"{folder.replace('female', 'f').replace('male', 'm')}_{stem}"
+        singer, last = stem.split("_")[0], re.sub(r"\(\d+\)$", "", stem).rpartition("_")[2]
         if singer in SINGERS:
-            labels = _labels(singer, technique, stem)
+            labels = (singer, technique, last if last in VOWELS else "")
             items.append(data_set.Item(f"{technique}/{stem}", path, None, labels))
             del deviations[path]
     return sorted(items, key=lambda item: (item.labels[1], f"{item.id}.wav")), deviations
