@@ -6,8 +6,6 @@ python recipes/giantsteps_key/train.py hparams/giantsteps_key.yaml --encoder EXP
 key of the yaml is an option. README.md describes the protocol.
 """
 
-from pathlib import Path
-
 import speechbrain as sb
 
 from speechbrain_music import evaluation
@@ -35,9 +33,7 @@ def main(argv):
             if not run.hparams["freeze_encoder"]:
                 best = evaluation.fine_tune(KeyBrain, best, probes, features, run)
             tested.append((features, probes, best, evaluation.evaluate_on_test(best)))
-        return evaluation.write_results(
-            run, report, Path(__file__).with_name("published.csv"), tested
-        )
+        return evaluation.write_results(run, report, tested)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ class Evaluation(NamedTuple):
     run_opts: object
     overrides: dict
     encoders: list  # of FrozenEncoder; several are seeds of one system
+    recipe: Path  # its folder
     output: Path
 
 
@@ -117,11 +118,11 @@ def open_evaluation(argv, recipe):
     began = time.time()
     keep_freed_memory()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
-    task = Path(recipe).resolve().parent.name
-    if hparams["name"] != task:
+    recipe = Path(recipe).resolve().parent
+    if hparams["name"] != recipe.name:
         raise ConfigError(
-            f"name is {hparams['name']!r} and the recipe that of {task}: run "
-            f"recipes/{hparams['name']}/train.py, or pass hparams/{task}.yaml"
+            f"name is {hparams['name']!r} and the recipe that of {recipe.name}: run "
+            f"recipes/{hparams['name']}/train.py, or pass hparams/{recipe.name}.yaml"
         )
     classes = hparams["encoder_classes"] or ()
     encoders = make_encoders(
@@ -132,10 +133,9 @@ def open_evaluation(argv, recipe):
     )
     output = output_folder(hparams, encoders[0].name)
     join_processes(run_opts)
+    loaded = hparams_file, hparams, run_opts, overrides, encoders
     with locked_folder(output, "evaluates in"):
-        yield Evaluation(
-            list(argv), began, hparams_file, hparams, run_opts, overrides, encoders, output
-        )
+        yield Evaluation(list(argv), began, *loaded, recipe, output)
 
 
 def prepare_data(run):

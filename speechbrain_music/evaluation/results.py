@@ -117,11 +117,11 @@ def read_published(path, metrics):
 # ---- files ----
 
 
-def write_results(run, data_report, published, tested):
+def write_results(run, data_report, tested):
     """Writes results.json, predictions, report and pictures of a run; returns the output folder.
 
-    published: a CSV, shown with results on the published data only. tested: for each encoder
-    (Features, TrainedProbes, Candidate, test logits).
+    tested: for each encoder (Features, TrainedProbes, Candidate, test logits). The recipe's
+    published.csv is shown with results on the published data only.
     """
     if not if_main_process():
         return run.output
@@ -158,7 +158,7 @@ def write_results(run, data_report, published, tested):
         | {"halved": len(train.rows) > hparams["successive_halving_above"]},
         "note": task.note,
         **summary,
-        "published": read_published(published, task.metrics) if real else [],
+        "published": read_published(run.recipe / "published.csv", task.metrics) if real else [],
         "versions": versions(),
         "seconds": round(time.time() - run.began, 1),
     }
