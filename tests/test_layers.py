@@ -175,7 +175,7 @@ def test_task_recipes_differ_in_names_only():
         brain, docstring = re.match(
             r'(\w+)\(evaluation.ProbeBrain\):\n    (""".*""")', rest
         ).groups()
-        imports = head[head.index("from pathlib") :]
+        imports = head[head.index("import speechbrain") :]
         texts[task] = imports + rest.replace(docstring, "").replace(brain, "Brain")
     assert len(set(texts.values())) == 1
 

@@ -46,7 +46,12 @@ def fine_tune(brain_class, best, probes, features, run):
         len(data["train"]), batch_size, hparams["effective_batch"], hparams["seed"], rank, world
     )
     plan = plan_steps(
-        hparams["effective_batch"], batch_size, world, order.rows, hparams["fine_tune_epochs"], None
+        hparams["effective_batch"],
+        batch_size,
+        world,
+        order.draws,
+        hparams["fine_tune_epochs"],
+        None,
     )
 
     def loader(name):

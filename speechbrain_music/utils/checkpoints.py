@@ -197,7 +197,7 @@ def refuse_other_options(folder, options, may_differ):
     before = newest.meta.get("options", options) if newest else options
     keys = [k for k in options | before if before.get(k) != options.get(k) and k not in may_differ]
     if keys:
-        values = [f"{k} was {before.get(k)!r:.80}, is {options.get(k)!r:.80}" for k in keys]
+        values = [f"{k} was {before.get(k)!r:.200}, is {options.get(k)!r:.200}" for k in keys]
         raise CheckpointError(
             f"{folder} is of a run with other options ({'; '.join(values)}): choose another "
             "output_folder, or pass the earlier values to continue that run"

@@ -195,7 +195,7 @@ def test_successive_halving_with_many_chunks():
 
 
 def test_diverging_probe_does_not_change_others(swept):
-    hparams = options(learning_rates=[0.001, 0.01, 1e38])
+    hparams = options() | {"learning_rates": [0.001, 0.01, 1e38]}
     table = sweep(make_splits(), hparams).table
     assert table[table["lr"] < 1].reset_index(drop=True).equals(swept.table)
 
