@@ -12,6 +12,7 @@ The module of a data set holds its `DataSet` record and reads its annotations in
 import hashlib
 import json
 import logging
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -265,8 +266,8 @@ def _unique(data_set, items):
 def _find_copies(data_set, data_folder, items, faults):
     """Deal with files of equal content, which could train and test; returns deviations.
 
-    Where a share is held out, only the first is used: the others get a fault. A published split
-    stays as it is, with a deviation; a user's table is refused.
+    Where a share is held out, only the first is used: the others get a fault. A split that is given
+    stays as it is, with a deviation, but one file in two splits of a user's table is refused.
     """
     splits = {item.wav: item.split for item in items if not faults[item.wav]}
     first = duplicates.equal_files(data_folder, sorted(splits))
@@ -276,13 +277,16 @@ def _find_copies(data_set, data_folder, items, faults):
             faults[name] = duplicates.COPY
     if not apart:
         return []
-    name = apart[0]
+    same = [
+        name for name in apart if os.path.samefile(data_folder / name, data_folder / first[name])
+    ]
+    name = (same or apart)[0]
     what = (
         f"{len(apart)} file(s) have a copy in another split, for example {first[name]} "
         f"({splits[first[name]]}) and {name} ({splits[name]})"
     )
-    if data_set.own:
-        raise files.PreparationError(f"{data_set.title}: {what}; put copies into one split.")
+    if data_set.own and same:
+        raise files.PreparationError(f"{data_set.title}: {what}; put a file into one split.")
     return [what]
 
 

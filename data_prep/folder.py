@@ -86,8 +86,12 @@ def prepare_folder(
     headers = read_headers(root, names, out / "headers.jsonl")
     faults = {name: data_set.fault_of(headers[name], min_seconds) for name in names}
     usable = sorted(name for name in names if not faults[name])
-    for name, first in duplicates.equal_files(root, usable).items():
-        if name == first:
+    first = duplicates.equal_files(root, usable)
+    if len(usable) > 1 and len(set(first.values())) == 1:
+        logger.warning("All files have the same content: what is held out is in training, too.")
+        first = {name: name for name in usable}
+    for name in usable:
+        if name == first[name]:
             rows.append(data_set.manifest_row(name, name, headers[name]))
         else:
             faults[name] = duplicates.COPY
