@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +23,13 @@ import pytest
 import soundfile
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as a script
+sys.path[:0] = [str(Path(__file__).parents[n]) for n in (1, 2)]  # as a script
 import tiny  # noqa: E402
 
 from recipes.pretrain import train as pretrain  # noqa: E402
 from recipes.tokenizer import train as tokenizer  # noqa: E402
 from speechbrain_music.brains.segments import MODEL_OPTIONS  # noqa: E402
+from speechbrain_music.data_prep import shards  # noqa: E402
 from speechbrain_music.data_prep.headers import read_headers  # noqa: E402
 from speechbrain_music.data_prep.manifest import read_manifest, write_manifest  # noqa: E402
 from speechbrain_music.data_prep.merge import merge  # noqa: E402
@@ -36,7 +37,7 @@ from speechbrain_music.dataio.audio import audio_info, read_segment  # noqa: E40
 from speechbrain_music.evaluation.features import FeatureCache  # noqa: E402
 from speechbrain_music.evaluation.protocol import load_task  # noqa: E402
 from speechbrain_music.evaluation.tasks import TASKS  # noqa: E402
-from speechbrain_music.inference import MusicEncoder, cli  # noqa: E402
+from speechbrain_music.inference import MusicEncoder, cli, store  # noqa: E402
 from speechbrain_music.inference.embeddings import read_embeddings  # noqa: E402
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer  # noqa: E402
 from speechbrain_music.utils.config import load_experiment  # noqa: E402
@@ -168,25 +169,47 @@ def use_export(folder):
 
 def make_embeddings(folder):
     make_export(folder)
-    for name in ("a", "b", "c"):
-        wave = np.random.default_rng(ord(name)).uniform(-0.5, 0.5, 12000)
-        soundfile.write(folder / f"{name}.wav", wave, 24000)
     for kind in ("npz", "npy"):
         embed(folder, folder / f"e.{kind}")
 
 
+def waves_of(folder):
+    """Three files, the same for a folder and its copies: their paths are stored."""
+    waves = folder.with_name("waves")
+    if not waves.exists():
+        waves.mkdir()
+        for name in "abc":
+            wave = np.random.default_rng(ord(name)).uniform(-0.5, 0.5, 12000)
+            soundfile.write(waves / f"{name}.wav", wave, 24000)
+    return waves
+
+
 def embed(folder, out):
-    waves = [str(folder / f"{name}.wav") for name in "abc"]
-    code = cli.main(["embed", *waves, "--model", str(folder / "export"), "--out", str(out)])
+    waves = str(waves_of(folder))
+    code = cli.main(["embed", waves, "--model", str(folder / "export"), "--out", str(out)])
     if code:
         raise UserError(f"exit code {code}")
+
+
+def make_journal(folder):
+    """What `embed` has stored when it is killed before its last step."""
+    make_export(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.PartialStore, "remove", lambda self: None)
+        embed(folder, folder / "e.npz")
+    (folder / "e.npz").unlink()
+
+
+def use_journal(folder):
+    embed(folder, folder / "e.npz")
+    return read_embeddings(folder / "e.npz").values.tobytes()
 
 
 def use_embeddings(folder):
     for kind in ("npz", "npy"):
         path = folder / f"e.{kind}"
         cli.main(["info", str(path)])
-        cli.main(["similar", str(folder / "a.wav"), "--in", str(path)])
+        cli.main(["similar", str(waves_of(folder) / "a.wav"), "--in", str(path)])
     return read_embeddings(folder / "e.npz").values.tobytes()
 
 
@@ -240,6 +263,20 @@ def use_manifests(folder):
     shutil.rmtree(folder / "merged", ignore_errors=True)
     read_manifest(folder / "one/train.csv", folder)
     merge({folder / "one": 1.0, folder / "two": 1.0}, folder / "merged")
+
+
+def make_shards(folder):
+    rows = [row | {"duration": 0.5, "stop": 12000} for row in manifest_rows()]
+    write_manifest(folder / "train.csv", rows, ["genre"])
+    shards.pack([folder / "train.csv"], waves_of(folder), folder / "shards", workers=1)
+
+
+def use_shards(folder):
+    """Tracks are read as in training, then all is checked."""
+    for row in read_manifest(folder / "shards/train.csv", folder / "shards").itertuples():
+        with suppress(UserError):
+            assert np.isfinite(read_segment(row.wav)).all()
+    shards.check(folder / "shards")
 
 
 def make_headers(folder):
@@ -313,6 +350,8 @@ def files_of(folder, pattern):
 TARGETS = {
     "exports": Target(make_export, ["export/*"], use_export, 200),
     "embeddings": Target(make_embeddings, ["e.*"], use_embeddings, 200),
+    "journals of embed": Target(make_journal, ["*.partial/*"], use_journal, 100),
+    "shards": Target(make_shards, ["shards/*"], use_shards, 100),
     "checkpoints": Target(make_checkpoints, ["save/*/*"], use_checkpoints, 150),
     "manifests": Target(make_manifests, ["*/*"], use_manifests, 150),
     "headers": Target(make_headers, ["headers.jsonl"], use_headers, 60),
