@@ -77,11 +77,12 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
         marble = [task.marble_compat(probe, targets) for probes in logits for probe in probes]
         chance = task.chance(train_targets, targets)
         drawn = resampled_figures(task, logits, targets, resamples)
+        drawn = {metric: values.clip(max=1) for metric, values in drawn.items()}  # the best
         figures = {}
         for metric in task.metrics:
             values = np.array([[probe[metric] for probe in probes] for probes in each])
             sd = float(values.std(ddof=1)) if values.size > 1 else 0.0
-            bounds = dict(zip(("low", "high"), interval(drawn[metric].clip(max=1)), strict=True))
+            bounds = dict(zip(("low", "high"), interval(drawn[metric]), strict=True))
             figures[metric] = {"mean": float(values.mean()), "sd": sd, **bounds}
             figures[metric]["chance"] = chance[metric]
         low, high = interval(score(task, drawn, chance))

@@ -167,7 +167,7 @@ def test_only_a_full_run_is_written_unless_out_is_given(tmp_path, monkeypatch):
     [
         (command.main, "quantiser", "unknown benchmark quantiser: choose from matmul, quant"),
         (command.main, "--threads=-1", "--threads is -1: it must be 1 or more"),
-        (command.main, f"--out={__file__}", "it must be a folder"),
+        (command.main, "--out=pyproject.toml", "it must be a folder"),
         (many_gpus.main, "--gpus 7", "gpus is 7: use a divisor of batch_segments, 1024"),
         (many_gpus.main, "--read_seconds 0", "read_seconds is 0.0: it must be above 0"),
     ],
