@@ -87,10 +87,7 @@ def _stream(word):
 
 
 def _find(block, at, last, stream=None):
-    """The place of the next `_SURE` frames in a row, of any stream or one; else the block's end.
-
-    In the `last` block there may be fewer if they end the file.
-    """
+    """The place of the next `_SURE` frames in a row (fewer at a file's end), else the block's end."""
     while (at := block.find(b"\xff", at, max(at, len(block) - 3))) >= 0:
         own, place, count = stream or _stream(block[at : at + 4]), at, 0
         while count < _SURE and (step := _frame_bytes(block[place : place + 4], own)):

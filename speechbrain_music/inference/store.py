@@ -313,10 +313,7 @@ def _from_the_front(layers, count):
 
 
 def _relative_names(paths):
-    """Map each path to its .npy, named relative to the deepest common folder.
-
-    A name that leaves no room for the suffix is cut, and ends with a hash of the whole.
-    """
+    """Map each path to its .npy below the deepest common folder; a long name ends in a hash."""
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     names = {}
     for path in paths:

@@ -136,10 +136,7 @@ def sync_entries(folder):
 
 @contextmanager
 def _staging(path, folder=False):
-    """A temporary file, or empty folder, next to `path`; removed if the block fails.
-
-    It has the first name that no living process uses: what a killed one left is used again.
-    """
+    """A temporary file, or empty folder, next to `path`: the first that no living process uses."""
     name = path.name if len(os.fsencode(path.name)) < 240 else path.name[:60]
     for number in ("", *(f".{number}" for number in range(1, 1000))):
         staging = path.with_name(f".{name}{number}.tmp")
