@@ -87,7 +87,7 @@ def _stream(word):
 
 
 def _find(block, at, last, stream=None):
-    """The place of the next `_SURE` frames in a row (fewer at a file's end), else the block's end."""
+    """The place of the next `_SURE` frames (fewer at a file's end), else the block's end."""
     while (at := block.find(b"\xff", at, max(at, len(block) - 3))) >= 0:
         own, place, count = stream or _stream(block[at : at + 4]), at, 0
         while count < _SURE and (step := _frame_bytes(block[place : place + 4], own)):

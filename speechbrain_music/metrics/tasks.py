@@ -201,7 +201,7 @@ class MultiLabel(Task):
 
     @staticmethod
     def _ranks(logits):
-        """Ranks of the tracks for each tag, in [0, 1): a sigmoid would make ties of large logits."""
+        """Ranks of tracks for each tag, in [0, 1): a sigmoid would make ties of large logits."""
         ranks = [column.unique(return_inverse=True)[1] for column in logits.T]
         return torch.stack(ranks, dim=1).double() / len(logits)
 
