@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.data_prep.output import read_json
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
 from speechbrain_music.reporting.marble_table import PICTURE
@@ -39,17 +40,9 @@ def stage(path, name):
     print(f"-- {name}", flush=True)
     begin = time.perf_counter()
     yield
-    seconds = read_seconds(path)
+    seconds = read_json(path)
     seconds[name] = seconds.get(name, 0) + time.perf_counter() - begin
     write_together({path: json.dumps(seconds) + "\n"})
-
-
-def read_seconds(path):
-    """Stage -> seconds in all starts; {} if there is no such file, or a damaged one."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def report(marble, rows, metadata, seconds):
@@ -157,7 +150,7 @@ def main(argv):
         "options": args.evaluate,
     }
     results = json.loads((marble / "marble.json").read_text(encoding="utf-8"))
-    text = report(results, read_rows(run, "valid"), metadata, read_seconds(seconds))
+    text = report(results, read_rows(run, "valid"), metadata, read_json(seconds))
     write_together({args.out / "report.md": text})
     print(f"{text}\nThe report is {args.out / 'report.md'}. Next, on music of your own:\n  {NEXT}")
 

@@ -30,7 +30,7 @@ from speechbrain_music.inference.embeddings import (
     write_tokens,
 )
 from speechbrain_music.models.frontend import TOKEN_RATE
-from speechbrain_music.utils.atomic import atomic_file, write_together
+from speechbrain_music.utils.atomic import atomic_file, replace_folder, write_together
 from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
@@ -376,9 +376,4 @@ def _write_folder(out, store, done, settings):
     rows = [(printable(path), store.duration(path), printable(store.names[path])) for path in done]
     index = csv_text(rows, ("path", "duration", "file"))
     write_together({folder / INDEX: index, folder / SETTINGS: settings_text(settings)})
-    replaced = out.with_name(f".{out.name}.old")
-    shutil.rmtree(replaced, ignore_errors=True)  # of a run that was killed here
-    if out.exists():
-        os.replace(out, replaced)
-    os.replace(folder, out)
-    shutil.rmtree(replaced, ignore_errors=True)
+    replace_folder(folder, out)

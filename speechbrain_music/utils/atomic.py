@@ -88,29 +88,38 @@ def atomic_folder(path, names):
         raise UserError(
             f"{path} holds other files ({others[0]}), which would be lost: choose a new folder"
         )
-    replaced = path.with_name(f".{path.name}.old")
-
-    def restore():
-        # After a kill or a failure between the two renames the only whole folder is the old one.
-        if replaced.exists() and not path.exists():
-            os.replace(replaced, path)
-
     with _staging(path, folder=True) as staging:
         with _locked(path.parent, folder=True, wait=True):
-            restore()
+            _restore(path)
         yield staging
         sync_folder(staging)
-        with _locked(path.parent, folder=True, wait=True):
-            shutil.rmtree(replaced, ignore_errors=True)
-            try:
-                if path.exists():
-                    os.replace(path, replaced)
-                os.replace(staging, path)
-                sync_entries(path.parent)
-            except BaseException:
-                restore()
-                raise
-            shutil.rmtree(replaced, ignore_errors=True)
+        replace_folder(staging, path)
+
+
+def replace_folder(folder, path):
+    """Renames a folder to `path`; one that is there is renamed aside, then deleted."""
+    replaced = _aside(path)
+    with _locked(path.parent, folder=True, wait=True):
+        shutil.rmtree(replaced, ignore_errors=True)
+        try:
+            if path.exists():
+                os.replace(path, replaced)
+            os.replace(folder, path)
+            sync_entries(path.parent)
+        except BaseException:
+            _restore(path)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _aside(path):
+    return path.with_name(f".{path.name}.old")
+
+
+def _restore(path):
+    # After a kill or a failure between the two renames the only whole folder is the old one.
+    if _aside(path).exists() and not path.exists():
+        os.replace(_aside(path), path)
 
 
 def sync_folder(folder):
