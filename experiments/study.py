@@ -19,10 +19,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from speechbrain_music.data_prep.folder import prepare_folder
-from speechbrain_music.data_prep.merge import merge
-from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
-from speechbrain_music.data_prep.replica.trees import make_replica
+from speechbrain_music.data_prep.replica.mixture import prepare_mixture
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.pretraining import HELD_OUT
 from speechbrain_music.reporting.run_log import read_rows
@@ -39,39 +36,12 @@ from speechbrain_music.utils.processes import read_finished, run_recipes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# Minutes of training lose pitch, key and singers first: these options keep more of them.
-OPTIONS = ["--frontend_bypass", "True", "--reconstruct", "all"]
 # How hidden states become features.
 PROTOCOLS = {
     "mean": [],
     "mean_std": ["--pooling", "mean_std"],
     "whitened": ["--pooling", "mean_std", "--standardize", "whiten"],
 }
-LONGEST = 30.0  # seconds of a track: many short tracks are more varied than few long ones
-# Shares of the training audio. Singers, instruments and programs of the test sets are not in it.
-SHARES = {"music": 0.6, "voices": 0.2, "notes": 0.2}
-OTHER_SEED = 1000
-VOICES, NOTES = 0.075, 0.0025  # scale of VocalSet's and NSynth's replicas per hour of music
-
-
-def compose(hours, manifests):
-    """Composes the training audio and its manifests; returns options of the pre-training."""
-    folder = Path(f"data/replica/study_{hours:g}h")
-    make_corpus(folder / "music", hours, CorpusPlan(longest=LONGEST))
-    for name, part, scale in (("voices", "vocalset", VOICES), ("notes", "nsynth", NOTES)):
-        make_replica(part, folder / name, min(1.0, hours * scale), OTHER_SEED)
-    folders = {name: folder / name for name in SHARES}
-    folders["notes"] /= "nsynth-train"  # without the programs of NSynth's test set
-    weights = {}
-    for name, part in folders.items():
-        out = manifests / name
-        report = prepare_folder(part, out / "train.csv", out / "valid.csv")
-        weights[out] = SHARES[name] / report["splits"]["train"]["hours"]
-    root = merge(weights, manifests / "all")["data_folder"]
-    options = ["--data_folder", root]
-    for split in ("train", "valid"):
-        options += [f"--{split}_csv", manifests / "all" / f"{split}.csv"]
-    return options
 
 
 def pretrain(args, folders, options):
@@ -81,7 +51,8 @@ def pretrain(args, folders, options):
     if not todo:
         return
     command = [ROOT / "recipes/pretrain/train.py", ROOT / "hparams/brn_sum_tiny.yaml"]
-    command += [*compose(args.hours, args.work / "manifests"), *OPTIONS]
+    music = prepare_mixture(args.hours, args.work / "manifests")
+    command += [part for key, value in music.items() for part in (f"--{key}", value)]
     command += ["--number_of_epochs", args.epochs, *options]
     runs = [[*command, "--output_folder", todo[seed], "--seed", seed] for seed in todo]
     run_recipes(runs, list(todo.values()), **settings, machine=where_it_ran())

@@ -140,7 +140,7 @@ def main(kills=4):
             assert code == 0, output
             done = 0
             for _ in range(kills):
-                done += run(command(killed), draw.uniform(0.3, 1.0) * seconds)[0] < 0
+                done += run(command(killed), draw.uniform(0.2, 0.7) * seconds)[0] < 0
             code, output, _ = run(command(killed))
             same = code == 0 and state(whole) == state(killed)
             wrong += not same

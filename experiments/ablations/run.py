@@ -1,49 +1,37 @@
-"""Ablation: pre-train variants of the method and compare them in one table.
+"""Ablation: pre-train variants of the method with several seeds and compare them in one table.
 
-python experiments/ablations/run.py masking [--seeds 1 2] [--system brn_sum_tiny]
-    [--tasks gtzan_genre giantsteps_key vocalset_technique] [--evaluate "--quick True ..."]
-    [--data_folder /my/music] [--data gtzan=/data/GTZAN ...]
+python experiments/ablations/run.py frontend [--seeds 1 2 3] [--system brn_sum_tiny]
+    [--soundtracks FOLDER] [--tasks gtzan_genre ...] [--evaluate "--quick True ..."]
 
-NAME.yaml in this folder says what is varied; experiments/README.md lists them. Each variant is
-pre-trained with every seed and evaluated on the tasks by recipes/marble.py. Further options
-(--number_of_epochs 10 ...) go to every pre-training. Finished work is reused, also by another
-ablation. Without --data_folder music is composed.
+NAME.yaml in this folder says what is varied; experiments/README.md lists them. All variants have
+the same targets (quantizer_seed) and are compared by probes of frames, on composed music by other
+artists than those trained on; those that the yaml names as `finalists` also by recipes/marble.py.
+Further options (--number_of_epochs 10 ...) go to every pre-training. Finished work is reused.
 """
 
 import argparse
 import json
 import logging
 import shlex
-import time
 from hashlib import blake2b
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
-import torch
 import yaml
+from scipy import stats
 
-from speechbrain_music.data_prep.fallback import MUSIC_FOLDER
 from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.data_prep.replica.corpus import make_corpus
-from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
-from speechbrain_music.inference import MusicEncoder
+from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
+from speechbrain_music.data_prep.replica.mixture import prepare_mixture
 from speechbrain_music.metrics.comparison import LEVEL
+from speechbrain_music.metrics.frame_probe import CHORD, MEL, PITCH, FrameProbe
 from speechbrain_music.metrics.resampling import holm
-from speechbrain_music.models.branchformer import BranchWeights
 from speechbrain_music.models.export import load_export
-from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
 from speechbrain_music.models.safe_folder import RUN_RESULT
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.reporting.run_log import read_rows
-from speechbrain_music.reporting.tables import (
-    markdown_page,
-    markdown_table,
-    signed_interval,
-    with_interval,
-)
+from speechbrain_music.reporting.tables import markdown_page, markdown_table, signed_interval
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run_recipe
@@ -54,110 +42,24 @@ logger = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 NAMES = sorted(path.stem for path in HERE.glob("*.yaml"))
-TASKS = ["gtzan_genre", "giantsteps_key", "vocalset_technique"]
+TASKS = ["giantsteps_key", "nsynth_pitch", "gtzan_genre", "vocalset_singer"]
 EVALUATE = "--quick True --pooling mean_std"
-MOST_EPOCHS = 100_000
-DEFAULTS = {"minutes": None, "options": {}, "equal_time": [], "baselines": []}
-COLUMNS = "variant column value low high".split()
-CHUNKED_TRACKS = 5  # held-out
-BRANCH_TRACKS, BRANCH_SAMPLES = 20, 10 * SAMPLE_RATE  # held-out, for weights of branches
-
-
-# ---- metrics of a finished run: its folder, its exported model, held-out tracks -> figures ----
-
-
-def _parameters(model, **_):
-    """Of one block, of the encoder, and of the whole model with its two heads."""
-    parts = model.encoder.layers[0], model.encoder
-    block, encoder = (sum(p.numel() for p in part.parameters()) for part in parts)
-    quantizer, width = model.config["training"]["quantizer"], model.encoder.config["d_model"]
-    outputs = quantizer["codebook_size"] * quantizer["num_codebooks"] + STACK * BANDS
-    return {"block": block, "encoder": encoder, "whole": encoder + (width + 1) * outputs}
-
-
-def _speed(run, **_):
-    """Seconds of audio trained on per second, the median over the rows of the log."""
-    rates = [row["tokens_per_second"] for row in read_rows(run, "train")]
-    return {"x real time": float(torch.tensor(rates).median()) / TOKEN_RATE}
-
-
-def _held_out(run, model, **_):
-    """On held-out tracks, at the exported step. Cross-entropies of different tokens cannot be
-    compared, their differences from the unigram's can."""
-    step = model.config["training"]["step"]
-    row = next(row for row in read_rows(run, "valid") if row["step"] == step)
-    return {
-        "nats below unigram": row["cross_entropy_unigram"] - row["cross_entropy"],
-        "accuracy": row["accuracy"],
-        "mel MSE": row["mel_mse"],
-    }
-
-
-def _codebook(run, **_):
-    """Use of the codebook on held-out tracks."""
-    row = read_rows(run, "valid")[-1]
-    return {key.replace("_", " "): row[key] for key in ("codes_used", "perplexity", "collisions")}
-
-
-@torch.no_grad()
-def _branch_weights(model, tracks, **_):
-    """Weight of the global branch per layer, where branches are averaged."""
-    found, hooks = {}, []
-    for name, module in model.named_modules():
-        if isinstance(module, BranchWeights):
-            weights = found.setdefault(name.split(".")[2], [])
-            keep = lambda _, __, out, weights=weights: weights.append(out[:, 0])  # noqa: E731
-            hooks.append(module.register_forward_hook(keep))
-    if hooks:
-        for path in tracks["wav"].head(BRANCH_TRACKS):
-            wave = read_segment(path, length=BRANCH_SAMPLES)
-            model(torch.from_numpy(wave).unsqueeze(0))
-    for hook in hooks:
-        hook.remove()
-    return {f"global weight, layer {n}": float(torch.cat(w).mean()) for n, w in found.items()}
-
-
-def _chunking(run, tracks, **_):
-    """Difference between hidden states of a track encoded in chunks of 9.6 s and as a whole,
-    relative to the deviation of the states: last layer, chunks without and with overlap."""
-    encoder = MusicEncoder.from_export(run / RUN_RESULT)
-    errors = {0.0: [], 4.8: []}
-    for path in tracks.sort_values("duration")["wav"].tail(CHUNKED_TRACKS):
-        whole = encoder.encode_file(path, chunk=None).values
-        for overlap, values in errors.items():
-            part = encoder.encode_file(path, chunk=9.6, overlap=overlap).values
-            values.append(np.sqrt(np.square(part - whole).mean() / whole.var(axis=0).mean()))
-    return {f"chunking error, overlap {s:g} s": float(np.mean(e)) for s, e in errors.items()}
-
-
-METRICS = {
-    "parameters": _parameters,
-    "speed": _speed,
-    # Of the run's process, decoded tracks included.
-    "memory": lambda run, **_: {"peak MiB": read_finished(run)["peak_mib"]},
-    "held_out": _held_out,
-    "codebook": _codebook,
-    "branch_weights": _branch_weights,
-    "chunking": _chunking,
-}
-
-
-# ---- runs ----
+# Of composed tracks to probe, by other artists than those of the training corpus.
+PROBED = CorpusPlan(seed=1000, longest=30.0)
+UNTRAINED = "untrained"
 
 
 def load(name):
-    """An ablation's yaml as a namespace.
+    """An ablation's yaml as a dict.
 
-    question; minutes (how long it took when its table was made); options (of all pre-trainings);
-    variants (name -> options of its own, among them `system` and `tokenizer`, a yaml of
-    recipes/tokenizer; the others are compared with the first); metrics (of `METRICS`); equal_time
-    (variants that are trained once more, for as long as the first was); baselines (more encoders;
-    FIRST is the first variant's first export).
+    question; options (of all pre-trainings); variants (name -> options of its own, among them
+    `system` and `tokenizer`, a yaml of recipes/tokenizer); finalists (variants that are compared on
+    tasks). The other variants are compared with the first.
     """
     if name not in NAMES:
         raise UserError(f"there is no ablation {name!r}: choose {', '.join(NAMES)}")
     stored = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
-    return SimpleNamespace(**DEFAULTS | stored, name=name)
+    return {"options": {}, "finalists": []} | stored
 
 
 class Runs:
@@ -174,180 +76,208 @@ class Runs:
         name = f"{options.get('system', self.args.system)}-{self._digest(everything)}"
         return [self.args.work / f"{name}-{seed}" for seed in self.args.seeds]
 
-    def held_out(self, folder):
-        """Manifest of the tracks that a run was not trained on."""
-        manifest = self.common.get("valid_csv", folder / "manifests" / "valid.csv")
-        return read_manifest(manifest, self.args.data_folder)
+    def exports(self, options):
+        """A variant's exports, one per seed."""
+        return [folder / RUN_RESULT for folder in self.folders(options)]
 
     def train(self, variants):
-        """Trains what has not finished."""
+        """Trains what has not finished: the first seed of all variants, then the second ..."""
         todo = {}
-        for options in variants.values():
-            places = zip(self.args.seeds, self.folders(options), strict=True)
-            new = [(seed, folder) for seed, folder in places if not read_finished(folder)]
-            if new and "tokenizer" in options:
-                name, data = options["tokenizer"], ["--data_folder", self.args.data_folder]
-                train = [ROOT / "recipes/tokenizer/train.py", ROOT / f"hparams/{name}.yaml", *data]
-                train += shlex.split(self.args.tokenizer)
-                folders = [(seed, self._tokenizer(name, seed)) for seed in self.args.seeds]
-                run_recipes([[*train, "--output_folder", o, "--seed", s] for s, o in folders])
-            todo |= {folder: self._command(options, folder, seed) for seed, folder in new}
+        for place, seed in enumerate(self.args.seeds):
+            for options in variants.values():
+                folder = self.folders(options)[place]
+                if not read_finished(folder):
+                    todo[folder] = self._command(options, folder, seed)
+        names = {options["tokenizer"] for options in variants.values() if "tokenizer" in options}
+        for name in sorted(names):
+            folder = self._tokenizer(name)
+            if todo and not read_finished(folder):
+                train = [ROOT / "recipes/tokenizer/train.py", ROOT / f"hparams/{name}.yaml"]
+                train += [*self._music(), *shlex.split(self.args.tokenizer)]
+                run_recipes([[*train, "--output_folder", folder]], [folder])
         run_recipes(list(todo.values()), list(todo))
 
-    def at_equal_time(self, names, variants):
-        """Some variants with as many steps as fit into the time that the first one took."""
-        first = next(iter(variants.values()))
-        steps = read_rows(self.folders(first)[0], "train")[-1]["step"]
-
-        def rate(options):
-            return np.median([_speed(folder)["x real time"] for folder in self.folders(options)])
-
-        more = {}
-        for name in names:
-            here = max(1, round(steps * rate(variants[name]) / rate(first)))
-            options = {"max_steps": here, "number_of_epochs": MOST_EPOCHS}  # the steps end it
-            more[f"{name}_equal_time"] = variants[name] | options
-        return more
-
-    def metrics(self, keys, variants):
-        """Variant -> column -> values, one per seed."""
-        found = {name: {} for name in variants}
-        for name, options in variants.items():
-            for folder in self.folders(options):
-                model, tracks = load_export(folder / RUN_RESULT), self.held_out(folder)
-                for key in keys:
-                    figures = METRICS[key](run=folder, model=model, tracks=tracks)
-                    for column, value in figures.items():
-                        found[name].setdefault(column, []).append(value)
-        return found
-
-    def evaluate(self, ablation, variants):
-        """Evaluates all variants on the tasks; returns what recipes/marble.py has written."""
-        args = self.args
-        exports = {
-            name: [str(folder / RUN_RESULT) for folder in self.folders(options)]
-            for name, options in variants.items()
-        }
-        first = next(iter(exports.values()))[0]
-        encoders = [f"{name}={','.join(paths)}" for name, paths in exports.items()]
-        encoders += [spec.replace("FIRST", first) for spec in ablation.baselines]
-        out = args.work / ablation.name
-        command = [ROOT / "recipes/marble.py", "--encoders", *encoders, "--out", out]
-        command += ["--features", args.work / "features", *shlex.split(args.evaluate)]
-        if args.data:
-            command += ["--data", *args.data]
-        run_recipes([[*command, "--no_table", "--tasks", task] for task in args.tasks])
-        run_recipes([[*command, "--tasks", *args.tasks]])
-        return json.loads((out / "marble.json").read_text(encoding="utf-8"))
+    def _music(self):
+        keys = [key for key in ("data_folder", "train_csv", "valid_csv") if key in self.common]
+        return [part for key in keys for part in (f"--{key}", self.common[key])]
 
     def _digest(self, options):
-        key = json.dumps([self.args.data_folder, options], sort_keys=True)
+        key = json.dumps(options, sort_keys=True)
         return blake2b(key.encode(), digest_size=5).hexdigest()
 
     def _command(self, options, folder, seed):
         options = self.common | options
         system = options.pop("system", self.args.system)
-        tokenizer = options.pop("tokenizer", None)
-        if tokenizer:
-            options["targets"] = self._tokenizer(tokenizer, seed) / QUANTIZER
+        if name := options.pop("tokenizer", None):
+            options["targets"] = self._tokenizer(name) / QUANTIZER
         pairs = [part for key, value in options.items() for part in (f"--{key}", value)]
-        where = ["--data_folder", self.args.data_folder, "--output_folder", folder, "--seed", seed]
         train = [ROOT / "recipes/pretrain/train.py", ROOT / f"hparams/{system}.yaml"]
-        return [*train, *where, *pairs]
+        return [*train, *pairs, "--output_folder", folder, "--seed", seed]
 
-    def _tokenizer(self, name, seed):
-        return self.args.work / f"{name}-{self._digest(self.args.tokenizer)}-{seed}"
+    def _tokenizer(self, name):
+        digest = self._digest([self.args.tokenizer, *map(str, self._music())])
+        return self.args.work / f"{name}-{digest}"
+
+
+# ---- figures ----
+
+
+def probe_all(runs, variants):
+    """Name -> one dict of figures per seed, of the variants and of untrained encoders."""
+    folder = runs.args.work / "probed"
+    tracks = read_manifest(make_corpus(folder, runs.args.probe_hours, PROBED), folder)
+    probe = FrameProbe(tracks["wav"])
+    found = {}
+    for name, options in variants.items():
+        found[name] = []
+        for run, export in zip(runs.folders(options), runs.exports(options), strict=True):
+            model = load_export(export)
+            step = model.config["training"]["step"]
+            row = next(row for row in read_rows(run, "valid") if row["step"] == step)
+            figures = {"nats below unigram": row["cross_entropy_unigram"] - row["cross_entropy"]}
+            figures |= {"mel MSE": row["mel_mse"]}
+            figures |= {k: v for k, v in row.items() if k.startswith("block_share")}
+            found[name].append(figures | _summary(probe(model.features, model.encoder.eval())))
+            if len(found.setdefault(UNTRAINED, [])) < len(runs.args.seeds):
+                untrained = probe(model.features, model.encoder.untrained().eval())
+                found[UNTRAINED].append(_summary(untrained))
+    return found
+
+
+def _summary(figures):
+    """With the best of the layers after the front-end, for each kind of probe."""
+    for kind in (PITCH, CHORD):
+        blocks = [v for k, v in figures.items() if k.startswith(f"{kind}_layer") and k[-2:] != "_0"]
+        figures[kind] = max(blocks)
+    return figures
+
+
+def compare(found, key):
+    """Variant -> what it has over the first, with a 95% interval and Holm-adjusted p; the spread.
+
+    The spread (sd over seeds) is pooled over the variants; `resolves` is half the width of the
+    interval of a difference, the smallest that so many seeds can show.
+    """
+    first, *others = [name for name in found if name != UNTRAINED]
+    values = {name: np.array([figures[key] for figures in found[name]]) for name in found}
+    degrees = sum(len(values[name]) - 1 for name in (first, *others))
+    if not degrees or not others:
+        return {}, None
+    squares = sum(((v - v.mean()) ** 2).sum() for n, v in values.items() if n != UNTRAINED)
+    error = float(np.sqrt(squares / degrees * 2 / len(values[first])))
+    half = float(stats.t.ppf(1 - LEVEL / 2, degrees) * error)
+    means = {name: float(values[name].mean() - values[first].mean()) for name in others}
+    adjusted = holm(
+        {
+            name: float(2 * stats.t.sf(abs(m) / max(error, 1e-12), degrees))
+            for name, m in means.items()
+        }
+    )
+    return {
+        name: {"difference": m, "low": m - half, "high": m + half, "p": adjusted[name]}
+        for name, m in means.items()
+    }, half
 
 
 # ---- the table ----
 
 
-def page(ablation, metadata, metrics, marble):
-    """The ablation's Markdown."""
-    first = next(iter(metrics))
-    against = {pair["second"]: pair["all tasks"] for pair in marble["pairs"]}
-    corrected = holm({name: difference["p"] for name, difference in against.items()})
-    columns = list(dict.fromkeys(key for values in metrics.values() for key in values))
-    rows = []
-    for name, score in marble["overall"].items():
-        values = metrics.get(name, {})
-        cells = [_over_seeds(values[key]) if key in values else "" for key in columns]
-        difference, mark = "", ""
-        if name in against:
-            difference = signed_interval(against[name])
-            mark = "**" if corrected[name] < LEVEL else ""
-        rows.append([name, *cells, with_interval(score), f"{mark}{difference}{mark}"])
-    head = ["variant", *columns, "score", f"{first} minus this"]
+def page(stored):
+    """The ablation's Markdown, from what its .json holds."""
+    found, name = stored["figures"], stored["name"]
+    mel = next(iter(found.values()))[0]
+    kinds = {PITCH: "pitch classes, R2", CHORD: "chord roots, accuracy"}
+    rows = {"mel stack, no encoder": [f"{mel[f'{kind}_{MEL}']:.3f}" for kind in kinds]}
+    rows = [[label, "", "", *cells, "", ""] for label, cells in rows.items()]
+    for variant, runs in found.items():
+        cells = [_over_seeds(runs, key) for key in ("nats below unigram", "mel MSE", *kinds)]
+        for kind in kinds:
+            difference = stored["differences"][kind].get(variant)
+            mark = "**" if difference and difference["p"] < LEVEL else ""
+            cells.append(f"{mark}{signed_interval(difference)}{mark}" if difference else "")
+        rows.append([variant, *cells])
+    first = next(iter(found))
+    head = ["variant", "nats below unigram", "mel MSE", *kinds.values()]
+    head += [f"{label.split(',')[0]}: minus {first}" for label in kinds.values()]
+    layers = [key for key in mel if key.startswith(f"{PITCH}_layer")]
+    by_layer = [
+        [variant, *(_over_seeds(runs, key) for key in layers)] for variant, runs in found.items()
+    ]
+    resolved = [
+        f"{kinds[kind]} {half:.3f}" for kind, half in stored["resolves"].items() if half is not None
+    ]
     return markdown_page(
-        f"# {ablation.name}: {ablation.question}",
-        f"Written by `{metadata['command']}`. Its last start took {metadata['minutes']} minutes, "
-        f"without the work that it reused. Machine: {metadata['machine']}.",
-        metadata["corpus"],
+        f"# {name}: {stored['question']}",
+        f"Written by `{stored['command']}`. Machine: {stored['machine']}. {stored['corpus']}",
         markdown_table(head, rows, " ".ljust(len(head), "r")),
-        f"Seeds {', '.join(map(str, metadata['seeds']))}: mean over seeds, with the minimum and "
-        f"the maximum where they differ. The score is over {', '.join(metadata['tasks'])} (0 at "
-        "chance, 1 at best), with 95% intervals over test tracks and seeds. Differences of scores "
-        "are paired; **bold** where p, after Holm's correction over the rows, is under 0.05.",
-        f"![scores]({ablation.name}.png)",
+        f"Means over {len(stored['seeds'])} seed(s), in brackets least and greatest. Probes are "
+        "ridge regressions from 40 ms frames of composed music by artists that were not trained "
+        "on; the best layer after the front-end. Differences with a 95% interval (Student's t, the "
+        "spread of seeds pooled over variants); **bold** where p, after Holm's correction, is "
+        "under 0.05. The least difference that so many seeds resolve: "
+        f"{', '.join(resolved) or 'none, with one'}.",
+        "Pitch classes, R2, by layer (0 is the front-end):",
+        markdown_table(["variant", *(key.rpartition("_")[2] for key in layers)], by_layer),
+        f"![pitch classes by layer]({name}.png)",
+        f"Tasks: [{name}-tasks.md]({name}-tasks.md)." if stored["finalists"] else "",
     )
 
 
-def _over_seeds(values):
-    mean, low, high = float(np.mean(values)), min(values), max(values)
-    if low == high:
-        return f"{mean:,.0f}" if mean == round(mean) else f"{mean:.3f}"
-    digits = 0 if high >= 100 else 3
-    return f"{mean:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+def _over_seeds(runs, key):
+    values = [figures[key] for figures in runs if key in figures]
+    if not values:
+        return ""
+    spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
 
 
-def write(folder, ablation, metadata, metrics, marble):
-    """Writes NAME.md, .csv, .json and .png."""
-    first = next(iter(metrics))
-    marble |= {"pairs": [pair for pair in marble["pairs"] if pair["first"] == first]}
-    rows = [
-        (name, column, np.mean(values), min(values), max(values))
-        for name, columns in metrics.items()
-        for column, values in columns.items()
-    ]
-    rows += [(n, "score", v["mean"], v["low"], v["high"]) for n, v in marble["overall"].items()]
-    for pair in marble["pairs"]:
-        d = pair["all tasks"]
-        rows.append((pair["second"], "first minus this", d["difference"], d["low"], d["high"]))
-    table = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
-    stored = metadata | {"metrics": metrics, "marble": marble}
-    folder.mkdir(parents=True, exist_ok=True)
-    draw(folder / f"{ablation.name}.png", marble["overall"])
-    contents = {"md": page(ablation, metadata, metrics, marble), "csv": table}
-    contents["json"] = json.dumps(stored, indent=2) + "\n"
-    write_together({folder / f"{ablation.name}.{e}": text for e, text in contents.items()})
-
-
-def draw(path, overall):
-    """The score of each variant with its interval; a line through the first."""
-    names, values = zip(*overall.items(), strict=True)
-    with picture(path, (6.5, 1.2 + 0.4 * len(names))) as figure:
+def draw(path, found):
+    """Pitch classes by layer, a line per variant."""
+    with picture(path, (7, 4.5)) as figure:
         axes = figure.subplots()
-        means = [value["mean"] for value in values]
-        errors = [[v["mean"] - v["low"] for v in values], [v["high"] - v["mean"] for v in values]]
-        axes.errorbar(means, names, xerr=np.maximum(errors, 0), fmt="o", capsize=3)
-        axes.axvline(means[0], color="black", linewidth=0.8, linestyle="--")
-        axes.margins(y=0.15)
-        axes.invert_yaxis()
-        axes.set_xlabel("score over tasks: 0 at chance, 1 at best")
-        axes.grid(axis="x", alpha=0.3)
+        for name, runs in found.items():
+            keys = [key for key in runs[0] if key.startswith(f"{PITCH}_layer")]
+            means = [np.mean([figures[key] for figures in runs]) for key in keys]
+            line = "--" if name == UNTRAINED else "-"
+            axes.plot(means, marker=".", label=name, linestyle=line)
+        axes.axhline(
+            next(iter(found.values()))[0][f"{PITCH}_{MEL}"], color="gray", label="mel stack"
+        )
+        axes.set_xlabel("layer (0 is the front-end)")
+        axes.set_ylabel("pitch classes, R2")
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+
+
+def evaluate(args, exports):
+    """Compares encoders (name -> exports) on the tasks; writes the table, returns its text."""
+    first = next(iter(exports.values()))[0]
+    encoders = [f"{name}={','.join(map(str, paths))}" for name, paths in exports.items()]
+    command = [ROOT / "recipes/marble.py", "--out", args.work / f"{args.name}-tasks"]
+    command += ["--encoders", *encoders, "mel", f"untrained=random:{first}"]
+    command += ["--features", args.work / "features", *shlex.split(args.evaluate)]
+    if args.data:
+        command += ["--data", *args.data]
+    run_recipes([[*command, "--no_table", "--tasks", task] for task in args.tasks])
+    run_recipes([[*command, "--tasks", *args.tasks]])
+    for end in ("md", "json", "png"):
+        content = (args.work / f"{args.name}-tasks/marble.{end}").read_bytes()
+        content = content.replace(b"(marble.png)", f"({args.name}-tasks.png)".encode())
+        (args.out / f"{args.name}-tasks.{end}").write_bytes(content)
 
 
 def parse(argv):
     """The command line: arguments, and options of all pre-trainings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help=", ".join(NAMES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--system", default="brn_sum_tiny", help="a yaml of hparams/")
-    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--hours", type=float, default=2.0, help="of composed music to train on")
+    parser.add_argument("--soundtracks", type=Path, help="recordings to train on, too")
+    parser.add_argument("--probe_hours", type=float, default=0.7, help="of composed music to probe")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, help="of the finalists")
     parser.add_argument("--evaluate", default=EVALUATE, help="options of the task recipes")
     parser.add_argument("--tokenizer", default="", help="options of recipes/tokenizer")
-    parser.add_argument("--data_folder", help="music to pre-train on")
-    parser.add_argument("--hours", type=float, default=1.0, help="of composed music, without it")
     parser.add_argument("--data", nargs="*", help="data sets of the tasks, as for marble.py")
     parser.add_argument("--out", type=Path, default=Path("results/ablations"))
     parser.add_argument("--work", type=Path, default=Path("results/ablations-work"))
@@ -361,35 +291,34 @@ def main(argv):
     """Runs an ablation; see the head of this file."""
     args, others = parse(argv)
     ablation = load(args.name)
-    began = time.time()
-    if ablation.minutes:
-        logger.info(f"{args.name}: {ablation.minutes} minutes on 2 CPU cores with its defaults")
-    corpus = f"Pre-trained on {args.data_folder}."
-    if args.data_folder is None:
-        args.data_folder = MUSIC_FOLDER.format(args.hours)
-        make_corpus(Path(args.data_folder), args.hours)
-        corpus = (
-            f"Pre-trained on {args.hours:g} hours of music composed by a program. **No figure says "
-            "anything about recorded music.**"
-        )
-    if not args.data:
-        corpus += " The tasks are replicas, composed too."
-    runs, variants = Runs(args, ablation.options | others), ablation.variants
+    music = {}
+    if "data_folder" not in others:
+        music = prepare_mixture(args.hours, args.work / "manifests", args.soundtracks)
+    runs = Runs(args, {"quantizer_seed": 1} | music | ablation["options"] | others)
+    variants = ablation["variants"]
     runs.train(variants)
-    more = runs.at_equal_time(ablation.equal_time, variants)
-    runs.train(more)
-    variants = variants | more
-    marble = runs.evaluate(ablation, variants)
-    metadata = {
+    found = probe_all(runs, variants)
+    differences = {kind: compare(found, kind) for kind in (PITCH, CHORD)}
+    corpus = f"Trained on {args.hours:g} hours of composed music, and voices and notes"
+    stored = ablation | {
+        "name": args.name,
         "command": shlex.join(["python", "experiments/ablations/run.py", *argv]),
-        "minutes": round((time.time() - began) / 60),
         "machine": where_it_ran(),
-        "corpus": corpus,
+        "corpus": corpus + (", and soundtracks." if args.soundtracks else "."),
         "seeds": args.seeds,
-        "tasks": args.tasks,
+        "figures": found,
+        "differences": {kind: pair[0] for kind, pair in differences.items()},
+        "resolves": {kind: pair[1] for kind, pair in differences.items()},
     }
-    write(args.out, ablation, metadata, runs.metrics(ablation.metrics, variants), marble)
-    print((args.out / f"{ablation.name}.md").read_text(encoding="utf-8"))
+    args.out.mkdir(parents=True, exist_ok=True)
+    draw(args.out / f"{args.name}.png", found)
+    if ablation["finalists"]:
+        evaluate(args, {name: runs.exports(variants[name]) for name in ablation["finalists"]})
+    text = page(stored)
+    files = {args.out / f"{args.name}.md": text}
+    files[args.out / f"{args.name}.json"] = json.dumps(stored, indent=1, default=str) + "\n"
+    write_together(files)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import if_main_process, run_on_main
 from torch.nn import functional as F
 
 from speechbrain_music.brains.base import join_processes
@@ -27,7 +27,12 @@ from speechbrain_music.brains.segments import (
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
-from speechbrain_music.metrics.pretraining import MaskedPredictionMetrics, format_held_out
+from speechbrain_music.metrics.frame_probe import FrameProbe, format_frame_probe
+from speechbrain_music.metrics.pretraining import (
+    BlockShares,
+    MaskedPredictionMetrics,
+    format_held_out,
+)
 from speechbrain_music.models.export import export_run
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
@@ -75,9 +80,10 @@ class BestRQBrain(SegmentBrain):
 
     panels = PANELS
 
-    def __init__(self, statistics, **brain):
+    def __init__(self, statistics, frame_probe=None, **brain):
         super().__init__(**brain)
         self.statistics = statistics  # of tokens in the training corpus, for trivial predictors
+        self.frame_probe = frame_probe  # where held-out tracks were composed
 
     def compute_forward(self, batch, stage):
         """Compute features, tokens, the masked input, the encoder's output and both heads."""
@@ -145,6 +151,7 @@ class BestRQBrain(SegmentBrain):
         if stage != sb.Stage.TRAIN:
             block = self.hparams.mask_block
             self.metrics = MaskedPredictionMetrics(self.statistics, block, self.device)
+            self.block_shares = BlockShares(self.hparams.encoder.layers, self.device)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Report held-out metrics with their baselines and save a checkpoint."""
@@ -152,7 +159,12 @@ class BestRQBrain(SegmentBrain):
             figures = self.held_out_figures()
             weight = self.hparams.reconstruction_weight
             figures["loss"] = figures["cross_entropy"] + weight * figures["mel_mse"]
-            self.end_epoch(epoch, figures, format_held_out(figures))
+            figures |= self.block_shares.figures(self.reduce_sum(self.block_shares.sums))
+            self.block_shares.close()
+            if self.frame_probe and if_main_process():
+                figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
+            tables = (format_held_out(figures), format_frame_probe(figures))
+            self.end_epoch(epoch, figures, "\n".join(filter(None, tables)))
 
     def save_result(self, folder, meta, **metadata):
         """Export the encoder, without the heads."""
@@ -189,6 +201,7 @@ def main(argv):
         statistics = corpus_statistics(
             hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
         )
+        probe = FrameProbe(data.valid.paths)
         brain = BestRQBrain(
             modules=hparams["modules"],
             opt_class=hparams["opt_class"],
@@ -197,6 +210,7 @@ def main(argv):
             checkpointer=hparams["checkpointer"](),
             plan=plan,
             statistics=statistics,
+            frame_probe=probe if probe.usable else None,
             hours=data.hours,
         )
         if data.hours["train"] < FEW_HOURS and not hparams["augment"]:

@@ -4,11 +4,13 @@ A cross-entropy that fell from 9 to 7.6 can be the frequencies of tokens alone. 
 comes with those of trivial predictors on the same masked tokens.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from speechbrain_music.nnet.convolution import zero_padding
 from speechbrain_music.nnet.masking import interpolate_masked, nearest_visible
 
 # Weights of the bigram's prior, in observations. The one that is best on the held-out tokens
@@ -38,7 +40,9 @@ def format_held_out(figures):
     positions = [f"{v:.3f}" for name, v in figures.items() if name.startswith("accuracy_at_")]
     lines.append(f"  accuracy by position in the block   {' '.join(positions)}")
     codes, perplexity = figures["codes_used"], figures["perplexity"]
-    return "\n".join([*lines, f"  codes used {codes:.0f}, perplexity {perplexity:.0f}"])
+    lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
+    shares = [f"{v:.2f}" for name, v in figures.items() if name.startswith("block_share_")]
+    return "\n".join([*lines, f"  added by each block, over its input   {' '.join(shares)}"])
 
 
 def format_baselines(figures, baselines, digits=3):
@@ -194,6 +198,36 @@ class MaskedPredictionMetrics:
         figures["collisions"] = float(np.mean([collisions(counts) for counts in used]))
         figures["masked_tokens"] = count
         return figures
+
+
+class BlockShares:
+    """How much each block changes its input: rms of what it adds over rms of what comes in.
+
+    Watches the `layers` of an encoder until `close`; the sums may be added over processes.
+    """
+
+    def __init__(self, layers, device="cpu"):
+        self.sums = torch.zeros(len(layers), 2, dtype=torch.float64, device=device)
+        self._hooks = [
+            layer.register_forward_hook(partial(self._add, place))
+            for place, layer in enumerate(layers)
+        ]
+
+    def _add(self, place, _, inputs, output):
+        before, mask = inputs
+        added = zero_padding(output - before, mask)
+        energies = [values.double().square().sum() for values in (added, before)]
+        self.sums[place] += torch.stack(energies)
+
+    def close(self):
+        """Stops watching."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def figures(self, sums):
+        """Figure -> share, of each layer from 1 on."""
+        shares = (sums[:, 0] / sums[:, 1].clamp(min=1e-12)).sqrt().tolist()
+        return {f"block_share_{place}": share for place, share in enumerate(shares, start=1)}
 
 
 def _mel_mses(rebuilt, mel, mask, lengths):

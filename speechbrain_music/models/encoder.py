@@ -128,6 +128,7 @@ def make_encoder(
     frontend_channels=32,
     dropout=0.1,
     frontend_bypass=False,
+    frontend_norm=False,
     frame_rate=TOKEN_RATE,
     **block_options,
 ):
@@ -143,8 +144,8 @@ def make_encoder(
     num_layers, d_model, nhead, ffn_units, kernel_size
         Depth, width, heads or groups of the mixer, width inside the blocks (None: the block's
         default), tokens of their depthwise convolutions.
-    frontend_channels, frontend_bypass, frame_rate
-        See `ConvFrontEnd` and `Encoder`.
+    frontend_channels, frontend_bypass, frontend_norm, frame_rate
+        See `ConvFrontEnd` and `Encoder`; the yamls in hparams/ have bypass and norm.
     dropout : float
         In the front-end, the mixers and the blocks.
     **block_options
@@ -162,7 +163,8 @@ def make_encoder(
     if ffn_units is not None:
         block_options["ffn_units"] = ffn_units
     frontend = partial(
-        ConvFrontEnd, d_model, frontend_channels, dropout, frontend_bypass, frame_rate
+        ConvFrontEnd,
+        *(d_model, frontend_channels, dropout, frontend_bypass, frame_rate, frontend_norm),
     )
     make_mixer = partial(MIXERS[mixer], d_model, nhead, dropout=dropout)
     block_options |= {"kernel_size": kernel_size, "dropout": dropout}

@@ -110,8 +110,9 @@ class ConvFrontEnd(nn.Module):
 
     `channels` are few, because the convolutions run at the frame rate. `dropout` is on the output.
     `bypass` adds a linear layer on the step's frames: convolutions of stride 2 blur neighbouring
-    frequencies, and with them pitch and key. `frame_rate` is that of the result, in Hz: 25 (one
-    step per token) or 50, else ValueError.
+    frequencies, and with them pitch and key. `norm` brings each vector to mean 0 and variance 1,
+    without parameters: what the blocks add would outweigh smaller ones. `frame_rate` is that of the
+    result, in Hz: 25 (one step per token) or 50, else ValueError.
 
     Example
     -------
@@ -126,6 +127,7 @@ class ConvFrontEnd(nn.Module):
         dropout: float = 0.0,
         bypass: bool = False,
         frame_rate: int = TOKEN_RATE,
+        norm: bool = False,
     ):
         super().__init__()
         self.stack = stack = STACK // steps_per_token(frame_rate)
@@ -134,6 +136,7 @@ class ConvFrontEnd(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, (stride, 2), padding=(3 - stride, 1))
         self.linear = nn.Linear(channels * BANDS // 4, d_model)
         self.bypass = nn.Linear(stack * BANDS, d_model, bias=False) if bypass else None
+        self.norm = nn.LayerNorm(d_model, elementwise_affine=False) if norm else None
         self.dropout = Dropout(dropout)
 
     def forward(self, mel):
@@ -150,4 +153,6 @@ class ConvFrontEnd(nn.Module):
         x = self.linear(x.transpose(1, 2).flatten(2))
         if self.bypass is not None:
             x = x + self.bypass(mel.reshape(len(mel), -1, self.stack * BANDS))
+        if self.norm is not None:
+            x = self.norm(x)
         return self.dropout(x)

@@ -21,7 +21,8 @@ class RandomProjectionQuantizer(nn.Module):
 
     Each of `num_codebooks` projections (Xavier) to `codebook_dim` values is independent and has a
     codebook of `codebook_size` entries (standard normal, l2-normalised). `seed` is of the
-    quantizer's own generator: the same on every rank and after every restart.
+    quantizer's own generator: the same on every rank and after every restart. `center` subtracts
+    each vector's mean before: of log-mel, its level, which tokens mostly tell otherwise.
 
     Example
     -------
@@ -33,7 +34,15 @@ class RandomProjectionQuantizer(nn.Module):
     True
     """
 
-    def __init__(self, input_dim, codebook_dim=16, codebook_size=8192, num_codebooks=1, seed=0):
+    def __init__(
+        self,
+        input_dim,
+        codebook_dim=16,
+        codebook_size=8192,
+        num_codebooks=1,
+        seed=0,
+        center=False,
+    ):
         super().__init__()
         self.input_dim = input_dim
         self.config = {
@@ -42,6 +51,7 @@ class RandomProjectionQuantizer(nn.Module):
             "codebook_size": codebook_size,
             "num_codebooks": num_codebooks,
             "seed": seed,
+            "center": center,
         }
         generator = torch.Generator().manual_seed(seed)
         projection = torch.empty(num_codebooks, input_dim, codebook_dim)
@@ -60,6 +70,8 @@ class RandomProjectionQuantizer(nn.Module):
         check_width(x, self.input_dim)
         with full_float32(x.device):
             rows = x.reshape(-1, self.input_dim).float()
+            if self.config["center"]:
+                rows = rows - rows.mean(dim=1, keepdim=True)
             tokens = [
                 # On unit vectors the smallest distance is the largest dot product, and the length
                 # of a row changes no comparison: so a row needs no normalisation.

@@ -1,0 +1,128 @@
+"""What the frames of an encoder tell about pitch, on composed music, whose notes are known.
+
+Ridge regressions take seconds, and tell apart encoders that the loss of masked prediction does not.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechbrain_music.dataio.audio import read_segment
+from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
+from speechbrain_music.models.ssl import stack_frames
+
+TRACKS, SECONDS = 96, 10.0  # at most so many tracks, and so much of the middle of each
+FEWEST_ARTISTS = 6
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the ridge, times the number of frames
+ROOTS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+PITCH, CHORD = "pitch_class_r2", "chord_root_accuracy"
+MEL = "mel"  # in place of a layer: the four mel frames of a token, without an encoder
+
+
+def frame_labels(annotations, start, frames):
+    """Labels of a composed track's 40 ms frames from `start` (seconds) on.
+
+    `annotations` are the JSON values beside the track (`data_prep.replica.compose.Piece.truth`).
+    Returns (T, 12) float64, 1 where a pitch class sounds in the middle of a frame (drums left out),
+    and (T, 12), 1 at the root of the chord.
+    """
+    times = start + (np.arange(frames) + 0.5) / TOKEN_RATE
+    sounding, roots = np.zeros((2, frames, 12))
+    for instrument in annotations["instruments"]:
+        if instrument["role"] != "drums":
+            for begin, end, pitch, _ in instrument["notes"]:
+                sounding[(begin <= times) & (times < end), pitch % 12] = 1
+    for begin, end, name in annotations["chords"]:
+        roots[(begin <= times) & (times < end), ROOTS.index(name.split(":")[0])] = 1
+    return sounding, roots
+
+
+class FrameProbe:
+    """Scores of linear predictions from frames: of pitch classes (R2), of chord roots (accuracy).
+
+    `paths` are audio files; those are used, at most 96, that have annotations beside them. The
+    regressions are fitted on a third of the artists, their penalty is chosen on the second, and
+    they are scored on the last. `usable` is False where fewer than six artists are known.
+    """
+
+    def __init__(self, paths):
+        known = [path for path in map(Path, paths) if path.with_suffix(".json").is_file()]
+        known = sorted(set(known))
+        artists = sorted({path.parent for path in known})
+        self.usable = len(artists) >= FEWEST_ARTISTS
+        self.parts = {artist: place % 3 for place, artist in enumerate(artists)}
+        self.paths = known[:: max(1, -(-len(known) // TRACKS))]
+
+    @torch.no_grad()
+    def __call__(self, features, encoder):
+        """Scores of the mel and of each layer: figure -> value, such as pitch_class_r2_layer_4.
+
+        `features` is a `LogMel`, `encoder` an `Encoder` in evaluation mode, on one device.
+        """
+        states, labels = ({}, {}, {}), ([], [], [])
+        device = features.normalize.mean.device
+        for path in self.paths:
+            annotations = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            tokens = int(min(annotations["seconds"], SECONDS) * TOKEN_RATE)
+            start = int((annotations["seconds"] * TOKEN_RATE - tokens) / 2)  # in tokens
+            wave = read_segment(path, start * SAMPLES_PER_TOKEN, tokens * SAMPLES_PER_TOKEN)
+            samples = torch.tensor([len(wave)], device=device)
+            mel, lengths = features(torch.from_numpy(wave).unsqueeze(0).to(device), samples)
+            hidden = encoder(mel, lengths)[1]
+            named = {MEL: stack_frames(mel)} | {f"layer_{n}": x for n, x in enumerate(hidden)}
+            part = self.parts[path.parent]
+            for name, values in named.items():
+                states[part].setdefault(name, []).append(values[0].double().cpu())
+            labels[part].append(frame_labels(annotations, start / TOKEN_RATE, int(lengths)))
+        targets = [
+            [torch.from_numpy(np.concatenate(kind)) for kind in zip(*part, strict=True)]
+            for part in labels
+        ]
+        figures = {}
+        for name in states[0]:
+            rows = [torch.cat(part[name]) for part in states]
+            for place, (figure, score) in enumerate(((PITCH, _r2), (CHORD, _accuracy))):
+                wanted = [part[place] for part in targets]
+                figures[f"{figure}_{name}"] = _ridge_score(rows, wanted, score)
+        return figures
+
+
+def _ridge_score(rows, targets, score):
+    """Of the (frames, d) rows and (frames, 12) targets of three parts: fit, choose, score."""
+    mean, std = rows[0].mean(dim=0), rows[0].std(dim=0).clamp(min=1e-6)
+    fit, choose, test = ((part - mean) / std for part in rows)
+    offset = targets[0].mean(dim=0)
+    gram, product = fit.T @ fit / len(fit), fit.T @ (targets[0] - offset) / len(fit)
+    eye = torch.eye(len(gram), dtype=gram.dtype)
+    maps = [torch.linalg.solve(gram + penalty * eye, product) for penalty in PENALTIES]
+    best = max(maps, key=lambda weights: score(choose @ weights + offset, targets[1]))
+    return score(test @ best + offset, targets[2])
+
+
+def _r2(predicted, target):
+    """Mean over the pitch classes that sound somewhere and not everywhere."""
+    total = (target - target.mean(dim=0)).square().sum(dim=0)
+    left = (predicted - target).square().sum(dim=0)
+    varied = total > 0
+    return float((1 - left[varied] / total[varied]).mean()) if varied.any() else 0.0
+
+
+def _accuracy(predicted, target):
+    """Share of the frames within chords whose root is predicted."""
+    inside = target.any(dim=1)
+    hits = predicted.argmax(dim=1) == target.argmax(dim=1)
+    return float(hits[inside].double().mean()) if inside.any() else 0.0
+
+
+def format_frame_probe(figures):
+    """The scores by layer as aligned lines for the console; "" where there are none."""
+    titles = {PITCH: "pitch classes, R2", CHORD: "chord roots, accuracy"}
+    lines = []
+    for figure, title in titles.items():
+        values = [v for name, v in figures.items() if name.startswith(f"{figure}_layer")]
+        if values:
+            by_layer = " ".join(f"{value:.3f}" for value in values)
+            lines.append(f"  {title:24s}{by_layer} by layer   mel {figures[f'{figure}_{MEL}']:.3f}")
+    return "\n".join(lines)
