@@ -20,7 +20,7 @@ def test_only_unfinished_seeds_and_other_options_are_trained(tmp_path, monkeypat
             folder.mkdir(exist_ok=True)
             (folder / FINISHED).write_text(json.dumps({"peak_mib": 1} | metadata))
 
-    monkeypatch.setattr(study, "compose", lambda hours, manifests: [])
+    monkeypatch.setattr(study, "prepare_mixture", lambda hours, manifests: {})
     monkeypatch.setattr(study, "run_recipes", pretend)
     args = SimpleNamespace(hours=6.0, epochs=9, work=tmp_path)
     for seeds, options in (([1], []), ([1, 2], []), ([1], ["--lr", "0.1"])):

@@ -30,6 +30,7 @@ def folder(tmp_path):
 CHOICES = [{"block": b, "mixer": m} for b, m in product(("branchformer", "conformer"), MIXERS)]
 CHOICES += [{"merge": "average", "normalization": "scalar"}, {"merge": "global", "frame_rate": 50}]
 CHOICES += [{"merge": "local", "normalization": "none"}, {"normalization": "instance"}]
+CHOICES += [{"frontend_norm": True, "frontend_bypass": True}]
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "-".join(map(str, choice.values())))

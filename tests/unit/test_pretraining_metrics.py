@@ -10,6 +10,7 @@ import torch
 from speechbrain_music.metrics.pretraining import (
     HELD_OUT,
     PRIOR_WEIGHTS,
+    BlockShares,
     MaskedPredictionMetrics,
     TokenStatistics,
     count_pairs,
@@ -170,3 +171,23 @@ def test_no_masked_token_and_no_statistics():
     figures = metrics.figures(metrics.sums)
     uniform = pytest.approx(math.log(K))
     assert figures["cross_entropy_unigram"] == figures["cross_entropy_bigram"] == uniform
+
+
+class Halves(torch.nn.Module):
+    """A block that adds half of its input, and something at padded steps."""
+
+    def forward(self, x, mask):
+        return 1.5 * x + (0 if mask is None else 100.0 * mask.unsqueeze(-1))
+
+
+def test_block_shares_leave_padding_out():
+    layers = torch.nn.ModuleList([Halves(), torch.nn.Identity()])
+    layers[1].forward = lambda x, mask: x
+    shares, mask = BlockShares(layers), torch.tensor([[False] * 4 + [True]])
+    x = torch.randn(1, 5, 3).masked_fill(mask.unsqueeze(-1), 0.0)
+    for layer in layers:
+        layer(x, mask), layer(x[:, :4], None)
+    shares.close()
+    layers[1](x + 1, None)  # not watched any more
+    found = shares.figures(2 * shares.sums)  # as of two processes
+    assert found == {"block_share_1": pytest.approx(0.5), "block_share_2": 0.0}

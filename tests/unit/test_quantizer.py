@@ -92,3 +92,12 @@ def test_chunk_boundaries(monkeypatch):
     monkeypatch.setattr(ours, "CHUNK", 7)
     for rows in (1, 6, 7, 8, 14, 15):
         assert torch.equal(quantizer(x[:, :rows]), whole[:, :rows])
+
+
+def test_centred_tokens_do_not_depend_on_the_level():
+    x = vectors(2, 50, 24)
+    level = 3 * vectors(2, 50, 1, seed=1)
+    plain, centred = (RandomProjectionQuantizer(24, 8, 300, center=c) for c in (False, True))
+    assert torch.equal(centred(x), centred(x + level))
+    assert not torch.equal(plain(x), plain(x + level))
+    assert torch.equal(centred(x), plain(x - x.mean(dim=-1, keepdim=True)))
