@@ -141,7 +141,7 @@ def main(argv):
     if args.music:
         out = args.work / "retrieval"
         run_recipes([[HERE / "retrieval.py", args.music, "--encoders", *encoders, "--out", out]])
-        sources |= {f"retrieval.{end}": out / f"retrieval.{end}" for end in ("md", "csv", "json")}
+        sources |= {f"retrieval.{end}": out / f"retrieval.{end}" for end in ("md", "json")}
         laps["retrieval"] = time.time()
     args.out.mkdir(parents=True, exist_ok=True)
     for name, source in sources.items():

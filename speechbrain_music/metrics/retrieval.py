@@ -3,19 +3,22 @@
 import numpy as np
 
 METRICS = ("top1", "average_precision")
+FEATURES = ("raw", "centred")  # how the features of a study become vectors
 
 
-def unit_vectors(features):
-    """Standardise features (N, D) over all rows, then scale each row to length 1: float32.
+def unit_vectors(features, kind="standardised"):
+    """Features (N, D) scaled to rows of length 1, float32; 0 where a row is 0.
 
-    A column that does not vary is 0, as is a row that is the mean of all.
+    `kind` is "raw"; "centred": minus the mean of all rows, which removes what they share; or
+    "standardised": also divided by each column's deviation (0 where a column does not vary).
     """
     features = features.astype(np.float64)
-    varies = features.min(axis=0) < features.max(axis=0)
-    scale = np.where(varies, features.std(axis=0), np.inf)
-    standard = (features - features.mean(axis=0)) / scale
-    lengths = np.linalg.norm(standard, axis=1, keepdims=True)
-    return (standard / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    if kind != "raw":
+        varies = features.min(axis=0) < features.max(axis=0)
+        scale = features.std(axis=0) if kind == "standardised" else 1.0
+        features = (features - features.mean(axis=0)) / np.where(varies, scale, np.inf)
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def retrieve(vectors, recordings, places, gap=0):

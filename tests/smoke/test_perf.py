@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hyperpyyaml import load_hyperpyyaml
 
 from perf import __main__ as command
-from perf import benchmark, data, embedding, growth, layers, many_gpus, probes, report, steps
+from perf import benchmark, data, embedding, growth, layers, probes, report, steps
 from perf.benchmark import Benchmark, Comparison, Mismatch
-from perf.training import HPARAMS
-from speechbrain_music.models.frontend import TOKEN_RATE
 
 ROOT = Path(__file__).parents[2]
 GIB = 2**30
@@ -168,8 +165,6 @@ def test_only_a_full_run_is_written_unless_out_is_given(tmp_path, monkeypatch):
         (command.main, "quantiser", "unknown benchmark quantiser: choose from matmul, quant"),
         (command.main, "--threads=-1", "--threads is -1: it must be 1 or more"),
         (command.main, "--out=pyproject.toml", "it must be a folder"),
-        (many_gpus.main, "--gpus 7", "gpus is 7: use a divisor of batch_segments, 1024"),
-        (many_gpus.main, "--read_seconds 0", "read_seconds is 0.0: it must be above 0"),
     ],
 )
 def test_bad_options_are_refused(main, options, message, capsys):
@@ -190,18 +185,6 @@ def test_mismatch_is_an_error_and_the_rest_is_written(tmp_path, monkeypatch, cap
     message = "3 of 4 tokens differ; no result of quantizer is written"
     assert message in capsys.readouterr().err
     assert list(json.loads((tmp_path / "cpu.json").read_text())) == ["matmul"]
-
-
-def test_estimate_of_many_gpus_describes_the_yaml_and_is_in_the_docs(capsys):
-    hparams = load_hyperpyyaml((HPARAMS / "brn_sum.yaml").read_text(encoding="utf-8"))
-    defaults = many_gpus.OPTIONS
-    assert defaults["batch_segments"] == hparams["effective_batch"]
-    assert (hparams["segment_seconds"], TOKEN_RATE) == (30, 25)
-    assert defaults["steps"] == hparams["max_steps"]
-    trained = [p for p in hparams["model"].parameters() if p.requires_grad]
-    assert defaults["parameters"] == sum(map(torch.numel, trained))
-    many_gpus.main([])
-    assert capsys.readouterr().out in (ROOT / "docs/many_gpus.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", embedding.PEERS)

@@ -4,13 +4,12 @@ import itertools
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
 from tones import write_tones
 
 from experiments import retrieval
-from speechbrain_music.metrics.retrieval import chance_level, retrieve
+from speechbrain_music.metrics.retrieval import chance_level, retrieve, unit_vectors
 from speechbrain_music.utils.errors import UserError
 
 # Recordings of 4, 3 and 2 excerpts.
@@ -56,31 +55,40 @@ def test_chance_is_the_mean_over_all_orders(gap):
         assert chance["average_precision"][query] == pytest.approx(np.mean(precision))
 
 
-def test_features_are_standardised_and_layers_have_equal_weights():
-    """A constant column, its scale and a layer's width change nothing."""
-    rng = np.random.default_rng(0)
-    values = rng.standard_normal((9, 1, 4)).astype(np.float32)
-    scaled = np.concatenate([values * [1, 100, 1e-3, 5] + 7, np.full((9, 1, 1), 0.1)], axis=2)
-    rows = np.arange(9)
-    one, two = (retrieval.evaluate(v, rows, RECORDINGS, PLACES, [0]) for v in (values, scaled))
-    assert one["average_precision", 0].shape == (2, 3)
-    for key, found in one.items():
-        np.testing.assert_allclose(found, two[key])
-        np.testing.assert_allclose(found[0], found[1])  # one layer, and all of them
+def test_features_are_standardised_or_centred():
+    """A column's mean changes nothing; in standardised features nor does its scale."""
+    values = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    moved = np.concatenate([values + [7, 0, -3, 1], np.full((9, 1), 0.1)], axis=1)
+    scaled = moved * [1, 100, 1e-3, 5, 1]
+    for kind, other, equal in (
+        ("centred", moved, True),
+        ("centred", scaled, False),
+        ("standardised", scaled, True),
+        ("raw", moved, False),
+    ):
+        expected = unit_vectors(values, kind)
+        found = unit_vectors(other, kind)[:, :4]
+        assert np.allclose(found, expected, atol=1e-6) == equal
+    np.testing.assert_allclose(np.linalg.norm(unit_vectors(values, "raw"), axis=1), 1, rtol=1e-6)
+
+
+def test_layers_are_chosen_on_the_other_half():
+    """Layer 0 is right on the recordings 0 and 2, layer 1 on 1 and 3: each half takes the wrong."""
+    recordings, places = np.repeat(np.arange(4), 2), np.tile([0, 1], 4)
+    right, rng = np.eye(4)[recordings], np.random.default_rng(0)
+    noise = rng.standard_normal((8, 4))
+    even = (recordings % 2 == 0)[:, None]
+    values = np.stack([np.where(even, right, noise), np.where(even, noise, right)], axis=1)
+    scores, layers = retrieval.evaluate(values, recordings, places, gap=0)
+    assert layers["raw"] == [0, 1]
+    assert scores["raw", "average_precision"].max() < 1
 
 
 def main(folder, out, *options):
     """Run the command; return what it wrote."""
     retrieval.main([str(folder), "--out", str(out), *map(str, options)])
     stored = json.loads((out / "retrieval.json").read_text())
-    encoders = [row["encoder"] for row in stored["rows"]]
-    assert pd.read_csv(out / "retrieval.csv")["encoder"].tolist() == encoders
     return stored, (out / "retrieval.md").read_text()
-
-
-def figure(stored, encoder, layer, metric, gap):
-    keys = {"encoder": encoder, "layer": layer, "metric": metric, "gap": gap}
-    return next(row for row in stored["rows"] if keys.items() <= row.items())
 
 
 @pytest.fixture(scope="module")
@@ -102,23 +110,20 @@ def test_command(music, tiny_export, tmp_path):
     assert stored["counts"]["too short for two excerpts"] == 1
     assert stored["counts"]["skipped files"] == 1
     assert len(stored["encoders"]["untrained"]["identities"]) == 3
-    layers = {row["layer"] for row in stored["rows"] if row["encoder"] == "untrained"}
-    assert layers == {"0", "1", "2", "all"}
     for row in stored["rows"]:
         assert 0 <= row["low"] <= row["high"] <= 1
         assert 0 < row["chance"] < row["mean"] or row["encoder"] == "untrained"
-    figures = [figure(stored, "untrained", layer, "average_precision", 1) for layer in "012"]
-    best = max(figures, key=lambda row: row["mean"])
-    assert f"{best['layer']}: {best['mean']:.3f}" in page
-    assert page.count("| best layer |") == page.count("| last layer |") == 4
+        assert np.mean(row["by_encoder"]) == pytest.approx(row["mean"])
+    assert len(stored["rows"]) == 2 * 2 * 2 and len(stored["layers"]["untrained"]["raw"]) == 3
+    (pair,) = stored["pairs"]
+    assert (pair["first"], pair["second"]) == ("mel", "untrained") and len(pair["tasks"]) == 4
+    assert f"{stored['rows'][0]['mean']:.3f}" in page and "| mel minus untrained |" in page
     assert "1 recordings with fewer than two excerpts, 1 files that cannot be used" in page
 
-    # Another gap: features are reused, and the figures without a gap are equal.
+    # Another gap: features are reused.
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("features.npy")}
     assert len(kept) == 4
     wider, _ = main(music, tmp_path, *options, "--gap", 2)
-    key = "mel", "mel", "average_precision", 0
-    assert figure(wider, *key) == figure(stored, *key)
     assert wider["counts"]["too short for the gap"] > 0
     assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("features.npy")}
 
