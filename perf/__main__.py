@@ -14,7 +14,6 @@ MODULES = {  # of perf -> its benchmarks; a function of that name builds each
     "steps": ("step", "parts"),
     "growth": ("growth",),
     "data": ("data",),
-    "probes": ("probes", "sweep"),
     "embedding": ("embedding",),
 }
 BENCHMARKS = {name: module for module, names in MODULES.items() for name in names}

@@ -1,6 +1,5 @@
 """Embedding a file, end to end, against encoders of others with random weights."""
 
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from perf.training import HPARAMS
 from speechbrain_music.dataio.audio import read_segments
 from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.models.export import load_export, save_export
-from speechbrain_music.models.frontend import BANDS, TOKEN_RATE, LogMel
+from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import make_encoders
 
 SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
@@ -26,7 +25,6 @@ BASELINES = ("Wav2Vec2Conformer", "MERT-like")
 TARGET = 8  # times the speed of each baseline, for brn_sum
 SIZE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 LARGE, BASE, TINY = (12, 1024, 16, 4096), (12, 768, 12, 3072), (2, 16, 2, 32)
-ROTARY = {"position_embeddings_type": "rotary", "hidden_act": "swish"}
 
 
 class Waves(nn.Module):
@@ -40,67 +38,29 @@ class Waves(nn.Module):
         return self.model(F.layer_norm(wave, wave.shape[1:])).last_hidden_state
 
 
-class Residual(nn.Module):
-    """Two 3 x 3 convolutions in parallel to one; the first of each path halves both axes."""
-
-    def __init__(self, fan_in, channels):
-        super().__init__()
-        halve = partial(nn.Conv2d, fan_in, channels, 3, stride=2, padding=1)
-        norm = partial(nn.BatchNorm2d, channels)
-        conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.short = nn.Sequential(halve(), norm())
-        self.long = nn.Sequential(halve(), norm(), nn.ReLU(), conv, norm())
-
-    def forward(self, x):
-        return F.relu(self.short(x) + self.long(x))
-
-
-class ConvolvedMel(nn.Module):
-    """Log-mel, two residual blocks down to 25 Hz, and the encoder of a transformers model."""
-
-    def __init__(self, model):
-        super().__init__()
-        channels = model.config.hidden_size // 2
-        with torch.device("cpu"):  # the filters are computed, which "meta" cannot do
-            self.features = LogMel()
-        self.convolutions = nn.Sequential(Residual(1, channels), Residual(channels, channels))
-        self.linear = nn.Linear(channels * BANDS // 4, model.config.hidden_size)
-        self.encoder = model.encoder
-
-    def forward(self, wave):
-        lengths = torch.full((len(wave),), wave.shape[1], device=wave.device)
-        mel, _ = self.features(wave, lengths)
-        x = self.convolutions(mel.unsqueeze(1))  # (B, C, T, 32)
-        return self.encoder(self.linear(x.transpose(1, 2).flatten(2))).last_hidden_state
-
-
 class Peer(NamedTuple):
-    """An encoder of others: a wrapped transformers model, its size, its rates in Hz."""
+    """An encoder of others: a transformers model of waves, its size, its rates in Hz."""
 
     what: str
-    wrap: Callable  # from the model to a module, (B, N) -> (B, T, D)
     config: str
     size: tuple
     sample_rate: int
     token_rate: int
-    options: dict = {}
 
     def build(self, size="full"):
         """The module, with random weights."""
         import transformers  # it takes seconds, and is an extra
 
         sizes = dict(zip(SIZE, TINY if size == "tiny" else self.size, strict=True))
-        config = getattr(transformers, self.config)(**sizes, **self.options)
-        return self.wrap(transformers.AutoModel.from_config(config))
+        config = getattr(transformers, self.config)(**sizes)
+        return Waves(transformers.AutoModel.from_config(config))
 
 
-CONFORMER, CLASS = "Wav2Vec2ConformerConfig", "transformers' Wav2Vec2Conformer, 12 blocks of 1024"
+CLASS = "transformers' Wav2Vec2Conformer, 12 blocks of 1024"
 HUBERT = "transformers' HuBERT in MERT-95M's size, at 24 kHz"
-MUSICFM = f"log-mel, two residual blocks of 3 x 3 convolutions, blocks of {CLASS}, rotary positions"
 PEERS = {
-    "Wav2Vec2Conformer": Peer(CLASS, Waves, CONFORMER, LARGE, 16000, 50),
-    "MERT-like": Peer(HUBERT, Waves, "HubertConfig", BASE, 24000, 75),
-    "MusicFM-like": Peer(MUSICFM, ConvolvedMel, CONFORMER, LARGE, 24000, 25, ROTARY),
+    "Wav2Vec2Conformer": Peer(CLASS, "Wav2Vec2ConformerConfig", LARGE, 16000, 50),
+    "MERT-like": Peer(HUBERT, "HubertConfig", BASE, 24000, 75),
 }
 
 

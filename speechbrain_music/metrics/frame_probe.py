@@ -15,7 +15,7 @@ from speechbrain_music.models.ssl import stack_frames
 
 TRACKS, SECONDS = 96, 10.0  # at most so many tracks, and so much of the middle of each
 FEWEST_ARTISTS = 6
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the ridge, times the number of frames
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, times the number of frames
 ROOTS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 PITCH, CHORD = "pitch_class_r2", "chord_root_accuracy"
 MEL = "mel"  # in place of a layer: the four mel frames of a token, without an encoder

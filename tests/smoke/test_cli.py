@@ -445,8 +445,8 @@ def test_metadata_of_strangers_is_escaped(model, tmp_path, capsys):
 
 
 def test_doctor(monkeypatch, capsys):
-    machine = {"cuda": [], "built_for": None, "threads": 1, "mps": False}
-    monkeypatch.setattr(doctor, "TORCH", f"import json; print(json.dumps({machine}))")  # faster
+    machine = '["cpu", null, 1]'
+    monkeypatch.setattr(doctor, "TORCH", f"print({machine!r})")  # faster
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     for words in ("torch + torchaudio", "imported together", "mp3", "libsndfile", "GB free"):

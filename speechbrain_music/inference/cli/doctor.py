@@ -24,9 +24,8 @@ TORCH = """
 import json, torch, torchaudio, torchaudio.transforms
 torchaudio.transforms.MelSpectrogram(24000)(torch.zeros(1, 2400))
 names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-mps = getattr(torch.backends, "mps", None)
-print(json.dumps({"cuda": names, "built_for": torch.version.cuda, "threads":
-    torch.get_num_threads(), "mps": bool(mps and mps.is_available())}))
+device = ", ".join(names) or ("mps" if torch.backends.mps.is_available() else "cpu")
+print(json.dumps([device, torch.version.cuda, torch.get_num_threads()]))
 """
 
 
@@ -48,23 +47,17 @@ def run(args):
 
 def _findings():
     """Run the checks in turn; yield a state, a subject, a text and, for a problem, a remedy."""
-    text = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
-    yield OK, "python", text  # pip installs the package for 3.11 and newer only
+    yield OK, "python", f"{platform.python_version()}, {platform.system()} {platform.machine()}"
     yield from _packages()
-    finding, machine = _torch_pair()
-    yield finding
+    yield from _torch()
     yield from _codecs()
-    if machine:
-        yield from _device(**machine)
     here = os.getcwd()
     free = shutil.disk_usage(here).free
-    text = f"{free / 1e9:.1f} GB free in {here}"
     if not os.access(here, os.W_OK):
         yield MISSING, "disk", f"{here} cannot be written to", "work in another folder"
-    elif free < MIN_FREE:
-        yield MISSING, "disk", text, "free disk space, or write to another disk"
     else:
-        yield OK, "disk", text
+        remedy = ["free disk space, or write to another disk"] * (free < MIN_FREE)
+        yield MISSING if remedy else OK, "disk", f"{free / 1e9:.1f} GB free in {here}", *remedy
 
 
 def _packages():
@@ -97,20 +90,27 @@ def _packages():
             yield BROKEN, name, f"{version}, but {wanted} is needed", pip
 
 
-def _torch_pair():
-    """Import torch and torchaudio together; also return what torch finds on the machine."""
+def _torch():
+    """Import torch and torchaudio together, and report the device that torch computes on."""
     what = "torch + torchaudio"
     remedy = "install both in the same version: pip install 'torch==2.11.0' 'torchaudio==2.11.0'"
+    command = [sys.executable, "-c", TORCH]
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", TORCH], capture_output=True, text=True, timeout=TIMEOUT
-        )
-        return (OK, what, "imported together"), json.loads(done.stdout.splitlines()[-1])
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        device, built_for, threads = json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
-        return (BROKEN, what, f"cannot be imported in {TIMEOUT} s", remedy), None
+        yield BROKEN, what, f"cannot be imported in {TIMEOUT} s", remedy
+        return
     except (IndexError, ValueError):
         errors = done.stderr.strip().splitlines() or [f"the process ends with {done.returncode}"]
-        return (BROKEN, what, errors[-1], remedy), None
+        yield BROKEN, what, errors[-1], remedy
+        return
+    yield OK, what, "imported together"
+    if device == "cpu" and shutil.which("nvidia-smi"):
+        text = f"cpu, although nvidia-smi is installed: torch is built for {built_for or 'CPUs'}"
+        yield MISSING, "device", text, "update the driver, or install the torch that fits it"
+    else:
+        yield OK, "device", f"{device}, {threads} threads on {os.cpu_count()} cores"
 
 
 def _codecs():
@@ -129,30 +129,7 @@ def _codecs():
             file = io.BytesIO()
             soundfile.write(file, tone, 24000, format=name)
             file.seek(0)
-            decoded, rate = soundfile.read(file)
-            if rate != 24000 or abs(numpy.std(decoded) - numpy.std(tone)) >= 0.05:
-                raise ValueError("the decoded tone is another one")
+            soundfile.read(file)
             yield OK, name, f"can be read ({library})"
-        except (soundfile.SoundFileError, ValueError) as error:
+        except soundfile.SoundFileError as error:
             yield BROKEN, name, f"{library}: {error}", remedy
-
-
-def _device(cuda, mps, built_for, threads):
-    """Report the device that torch computes on, and its threads."""
-    if cuda:
-        yield OK, "device", f"cuda: {', '.join(cuda)}"
-    elif mps:
-        yield OK, "device", "mps"
-    elif shutil.which("nvidia-smi"):
-        built = f"is built for CUDA {built_for}" if built_for else "is built for CPUs"
-        text = f"cpu, although nvidia-smi is installed: torch finds no GPU and {built}"
-        yield MISSING, "device", text, "update the driver, or install the torch that fits it"
-    else:
-        yield OK, "device", "cpu (a GPU is many times faster)"
-    affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count()
-    text = f"torch uses {threads} on {cores} cores"
-    if threads > cores:
-        yield MISSING, "threads", text, f"export OMP_NUM_THREADS={cores}"
-    else:
-        yield OK, "threads", text
