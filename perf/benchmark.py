@@ -7,7 +7,7 @@ import re
 import resource
 import signal
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -195,20 +195,19 @@ def run_limited(call):
         return NO_MEMORY, None
 
 
-def forward_backward(module, x, parameters=None, context=nullcontext):
+def forward_backward(module, x, parameters=None):
     """A call that runs a module (or a function of `parameters`) forward and backward.
 
     It returns the output, then the gradients of the input and of the parameters, and leaves none.
     """
     x = x.clone().requires_grad_()
     leaves = [x, *(module.parameters() if parameters is None else parameters)]
-    with context(), torch.no_grad():
+    with torch.no_grad():
         out = module(x)
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
 
     def call():
-        with context():
-            out = module(x)
+        out = module(x)
         out.backward(upstream)
         results = [out.detach(), *(leaf.grad for leaf in leaves)]
         for leaf in leaves:

@@ -52,7 +52,6 @@ def idle(right):
         (layers.conformer, "attention", off_by_one, "Conformer: .* differ"),
         (steps.step, "brn_sum", off_by_one, "masked tokens differ"),
         (steps.step, "brn_att", idle, "brn_att: .* are not trained"),
-        (steps.parts, "mixing", idle, "its parts"),
         (data.data, "flac", shorter, "flac: 23999 samples"),
         (data.data, "flac", off_by_one, "flac: differs"),
     ],
