@@ -73,9 +73,7 @@ def report(marble, rows, metadata, seconds):
         "do: the encoder is tiny and trained for minutes, with one seed, and the test split of a "
         "replica resolves large differences only.",
         "## Time, of all starts",
-        markdown_table(
-            ["stage", "minutes"], [[k, f"{v / 60:.1f}"] for k, v in spent.items()], " r"
-        ),
+        markdown_table(["stage", "minutes"], minutes, " r"),
     )
 
 
