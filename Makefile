@@ -16,8 +16,9 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(RUN) -m pip install --quiet --no-deps --editable .
 	touch $@
 
+# MUSIC=soundtracks: trains on recordings of Debian's archive (1 GB), else on composed music.
 demo: install
-	$(RUN) experiments/demo.py
+	$(RUN) experiments/demo.py $(if $(filter soundtracks,$(MUSIC)),--soundtracks data/soundtracks --out results/demo-soundtracks)
 
 # The demo, then its encoder, mel statistics and untrained encoders on the replicas of all eight tasks.
 demo-full: demo

@@ -84,6 +84,7 @@ class DataSet:
     clip_seconds: float | None = None  # cuts pieces into clips; the column `track` has their IDs
     min_seconds: float = 0.0  # shorter files are skipped
     endings: tuple = ()  # of the audio's stems, which some copies have and others have not
+    fetches: bool = False  # whether `read` downloads what is missing: the folder is made
     own: bool = False  # a user's table: nothing was published, and nothing can be downloaded again
     # `read(data_folder, out, **options)` returns `Annotations`; `out` is the folder of the
     # manifests, for files that it downloads or caches.
@@ -103,6 +104,8 @@ class DataSet:
             stands for two different pieces, no piece can be used, the disk fails, or `out` has the
             manifests of another data folder. No manifest is written then.
         """
+        if self.fetches:
+            Path(data_folder).mkdir(parents=True, exist_ok=True)
         root, out = files.existing_folder(data_folder), Path(out)
         own = [name for name in options if name in self.options]  # any other is a TypeError below
         common = {name: options.pop(name) for name in own if name in (*ALLOW_MISSING, *HELD_OUT)}

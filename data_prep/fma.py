@@ -9,9 +9,12 @@ tracks.csv may also lie at the top; the folders 000, 001 ... in fma_large/fma_la
 --subset or in a folder of the subset's name, at the top.
 
 The split `official` trains, validates and tests as the authors do; `artist` holds out a share of
-all tracks by their artists. Some clips are known to be cut off or empty: they are listed, never an
-error.
+all tracks by their artists. The licence `free` keeps tracks in the public domain, under CC BY or
+CC BY-SA, without a clause against commercial use (NC) or changes (ND). Some clips are known to be
+cut off or empty: they are listed, never an error.
 """
+
+from collections import Counter
 
 from speechbrain_music.data_prep import data_set, files
 
@@ -42,12 +45,26 @@ def find_subsets(data_folder, subset=None):
     return {name: place for name, place in found.items() if place is not None}
 
 
-def read_fma(data_folder, out=None, subset=None, split="official"):
+def licence_kind(text):
+    """ "public domain", "CC BY", "CC BY-SA" or "other", from a track's licence in words.
+
+    Clauses against commercial use (NC) or changes (ND) make it another one.
+    """
+    words = text.lower().replace("-", "").replace(" ", "")
+    if "publicdomain" in words or "cc0" in words:
+        return "public domain"
+    if "attribution" not in words or "noncommercial" in words or "noderiv" in words:
+        return "other"
+    return "CC BY-SA" if "sharealike" in words else "CC BY"
+
+
+def read_fma(data_folder, out=None, subset=None, split="official", licence="any"):
     """Tracks of a subset with the artist's ID and the top genre ("" if none).
 
     Their audio may lie in a larger subset's folder; None takes the largest that has audio.
     """
     data_set.check_option("split", split, ("official", "artist"))
+    data_set.check_option("licence", licence, ("any", "free"))
     if subset is not None:
         data_set.check_option("subset", subset, SUBSETS)
     table = files.locate(data_folder, "FMA", (("tracks.csv",), ("fma_metadata", "")))[0]
@@ -62,20 +79,26 @@ def read_fma(data_folder, out=None, subset=None, split="official"):
     size = SUBSETS.index(subset)
     audio = next((places[n] for n in SUBSETS[size:] if n in places), f"fma_{subset}")
     columns = ("track_id", "artist id", "track genre_top", "set split", "set subset")
-    items = []
+    columns += ("track license",) if licence == "free" else ()
+    items, kinds = [], Counter()
     for row in files.read_table(path, columns, header_rows=3):
-        track, artist, genre, part, smallest = (row[column] for column in columns)
+        track, artist, genre, part, smallest, *named = (row[column] for column in columns)
         if not track.isdigit() or part not in SPLIT_NAMES or smallest not in SUBSETS:
             raise files.PreparationError(
                 f"{path} is damaged at the track {track!r}; download it again."
             )
         if SUBSETS.index(smallest) <= size:
+            kinds.update(map(licence_kind, named))
+            if "other" in map(licence_kind, named):
+                continue
             number = f"{int(track):06d}"
             wav = f"{audio}/{number[:3]}/{number}.mp3"
             split_name = SPLIT_NAMES[part] if split == "official" else None
             items.append(data_set.Item(number, wav, split_name, (artist, genre)))
-    variant = subset if split == "official" else "artist"
-    return data_set.Annotations(items, settings={"subset": subset, "split": split}, variant=variant)
+    variant = subset if (split, licence) == ("official", "any") else f"{split} {licence}"
+    settings = {"subset": subset, "split": split} | ({"licence": licence} if kinds else {})
+    extra = {"licences": dict(sorted(kinds.items()))} if kinds else {}
+    return data_set.Annotations(items, settings=settings, variant=variant, extra=extra)
 
 
 FMA = data_set.DataSet(
@@ -93,6 +116,7 @@ FMA = data_set.DataSet(
     options={
         "subset": f"{', '.join(SUBSETS)} (default: the largest that has audio)",
         "split": "official or artist",
+        "licence": "any, or free: public domain, CC BY, CC BY-SA",
     }
     | data_set.HELD_OUT,
 )

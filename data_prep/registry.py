@@ -8,15 +8,17 @@ from speechbrain_music.data_prep.magnatagatune import MAGNATAGATUNE
 from speechbrain_music.data_prep.mtg_jamendo import MTG_JAMENDO
 from speechbrain_music.data_prep.music4all import MUSIC4ALL
 from speechbrain_music.data_prep.nsynth import NSYNTH
+from speechbrain_music.data_prep.soundtracks import SOUNDTRACKS
 from speechbrain_music.data_prep.vocalset import VOCALSET
 
-# The first three are music to pre-train on, the others are tasks.
+# The first four are music to pre-train on, the others are tasks.
 DATA_SETS = {
     data_set.name: data_set
     for data_set in (
         FMA,
         MUSIC4ALL,
         MTG_JAMENDO,
+        SOUNDTRACKS,
         MAGNATAGATUNE,
         GTZAN,
         GIANTSTEPS,

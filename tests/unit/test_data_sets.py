@@ -244,7 +244,7 @@ def test_tables_that_were_exported_again(tree, out, caplog):
 def test_what_is_there_instead_is_said(files, message, out, tmp_path):
     for name in files:
         write(tmp_path / "data" / name, "x")
-    for name in set(DATA_SETS) - {"vocalset"}:
+    for name in set(DATA_SETS) - {"vocalset", "soundtracks"}:
         with refused(tmp_path / "data", message):
             prepare(name, tmp_path / "data", out)
 
@@ -261,6 +261,39 @@ def test_only_folders_that_can_be_read_are_suggested(tree, out):
     ]:
         with refused(f"{missing}", "is not there; ", "--help shows"):
             prepare(name, folder, out)
+
+
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("Attribution", "CC BY"),
+        ("Attribution-Share Alike 3.0 United States", "CC BY-SA"),
+        ("Creative Commons Attribution-ShareAlike 4.0", "CC BY-SA"),
+        ("Attribution-NonCommercial-ShareAlike 3.0 International", "other"),
+        ("Attribution-Noncommercial-No Derivative Works 3.0", "other"),
+        ("Attribution-NoDerivatives 4.0", "other"),
+        ("CC0 1.0 Universal", "public domain"),
+        ("Public Domain Mark 1.0", "public domain"),
+        ("FMA-Limited: Download Only", "other"),
+        ("", "other"),
+    ],
+)
+def test_kinds_of_licences_in_fma(text, kind):
+    assert fma.licence_kind(text) == kind
+
+
+def test_free_tracks_of_fma(tree, out):
+    root = tree("fma")
+    table = root / "fma_metadata/tracks.csv"
+    texts = ["track", "license", "", "Attribution", "Attribution-NonCommercial", "CC0 1.0"]
+    with open(table, newline="") as file:
+        rows = [[*row, text] for row, text in zip(csv.reader(file), texts, strict=True)]
+    with open(table, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    report = prepare("fma", root, out, split="artist", licence="free")
+    assert report["licences"] == {"CC BY": 1, "other": 1, "public domain": 1}
+    assert sum(split["files"] for split in report["splits"].values()) == 2
+    assert report["settings"]["licence"] == "free"
 
 
 def test_subsets_of_fma_that_are_empty_or_at_the_top(tree, out, tmp_path):

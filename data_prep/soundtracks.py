@@ -1,0 +1,211 @@
+"""Soundtracks of free games, from Debian's archive: about 17 hours of recordings to pre-train on.
+
+Expected tree, made and filled by this command:
+
+    soundtracks/
+        wesnoth-1.16-music/...     the audio of a package, and its copyright file
+        wesnoth-1.16-music_*.deb   or a package that you have downloaded
+
+Packages that are missing are fetched with apt-get and unpacked with dpkg-deb (no root, about 1 GB),
+each whole or not at all. A package that the mirror lacks is left out. Links and files under 10 s
+(sound effects) are left out; stems of one song are added. Splits: `album` keeps a package on one
+side, `track` does not. `LICENCES.md`, beside the manifests, names the holders of each track.
+"""
+
+import hashlib
+import logging
+import re
+import shutil
+import subprocess
+from fnmatch import fnmatch
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZipFile
+
+import numpy as np
+import soundfile
+
+from speechbrain_music.data_prep import data_set, files
+from speechbrain_music.reporting.tables import markdown_page, markdown_table
+from speechbrain_music.utils.atomic import locked_folder, write_together
+
+logger = logging.getLogger(__name__)
+
+# Package -> its side in the split `album`, and the licence of its music, read in its copyright file
+# where that is no table of files (None: it is one, see `read_copyright`).
+PACKAGES = {
+    "asc-music": ("train", None),
+    "drascula-music": ("train", None),
+    "fretsonfire-songs-muldjord": ("valid", "CC-BY-SA-3.0"),
+    "fretsonfire-songs-sectoid": ("test", "Expat"),
+    "hedgewars-data": ("train", None),
+    "hyperrogue-music": ("valid", None),
+    "nexuiz-music": ("train", "GPL-2+"),
+    "singularity-music": ("test", "CC-BY-SA-3.0"),
+    "supertux-data": ("train", None),
+    "ufoai-music": ("train", None),
+    "warzone2100-music": ("train", None),
+    "wesnoth-1.16-music": ("train", "GPL-2+"),
+}
+STEMS = ("song", "guitar", "rhythm")  # one song in three files
+COPYRIGHT = "copyright"
+FETCHING = ".fetching_"
+LABELS = ("album", "licence", "holder")
+
+
+def fetch(root, packages=PACKAGES):
+    """Fetch and unpack what is missing; return the packages that the mirror lacks."""
+    missing = []
+    with locked_folder(root, "fetches into"):
+        for rest in root.glob(f"{FETCHING}*"):  # of a run that was killed
+            shutil.rmtree(rest)
+        for package in packages:
+            if not (root / package).is_dir():
+                with TemporaryDirectory(dir=root, prefix=FETCHING) as folder:
+                    archive = next(root.glob(f"{package}_*.deb"), None)
+                    archive = archive or _download(package, Path(folder))
+                    if archive:
+                        _unpack(archive, Path(folder, "unpacked"), Path(folder, package))
+                        Path(folder, package).rename(root / package)
+                    else:
+                        missing.append(package)
+    return missing
+
+
+def _download(package, folder):
+    """The archive of a package, or None if it cannot be fetched."""
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        return None
+    logger.info("fetching %s", package)
+    command = ["apt-get", "-q", "download", package]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    archive = next(folder.glob("*.deb"), None)
+    if done.returncode or archive is None:
+        reason = (done.stderr.strip().splitlines() or ["no archive was written"])[-1]
+        logger.warning("%s is left out: apt-get cannot fetch it (%s)", package, reason)
+        return None
+    return archive
+
+
+def _unpack(archive, unpacked, out):
+    """Move a package's audio and copyright file to the folder `out`; add stems."""
+    command = ["dpkg-deb", "-x", archive, unpacked]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = " ".join((getattr(error, "stderr", "") or str(error)).split())
+        raise files.PreparationError(
+            f"{archive} cannot be unpacked ({reason}); install dpkg, or delete the archive."
+        ) from error
+    for archive in unpacked.rglob("*.pk3"):  # a zip, whose names `zipfile` keeps below the folder
+        with ZipFile(archive) as content:
+            content.extractall(archive.with_suffix(""))
+    out.mkdir()
+    for path in sorted(unpacked.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        parts = path.relative_to(unpacked).parts
+        if parts[:3] == ("usr", "share", "doc") and path.name == COPYRIGHT:
+            path.rename(out / COPYRIGHT)
+        elif path.suffix.lower() in files.EXTENSIONS:
+            target = out.joinpath(*parts[3:])  # without usr/share/games
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+    for song in sorted(out.rglob(f"{STEMS[0]}.ogg")):
+        _add_stems([song, *(song.with_stem(name) for name in STEMS[1:])])
+
+
+def _add_stems(paths):
+    """Replace stems by their sum, as loud as full scale allows."""
+    paths = [path for path in paths if path.exists()]
+    if len(paths) > 1:
+        waves, rates = zip(*map(soundfile.read, paths), strict=True)
+        mix = np.zeros((max(map(len, waves)), waves[0].shape[1]))
+        for wave in waves:
+            mix[: len(wave)] += wave
+        peak = max(1.0, np.abs(mix).max())
+        soundfile.write(paths[0].with_name("mix.flac"), mix / peak, rates[0], subtype="PCM_16")
+        for path in paths:
+            path.unlink()
+
+
+def read_copyright(text):
+    """(patterns, licence, holder) of each paragraph about files; [] if it is not such a table.
+
+    The format is Debian's machine-readable copyright format 1.0 (DEP-5).
+    """
+    found = []
+    for paragraph in re.split(r"\n[ \t]*\n", text):
+        fields = dict(re.findall(r"^([\w-]+):((?:.*)(?:\n[ \t].*)*)", paragraph, re.MULTILINE))
+        if {"Files", "License"} <= fields.keys():
+            holder = " ".join(fields.get("Copyright", "").split())
+            licence = fields["License"].strip().splitlines()
+            found.append((fields["Files"].split(), licence[0] if licence else "not stated", holder))
+    return found
+
+
+def _of_file(name, table, licence):
+    """Licence and holder of a file: of the last paragraph that matches, as the format defines.
+
+    A package puts files elsewhere than its source, so the last two parts of a path are compared.
+    """
+    holder = "see the copyright file"
+    for patterns, named, owner in table:
+        for pattern in patterns:
+            tail = pattern if pattern == "*" else "*" + "/".join(pattern.split("/")[-2:])
+            if fnmatch(f"/{name}", tail) and not pattern.startswith("debian/"):
+                licence, holder = named, owner
+    return licence or "not stated", holder
+
+
+def read_soundtracks(data_folder, out=None, split="album"):
+    """Tracks with their album (the package), licence and holder."""
+    data_set.check_option("split", split, ("album", "track"))
+    missing = fetch(data_folder)
+    if len(missing) == len(PACKAGES):
+        raise files.PreparationError(
+            f"none of the packages can be fetched: run `apt-get update` as root, or download them "
+            f"from a Debian mirror into {data_folder}: {', '.join(PACKAGES)}."
+        )
+    items, lines = [], []
+    for package, (side, licence) in PACKAGES.items():
+        if package in missing:
+            continue
+        text = (data_folder / package / COPYRIGHT).read_text(encoding="utf-8", errors="replace")
+        table = [] if licence else read_copyright(text)
+        for name in files.find_audio(data_folder, package)[0]:
+            chosen, holder = _of_file(name, table, licence)
+            digit = hashlib.sha1(name.encode()).digest()[0] % 10
+            by_track = {0: "test", 1: "valid"}.get(digit, "train")
+            items.append(
+                data_set.Item(
+                    name, name, side if split == "album" else by_track, (package, chosen, holder)
+                )
+            )
+            lines.append([name, chosen, holder])
+    page = markdown_page(
+        "# Licences of the soundtracks",
+        "Read in the packages' copyright files, which lie beside the music.",
+        markdown_table(["file", "licence", "holder"], lines),
+    )
+    write_together({Path(out) / "LICENCES.md": page})
+    settings = {"split": split}
+    return data_set.Annotations(items, settings=settings, extra={"missing_packages": missing})
+
+
+SOUNDTRACKS = data_set.DataSet(
+    name="soundtracks",
+    title="Soundtracks of free games",
+    reference="Debian's archive",
+    licence="each track its own, free by Debian's guidelines (column licence)",
+    home_page="https://packages.debian.org",
+    bibtex=data_set.cite("debian"),
+    labels=LABELS,
+    classes=("album", "licence"),
+    assert_counts=False,
+    min_seconds=10.0,
+    fetches=True,
+    read=read_soundtracks,
+    options={"split": "album or track"},
+)
+prepare_soundtracks = SOUNDTRACKS.prepare
