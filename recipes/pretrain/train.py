@@ -14,7 +14,6 @@ from typing import NamedTuple
 import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process, run_on_main
-from torch.nn import functional as F
 
 from speechbrain_music.brains.base import join_processes
 from speechbrain_music.brains.segments import (
@@ -32,6 +31,7 @@ from speechbrain_music.metrics.pretraining import (
     BlockShares,
     MaskedPredictionMetrics,
     format_held_out,
+    sum_cross_entropy,
 )
 from speechbrain_music.models.export import export_run
 from speechbrain_music.models.ssl import stack_frames, tokenize
@@ -50,10 +50,13 @@ OPTIONS = SEGMENT_OPTIONS | {
     "reconstruct": kinds.choice("masked", "all"),
     "mel_residual": kinds.choice("none", "interpolation"),
     "reconstruction_weight": kinds.positive,
+    "cqt_weight": kinds.not_negative,
     "encoder": kinds.module,
     "tokenizer": kinds.module,
     "token_head": kinds.module,
     "mel_head": kinds.module,
+    "cqt": kinds.module,
+    "cqt_head": kinds.module,
 }
 
 # With fewer hours than these, an encoder needs other options: docs/your_corpus.md.
@@ -73,6 +76,7 @@ class Predictions(NamedTuple):
     out: torch.Tensor  # (B, T, d_model), the encoder's output
     true_mel: torch.Tensor  # (B, 4 T, 128), normalised log-mel
     lengths: torch.Tensor  # (B,), tokens of each item
+    cqt: tuple | None  # logits and tokens of the constant-Q transform, shaped as the first two
 
 
 class BestRQBrain(SegmentBrain):
@@ -96,15 +100,16 @@ class BestRQBrain(SegmentBrain):
         rebuilt = self.modules.mel_head(out[batch.mask]).float()
         if self.hparams.mel_residual == "interpolation":
             rebuilt = rebuilt + interpolate_masked(mel, batch.mask, lengths).view_as(rebuilt)
-        return Predictions(logits, tokens, rebuilt, out, mel, lengths)
+        cqt = None
+        if self.hparams.cqt_weight:
+            cqt_tokens = self.modules.cqt(batch.wave, batch.samples, batch.mask)
+            cqt = self.modules.cqt_head(out[batch.mask]), cqt_tokens
+        return Predictions(logits, tokens, rebuilt, out, mel, lengths, cqt)
 
     def compute_objectives(self, predictions, batch, stage):
-        """Return cross-entropy plus weighted mel MSE, summed over masked tokens."""
-        logits, tokens, rebuilt, _, mel, lengths = predictions
-        cross_entropy = F.cross_entropy(
-            logits.flatten(0, 1).float(), tokens.flatten(), reduction="sum"
-        )
-        cross_entropy = cross_entropy / tokens.shape[-1]  # a mean over codebooks
+        """Return cross-entropies plus weighted mel MSE, summed over masked tokens."""
+        logits, tokens, rebuilt, _, mel, lengths, cqt = predictions
+        cross_entropy = sum_cross_entropy(logits, tokens)
         target = stack_frames(mel)[batch.mask]
         masked = mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
         if self.hparams.reconstruct == "all":
@@ -113,8 +118,13 @@ class BestRQBrain(SegmentBrain):
         self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
         if stage != sb.Stage.TRAIN:
             all_tokens = tokenize(self.modules.quantizer, stack_frames(mel))
-            self.metrics.update(logits, rebuilt, mel, all_tokens, batch.mask, lengths)
-        return cross_entropy + self.hparams.reconstruction_weight * mel_mse
+            self.metrics.update(logits, rebuilt, mel, all_tokens, batch.mask, lengths, cqt)
+        loss = cross_entropy + self.hparams.reconstruction_weight * mel_mse
+        if cqt is not None:
+            entropy = sum_cross_entropy(*cqt)
+            self.losses["cqt_cross_entropy"] = entropy.detach()
+            loss = loss + self.hparams.cqt_weight * entropy
+        return loss
 
     def mel_mse_of_all_tokens(self, predictions, mask):
         """Return each item's mean over all of its tokens, times its number of masked tokens."""
@@ -137,10 +147,10 @@ class BestRQBrain(SegmentBrain):
             f"{len(hparams.encoder.layers)} blocks": hparams.encoder.layers,
             "token head": hparams.token_head,
             "mel head": hparams.mel_head,
-        }
+        } | ({"CQT head": hparams.cqt_head} if hparams.cqt_weight else {})
 
     def train_metrics(self, batch, predictions):
-        """Return cross-entropy, mel MSE and correct predictions, summed over masked tokens."""
+        """Return cross-entropies, mel MSE and correct predictions, summed over masked tokens."""
         correct = (predictions.logits.argmax(dim=-1) == predictions.tokens).sum()
         accuracy = correct.double() / predictions.tokens.shape[-1]
         return self.losses | {"mel_mse": self.masked_mel_mse, "accuracy": accuracy}
@@ -157,8 +167,9 @@ class BestRQBrain(SegmentBrain):
         """Report held-out metrics with their baselines and save a checkpoint."""
         if stage == sb.Stage.VALID:
             figures = self.held_out_figures()
-            weight = self.hparams.reconstruction_weight
+            weight, cqt_weight = self.hparams.reconstruction_weight, self.hparams.cqt_weight
             figures["loss"] = figures["cross_entropy"] + weight * figures["mel_mse"]
+            figures["loss"] += cqt_weight * figures.get("cqt_cross_entropy", 0)
             figures |= self.block_shares.figures(self.reduce_sum(self.block_shares.sums))
             self.block_shares.close()
             if self.frame_probe and if_main_process():
@@ -199,7 +210,11 @@ def main(argv):
         )
         sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
         statistics = corpus_statistics(
-            hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
+            hparams,
+            data.pieces,
+            hparams["tokenizer"],
+            hparams["cqt"],
+            bar=not run_opts.noprogressbar,
         )
         probe = FrameProbe(data.valid.paths)
         brain = BestRQBrain(

@@ -69,6 +69,7 @@ SEGMENT_OPTIONS = BRAIN_OPTIONS | {
 }
 # Keys that the yamls' own objects refer to.
 MODEL_OPTIONS = {
+    "cqt_quantizer": kinds.factory,
     "normalization": kinds.choice("band", "scalar", "none", "instance"),
     "mask_fill": kinds.choice("noise", "embedding"),
     "targets": kinds.optional(kinds.path),

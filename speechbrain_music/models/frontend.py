@@ -47,6 +47,17 @@ def padding_mask(lengths, steps):
     return mask if mask.any() else None
 
 
+def whole_tokens(wave, lengths):
+    """(B, N) samples to (B, 960 T) float32, 0 past each item's length; and the items' (B,) tokens.
+
+    Samples past an item's length are not read.
+    """
+    beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths.unsqueeze(1)
+    wave = wave.float().masked_fill(beyond, 0.0)
+    missing = -wave.shape[1] % SAMPLES_PER_TOKEN
+    return nn.functional.pad(wave, (0, missing)), token_count(lengths)
+
+
 class LogMel(nn.Module):
     """Log-mel frames at 100 Hz, normalised with the corpus's statistics.
 
@@ -83,13 +94,9 @@ class LogMel(nn.Module):
 
         Frames past an item's end are meaningless here.
         """
-        tokens = token_count(lengths)
-        steps = token_count(wave.shape[1])
-        beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths.unsqueeze(1)
-        wave = wave.float().masked_fill(beyond, 0.0)
-        wave = nn.functional.pad(wave, (0, steps * SAMPLES_PER_TOKEN - wave.shape[1]))
+        wave, tokens = whole_tokens(wave, lengths)
         with full_float32(wave.device):
-            spectrum = self.mel.spectrogram(wave)[..., : steps * STACK]
+            spectrum = self.mel.spectrogram(wave)[..., : wave.shape[1] // HOP]
             power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
             power = self.mel.mel_scale(power)
             return power.clamp(min=FLOOR).log().transpose(1, 2), tokens
