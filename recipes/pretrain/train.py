@@ -4,7 +4,8 @@ python recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/music
 python recipes/pretrain/train.py hparams/brn_sum_tiny.yaml  # on composed music, made once
 torchrun --nproc_per_node=8 recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/music
 
-Any top-level key of the yaml can be set on the command line. The same command resumes.
+Any top-level key of the yaml can be set on the command line, several at once by --preset NAME (of
+hparams/presets). The same command resumes.
 """
 
 import logging
@@ -15,14 +16,8 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-from speechbrain_music.brains.base import join_processes
-from speechbrain_music.brains.segments import (
-    MODEL_OPTIONS,
-    SEGMENT_OPTIONS,
-    SegmentBrain,
-    open_run,
-    plan_run,
-)
+from speechbrain_music import hparams as yamls
+from speechbrain_music.brains.segments import MODEL_OPTIONS, SEGMENT_OPTIONS, SegmentBrain, open_run
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
@@ -38,6 +33,7 @@ from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
 from speechbrain_music.reporting.curves import PANELS
 from speechbrain_music.utils import kinds
+from speechbrain_music.utils.config import with_preset
 from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
@@ -49,7 +45,7 @@ OPTIONS = SEGMENT_OPTIONS | {
     "noise_std": kinds.positive,
     "reconstruct": kinds.choice("masked", "all"),
     "mel_residual": kinds.choice("none", "interpolation"),
-    "reconstruction_weight": kinds.positive,
+    "reconstruction_weight": kinds.not_negative,
     "cqt_weight": kinds.not_negative,
     "encoder": kinds.module,
     "tokenizer": kinds.module,
@@ -76,7 +72,7 @@ class Predictions(NamedTuple):
     out: torch.Tensor  # (B, T, d_model), the encoder's output
     true_mel: torch.Tensor  # (B, 4 T, 128), normalised log-mel
     lengths: torch.Tensor  # (B,), tokens of each item
-    cqt: tuple | None  # logits and tokens of the constant-Q transform, shaped as the first two
+    cqt: tuple | None = None  # logits and tokens of a constant-Q transform, as the first two
 
 
 class BestRQBrain(SegmentBrain):
@@ -100,11 +96,11 @@ class BestRQBrain(SegmentBrain):
         rebuilt = self.modules.mel_head(out[batch.mask]).float()
         if self.hparams.mel_residual == "interpolation":
             rebuilt = rebuilt + interpolate_masked(mel, batch.mask, lengths).view_as(rebuilt)
-        cqt = None
-        if self.hparams.cqt_weight:
-            cqt_tokens = self.modules.cqt(batch.wave, batch.samples, batch.mask)
-            cqt = self.modules.cqt_head(out[batch.mask]), cqt_tokens
-        return Predictions(logits, tokens, rebuilt, out, mel, lengths, cqt)
+        predictions = Predictions(logits, tokens, rebuilt, out, mel, lengths)
+        if not self.hparams.cqt_weight:
+            return predictions
+        cqt_tokens = self.modules.cqt(batch.wave, batch.samples, batch.mask)
+        return predictions._replace(cqt=(self.modules.cqt_head(out[batch.mask]), cqt_tokens))
 
     def compute_objectives(self, predictions, batch, stage):
         """Return cross-entropies plus weighted mel MSE, summed over masked tokens."""
@@ -189,32 +185,20 @@ def dataio_prepare(hparams, own_manifests):
     """
     options = {key: hparams[key] for key in MUSIC} | {"own_manifests": own_manifests}
     hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
-    return make_datasets(
-        hparams,
-        train,
-        valid,
-        mask_block=hparams["mask_block"],
-        mask_probability=hparams["mask_probability"],
-        noise_std=hparams["noise_std"],
-        augment=hparams["augment"],
-    )
+    masking = ("mask_block", "mask_probability", "noise_std", "augment")
+    return make_datasets(hparams, train, valid, **{key: hparams[key] for key in masking})
 
 
 def main(argv):
     """Train or resume, then export the encoder; see the head of this file."""
-    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (hparams_file, hparams, run_opts, overrides):
-        _, world_size = join_processes(run_opts)
-        plan = plan_run(hparams, world_size)
+    argv = with_preset(argv, Path(yamls.__file__).parent / "presets")
+    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (file, hparams, run_opts, overrides, plan):
         data = dataio_prepare(
             hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides))
         )
-        sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+        sb.create_experiment_directory(hparams["output_folder"], file, overrides)
         statistics = corpus_statistics(
-            hparams,
-            data.pieces,
-            hparams["tokenizer"],
-            hparams["cqt"],
-            bar=not run_opts.noprogressbar,
+            hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
         )
         probe = FrameProbe(data.valid.paths)
         brain = BestRQBrain(

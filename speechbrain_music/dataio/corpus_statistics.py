@@ -18,7 +18,7 @@ from speechbrain_music.metrics.pretraining import (
     count_pairs,
     perplexity,
 )
-from speechbrain_music.models.frontend import BANDS, padding_mask, token_count
+from speechbrain_music.models.frontend import padding_mask
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import TrainedTargets
 from speechbrain_music.utils.atomic import atomic_file
@@ -30,13 +30,13 @@ FIRST_TOKENS = 50_000
 LOW_PERPLEXITY = 100
 
 
-def corpus_statistics(hparams, dataset, quantizer=None, cqt=None, bar=True):
+def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     """The statistics of a run's corpus, computed by one process and read by all.
 
     See `prepare_statistics` for the other arguments and what is returned.
     """
     features = hparams["features"]
-    cqt = cqt if cqt is not None and cqt.weight else None
+    cqt = hparams["cqt"] if hparams.get("cqt_weight") else None
     key = [Path(hparams["train_csv"])]
     key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
     key.append(quantizer and quantizer.config)  # of a trained one with a hash of its weights
@@ -44,17 +44,10 @@ def corpus_statistics(hparams, dataset, quantizer=None, cqt=None, bar=True):
         key.append(features.normalize.kind)
     if cqt is not None:
         key.append(["cqt", cqt.quantizer.config])
-    options = {
-        "path": Path(hparams["output_folder"]) / "corpus_statistics.npz",
-        "key": statistics_key(*key),
-        "dataset": dataset,
-        "quantizer": quantizer,
-        "features": features,
-        "cqt": cqt,
-        "batch_size": hparams["batch_size"],
-        "workers": hparams["num_workers"],
-        "bar": bar,
-    }
+    path = Path(hparams["output_folder"]) / "corpus_statistics.npz"
+    options = {"path": path, "key": statistics_key(*key), "dataset": dataset, "bar": bar}
+    options |= {"quantizer": quantizer, "features": features, "cqt": cqt}
+    options |= {"batch_size": hparams["batch_size"], "workers": hparams["num_workers"]}
     run_on_main(prepare_statistics, kwargs=options)
     return prepare_statistics(**options)
 
@@ -66,24 +59,25 @@ def prepare_statistics(
 
     Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
     pairs of a masked token with its nearest visible one. A trained quantizer follows the features.
-    `cqt` are `CQTTargets`, if they are used: their bins and tokens are counted, too.
-    Returns the `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises
-    a `UserError` if the file has another `key` (see `statistics_key`), or if no item of the data
-    set could be read.
+    `cqt` are `CQTTargets`, if any. Returns the `TokenStatistics`, or None without a quantizer. A
+    damaged file is made again. Raises a `UserError` if the file has another `key` (see
+    `statistics_key`), or if no item of the data set could be read.
     """
     path = Path(path)
-    values = _read(path, key, quantizer, cqt)
+    # By the prefix of their statistics' names.
+    parts = {"": (features, quantizer)} | ({"cqt_": (cqt.features, cqt.quantizer)} if cqt else {})
+    values = _read(path, key, parts)
     if values is None:
-        values = _make(key, dataset, quantizer, features, cqt, batch_size, workers, bar)
+        values = _make(key, dataset, parts, cqt, batch_size, workers, bar)
         with atomic_file(path, "wb") as file:
             np.savez(file, **values)
-    _set_features(values, features, quantizer, cqt)
+    _set_features(values, parts)
     if quantizer is None:
         return None
     return TokenStatistics(**{name: values.get(name) for name in TokenStatistics._fields})
 
 
-def _read(path, key, quantizer, cqt):
+def _read(path, key, parts):
     """The arrays of a file; None if it is missing or damaged."""
     if not path.is_file():
         return None
@@ -91,15 +85,14 @@ def _read(path, key, quantizer, cqt):
         with np.load(path, allow_pickle=False) as stored:
             values = dict(stored)
         found = str(values["key"])
-        shapes = {"mean": (BANDS,), "std": (BANDS,)}
-        if quantizer is not None and found == key:
-            config = quantizer.config
-            shapes["unigram"] = config["num_codebooks"], config["codebook_size"]
-            shapes["pairs"] = shapes["pair_counts"] = (len(values["pairs"]),)
-        if cqt is not None and found == key:
-            config = cqt.quantizer.config
-            shapes["cqt_mean"] = shapes["cqt_std"] = cqt.features.normalize.mean.shape
-            shapes["cqt_unigram"] = config["num_codebooks"], config["codebook_size"]
+        shapes = {}
+        for prefix, (features, quantizer) in parts.items() if found == key else ():
+            shapes |= dict.fromkeys(
+                [f"{prefix}mean", f"{prefix}std"], features.normalize.mean.shape
+            )
+            if quantizer is not None:
+                shapes[f"{prefix}unigram"] = _size(quantizer)
+                shapes["pairs"] = shapes["pair_counts"] = (len(values["pairs"]),)
         for name, shape in shapes.items():
             if values[name].shape != shape or not np.isfinite(values[name]).all():
                 raise ValueError(f"{name} does not fit")
@@ -122,21 +115,22 @@ def statistics_key(*parts):
     return digest.hexdigest()
 
 
-def _parts(features, cqt):
-    """The features whose bands are normalised, by the prefix of their statistics' names."""
-    return {"": features} | ({} if cqt is None else {"cqt_": cqt.features})
+def _size(quantizer):
+    return quantizer.config["num_codebooks"], quantizer.config["codebook_size"]
 
 
-def _set_features(values, features, quantizer, cqt):
-    for prefix, part in _parts(features, cqt).items():
+def _set_features(values, parts):
+    for prefix, (features, quantizer) in parts.items():
         mean, std = (torch.from_numpy(values[prefix + name]) for name in ("mean", "std"))
-        part.normalize.set_statistics(mean, std)
-    if isinstance(quantizer, TrainedTargets):
-        quantizer.follow(features.normalize)
+        features.normalize.set_statistics(mean, std)
+        if isinstance(quantizer, TrainedTargets):
+            quantizer.follow(features.normalize)
 
 
 @torch.no_grad()
-def _make(key, dataset, quantizer, features, cqt, batch_size, workers, bar):
+def _make(key, dataset, parts, cqt, batch_size, workers, bar):
+    features, quantizer = parts[""]
+
     def batches(what):
         loader = make_loader(
             dataset,
@@ -151,9 +145,8 @@ def _make(key, dataset, quantizer, features, cqt, batch_size, workers, bar):
             if readable.any():
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
-    parts = _parts(features, cqt)
     arrays = {"key": np.array(key), **_band_statistics(batches("mel bands"), parts)}
-    _set_features(arrays, features, quantizer, cqt)
+    _set_features(arrays, parts)
     if quantizer is not None:
         tokens, first = _token_statistics(batches("tokens"), features, quantizer, cqt)
         value = min(perplexity(counts) for counts in first)
@@ -174,16 +167,12 @@ def _make(key, dataset, quantizer, features, cqt, batch_size, workers, bar):
 
 
 def _band_statistics(batches, parts):
-    """Mean and standard deviation of each band, in nats, over all valid frames.
-
-    `parts` are features by the prefix of their statistics' names.
-    """
+    """Mean and standard deviation of each band, in nats, over all valid frames."""
     sums = {prefix: [0, 0.0, 0.0] for prefix in parts}  # count, sum, sum of squares
     for wave, samples, _ in batches:
-        for prefix, features in parts.items():
+        for prefix, (features, _) in parts.items():
             values, tokens = features.raw(wave, samples)
-            rate = values.shape[1] // token_count(wave.shape[1])
-            mask = padding_mask(rate * tokens, values.shape[1])
+            mask = padding_mask(features.rate * tokens, values.shape[1])
             frames = (values.flatten(0, 1) if mask is None else values[~mask]).double().cpu()
             terms = len(frames), frames.sum(dim=0), frames.square().sum(dim=0)
             sums[prefix] = [total + term for total, term in zip(sums[prefix], terms, strict=True)]
@@ -200,10 +189,9 @@ def _band_statistics(batches, parts):
 
 def _token_statistics(batches, features, quantizer, cqt):
     """`TokenStatistics`, and (N, K) counts over the first 50,000 tokens alone."""
-    codebooks = quantizer.config["num_codebooks"]
-    entries = quantizer.config["codebook_size"]
-    unigram, first = np.zeros((2, codebooks, entries))
-    codes, counts, cqt_counts = [], [], 0
+    unigram, first = np.zeros((2, *_size(quantizer)))
+    cqt_unigram = None if cqt is None else np.zeros(_size(cqt.quantizer))
+    entries, codes, counts = unigram.shape[1], [], []
     for wave, samples, mask in batches:
         mel, lengths = features(wave, samples)
         tokens = tokenize(quantizer, stack_frames(mel))
@@ -214,13 +202,10 @@ def _token_statistics(batches, features, quantizer, cqt):
             unigram[book] += np.bincount(column, minlength=entries)
         code, count = count_pairs(tokens, mask, lengths, entries)
         if cqt is not None:
-            config = cqt.quantizer.config
-            cqt_counts += count_codes(cqt(wave, samples, valid), config["codebook_size"]).cpu()
+            used = count_codes(cqt(wave, samples, valid), cqt_unigram.shape[1])
+            cqt_unigram += used.view(cqt_unigram.shape).cpu().numpy()
         codes.append(code)
         counts.append(count)
     pairs, place = np.unique(np.concatenate(codes), return_inverse=True)
     pair_counts = np.bincount(place, weights=np.concatenate(counts)).astype(np.int64)
-    if cqt is None:
-        return TokenStatistics(unigram, pairs, pair_counts), first
-    cqt_unigram = cqt_counts.view(config["num_codebooks"], -1).double().numpy()
     return TokenStatistics(unigram, pairs, pair_counts, cqt_unigram), first

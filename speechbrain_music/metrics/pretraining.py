@@ -119,15 +119,14 @@ class MaskedPredictionMetrics:
         self.unigram = _add_one(statistics.unigram, device)
         self.most_frequent = self.unigram.argmax(dim=1)
         self.pairs = torch.as_tensor(statistics.pairs, device=device)
-        self.pair_counts = torch.as_tensor(
-            statistics.pair_counts, dtype=torch.float64, device=device
-        )
+        doubles = {"dtype": torch.float64, "device": device}
+        self.pair_counts = torch.as_tensor(statistics.pair_counts, **doubles)
         seen = np.bincount(
             statistics.pairs // self.entries,
             weights=statistics.pair_counts,
             minlength=self.codebooks * self.entries,
         )
-        self.visible_counts = torch.as_tensor(seen, dtype=torch.float64, device=device)
+        self.visible_counts = torch.as_tensor(seen, **doubles)
         names = "count cross_entropy cross_entropy_unigram {} accuracy accuracy_most_frequent "
         names += "accuracy_nearest_visible mel_mse mel_mse_item_mean mel_mse_interpolation"
         bigrams = " ".join(f"bigram_{weight:g}" for weight in PRIOR_WEIGHTS)

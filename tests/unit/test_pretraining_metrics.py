@@ -164,20 +164,18 @@ def test_sums_of_batches_and_processes_add_up():
 
 
 def test_cqt_figures_by_hand():
-    unigram, _, statistics = training_statistics(2)
-    batch, rng = held_out(2), np.random.default_rng(3)
-    count = batch["mask"].sum()
-    logits, tokens = rng.standard_normal((count, 2, K)), rng.integers(0, K, (count, 2))
+    (unigram, _, statistics), batch = training_statistics(2), held_out(2)
+    logits, tokens = batch["logits"][::-1].copy(), np.roll(batch["tokens"][batch["mask"]], 1, 0)
     metrics = MaskedPredictionMetrics(statistics._replace(cqt_unigram=unigram), BLOCK)
-    plain = measure(statistics, batch)
     tensors = {name: torch.from_numpy(value) for name, value in batch.items()}
     metrics.update(**tensors, cqt=(torch.from_numpy(logits), torch.from_numpy(tokens)))
-    figures, log_sums = metrics.figures(metrics.sums), np.log(np.exp(logits).sum(axis=-1))
-    own = log_sums - np.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    figures, plain = metrics.figures(metrics.sums), measure(statistics, batch)
+    shares = np.exp(logits.astype(float)) / np.exp(logits).sum(axis=-1, keepdims=True)
+    own = -np.log(np.take_along_axis(shares, tokens[..., None], axis=-1)).mean()
     prior = (unigram + 1) / (unigram + 1).sum(axis=1, keepdims=True)
-    assert figures.pop("cqt_cross_entropy") == pytest.approx(own.mean(), rel=1e-5)
-    expected = -np.log(prior[[0, 1], tokens]).mean()
-    assert figures.pop("cqt_cross_entropy_unigram") == pytest.approx(expected)
+    assert figures.pop("cqt_cross_entropy") == pytest.approx(own, rel=1e-5)
+    unigram_entropy = figures.pop("cqt_cross_entropy_unigram")
+    assert unigram_entropy == pytest.approx(-np.log(prior[[0, 1], tokens]).mean())
     assert figures == plain.figures(plain.sums)
 
 
