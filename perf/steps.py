@@ -11,6 +11,7 @@ from perf.speechbrain_recipe import RecipeStep, collate
 from perf.training import TrainingStep, make_batch, make_waves
 from speechbrain_music.models.frontend import STACK, LogMel, token_count
 from speechbrain_music.models.targets import save_targets
+from speechbrain_music.nnet.quantizer import RandomFiniteScalarQuantizer
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 
 SYSTEMS = {"branchformer": ("brn_sum", "brn_att"), "conformer": ("cnf_sum", "cnf_att")}
@@ -83,15 +84,14 @@ def targets(size="full", device="cpu", folder=None):
         ("plain", few, {}),
         ("constant-Q targets", few, {"cqt_weight": 1.0}),
         ("4 codebooks", few, {"num_codebooks": 4}),
+        ("random FSQ", few, {"codebook_size": 7776}),
         ("residual quantization", few, {"targets": f"{folder}/rvq"}),
         ("60% masked", many, {}),
         ("60% masked, constant-Q targets", many, {"cqt_weight": 1.0}),
     ):
-        batches[name], steps[name] = (
-            batch,
-            TrainingStep("brn_sum_tiny", device, **options | changes),
-        )
-
+        steps[name] = TrainingStep("brn_sum_tiny", device, **options | changes)
+        batches[name] = batch
+    steps["random FSQ"].modules["quantizer"] = RandomFiniteScalarQuantizer(512).to(device)
     return Benchmark(
         f"training step of brn_sum_tiny with other targets, {len(waves)} x {seconds} s",
         {name: partial(step, batches[name]) for name, step in steps.items()},
