@@ -11,7 +11,7 @@ SECONDS = {"full": 60.0, "quick": 2.0, "tiny": 0.0}  # of timing, per benchmark
 OUT = "docs/results/speed"
 MODULES = {  # of perf -> its benchmarks; a function of that name builds each
     "layers": ("matmul", "quantizer", "summary_mixing", "branchformer", "conformer"),
-    "steps": ("step",),
+    "steps": ("step", "targets"),
     "growth": ("growth",),
     "data": ("data",),
     "embedding": ("embedding",),

@@ -55,6 +55,7 @@ class BestRQ:
             "reconstruct": reconstruct,
             "mel_residual": mel_residual,
             "reconstruction_weight": 1.0,
+            "cqt_weight": 0,
             "learning_rate_factor": lambda step, total: 1.0,
         }
         self.brain = BestRQBrain(

@@ -4,7 +4,8 @@ python recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/music
 python recipes/pretrain/train.py hparams/brn_sum_tiny.yaml  # on composed music, made once
 torchrun --nproc_per_node=8 recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/music
 
-Any top-level key of the yaml can be set on the command line. The same command resumes.
+Any top-level key of the yaml can be set on the command line, several at once by --preset NAME (of
+hparams/presets). The same command resumes.
 """
 
 import logging
@@ -14,16 +15,9 @@ from typing import NamedTuple
 import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process, run_on_main
-from torch.nn import functional as F
 
-from speechbrain_music.brains.base import join_processes
-from speechbrain_music.brains.segments import (
-    MODEL_OPTIONS,
-    SEGMENT_OPTIONS,
-    SegmentBrain,
-    open_run,
-    plan_run,
-)
+from speechbrain_music import hparams as yamls
+from speechbrain_music.brains.segments import MODEL_OPTIONS, SEGMENT_OPTIONS, SegmentBrain, open_run
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
@@ -32,12 +26,14 @@ from speechbrain_music.metrics.pretraining import (
     BlockShares,
     MaskedPredictionMetrics,
     format_held_out,
+    sum_cross_entropy,
 )
 from speechbrain_music.models.export import export_run
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
 from speechbrain_music.reporting.curves import PANELS
 from speechbrain_music.utils import kinds
+from speechbrain_music.utils.config import with_preset
 from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
@@ -49,11 +45,14 @@ OPTIONS = SEGMENT_OPTIONS | {
     "noise_std": kinds.positive,
     "reconstruct": kinds.choice("masked", "all"),
     "mel_residual": kinds.choice("none", "interpolation"),
-    "reconstruction_weight": kinds.positive,
+    "reconstruction_weight": kinds.not_negative,
+    "cqt_weight": kinds.not_negative,
     "encoder": kinds.module,
     "tokenizer": kinds.module,
     "token_head": kinds.module,
     "mel_head": kinds.module,
+    "cqt": kinds.module,
+    "cqt_head": kinds.module,
 }
 
 # With fewer hours than these, an encoder needs other options: docs/your_corpus.md.
@@ -73,6 +72,7 @@ class Predictions(NamedTuple):
     out: torch.Tensor  # (B, T, d_model), the encoder's output
     true_mel: torch.Tensor  # (B, 4 T, 128), normalised log-mel
     lengths: torch.Tensor  # (B,), tokens of each item
+    cqt: tuple | None = None  # logits and tokens of a constant-Q transform, as the first two
 
 
 class BestRQBrain(SegmentBrain):
@@ -96,15 +96,16 @@ class BestRQBrain(SegmentBrain):
         rebuilt = self.modules.mel_head(out[batch.mask]).float()
         if self.hparams.mel_residual == "interpolation":
             rebuilt = rebuilt + interpolate_masked(mel, batch.mask, lengths).view_as(rebuilt)
-        return Predictions(logits, tokens, rebuilt, out, mel, lengths)
+        predictions = Predictions(logits, tokens, rebuilt, out, mel, lengths)
+        if not self.hparams.cqt_weight:
+            return predictions
+        cqt_tokens = self.modules.cqt(batch.wave, batch.samples, batch.mask)
+        return predictions._replace(cqt=(self.modules.cqt_head(out[batch.mask]), cqt_tokens))
 
     def compute_objectives(self, predictions, batch, stage):
-        """Return cross-entropy plus weighted mel MSE, summed over masked tokens."""
-        logits, tokens, rebuilt, _, mel, lengths = predictions
-        cross_entropy = F.cross_entropy(
-            logits.flatten(0, 1).float(), tokens.flatten(), reduction="sum"
-        )
-        cross_entropy = cross_entropy / tokens.shape[-1]  # a mean over codebooks
+        """Return cross-entropies plus weighted mel MSE, summed over masked tokens."""
+        logits, tokens, rebuilt, _, mel, lengths, cqt = predictions
+        cross_entropy = sum_cross_entropy(logits, tokens)
         target = stack_frames(mel)[batch.mask]
         masked = mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
         if self.hparams.reconstruct == "all":
@@ -113,8 +114,13 @@ class BestRQBrain(SegmentBrain):
         self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
         if stage != sb.Stage.TRAIN:
             all_tokens = tokenize(self.modules.quantizer, stack_frames(mel))
-            self.metrics.update(logits, rebuilt, mel, all_tokens, batch.mask, lengths)
-        return cross_entropy + self.hparams.reconstruction_weight * mel_mse
+            self.metrics.update(logits, rebuilt, mel, all_tokens, batch.mask, lengths, cqt)
+        loss = cross_entropy + self.hparams.reconstruction_weight * mel_mse
+        if cqt is not None:
+            entropy = sum_cross_entropy(*cqt)
+            self.losses["cqt_cross_entropy"] = entropy.detach()
+            loss = loss + self.hparams.cqt_weight * entropy
+        return loss
 
     def mel_mse_of_all_tokens(self, predictions, mask):
         """Return each item's mean over all of its tokens, times its number of masked tokens."""
@@ -137,10 +143,10 @@ class BestRQBrain(SegmentBrain):
             f"{len(hparams.encoder.layers)} blocks": hparams.encoder.layers,
             "token head": hparams.token_head,
             "mel head": hparams.mel_head,
-        }
+        } | ({"CQT head": hparams.cqt_head} if hparams.cqt_weight else {})
 
     def train_metrics(self, batch, predictions):
-        """Return cross-entropy, mel MSE and correct predictions, summed over masked tokens."""
+        """Return cross-entropies, mel MSE and correct predictions, summed over masked tokens."""
         correct = (predictions.logits.argmax(dim=-1) == predictions.tokens).sum()
         accuracy = correct.double() / predictions.tokens.shape[-1]
         return self.losses | {"mel_mse": self.masked_mel_mse, "accuracy": accuracy}
@@ -157,8 +163,9 @@ class BestRQBrain(SegmentBrain):
         """Report held-out metrics with their baselines and save a checkpoint."""
         if stage == sb.Stage.VALID:
             figures = self.held_out_figures()
-            weight = self.hparams.reconstruction_weight
+            weight, cqt_weight = self.hparams.reconstruction_weight, self.hparams.cqt_weight
             figures["loss"] = figures["cross_entropy"] + weight * figures["mel_mse"]
+            figures["loss"] += cqt_weight * figures.get("cqt_cross_entropy", 0)
             figures |= self.block_shares.figures(self.reduce_sum(self.block_shares.sums))
             self.block_shares.close()
             if self.frame_probe and if_main_process():
@@ -178,26 +185,18 @@ def dataio_prepare(hparams, own_manifests):
     """
     options = {key: hparams[key] for key in MUSIC} | {"own_manifests": own_manifests}
     hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
-    return make_datasets(
-        hparams,
-        train,
-        valid,
-        mask_block=hparams["mask_block"],
-        mask_probability=hparams["mask_probability"],
-        noise_std=hparams["noise_std"],
-        augment=hparams["augment"],
-    )
+    masking = ("mask_block", "mask_probability", "noise_std", "augment")
+    return make_datasets(hparams, train, valid, **{key: hparams[key] for key in masking})
 
 
 def main(argv):
     """Train or resume, then export the encoder; see the head of this file."""
-    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (hparams_file, hparams, run_opts, overrides):
-        _, world_size = join_processes(run_opts)
-        plan = plan_run(hparams, world_size)
+    argv = with_preset(argv, Path(yamls.__file__).parent / "presets")
+    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (file, hparams, run_opts, overrides, plan):
         data = dataio_prepare(
             hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides))
         )
-        sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+        sb.create_experiment_directory(hparams["output_folder"], file, overrides)
         statistics = corpus_statistics(
             hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
         )

@@ -14,14 +14,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import run_on_main
 
-from speechbrain_music.brains.base import join_processes
-from speechbrain_music.brains.segments import (
-    MODEL_OPTIONS,
-    SEGMENT_OPTIONS,
-    SegmentBrain,
-    open_run,
-    plan_run,
-)
+from speechbrain_music.brains.segments import MODEL_OPTIONS, SEGMENT_OPTIONS, SegmentBrain, open_run
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
@@ -198,13 +191,11 @@ def dataio_prepare(hparams, own_manifests):
 
 def main(argv):
     """Train or resume, then save the quantizer; see the head of this file."""
-    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (hparams_file, hparams, run_opts, overrides):
-        _, world_size = join_processes(run_opts)
-        plan = plan_run(hparams, world_size)
+    with open_run(argv, OPTIONS, MODEL_OPTIONS) as (file, hparams, run_opts, overrides, plan):
         data = dataio_prepare(
             hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides))
         )
-        sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+        sb.create_experiment_directory(hparams["output_folder"], file, overrides)
         corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
         brain = QuantizerBrain(
             modules=hparams["modules"],

@@ -17,7 +17,13 @@ import torch
 import yaml
 from speechbrain.utils.distributed import if_main_process
 
-from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, TrainingError, plan_steps
+from speechbrain_music.brains.base import (
+    BRAIN_OPTIONS,
+    MusicBrain,
+    TrainingError,
+    join_processes,
+    plan_steps,
+)
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
@@ -69,6 +75,7 @@ SEGMENT_OPTIONS = BRAIN_OPTIONS | {
 }
 # Keys that the yamls' own objects refer to.
 MODEL_OPTIONS = {
+    "cqt_quantizer": kinds.factory,
     "normalization": kinds.choice("band", "scalar", "none", "instance"),
     "mask_fill": kinds.choice("noise", "embedding"),
     "targets": kinds.optional(kinds.path),
@@ -105,7 +112,7 @@ MAY_DIFFER = set(
 
 @contextmanager
 def open_run(argv, options, model_options):
-    """Yields what `load_experiment` returns; locks the run's output folder while the block runs.
+    """Yields what `load_experiment` returns, and the `Plan`; locks the output folder meanwhile.
 
     With --debug the output folder is a temporary one. The checkpointer stores the options, and a
     CheckpointError is raised, before anything is written, if the folder's run had others.
@@ -121,7 +128,8 @@ def open_run(argv, options, model_options):
         stored = _stored_options(file, hparams, overrides)
         refuse_other_options(folder / "save", stored, MAY_DIFFER)
         hparams["checkpointer"] = partial(hparams["checkpointer"], options=stored)
-        yield file, hparams, run_opts, overrides
+        _, world_size = join_processes(run_opts)
+        yield file, hparams, run_opts, overrides, plan_run(hparams, world_size)
 
 
 def _stored_options(file, hparams, overrides):

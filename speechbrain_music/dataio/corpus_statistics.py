@@ -12,8 +12,13 @@ from tqdm import tqdm
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
-from speechbrain_music.metrics.pretraining import TokenStatistics, count_pairs, perplexity
-from speechbrain_music.models.frontend import BANDS, STACK, padding_mask
+from speechbrain_music.metrics.pretraining import (
+    TokenStatistics,
+    count_codes,
+    count_pairs,
+    perplexity,
+)
+from speechbrain_music.models.frontend import padding_mask
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import TrainedTargets
 from speechbrain_music.utils.atomic import atomic_file
@@ -31,48 +36,48 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     See `prepare_statistics` for the other arguments and what is returned.
     """
     features = hparams["features"]
+    cqt = hparams["cqt"] if hparams.get("cqt_weight") else None
     key = [Path(hparams["train_csv"])]
     key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
     key.append(quantizer and quantizer.config)  # of a trained one with a hash of its weights
     if features.normalize.kind != "band":
         key.append(features.normalize.kind)
-    options = {
-        "path": Path(hparams["output_folder"]) / "corpus_statistics.npz",
-        "key": statistics_key(*key),
-        "dataset": dataset,
-        "quantizer": quantizer,
-        "features": features,
-        "batch_size": hparams["batch_size"],
-        "workers": hparams["num_workers"],
-        "bar": bar,
-    }
+    if cqt is not None:
+        key.append(["cqt", cqt.quantizer.config])
+    path = Path(hparams["output_folder"]) / "corpus_statistics.npz"
+    options = {"path": path, "key": statistics_key(*key), "dataset": dataset, "bar": bar}
+    options |= {"quantizer": quantizer, "features": features, "cqt": cqt}
+    options |= {"batch_size": hparams["batch_size"], "workers": hparams["num_workers"]}
     run_on_main(prepare_statistics, kwargs=options)
     return prepare_statistics(**options)
 
 
-def prepare_statistics(path, key, dataset, quantizer, features, batch_size, workers=0, bar=True):
+def prepare_statistics(
+    path, key, dataset, quantizer, features, batch_size, workers=0, bar=True, cqt=None
+):
     """Make a corpus's statistics, or read those made before, and set the features by them.
 
     Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
     pairs of a masked token with its nearest visible one. A trained quantizer follows the features.
-    Returns the `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises
-    a `UserError` if the file has another `key` (see `statistics_key`), or if no item of the data
-    set could be read.
+    `cqt` are `CQTTargets`, if any. Returns the `TokenStatistics`, or None without a quantizer. A
+    damaged file is made again. Raises a `UserError` if the file has another `key` (see
+    `statistics_key`), or if no item of the data set could be read.
     """
     path = Path(path)
-    values = _read(path, key, quantizer)
+    # By the prefix of their statistics' names.
+    parts = {"": (features, quantizer)} | ({"cqt_": (cqt.features, cqt.quantizer)} if cqt else {})
+    values = _read(path, key, parts)
     if values is None:
-        values = _make(key, dataset, quantizer, features, batch_size, workers, bar)
+        values = _make(key, dataset, parts, cqt, batch_size, workers, bar)
         with atomic_file(path, "wb") as file:
             np.savez(file, **values)
-    mean, std = (torch.from_numpy(values[name]) for name in ("mean", "std"))
-    _set_features(mean, std, features, quantizer)
+    _set_features(values, parts)
     if quantizer is None:
         return None
-    return TokenStatistics(values["unigram"], values["pairs"], values["pair_counts"])
+    return TokenStatistics(**{name: values.get(name) for name in TokenStatistics._fields})
 
 
-def _read(path, key, quantizer):
+def _read(path, key, parts):
     """The arrays of a file; None if it is missing or damaged."""
     if not path.is_file():
         return None
@@ -80,11 +85,14 @@ def _read(path, key, quantizer):
         with np.load(path, allow_pickle=False) as stored:
             values = dict(stored)
         found = str(values["key"])
-        shapes = {"mean": (BANDS,), "std": (BANDS,)}
-        if quantizer is not None and found == key:
-            config = quantizer.config
-            shapes["unigram"] = config["num_codebooks"], config["codebook_size"]
-            shapes["pairs"] = shapes["pair_counts"] = (len(values["pairs"]),)
+        shapes = {}
+        for prefix, (features, quantizer) in parts.items() if found == key else ():
+            shapes |= dict.fromkeys(
+                [f"{prefix}mean", f"{prefix}std"], features.normalize.mean.shape
+            )
+            if quantizer is not None:
+                shapes[f"{prefix}unigram"] = _size(quantizer)
+                shapes["pairs"] = shapes["pair_counts"] = (len(values["pairs"]),)
         for name, shape in shapes.items():
             if values[name].shape != shape or not np.isfinite(values[name]).all():
                 raise ValueError(f"{name} does not fit")
@@ -107,14 +115,22 @@ def statistics_key(*parts):
     return digest.hexdigest()
 
 
-def _set_features(mean, std, features, quantizer):
-    features.normalize.set_statistics(mean, std)
-    if isinstance(quantizer, TrainedTargets):
-        quantizer.follow(features.normalize)
+def _size(quantizer):
+    return quantizer.config["num_codebooks"], quantizer.config["codebook_size"]
+
+
+def _set_features(values, parts):
+    for prefix, (features, quantizer) in parts.items():
+        mean, std = (torch.from_numpy(values[prefix + name]) for name in ("mean", "std"))
+        features.normalize.set_statistics(mean, std)
+        if isinstance(quantizer, TrainedTargets):
+            quantizer.follow(features.normalize)
 
 
 @torch.no_grad()
-def _make(key, dataset, quantizer, features, batch_size, workers, bar):
+def _make(key, dataset, parts, cqt, batch_size, workers, bar):
+    features, quantizer = parts[""]
+
     def batches(what):
         loader = make_loader(
             dataset,
@@ -129,11 +145,10 @@ def _make(key, dataset, quantizer, features, batch_size, workers, bar):
             if readable.any():
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
-    mean, std = _band_statistics(batches("mel bands"), features)
-    _set_features(mean, std, features, quantizer)
-    arrays = {"key": np.array(key), "mean": mean.numpy(), "std": std.numpy()}
+    arrays = {"key": np.array(key), **_band_statistics(batches("mel bands"), parts)}
+    _set_features(arrays, parts)
     if quantizer is not None:
-        tokens, first = _token_statistics(batches("tokens"), features, quantizer)
+        tokens, first = _token_statistics(batches("tokens"), features, quantizer, cqt)
         value = min(perplexity(counts) for counts in first)
         logger.info(
             f"corpus: {tokens.unigram[0].sum():.0f} tokens; perplexity {value:.0f} over the first "
@@ -144,32 +159,39 @@ def _make(key, dataset, quantizer, features, batch_size, workers, bar):
                 f"the codebook's perplexity is {value:.0f}, below {LOW_PERPLEXITY}: the corpus is "
                 "small or uniform (or nearly silent), and its tokens have little to teach"
             )
-        arrays |= tokens._asdict()
+        if cqt is not None:
+            value = min(perplexity(counts) for counts in tokens.cqt_unigram)
+            logger.info(f"corpus: perplexity {value:.0f} of the constant-Q transform's tokens")
+        arrays |= {name: value for name, value in tokens._asdict().items() if value is not None}
     return arrays
 
 
-def _band_statistics(batches, features):
-    """(128,) mean and standard deviation of each band, in nats, over all valid frames."""
-    count, total, squares = 0, 0.0, 0.0
+def _band_statistics(batches, parts):
+    """Mean and standard deviation of each band, in nats, over all valid frames."""
+    sums = {prefix: [0, 0.0, 0.0] for prefix in parts}  # count, sum, sum of squares
     for wave, samples, _ in batches:
-        mel, tokens = features.raw(wave, samples)
-        mask = padding_mask(STACK * tokens, mel.shape[1])
-        frames = (mel.flatten(0, 1) if mask is None else mel[~mask]).double().cpu()
-        count += len(frames)
-        total += frames.sum(dim=0)
-        squares += frames.square().sum(dim=0)
-    if not count:
-        raise UserError("none of the training tracks could be read: check the manifest's paths")
-    mean = total / count
-    return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()
+        for prefix, (features, _) in parts.items():
+            values, tokens = features.raw(wave, samples)
+            mask = padding_mask(features.rate * tokens, values.shape[1])
+            frames = (values.flatten(0, 1) if mask is None else values[~mask]).double().cpu()
+            terms = len(frames), frames.sum(dim=0), frames.square().sum(dim=0)
+            sums[prefix] = [total + term for total, term in zip(sums[prefix], terms, strict=True)]
+    statistics = {}
+    for prefix, (count, total, squares) in sums.items():
+        if not count:
+            raise UserError("none of the training tracks could be read: check the manifest's paths")
+        mean = total / count
+        statistics[f"{prefix}mean"] = mean.float().numpy()
+        std = (squares / count - mean.square()).clamp(min=0).sqrt()
+        statistics[f"{prefix}std"] = std.float().numpy()
+    return statistics
 
 
-def _token_statistics(batches, features, quantizer):
+def _token_statistics(batches, features, quantizer, cqt):
     """`TokenStatistics`, and (N, K) counts over the first 50,000 tokens alone."""
-    codebooks = quantizer.config["num_codebooks"]
-    entries = quantizer.config["codebook_size"]
-    unigram, first = np.zeros((2, codebooks, entries))
-    codes, counts = [], []
+    unigram, first = np.zeros((2, *_size(quantizer)))
+    cqt_unigram = None if cqt is None else np.zeros(_size(cqt.quantizer))
+    entries, codes, counts = unigram.shape[1], [], []
     for wave, samples, mask in batches:
         mel, lengths = features(wave, samples)
         tokens = tokenize(quantizer, stack_frames(mel))
@@ -179,8 +201,11 @@ def _token_statistics(batches, features, quantizer):
             first[book] += np.bincount(column[:room], minlength=entries)
             unigram[book] += np.bincount(column, minlength=entries)
         code, count = count_pairs(tokens, mask, lengths, entries)
+        if cqt is not None:
+            used = count_codes(cqt(wave, samples, valid), cqt_unigram.shape[1])
+            cqt_unigram += used.view(cqt_unigram.shape).cpu().numpy()
         codes.append(code)
         counts.append(count)
     pairs, place = np.unique(np.concatenate(codes), return_inverse=True)
     pair_counts = np.bincount(place, weights=np.concatenate(counts)).astype(np.int64)
-    return TokenStatistics(unigram, pairs, pair_counts), first
+    return TokenStatistics(unigram, pairs, pair_counts, cqt_unigram), first

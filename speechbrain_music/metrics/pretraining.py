@@ -29,13 +29,16 @@ HELD_OUT = (
     ("accuracy", "accuracy", ACCURACIES),
     ("mel MSE", "mel_mse", MEL_MSES),
 )
+# Where there are targets of a constant-Q transform.
+CQT_ENTROPY = ("CQT cross-entropy", "cqt_cross_entropy", {"cqt_cross_entropy_unigram": "unigram"})
 
 
 def format_held_out(figures):
     """Held-out figures with their baselines, in aligned columns for the console."""
     lines = [
         f"  {title:22s}{figures[key]:8.4f}   {format_baselines(figures, baselines, digits=4)}"
-        for title, key, baselines in HELD_OUT
+        for title, key, baselines in (*HELD_OUT, CQT_ENTROPY)
+        if key in figures
     ]
     positions = [f"{v:.3f}" for name, v in figures.items() if name.startswith("accuracy_at_")]
     lines.append(f"  accuracy by position in the block   {' '.join(positions)}")
@@ -57,6 +60,15 @@ class TokenStatistics(NamedTuple):
     # (P,), sorted: (codebook * K + visible) * K + masked, of a token and its nearest visible one
     pairs: np.ndarray
     pair_counts: np.ndarray
+    cqt_unigram: np.ndarray | None = None  # (N, K), of the tokens of a constant-Q transform
+
+
+def sum_cross_entropy(logits, tokens):
+    """Cross-entropy in nats, summed over M tokens (M, N), a mean over N codebooks (M, N, K)."""
+    entropy = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), tokens.flatten(), reduction="sum"
+    )
+    return entropy / tokens.shape[-1]
 
 
 def count_pairs(tokens, mask, lengths, entries):
@@ -104,40 +116,38 @@ class MaskedPredictionMetrics:
     def __init__(self, statistics, block, device="cpu"):
         self.block = block
         self.codebooks, self.entries = statistics.unigram.shape
-        unigram = statistics.unigram + 1.0  # add-one: a held-out token may be new
-        unigram = unigram / unigram.sum(axis=1, keepdims=True)
-        self.unigram = torch.as_tensor(unigram, dtype=torch.float64, device=device)
+        self.unigram = _add_one(statistics.unigram, device)
         self.most_frequent = self.unigram.argmax(dim=1)
         self.pairs = torch.as_tensor(statistics.pairs, device=device)
-        self.pair_counts = torch.as_tensor(
-            statistics.pair_counts, dtype=torch.float64, device=device
-        )
+        doubles = {"dtype": torch.float64, "device": device}
+        self.pair_counts = torch.as_tensor(statistics.pair_counts, **doubles)
         seen = np.bincount(
             statistics.pairs // self.entries,
             weights=statistics.pair_counts,
             minlength=self.codebooks * self.entries,
         )
-        self.visible_counts = torch.as_tensor(seen, dtype=torch.float64, device=device)
+        self.visible_counts = torch.as_tensor(seen, **doubles)
         names = "count cross_entropy cross_entropy_unigram {} accuracy accuracy_most_frequent "
         names += "accuracy_nearest_visible mel_mse mel_mse_item_mean mel_mse_interpolation"
         bigrams = " ".join(f"bigram_{weight:g}" for weight in PRIOR_WEIGHTS)
         kinds = ("count", "hits", "nearest_hits")
         self.names = names.format(bigrams).split()
+        if statistics.cqt_unigram is not None:
+            self.cqt_unigram = _add_one(statistics.cqt_unigram, device)
+            self.names += [CQT_ENTROPY[1], *CQT_ENTROPY[2]]
         self.names += [f"{kind}_at_{place}" for kind in kinds for place in range(block)]
         size = len(self.names) + self.codebooks * self.entries
         self.sums = torch.zeros(size, dtype=torch.float64, device=device)
 
     @torch.no_grad()
-    def update(self, logits, rebuilt, mel, tokens, mask, lengths):
+    def update(self, logits, rebuilt, mel, tokens, mask, lengths, cqt=None):
         """Adds a batch of B items: logits (M, N, K) and reconstructed mel (M, stack * bands) of the
         M masked tokens; true mel (B, stack * T, bands), 0 past the end of each item; true tokens
-        (B, T, N) int64, mask (B, T) bool, tokens of each item (B,)."""
+        (B, T, N) int64, mask (B, T) bool, tokens of each item (B,); logits and true tokens of the
+        constant-Q transform, if the statistics have these."""
         truth, visible = tokens[mask], _nearest_tokens(tokens, mask, lengths)
         hits = (logits.argmax(dim=-1) == truth).double().mean(dim=-1)
         nearest_hits = (visible == truth).double().mean(dim=-1)
-        entropy = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), truth.flatten(), reduction="sum"
-        )
         place = torch.where(mask)[1] % self.block
         zeros = torch.zeros(self.block, dtype=torch.float64, device=mask.device)
         by_place = [
@@ -148,19 +158,21 @@ class MaskedPredictionMetrics:
         used = count_codes(tokens[valid], self.entries)
         scalars = [
             torch.tensor(float(len(truth)), device=mask.device),
-            entropy / self.codebooks,
+            sum_cross_entropy(logits, truth),
             *self._baselines(visible, truth),
             hits.sum(),
             (truth == self.most_frequent).double().mean(dim=-1).sum(),
             nearest_hits.sum(),
             *_mel_mses(rebuilt, mel, mask, lengths),
         ]
+        if cqt is not None:
+            unigram = -_shares(self.cqt_unigram, cqt[1]).log().sum() / cqt[1].shape[-1]
+            scalars += [sum_cross_entropy(*cqt), unigram]
         self.sums += torch.cat([torch.stack([s.double() for s in scalars]), *by_place, used])
 
     def _baselines(self, visible, truth):
         """Summed cross-entropies of the unigram, and of the bigram for each prior weight."""
-        codebook = torch.arange(self.codebooks, device=truth.device)
-        prior = self.unigram[codebook, truth].flatten()
+        prior = _shares(self.unigram, truth)
         codes = _pair_codes(visible, truth, self.entries)
         pair = torch.zeros_like(prior)
         if len(self.pairs):
@@ -186,7 +198,7 @@ class MaskedPredictionMetrics:
         bigram = min(value for name, value in values.items() if name.startswith("bigram"))
         figures["cross_entropy_bigram"] = bigram / count
         for name, value in values.items():
-            if name.startswith(("accuracy", "mel_mse")):
+            if name.startswith(("accuracy", "mel_mse", "cqt")):
                 figures[name] = value / count
         for place in range(self.block):
             here = max(1.0, values[f"count_at_{place}"])
@@ -228,6 +240,18 @@ class BlockShares:
         """Figure -> share, of each layer from 1 on."""
         shares = (sums[:, 0] / sums[:, 1].clamp(min=1e-12)).sqrt().tolist()
         return {f"block_share_{place}": share for place, share in enumerate(shares, start=1)}
+
+
+def _add_one(counts, device):
+    """Shares (N, K) of tokens from their counts; add-one: a held-out token may be new."""
+    counts = counts + 1.0
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    return torch.as_tensor(shares, dtype=torch.float64, device=device)
+
+
+def _shares(unigram, tokens):
+    """The shares (M * N,) that `unigram` (N, K) gives to tokens (M, N)."""
+    return unigram[torch.arange(len(unigram), device=tokens.device), tokens].flatten()
 
 
 def _mel_mses(rebuilt, mel, mask, lengths):

@@ -47,7 +47,36 @@ def padding_mask(lengths, steps):
     return mask if mask.any() else None
 
 
-class LogMel(nn.Module):
+class Features(nn.Module):
+    """Normalised features of a wave.
+
+    A subclass has `rate` (frames per token), `normalize` (a `BandNormalization`) and `transform`,
+    from (B, 960 T) to (B, rate T, bands), called in float32 whatever the autocast state.
+    """
+
+    def raw(self, wave, lengths):
+        """(B, N) samples at 24 kHz and (B,) lengths to unnormalised features and (B,) tokens.
+
+        Frames past an item's end are meaningless here.
+        """
+        beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths.unsqueeze(1)
+        wave = wave.float().masked_fill(beyond, 0.0)
+        wave = nn.functional.pad(wave, (0, -wave.shape[1] % SAMPLES_PER_TOKEN))
+        with full_float32(wave.device):
+            return self.transform(wave), token_count(lengths)
+
+    def forward(self, wave, lengths):
+        """(B, N) mono samples at 24 kHz and (B,) int64 lengths to normalised features.
+
+        Returns (B, rate T, bands), 0 past each item's end, and (B,) int64 tokens of each item.
+        Samples past an item's length are not read.
+        """
+        values, tokens = self.raw(wave, lengths)
+        mask = padding_mask(tokens * self.rate, values.shape[1])
+        return zero_padding(self.normalize(values, mask), mask), tokens
+
+
+class LogMel(Features):
     """Log-mel frames at 100 Hz, normalised with the corpus's statistics.
 
     ln(max(mel power, 1e-5)), n_fft 2048, hop 240, 128 HTK bands over 0 to 12 kHz, 24 kHz input.
@@ -63,6 +92,8 @@ class LogMel(nn.Module):
     (torch.Size([2, 12, 128]), tensor([3, 1]))
     """
 
+    rate = STACK
+
     def __init__(self, normalization="band"):
         super().__init__()
         self.mel = torchaudio.transforms.MelSpectrogram(
@@ -74,35 +105,15 @@ class LogMel(nn.Module):
             center=True,
             pad_mode="constant",
         )
-        # Its modulus, squared, takes three times as long as in `raw`.
+        # Its modulus, squared, takes three times as long as in `transform`.
         self.mel.spectrogram.power = None
         self.normalize = BandNormalization(BANDS, normalization)
 
-    def raw(self, wave, lengths):
-        """(B, N) samples at 24 kHz and (B,) lengths to unnormalised (B, 4 T, 128) and (B,) tokens.
-
-        Frames past an item's end are meaningless here.
-        """
-        tokens = token_count(lengths)
-        steps = token_count(wave.shape[1])
-        beyond = torch.arange(wave.shape[1], device=wave.device) >= lengths.unsqueeze(1)
-        wave = wave.float().masked_fill(beyond, 0.0)
-        wave = nn.functional.pad(wave, (0, steps * SAMPLES_PER_TOKEN - wave.shape[1]))
-        with full_float32(wave.device):
-            spectrum = self.mel.spectrogram(wave)[..., : steps * STACK]
-            power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
-            power = self.mel.mel_scale(power)
-            return power.clamp(min=FLOOR).log().transpose(1, 2), tokens
-
-    def forward(self, wave, lengths):
-        """(B, N) mono samples at 24 kHz and (B,) int64 lengths to normalised log-mel.
-
-        Returns (B, 4 T, 128), 0 past each item's end, and (B,) int64 tokens of each item. Samples
-        past an item's length are not read.
-        """
-        mel, tokens = self.raw(wave, lengths)
-        mask = padding_mask(tokens * STACK, mel.shape[1])
-        return zero_padding(self.normalize(mel, mask), mask), tokens
+    def transform(self, wave):
+        """Log-mel (B, 4 T, 128) of whole tokens (B, 960 T)."""
+        spectrum = self.mel.spectrogram(wave)[..., : wave.shape[1] // HOP]
+        power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+        return self.mel.mel_scale(power).clamp(min=FLOOR).log().transpose(1, 2)
 
 
 class ConvFrontEnd(nn.Module):

@@ -1,4 +1,4 @@
-"""BEST-RQ's frozen tokenizer: a random projection and the nearest entry of a random codebook.
+"""BEST-RQ's frozen tokenizers: a random projection, then a random codebook or rounding.
 
 Source: Chiu et al., "Self-supervised Learning with Random-projection Quantizer for Speech
 Recognition", arXiv 2202.01855.
@@ -45,14 +45,9 @@ class RandomProjectionQuantizer(nn.Module):
     ):
         super().__init__()
         self.input_dim = input_dim
-        self.config = {
-            "input_dim": input_dim,
-            "codebook_dim": codebook_dim,
-            "codebook_size": codebook_size,
-            "num_codebooks": num_codebooks,
-            "seed": seed,
-            "center": center,
-        }
+        self.config = {"input_dim": input_dim, "codebook_dim": codebook_dim}
+        self.config |= {"codebook_size": codebook_size, "num_codebooks": num_codebooks}
+        self.config |= {"seed": seed, "center": center}
         generator = torch.Generator().manual_seed(seed)
         projection = torch.empty(num_codebooks, input_dim, codebook_dim)
         for matrix in projection:
@@ -72,14 +67,40 @@ class RandomProjectionQuantizer(nn.Module):
             rows = x.reshape(-1, self.input_dim).float()
             if self.config["center"]:
                 rows = rows - rows.mean(dim=1, keepdim=True)
-            tokens = [
-                # On unit vectors the smallest distance is the largest dot product, and the length
-                # of a row changes no comparison: so a row needs no normalisation.
-                most_similar(rows @ projection, codebook)
-                for projection, codebook in zip(self.projection, self.codebook, strict=True)
-            ]
+            tokens = [self.nearest(rows @ map, book) for book, map in enumerate(self.projection)]
         tokens = torch.stack(tokens, dim=-1).view(*x.shape[:-1], len(tokens))
         return tokens.squeeze(-1)
+
+    def nearest(self, latent, book):
+        """Tokens (M,) of projected rows (M, d), in a codebook."""
+        # On unit vectors the smallest distance is the largest dot product, and the length of a row
+        # changes no comparison: so a row needs no normalisation.
+        return most_similar(latent, self.codebook[book])
+
+
+class RandomFiniteScalarQuantizer(RandomProjectionQuantizer):
+    """A random projection to a few values, each bounded by a tanh and rounded to a few levels.
+
+    Each of `codebook_dim` values has as many levels, evenly spaced from -1 to 1; their product is
+    `codebook_size`, else ValueError. Source of the rounding: arXiv 2309.15505. The projection's
+    columns have length 1: of normalised features its outputs have about unit variance.
+    """
+
+    def __init__(self, input_dim, codebook_dim=5, codebook_size=7776, **options):
+        levels = round(codebook_size ** (1 / codebook_dim))
+        if levels < 2 or levels**codebook_dim != codebook_size:
+            near = f"for codebook_dim {codebook_dim} choose {max(levels, 2) ** codebook_dim}"
+            raise ValueError(f"codebook_size is {codebook_size}: {near}")
+        super().__init__(input_dim, codebook_dim, codebook_size, **options)
+        self.config["levels"] = levels
+        self.projection = F.normalize(self.projection, dim=1)
+        self.codebook = None  # the grid of levels
+
+    def nearest(self, latent, book):
+        """Tokens (M,) of projected rows (M, d): the first level is the lowest digit."""
+        levels = self.config["levels"]
+        digits = ((latent.tanh() + 1) / 2 * (levels - 1)).round().long()
+        return (digits * levels ** torch.arange(latent.shape[1], device=latent.device)).sum(dim=1)
 
 
 def check_width(x, width):

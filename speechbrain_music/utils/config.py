@@ -133,6 +133,19 @@ def load_experiment(argv, options, model_options=None):
     return _file_of(source, file), hparams, run_opts, overrides
 
 
+def with_preset(argv, folder):
+    """The command line, with the values of folder/NAME.yaml before its own for `--preset NAME`."""
+    if not any(token.partition("=")[0] == "--preset" for token in argv[1:]):
+        return argv
+    pairs, presets = [*_pairs(argv[1:])], {path.stem: path for path in folder.glob("*.yaml")}
+    for name in [value for key, value in pairs if key == "preset"]:
+        if name not in presets:
+            raise ConfigError(f"--preset is {name}: choose {', '.join(sorted(presets))}")
+        pairs = [*YAML(typ="safe", pure=True).load(presets[name]).items(), *pairs]
+    pairs = [(f"--{key}", value) for key, value in pairs if key != "preset"]  # the last one counts
+    return [argv[0], *(key if value is None else f"{key}={value}" for key, value in pairs)]
+
+
 def check_values(values, schema):
     """Raises ConfigError for the first value that its kind does not allow."""
     for key, value in values.items():

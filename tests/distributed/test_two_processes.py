@@ -22,8 +22,8 @@ TOKENIZER = {"dead_code_threshold": 0.3, "lr": 0.01, "keep_in_memory": False}
         pytest.param(
             pretrain,
             tiny.arguments,
-            {"dropout": 0.0, "warmup_steps": 1},
-            [("train", "cross_entropy"), ("valid", "loss")],
+            {"dropout": 0.0, "warmup_steps": 1, "cqt_weight": 0.5},
+            [(kind, f"{cqt}cross_entropy") for kind in ("train", "valid") for cqt in ("", "cqt_")],
             id="pretrain",
         ),
         pytest.param(

@@ -45,16 +45,39 @@ def test_trains_and_exports(system, tone_folder, tmp_path):
     assert not model.features.normalize.mean.eq(0).any()  # the corpus's statistics travel along
 
 
-def test_resumed_run_equals_one_run(tone_folder, tmp_path):
+@pytest.mark.parametrize("options", [{}, {"cqt_weight": 0.5, "num_codebooks": 2}])
+def test_resumed_run_equals_one_run(options, tone_folder, tmp_path):
     """A run that stops at max_steps, in the middle of an epoch, and is resumed."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     # The cosine ends where the run ends: a constant rate keeps the two comparable.
-    main(tiny.arguments(tone_folder, whole, warmup_steps=100, dropout=0.1))
+    options = {"warmup_steps": 100, "dropout": 0.1} | options
+    main(tiny.arguments(tone_folder, whole, **options))
     for steps in (3, 3, 6):  # the second finds all done
-        main(tiny.arguments(tone_folder, parts, warmup_steps=100, dropout=0.1, max_steps=steps))
+        main(tiny.arguments(tone_folder, parts, max_steps=steps, **options))
     ends = [tiny.last_checkpoint(folder)["model.ckpt"] for folder in (whole, parts)]
     torch.testing.assert_close(*ends, rtol=0, atol=0)
     assert [r["step"] for r in tiny.rows(parts, "train")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_cqt_targets(tone_folder, tmp_path):
+    """Their loss is added, reported, and absent without a weight; their heads stay in the run."""
+    names = ("with", "without")
+    for name, weight in zip(names, (0.5, 0), strict=True):
+        main(tiny.arguments(tone_folder, tmp_path / name, cqt_weight=weight))
+    on, off = (tiny.rows(tmp_path / name, "valid") for name in names)
+    for row in on:
+        parts = row["cross_entropy"], 3 * row["mel_mse"], 0.5 * row["cqt_cross_entropy"]
+        assert row["loss"] == pytest.approx(sum(parts))
+    assert on[-1]["cqt_cross_entropy"] < on[0]["cqt_cross_entropy"]
+    assert "CQT cross-entropy" in (tmp_path / "with" / "log.txt").read_text()
+    assert on[0]["cqt_cross_entropy_unigram"] > 0
+    exports = [tiny.exported(tmp_path / name).keys() for name in names]
+    models = [tiny.last_checkpoint(tmp_path / name)["model.ckpt"].keys() for name in names]
+    assert exports[0] == exports[1] and any("cqt_head" in key for key in models[0] - models[1])
+    one, two = (dict(np.load(tmp_path / name / "corpus_statistics.npz")) for name in names)
+    assert one["key"] != two["key"] and one["cqt_unigram"].sum() == one["unigram"].sum()
+    assert not [key for key in (*off[0], *models[1], *two) if "cqt" in key]
+    assert all(np.array_equal(one[key], two[key]) for key in ("mean", "std", "unigram", "pairs"))
 
 
 def test_composes_music_without_data_folder(tmp_path, monkeypatch, caplog):

@@ -163,6 +163,22 @@ def test_sums_of_batches_and_processes_add_up():
     torch.testing.assert_close(sum(sums), expected)
 
 
+def test_cqt_figures_by_hand():
+    (unigram, _, statistics), batch = training_statistics(2), held_out(2)
+    logits, tokens = batch["logits"][::-1].copy(), np.roll(batch["tokens"][batch["mask"]], 1, 0)
+    metrics = MaskedPredictionMetrics(statistics._replace(cqt_unigram=unigram), BLOCK)
+    tensors = {name: torch.from_numpy(value) for name, value in batch.items()}
+    metrics.update(**tensors, cqt=(torch.from_numpy(logits), torch.from_numpy(tokens)))
+    figures, plain = metrics.figures(metrics.sums), measure(statistics, batch)
+    shares = np.exp(logits.astype(float)) / np.exp(logits).sum(axis=-1, keepdims=True)
+    own = -np.log(np.take_along_axis(shares, tokens[..., None], axis=-1)).mean()
+    prior = (unigram + 1) / (unigram + 1).sum(axis=1, keepdims=True)
+    assert figures.pop("cqt_cross_entropy") == pytest.approx(own, rel=1e-5)
+    unigram_entropy = figures.pop("cqt_cross_entropy_unigram")
+    assert unigram_entropy == pytest.approx(-np.log(prior[[0, 1], tokens]).mean())
+    assert figures == plain.figures(plain.sums)
+
+
 def test_no_masked_token_and_no_statistics():
     metrics = MaskedPredictionMetrics(training_statistics(1)[2], BLOCK)
     assert metrics.figures(metrics.sums) == {}

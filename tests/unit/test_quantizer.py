@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from speechbrain_music.nnet import quantizer as ours
-from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
+from speechbrain_music.nnet.quantizer import RandomFiniteScalarQuantizer, RandomProjectionQuantizer
 
 
 def vectors(*shape, seed=0):
@@ -44,6 +44,23 @@ def test_tokens_equal_speechbrain_and_do_not_depend_on_scale():
     assert 0 <= quantizer(torch.zeros(1, 1, 24)).item() < 300
     with pytest.raises(ValueError, match=r"24 values.*has 15.*\(B, T, 24\)"):
         quantizer(torch.zeros(1, 2, 15))
+
+
+@pytest.mark.parametrize("dim, levels, books", [(5, 6, 1), (3, 4, 2)])
+def test_random_fsq_takes_the_nearest_point_of_its_grid(dim, levels, books):
+    quantizer = RandomFiniteScalarQuantizer(512, dim, levels**dim, num_codebooks=books, seed=1)
+    axes = torch.meshgrid(*[torch.linspace(-1, 1, levels)] * dim, indexing="ij")
+    grid = torch.stack([axis.flatten() for axis in reversed(axes)], dim=1)
+    x = vectors(1, 200, 512)
+    for projection, tokens in zip(quantizer.projection, quantizer(x).view(200, -1).T, strict=True):
+        latent = (x[0] @ projection).tanh()
+        nearest = torch.cdist(latent, grid).amin(dim=1)
+        torch.testing.assert_close((latent - grid[tokens]).norm(dim=1), nearest)
+        assert 0.5 < latent.std() < 0.8  # of tanh of a normal: 0.63
+    plain = RandomProjectionQuantizer(512, dim, levels**dim, num_codebooks=books, seed=1)
+    assert quantizer.config != plain.config and "codebook" not in quantizer.state_dict()
+    with pytest.raises(ValueError, match="codebook_size is 8192: for codebook_dim 5 choose 7776"):
+        RandomFiniteScalarQuantizer(512, 5, 8192)
 
 
 def test_initial_values():

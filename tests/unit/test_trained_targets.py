@@ -10,11 +10,7 @@ from spoil import in_config
 from speechbrain_music.dataio.corpus_statistics import statistics_key
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.ssl import stack_frames
-from speechbrain_music.models.targets import (
-    TargetsError,
-    load_targets,
-    save_targets,
-)
+from speechbrain_music.models.targets import TargetsError, load_targets, save_targets
 from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.residual_quantizer import CodebookLearner, ResidualQuantizer
