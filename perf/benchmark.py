@@ -36,7 +36,7 @@ class Comparison(NamedTuple):
     candidate: str
     baseline: str
     target: float | None = None
-    of: str = "time"  # or "memory", or "share": of the baseline's time, in percent
+    of: str = "time"  # or "memory"
     bound: str = ">="  # or "<="
 
 

@@ -129,8 +129,7 @@ def _ratio(comparison):
     """A comparison's ratio, that of times with its quartiles."""
     if comparison["ratio"] is None:
         return "not measured"
-    form = ".1%" if comparison["of"] == "share" else ".2f"
-    median, low, high = (f"{comparison['ratio'][key]:{form}}" for key in ("median", "q1", "q3"))
+    median, low, high = (f"{comparison['ratio'][key]:.2f}" for key in ("median", "q1", "q3"))
     return median if comparison["of"] == "memory" else f"{median} ({low} to {high})"
 
 

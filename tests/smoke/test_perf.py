@@ -111,8 +111,6 @@ def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
     extra = found["quantizer"]["extra_bytes"]
     assert 8192 * 4 * 16 * 4 < extra["SpeechBrain"] < 2**23  # all differences, in float32
     assert extra["ours"] < extra["SpeechBrain"]
-    waiting = [c for c in found["data"]["comparisons"] if c["of"] == "share"]
-    assert len(waiting) == 3 and all(c["ratio"]["q3"] < 1 for c in waiting)
     assert set(found["growth"]["outcomes"].values()) == {benchmark.MEASURED}
     assert len(found["growth"]["seconds"]) == 2 * 6 + 1
     assert (tmp_path / "growth_cpu.png").read_bytes().startswith(b"\x89PNG")

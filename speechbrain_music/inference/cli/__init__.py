@@ -11,10 +11,10 @@ import sys
 from functools import partial
 
 from speechbrain_music import __version__
-from speechbrain_music.inference.cli import doctor, embed, export, info, prepare, push, similar
+from speechbrain_music.inference.cli import card, doctor, embed, export, info, prepare, similar
 from speechbrain_music.utils.errors import run_command
 
-COMMANDS = (prepare, embed, similar, info, export, push, doctor)
+COMMANDS = (prepare, embed, similar, info, export, card, doctor)
 
 
 def main(argv=None):
