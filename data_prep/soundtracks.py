@@ -26,7 +26,6 @@ import numpy as np
 import soundfile
 
 from speechbrain_music.data_prep import data_set, files
-from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import locked_folder, write_together
 
 logger = logging.getLogger(__name__)
@@ -183,11 +182,8 @@ def read_soundtracks(data_folder, out=None, split="album"):
                 )
             )
             lines.append([name, chosen, holder])
-    page = markdown_page(
-        "# Licences of the soundtracks",
-        "Read in the packages' copyright files, which lie beside the music.",
-        markdown_table(["file", "licence", "holder"], lines),
-    )
+    head = "# Licences, as the packages' copyright files give them\n\n| file | licence | holder |\n"
+    page = head + "|---|---|---|\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
     write_together({Path(out) / "LICENCES.md": page})
     settings = {"split": split}
     return data_set.Annotations(items, settings=settings, extra={"missing_packages": missing})

@@ -20,7 +20,7 @@ from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.output import read_json
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.soundtracks import prepare_soundtracks
-from speechbrain_music.metrics.frame_probe import format_frame_probe
+from speechbrain_music.evaluation.frame_probe import format_frame_probe
 from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
 from speechbrain_music.reporting.marble_table import PICTURE
 from speechbrain_music.reporting.run_log import read_rows

@@ -37,7 +37,6 @@ SIZE = {
 OF_THE_MODEL = "num_layers d_model ffn_units kernel_size frontend_channels codebook_size".split()
 QUANTIZERS = {
     "rvq": {"codebook_dim": 4, "codebook_size": 8, "num_codebooks": 2},
-    "fsq": {"levels": "[3, 2, 2]"},
 }
 STATES = ("model.ckpt", "features.ckpt", "optimizer.ckpt")  # of a checkpoint
 
@@ -49,7 +48,7 @@ def arguments(data_folder, output_folder, system="brn_sum", **changes):
 
 
 def tokenizer_arguments(kind, data_folder, output_folder, **changes):
-    """The same for `recipes/tokenizer/train.py`; kind is rvq or fsq."""
+    """The same for `recipes/tokenizer/train.py`; kind is rvq."""
     size = {key: value for key, value in SIZE.items() if key not in OF_THE_MODEL}
     options = {"data_folder": data_folder, "output_folder": output_folder}
     return _command(kind, options | size | QUANTIZERS[kind] | changes)

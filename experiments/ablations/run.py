@@ -23,8 +23,8 @@ from scipy import stats
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.mixture import prepare_mixture
+from speechbrain_music.evaluation.frame_probe import CHORD, MEL, PITCH, FrameProbe
 from speechbrain_music.metrics.comparison import LEVEL
-from speechbrain_music.metrics.frame_probe import CHORD, MEL, PITCH, FrameProbe
 from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.safe_folder import RUN_RESULT

@@ -21,7 +21,7 @@ from speechbrain_music.brains.segments import MODEL_OPTIONS, SEGMENT_OPTIONS, Se
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
-from speechbrain_music.metrics.frame_probe import FrameProbe, format_frame_probe
+from speechbrain_music.evaluation.frame_probe import FrameProbe, format_frame_probe
 from speechbrain_music.metrics.pretraining import (
     BlockShares,
     MaskedPredictionMetrics,

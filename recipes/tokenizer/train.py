@@ -1,7 +1,7 @@
 """Training of a quantizer of log-mel: its tokens are targets for recipes/pretrain.
 
 python recipes/tokenizer/train.py hparams/rvq.yaml --data_folder /my/music
-python recipes/tokenizer/train.py hparams/fsq.yaml  # on composed music, made once
+python recipes/tokenizer/train.py hparams/rvq.yaml  # on composed music, made once
 python recipes/pretrain/train.py hparams/brn_sum_tiny.yaml --targets results/rvq/1234/quantizer
 
 Any top-level key of the yaml can be set on the command line. The same command resumes.
@@ -89,15 +89,13 @@ class QuantizerBrain(SegmentBrain):
 
     def train_state(self):
         """Return how many entries have been re-initialised so far."""
-        learner = self.hparams.model.learner
-        return {} if learner is None else {"reinitialised": int(learner.reinitialised.sum())}
+        return {"reinitialised": int(self.hparams.model.learner.reinitialised.sum())}
 
     # ---- codebooks, moved by averages instead of gradients ----
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Shows the batch to the learner, which moves the codebooks with each optimiser step."""
-        if self.hparams.model.learner is not None:
-            self._update_codebooks(batch, outputs[0], should_step)
+        self._update_codebooks(batch, outputs[0], should_step)
         super().on_fit_batch_end(batch, outputs, loss, should_step)
 
     def _update_codebooks(self, batch, rebuilt, should_step):

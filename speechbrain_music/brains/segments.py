@@ -96,7 +96,6 @@ MODEL_OPTIONS = {
     "frame_rate": kinds.choice(25, 50),
     "dropout": kinds.dropout,
     "gradient_checkpointing": kinds.boolean,
-    "levels": kinds.list_of(kinds.whole_number(2, 2**16)),
     "decay": kinds.share,
     "dead_code_threshold": kinds.not_negative,
 }

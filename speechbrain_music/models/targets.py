@@ -18,15 +18,11 @@ from speechbrain_music.models.safe_folder import (
     state_shapes,
     write_folder,
 )
-from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 from speechbrain_music.utils.errors import UserError
 
-# Kind -> what makes it, and of which of its configuration's values.
-KINDS = {
-    "rvq": (ResidualQuantizer, ("input_dim", "codebook_dim", "codebook_size", "num_codebooks")),
-    "fsq": (FiniteScalarQuantizer, ("input_dim", "levels")),
-}
+KIND = "rvq"  # of quantizers
+ARGUMENTS = ("input_dim", "codebook_dim", "codebook_size", "num_codebooks")
 PREFIX = "quantizer."
 QUANTIZER = "quantizer"  # the folder, in that of the run that trained it
 
@@ -43,12 +39,12 @@ class TrainedTargets(nn.Module):
     `std` are (128,), of the features with which the quantizer was trained.
     """
 
-    def __init__(self, kind, quantizer, mean, std):
+    def __init__(self, quantizer, mean, std):
         super().__init__()
         self.quantizer = quantizer.requires_grad_(False)
         weights = quantizer.state_dict() | {"mean": mean, "std": std}
         # With a hash of the weights, so that equal configs mean equal tokens.
-        self.config = {"kind": kind, **quantizer.config}
+        self.config = {"kind": KIND, **quantizer.config}
         self.config["weights"] = fingerprint(self.config, weights)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
@@ -97,11 +93,9 @@ def save_targets(folder, quantizer, features, **metadata):
 
     The folder is written whole or not at all; `metadata` are plain values to keep with the weights.
     """
-    kind = next(kind for kind, (made, _) in KINDS.items() if type(quantizer) is made)
     weights = {f"{PREFIX}{name}": value for name, value in quantizer.state_dict().items()}
-    write_folder(
-        folder, features, QUANTIZER, {"kind": kind, **quantizer.config}, weights, **metadata
-    )
+    config = {"kind": KIND, **quantizer.config}
+    write_folder(folder, features, QUANTIZER, config, weights, **metadata)
 
 
 def load_targets(folder):
@@ -123,23 +117,20 @@ def load_targets(folder):
     weights = {name.removeprefix(PREFIX): value for name, value in weights.items()}
     quantizer.load_state_dict(weights, assign=True)
     statistics = features.normalize
-    return TrainedTargets(config[QUANTIZER]["kind"], quantizer, statistics.mean, statistics.std)
+    return TrainedTargets(quantizer, statistics.mean, statistics.std)
 
 
 def _without_memory(config):
     """A quantizer of this configuration whose weights take no memory, or an error."""
-    if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
-        raise TypeError("it needs a kind")
-    if config["kind"] not in KINDS:
-        raise ValueError(f"kind is {config['kind']!r:.100}: choose {', '.join(KINDS)}")
-    make, arguments = KINDS[config["kind"]]
-    for name in arguments:
+    if not isinstance(config, dict) or config.get("kind") != KIND:
+        raise TypeError(f"it needs the kind {KIND}")
+    for name in ARGUMENTS:
         if name not in config:
             raise ValueError(f"{name} is missing")
     if config["input_dim"] != STACK * BANDS:
         raise ValueError(f"input_dim is {config['input_dim']!r:.100}: it must be {STACK * BANDS}")
-    quantizer = on_meta_device(make, **{name: config[name] for name in arguments})
+    quantizer = on_meta_device(ResidualQuantizer, **{name: config[name] for name in ARGUMENTS})
     check_keys(config, {"kind", *quantizer.config})
-    if {"kind": config["kind"], **quantizer.config} != config:
+    if {"kind": KIND, **quantizer.config} != config:
         raise ValueError(f"{config!r:.200} contradicts itself: {quantizer.config}")
     return quantizer

@@ -4,9 +4,9 @@ from torch import nn
 
 
 class Tokenizer(nn.Module):
-    """A `TrainedQuantizer` and its `CodebookLearner`, if any: a checkpoint holds both."""
+    """A `ResidualQuantizer` and its `CodebookLearner`: a checkpoint holds both."""
 
-    def __init__(self, quantizer, learner=None):
+    def __init__(self, quantizer, learner):
         super().__init__()
         self.quantizer = quantizer
         self.learner = learner

@@ -5,21 +5,34 @@ residual quantizer, moving averages, dead entries); Zhu et al., "MuQ", arXiv 250
 one on log-mel as the target of masked prediction).
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
-from speechbrain_music.nnet.quantizer import most_similar
-from speechbrain_music.nnet.trained_quantizer import TrainedQuantizer
+from speechbrain_music.nnet.precision import full_float32
+from speechbrain_music.nnet.quantizer import check_width, most_similar
 
 # An entry with less average weight has not been used for long: its mean is meaningless.
 FORGOTTEN = 1e-12
 
 
-class ResidualQuantizer(TrainedQuantizer):
+class Reconstruction(NamedTuple):
+    """Vectors through a quantizer and back; `...` is the shape of the input."""
+
+    vectors: torch.Tensor  # (..., input_dim), with gradients
+    tokens: torch.Tensor  # (..., num_codebooks) int64
+    latent: torch.Tensor  # (..., d), the input of the quantization; without gradients
+    commitment_loss: torch.Tensor  # (...), mean square of the change; moves the map down only
+
+
+class ResidualQuantizer(nn.Module):
     """Maps feature vectors to `num_codebooks` token numbers each.
 
     A linear map to `codebook_dim` values; the nearest entry of the first codebook, then of each
     further one the nearest to the residual; the sum of these entries and a linear map back.
+    Gradients pass straight through the quantization. Vectors have `input_dim` values, else
+    ValueError; `config` holds the arguments.
 
     Entries are standard normal until a `CodebookLearner` has moved them. Raises ValueError if a
     size is no whole number of 1 or more.
@@ -43,7 +56,17 @@ class ResidualQuantizer(TrainedQuantizer):
         for name, value in config.items():
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} is {value!r:.100}: it must be a whole number, 1 or more")
-        super().__init__(input_dim, codebook_dim, config)
+        super().__init__()
+        self.config = {"input_dim": input_dim, **config}
+        self.input_dim = input_dim
+        self.down = nn.Linear(input_dim, codebook_dim)
+        self.up = nn.Linear(codebook_dim, input_dim)
+        # The map back starts as the transpose of the map down: training starts at a projection.
+        nn.init.orthogonal_(self.down.weight)
+        with torch.no_grad():
+            self.up.weight.copy_(self.down.weight.T)
+        for linear in (self.down, self.up):
+            nn.init.zeros_(linear.bias)
         codebook = torch.randn(num_codebooks, codebook_size, codebook_dim)
         self.register_buffer("codebook", codebook)
 
@@ -63,6 +86,36 @@ class ResidualQuantizer(TrainedQuantizer):
         tokens = torch.stack(tokens, dim=-1) if tokens else rows.new_empty(len(rows), 0).long()
         near = (rows - left).view_as(latent)
         return tokens.view(*latent.shape[:-1], tokens.shape[-1]), near
+
+    def learn(self, x):
+        """Down, quantization and back, for training: (..., input_dim) to `Reconstruction`.
+
+        In float32 whatever the autocast state.
+        """
+        check_width(x, self.input_dim)
+        with full_float32(x.device):
+            latent = self.down(x.float())
+            with torch.no_grad():
+                tokens, near = self.nearest(latent)
+            # Straight-through estimator: forward the quantized value, backward the identity.
+            vectors = self.up(latent + (near - latent).detach())
+            commitment_loss = (latent - near).square().mean(dim=-1)
+        return Reconstruction(vectors, tokens, latent.detach(), commitment_loss)
+
+    def reconstruct(self, x):
+        """The quantized vectors, back in the space they came from: (..., input_dim) to the same."""
+        return self.learn(x).vectors
+
+    @torch.no_grad()
+    def forward(self, x):
+        """Tokens (B, T), or (B, T, num_codebooks), int64, as a random projection's.
+
+        In float32 whatever the autocast state.
+        """
+        check_width(x, self.input_dim)
+        with full_float32(x.device):
+            tokens, _ = self.nearest(self.down(x.float()))
+        return tokens.squeeze(-1)
 
 
 class CodebookLearner(nn.Module):

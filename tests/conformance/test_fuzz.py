@@ -432,7 +432,6 @@ def recipes():
     found = {
         "brn_sum_tiny": lambda argv: load_experiment(argv, pretrain.OPTIONS, MODEL_OPTIONS),
         "rvq": lambda argv: load_experiment(argv, tokenizer.OPTIONS, MODEL_OPTIONS),
-        "fsq": lambda argv: load_experiment(argv, tokenizer.OPTIONS, MODEL_OPTIONS),
     }
     return found | {name: load_task for name in TASKS}
 

@@ -13,7 +13,7 @@ from experiments.ablations.run import NAMES, UNTRAINED, compare, load, main, par
 from recipes.pretrain.train import OPTIONS
 from speechbrain_music.brains.segments import MODEL_OPTIONS, plan_run
 from speechbrain_music.data_prep.replica.corpus import make_corpus
-from speechbrain_music.metrics.frame_probe import CHORD, PITCH
+from speechbrain_music.evaluation.frame_probe import CHORD, PITCH
 from speechbrain_music.utils.config import load_experiment
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.processes import FINISHED
@@ -23,7 +23,7 @@ SIZES = tiny.SIZE | {"number_of_epochs": 1, "max_steps": 2}
 ALL = {
     "question": "does everything run?",
     "options": {},
-    "variants": {"sum": {}, "att": {"system": "brn_att_tiny"}, "fsq": {"tokenizer": "fsq"}},
+    "variants": {"sum": {}, "att": {"system": "brn_att_tiny"}, "rvq": {"tokenizer": "rvq"}},
     "finalists": ["sum"],
 }
 
@@ -52,7 +52,7 @@ def test_an_ablation(tmp_path, monkeypatch):
     results = tmp_path / "results/ablations"
     found = json.loads((results / "all.json").read_text())
     assert found["figures"].keys() == {*ALL["variants"], UNTRAINED}
-    assert found["differences"][PITCH].keys() == {"att", "fsq"} and found["resolves"][PITCH] > 0
+    assert found["differences"][PITCH].keys() == {"att", "rvq"} and found["resolves"][PITCH] > 0
     for runs in found["figures"].values():
         assert len(runs) == 2 and all(np.isfinite(list(figures.values())).all() for figures in runs)
         assert runs[0][PITCH] != runs[1][PITCH]

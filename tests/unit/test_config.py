@@ -89,7 +89,7 @@ def test_targets_are_the_folder_that_was_named(name, tmp_path, monkeypatch):
         load("brn_sum_tiny", "--targets", name)
 
 
-@pytest.mark.parametrize("name", ["brn_sum_tiny", "rvq", "fsq", "vocalset_singer", "mtt_tagging"])
+@pytest.mark.parametrize("name", ["brn_sum_tiny", "rvq", "vocalset_singer", "mtt_tagging"])
 def test_flags_are_true_or_false(name):
     flags = keys_of_kind(name, lambda kind: kind is boolean)
     assert flags
@@ -117,7 +117,7 @@ NOT_NUMBERS = ("x", "nan", "inf", "-inf", "1e400", "[]", "true", "", "-1", "2020
 TOO_LARGE = "1" + "0" * 30
 
 
-@pytest.mark.parametrize("name", ["brn_sum_tiny", "rvq", "fsq", "emomusic_emotion"])
+@pytest.mark.parametrize("name", ["brn_sum_tiny", "rvq", "emomusic_emotion"])
 def test_no_number_of_any_yaml_may_be_odd(name):
     """Whole or not, each number has a range; whole ones and sizes have an end."""
     plain, (options, more) = schema(name)
@@ -156,7 +156,6 @@ def test_no_number_of_any_yaml_may_be_odd(name):
         ("gtzan_genre", "probe_seeds [-1]", r"probe_seeds is \[-1\]"),
         ("gtzan_genre", "encoder [-1]", r"encoder is \[-1\]: it must be text, or a list of texts"),
         ("gtzan_genre", "chunk_seconds 0.001", "chunk_seconds is 0.001: .* from 0.1 to 3600"),
-        ("fsq", "levels [8, 1]", r"levels is \[8, 1\]"),
     ],
 )  # fmt: skip
 def test_an_odd_value_is_refused_in_a_sentence(name, pair, message):

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from torch import nn
 
-from speechbrain_music.metrics.frame_probe import (
+from speechbrain_music.evaluation.frame_probe import (
     CHORD,
     FEWEST_ARTISTS,
     PITCH,

@@ -1,7 +1,5 @@
 """Trained quantizers as targets: equations, codebook use, files of others."""
 
-from functools import partial
-
 import pytest
 import spoil
 import torch
@@ -11,35 +9,24 @@ from speechbrain_music.dataio.corpus_statistics import statistics_key
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import TargetsError, load_targets, save_targets
-from speechbrain_music.nnet.finite_scalar_quantizer import FiniteScalarQuantizer
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.residual_quantizer import CodebookLearner, ResidualQuantizer
 
-MAKE = {
-    "rvq": partial(ResidualQuantizer, codebook_dim=6, codebook_size=20, num_codebooks=3),
-    "fsq": partial(FiniteScalarQuantizer, levels=(5, 4, 3)),
-}
 
-
-def make(kind, width=512, seed=0):
+def make(width=512, seed=0):
     torch.manual_seed(seed)
-    return MAKE[kind](width)
+    return ResidualQuantizer(width, codebook_dim=6, codebook_size=20, num_codebooks=3)
 
 
 def vectors(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(params=MAKE)
-def kind(request):
-    return request.param
-
-
 # ---- the quantizers ----
 
 
 def test_rvq_stage_takes_nearest_entry_to_residual():
-    quantizer, latent = make("rvq"), vectors(50, 6)
+    quantizer, latent = make(), vectors(50, 6)
     tokens, near = quantizer.nearest(latent)
     left = latent.clone()
     for stage, codebook in enumerate(quantizer.codebook):
@@ -89,53 +76,30 @@ def test_dead_entries_are_reinitialised_and_counted():
     assert not learner.window.any()
 
 
-@pytest.mark.parametrize("levels", [(2,), (3,), (8, 8, 8, 6, 5), (2, 7, 4)])
-def test_fsq_tokens_and_codes_are_inverse(levels):
-    quantizer = FiniteScalarQuantizer(16, levels)
-    tokens = torch.arange(quantizer.config["codebook_size"])
-    values = quantizer.values(tokens)
-    assert len(values.unique(dim=0)) == len(tokens) == len(quantizer.nearest(values)[0].unique())
-    back, near = quantizer.nearest(values + 0.2 * torch.tensor(levels).reciprocal())
-    assert torch.equal(back.squeeze(-1), tokens) and torch.equal(near, values)
-    for place, level in enumerate(levels):
-        torch.testing.assert_close(values[:, place].unique(), torch.linspace(-1, 1, level))
-
-
-def test_fsq_reaches_every_level():
-    levels = (2, 3, 4, 5, 8, 9)
-    quantizer = FiniteScalarQuantizer(16, levels)
-    sweep = torch.linspace(-20, 20, 4001).unsqueeze(1).expand(-1, len(levels))
-    bounded = quantizer.bound(sweep)
-    assert bounded.abs().max() <= 1
-    near = quantizer.nearest(bounded)[1]
-    assert [len(column.unique()) for column in near.T] == list(levels)
-    assert ((near - bounded).abs() <= 1 / (torch.tensor(levels) - 1) + 1e-6).all()
-
-
-def test_straight_through_gradient(kind):
-    quantizer, x = make(kind, 12), vectors(1, 30, 12)
+def test_straight_through_gradient():
+    quantizer, x = make(12), vectors(1, 30, 12)
     weight = vectors(1, 30, 12, seed=1)
     (quantizer.reconstruct(x) * weight).sum().backward()
     straight = [quantizer.down.weight.grad.clone(), quantizer.up.bias.grad.clone()]
     quantizer.zero_grad()
-    (quantizer.up(quantizer.bound(quantizer.down(x))) * weight).sum().backward()
+    (quantizer.up(quantizer.down(x)) * weight).sum().backward()
     for ours, plain in zip(straight, (quantizer.down.weight, quantizer.up.bias), strict=True):
         torch.testing.assert_close(ours, plain.grad)
     assert straight[0].any()
 
 
 def test_commitment_loss_trains_down_projection_only():
-    quantizer = make("rvq")
+    quantizer = make()
     quantizer.learn(vectors(20, 512)).commitment_loss.sum().backward()
     assert quantizer.down.weight.grad.any() and quantizer.up.weight.grad is None
     assert not quantizer.codebook.requires_grad
 
 
-def test_token_shape_is_that_of_random_projection(kind):
-    quantizer = make(kind)
+def test_token_shape_is_that_of_random_projection():
+    quantizer = make()
     config, books = quantizer.config, quantizer.config["num_codebooks"]
     tokens = quantizer(vectors(2, 7, 512))
-    assert tokens.shape == ((2, 7, 3) if kind == "rvq" else (2, 7))
+    assert tokens.shape == (2, 7, 3)
     assert tokens.dtype == torch.int64 and not tokens.requires_grad
     assert 0 <= tokens.min() and tokens.max() < config["codebook_size"]
     back = quantizer.learn(vectors(2, 7, 512))
@@ -146,11 +110,11 @@ def test_token_shape_is_that_of_random_projection(kind):
             call(torch.zeros(1, 2, 15))
 
 
-def test_float32_under_autocast(kind):
-    quantizer, x = make(kind), vectors(1, 300, 512)
+def test_float32_under_autocast():
+    quantizer, x = make(), vectors(1, 300, 512)
     with torch.autocast("cpu", torch.bfloat16):
         inside, back = quantizer(x), quantizer.reconstruct(x)
-        coarse = quantizer.nearest(quantizer.bound(quantizer.down(x)).float())[0].squeeze(-1)
+        coarse = quantizer.nearest(quantizer.down(x).float())[0].squeeze(-1)
     assert torch.equal(inside, quantizer(x)) and torch.equal(back, quantizer.reconstruct(x))
     assert not torch.equal(inside, coarse)  # so it would have shown
 
@@ -158,18 +122,13 @@ def test_float32_under_autocast(kind):
 @pytest.mark.parametrize(
     "make_one, words",
     [
-        (lambda: FiniteScalarQuantizer(4, ()), "levels is \\[\\]"),
-        (lambda: FiniteScalarQuantizer(4, (8, 1)), "numbers of 2 or more"),
-        (lambda: FiniteScalarQuantizer(4, (8, 2.5)), "numbers of 2 or more"),
-        (lambda: FiniteScalarQuantizer(4, [2] * 21), "at most 1048576"),
         (lambda: ResidualQuantizer(4, num_codebooks=True), "num_codebooks is True"),
-        (lambda: CodebookLearner(make("rvq"), decay=1.0), "decay is 1.0"),
+        (lambda: CodebookLearner(make(), decay=1.0), "decay is 1.0"),
     ],
 )
 def test_invalid_values(make_one, words):
     with pytest.raises(ValueError, match=words):
         make_one()
-    assert FiniteScalarQuantizer(4, [2] * 20).config["codebook_size"] == 2**20
 
 
 # ---- as targets ----
@@ -183,38 +142,38 @@ def features_of(mean=-5.0, normalization="band"):
 
 
 @pytest.fixture
-def folder(kind, tmp_path):
-    save_targets(tmp_path / "quantizer", make(kind), features_of(), steps=10)
+def folder(tmp_path):
+    save_targets(tmp_path / "quantizer", make(), features_of(), steps=10)
     return tmp_path / "quantizer"
 
 
-def test_saved_and_loaded_targets_are_equal(folder, kind):
+def test_saved_and_loaded_targets_are_equal(folder):
     before = torch.get_rng_state()
     targets = load_targets(folder)
     assert torch.equal(torch.get_rng_state(), before)  # else a choice of targets would be a seed
-    quantizer, x = make(kind), vectors(2, 9, 512)
+    quantizer, x = make(), vectors(2, 9, 512)
     assert torch.equal(targets(x), quantizer(x))
     assert not any(p.requires_grad for p in targets.parameters())
-    assert targets.config.items() >= ({"kind": kind} | quantizer.config).items()
+    assert targets.config.items() >= ({"kind": "rvq"} | quantizer.config).items()
     torch.testing.assert_close(targets.mean, features_of().normalize.mean)
 
 
-def test_config_hash_depends_on_weights_and_statistics(folder, kind):
+def test_config_hash_depends_on_weights_and_statistics(folder):
     first = load_targets(folder).config
-    for quantizer, features in ((make(kind, seed=1), features_of()), (make(kind), features_of(-4))):
+    for quantizer, features in ((make(seed=1), features_of()), (make(), features_of(-4))):
         save_targets(folder, quantizer, features)
         other = load_targets(folder).config
         assert {key for key in first if first[key] != other[key]} == {"weights"}
         assert statistics_key(first) != statistics_key(other)
-    save_targets(folder, make(kind), features_of(), steps=11)
+    save_targets(folder, make(), features_of(), steps=11)
     assert load_targets(folder).config == first
 
 
 @pytest.mark.parametrize("other", NORMALIZATIONS)
-def test_tokens_do_not_depend_on_normalisation(folder, kind, other):
+def test_tokens_do_not_depend_on_normalisation(folder, other):
     targets = load_targets(folder)
     wave, samples = 0.1 * vectors(2, 24000), torch.tensor([24000, 24000])
-    own = make(kind)(stack_frames(features_of()(wave, samples)[0]))
+    own = make()(stack_frames(features_of()(wave, samples)[0]))
     features = features_of(mean=-2.0, normalization=other)
     if other == "instance":
         with pytest.raises(TargetsError, match="normalization is 'instance'.*choose band"):
@@ -250,20 +209,16 @@ FAULTS = spoil.faults("quantizer", DOWN) | {
         in_config(lambda c: c["features"].update(normalization="instance")),
         "normalization 'instance'",
     ),
-    "no configuration": (in_config(lambda c: c.update(quantizer=[1])), "it needs a kind"),
-    "unknown kind": (in_quantizer(kind="builtins.exec"), "kind is 'builtins.exec': choose rvq"),
-    "kind is a list": (in_quantizer(kind=["rvq"]), "it needs a kind"),
+    "no configuration": (in_config(lambda c: c.update(quantizer=[1])), "it needs the kind"),
+    "unknown kind": (in_quantizer(kind="builtins.exec"), "it needs the kind rvq"),
+    "kind is a list": (in_quantizer(kind=["rvq"]), "it needs the kind"),
     "missing key": (in_config(lambda c: c["quantizer"].pop("input_dim")), "input_dim is missing"),
     "other input": (in_quantizer(input_dim=128), "input_dim is 128: it must be 512"),
     "contradiction": (in_quantizer(num_codebooks=2), "config.json"),
     "words for a number": (in_quantizer(codebook_size="20"), "describes no quantizer"),
 }
-SIZES = [("rvq", {"codebook_size": size}) for size in (10**9, 10**30, 0)]
-SIZES += [("rvq", {"codebook_dim": 10**9})]
-SIZES += [("rvq", {"num_codebooks": count}) for count in (-1, 10**6)]
-WRONG_LEVELS = [], [2] * 10**5, [10**300], [5, 4, 3.0], {"a": 1}, [5, 4, 3, 2]
-SIZES += [("fsq", {"levels": levels}) for levels in WRONG_LEVELS]
-SIZES += [("fsq", {"codebook_size": 10**9}), ("fsq", {"kind": "rvq"}), ("rvq", {"kind": "fsq"})]
+SIZES = [{"codebook_size": size} for size in (10**9, 10**30, 0)] + [{"codebook_dim": 10**9}]
+SIZES += [{"num_codebooks": count} for count in (-1, 10**6)] + [{"levels": [5, 4, 3]}]
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -273,7 +228,7 @@ def test_damaged_folder_is_one_sentence(folder, name):
     spoil.refused(load_targets, folder, words)
 
 
-@pytest.mark.parametrize("kind, sizes", SIZES, indirect=["kind"])
+@pytest.mark.parametrize("sizes", SIZES)
 def test_wrong_sizes_are_refused_before_allocation(folder, sizes):
     in_quantizer(**sizes)(folder)
     spoil.refused(load_targets, folder, "")
