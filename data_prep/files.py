@@ -58,7 +58,7 @@ def as_user_error(prepare):
 
 def existing_folder(data_folder):
     """The folder as an absolute path, or a `PreparationError` that names the nearest one."""
-    folder = Path(data_folder)
+    folder = Path(data_folder).expanduser()
     if folder.is_dir():
         return folder.resolve()
     if folder.exists():

@@ -70,7 +70,9 @@ def write_output(out, report, skipped, manifests):
 def log_report(report):
     """Log the counts of each split, what was skipped, and deviations from published counts."""
     for name, split in report["splits"].items():
-        logger.info("%s: %d files, %.2f hours", name, split["files"], split["hours"])
+        hours = split["hours"]
+        duration = f"{hours:.2f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+        logger.info("%s: %d files, %s", name, split["files"], duration)
     for reason, count in report["reasons"].items():
         logger.info("skipped %d: %s", count, reason)
     for deviation in report.get("deviations", ()):

@@ -14,6 +14,7 @@ side, `track` does not. `LICENCES.md`, beside the manifests, names the holders o
 
 import hashlib
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -26,26 +27,29 @@ import numpy as np
 import soundfile
 
 from speechbrain_music.data_prep import data_set, files
-from speechbrain_music.utils.atomic import locked_folder, write_together
+from speechbrain_music.utils.atomic import locked_folder, sync_folder
 
 logger = logging.getLogger(__name__)
 
-# Package -> its side in the split `album`, and the licence of its music, read in its copyright file
-# where that is no table of files (None: it is one, see `read_copyright`).
+# Package -> its side in the split `album`; then, where its copyright file is no table of files, the
+# licence and the holder of its music, as read in that file.
 PACKAGES = {
-    "asc-music": ("train", None),
-    "drascula-music": ("train", None),
-    "fretsonfire-songs-muldjord": ("valid", "CC-BY-SA-3.0"),
-    "fretsonfire-songs-sectoid": ("test", "Expat"),
-    "hedgewars-data": ("train", None),
-    "hyperrogue-music": ("valid", None),
-    "nexuiz-music": ("train", "GPL-2+"),
-    "singularity-music": ("test", "CC-BY-SA-3.0"),
-    "supertux-data": ("train", None),
-    "ufoai-music": ("train", None),
-    "warzone2100-music": ("train", None),
-    "wesnoth-1.16-music": ("train", "GPL-2+"),
+    "asc-music": ("train",),
+    "drascula-music": ("train",),
+    "fretsonfire-songs-muldjord": ("valid", "CC-BY-SA-3.0", "El Senator (Muldjord)"),
+    "fretsonfire-songs-sectoid": ("test", "Expat", "Carlos Viola Iborra"),
+    "hedgewars-data": ("train",),
+    "hyperrogue-music": ("valid",),
+    "nexuiz-music": ("train", "GPL-2+", "Alientrap, Lee Vermeulen"),
+    "singularity-music": ("test", "CC-BY-SA-3.0", "Max McCracken"),
+    "supertux-data": ("train",),
+    "ufoai-music": ("train",),
+    "warzone2100-music": ("train",),
+    "wesnoth-1.16-music": ("train", "GPL-2+", "the Battle for Wesnoth project"),
 }
+NO_MUSIC = {"sounds", "speech"}  # folders of effects
+# What apt-get says of a package that the mirror lacks; anything else is a failure.
+LACKED = ("Unable to locate package", "no installation candidate", "find a source to download")
 STEMS = ("song", "guitar", "rhythm")  # one song in three files
 COPYRIGHT = "copyright"
 FETCHING = ".fetching_"
@@ -53,7 +57,10 @@ LABELS = ("album", "licence", "holder")
 
 
 def fetch(root, packages=PACKAGES):
-    """Fetch and unpack what is missing; return the packages that the mirror lacks."""
+    """Fetch and unpack what is missing; return the packages that the mirror lacks.
+
+    Raises a PreparationError if one cannot be fetched for another reason, such as the network.
+    """
     missing = []
     with locked_folder(root, "fetches into"):
         for rest in root.glob(f"{FETCHING}*"):  # of a run that was killed
@@ -65,25 +72,43 @@ def fetch(root, packages=PACKAGES):
                     archive = archive or _download(package, Path(folder))
                     if archive:
                         _unpack(archive, Path(folder, "unpacked"), Path(folder, package))
+                        sync_folder(Path(folder, package))
                         Path(folder, package).rename(root / package)
                     else:
                         missing.append(package)
+    if missing and not _apt():
+        logger.warning(
+            "apt-get and dpkg-deb are not there: download these packages from a Debian mirror into "
+            "%s, or go on without: %s",
+            root,
+            ", ".join(missing),
+        )
     return missing
 
 
+def _apt():
+    return shutil.which("apt-get") and shutil.which("dpkg-deb")
+
+
 def _download(package, folder):
-    """The archive of a package, or None if it cannot be fetched."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+    """The archive of a package; None if the mirror lacks it, or without apt."""
+    if not _apt():
         return None
     logger.info("fetching %s", package)
     command = ["apt-get", "-q", "download", package]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    english = os.environ | {"LC_ALL": "C"}
+    done = subprocess.run(command, cwd=folder, env=english, capture_output=True, text=True)
     archive = next(folder.glob("*.deb"), None)
-    if done.returncode or archive is None:
-        reason = (done.stderr.strip().splitlines() or ["no archive was written"])[-1]
-        logger.warning("%s is left out: apt-get cannot fetch it (%s)", package, reason)
-        return None
-    return archive
+    if done.returncode == 0 and archive:
+        return archive
+    reason = (done.stderr.strip().splitlines() or ["no archive was written"])[-1]
+    if not any(words in done.stderr for words in LACKED):
+        raise files.PreparationError(
+            f"apt-get cannot fetch {package} ({reason}); check the network and the disk, then run "
+            "the same command again."
+        )
+    logger.warning("%s is left out: the mirror lacks it (%s)", package, reason)
+    return None
 
 
 def _unpack(archive, unpacked, out):
@@ -106,7 +131,7 @@ def _unpack(archive, unpacked, out):
         parts = path.relative_to(unpacked).parts
         if parts[:3] == ("usr", "share", "doc") and path.name == COPYRIGHT:
             path.rename(out / COPYRIGHT)
-        elif path.suffix.lower() in files.EXTENSIONS:
+        elif path.suffix.lower() in files.EXTENSIONS and not NO_MUSIC & {*map(str.lower, parts)}:
             target = out.joinpath(*parts[3:])  # without usr/share/games
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
@@ -143,18 +168,18 @@ def read_copyright(text):
     return found
 
 
-def _of_file(name, table, licence):
+def _of_file(name, table):
     """Licence and holder of a file: of the last paragraph that matches, as the format defines.
 
     A package puts files elsewhere than its source, so the last two parts of a path are compared.
     """
-    holder = "see the copyright file"
+    licence = holder = "not stated"
     for patterns, named, owner in table:
         for pattern in patterns:
             tail = pattern if pattern == "*" else "*" + "/".join(pattern.split("/")[-2:])
             if fnmatch(f"/{name}", tail) and not pattern.startswith("debian/"):
                 licence, holder = named, owner
-    return licence or "not stated", holder
+    return licence, holder
 
 
 def read_soundtracks(data_folder, out=None, split="album"):
@@ -167,26 +192,23 @@ def read_soundtracks(data_folder, out=None, split="album"):
             f"from a Debian mirror into {data_folder}: {', '.join(PACKAGES)}."
         )
     items, lines = [], []
-    for package, (side, licence) in PACKAGES.items():
+    for package, (side, *stated) in PACKAGES.items():
         if package in missing:
             continue
-        text = (data_folder / package / COPYRIGHT).read_text(encoding="utf-8", errors="replace")
-        table = [] if licence else read_copyright(text)
+        path = data_folder / package / COPYRIGHT
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        table = [(["*"], *stated)] if stated else read_copyright(text)
         for name in files.find_audio(data_folder, package)[0]:
-            chosen, holder = _of_file(name, table, licence)
-            digit = hashlib.sha1(name.encode()).digest()[0] % 10
-            by_track = {0: "test", 1: "valid"}.get(digit, "train")
-            items.append(
-                data_set.Item(
-                    name, name, side if split == "album" else by_track, (package, chosen, holder)
-                )
-            )
-            lines.append([name, chosen, holder])
+            licence, holder = _of_file(name, table)
+            if split == "track":
+                digit = hashlib.sha1(name.encode()).digest()[0] % 10
+                side = {0: "test", 1: "valid"}.get(digit, "train")
+            items.append(data_set.Item(name, name, side, (package, licence, holder)))
+            lines.append([text.replace("|", "/") for text in (name, licence, holder)])
     head = "# Licences, as the packages' copyright files give them\n\n| file | licence | holder |\n"
     page = head + "|---|---|---|\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    write_together({Path(out) / "LICENCES.md": page})
-    settings = {"split": split}
-    return data_set.Annotations(items, settings=settings, extra={"missing_packages": missing})
+    found = {"settings": {"split": split}, "extra": {"missing_packages": missing}}
+    return data_set.Annotations(items, **found, texts={"LICENCES.md": page})
 
 
 SOUNDTRACKS = data_set.DataSet(

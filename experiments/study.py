@@ -80,18 +80,14 @@ def page(args, argv, folders, minutes):
     for title, key, baselines in HELD_OUT:
         for name, label in {key: "model", **baselines}.items():
             held_out.append([title, label, *(f"{row[name]:.3f}" for row in last)])
-    scores, differences = [], []
+    scores = []
     for name in args.protocols:
         stored = json.loads((args.work / name / "marble.json").read_text(encoding="utf-8"))
-        options = " ".join(PROTOCOLS[name]) or "none"
-        scores += [
-            [f"[{name}]({name}.md)", f"`{options}`", encoder, with_interval(value)]
-            for encoder, value in stored["overall"].items()
-        ]
-        differences += [
-            [name, f"{pair['first']} - {pair['second']}", signed_interval(pair["all tasks"])]
-            for pair in stored["pairs"]
-        ]
+        rows = {encoder: with_interval(value) for encoder, value in stored["overall"].items()}
+        for pair in stored["pairs"]:
+            minus = f"{pair['first']} - {pair['second']}"
+            rows[minus] = signed_interval(pair["all tasks"])
+        scores += [[f"[{name}]({name}.md)", what, value] for what, value in rows.items()]
     spent = ", ".join(f"{stage} {value:.0f}" for stage, value in minutes.items())
     seeds = [f"seed {seed}" for seed in folders]
     return markdown_page(
@@ -100,14 +96,11 @@ def page(args, argv, folders, minutes):
         f"Machine of the evaluation: {where_it_ran()}.",
         "A program composed and rendered all music here, that of the tasks too. **No figure says "
         "anything about recorded music**, and none can be compared with a published one.",
-        "## Pre-training",
         f"{args.hours:g} hours of composed music, with voices and single notes; "
         f"{last[0]['step']} optimiser steps per seed.",
         markdown_table(["held-out tracks", "", *seeds], held_out, "  " + "r" * len(seeds)),
         [f"![curves of seed {seed}](curves-{seed}.png)" for seed in folders],
-        "## Evaluation",
-        markdown_table(["protocol", "options", "encoder", "score"], scores),
-        markdown_table(["protocol", "difference of scores", "95% interval"], differences, "  r"),
+        markdown_table(["protocol", "encoder, or difference", "score (95% interval)"], scores),
         f"Minutes of the last start, without the work that it reused: {spent}.",
         "Real recordings: [retrieval.md](retrieval.md)." if args.music else "",
     )

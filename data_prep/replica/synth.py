@@ -33,7 +33,7 @@ class BankError(UserError):
 
 @dataclass(frozen=True)
 class Bank:
-    """A sound bank: its file's content and SHA-256, and the results of tools/scan_sound_bank.py.
+    """A sound bank: its file's content and SHA-256, and what was measured of its notes.
 
     `unsafe` holds by program (or `DRUMS`) the pitches that are silent or out of tune, `loudness`
     the level of a program in dB; both are empty for a bank that was not scanned.

@@ -314,8 +314,8 @@ def choose_on_validation(probes):
     rates = table["lr"].unique()
     if len(rates) > 1 and lr in (rates.min(), rates.max()):
         logger.warning(
-            f"the chosen learning rate {lr:g} is on the edge of learning_rates: add "
-            f"{lr * 10 if lr == rates.max() else lr / 10:g}"
+            f"the chosen learning rate {lr:g} is on the edge of learning_rates: a better one may "
+            f"be {'higher' if lr == rates.max() else 'lower'}"
         )
     stack = probes.best_weights(list(rows))
     brain = probes.make_brain(

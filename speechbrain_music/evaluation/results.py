@@ -77,7 +77,8 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
         marble = [task.marble_compat(probe, targets) for probes in logits for probe in probes]
         chance = task.chance(train_targets, targets)
         drawn = resampled_figures(task, logits, targets, resamples)
-        drawn = {metric: values.clip(max=1) for metric, values in drawn.items()}  # the best
+        least = {metric: None if metric.startswith("r2") else 0 for metric in drawn}
+        drawn = {metric: values.clip(least[metric], 1) for metric, values in drawn.items()}
         figures = {}
         for metric in task.metrics:
             values = np.array([[probe[metric] for probe in probes] for probes in each])
@@ -171,6 +172,7 @@ def write_results(run, data_report, tested):
             f"{hparams['name']}, {encoder.name}: {metric} {figure['mean']:.4f} "
             f"({_span(figure)}), chance {figure['chance']:.4f}"
         )
+    logger.info(f"The report is {run.output / REPORT}")
     return run.output
 
 
@@ -299,9 +301,10 @@ def _layers(figure, table, results, metrics):
     layers = list(dict.fromkeys(table["layer"]))
     means = table.groupby(["standardize", "layer", "lr"], sort=False)["valid"].mean()
     means = means.groupby(["layer", "lr"], sort=False).max().unstack()  # of the better features
+    axes.set_xticks(range(len(layers)), layers)
     for lr in means.columns:
-        axes.plot(layers, means.loc[layers, lr], marker=".", label=f"{lr:g}")
-    chosen = [(run["layer"], run["valid"]) for run in results["encoder"]["runs"]]
+        axes.plot(range(len(layers)), means.loc[layers, lr], marker=".", label=f"{lr:g}")
+    chosen = [(layers.index(run["layer"]), run["valid"]) for run in results["encoder"]["runs"]]
     axes.plot(*zip(*chosen, strict=True), "k*", markersize=12, label="chosen")
     chance = np.mean([results["figures"][metric]["chance"] for metric in metrics])
     axes.axhline(chance, color="gray", linestyle="--", label="chance (test)")

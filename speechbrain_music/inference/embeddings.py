@@ -13,7 +13,7 @@ from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import printable
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import atomic_file, write_together
-from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.errors import UserError, did_you_mean
 
 KINDS = (".npy", ".npz", ".parquet")
 INDEX, SETTINGS = "index.csv", "settings.json"  # in a folder of .npy files
@@ -113,6 +113,9 @@ def read_embeddings(path, unpooled=False):
     """
     path = Path(path)
     if path.suffix not in KINDS or not path.is_file():
+        if not path.exists():
+            near = did_you_mean(path, os.listdir(path.parent) if path.parent.is_dir() else [], "")
+            raise StoreError(f"{path} does not exist{near and f'; {near}'}")
         raise StoreError(
             f"{path} is not a file of embeddings: give a file that `sbmusic embed` wrote, which "
             f"ends in {', '.join(KINDS)}"

@@ -14,10 +14,10 @@ from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.soundtracks import prepare_soundtracks, read_copyright
 
 PACKAGES = {
-    "gone-music": ("train", None),
-    "table-music": ("train", None),
-    "songs": ("valid", "CC-BY-SA-3.0"),
-    "zipped-music": ("test", "GPL-2+"),
+    "gone-music": ("train",),
+    "table-music": ("train",),
+    "songs": ("valid", "CC-BY-SA-3.0", "A. Band"),
+    "zipped-music": ("test", "GPL-2+", "A Team | Friends"),
 }
 APT = """#!/bin/sh
 [ "$1 $2" = "-q download" ] || exit 1
@@ -62,6 +62,7 @@ def archive(tmp_path, monkeypatch):
     sound(table / "hymn one.ogg", 12)
     sound(table / "march.ogg", 11, seed=1)
     sound(table / "click.ogg", 1)
+    sound(table.with_name("Sounds") / "long effect.ogg", 20, seed=5)
     (table / "link.ogg").symlink_to("march.ogg")
     song = made / "songs/usr/share/games/fof/my song"
     sound(song / "song.ogg", 11, level=0.8, seed=2)
@@ -97,7 +98,7 @@ def test_tracks_licences_and_what_is_left_out(archive, caplog):
     root, out = archive / "sound tracks", archive / "out"
     report = prepare_soundtracks(root, out)
     assert report["missing_packages"] == ["gone-music"]
-    assert "gone-music is left out: apt-get cannot fetch it (E: Unable to locate" in caplog.text
+    assert "gone-music is left out: the mirror lacks it (E: Unable to locate" in caplog.text
     assert report["reasons"] == {"shorter than 10 s": 1}
     train = rows(out, "train")
     assert [row["wav"].removeprefix("$data_root/") for row in train] == [
@@ -110,7 +111,9 @@ def test_tracks_licences_and_what_is_left_out(archive, caplog):
     (song,), (inside,) = rows(out, "valid"), rows(out, "test")
     assert song["wav"].endswith("songs/fof/my song/mix.flac") and inside["licence"] == "GPL-2+"
     assert inside["wav"].startswith("$data_root/zipped-music/") and ".." not in inside["wav"]
+    assert song["holder"] == "A. Band"
     page = (out / "LICENCES.md").read_text()
+    assert "| GPL-2+ | A Team / Friends |" in page
     assert "| table-music/table/music/hymn one.ogg | CC-BY-SA-3.0 | 2002 A. Composer" in page
     assert sorted(path.name for path in root.iterdir()) == ["songs", "table-music", "zipped-music"]
 
@@ -150,7 +153,24 @@ def test_a_killed_command_is_continued(archive, monkeypatch):
     assert tracks["settings"] == {"split": "track"}
 
 
-def test_without_apt_own_packages_are_used(archive, monkeypatch):
+def test_failed_download_is_no_missing_package(archive):
+    apt = archive / "commands/apt-get"
+    apt.write_text("#!/bin/sh\necho 'E: Could not resolve host: deb.debian.org' >&2; exit 100\n")
+    with pytest.raises(PreparationError, match="fetch gone-music .*resolve host.*same command"):
+        prepare_soundtracks(archive / "music", archive / "out")
+
+
+def test_refused_preparation_keeps_the_licences(archive):
+    prepare_soundtracks(archive / "music", archive / "out")
+    before = (archive / "out/LICENCES.md").read_bytes()
+    (archive / "other").mkdir()
+    (archive / "table-music_1.deb").rename(archive / "other/table-music_1.deb")
+    with pytest.raises(PreparationError, match="were prepared from"):
+        prepare_soundtracks(archive / "other", archive / "out")
+    assert (archive / "out/LICENCES.md").read_bytes() == before
+
+
+def test_without_apt_own_packages_are_used(archive, monkeypatch, caplog):
     (archive / "music").mkdir()
     monkeypatch.setattr(soundtracks.shutil, "which", lambda name: None)
     with pytest.raises(PreparationError, match="none of the packages can be fetched: .*songs"):
@@ -159,6 +179,7 @@ def test_without_apt_own_packages_are_used(archive, monkeypatch):
     report = prepare_soundtracks(archive / "music", archive / "out")
     assert report["splits"]["valid"]["files"] == 1 and len(report["missing_packages"]) == 3
     assert (archive / "music" / "songs_1.deb").exists()
+    assert "are not there: download these packages" in caplog.text and "zipped-mus" in caplog.text
 
 
 def test_damaged_package_is_one_sentence(archive):

@@ -57,7 +57,7 @@ def _embeddings(path):
         "first": paths[0],
         "last": paths[-1],
         "model": f"{settings['source']} ({settings['model']})",
-        "layers": settings["layers"],
+        "layers": f"{settings['layers']} (0 is the front-end)",
         "pool": settings["pool"],
         "chunk": f"{settings['chunk']} s, overlap {settings['overlap']} s",
     }

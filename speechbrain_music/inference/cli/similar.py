@@ -60,6 +60,8 @@ def run(args):
     if query is None:
         values = np.concatenate([values, _embed(args, paths, settings)[None]])
         query = len(paths)
+    elif args.model:
+        print("the query is among the embeddings: --model is not used", file=sys.stderr)
     rows, similarities = rank(values, query, args.top)
     table = [
         (place, f"{similarity:.4f}", f"{durations[row]:.1f}", paths[row])
@@ -134,10 +136,10 @@ def _embed(args, paths, settings):
         word = PurePath(args.query).stem.lower()
         close = [name for name in names if word in name]
         close = close or get_close_matches(word, names, cutoff=0.5)
-        meant = [names[name] for name in close[:3]] or paths[:3]
+        meant = " or ".join(names[name] for name in close[:3])
         raise UserError(
-            f"{args.query} is neither a file nor among the {len(paths)} in {args.embeddings}: did "
-            f"you mean {' or '.join(meant)}?"
+            f"{args.query} is neither a file nor among the {len(paths)} in {args.embeddings}"
+            + (f": did you mean {meant}?" if meant else "")
         )
     if args.model is None:
         raise UserError(
