@@ -277,7 +277,7 @@ def parse(argv):
     parser.add_argument("--probe_hours", type=float, default=0.7, help="of composed music to probe")
     parser.add_argument("--tasks", nargs="+", default=TASKS, help="of the finalists")
     parser.add_argument("--evaluate", default=EVALUATE, help="options of the task recipes")
-    parser.add_argument("--tokenizer", default="", help="options of recipes/tokenizer")
+    parser.add_argument("--tokenizer", default="--num_codebooks 8", help="options of the tokenizer")
     parser.add_argument("--data", nargs="*", help="data sets of the tasks, as for marble.py")
     parser.add_argument("--out", type=Path, default=Path("results/ablations"))
     parser.add_argument("--work", type=Path, default=Path("results/ablations-work"))
