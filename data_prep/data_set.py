@@ -106,8 +106,8 @@ class DataSet:
             stands for two different pieces, no piece can be used, the disk fails, or `out` has the
             manifests of another data folder. No manifest is written then.
         """
-        if self.fetches:
-            Path(data_folder).mkdir(parents=True, exist_ok=True)
+        if self.fetches and not (made := Path(data_folder).expanduser()).exists():
+            made.mkdir(parents=True)
         root, out = files.existing_folder(data_folder), Path(out)
         own = [name for name in options if name in self.options]  # any other is a TypeError below
         common = {name: options.pop(name) for name in own if name in (*ALLOW_MISSING, *HELD_OUT)}

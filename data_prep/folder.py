@@ -47,16 +47,6 @@ def prepare_folder(
     PreparationError
         If the folder has fewer than two usable files, an argument is out of range, or the
         manifests cannot be written, or exist and are another folder's.
-
-    Example
-    -------
-    >>> import numpy, soundfile, tempfile
-    >>> root = Path(tempfile.mkdtemp())
-    >>> for name in ("do.wav", "re.flac", "mi.ogg"):
-    ...     soundfile.write(root / name, numpy.random.rand(24000), 24000)
-    >>> report = prepare_folder(root, root / "train.csv", root / "valid.csv")
-    >>> [split["files"] for split in report["splits"].values()], report["skipped"]
-    ([2, 1], 0)
     """
     data_set.check_share(valid_share)
     root = files.existing_folder(data_folder)

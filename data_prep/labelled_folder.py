@@ -21,18 +21,6 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
 
     `labels` are columns of `table`, a CSV file in the data folder; with `allow_missing` recordings
     that cannot be read are reported, not refused. The manifests go to the folder `out`.
-
-    Example
-    -------
-    >>> import numpy, soundfile, tempfile
-    >>> folder, rows = Path(tempfile.mkdtemp()), ["file,split,quality"]
-    >>> for split in data_set.SPLITS:
-    ...     soundfile.write(folder / f"{split}.wav", numpy.random.rand(24000), 24000)
-    ...     rows.append(f"{split}.wav,{split},minor")
-    >>> _ = (folder / TABLE).write_text("\\n".join(rows))
-    >>> report = prepare_labelled_folder(folder, folder / "manifests", labels=["quality"])
-    >>> report["splits"]["test"]["classes"]
-    {'quality': {'minor': 1}}
     """
     root = files.existing_folder(data_folder)
     path = root / table

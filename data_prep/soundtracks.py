@@ -18,10 +18,11 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import soundfile
@@ -61,21 +62,20 @@ def fetch(root, packages=PACKAGES):
 
     Raises a PreparationError if one cannot be fetched for another reason, such as the network.
     """
-    missing = []
-    with locked_folder(root, "fetches into"):
-        for rest in root.glob(f"{FETCHING}*"):  # of a run that was killed
-            shutil.rmtree(rest)
-        for package in packages:
-            if not (root / package).is_dir():
-                with TemporaryDirectory(dir=root, prefix=FETCHING) as folder:
-                    archive = next(root.glob(f"{package}_*.deb"), None)
-                    archive = archive or _download(package, Path(folder))
-                    if archive:
-                        _unpack(archive, Path(folder, "unpacked"), Path(folder, package))
-                        sync_folder(Path(folder, package))
-                        Path(folder, package).rename(root / package)
-                    else:
-                        missing.append(package)
+    wanted, missing = [name for name in packages if not any((root / name).glob("*"))], []
+    with locked_folder(root, "fetches into") if wanted else nullcontext():
+        for rest in root.glob(f"{FETCHING}????????"):  # of a run that was killed
+            shutil.rmtree(rest, ignore_errors=True)
+        for package in wanted:
+            with TemporaryDirectory(dir=root, prefix=FETCHING) as folder:
+                archive = next(root.glob(f"{package}_*.deb"), None)
+                archive = archive or _download(package, Path(folder))
+                if archive:
+                    _unpack(archive, Path(folder, "unpacked"), Path(folder, package))
+                    sync_folder(Path(folder, package))
+                    Path(folder, package).rename(root / package)
+                else:
+                    missing.append(package)
     if missing and not _apt():
         logger.warning(
             "apt-get and dpkg-deb are not there: download these packages from a Debian mirror into "
@@ -113,17 +113,26 @@ def _download(package, folder):
 
 def _unpack(archive, unpacked, out):
     """Move a package's audio and copyright file to the folder `out`; add stems."""
-    command = ["dpkg-deb", "-x", archive, unpacked]
     try:
+        command = ["dpkg-deb", "-x", archive, unpacked]
         subprocess.run(command, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
+        # Zips, whose names `zipfile` keeps below the folder.
+        for path in [path for path in unpacked.rglob("*") if path.suffix.lower() == ".pk3"]:
+            with ZipFile(path) as content:
+                content.extractall(path.with_suffix(""))
+        _move(unpacked, out)
+        for song in sorted(out.rglob(f"{STEMS[0]}.ogg")):
+            _add_stems([song, *(song.with_stem(name) for name in STEMS[1:])])
+    # zipfile raises RuntimeError for an encrypted file, soundfile for a damaged one.
+    except (OSError, subprocess.CalledProcessError, BadZipFile, RuntimeError, ValueError) as error:
         reason = " ".join((getattr(error, "stderr", "") or str(error)).split())
         raise files.PreparationError(
-            f"{archive} cannot be unpacked ({reason}); install dpkg, or delete the archive."
+            f"{archive.name} cannot be unpacked ({reason}); install dpkg, or delete the archive "
+            "and run the same command again."
         ) from error
-    for archive in unpacked.rglob("*.pk3"):  # a zip, whose names `zipfile` keeps below the folder
-        with ZipFile(archive) as content:
-            content.extractall(archive.with_suffix(""))
+
+
+def _move(unpacked, out):
     out.mkdir()
     for path in sorted(unpacked.rglob("*")):
         if path.is_symlink() or not path.is_file():
@@ -135,15 +144,15 @@ def _unpack(archive, unpacked, out):
             target = out.joinpath(*parts[3:])  # without usr/share/games
             target.parent.mkdir(parents=True, exist_ok=True)
             path.rename(target)
-    for song in sorted(out.rglob(f"{STEMS[0]}.ogg")):
-        _add_stems([song, *(song.with_stem(name) for name in STEMS[1:])])
 
 
 def _add_stems(paths):
     """Replace stems by their sum, as loud as full scale allows."""
-    paths = [path for path in paths if path.exists()]
+    paths = [path for path in paths if path.is_file()]
     if len(paths) > 1:
-        waves, rates = zip(*map(soundfile.read, paths), strict=True)
+        waves, rates = zip(*(soundfile.read(p, always_2d=True) for p in paths), strict=True)
+        if len({(rate, wave.shape[1]) for wave, rate in zip(waves, rates, strict=True)}) > 1:
+            raise ValueError(f"the stems in {paths[0].parent.name} differ in rate or channels")
         mix = np.zeros((max(map(len, waves)), waves[0].shape[1]))
         for wave in waves:
             mix[: len(wave)] += wave

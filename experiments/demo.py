@@ -122,7 +122,6 @@ def main(argv):
         "music": what,
         "curves": (run / "curves.png").relative_to(args.out),
         "scores": (marble / PICTURE).relative_to(args.out),
-        "options": args.evaluate,
     }
     table = (marble / "marble.md").read_text(encoding="utf-8")
     text = report(table, read_rows(run, "valid"), metadata, read_json(seconds))

@@ -268,7 +268,7 @@ def evaluate(args, exports):
 
 def parse(argv):
     """The command line: arguments, and options of all pre-trainings."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("name", help=", ".join(NAMES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--system", default="brn_sum_tiny", help="a yaml of hparams/")
@@ -282,6 +282,8 @@ def parse(argv):
     parser.add_argument("--out", type=Path, default=Path("results/ablations"))
     parser.add_argument("--work", type=Path, default=Path("results/ablations-work"))
     args, others = parser.parse_known_args(argv)
+    if len(set(args.seeds)) < len(args.seeds):
+        raise UserError(f"seeds are {args.seeds}: give each once")
     if len(others) % 2 or not all(key.startswith("--") for key in others[::2]):
         raise UserError(f"{shlex.join(others)}: options of the pre-training are --key value")
     return args, {key[2:]: value for key, value in zip(others[::2], others[1::2], strict=True)}
@@ -300,6 +302,8 @@ def main(argv):
     found = probe_all(runs, variants)
     differences = {kind: compare(found, kind) for kind in (PITCH, CHORD)}
     corpus = f"Trained on {args.hours:g} hours of composed music, and voices and notes"
+    if not music:
+        corpus = f"Trained on {others['data_folder']}"
     stored = ablation | {
         "name": args.name,
         "command": shlex.join(["python", "experiments/ablations/run.py", *argv]),

@@ -9,6 +9,7 @@ hparams/presets). The same command resumes.
 """
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_music import hparams as yamls
 from speechbrain_music.brains.segments import MODEL_OPTIONS, SEGMENT_OPTIONS, SegmentBrain, open_run
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
+from speechbrain_music.dataio.audio import AudioError
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.evaluation.frame_probe import FrameProbe, format_frame_probe
@@ -169,7 +171,8 @@ class BestRQBrain(SegmentBrain):
             figures |= self.block_shares.figures(self.reduce_sum(self.block_shares.sums))
             self.block_shares.close()
             if self.frame_probe and if_main_process():
-                figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
+                with suppress(AudioError):  # a track is gone
+                    figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
             tables = (format_held_out(figures), format_frame_probe(figures))
             self.end_epoch(epoch, figures, "\n".join(filter(None, tables)))
 

@@ -42,43 +42,42 @@ def frame_labels(annotations, start, frames):
 class FrameProbe:
     """Scores of linear predictions from frames: of pitch classes (R2), of chord roots (accuracy).
 
-    `paths` are audio files; those are used, at most 96, that have annotations beside them. The
-    regressions are fitted on a third of the artists, their penalty is chosen on the second, and
-    they are scored on the last. `usable` is False where fewer than six artists are known.
+    `paths` are audio files; those are used, at most 96, that have annotations of composed music
+    beside them. The regressions are fitted on a third of the artists, their penalty is chosen on
+    the second, and they are scored on the last. `usable` is False with fewer than six artists.
     """
 
     def __init__(self, paths):
-        known = [path for path in map(Path, paths) if path.with_suffix(".json").is_file()]
-        known = sorted(set(known))
-        artists = sorted({path.parent for path in known})
+        known = {path: _read(path) for path in sorted(set(map(Path, paths)))}
+        known = {path: labels for path, labels in known.items() if labels}
+        paths = list(known)[:: max(1, -(-len(known) // TRACKS))]
+        artists = sorted({path.parent for path in paths})
         self.usable = len(artists) >= FEWEST_ARTISTS
-        self.parts = {artist: place % 3 for place, artist in enumerate(artists)}
-        self.paths = known[:: max(1, -(-len(known) // TRACKS))]
+        parts = {artist: place % 3 for place, artist in enumerate(artists)}
+        self.tracks = [(path, parts[path.parent], *known[path]) for path in paths]
 
     @torch.no_grad()
     def __call__(self, features, encoder):
         """Scores of the mel and of each layer: figure -> value, such as pitch_class_r2_layer_4.
 
-        `features` is a `LogMel`, `encoder` an `Encoder` in evaluation mode, on one device.
+        `features` is a `LogMel`, `encoder` an `Encoder` in evaluation mode, on one device. Raises
+        AudioError if a track cannot be read any more.
         """
-        states, labels = ({}, {}, {}), ([], [], [])
+        states, targets = ({}, {}, {}), ([], [], [])
         device = features.normalize.mean.device
-        for path in self.paths:
-            annotations = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            tokens = int(min(annotations["seconds"], SECONDS) * TOKEN_RATE)
-            start = int((annotations["seconds"] * TOKEN_RATE - tokens) / 2)  # in tokens
-            wave = read_segment(path, start * SAMPLES_PER_TOKEN, tokens * SAMPLES_PER_TOKEN)
-            samples = torch.tensor([len(wave)], device=device)
-            mel, lengths = features(torch.from_numpy(wave).unsqueeze(0).to(device), samples)
+        for path, part, start, *labels in self.tracks:
+            length = len(labels[0]) * SAMPLES_PER_TOKEN
+            wave = torch.from_numpy(read_segment(path, start * SAMPLES_PER_TOKEN, length))
+            wave = torch.nn.functional.pad(wave, (0, length - len(wave))).to(device).unsqueeze(0)
+            mel, lengths = features(wave, torch.tensor([length], device=device))
             hidden = encoder(mel, lengths)[1]
             named = {MEL: stack_frames(mel)} | {f"layer_{n}": x for n, x in enumerate(hidden)}
-            part = self.parts[path.parent]
             for name, values in named.items():
                 states[part].setdefault(name, []).append(values[0].double().cpu())
-            labels[part].append(frame_labels(annotations, start / TOKEN_RATE, int(lengths)))
+            targets[part].append(labels)
         targets = [
             [torch.from_numpy(np.concatenate(kind)) for kind in zip(*part, strict=True)]
-            for part in labels
+            for part in targets
         ]
         figures = {}
         for name in states[0]:
@@ -87,6 +86,22 @@ class FrameProbe:
                 wanted = [part[place] for part in targets]
                 figures[f"{figure}_{name}"] = _ridge_score(rows, wanted, score)
         return figures
+
+
+def _read(path):
+    """First token of the middle of a track, and `frame_labels`; None if it is not composed music.
+
+    Another program may have put any JSON beside the audio.
+    """
+    path = path.with_suffix(".json")
+    try:
+        annotations = json.loads(path.read_text(encoding="utf-8"))
+        tokens = int(min(annotations["seconds"], SECONDS) * TOKEN_RATE)
+        start = int((annotations["seconds"] * TOKEN_RATE - tokens) / 2)
+        labels = frame_labels(annotations, start / TOKEN_RATE, tokens)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return (start, *labels) if tokens > 0 else None
 
 
 def _ridge_score(rows, targets, score):

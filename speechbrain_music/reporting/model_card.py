@@ -144,7 +144,7 @@ def _read_results(path):
         _ = [
             with_interval(figure) + f"{figure['chance']}" for figure in results["figures"].values()
         ]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CardError(
             f"{path} is not the results.json of a task ({type(error).__name__}: {error}): pass one "
             "that a recipe wrote"

@@ -88,7 +88,7 @@ def command_faults(words):
     else:
         yaml = next((Path(word).name for word in words if word.endswith(".yaml")), "")
         is_recipe = words[script].endswith("train.py") and yaml in KEYS
-        known = KEYS[yaml] | RUN_OPTIONS if is_recipe else OPTIONS
+        known = KEYS[yaml] | RUN_OPTIONS | {"preset"} if is_recipe else OPTIONS
         words = words[script + 1 :]
     options = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
     yield from (f"--{option}" for option in options if option not in known)

@@ -74,7 +74,7 @@ def tracks(tmp_path_factory):
 
 def test_truth_scores_one_and_noise_nothing(tracks):
     probe = FrameProbe(map(str, reversed(tracks)))
-    assert probe.usable and probe.paths == tracks
+    assert probe.usable and [track[0] for track in probe.tracks] == tracks
     truths = [json.loads(path.with_suffix(".json").read_text()) for path in tracks]
     known = Known([frame_labels(truth, 1.0, 250) for truth in truths])
     figures = probe(LogMel(), known)
@@ -82,6 +82,42 @@ def test_truth_scores_one_and_noise_nothing(tracks):
     for layer in ("layer_1", "layer_2", "mel"):  # a second late is another note
         assert figures[f"{PITCH}_{layer}"] < 0.1 and figures[f"{CHORD}_{layer}"] < 0.3
     assert "1.000" in format_frame_probe(figures) and format_frame_probe({"loss": 1.0}) == ""
+
+
+OTHER = {
+    "own metadata": {"title": "my song"},
+    "a list": [1, 2],
+    "no number": {"seconds": "3:20", "instruments": [], "chords": []},
+    "not finite": {"seconds": float("nan"), "instruments": [], "chords": []},
+    "too short": {"seconds": 0.01, "instruments": [], "chords": []},
+    "odd chord": {"seconds": 12.0, "instruments": [], "chords": [[0, 1, "C#:min"]]},
+    "odd pitch": {
+        "seconds": 12.0,
+        "instruments": [{"role": "comp", "notes": [[0, 1, 60.5, 90]]}],
+        "chords": [],
+    },
+}
+
+
+@pytest.mark.parametrize("name", [*OTHER, "damaged"])
+def test_json_of_other_programs_is_ignored(name, tracks, tmp_path):
+    """It lies beside a user's own song.wav."""
+    text = "{" if name == "damaged" else json.dumps(OTHER[name])
+    (tmp_path / "song.json").write_text(text)
+    probe = FrameProbe([*tracks, tmp_path / "song.wav"])
+    assert probe.usable and [track[0] for track in probe.tracks] == tracks
+
+
+def test_every_part_has_artists_after_thinning(tracks, tmp_path):
+    """One artist with many tracks may not leave the others without any."""
+    many = tmp_path / "artist_00"
+    many.mkdir()
+    text = tracks[0].with_suffix(".json").read_text()
+    for number in range(400):
+        (many / f"{number:03d}.json").write_text(text)
+    probe = FrameProbe([*tracks, *(path.with_suffix(".wav") for path in many.iterdir())])
+    parts = {part for _, part, *_ in probe.tracks}
+    assert not probe.usable or parts == {0, 1, 2}
 
 
 def test_other_music_is_not_probed(tracks, tmp_path):

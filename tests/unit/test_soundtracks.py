@@ -144,7 +144,7 @@ def test_a_killed_command_is_continued(archive, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             prepare_soundtracks(root, archive / "out")
     assert (root / "table-music").is_dir() and not (root / "songs").exists()
-    (root / ".fetching_left").mkdir()  # as SIGKILL leaves it
+    (root / ".fetching_abcdefgh").mkdir()  # as SIGKILL leaves it
     prepare_soundtracks(root, archive / "out")
     assert whole == {p.name: p.read_bytes() for p in (archive / "out").glob("*.csv")}
     assert (archive / "fetched").read_text().split().count("table-music") == 1
@@ -182,11 +182,42 @@ def test_without_apt_own_packages_are_used(archive, monkeypatch, caplog):
     assert "are not there: download these packages" in caplog.text and "zipped-mus" in caplog.text
 
 
-def test_damaged_package_is_one_sentence(archive):
-    (archive / "songs_1.deb").write_bytes(b"no archive")
-    with pytest.raises(PreparationError, match="songs_1.deb cannot be unpacked .*delete the arch"):
+def rebuild(archive, package):
+    with tarfile.open(archive / f"{package}_1.deb", "w") as tar:
+        tar.add(archive / "made" / package / "usr", "usr")
+
+
+@pytest.mark.parametrize("damage", ["archive", "zip", "rate", "channels", "no audio"])
+def test_damaged_package_is_one_sentence(damage, archive):
+    package = "zipped-music" if damage == "zip" else "songs"
+    song = archive / "made/songs/usr/share/games/fof/my song/song.ogg"
+    if damage == "zip":
+        (archive / "made/zipped-music/usr/share/games/zipped/data.pk3").write_bytes(b"no zip")
+    elif damage in ("rate", "channels"):
+        rate, channels = (16000, 2) if damage == "rate" else (8000, 1)
+        soundfile.write(song, 0.1 * np.ones((rate, channels)), rate)
+    else:
+        song.write_bytes(b"no audio")
+    rebuild(archive, package)
+    if damage == "archive":
+        (archive / "songs_1.deb").write_bytes(b"no archive")
+    with pytest.raises(PreparationError, match=f"{package}_1.deb cannot be unpacked .*delete the"):
         prepare_soundtracks(archive / "music", archive / "out")
-    assert not (archive / "music" / "songs").exists()
+    assert not (archive / "music" / package).exists()
+
+
+def test_empty_folders_are_filled_and_a_whole_corpus_is_not_locked(archive, monkeypatch):
+    monkeypatch.setattr(soundtracks.fetch, "__defaults__", ({"songs": (), "table-music": ()},))
+    monkeypatch.setattr(soundtracks, "PACKAGES", {k: PACKAGES[k] for k in ("songs", "table-music")})
+    (archive / "music/songs").mkdir(parents=True)
+    prepare_soundtracks(archive / "music", archive / "out")
+    assert list((archive / "music/songs").rglob("mix.flac"))
+
+    def lock(*_):
+        raise AssertionError("a read-only folder cannot be locked")
+
+    monkeypatch.setattr(soundtracks, "locked_folder", lock)
+    assert prepare_soundtracks(archive / "music", archive / "out")["missing_packages"] == []
 
 
 def test_copyright_files():
