@@ -126,7 +126,8 @@ def probe_all(runs, variants):
     """Name -> one dict of figures per seed, of the variants and of untrained encoders."""
     folder = runs.args.work / "probed"
     tracks = read_manifest(make_corpus(folder, runs.args.probe_hours, PROBED), folder)
-    probe = FrameProbe(tracks["wav"])
+    held_out = tracks["artist"].isin(sorted(set(tracks["artist"]))[::3])
+    probe = FrameProbe(tracks["wav"][~held_out], tracks["wav"][held_out])
     found = {}
     for name, options in variants.items():
         found[name] = []

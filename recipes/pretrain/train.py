@@ -203,7 +203,7 @@ def main(argv):
         statistics = corpus_statistics(
             hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
         )
-        probe = FrameProbe(data.valid.paths)
+        probe = FrameProbe(data.train.paths, data.valid.paths)
         brain = BestRQBrain(
             modules=hparams["modules"],
             opt_class=hparams["opt_class"],

@@ -4,6 +4,7 @@ Ridge regressions take seconds, and tell apart encoders that the loss of masked 
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
 from speechbrain_music.models.ssl import stack_frames
 
-TRACKS, SECONDS = 96, 10.0  # at most so many tracks, and so much of the middle of each
-FEWEST_ARTISTS = 6
+TRACKS, FEWEST = 36, 6  # to score on; twice as many to fit on
+SECONDS = 10.0  # of the middle of a track
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, times the number of frames
 ROOTS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 PITCH, CHORD = "pitch_class_r2", "chord_root_accuracy"
@@ -42,19 +43,17 @@ def frame_labels(annotations, start, frames):
 class FrameProbe:
     """Scores of linear predictions from frames: of pitch classes (R2), of chord roots (accuracy).
 
-    `paths` are audio files; those are used, at most 96, that have annotations of composed music
-    beside them. The regressions are fitted on a third of the artists, their penalty is chosen on
-    the second, and they are scored on the last. `usable` is False with fewer than six artists.
+    `fitted` and `tested` are audio files; those are used that have annotations of composed music
+    beside them, at most 72 and 36. The regressions are fitted on the first, without each fourth
+    track, on which their penalty is chosen, and scored on the second. `usable` is False where there
+    are too few tracks.
     """
 
-    def __init__(self, paths):
-        known = {path: _read(path) for path in sorted(set(map(Path, paths)))}
-        known = {path: labels for path, labels in known.items() if labels}
-        paths = list(known)[:: max(1, -(-len(known) // TRACKS))]
-        artists = sorted({path.parent for path in paths})
-        self.usable = len(artists) >= FEWEST_ARTISTS
-        parts = {artist: place % 3 for place, artist in enumerate(artists)}
-        self.tracks = [(path, parts[path.parent], *known[path]) for path in paths]
+    def __init__(self, fitted, tested):
+        fitted, tested = _find(fitted, 2 * TRACKS), _find(tested, TRACKS)
+        self.usable = len(fitted) >= 2 * FEWEST and len(tested) >= FEWEST
+        self.tracks = [(int(place % 4 == 3), *track) for place, track in enumerate(fitted)]
+        self.tracks += [(2, *track) for track in tested]
 
     @torch.no_grad()
     def __call__(self, features, encoder):
@@ -65,7 +64,7 @@ class FrameProbe:
         """
         states, targets = ({}, {}, {}), ([], [], [])
         device = features.normalize.mean.device
-        for path, part, start, *labels in self.tracks:
+        for part, path, start, *labels in self.tracks:
             length = len(labels[0]) * SAMPLES_PER_TOKEN
             wave = torch.from_numpy(read_segment(path, start * SAMPLES_PER_TOKEN, length))
             wave = torch.nn.functional.pad(wave, (0, length - len(wave))).to(device).unsqueeze(0)
@@ -88,20 +87,19 @@ class FrameProbe:
         return figures
 
 
-def _read(path):
-    """First token of the middle of a track, and `frame_labels`; None if it is not composed music.
-
-    Another program may have put any JSON beside the audio.
-    """
-    path = path.with_suffix(".json")
-    try:
-        annotations = json.loads(path.read_text(encoding="utf-8"))
-        tokens = int(min(annotations["seconds"], SECONDS) * TOKEN_RATE)
-        start = int((annotations["seconds"] * TOKEN_RATE - tokens) / 2)
-        labels = frame_labels(annotations, start / TOKEN_RATE, tokens)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    return (start, *labels) if tokens > 0 else None
+def _find(paths, most):
+    """(path, first token of its middle, two `frame_labels`) of composed tracks, evenly chosen."""
+    found = []
+    paths = [path for path in sorted(set(map(Path, paths))) if path.with_suffix(".json").is_file()]
+    for path in paths[:: max(1, -(-len(paths) // most))]:
+        # Another program may have put any JSON beside the audio.
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            annotations = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            tokens = int(min(annotations["seconds"], SECONDS) * TOKEN_RATE)
+            start = int((annotations["seconds"] * TOKEN_RATE - tokens) / 2)
+            labels = frame_labels(annotations, start / TOKEN_RATE, tokens)
+            found += [(path, start, *labels)] if tokens > 0 else []
+    return found
 
 
 def _ridge_score(rows, targets, score):
