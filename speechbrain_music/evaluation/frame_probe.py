@@ -1,7 +1,4 @@
-"""What the frames of an encoder tell about pitch, on composed music, whose notes are known.
-
-Ridge regressions take seconds, and tell apart encoders that the loss of masked prediction does not.
-"""
+"""What an encoder's frames tell about pitch, on composed music: ridge regressions, in seconds."""
 
 import json
 from contextlib import suppress
@@ -59,8 +56,7 @@ class FrameProbe:
     def __call__(self, features, encoder):
         """Scores of the mel and of each layer: figure -> value, such as pitch_class_r2_layer_4.
 
-        `features` is a `LogMel`, `encoder` an `Encoder` in evaluation mode, on one device. Raises
-        AudioError if a track cannot be read any more.
+        `features` (`LogMel`) and `encoder` are on one device. AudioError: a track is gone.
         """
         states, targets = ({}, {}, {}), ([], [], [])
         device = features.normalize.mean.device
