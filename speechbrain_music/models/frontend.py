@@ -148,8 +148,6 @@ class ConvFrontEnd(nn.Module):
         self.linear = nn.Linear(channels * BANDS // 4, d_model)
         self.bypass = nn.Linear(stack * BANDS, d_model, bias=False) if bypass else None
         self.norm = nn.LayerNorm(d_model, elementwise_affine=False) if norm else None
-        if norm:  # an export whose configuration was changed does not fit its weights then
-            self.norm.register_buffer("is_there", torch.ones(1))
         self.dropout = Dropout(dropout)
 
     def forward(self, mel):

@@ -64,12 +64,12 @@ def write_folder(folder, features, part, config, weights, **metadata):
     statistics = (features.normalize.mean, features.normalize.std)
     weights = weights | dict(zip(STATISTICS, statistics, strict=True))
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    model = {"features": features_config(features), part: config}
     described = {
         "format_version": FORMAT_VERSION,
-        "features": features_config(features),
-        part: config,
+        **model,
         "training": metadata,
-        "weights": fingerprint({}, weights),
+        "weights": fingerprint(model, weights),
     }
     files = {
         WEIGHTS: save(weights),  # save_file hides it from other users
@@ -167,7 +167,9 @@ def read_folder(folder, part, expected_shapes):
             raise ExportError(f"{weights_path} has non-finite values in {name}: {remedy}")
     if not (weights[STATISTICS[1]] > 0).all():
         raise ExportError(f"{weights_path} has a feature std that is not above 0: {remedy}")
-    if config.get("weights") not in (None, fingerprint({}, weights)):  # older ones have no hash
+    model = {"features": features, part: described}
+    # Older ones have no hash, or one of the weights alone.
+    if config.get("weights") not in (None, *(fingerprint(c, weights) for c in ({}, model))):
         raise ExportError(
             f"{weights_path} is not the file that {CONFIG} was written with, is damaged, or was "
             f"being replaced: run the same command again, or {remedy}"

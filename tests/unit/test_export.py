@@ -149,6 +149,11 @@ def test_damaged_export_is_exported_over_but_no_other_folder(folder, damage, is_
         load_export(folder)
 
 
+def test_changed_configuration_is_refused_even_if_the_weights_fit(folder):
+    in_config(lambda config: config["encoder"]["frontend"].update(norm=True))(folder)
+    spoil.refused(load_export, folder, "is not the file that config.json was written with")
+
+
 def test_mixed_files_of_two_exports_are_refused(folder, tmp_path):
     save_export(tmp_path / "other", *make_parts(seed=1))
     os.replace(tmp_path / "other/model.safetensors", folder / "model.safetensors")
