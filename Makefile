@@ -25,9 +25,9 @@ demo-full: demo
 	$(RUN) recipes/marble.py --quick True --pooling mean_std --out results/demo/marble \
 		--encoders pre-trained=results/demo/brn_sum_tiny/export untrained=random:results/demo/brn_sum_tiny/export mel
 
-# STUDY="--hours 6 ...": other options; experiments/README.md has those of the committed run.
+# STUDY="--soundtracks data/soundtracks": with recordings, 1 GB; experiments/README.md has more options.
 study: install
-	$(RUN) experiments/study.py $(STUDY)
+	$(RUN) experiments/compare.py study $(STUDY)
 
 test: install lint
 	$(RUN) -m pytest $(BY_FILE) -m "not slow"

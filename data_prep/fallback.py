@@ -1,6 +1,7 @@
 """Data of the user, or without a data folder a composed replica, announced and made once."""
 
 import logging
+import os
 from pathlib import Path
 
 from speechbrain_music.data_prep.data_set import SPLITS, check_option
@@ -10,6 +11,7 @@ from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.corpus import make_corpus
+from speechbrain_music.data_prep.replica.synth import SOUNDFONT
 from speechbrain_music.data_prep.replica.trees import make_replica
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
         if data_set not in DATA_SETS:
             raise PreparationError("data_folder is not set: pass --data_folder")
         data_folder = Path(REPLICA_FOLDER.format(data_set, replica_scale))
+        if bank := os.environ.get(SOUNDFONT):
+            data_folder = data_folder.with_name(f"{data_folder.name}_{Path(bank).stem}")
         logger.warning(
             f"No data_folder: using a replica of {data_set} in {data_folder}, music composed by "
             "a program; its figures say nothing about recorded music"

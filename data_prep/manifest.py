@@ -79,7 +79,7 @@ def write_manifest(path, rows, extra_columns=()):
 
 
 def read_manifest(path, data_root):
-    """Read and check a manifest; `data_root` (a folder, or an address) is put before its paths.
+    """Read and check a manifest; `data_root` (a folder) is put before its paths.
 
     Returns
     -------

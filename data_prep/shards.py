@@ -3,10 +3,10 @@
     shards manifests/mine/train.csv manifests/mine/valid.csv --data_folder /my/music --out shards
     shards --check shards
 
-For corpora of more files than a file system handles well, or on a web server. The new manifests
-name each piece by its shard and its bytes there, and training reads them like others: pass
---data_folder shards (or its https:// address), --train_csv and --valid_csv. The same command
-continues an interrupted packing, and packs a deleted shard again.
+For corpora of more files than a file system handles well. The new manifests name each piece by its
+shard and its bytes there, and training reads them like others: pass --data_folder shards,
+--train_csv and --valid_csv. The same command continues an interrupted packing, and packs a deleted
+shard again.
 """
 
 import csv

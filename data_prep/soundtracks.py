@@ -32,21 +32,22 @@ from speechbrain_music.utils.atomic import locked_folder, sync_folder
 
 logger = logging.getLogger(__name__)
 
-# Package -> its side in the split `album`; then, where its copyright file is no table of files, the
+# Package -> its side in the split `album`, of which the test side has enough recordings to tell
+# encoders apart; then, where its copyright file is no table of files, the
 # licence and the holder of its music, as read in that file.
 PACKAGES = {
     "asc-music": ("train",),
     "drascula-music": ("train",),
     "fretsonfire-songs-muldjord": ("valid", "CC-BY-SA-3.0", "El Senator (Muldjord)"),
-    "fretsonfire-songs-sectoid": ("test", "Expat", "Carlos Viola Iborra"),
-    "hedgewars-data": ("train",),
-    "hyperrogue-music": ("valid",),
+    "fretsonfire-songs-sectoid": ("valid", "Expat", "Carlos Viola Iborra"),
+    "hedgewars-data": ("test",),
+    "hyperrogue-music": ("test",),
     "nexuiz-music": ("train", "GPL-2+", "Alientrap, Lee Vermeulen"),
     "singularity-music": ("test", "CC-BY-SA-3.0", "Max McCracken"),
-    "supertux-data": ("train",),
-    "ufoai-music": ("train",),
+    "supertux-data": ("test",),
+    "ufoai-music": ("test",),
     "warzone2100-music": ("train",),
-    "wesnoth-1.16-music": ("train", "GPL-2+", "the Battle for Wesnoth project"),
+    "wesnoth-1.16-music": ("test", "GPL-2+", "the Battle for Wesnoth project"),
 }
 NO_MUSIC = {"sounds", "speech"}  # folders of effects
 # What apt-get says of a package that the mirror lacks; anything else is a failure.

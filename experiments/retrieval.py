@@ -1,15 +1,18 @@
-"""Compare encoders by retrieval on any folder of music, without labels.
+"""Compare encoders by retrieval on any folder of music, with or without labels.
 
 python experiments/retrieval.py /my/music --encoders mel random:EXPORT mine=EXPORT
+python experiments/retrieval.py /my/music --manifest test.csv --same album --encoders mel EXPORT
 
 Recordings are cut into excerpts. For each excerpt the others are ranked by similarity; those of
-the same recording should come first. Encoders are named as for recipes/marble.py. README.md has
-the protocol.
+the same recording should come first, or with --same COLUMN those of other recordings that have
+the same label in the manifest. Encoders are named as for recipes/marble.py. README.md has the
+protocol.
 """
 
 import argparse
 import json
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,7 @@ from speechbrain_music.metrics.retrieval import (
     unit_vectors,
 )
 from speechbrain_music.models.frozen import make_encoders, name_specs
+from speechbrain_music.models.frozen_encoder import POOLINGS
 from speechbrain_music.reporting.tables import (
     markdown_page,
     markdown_table,
@@ -44,21 +48,29 @@ TITLES = {"top1": "top-1 accuracy", "average_precision": "mean average precision
 CHOSEN_BY = "average_precision"
 
 
-def find_excerpts(folder, out, seconds):
-    """Cut a folder's music into excerpts; return `cut_into_chunks`'s table and a report.
+def find_recordings(args):
+    """The recordings to compare as `read_manifest` gives them, and files that cannot be used."""
+    if args.manifest:
+        return read_manifest(args.manifest, args.folder), {"skipped": 0, "reasons": {}}
+    manifests = [args.out / "manifests" / f"{split}.csv" for split in ("train", "valid")]
+    report = prepare_folder(args.folder, *manifests, refresh=True)
+    tracks = [read_manifest(path, args.folder) for path in manifests]
+    return pd.concat(tracks, ignore_index=True), report
 
-    A rest shorter than `seconds` is left out. `place` is the excerpt's number in the recording.
+
+def cut_into_excerpts(tracks, seconds, max_seconds=None):
+    """`cut_into_chunks`'s table; `place` is an excerpt's number in its recording.
+
+    A rest shorter than `seconds` is left out, and what comes after `max_seconds` of a recording.
     """
-    manifests = [out / "train.csv", out / "valid.csv"]
-    report = prepare_folder(folder, *manifests, refresh=True)
-    tracks = pd.concat([read_manifest(path, folder) for path in manifests], ignore_index=True)
-    excerpts = cut_into_chunks(tracks.sort_values("ID"), seconds, min_last_chunk_seconds=seconds)
+    tracks = tracks.sort_values("ID")
+    excerpts = cut_into_chunks(tracks, seconds, seconds, max_seconds)
     whole = excerpts["duration"] > 0.999 * seconds  # a recording shorter than one is cut to itself
     excerpts = excerpts[whole].reset_index(drop=True)
-    return excerpts.assign(place=excerpts.groupby("track").cumcount()), report
+    return excerpts.assign(place=excerpts.groupby("track").cumcount())
 
 
-def evaluate(values, recordings, places, gap):
+def evaluate(values, recordings, places, gap, groups=None):
     """The metrics of one encoder: (features, metric) -> (recordings,), and features -> two layers.
 
     `values` is (excerpts, layers, dim). The layer is chosen on half of the recordings by mean
@@ -69,7 +81,7 @@ def evaluate(values, recordings, places, gap):
     half = np.arange(recordings.max() + 1) % 2 == 0
     for kind in FEATURES:
         layers = [
-            retrieve(unit_vectors(layer, kind), recordings, places, gap)
+            retrieve(unit_vectors(layer, kind), recordings, places, gap, groups)
             for layer in tqdm(values.swapaxes(0, 1), desc=f"comparing {kind}", unit="layer")
         ]
         table = {m: np.stack([by_recording(x[m], recordings) for x in layers]) for m in METRICS}
@@ -111,7 +123,7 @@ def summarise(systems, chances, resamples):
     return rows, compare(drawn)
 
 
-def page(title, summary, rows, pairs, layers):
+def page(title, same, summary, rows, pairs, layers):
     """Return the text of retrieval.md."""
     names = list(dict.fromkeys(row["encoder"] for row in rows))
     cells = {(r["encoder"], r["features"], r["metric"]): r for r in rows}
@@ -131,14 +143,14 @@ def page(title, summary, rows, pairs, layers):
         for kind, of_kind in kinds.items()
     )
     return markdown_page(
-        f"# Retrieval of excerpts of the same recording: {title}",
+        f"# Retrieval of excerpts of the same {same}: {title}",
         summary,
         markdown_table(["metric", "features", "chance", *names], table, "  r"),
         markdown_table(["difference", *pairs[0]["tasks"]], differences) if pairs else "",
         "Means over recordings, each counted once; 95% intervals over recordings and encoders of a "
-        "system. Top-1 accuracy: how often the most similar other excerpt is of the same "
-        "recording. Average precision: how high all excerpts of the same recording rank. Chance: a "
-        "random order, exact. The layer is chosen by mean average precision on half of the "
+        f"system. Top-1 accuracy: how often the most similar other excerpt is of the same {same}. "
+        f"Average precision: how high all excerpts of the same {same} rank. Chance: a random "
+        "order, exact. The layer is chosen by mean average precision on half of the "
         "recordings and scored on the other half, both ways round; numbers of the layers, from 0: "
         f"{chosen}.",
     )
@@ -150,7 +162,12 @@ def parse(argv):
     parser.add_argument("folder", type=Path)
     parser.add_argument("--encoders", nargs="+", required=True)
     parser.add_argument("--out", type=Path, default=Path("results/retrieval"))
+    parser.add_argument("--features", type=Path, help="a folder to share (default: in --out)")
+    parser.add_argument("--manifest", type=Path, help="of the folder's recordings to take")
+    parser.add_argument("--same", help="a column of the manifest, in place of the recording")
+    parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="of hidden states")
     parser.add_argument("--seconds", type=float, default=5.0, help="of an excerpt")
+    parser.add_argument("--max_seconds", type=float, help="of a recording")
     parser.add_argument("--gap", type=int, default=1, help="neighbours per side that are left out")
     parser.add_argument("--resamples", type=int, default=1000, help="of the recordings")
     parser.add_argument("--trust_remote_code", action="store_true", help="for hf: encoders")
@@ -167,16 +184,20 @@ def main(argv):
     """Compare encoders on a folder of music; see the head of this file."""
     args = parse(argv)
     specs = name_specs(args.encoders)
-    systems = {name: make_encoders(spec, args.trust_remote_code) for name, spec in specs.items()}
-    excerpts, report = find_excerpts(args.folder, args.out / "manifests", args.seconds)
-    files = sum(split["files"] for split in report["splits"].values())
+    options = args.trust_remote_code, args.pooling
+    systems = {name: make_encoders(spec, *options) for name, spec in specs.items()}
+    tracks, report = find_recordings(args)
+    files, same = len(tracks), args.same or "recording"
+    if args.same and args.same not in tracks:
+        raise UserError(f"same is {args.same!r}: --manifest names a table with that column")
+    excerpts = cut_into_excerpts(tracks, args.seconds, args.max_seconds)
     excerpts = excerpts[excerpts["track"].duplicated(keep=False)].reset_index(drop=True)
     _check(excerpts["track"].nunique(), files, args)
     features, readable = {}, np.ones(len(excerpts), dtype=bool)
     for name, encoders in systems.items():
         features[name] = []
         for encoder in encoders:
-            cache = FeatureCache(args.out / "features", encoder, excerpts).open()
+            cache = FeatureCache(args.features or args.out / "features", encoder, excerpts).open()
             cache.extract(batch_size=8, device=infer_device())
             values, could, _ = cache.load()
             features[name].append(values)
@@ -186,12 +207,16 @@ def main(argv):
     rows = kept.index.to_numpy()
     recordings, places = pd.factorize(kept["track"])[0], kept["place"].to_numpy()
     _check(len(set(recordings)), files, args)
+    asked = {"gap": math.inf if args.same else args.gap}
+    asked["groups"] = pd.factorize(kept[args.same])[0] if args.same else None
 
     chances = {
         metric: by_recording(values, recordings)
-        for metric, values in chance_level(recordings, places, args.gap).items()
+        for metric, values in chance_level(recordings, places, **asked).items()
     }
     queried = int((~np.isnan(chances["top1"])).sum())
+    if queried < 4 and args.same:
+        raise UserError(f"{queried} recording(s) share their {same} with another: four are needed")
     if queried < 4:
         raise UserError(
             f"gap is {args.gap}: {queried} recording(s) have excerpts of {args.seconds:g} s that "
@@ -199,7 +224,7 @@ def main(argv):
         )
     scores, layers = {}, {}
     for name in systems:
-        found = [evaluate(values[rows], recordings, places, args.gap) for values in features[name]]
+        found = [evaluate(values[rows], recordings, places, **asked) for values in features[name]]
         scores[name] = [each for each, _ in found]
         layers[name] = {kind: [chosen[kind] for _, chosen in found] for kind in FEATURES}
     table, pairs = summarise(scores, chances, args.resamples)
@@ -217,14 +242,19 @@ def main(argv):
         f"{counts['recordings']} recordings, {counts['excerpts']} excerpts of {args.seconds:g} s. "
         f"Left out: {counts['too short for two excerpts']} recordings with fewer than two "
         f"excerpts, {counts['skipped files']} files that cannot be used, "
-        f"{counts['unreadable excerpts']} excerpts that cannot be read. With {args.gap} at each "
-        f"side left out, {counts['too short for the gap']} recordings are ranked but are no "
-        "queries: they have no excerpt left to find."
+        f"{counts['unreadable excerpts']} excerpts that cannot be read. With "
+        + ("those of the same recording" if args.same else f"{args.gap} at each side")
+        + f" left out, {counts['too short for the gap']} recordings are ranked but are no queries: "
+        "they have no excerpt left to find."
     )
-    text = page(args.folder, summary, table, pairs, layers)
+    title = args.manifest or args.folder
+    text = page(title, same, summary, table, pairs, layers)
     stored = {
         "folder": str(args.folder),
+        "manifest": str(args.manifest),
+        "same": same,
         "seconds": args.seconds,
+        "pooling": args.pooling,
         "gap": args.gap,
         "resamples": args.resamples,
         "counts": counts,

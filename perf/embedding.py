@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 import torch
+from hyperpyyaml import load_hyperpyyaml
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,8 +18,7 @@ from perf.training import HPARAMS
 from speechbrain_music.dataio.audio import read_segments
 from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.models.export import load_export, save_export
-from speechbrain_music.models.frontend import TOKEN_RATE
-from speechbrain_music.models.frozen import make_encoders
+from speechbrain_music.models.frontend import TOKEN_RATE, LogMel
 
 SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
 BASELINES = ("Wav2Vec2Conformer", "MERT-like")
@@ -73,8 +73,8 @@ def embedding(size="full", device="cpu", folder="."):
         makers[name] = partial(_ours, folder / name, seconds, device, music, batch)
         if not (folder / name).exists():
             suffix = "_tiny" if size == "tiny" else ""
-            model = make_encoders(f"random:{HPARAMS / name}{suffix}.yaml")[0].model
-            save_export(folder / name, model.encoder, model.features)
+            with open(f"{HPARAMS / name}{suffix}.yaml", encoding="utf-8") as file:
+                save_export(folder / name, load_hyperpyyaml(file)["encoder"], LogMel())
     if not music.exists():
         soundfile.write(music, make_music(batch * seconds), FILE_RATE)
 

@@ -10,7 +10,7 @@ from perf.benchmark import Benchmark, Comparison, Mismatch, gpu_batch
 from perf.speechbrain_recipe import RecipeStep, collate
 from perf.training import TrainingStep, make_batch, make_waves
 from speechbrain_music.models.frontend import STACK, LogMel, token_count
-from speechbrain_music.models.targets import save_targets
+from speechbrain_music.models.targets import Teacher, save_targets
 from speechbrain_music.nnet.quantizer import RandomFiniteScalarQuantizer
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 
@@ -72,13 +72,18 @@ def _check_training(name, step, call, uniform):
 def targets(size="full", device="cpu", folder=None):
     """Each option in a training step of a tiny system, against the step of its yaml.
 
-    20% of tokens are masked, or 60%. Residual quantization: 8 codebooks of 1,024.
+    20% of tokens are masked, or 60%. Residual quantization: 8 codebooks of 1,024; its teacher is an
+    encoder like the trained one. Compiled: by `--compile`, at --size full.
     """
     items, seconds, options = SIZES["targets"][size]
     waves = make_waves(items * gpu_batch(device), seconds, device)
     few, tokens = make_batch(waves), torch.arange(token_count(waves.shape[1]))
     many = make_batch(waves, masked=tokens[tokens // 10 % 5 < 3])
     save_targets(f"{folder}/rvq", ResidualQuantizer(512, num_codebooks=8), LogMel())
+    encoder = TrainingStep("brn_sum_tiny", **options).hparams["encoder"]
+    teacher = Teacher(encoder, encoder.config["num_layers"], LogMel().normalize)
+    quantizer = ResidualQuantizer(teacher.dim, num_codebooks=8)
+    save_targets(f"{folder}/iterated", quantizer, LogMel(), teacher)
     batches, steps = {}, {}
     for name, batch, changes in (
         ("plain", few, {}),
@@ -86,6 +91,8 @@ def targets(size="full", device="cpu", folder=None):
         ("4 codebooks", few, {"num_codebooks": 4}),
         ("random FSQ", few, {"codebook_size": 7776}),
         ("residual quantization", few, {"targets": f"{folder}/rvq"}),
+        ("residual quantization of a layer", few, {"targets": f"{folder}/iterated"}),
+        *([("compiled", few, {"compiled": True})] if size == "full" else []),
         ("60% masked", many, {}),
         ("60% masked, constant-Q targets", many, {"cqt_weight": 1.0}),
     ):

@@ -43,7 +43,7 @@ def make_batch(waves, masked=None):
 class TrainingStep:
     """The training step of a system of hparams/; `overrides` are top-level keys of its yaml."""
 
-    def __init__(self, system, device="cpu", **overrides):
+    def __init__(self, system, device="cpu", compiled=False, **overrides):
         torch.manual_seed(0)
         with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
             self.hparams = load_hyperpyyaml(file, overrides)
@@ -51,12 +51,13 @@ class TrainingStep:
             modules=self.hparams["modules"],
             opt_class=self.hparams["opt_class"],
             hparams=self.hparams,
-            run_opts={"device": device},
+            run_opts={"device": device, "compile": compiled},
             checkpointer=None,
             plan=Plan(1, 1, 1),
             statistics=None,
             hours={},
         )
+        self.brain._compile()  # as `fit` does; nothing unless asked for
         self.brain.init_optimizers()
         self.brain.modules.train()
         self.modules, self.optimizer = self.brain.modules, self.brain.optimizer

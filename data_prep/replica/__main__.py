@@ -10,7 +10,6 @@ tables and splits as published. The same command continues an interrupted one.
 import argparse
 import logging
 import sys
-from pathlib import Path
 
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
@@ -32,7 +31,6 @@ def main(argv):
         command.add_argument("--workers", type=int, help="processes (default: one per core)")
         if name == "corpus":
             command.add_argument("--hours", type=float, default=2.0, help="at least (default: 2)")
-            command.add_argument("--soundfont", help="an SF2 file (default: TimGM6mb)")
             held_out = "also play the programs that training corpora never play"
             command.add_argument("--held_out", action="store_true", help=held_out)
         else:
@@ -43,9 +41,7 @@ def main(argv):
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     command = options.pop("command")
     if command == "corpus":
-        bank = options.pop("soundfont")
-        bank = str(Path(bank).resolve()) if bank else None
-        plan = CorpusPlan(options.pop("seed"), held_out=options.pop("held_out"), soundfont=bank)
+        plan = CorpusPlan(options.pop("seed"), held_out=options.pop("held_out"))
         make_corpus(plan=plan, **options)
     else:
         make_replica(command, **options)

@@ -34,7 +34,6 @@ class CorpusPlan:
     longest: float = 240.0
     per_artist: int = 6  # tracks
     held_out: bool = False  # whether the programs that training corpora never play are played too
-    soundfont: str = None  # a sound bank other than TimGM6mb
 
     def seconds(self, index):
         """Length of a track, known before it is composed."""
@@ -53,8 +52,7 @@ class CorpusPlan:
 
         Another attempt gives another track.
         """
-        bank = load_bank(self.soundfont)
-        artist, rng = self.artist(index), keyed(self.seed, TRACK, index, attempt)
+        artist, rng, bank = self.artist(index), keyed(self.seed, TRACK, index, attempt), load_bank()
         piece = compose(artist, self.seconds(index), rng, bank)
         return mix(piece, artist, rng, bank), piece.truth()
 
@@ -84,8 +82,7 @@ def make_corpus(out, hours, plan=None, workers=None):
             f"tracks of {plan.shortest:g} to {plan.longest:g} seconds cannot be made; give two "
             "lengths of 2 or more, the shorter one first."
         )
-    metadata = {"generator": GENERATOR, "sound_bank": load_bank(plan.soundfont).sha256}
-    metadata |= {name: value for name, value in asdict(plan).items() if name != "soundfont"}
+    metadata = {"generator": GENERATOR, "sound_bank": load_bank().sha256, **asdict(plan)}
     tracks_csv, names = out / "tracks.csv", plan.names(hours)
     metadata["tracks"] = len(names)
     with storage.writing_to(out):
@@ -104,7 +101,7 @@ def make_corpus(out, hours, plan=None, workers=None):
 
 def write_track(attempt, stem, plan, index):
     """Render a plan's track to `stem`.wav; the annotations, written last, mark it complete."""
-    message = f"track {index} is silent; use another --soundfont."
+    message = f"track {index} is silent; use another sound bank."
     (wave, truth), attempt = storage.render_audible(
         lambda number: plan.track(index, number), attempt, message
     )

@@ -6,6 +6,7 @@ from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.trees import make_replica
+from speechbrain_music.data_prep.soundtracks import prepare_soundtracks
 
 FOLDER = "data/replica/study_{:g}h"
 LONGEST = 30.0  # seconds of a track: many short tracks are more varied than few long ones
@@ -16,24 +17,26 @@ OTHER_SEED = 1000
 VOICES, NOTES = 0.075, 0.0025  # scale of VocalSet's and NSynth's replicas per hour of music
 
 
-def prepare_mixture(hours, manifests, recordings=None):
+def prepare_mixture(hours, manifests, soundtracks=None):
     """Composes so many hours and writes manifests of everything; returns options of a recipe.
 
-    `recordings` is a folder of music to add.
+    `soundtracks` is a folder of recordings to add (see `data_prep.soundtracks`), of which the
+    training albums are drawn; the others are in `manifests`/recordings/test.csv.
     """
     folder = Path(FOLDER.format(hours))
     make_corpus(folder / "music", hours, CorpusPlan(longest=LONGEST))
     for name, part, scale in (("voices", "vocalset", VOICES), ("notes", "nsynth", NOTES)):
         make_replica(part, folder / name, min(1.0, hours * scale), OTHER_SEED)
-    folders, shares = {name: folder / name for name in SHARES}, dict(SHARES)
+    folders = {name: folder / name for name in SHARES}
     folders["notes"] /= "nsynth-train"  # without the programs of NSynth's test set
-    if recordings:
-        folders["recordings"], shares["recordings"] = recordings, RECORDINGS
     weights = {}
     for name, part in folders.items():
         out = manifests / name
         report = prepare_folder(part, out / "train.csv", out / "valid.csv")
-        weights[out] = shares[name] / report["splits"]["train"]["hours"]
+        weights[out] = SHARES[name] / report["splits"]["train"]["hours"]
+    if soundtracks:
+        report = prepare_soundtracks(soundtracks, manifests / "recordings")
+        weights[manifests / "recordings"] = RECORDINGS / report["splits"]["train"]["hours"]
     merged = manifests / "all"
     root = merge(weights, merged)["data_folder"]
     return {"data_folder": root} | {f"{s}_csv": merged / f"{s}.csv" for s in ("train", "valid")}

@@ -9,7 +9,8 @@ import hashlib
 import importlib.util
 import io
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from speechbrain_music.utils.errors import UserError
 RATE = SAMPLE_RATE  # Hz
 DRUMS = 128  # stands for the drum kit where a program number is expected
 LOWEST, HIGHEST = 21, 108  # the piano's range
+SOUNDFONT = "SBMUSIC_SOUNDFONT"
 VOLUME, REVERB = 7, 91  # MIDI controllers
 NOTE = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "i1"), ("velocity", "i1")])  # seconds
 
@@ -49,26 +51,32 @@ class Bank:
         return LOWEST <= pitch <= HIGHEST and pitch not in self.unsafe.get(program, ())
 
 
-@lru_cache
-def load_bank(path=None):
-    """Read a sound bank, an SF2 file, once per process; by default pretty_midi's TimGM6mb.
+def load_bank():
+    """Read the sound bank, an SF2 file, once per process: pretty_midi's TimGM6mb.
 
-    Raises a `BankError` if it cannot be used or a package of the extra [replica] is missing.
+    With the environment variable SBMUSIC_SOUNDFONT the same music, composed of the notes that
+    TimGM6mb can play, is rendered with that bank. Raises a `BankError` if it cannot be used or a
+    package of the extra [replica] is missing.
     """
     if not all(map(importlib.util.find_spec, ("midirenderer", "pretty_midi", "pebble"))):
         raise BankError(
             "Composed music needs packages that are not installed: pip install -e '.[replica]'"
         )
-    home = Path(importlib.util.find_spec("pretty_midi").origin).parent
-    file = Path(path) if path else home / "TimGM6mb.sf2"
+    bank = _load(Path(importlib.util.find_spec("pretty_midi").origin).with_name("TimGM6mb.sf2"))
+    sounds = os.environ.get(SOUNDFONT)
+    return replace(_load(Path(sounds)), unsafe=bank.unsafe) if sounds else bank
+
+
+@lru_cache
+def _load(file):
     try:
         content = file.read_bytes()
     except OSError as error:
         raise BankError(
-            f"{file} cannot be read ({error.strerror}); give another --soundfont."
+            f"{file} cannot be read ({error.strerror}); set {SOUNDFONT} to another file."
         ) from error
     if content[:4] != b"RIFF" or content[8:12] != b"sfbk":
-        raise BankError(f"{file} is no SF2 sound bank; give another --soundfont.")
+        raise BankError(f"{file} is no SF2 sound bank; set {SOUNDFONT} to another file.")
     sha256 = hashlib.sha256(content).hexdigest()
     table = json.loads(Path(__file__).with_name("bank.json").read_text(encoding="utf-8"))
     if table["sha256"] != sha256:

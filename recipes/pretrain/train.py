@@ -90,7 +90,7 @@ class BestRQBrain(SegmentBrain):
     def compute_forward(self, batch, stage):
         """Compute features, tokens, the masked input, the encoder's output and both heads."""
         mel, lengths = self.modules.features(batch.wave, batch.samples)
-        tokens = tokenize(self.modules.quantizer, stack_frames(mel)[batch.mask])
+        tokens = tokenize(self.modules.quantizer, stack_frames(mel), lengths, batch.mask)
         masked_mel = self.modules.mask(mel, batch.mask, batch.noise)
         out, _, _ = self.modules.encoder(masked_mel, lengths)
         # Heads on masked tokens only: 8192 logits for every token would cost half a step.
@@ -115,7 +115,7 @@ class BestRQBrain(SegmentBrain):
         self.masked_mel_mse = masked.detach()
         self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
         if stage != sb.Stage.TRAIN:
-            all_tokens = tokenize(self.modules.quantizer, stack_frames(mel))
+            all_tokens = tokenize(self.modules.quantizer, stack_frames(mel), lengths)
             self.metrics.update(logits, rebuilt, mel, all_tokens, batch.mask, lengths, cqt)
         loss = cross_entropy + self.hparams.reconstruction_weight * mel_mse
         if cqt is not None:

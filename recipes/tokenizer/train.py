@@ -2,6 +2,7 @@
 
 python recipes/tokenizer/train.py hparams/rvq.yaml --data_folder /my/music
 python recipes/tokenizer/train.py hparams/rvq.yaml  # on composed music, made once
+python recipes/tokenizer/train.py hparams/rvq.yaml --features_from EXPORT:3  # iterated targets
 python recipes/pretrain/train.py hparams/brn_sum_tiny.yaml --targets results/rvq/1234/quantizer
 
 Any top-level key of the yaml can be set on the command line. The same command resumes.
@@ -27,7 +28,11 @@ from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = SEGMENT_OPTIONS | {"commitment_weight": kinds.not_negative}
+OPTIONS = SEGMENT_OPTIONS | {
+    "commitment_weight": kinds.not_negative,
+    "features_from": kinds.optional(kinds.text),
+    "teacher": kinds.optional(kinds.module),
+}
 OFFERED = 16  # vectors of each crop on which dead entries may be re-initialised
 
 
@@ -58,9 +63,12 @@ class QuantizerBrain(SegmentBrain):
     }
 
     def compute_forward(self, batch, stage):
-        """The `Reconstruction` of all valid tokens, and their normalised log-mel (M, 512)."""
-        mel, _ = self.modules.features(batch.wave, batch.samples)
-        vectors = stack_frames(mel)[valid_tokens(batch)]
+        """The `Reconstruction` of all valid tokens, and the vectors (M, D) that it is of."""
+        mel, lengths = self.modules.features(batch.wave, batch.samples)
+        vectors = stack_frames(mel)
+        if self.hparams.teacher:
+            vectors = self.hparams.teacher(vectors, lengths)
+        vectors = vectors[valid_tokens(batch)]
         return self.modules.model(vectors), vectors
 
     def compute_objectives(self, outputs, batch, stage):
@@ -169,6 +177,7 @@ class QuantizerBrain(SegmentBrain):
             folder,
             self.hparams.quantizer,
             self.hparams.features,
+            self.hparams.teacher,
             system=self.hparams.system,
             seed=self.hparams.seed,
             step=meta["step"],
@@ -195,6 +204,8 @@ def main(argv):
         )
         sb.create_experiment_directory(hparams["output_folder"], file, overrides)
         corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
+        if teacher := hparams["teacher"]:  # its features are those that it was trained on
+            hparams["features"].normalize.load_state_dict(teacher.normalize.state_dict())
         brain = QuantizerBrain(
             modules=hparams["modules"],
             opt_class=hparams["opt_class"],
@@ -204,6 +215,8 @@ def main(argv):
             plan=plan,
             hours=data.hours,
         )
+        if teacher:
+            teacher.to(brain.device)
         brain.fit_corpus(data)
         brain.export(Path(hparams["output_folder"]) / QUANTIZER)
 

@@ -76,7 +76,7 @@ SEGMENT_OPTIONS = BRAIN_OPTIONS | {
 # Keys that the yamls' own objects refer to.
 MODEL_OPTIONS = {
     "cqt_quantizer": kinds.factory,
-    "normalization": kinds.choice("band", "scalar", "none", "instance"),
+    "normalization": kinds.choice("band", "scalar"),
     "mask_fill": kinds.choice("noise", "embedding"),
     "targets": kinds.optional(kinds.path),
     "codebook_size": kinds.whole_number(1, 2**20),
@@ -214,7 +214,7 @@ class SegmentBrain(MusicBrain):
         rows = every_row(len(data.valid), hparams.batch_size, *place)
         self.fit(
             hparams.epoch_counter,
-            loader(data.train, batch_sampler=sampler),
+            loader(data.train, batch_sampler=sampler, persistent_workers=hparams.num_workers > 0),
             loader(data.valid, batch_sampler=rows),
         )
 
@@ -247,7 +247,7 @@ class SegmentBrain(MusicBrain):
         batch_size = self.train_loader.batch_sampler.batch_size
         segments = plan.accumulation * self.world_size * batch_size
         seconds = self.train_loader.dataset.segment_samples / SAMPLES_PER_TOKEN / TOKEN_RATE
-        rate, micro_seconds = self._measure_speed()
+        rate, micro_seconds, speeds = self._measure_speed()
         left = (plan.total_steps - self.optimizer_step) * plan.accumulation * micro_seconds
         sizes = ", ".join(f"{name} {_count(part):,}" for name, part in parts.items())
         return [
@@ -262,10 +262,14 @@ class SegmentBrain(MusicBrain):
             f"{self.optimizer_step} steps are done",
             f"  speed       {rate:,.0f} tokens/s measured on {self.device} "
             f"({self.precision}); the remaining steps take about {_duration(left)}",
+            *speeds,
         ]
 
     def _measure_speed(self):
-        """Tokens/s of the whole job and seconds per micro-batch; leaves no trace in the model."""
+        """Tokens/s of the whole job, seconds per micro-batch, and lines on what bounds them.
+
+        Leaves no trace in the model.
+        """
         loader = self.train_loader
         draws = next(iter(loader.batch_sampler))
         # The first pass warms up. It is also the one by which DDP orders its buckets, and with them
@@ -283,9 +287,18 @@ class SegmentBrain(MusicBrain):
             loss.item()  # waits for the device
             spent = time.perf_counter() - begun
             self.modules.zero_grad(set_to_none=True)
-        workers = loader.num_workers
+        tokens, workers = batch.mask.numel() * self.world_size, loader.num_workers
         seconds = max(spent, read / workers) if workers else spent + read
-        return batch.mask.numel() * self.world_size / seconds, seconds
+        lines = [
+            f"  reading     {tokens * max(1, workers) / read:,.0f} tokens/s by {workers} workers, "
+            f"computing {tokens / spent:,.0f}"
+        ]
+        if workers and read / workers > spent:
+            lines += [
+                f"  Reading is the bound: pass --num_workers {math.ceil(read / spent)}, if there "
+                "are as many cores, or pack the corpus (docs/many_gpus.md)"
+            ]
+        return tokens / seconds, seconds, lines
 
     # ---- training ----
 

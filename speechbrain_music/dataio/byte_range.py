@@ -1,15 +1,12 @@
-"""Bytes of recordings: of a file, or a part of a larger file on disk or on a web server.
+"""Bytes of recordings: of a file, or a part of a larger file.
 
 A manifest names such a part `shards/train-000003.tar#sets/waltz.wav@1536+88123`: the shard (see
-`data_prep.shards`), the piece's ID, its first byte and its size. Where the shard begins with
-`http://` or `https://`, only the needed bytes are fetched.
+`data_prep.shards`), the piece's ID, its first byte and its size.
 """
 
 import io
-import math
 import os
 import re
-import time
 from bisect import bisect
 from contextlib import contextmanager
 from itertools import accumulate
@@ -20,16 +17,7 @@ import soundfile
 from speechbrain_music.dataio import mp3
 
 _ADDRESS = re.compile(r"(.+?\.tar)#(.*)@(\d{1,18})\+(\d{1,18})", re.DOTALL)
-_ON_SERVER = ("http://", "https://")
-# Bytes per request: seeking in a flac file reads a few places near each other, so that a crop of
-# 30 s takes about four requests.
-_FROM_SERVER, _FROM_DISK = 2**20, 2**18
-_HEAD = 2**13  # bytes that most headers have at most
-_TIMEOUT = 30  # seconds without a response
-_PAUSES = (0, 1, 3, 9)  # seconds before each try
-_DEAD_SECONDS = 600  # for which a file is not asked for again that could not be fetched
-_TEMPORARY = frozenset({408, 425, 429})  # statuses, besides those from 500 on
-_dead = {}  # address -> when and why it could not be fetched
+_HEAD, _REST = 2**13, 2**18  # bytes per read: what most headers have at most, and the others
 
 
 class RangeError(soundfile.SoundFileError):
@@ -37,7 +25,7 @@ class RangeError(soundfile.SoundFileError):
 
 
 class ByteRange(NamedTuple):
-    """`size` bytes of a file (a path or an address) from `offset` on, in which `item` is stored."""
+    """`size` bytes of a file from `offset` on, in which `item` is stored."""
 
     file: str
     item: str
@@ -67,14 +55,13 @@ class SourceFile(soundfile.SoundFile):
     def __init__(self, path):
         part = parse(path)
         self._bytes = _Bytes(path, part)
-        self.size, on_server = self._bytes.size, self._bytes.on_server
+        self.size = self._bytes.size
         try:
             with self._raising():
-                file = io.BufferedReader(self._bytes, _FROM_SERVER if on_server else _HEAD)
+                file = io.BufferedReader(self._bytes, _HEAD)
                 if parts := mp3.true_parts(file):
                     self._bytes.show(parts)
-                if parts or not on_server:
-                    file = io.BufferedReader(file.detach(), _FROM_DISK)
+                file = io.BufferedReader(file.detach(), _REST)
                 file.seek(0)
                 super().__init__(file if part or parts else self._bytes.descriptor())
         except BaseException:
@@ -111,14 +98,12 @@ class _Bytes(io.RawIOBase):
 
     def __init__(self, path, part):
         self._part, self._file, self.failure = part, None, None
-        self.on_server = bool(part) and part.file.startswith(_ON_SERVER)
-        begin, self.size = (part.offset, part.size) if part else (0, 0)
-        if not self.on_server:
-            try:
-                self._file = open(part.file if part else path, "rb", buffering=0)
-            except OSError as error:
-                raise self._unreadable(error) from error
-            self.size = self.size if part else os.fstat(self._file.fileno()).st_size
+        try:
+            self._file = open(part.file if part else path, "rb", buffering=0)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        whole = (0, os.fstat(self._file.fileno()).st_size)
+        begin, self.size = (part.offset, part.size) if part else whole
         self.show([(begin, begin + self.size)])
 
     def show(self, parts):
@@ -170,11 +155,8 @@ class _Bytes(io.RawIOBase):
 
     def _get(self, begin, count):
         try:
-            if self._file:
-                self._file.seek(begin)
-                found = self._file.read(count)
-            else:
-                found = _fetch(self._part.file, begin, begin + count)
+            self._file.seek(begin)
+            found = self._file.read(count)
         except OSError as error:
             raise self._unreadable(error) from error
         if len(found) < count:
@@ -186,28 +168,3 @@ class _Bytes(io.RawIOBase):
         if self._part:
             return RangeError(f"its shard cannot be read ({error.strerror}); check the data folder")
         return RangeError(f"cannot be opened ({error.strerror}); check its permissions")
-
-
-def _fetch(url, begin, end):
-    from http.client import HTTPException  # slow to import
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    since, why = _dead.get(url, (-math.inf, None))
-    if time.monotonic() - since < _DEAD_SECONDS:
-        raise RangeError(why)
-    request = Request(url, headers={"Range": f"bytes={begin}-{end - 1}"})
-    for pause in _PAUSES:
-        time.sleep(pause)
-        try:
-            with urlopen(request, timeout=_TIMEOUT) as response:
-                if response.status == 206:
-                    return response.read(end - begin)
-                why = "its server does not support range requests; use one that does"
-                break
-        except (OSError, ValueError, HTTPException) as error:
-            why = f"cannot be fetched ({error}); check the address and the server"
-            if isinstance(error, HTTPError) and error.code < 500 and error.code not in _TEMPORARY:
-                break
-    _dead[url] = time.monotonic(), why
-    raise RangeError(why)

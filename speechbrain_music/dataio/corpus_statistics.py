@@ -194,7 +194,7 @@ def _token_statistics(batches, features, quantizer, cqt):
     entries, codes, counts = unigram.shape[1], [], []
     for wave, samples, mask in batches:
         mel, lengths = features(wave, samples)
-        tokens = tokenize(quantizer, stack_frames(mel))
+        tokens = tokenize(quantizer, stack_frames(mel), lengths)
         valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
         for book, column in enumerate(tokens[valid].T.cpu().numpy()):
             room = int(FIRST_TOKENS - first[book].sum())

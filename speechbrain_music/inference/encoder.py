@@ -105,13 +105,14 @@ class MusicEncoder(Pretrained):
         self.config = config or {}
 
     @classmethod
-    def from_export(cls, source, device=None, revision=None, classes=()):
+    def from_export(cls, source=None, device=None, revision=None, classes=()):
         """Load an export from JSON and safetensors; no code of the export is run.
 
         Arguments
         ---------
         source : str | Path
-            A folder, or a model on the Hugging Face hub, "user/name".
+            A folder, or a model on the Hugging Face hub, "user/name"; None is the small encoder
+            that this package ships.
         device : str, optional
             Such as "cpu" or "cuda:1"; the fastest available one by default.
         revision : str, optional

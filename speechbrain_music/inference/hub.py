@@ -1,21 +1,23 @@
-"""Find exports: a local folder, or a model on the Hugging Face hub."""
+"""Find exports: a local folder, the shipped one, or a model on the Hugging Face hub."""
 
 import re
 from pathlib import Path
 from textwrap import shorten
 
+from speechbrain_music.models.export import SHIPPED
 from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS, ExportError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-def find_export(source, revision=None):
+def find_export(source=None, revision=None):
     """Return the folder of an export: `source` itself, or the hub's cache after a download.
 
-    Only if no such path exists is `source` a hub id such as "user/name", with a branch, tag or
-    commit as `revision`; the configuration and the weights alone are downloaded.
+    None is the small encoder that this package ships. Only if no such path exists is `source` a
+    hub id such as "user/name", with a branch, tag or commit as `revision`; the configuration and
+    the weights alone are downloaded.
     """
-    folder = Path(source)
+    folder = SHIPPED if source is None else Path(source)
     if folder.exists():
         if revision is not None:
             raise ExportError(f"revision is {revision!r}, but {source} is a folder: leave it out")

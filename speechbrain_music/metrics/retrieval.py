@@ -1,4 +1,4 @@
-"""Retrieval of excerpts of the same recording: top-1 accuracy and average precision."""
+"""Retrieval of excerpts of the same recording or label: top-1 accuracy, average precision."""
 
 import numpy as np
 
@@ -21,17 +21,18 @@ def unit_vectors(features, kind="standardised"):
     return (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def retrieve(vectors, recordings, places, gap=0):
-    """Rank all other excerpts by cosine similarity to each excerpt; those of its recording are
+def retrieve(vectors, recordings, places, gap=0, groups=None):
+    """Rank the other excerpts by cosine similarity to each excerpt; those of its group are
     relevant.
 
     vectors (N, D) are of length 1; recordings and places (N,) int are the recording of each
-    excerpt and the excerpt's number in it; `gap` neighbours on each side are not ranked. Ties are
-    averaged. Returns top1 (whether the most similar excerpt is of the same recording) and
+    excerpt and the excerpt's number in it; `gap` neighbours on each side are not ranked, with
+    infinity no excerpt of the same recording is. groups (N,) are the recordings by default. Ties
+    are averaged. Returns top1 (whether the most similar excerpt is of the group) and
     average_precision, each (N,) float64, nan where no relevant excerpt is ranked.
     """
     found = {name: np.full(len(vectors), np.nan) for name in METRICS}
-    for query, own, same, row in _queries(recordings, places, gap, vectors):
+    for query, own, same, row in _queries(recordings, places, gap, groups, vectors):
         relevant = row[same]
         ranked = np.delete(row, own)
         best = ranked.max()
@@ -44,7 +45,7 @@ def retrieve(vectors, recordings, places, gap=0):
     return found
 
 
-def chance_level(recordings, places, gap=0):
+def chance_level(recordings, places, gap=0, groups=None):
     """The expected values of `retrieve` if the order is random.
 
     Of N ranked excerpts, R of them relevant, the expected average precision is
@@ -53,7 +54,7 @@ def chance_level(recordings, places, gap=0):
     """
     harmonic = np.cumsum(1 / np.arange(1, len(recordings) + 1))
     chance = {name: np.full(len(recordings), np.nan) for name in METRICS}
-    for query, own, same, _ in _queries(recordings, places, gap):
+    for query, own, same, _ in _queries(recordings, places, gap, groups):
         ranked, relevant = len(recordings) - len(own), len(same)
         h = harmonic[ranked - 1]
         share = (relevant - 1) / (ranked - 1) if ranked > 1 else 0.0
@@ -62,13 +63,15 @@ def chance_level(recordings, places, gap=0):
     return chance
 
 
-def _queries(recordings, places, gap, vectors=None):
+def _queries(recordings, places, gap, groups, vectors=None):
     """For each excerpt with relevant ones: its row, the rows that are not ranked (itself and its
     neighbours), those that are relevant, and (N,) similarities."""
-    for recording in np.unique(recordings):
-        rows = np.flatnonzero(recordings == recording)
+    groups = recordings if groups is None else groups
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
         similar = None if vectors is None else vectors[rows] @ vectors.T
         for number, query in enumerate(rows):
             near = np.abs(places[rows] - places[query]) <= gap
+            near &= recordings[rows] == recordings[query]
             if not near.all():
                 yield query, rows[near], rows[~near], None if similar is None else similar[number]

@@ -1,6 +1,7 @@
 """A trained encoder on disk: weights as safetensors, everything else as JSON, never code."""
 
 import re
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from speechbrain_music.models.safe_folder import (
     write_folder,
 )
 
+SHIPPED = Path(__file__).parent / "shipped"  # the export of a small encoder; README.md is its card
 PREFIX = "encoder."
 FIRST_LAYER = re.compile(r"^layers\.0\.")
 SIZES = ("num_layers", "d_model", "frame_rate")
@@ -149,25 +151,38 @@ def load_export(folder, device="cpu", classes=()):
     classes = [import_class(name) if isinstance(name, str) else name for name in classes]
 
     def expected_shapes(config, tensors):
-        one, layers = _one_layer(config, classes), config["num_layers"]
-        shapes = state_shapes(one)
-        per_layer = [name for name in shapes if FIRST_LAYER.match(name)]
-        if layers * len(per_layer) > tensors:  # before as many layers are made
-            raise ValueError(f"num_layers is {layers}, the file has {tensors} tensors")
-        of_layers = {name: shapes.pop(name) for name in per_layer}
-        for layer in range(layers):
-            for name, shape in of_layers.items():
-                shapes[FIRST_LAYER.sub(f"layers.{layer}.", name)] = shape
-        return {f"{PREFIX}{name}": shape for name, shape in shapes.items()}
+        return encoder_shapes(config, tensors, PREFIX, classes)
 
     config, weights, features = read_folder(folder, "encoder", expected_shapes)
-    encoder = on_meta_device(Encoder.from_config, config["encoder"], classes)
-    encoder.load_state_dict(
-        {name.removeprefix(PREFIX): value for name, value in weights.items()}, assign=True
-    )
+    encoder = encoder_from_weights(config["encoder"], weights, PREFIX, classes)
     model = WaveEncoder(features, encoder, config).eval()
     _check_output(model, folder)
     return model.to(device)
+
+
+def encoder_shapes(config, tensors, prefix, classes=()):
+    """Name -> shape of the weights of an encoder, of a file of anyone with so many tensors.
+
+    ValueError, TypeError and others say what is wrong with the configuration.
+    """
+    one, layers = _one_layer(config, classes), config["num_layers"]
+    shapes = state_shapes(one)
+    per_layer = [name for name in shapes if FIRST_LAYER.match(name)]
+    if layers * len(per_layer) > tensors:  # before as many layers are made
+        raise ValueError(f"num_layers is {layers}, the file has {tensors} tensors")
+    of_layers = {name: shapes.pop(name) for name in per_layer}
+    for layer in range(layers):
+        for name, shape in of_layers.items():
+            shapes[FIRST_LAYER.sub(f"layers.{layer}.", name)] = shape
+    return {f"{prefix}{name}": shape for name, shape in shapes.items()}
+
+
+def encoder_from_weights(config, weights, prefix, classes=()):
+    """The encoder with those of the weights whose names begin with a prefix."""
+    encoder = on_meta_device(Encoder.from_config, config, classes)
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    encoder.load_state_dict(own, assign=True)
+    return encoder
 
 
 def _check_output(model, folder):

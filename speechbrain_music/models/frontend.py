@@ -73,7 +73,7 @@ class Features(nn.Module):
         """
         values, tokens = self.raw(wave, lengths)
         mask = padding_mask(tokens * self.rate, values.shape[1])
-        return zero_padding(self.normalize(values, mask), mask), tokens
+        return zero_padding(self.normalize(values), mask), tokens
 
 
 class LogMel(Features):
@@ -83,7 +83,7 @@ class LogMel(Features):
     The wave is padded with zeros, never by reflection: an item in a batch has the same values as
     alone, and one sample is enough. Computed in float32 whatever the autocast state.
 
-    `normalization` is the kind of its `BandNormalization`: "band", "scalar", "none", "instance".
+    `normalization` is the kind of its `BandNormalization`: "band" or "scalar".
 
     Example
     -------

@@ -1,15 +1,11 @@
 """Frozen encoders: exports, mel statistics, untrained encoders, models of Hugging Face."""
 
-import re
 from pathlib import Path
-from textwrap import shorten
 
 import torch
-from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
-from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.export import WaveEncoder, load_export
+from speechbrain_music.models.export import SHIPPED, WaveEncoder, load_export
 from speechbrain_music.models.frontend import BANDS, HOP, LogMel
 from speechbrain_music.models.frozen_encoder import (
     POOLINGS,
@@ -22,12 +18,9 @@ from speechbrain_music.models.safe_folder import FEATURES, features_config
 from speechbrain_music.utils.errors import UserError
 
 UNTRAINED_SEEDS = (0, 1, 2)
-# Without a corpus: log-mel values of music lie between -11.5 (the floor) and 8. With mean 0 and
-# std 1 the front-end would mostly see one large negative constant.
-GENERIC_MEAN, GENERIC_STD = -4.0, 3.5
 SPECS = (
-    "choose the folder of an export, a list of such folders, mel, random:FOLDER (of an export), "
-    "random:FILE.yaml (of a pre-training) or hf:NAME_OR_PATH"
+    "choose the folder of an export, a list of such folders, shipped, mel, random:FOLDER (of an "
+    "export) or hf:NAME_OR_PATH"
 )
 
 
@@ -92,10 +85,9 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
     Arguments
     ---------
     spec : str | Path | list
-        The folder of an export; a list of such folders; "mel"; "random:FOLDER" (untrained, with
-        the configuration and the band statistics of an export); "random:FILE.yaml" (untrained,
-        the yaml's `encoder`, whose modules are built as the yaml says; every band's mean is then
-        -4.0 and its std 3.5, generic values of music); "hf:NAME_OR_PATH" (of `transformers`).
+        The folder of an export; a list of such folders; "shipped" (the small encoder that this
+        package ships); "mel"; "random:FOLDER" (untrained, with the configuration and the band
+        statistics of an export); "hf:NAME_OR_PATH" (of `transformers`).
     trust_remote_code : bool
         Whether a model of `transformers` may bring code of its own and pickled weights.
     pooling : str
@@ -126,9 +118,10 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
         kind, _, rest = str(spec).partition(":")
         if str(spec) == "mel":
             return [MelEncoder()]
+        if str(spec) == "shipped":
+            return [_from_export(SHIPPED, pooling, classes)]
         if kind == "random" and rest:
-            from_yaml = rest.endswith(".yaml")
-            model = _from_yaml(Path(rest)) if from_yaml else load_export(rest, classes=classes)
+            model = load_export(rest, classes=classes)
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind == "hf" and rest:
             return [HuggingFaceEncoder(rest, trust_remote_code, pooling)]
@@ -158,7 +151,8 @@ def _from_export(folder, pooling, classes):
         raise UserError(f"encoder has {folder!r} in its list: a list holds folders of exports")
     model = load_export(folder, classes=classes)
     name, training = Path(folder).resolve().name, model.config.get("training")
-    if isinstance(training, dict) and {"system", "seed"} <= training.keys():
+    known = isinstance(training, dict) and {"system", "seed"} <= training.keys()
+    if known and folder != SHIPPED:
         name = f"{training['system']}-{training['seed']}"
     return ExportEncoder(model, name, pooling)
 
@@ -174,27 +168,3 @@ def _seeds_of_one_system(encoders):
     if len({encoder.identity for encoder in encoders}) < len(encoders):
         raise UserError("the list of encoders holds one twice: name each seed's export once")
     return encoders
-
-
-def _from_yaml(path):
-    """Build the `encoder` of a pre-training's yaml, with only the keys that it refers to."""
-    try:
-        _, *parts = re.split(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        blocks = dict(zip(parts[::2], parts[1::2], strict=True))
-        needed, new = set(), {"encoder"}
-        while new:
-            needed |= new
-            new = {key for name in new for key in re.findall(r"<(\w+)", blocks[name])} - needed
-            new &= blocks.keys()  # a comment may hold <anything>
-        text = "".join(f"{key}:{block}" for key, block in blocks.items() if key in needed)
-        with torch.random.fork_rng(devices=[]):
-            encoder = load_hyperpyyaml(text)["encoder"]
-    except Exception as error:  # a yaml builds anything, so that it may raise anything
-        fault = shorten(f"{type(error).__name__}: {error}", 200)
-        raise UserError(f"{path} gives no encoder ({fault}): pass a pre-training's yaml") from error
-    if not isinstance(encoder, Encoder):
-        raise UserError(f"encoder in {path} is a {type(encoder).__name__}: it must be an Encoder")
-    features = LogMel()
-    generic = torch.ones(BANDS)
-    features.normalize.set_statistics(GENERIC_MEAN * generic, GENERIC_STD * generic)
-    return WaveEncoder(features, encoder, {})

@@ -16,13 +16,22 @@ def stack_frames(mel):
     return mel.reshape(len(mel), -1, STACK * mel.shape[-1])
 
 
-def tokenize(quantizer, vectors):
-    """Tokens of (..., 512) stacked frames: (..., N) int64 for N codebooks.
+def tokenize(quantizer, vectors, lengths=None, where=None):
+    """Tokens of (B, T, 512) stacked frames: (B, T, N) int64 for N codebooks.
 
-    `quantizer` maps (B, T, 512) to (B, T), or to (B, T, N) for several codebooks.
+    `quantizer` maps (B, T, 512) to (B, T), or to (B, T, N) for several codebooks. `lengths` are
+    (B,) tokens of each item, which a quantizer with a teacher needs. With `where`, a (B, T) mask,
+    the tokens there: (M, N).
     """
-    tokens = quantizer(vectors.reshape(1, -1, vectors.shape[-1]))
-    return tokens.reshape(*vectors.shape[:-1], quantizer.config["num_codebooks"])
+    teacher = getattr(quantizer, "teacher", None)
+    if where is not None and teacher is None:
+        vectors = vectors[where]
+    if teacher is None:  # each token depends on its own frames alone
+        tokens = quantizer(vectors.reshape(1, -1, vectors.shape[-1]))
+    else:
+        tokens = quantizer(vectors, lengths)
+    tokens = tokens.reshape(*vectors.shape[:-1], quantizer.config["num_codebooks"])
+    return tokens if where is None or teacher is None else tokens[where]
 
 
 class MaskFill(nn.Module):

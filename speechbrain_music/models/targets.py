@@ -8,22 +8,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from speechbrain_music.models.export import encoder_from_weights, encoder_shapes, load_export
 from speechbrain_music.models.frontend import BANDS, STACK
 from speechbrain_music.models.frozen_encoder import fingerprint
 from speechbrain_music.models.safe_folder import (
-    ExportError,
     check_keys,
     on_meta_device,
     read_folder,
     state_shapes,
     write_folder,
 )
+from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 from speechbrain_music.utils.errors import UserError
 
 KIND = "rvq"  # of quantizers
 ARGUMENTS = ("input_dim", "codebook_dim", "codebook_size", "num_codebooks")
-PREFIX = "quantizer."
+PREFIX, TEACHER = "quantizer.", "teacher."
 QUANTIZER = "quantizer"  # the folder, in that of the run that trained it
 
 
@@ -31,20 +32,78 @@ class TargetsError(UserError):
     """Targets that a run cannot use; the message names the folder, the fault and the remedy."""
 
 
+class Teacher(nn.Module):
+    """A hidden state of a frozen encoder: what the quantizer of iterated targets sees.
+
+    `layer` counts from 0, the front-end; each vector is normalised to mean 0 and variance 1.
+    `normalize` is the `BandNormalization` of the features that the encoder was trained on.
+    """
+
+    def __init__(self, encoder, layer, normalize):
+        super().__init__()
+        layers = encoder.config["num_layers"]
+        if type(layer) is not int or not 0 <= layer <= layers:
+            raise ValueError(
+                f"layer is {layer!r:.100}: it must be a whole number from 0 to {layers}"
+            )
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.normalize = normalize
+        self.config = {"layer": layer, "encoder": encoder.config}
+        self.dim = encoder.config["d_model"]
+
+    def train(self, mode=True):
+        """Stays in eval mode: tokens of dropped units would be noise."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, x, lengths):
+        """(B, T, 512) normalised stacked log-mel and (B,) tokens of each item to (B, T, dim)."""
+        with full_float32(x.device):
+            beyond = torch.arange(x.shape[1], device=x.device) >= lengths.unsqueeze(1)
+            mel = x.float().masked_fill(beyond.unsqueeze(-1), 0.0)
+            hidden = self.encoder(mel.reshape(len(x), -1, BANDS), lengths)[1][self.config["layer"]]
+            return nn.functional.layer_norm(hidden, hidden.shape[-1:])
+
+
+def _check_layer(layer, layers):
+    if type(layer) is not int or not 0 <= layer <= layers:
+        raise ValueError(f"layer is {layer!r:.100}: it must be a whole number from 0 to {layers}")
+
+
+def load_teacher(source):
+    """The `Teacher` that "EXPORT:LAYER" names; None for None. ExportError as of `load_export`."""
+    if source is None:
+        return None
+    folder, _, layer = str(source).rpartition(":")
+    if not folder or not layer.isdecimal():
+        raise TargetsError(f"features_from is {source!r}: write EXPORT:LAYER, such as my/export:3")
+    model = load_export(folder)
+    try:
+        return Teacher(model.encoder, int(layer), model.features.normalize)
+    except ValueError as error:
+        raise TargetsError(f"features_from is {source!r}: {error}") from None
+
+
+def vector_size(teacher):
+    """Values of the vectors that are quantized: 512 of log-mel without a teacher."""
+    return STACK * BANDS if teacher is None else teacher.dim
+
+
 class TrainedTargets(nn.Module):
     """A trained quantizer, frozen, with the statistics of the music it was trained on.
 
-    Its tokens depend on the log-mel alone, not on the statistics by which a model's features are
-    normalised: after `follow`, these are undone before the quantizer's own are applied. `mean` and
-    `std` are (128,), of the features with which the quantizer was trained.
+    With a `Teacher` it quantizes that encoder's hidden states, of whole items. Its tokens depend on
+    the log-mel alone, not on the statistics by which a model's features are normalised: after
+    `follow`, these are undone before the quantizer's own are applied. `mean` and `std` are (128,),
+    of the features with which the quantizer was trained.
     """
 
-    def __init__(self, quantizer, mean, std):
+    def __init__(self, quantizer, mean, std, teacher=None):
         super().__init__()
-        self.quantizer = quantizer.requires_grad_(False)
-        weights = quantizer.state_dict() | {"mean": mean, "std": std}
+        self.quantizer, self.teacher = quantizer.requires_grad_(False), teacher
+        weights = _weights(quantizer, teacher) | {"mean": mean, "std": std}
         # With a hash of the weights, so that equal configs mean equal tokens.
-        self.config = {"kind": KIND, **quantizer.config}
+        self.config = _config(quantizer, teacher)
         self.config["weights"] = fingerprint(self.config, weights)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
@@ -53,24 +112,19 @@ class TrainedTargets(nn.Module):
 
     @torch.no_grad()
     def follow(self, normalize):
-        """Declares that inputs are normalised by a `BandNormalization`, as it is now.
-
-        Raises TargetsError for "instance", which cannot be undone.
-        """
-        if normalize.kind == "instance":
-            raise TargetsError(
-                "normalization is 'instance', from which a trained quantizer cannot recover "
-                "the log-mel: choose band, scalar or none, or leave targets out"
-            )
+        """Declares that inputs are normalised by a `BandNormalization`, as it is now."""
         self.scale.copy_((normalize.std / self.std).repeat(STACK))
         self.shift.copy_(((normalize.mean - self.mean) / self.std).repeat(STACK))
 
     @torch.no_grad()
-    def forward(self, x):
-        """Tokens as the quantizer gives them, of (B, T, 512) normalised stacked log-mel."""
+    def forward(self, x, lengths=None):
+        """Tokens as the quantizer gives them, of (B, T, 512) normalised stacked log-mel.
+
+        `lengths` are (B,) tokens of each item, for a teacher.
+        """
         if x.shape[-1] == len(self.scale):  # else the quantizer refuses it
             x = x.float() * self.scale + self.shift
-        return self.quantizer(x)
+        return self.quantizer(x if self.teacher is None else self.teacher(x, lengths))
 
 
 def choose_targets(targets, quantizer):
@@ -88,14 +142,23 @@ def choose_targets(targets, quantizer):
     )
 
 
-def save_targets(folder, quantizer, features, **metadata):
+def save_targets(folder, quantizer, features, teacher=None, **metadata):
     """Writes a quantizer and its `LogMel` features as `model.safetensors` and `config.json`.
 
-    The folder is written whole or not at all; `metadata` are plain values to keep with the weights.
+    With the teacher's weights, if there is one. The folder is written whole or not at all;
+    `metadata` are plain values to keep with the weights.
     """
-    weights = {f"{PREFIX}{name}": value for name, value in quantizer.state_dict().items()}
-    config = {"kind": KIND, **quantizer.config}
+    weights, config = _weights(quantizer, teacher), _config(quantizer, teacher)
     write_folder(folder, features, QUANTIZER, config, weights, **metadata)
+
+
+def _weights(quantizer, teacher):
+    parts = {PREFIX: quantizer} | ({TEACHER: teacher.encoder} if teacher else {})
+    return {f"{key}{k}": v for key, part in parts.items() for k, v in part.state_dict().items()}
+
+
+def _config(quantizer, teacher):
+    return {"kind": KIND, **quantizer.config} | ({"teacher": teacher.config} if teacher else {})
 
 
 def load_targets(folder):
@@ -106,31 +169,40 @@ def load_targets(folder):
     """
     folder = Path(folder)
 
-    def expected_shapes(config, _):
-        shapes = state_shapes(_without_memory(config))
-        return {f"{PREFIX}{name}": shape for name, shape in shapes.items()}
+    def expected_shapes(config, tensors):
+        shapes, size = {}, STACK * BANDS
+        if teacher := isinstance(config, dict) and config.get("teacher"):
+            check_keys(teacher, ("layer", "encoder"))
+            if len(teacher) < 2:
+                raise ValueError("the teacher needs layer and encoder")
+            shapes = encoder_shapes(teacher["encoder"], tensors, TEACHER)
+            _check_layer(teacher["layer"], teacher["encoder"]["num_layers"])
+            size = teacher["encoder"]["d_model"]
+        own = state_shapes(_without_memory(config, size))
+        return shapes | {f"{PREFIX}{name}": shape for name, shape in own.items()}
 
     config, weights, features = read_folder(folder, QUANTIZER, expected_shapes)
-    if features.normalize.kind == "instance":
-        raise ExportError(f"{folder} was trained on normalization 'instance': train on another")
-    quantizer = _without_memory(config[QUANTIZER])
-    weights = {name.removeprefix(PREFIX): value for name, value in weights.items()}
-    quantizer.load_state_dict(weights, assign=True)
-    statistics = features.normalize
-    return TrainedTargets(quantizer, statistics.mean, statistics.std)
+    quantizer = _without_memory(config[QUANTIZER], config[QUANTIZER]["input_dim"])
+    own = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
+    quantizer.load_state_dict(own, assign=True)
+    statistics, teacher = features.normalize, None
+    if described := config[QUANTIZER].get("teacher"):
+        encoder = encoder_from_weights(described["encoder"], weights, TEACHER)
+        teacher = Teacher(encoder, described["layer"], statistics)
+    return TrainedTargets(quantizer, statistics.mean, statistics.std, teacher)
 
 
-def _without_memory(config):
+def _without_memory(config, size):
     """A quantizer of this configuration whose weights take no memory, or an error."""
     if not isinstance(config, dict) or config.get("kind") != KIND:
         raise TypeError(f"it needs the kind {KIND}")
     for name in ARGUMENTS:
         if name not in config:
             raise ValueError(f"{name} is missing")
-    if config["input_dim"] != STACK * BANDS:
-        raise ValueError(f"input_dim is {config['input_dim']!r:.100}: it must be {STACK * BANDS}")
+    if config["input_dim"] != size:
+        raise ValueError(f"input_dim is {config['input_dim']!r:.100}: it must be {size!r:.100}")
     quantizer = on_meta_device(ResidualQuantizer, **{name: config[name] for name in ARGUMENTS})
-    check_keys(config, {"kind", *quantizer.config})
-    if {"kind": KIND, **quantizer.config} != config:
+    check_keys(config, {"kind", "teacher", *quantizer.config})
+    if {"kind": KIND, **quantizer.config} != {k: v for k, v in config.items() if k != "teacher"}:
         raise ValueError(f"{config!r:.200} contradicts itself: {quantizer.config}")
     return quantizer

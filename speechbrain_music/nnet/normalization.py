@@ -3,23 +3,18 @@
 import torch
 from torch import nn
 
-from speechbrain_music.nnet.convolution import zero_padding
-
 # A band that is nearly constant in a corpus (as above the band limit of all its files) would turn
 # the first sound in it into an enormous value.
 MIN_STD = 0.1
-NORMALIZATIONS = ("band", "scalar", "none", "instance")
+NORMALIZATIONS = ("band", "scalar")
 
 
 class BandNormalization(nn.Module):
     """(x - mean) / std for each band, with statistics in buffers.
 
-    One scalar for all bands is as bad as no normalisation: the codebook's perplexity falls to a
-    fraction (`tests/conformance/test_frames.py` shows it on real recordings).
-
-    `kind` is "band": each by its own statistics in the corpus; "scalar": all by the same two;
-    "none": as they are; or "instance": each by its statistics in the item, which removes the item's
-    level and timbre, and leaks a little of what is masked in it; else ValueError.
+    `kind` is "band": each by its own statistics in the corpus; or "scalar": all by the same two, by
+    which the codebook's perplexity falls to a fraction (`tests/conformance/test_frames.py` shows it
+    on real recordings); else ValueError.
 
     Example
     -------
@@ -32,7 +27,7 @@ class BandNormalization(nn.Module):
     def __init__(self, bands, kind="band"):
         super().__init__()
         if kind not in NORMALIZATIONS:
-            raise ValueError(f"normalization is {kind!r}: choose {', '.join(NORMALIZATIONS)}")
+            raise ValueError(f"normalization is {kind!r}: choose {' or '.join(NORMALIZATIONS)}")
         self.kind = kind
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("std", torch.ones(bands))
@@ -48,30 +43,16 @@ class BandNormalization(nn.Module):
                     f"corpus {name} of shape {tuple(value.shape)} does not fit: "
                     f"{len(self.mean)} finite values are needed, one for each band"
                 )
-        if self.kind == "none":
-            mean, std = torch.zeros_like(mean), torch.ones_like(std)
-        elif self.kind == "scalar":  # of all values together, as many in one band as in another
+        if self.kind == "scalar":  # of all values together, as many in one band as in another
             square = (std.square() + mean.square()).mean()
             mean = mean.mean().expand_as(mean)
             std = (square - mean.square()).clamp(min=0).sqrt()
         self.mean.copy_(mean)
         self.std.copy_(std.clamp(min=MIN_STD))
 
-    def forward(self, x, padding_mask=None):
-        """(..., bands) to the same shape; for "instance" (B, T, bands).
-
-        An optional (B, T) mask, True = padding, keeps what is no part of an item out of its
-        statistics.
-        """
-        x = (x - self.mean) / self.std
-        if self.kind != "instance":
-            return x
-        # On normalised bands, whose deviations MIN_STD suits as it suits nats.
-        inside = zero_padding(torch.ones_like(x[..., :1]), padding_mask)
-        count = inside.sum(dim=1, keepdim=True).clamp(min=1)
-        x = x - (x * inside).sum(dim=1, keepdim=True) / count
-        variance = (x.square() * inside).sum(dim=1, keepdim=True) / count
-        return x / variance.sqrt().clamp(min=MIN_STD)
+    def forward(self, x):
+        """(..., bands) to the same shape."""
+        return (x - self.mean) / self.std
 
 
 class Standardization(nn.Module):

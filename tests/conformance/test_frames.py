@@ -100,15 +100,10 @@ def test_normalizations_equal_definitions():
         features = LogMel(kind)
         features.normalize.set_statistics(mean, std)
         mels[kind] = features(wave, samples)[0]
-    torch.testing.assert_close(mels["none"][0], raw[0])
     torch.testing.assert_close(mels["band"][0], (raw[0] - mean) / std)
     # The corpus's values together: its bands' means, spread by the deviations within each.
     spread = (mean.var(correction=0) + std.square().mean()).sqrt()
     torch.testing.assert_close(mels["scalar"][0], (raw[0] - mean.mean()) / spread)
-    for item, frames in ((0, 100), (1, 40)):
-        own = raw[item, :frames]
-        expected = (own - own.mean(dim=0)) / own.std(dim=0, correction=0)
-        torch.testing.assert_close(mels["instance"][item, :frames], expected, atol=1e-4, rtol=1e-4)
 
 
 def reference_log_mel(wave):

@@ -20,6 +20,7 @@ from tones import melody, write_tones
 
 from recipes.pretrain.train import main as pretrain
 from speechbrain_music.dataio.audio import read_segment
+from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.inference.cli import doctor, main, similar
 from speechbrain_music.inference.embeddings import read_embeddings
 from speechbrain_music.models.export import load_export
@@ -229,6 +230,19 @@ def test_info(table, model, capsys):
     assert "9 files" in text and "9 x 3 x 16" in text and identity in text
     assert main(["info", str(table.parent / "music/sets/hymn.wav")]) == 0
     assert "24000 Hz" in capsys.readouterr().out
+
+
+def test_shipped_encoder(music, tmp_path, capsys):
+    """Without --model; what info says of it names the music that it was trained on."""
+    embed(music, "--out", tmp_path / "a.npz")
+    assert "by the small encoder of this package" in capsys.readouterr().out
+    paths, _, values, settings = read_embeddings(tmp_path / "a.npz")
+    encoder = MusicEncoder.from_export()
+    assert settings["source"] == "the shipped encoder" and settings["model"] == encoder.fingerprint
+    np.testing.assert_allclose(values[0], encoder.encode_file(paths[0], pool="mean").values, 1e-5)
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "corpora" in text and "not stated" not in text and encoder.fingerprint in text
 
 
 def test_export_equals_that_of_the_run(tone_folder, tmp_path, monkeypatch, capsys):

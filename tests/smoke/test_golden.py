@@ -33,7 +33,6 @@ VARIANTS = {
     "average": ("brn_att", {"merge": "average"}),
     "50_hz": ("brn_sum", {"frame_rate": 50, "gradient_checkpointing": True}),
     "scalar": ("brn_sum", {"normalization": "scalar"}),
-    "instance": ("brn_sum", {"normalization": "instance"}),
     "codebooks": ("cnf_sum", {"num_codebooks": 2}),
 }
 # Golden numbers are of the paper's front-end and reconstruction.

@@ -69,9 +69,10 @@ def test_wheel_contents(wheel):
         f"speechbrain_music/{place}{path.relative_to(ROOT / folder).as_posix()}"
         for folder, place in places.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in SHIPPED
+        if path.suffix in SHIPPED or path.parent.name == "shipped"
     }
     assert names == expected
+    assert wheel.stat().st_size < 8e6
 
 
 FROM = """
@@ -88,6 +89,15 @@ def test_wheel_is_what_is_imported(python):
         f"TARGET/speechbrain_music/{name}__init__.py" for name in ("", "data_prep/", "hparams/")
     ]
     assert python("-c", FROM).split() == [__version__, *files]
+
+
+def test_the_shipped_encoder_embeds_without_a_model(python, tmp_path):
+    write_tones(tmp_path / "my_music", count=3)
+    out = python("TARGET/bin/sbmusic", "embed", "my_music", "--out", "a.npz", folder=tmp_path)
+    assert "by the small encoder of this package" in out
+    (tmp_path / "new.wav").write_bytes(next((tmp_path / "my_music").rglob("*.wav")).read_bytes())
+    found = python("TARGET/bin/sbmusic", "similar", "new.wav", "--in", "a.npz", folder=tmp_path)
+    assert found.count("my_music") == 3
 
 
 def test_own_yaml_trains_outside_repository(python, tmp_path):

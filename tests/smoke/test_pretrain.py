@@ -247,6 +247,17 @@ def test_compiled_run_with_checkpoints_by_steps_and_minutes(tone_folder, tmp_pat
     assert names == {"Encoder", "TokenHead", "MelHead"}  # not what must be exact
 
 
+@pytest.mark.slow
+def test_a_compiled_run_trains_the_same(tone_folder, tmp_path):
+    """By inductor itself, which needs a C++ compiler."""
+    losses = {}
+    for name in ("eager", "compiled"):
+        argv = tiny.arguments(tone_folder, tmp_path / name, max_steps=2)
+        main(argv + ["--compile"] * (name == "compiled"))
+        losses[name] = [row["cross_entropy"] for row in tiny.rows(tmp_path / name, "train")]
+    assert losses["compiled"] == pytest.approx(losses["eager"], rel=1e-4)
+
+
 def test_silence_dc_square_waves(tmp_path):
     time = np.arange(5 * 24000)
     sounds = {

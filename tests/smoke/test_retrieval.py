@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -132,7 +133,8 @@ def test_last_excerpt_is_kept_at_every_rate(tmp_path):
     """All of a recording, at every rate: its duration in the manifest is rounded."""
     folder = tmp_path / "music"
     write_tones(folder, seconds=(9, 9.9))
-    excerpts, _ = retrieval.find_excerpts(folder, tmp_path / "out", 3.0)
+    tracks, _ = retrieval.find_recordings(Namespace(folder=folder, out=tmp_path, manifest=None))
+    excerpts = retrieval.cut_into_excerpts(tracks, 3.0)
     assert (excerpts.groupby("track").size() == 3).all() and excerpts["track"].nunique() == 8
     assert excerpts["place"].tolist() == [0, 1, 2] * 8
     np.testing.assert_allclose(excerpts["duration"], 3.0, rtol=1e-4)

@@ -85,6 +85,20 @@ def test_pretraining_on_trained_targets(trained, tone_folder, tmp_path):
         pretrain(tiny.arguments(tone_folder, run, max_steps=4))
 
 
+def test_iterated_targets(tone_folder, tmp_path):
+    """Pre-training, a quantizer of one of its layers, pre-training on its tokens."""
+    pretrain(tiny.arguments(tone_folder, tmp_path / "first", max_steps=1))
+    options = {"features_from": f"{tmp_path / 'first/export'}:1", "max_steps": 2}
+    main(tiny.tokenizer_arguments("rvq", tone_folder, tmp_path / "rvq", **options))
+    folder = tmp_path / "rvq/quantizer"
+    assert load_targets(folder).config["teacher"]["layer"] == 1
+    pretrain(tiny.arguments(tone_folder, tmp_path / "second", targets=folder, max_steps=1))
+    counted = np.load(tmp_path / "second/corpus_statistics.npz")["unigram"]
+    assert counted.shape == (2, 8)
+    quantizer = load_export(tmp_path / "second/export").config["training"]["quantizer"]
+    assert quantizer == load_targets(folder).config
+
+
 @pytest.mark.parametrize("kind", tiny.QUANTIZERS)
 def test_yaml_keys_and_options_agree(kind):
     yaml = str(tiny.ROOT / f"hparams/{kind}.yaml")

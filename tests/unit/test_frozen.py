@@ -165,39 +165,6 @@ def test_untrained_encoders(folder):
         torch.testing.assert_close(state, model.features.state_dict(), rtol=0, atol=0)
 
 
-YAML = """# <nothing> of this is code
-seed: 1
-__set_seed: !apply:speechbrain.utils.seed_everything [!ref <seed>]
-width: 8
-d_model: !ref <width> * 2  # tokens, see <paper>
-owned: !apply:pathlib.Path.touch [!apply:pathlib.Path ["OWNED"]]
-encoder: !apply:speechbrain_music.models.encoder.make_encoder
-    num_layers: 2
-    d_model: !ref <d_model>
-    ffn_units: 24
-    nhead: 2
-model: !new:no.such.Model
-    encoder: !ref <encoder>
-"""
-
-
-def test_untrained_from_a_yaml_loads_the_encoder_alone(tmp_path):
-    path = tmp_path / "pretrain.yaml"
-    path.write_text(YAML.replace("OWNED", str(tmp_path / "owned")))
-    before = random_state()
-    encoders = make_encoders(f"random:{path}")
-    assert random_state() == before
-    assert not (tmp_path / "owned").exists()
-    assert [encoder.name for encoder in encoders] == ["random"] * 3
-    assert len({encoder.identity for encoder in encoders}) == 3
-    again = make_encoders(f"random:{path}")
-    assert [e.identity for e in again] == [e.identity for e in encoders]
-    for encoder in encoders:
-        assert encoder.layers == ("0", "1", "2") and encoder.dim == 16
-        assert (encoder.model.features.normalize.mean == -4.0).all()
-        assert (encoder.model.features.normalize.std == 3.5).all()
-
-
 def test_specs_of_exports(tmp_path, folder):
     two = export(tmp_path / "two", seed=1)
     training = {"system": "brn_sum_tiny", "seed": 1234}
@@ -206,6 +173,8 @@ def test_specs_of_exports(tmp_path, folder):
     encoders = make_encoders([str(folder), two])
     assert [encoder.name for encoder in encoders] == ["one", "brn_sum_tiny-1234"]
     assert [type(encoder) for encoder in make_encoders("mel")] == [MelEncoder]
+    (shipped,) = make_encoders("shipped")
+    assert (shipped.name, shipped.dim) == ("shipped", 160)
 
 
 def test_wrong_specs(tmp_path, folder, monkeypatch):
@@ -235,23 +204,6 @@ def test_wrong_specs(tmp_path, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert "pip install -e '.[hf]'" in refusal("hf:facebook/hubert-base-ls960")
     assert make_encoders("mel")
-
-
-YAML_FAULTS = {
-    "seed: 1\n": "KeyError: 'encoder'",
-    "encoder: !new:torch.nn.Linear [1, 1]\n": "is a Linear: it must be an Encoder",
-    YAML.replace("nhead: 2", "nhead: 3"): "gives no encoder (ValueError",
-    YAML.replace("nhead: 2", "nhead: ["): "gives no encoder",
-}
-
-
-def test_yamls_without_an_encoder(tmp_path):
-    path = tmp_path / "pretrain.yaml"
-    assert "No such file" in refusal(f"random:{path}")
-    for text, words in YAML_FAULTS.items():
-        path.write_text(text)
-        message = refusal(f"random:{path}")
-        assert str(path) in message and words in message
 
 
 SIZES = {

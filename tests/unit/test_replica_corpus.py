@@ -9,6 +9,7 @@ import sys
 import time
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import soundfile
 from stuck import hang, hang_once
@@ -18,7 +19,7 @@ from speechbrain_music.data_prep.replica import __main__ as command
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.storage import CorpusError, StuckError, render_all
-from speechbrain_music.data_prep.replica.synth import RATE, BankError
+from speechbrain_music.data_prep.replica.synth import RATE, SOUNDFONT, BankError, load_bank
 from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.utils.errors import UserError
 
@@ -86,14 +87,32 @@ def test_killed_run_is_continued(corpus, tmp_path):
         (0, SHORT, "hours is 0"),
         (float("nan"), SHORT, "hours is nan"),
         (1, CorpusPlan(shortest=9.0, longest=3.0), "tracks of 9 to 3 seconds"),
-        (1, CorpusPlan(soundfont="/nowhere/bank.sf2"), "cannot be read"),
-        (1, CorpusPlan(soundfont=__file__), "is no SF2 sound bank"),
     ],
 )
 def test_bad_options_leave_nothing(hours, plan, message, tmp_path):
     with pytest.raises((CorpusError, BankError), match=message):
         make_corpus(tmp_path / "corpus", hours, plan)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "file, message", [("/nowhere/bank.sf2", "cannot be read"), (__file__, "is no SF2 sound bank")]
+)
+def test_bad_sound_banks(file, message, tmp_path, monkeypatch):
+    monkeypatch.setenv(SOUNDFONT, file)
+    with pytest.raises(BankError, match=f"{message}.*set {SOUNDFONT} to another file"):
+        make_corpus(tmp_path / "corpus", 1, SHORT)
+    assert not any(tmp_path.iterdir())
+
+
+def test_another_bank_plays_the_same_notes(tmp_path, monkeypatch):
+    """A copy of the bank with other bytes at its end is another bank, whose levels are unknown."""
+    (sounds, truth), content = SHORT.track(0), load_bank().content
+    monkeypatch.setenv(SOUNDFONT, str(tmp_path / "copy.sf2"))
+    (tmp_path / "copy.sf2").write_bytes(content + bytes(2))
+    assert load_bank().loudness == {} and load_bank().unsafe
+    other, same = SHORT.track(0)
+    assert same == truth and len(other) == len(sounds) and not np.array_equal(other, sounds)
 
 
 def test_other_folder_content_is_refused(corpus, tmp_path):

@@ -15,7 +15,6 @@ import pytest
 import soundfile
 import torch
 import webdataset
-from range_server import range_server
 
 from speechbrain_music.data_prep import shards
 from speechbrain_music.data_prep.cli import main
@@ -209,76 +208,6 @@ def test_check(copy, capsys):
         shards.check(copy)
     assert main(["shards", "train.csv", "--out", "x"]) == 2
     assert "shards needs manifests, --data_folder and --out; or" in capsys.readouterr().err
-
-
-@pytest.fixture
-def server(packed, monkeypatch):
-    monkeypatch.setattr(byte_range, "_PAUSES", (0, 0, 0))
-    with range_server(packed) as server:
-        yield server
-
-
-def test_draws_from_a_server(packed, server):
-    local = draws(read_manifest(packed / "train.csv", packed), 20)
-    remote = draws(read_manifest(packed / "train.csv", f"{server.address}/"), 20)
-    for one, two in zip(local, remote, strict=True):
-        assert all(torch.equal(one[name], two[name]) for name in ("wave", "mask", "noise"))
-
-
-def test_only_the_part_is_downloaded(tmp_path):
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 24000 * 200)
-    soundfile.write(tmp_path / "noise.wav", noise, 24000)
-    row = {"ID": "n", "duration": 200.0, "wav": "noise.wav", "start": 0, "stop": len(noise)}
-    write_manifest(tmp_path / "train.csv", [row])
-    shards.pack([tmp_path / "train.csv"], tmp_path, tmp_path / "out")
-    with range_server(tmp_path / "out") as server:
-        (wav,) = read_manifest(tmp_path / "out" / "train.csv", server.address)["wav"]
-        assert byte_range.parse(wav).size > 9e6
-        wave = read_segment(wav, 24000 * 120, 24000 * 5)
-        np.testing.assert_allclose(wave, noise[24000 * 120 : 24000 * 125], atol=4e-5)
-        assert len(server.sent) <= 4 and sum(server.sent) <= 4 * 2**20
-
-
-@pytest.mark.parametrize("fault", ["hang up", 503, 429])
-def test_failed_requests_are_repeated(packed, server, fault):
-    there = read_manifest(packed / "train.csv", server.address)["wav"][0]
-    here = there.replace(server.address, str(packed))
-    server.faults += [fault, fault]
-    assert np.array_equal(read_segment(there, 999, 24000), read_segment(here, 999, 24000))
-    server.faults += [fault] * 4
-    for _ in range(5):  # asked for three times, then not again for some minutes
-        with pytest.raises(AudioError, match="train-000000.tar#.*: cannot be fetched .*check the"):
-            read_segment(there)
-    assert server.faults == [fault]
-
-
-def test_server_without_range_requests(packed, server):
-    wav = read_manifest(packed / "train.csv", server.address)["wav"][0]
-    server.faults += ["whole", "whole"]
-    with pytest.raises(AudioError, match="its server does not support range requests"):
-        read_segment(wav)
-    assert len(server.faults) == 1
-    server.faults.clear()
-    with pytest.raises(AudioError, match="cannot be fetched .*404"):
-        read_segment(wav.replace("000000", "000009"))
-
-
-def test_lost_connection(packed, server, monkeypatch, capfd):
-    monkeypatch.setattr(byte_range, "_FROM_SERVER", 2**14)
-    wav = read_manifest(packed / "train.csv", server.address)["wav"][0]
-    fetch, calls = byte_range._fetch, []
-
-    def lose(url, begin, end):
-        calls.append(begin)
-        if len(calls) == 4:
-            server.faults.extend([503] * 3)
-        return fetch(url, begin, end)
-
-    monkeypatch.setattr(byte_range, "_fetch", lose)
-    with pytest.raises(AudioError, match="cannot be fetched .*503"):
-        read_segment(wav)
-    assert len(calls) == 4
-    assert capfd.readouterr().err == ""  # no traceback out of a callback
 
 
 @pytest.fixture

@@ -6,9 +6,18 @@ import torch
 from spoil import in_config
 
 from speechbrain_music.dataio.corpus_statistics import statistics_key
+from speechbrain_music.models.encoder import make_encoder
+from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
-from speechbrain_music.models.ssl import stack_frames
-from speechbrain_music.models.targets import TargetsError, load_targets, save_targets
+from speechbrain_music.models.safe_folder import ExportError
+from speechbrain_music.models.ssl import stack_frames, tokenize
+from speechbrain_music.models.targets import (
+    TargetsError,
+    load_targets,
+    load_teacher,
+    save_targets,
+    vector_size,
+)
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.residual_quantizer import CodebookLearner, ResidualQuantizer
 
@@ -175,10 +184,6 @@ def test_tokens_do_not_depend_on_normalisation(folder, other):
     wave, samples = 0.1 * vectors(2, 24000), torch.tensor([24000, 24000])
     own = make()(stack_frames(features_of()(wave, samples)[0]))
     features = features_of(mean=-2.0, normalization=other)
-    if other == "instance":
-        with pytest.raises(TargetsError, match="normalization is 'instance'.*choose band"):
-            targets.follow(features.normalize)
-        return
     mel = stack_frames(features(wave, samples)[0])
     assert not torch.equal(targets(mel), own)
     targets.follow(features.normalize)
@@ -196,6 +201,71 @@ def test_tokens_of_padded_item(folder):
         assert torch.equal(together[row, : alone.shape[1]], alone[0])
 
 
+# ---- a hidden state in place of the log-mel ----
+
+
+@pytest.fixture
+def taught(tmp_path):
+    """An export, and a quantizer of its layer 1 in a folder."""
+    torch.manual_seed(0)
+    encoder = make_encoder(num_layers=2, d_model=8, nhead=2, frontend_channels=2).eval()
+    save_export(tmp_path / "export", encoder, features_of())
+    teacher = load_teacher(f"{tmp_path / 'export'}:1")
+    assert vector_size(teacher) == 8 and vector_size(None) == 512
+    save_targets(tmp_path / "quantizer", make(8), features_of(), teacher)
+    return load_export(tmp_path / "export"), tmp_path / "quantizer"
+
+
+@pytest.mark.parametrize("mean", [-4.5, -2.0])
+def test_tokens_of_a_teacher(taught, mean):
+    """Those of the export's own hidden state, whatever the student's statistics; masked or not."""
+    (model, folder), wave = taught, 0.1 * vectors(2, 24000)
+    lengths, targets = torch.tensor([24000, 10000]), load_targets(folder)
+    features = features_of(mean)
+    targets.train().follow(features.normalize)
+    mel, tokens = features(wave, lengths)
+    found = tokenize(targets, stack_frames(mel), tokens)
+    where = vectors(*found.shape[:2]) > 0
+    assert torch.equal(tokenize(targets, stack_frames(mel), tokens, where), found[where])
+    for row, length in enumerate(tokens):
+        hidden = model(wave[row : row + 1, : lengths[row]])[1][1]
+        hidden = (hidden - hidden.mean(-1, keepdim=True)) / hidden.std(-1, False, keepdim=True)
+        same = found[row, :length] == make(8)(hidden)[0]
+        assert same.float().mean() > 0.97  # but for what lies between two
+
+
+def in_teacher(change):
+    return in_config(lambda config: change(config["quantizer"]["teacher"]))
+
+
+TEACHER_FAULTS = {
+    "no layer": (in_teacher(lambda t: t.pop("layer")), "the teacher needs layer and encoder"),
+    "no such layer": (in_teacher(lambda t: t.update(layer=3)), "layer is 3.*from 0 to 2"),
+    "no whole number": (in_teacher(lambda t: t.update(layer="1")), "layer is '1'"),
+    "unknown key": (in_teacher(lambda t: t.update(code="x")), "code is unknown"),
+    "no encoder": (in_teacher(lambda t: t.update(encoder=[])), "frontend|num_layers|list"),
+    "many layers": (in_teacher(lambda t: t["encoder"].update(num_layers=10**9)), "num_layers is"),
+    "a list": (in_config(lambda c: c["quantizer"].update(teacher=[1])), "1 is unknown|describes"),
+    "another width": (in_config(lambda c: c["quantizer"].update(input_dim=9)), "it must be 8"),
+}
+
+
+@pytest.mark.parametrize("name", TEACHER_FAULTS)
+def test_damaged_teacher_is_one_sentence(taught, name):
+    spoil_folder, words = TEACHER_FAULTS[name]
+    spoil_folder(taught[1])
+    with pytest.raises(ExportError, match=words) as caught:
+        load_targets(taught[1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["export", "export:x", ":1", "export:-1", "export:9"])
+def test_no_teacher_of_that_name(taught, source):
+    folder = taught[1].parent
+    with pytest.raises(TargetsError, match="features_from is .*(write EXPORT:LAYER|from 0 to 2)"):
+        load_teacher(source.replace("export", str(folder / "export")))
+
+
 # ---- files of strangers ----
 
 
@@ -205,11 +275,6 @@ def in_quantizer(**values):
 
 DOWN = "quantizer.down.weight"
 FAULTS = spoil.faults("quantizer", DOWN) | {
-    "normalised by item": (
-        # Without the hash, which would tell first that the configuration was changed.
-        in_config(lambda c: c.pop("weights") and c["features"].update(normalization="instance")),
-        "normalization 'instance'",
-    ),
     "no configuration": (in_config(lambda c: c.update(quantizer=[1])), "it needs the kind"),
     "unknown kind": (in_quantizer(kind="builtins.exec"), "it needs the kind rvq"),
     "kind is a list": (in_quantizer(kind=["rvq"]), "it needs the kind"),

@@ -1,6 +1,6 @@
 """Embed audio files, folders, or a list of paths on stdin.
 
-sbmusic embed song.mp3 --model results/brn_sum/1234/export --out song.npy
+sbmusic embed song.mp3 --out song.npy    # by the small encoder that this package ships
 sbmusic embed /my/music --model results/brn_sum/1234/export --out music.npz
 find /my/music -name "*.flac" | sbmusic embed - --model USER/NAME --out music.parquet
 sbmusic embed /my/music --model USER/NAME --pool none --out embeddings
@@ -28,6 +28,7 @@ from codecs import BOM_UTF8
 from pathlib import Path
 
 LIST = "-"
+SHIPPED = "the shipped encoder"  # as embeddings name their source
 
 
 def _checked(convert, is_right, wanted):
@@ -55,7 +56,7 @@ def add_arguments(parser):
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="audio file, folder, or - for a list on stdin"
     )
-    parser.add_argument("--model", required=True, help="folder of an export, or its hub id")
+    parser.add_argument("--model", help="folder of an export, or its hub id (default: shipped)")
     parser.add_argument("--out", required=True, type=Path, help="file or folder to write")
     parser.add_argument(
         "--layer",
@@ -123,10 +124,12 @@ def run(args):
     keep_freed_memory()
     check_out(args.out, args.pool, len(paths))  # before a model is downloaded or loaded
     encoder = MusicEncoder.from_export(args.model, args.device, classes=args.classes)
+    if args.model is None:
+        print("by the small encoder of this package: `sbmusic info` says what it is good for")
     options = {"pool": args.pool, "layers": args.layer, "chunk": args.chunk}
     options |= {"overlap": args.overlap, "batch_size": args.batch, "unreadable": unreadable}
     options["overwrite"] = args.overwrite
-    unreadable = embed_collection(encoder, args.model, paths, args.out, **options)
+    unreadable = embed_collection(encoder, args.model or SHIPPED, paths, args.out, **options)
     good = len(paths) - len(set(unreadable) & set(paths))
     print(f"{args.out}: {good} of {len(paths)} files")
     if unreadable:

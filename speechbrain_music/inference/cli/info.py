@@ -1,5 +1,6 @@
 """Describe a model, a file of embeddings or an audio file.
 
+sbmusic info    # the small encoder that this package ships
 sbmusic info results/brn_sum/1234/export
 sbmusic info USER/NAME
 sbmusic info music.npz
@@ -13,7 +14,7 @@ from speechbrain_music.inference.cli.embed import add_classes
 def add_arguments(parser):
     """Add the argument of `sbmusic info`."""
     parser.add_argument(
-        "source", metavar="MODEL", help="export, its hub id, embeddings, or an audio file"
+        "source", nargs="?", metavar="MODEL", help="export, its hub id, embeddings, or audio"
     )
     add_classes(parser)
 
@@ -24,7 +25,7 @@ def run(args):
     from speechbrain_music.inference.embeddings import KINDS
     from speechbrain_music.utils.errors import UserError, escaped
 
-    path = Path(args.source)
+    path = Path(args.source or "")
     suffixes = {*KINDS, *AUDIO_EXTENSIONS, *UNSUPPORTED_EXTENSIONS}
     if path.is_file() and path.suffix.lower() not in suffixes:
         raise UserError(
@@ -32,7 +33,7 @@ def run(args):
             f"file that ends in {', '.join(KINDS)}, or an audio file"
         )
     if path.is_file():
-        metadata = _embeddings(path) if path.suffix in KINDS else _audio(path)
+        metadata = _embeddings(path) if path.suffix.lower() in KINDS else _audio(path)
     else:
         metadata = _model(args.source, args.classes)
     for title, text in metadata.items():

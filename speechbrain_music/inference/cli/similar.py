@@ -12,7 +12,7 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
-from speechbrain_music.inference.cli.embed import add_classes, count
+from speechbrain_music.inference.cli.embed import SHIPPED, add_classes, count
 
 MIN_FILES = 3  # two standardised vectors always have the similarity -1
 
@@ -141,7 +141,7 @@ def _embed(args, paths, settings):
             f"{args.query} is neither a file nor among the {len(paths)} in {args.embeddings}"
             + (f": did you mean {meant}?" if meant else "")
         )
-    if args.model is None:
+    if args.model is None and settings["source"] != SHIPPED:
         raise UserError(
             f"{args.query} is not among the embeddings: pass --model {settings['source']}, with "
             "which they were made"
@@ -150,7 +150,7 @@ def _embed(args, paths, settings):
     encoder = MusicEncoder.from_export(args.model, args.device, classes=args.classes)
     if encoder.fingerprint != settings["model"]:
         raise UserError(
-            f"{args.model} is not the model that made {args.embeddings}, which was "
+            f"{args.model or SHIPPED} is not the model that made {args.embeddings}, which was "
             f"{settings['source']} ({settings['model']}): pass that one, or embed again"
         )
     return encoder.encode_file(args.query, **{name: settings[name] for name in OPTIONS}).values

@@ -1,17 +1,20 @@
-"""An ablation at two steps; options of every variant; differences over seeds."""
+"""A comparison at two steps; options of every variant; differences over seeds."""
 
 import json
 import runpy
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 
-from experiments.ablations import run
-from experiments.ablations.run import NAMES, UNTRAINED, compare, load, main, parse
+from experiments import compare as run
+from experiments.compare import NAMES, UNTRAINED, compare, load, main, parse
 from recipes.pretrain.train import OPTIONS
 from speechbrain_music.brains.segments import MODEL_OPTIONS, plan_run
+from speechbrain_music.data_prep.folder import prepare_folder
+from speechbrain_music.data_prep.manifest import read_manifest, write_manifest
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.evaluation.frame_probe import CHORD, PITCH
 from speechbrain_music.utils.config import load_experiment
@@ -23,7 +26,12 @@ SIZES = tiny.SIZE | {"number_of_epochs": 1, "max_steps": 2}
 ALL = {
     "question": "does everything run?",
     "options": {},
-    "variants": {"sum": {}, "att": {"system": "brn_att_tiny"}, "rvq": {"tokenizer": "rvq"}},
+    "variants": {
+        "sum": {},
+        "att": {"system": "brn_att_tiny"},
+        "rvq": {"tokenizer": "rvq"},
+        "iterated": {"tokenizer": "rvq", "teacher": "sum:1"},
+    },
     "finalists": ["sum"],
 }
 
@@ -32,27 +40,42 @@ def in_this_process(commands, folders=None, **metadata):
     """As `run_recipes`, in this process: it has imported everything."""
     for number, (script, *argv) in enumerate(commands):
         module = runpy.run_path(str(script))
-        module["main"]([str(part) for part in argv] + ["--noprogressbar"])
+        quiet = [] if script.name == "retrieval.py" else ["--noprogressbar"]
+        module["main"]([*map(str, argv), *quiet])
         if folders:
             (folders[number] / FINISHED).write_text(json.dumps({"peak_mib": 1} | metadata))
 
 
+def mixture(hours, manifests, soundtracks):
+    """A corpus to train on, and its tracks as recordings of two albums."""
+    tracks = read_manifest(make_corpus(soundtracks, 0.06), soundtracks)
+    names = [manifests / f"{split}.csv" for split in ("train", "valid")]
+    prepare_folder(soundtracks, *names)
+    tracks["wav"] = [str(Path(wav).relative_to(soundtracks)) for wav in tracks["wav"]]
+    rows = tracks.assign(album=np.arange(len(tracks)) % 2).to_dict("records")
+    write_manifest(manifests / "recordings/test.csv", rows, ["album"])
+    return {"data_folder": soundtracks, "train_csv": names[0], "valid_csv": names[1]}
+
+
 @pytest.mark.slow
-def test_an_ablation(tmp_path, monkeypatch):
+def test_a_comparison(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "run_recipes", in_this_process)
     monkeypatch.setattr(run, "load", lambda name: ALL)
-    make_corpus(tmp_path / "music", 0.03)
+    monkeypatch.setattr(run, "prepare_mixture", mixture)
     names = SIZES.keys() - {*tiny.OF_THE_MODEL, "warmup_steps", "max_steps"}
     tokenizer = " ".join(f"--{name} {SIZES[name]}" for name in sorted(names))
     sizes = [str(part) for name, value in SIZES.items() for part in (f"--{name}", value)]
     argv = ["all", "--seeds", "1", "2", "--probe_hours", "0.06", "--tasks", "nsynth_instrument"]
-    argv += ["--data_folder", str(tmp_path / "music"), "--evaluate", SMALL]
+    argv += ["--soundtracks", "music", "--evaluate", SMALL]
     main([*argv, "--tokenizer", tokenizer, *sizes])
-    results = tmp_path / "results/ablations"
+    results = tmp_path / "results/compare"
     found = json.loads((results / "all.json").read_text())
     assert found["figures"].keys() == {*ALL["variants"], UNTRAINED}
-    assert found["differences"][PITCH].keys() == {"att", "rvq"} and found["resolves"][PITCH] > 0
+    assert (
+        found["differences"][PITCH].keys() == {"att", "rvq", "iterated"}
+        and found["resolves"][PITCH] > 0
+    )
     for runs in found["figures"].values():
         assert len(runs) == 2 and all(np.isfinite(list(figures.values())).all() for figures in runs)
         assert runs[0][PITCH] != runs[1][PITCH]
@@ -62,22 +85,30 @@ def test_an_ablation(tmp_path, monkeypatch):
     assert (results / "all.png").exists() and "| nsynth_instrument |" in (
         results / "all-tasks.md"
     ).read_text()
+    for same in ("recording", "album"):
+        page = (results / f"all-same-{same}.md").read_text()
+        assert f"of the same {same}" in page and "| mel minus untrained |" in page
+    assert "(all-same-album.md)" in (results / "all.md").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_options_of_every_variant(name, tmp_path):
     args, _ = parse([name, "--work", str(tmp_path)])
-    ablation = load(name)
-    assert ablation["question"].endswith("?")
-    assert set(ablation["finalists"]) <= ablation["variants"].keys()
-    runs = run.Runs(args, {"data_folder": "/data", "quantizer_seed": 1} | ablation["options"])
+    comparison = load(name)
+    assert comparison["question"].endswith("?")
+    assert set(comparison["finalists"]) <= comparison["variants"].keys()
+    runs = run.Runs(args, {"data_folder": "/data", "quantizer_seed": 1} | comparison["options"])
     folders = [
-        folder for options in ablation["variants"].values() for folder in runs.folders(options)
+        folder for options in comparison["variants"].values() for folder in runs.folders(options)
     ]
-    assert len(set(folders)) == 3 * len(ablation["variants"])
-    for options in ablation["variants"].values():
-        quantizer = options.pop("tokenizer", "rvq")  # its folder is not there yet
-        assert (tiny.ROOT / f"hparams/{quantizer}.yaml").exists()
+    names = comparison["variants"]
+    assert len(set(folders)) == 3 * len(comparison["variants"])
+    for options in comparison["variants"].values():
+        assert (tiny.ROOT / f"hparams/{options.get('tokenizer', 'rvq')}.yaml").exists()
+        assert options.get("teacher", folders[0].name).partition(":")[0] in {
+            *names,
+            folders[0].name,
+        }
         argv = map(str, runs._command(options, tmp_path, 1)[1:])
         hparams = load_experiment(list(argv), OPTIONS, MODEL_OPTIONS)[1]
         assert plan_run(hparams, world_size=1).total_steps >= 4000
@@ -99,8 +130,9 @@ def test_differences_by_hand():
 @pytest.mark.parametrize(
     "argv, words",
     [
-        (["mergers"], "no ablation 'mergers': choose frontend, mixing"),
+        (["mergers"], "no comparison 'mergers': choose frontend, mixing, objectives, study"),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
+        (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),
         (["mixing", "7", "--lr"], "7 --lr: options of the pre-training are --key value"),
     ],
 )

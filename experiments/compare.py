@@ -1,17 +1,20 @@
-"""Ablation: pre-train variants of the method with several seeds and compare them in one table.
+"""Pre-train variants of the method with several seeds and compare them in one table.
 
-python experiments/ablations/run.py frontend [--seeds 1 2 3] [--system brn_sum_tiny]
-    [--soundtracks FOLDER] [--tasks gtzan_genre ...] [--evaluate "--quick True ..."]
+python experiments/compare.py study [--soundtracks FOLDER] [--seeds 1 2 3] [--system brn_sum_tiny]
+    [--tasks gtzan_genre ...] [--evaluate "--quick True ..."] [--soundfont FILE.sf2]
 
-NAME.yaml in this folder says what is varied; experiments/README.md lists them. All variants have
-the same targets (quantizer_seed) and are compared by probes of frames, on composed music by other
-artists than those trained on; those that the yaml names as `finalists` also by recipes/marble.py.
-Further options (--number_of_epochs 10 ...) go to every pre-training. Finished work is reused.
+NAME.yaml in compare/ says what is varied; README.md lists them. All variants have the same targets
+(quantizer_seed) and are compared by probes of frames, on composed music by other artists than
+those trained on; those that the yaml names as `finalists` also by recipes/marble.py, and with
+--soundtracks (fetched if they are not there) by retrieval on recordings of other albums than those
+trained on. Further options (--number_of_epochs 10 ...) go to every pre-training. The same command
+continues after an interruption, also on another machine, with the work folder copied.
 """
 
 import argparse
 import json
 import logging
+import os
 import shlex
 from hashlib import blake2b
 from pathlib import Path
@@ -23,7 +26,9 @@ from scipy import stats
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.mixture import prepare_mixture
+from speechbrain_music.data_prep.replica.synth import SOUNDFONT
 from speechbrain_music.evaluation.frame_probe import CHORD, MEL, PITCH, FrameProbe
+from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.comparison import LEVEL
 from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.export import load_export
@@ -39,25 +44,27 @@ from speechbrain_music.utils.processes import read_finished, run_recipes
 
 logger = logging.getLogger(__name__)
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "compare"
 ROOT = HERE.parents[1]
 NAMES = sorted(path.stem for path in HERE.glob("*.yaml"))
-TASKS = ["giantsteps_key", "nsynth_pitch", "gtzan_genre", "vocalset_singer"]
 EVALUATE = "--quick True --pooling mean_std"
+# Of each recording; mel statistics have the deviation, too.
+EXCERPTS = ["--max_seconds", "60", "--pooling", "mean_std"]
 # Of composed tracks to probe, by other artists than those of the training corpus.
 PROBED = CorpusPlan(seed=1000, longest=30.0)
 UNTRAINED = "untrained"
 
 
 def load(name):
-    """An ablation's yaml as a dict.
+    """A comparison's yaml as a dict.
 
     question; options (of all pre-trainings); variants (name -> options of its own, among them
-    `system` and `tokenizer`, a yaml of recipes/tokenizer); finalists (variants that are compared on
+    `system`; `tokenizer`, a yaml of recipes/tokenizer, with `teacher`, VARIANT:LAYER, of that layer
+    of another variant); finalists (variants that are compared on
     tasks). The other variants are compared with the first.
     """
     if name not in NAMES:
-        raise UserError(f"there is no ablation {name!r}: choose {', '.join(NAMES)}")
+        raise UserError(f"there is no comparison {name!r}: choose {', '.join(NAMES)}")
     stored = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
     return {"options": {}, "finalists": []} | stored
 
@@ -81,21 +88,30 @@ class Runs:
         return [folder / RUN_RESULT for folder in self.folders(options)]
 
     def train(self, variants):
-        """Trains what has not finished: the first seed of all variants, then the second ..."""
-        todo = {}
-        for place, seed in enumerate(self.args.seeds):
-            for options in variants.values():
-                folder = self.folders(options)[place]
-                if not read_finished(folder):
-                    todo[folder] = self._command(options, folder, seed)
-        names = {options["tokenizer"] for options in variants.values() if "tokenizer" in options}
-        for name in sorted(names):
-            folder = self._tokenizer(name)
-            if todo and not read_finished(folder):
-                train = [ROOT / "recipes/tokenizer/train.py", ROOT / f"hparams/{name}.yaml"]
-                train += [*self._music(), *shlex.split(self.args.tokenizer)]
-                run_recipes([[*train, "--output_folder", folder]], [folder])
-        run_recipes(list(todo.values()), list(todo))
+        """Trains what has not finished: the first seed of all variants, then the second ...
+
+        Variants with a teacher come last: their targets are of a layer of another variant.
+        """
+        for taught in (False, True):
+            todo, tokenizers = {}, {}
+            for place, seed in enumerate(self.args.seeds):
+                for options in variants.values():
+                    folder = self.folders(options)[place]
+                    if ("teacher" in options) != taught or read_finished(folder):
+                        continue
+                    command = options
+                    if name := options.get("tokenizer"):
+                        source = None
+                        if taught:
+                            variant, _, layer = options["teacher"].rpartition(":")
+                            source = f"{self.exports(variants[variant])[place]}:{layer}"
+                        made = self._tokenizer(name, source)
+                        command = options | {"targets": made / QUANTIZER}
+                        if not read_finished(made):
+                            tokenizers[made] = self._tokenizer_command(name, source, made)
+                    todo[folder] = self._command(command, folder, seed)
+            run_recipes(list(tokenizers.values()), list(tokenizers))
+            run_recipes(list(todo.values()), list(todo))
 
     def _music(self):
         keys = [key for key in ("data_folder", "train_csv", "valid_csv") if key in self.common]
@@ -108,15 +124,20 @@ class Runs:
     def _command(self, options, folder, seed):
         options = self.common | options
         system = options.pop("system", self.args.system)
-        if name := options.pop("tokenizer", None):
-            options["targets"] = self._tokenizer(name) / QUANTIZER
-        pairs = [part for key, value in options.items() for part in (f"--{key}", value)]
+        own = ("tokenizer", "teacher")
+        pairs = [part for k, v in options.items() if k not in own for part in (f"--{k}", v)]
         train = [ROOT / "recipes/pretrain/train.py", ROOT / f"hparams/{system}.yaml"]
         return [*train, *pairs, "--output_folder", folder, "--seed", seed]
 
-    def _tokenizer(self, name):
-        digest = self._digest([self.args.tokenizer, *map(str, self._music())])
+    def _tokenizer(self, name, source):
+        digest = self._digest([self.args.tokenizer, source, *map(str, self._music())])
         return self.args.work / f"{name}-{digest}"
+
+    def _tokenizer_command(self, name, source, folder):
+        train = [ROOT / "recipes/tokenizer/train.py", ROOT / f"hparams/{name}.yaml"]
+        train += ["--features_from", source] if source else []
+        train += [*self._music(), *shlex.split(self.args.tokenizer)]
+        return [*train, "--output_folder", folder]
 
 
 # ---- figures ----
@@ -184,7 +205,7 @@ def compare(found, key):
 
 
 def page(stored):
-    """The ablation's Markdown, from what its .json holds."""
+    """The comparison's Markdown, from what its .json holds."""
     found, name = stored["figures"], stored["name"]
     mel = next(iter(found.values()))[0]
     kinds = {PITCH: "pitch classes, R2", CHORD: "chord roots, accuracy"}
@@ -220,7 +241,7 @@ def page(stored):
         "Pitch classes, R2, by layer (0 is the front-end):",
         markdown_table(["variant", *(key.rpartition("_")[2] for key in layers)], by_layer),
         f"![pitch classes by layer]({name}.png)",
-        f"Tasks: [{name}-tasks.md]({name}-tasks.md)." if stored["finalists"] else "",
+        [f"- [{title}]({file})" for title, file in stored["pages"].items()],
     )
 
 
@@ -250,21 +271,40 @@ def draw(path, found):
         axes.grid(alpha=0.3)
 
 
-def evaluate(args, exports):
-    """Compares encoders (name -> exports) on the tasks; writes the table, returns its text."""
+def evaluate(args, exports, music):
+    """Compares encoders (name -> exports) on tasks and on recordings; returns title -> page."""
     first = next(iter(exports.values()))[0]
     encoders = [f"{name}={','.join(map(str, paths))}" for name, paths in exports.items()]
-    command = [ROOT / "recipes/marble.py", "--out", args.work / f"{args.name}-tasks"]
-    command += ["--encoders", *encoders, "mel", f"untrained=random:{first}"]
-    command += ["--features", args.work / "features", *shlex.split(args.evaluate)]
-    if args.data:
-        command += ["--data", *args.data]
-    run_recipes([[*command, "--no_table", "--tasks", task] for task in args.tasks])
-    run_recipes([[*command, "--tasks", *args.tasks]])
-    for end in ("md", "json", "png"):
-        content = (args.work / f"{args.name}-tasks/marble.{end}").read_bytes()
-        content = content.replace(b"(marble.png)", f"({args.name}-tasks.png)".encode())
-        (args.out / f"{args.name}-tasks.{end}").write_bytes(content)
+    encoders = ["--encoders", *encoders, "mel", f"untrained=random:{first}"]
+    pages = {}
+
+    def publish(title, folder, kind):
+        name = f"{args.name}-{folder.name}"
+        for source in sorted(folder.glob(f"{kind}.*")):
+            content = source.read_bytes().replace(b"(marble.png)", f"({name}.png)".encode())
+            (args.out / f"{name}{source.suffix}").write_bytes(content)
+        pages[title] = f"{name}.md"
+
+    folder = args.work / "evaluated" / args.name
+    for name in ("tasks", "other-sound-bank") if args.soundfont else ("tasks",):
+        if name != "tasks":
+            os.environ[SOUNDFONT] = str(args.soundfont.resolve())
+        command = [ROOT / "recipes/marble.py", "--out", folder / name, *encoders]
+        command += ["--features", args.work / "features", *shlex.split(args.evaluate)]
+        command += ["--data", *args.data] if args.data else []
+        run_recipes([[*command, "--no_table", "--tasks", task] for task in args.tasks])
+        run_recipes([[*command, "--tasks", *args.tasks]])
+        os.environ.pop(SOUNDFONT, None)
+        publish(name.replace("-", " "), folder / name, "marble")
+    if args.soundtracks:
+        for same in ("recording", "album"):
+            out = folder / f"same-{same}"
+            command = [ROOT / "experiments/retrieval.py", args.soundtracks, "--out", out]
+            command += ["--manifest", music / "recordings/test.csv", *EXCERPTS, *encoders]
+            command += ["--features", args.work / "features/retrieval"]
+            run_recipes([command + (["--same", same] if same == "album" else [])])
+            publish(f"excerpts of the same {same}, on recordings", out, "retrieval")
+    return pages
 
 
 def parse(argv):
@@ -274,40 +314,43 @@ def parse(argv):
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--system", default="brn_sum_tiny", help="a yaml of hparams/")
     parser.add_argument("--hours", type=float, default=2.0, help="of composed music to train on")
-    parser.add_argument("--soundtracks", type=Path, help="recordings to train on, too")
+    parser.add_argument("--soundtracks", type=Path, help="a folder: recordings to train on, too")
     parser.add_argument("--probe_hours", type=float, default=0.7, help="of composed music to probe")
-    parser.add_argument("--tasks", nargs="+", default=TASKS, help="of the finalists")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="of the finalists")
     parser.add_argument("--evaluate", default=EVALUATE, help="options of the task recipes")
     parser.add_argument("--tokenizer", default="--num_codebooks 8", help="options of the tokenizer")
     parser.add_argument("--data", nargs="*", help="data sets of the tasks, as for marble.py")
-    parser.add_argument("--out", type=Path, default=Path("results/ablations"))
-    parser.add_argument("--work", type=Path, default=Path("results/ablations-work"))
+    parser.add_argument("--soundfont", type=Path, help="a sound bank for the tasks' replicas, too")
+    parser.add_argument("--out", type=Path, default=Path("results/compare"))
+    parser.add_argument("--work", type=Path, default=Path("results/compare-work"))
     args, others = parser.parse_known_args(argv)
     if len(set(args.seeds)) < len(args.seeds):
         raise UserError(f"seeds are {args.seeds}: give each once")
+    if args.soundtracks and "--data_folder" in others:
+        raise UserError("--soundtracks adds to composed music: leave out --data_folder")
     if len(others) % 2 or not all(key.startswith("--") for key in others[::2]):
         raise UserError(f"{shlex.join(others)}: options of the pre-training are --key value")
     return args, {key[2:]: value for key, value in zip(others[::2], others[1::2], strict=True)}
 
 
 def main(argv):
-    """Runs an ablation; see the head of this file."""
+    """Runs a comparison; see the head of this file."""
     args, others = parse(argv)
-    ablation = load(args.name)
+    comparison = load(args.name)
     music = {}
     if "data_folder" not in others:
         music = prepare_mixture(args.hours, args.work / "manifests", args.soundtracks)
-    runs = Runs(args, {"quantizer_seed": 1} | music | ablation["options"] | others)
-    variants = ablation["variants"]
+    runs = Runs(args, {"quantizer_seed": 1} | music | comparison["options"] | others)
+    variants = comparison["variants"]
     runs.train(variants)
     found = probe_all(runs, variants)
     differences = {kind: compare(found, kind) for kind in (PITCH, CHORD)}
     corpus = f"Trained on {args.hours:g} hours of composed music, and voices and notes"
     if not music:
         corpus = f"Trained on {others['data_folder']}"
-    stored = ablation | {
+    stored = comparison | {
         "name": args.name,
-        "command": shlex.join(["python", "experiments/ablations/run.py", *argv]),
+        "command": shlex.join(["python", "experiments/compare.py", *argv]),
         "machine": where_it_ran(),
         "corpus": corpus + (", and soundtracks." if args.soundtracks else "."),
         "seeds": args.seeds,
@@ -317,8 +360,8 @@ def main(argv):
     }
     args.out.mkdir(parents=True, exist_ok=True)
     draw(args.out / f"{args.name}.png", found)
-    if ablation["finalists"]:
-        evaluate(args, {name: runs.exports(variants[name]) for name in ablation["finalists"]})
+    exports = {name: runs.exports(variants[name]) for name in comparison["finalists"]}
+    stored["pages"] = evaluate(args, exports, args.work / "manifests") if exports else {}
     text = page(stored)
     files = {args.out / f"{args.name}.md": text}
     files[args.out / f"{args.name}.json"] = json.dumps(stored, indent=1, default=str) + "\n"
