@@ -109,6 +109,7 @@ class DataSet:
         if self.fetches and not (made := Path(data_folder).expanduser()).exists():
             made.mkdir(parents=True)
         root, out = files.existing_folder(data_folder), Path(out)
+        files.check_output(out / "report.json")  # also before anything is fetched
         own = [name for name in options if name in self.options]  # any other is a TypeError below
         common = {name: options.pop(name) for name in own if name in (*ALLOW_MISSING, *HELD_OUT)}
         return prepare_items(self, root, out, self.read(root, out, **options), **common)

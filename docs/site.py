@@ -20,6 +20,7 @@ PACKAGE = "speechbrain_music"
 API_SOURCE = ROOT / "build" / "api"  # the package as it is installed: data_prep/ is part of it
 SECTIONS = {  # of the site's navigation: where their pages lie in the repository
     "Recipes": ["recipes/README.md", "recipes/*/README.md", "experiments/**/README.md"],
+    "Shipped encoder": ["speechbrain_music/models/shipped/README.md"],
     "Data and speed": ["data_prep/README.md", "data_prep/*/README.md", "perf/README.md"],
     "Results": ["docs/results/README.md", "docs/results/*.md", "docs/results/*/**/*.md"],
 }

@@ -60,8 +60,8 @@ def load(name):
 
     question; options (of all pre-trainings); variants (name -> options of its own, among them
     `system`; `tokenizer`, a yaml of recipes/tokenizer, with `teacher`, VARIANT:LAYER, of that layer
-    of another variant); finalists (variants that are compared on
-    tasks). The other variants are compared with the first.
+    of another variant); finalists (variants that are compared on tasks). The other variants are
+    compared with the first.
     """
     if name not in NAMES:
         raise UserError(f"there is no comparison {name!r}: choose {', '.join(NAMES)}")
@@ -286,6 +286,14 @@ def evaluate(args, exports, music):
         pages[title] = f"{name}.md"
 
     folder = args.work / "evaluated" / args.name
+    if args.soundtracks:
+        for same in ("recording", "album"):
+            out = folder / f"same-{same}"
+            command = [ROOT / "experiments/retrieval.py", args.soundtracks, "--out", out]
+            command += ["--manifest", music / "recordings/test.csv", *EXCERPTS, *encoders]
+            command += ["--features", args.work / "features/retrieval"]
+            run_recipes([command + (["--same", same] if same == "album" else [])])
+            publish(f"excerpts of the same {same}, on recordings", out, "retrieval")
     for name in ("tasks", "other-sound-bank") if args.soundfont else ("tasks",):
         if name != "tasks":
             os.environ[SOUNDFONT] = str(args.soundfont.resolve())
@@ -296,14 +304,6 @@ def evaluate(args, exports, music):
         run_recipes([[*command, "--tasks", *args.tasks]])
         os.environ.pop(SOUNDFONT, None)
         publish(name.replace("-", " "), folder / name, "marble")
-    if args.soundtracks:
-        for same in ("recording", "album"):
-            out = folder / f"same-{same}"
-            command = [ROOT / "experiments/retrieval.py", args.soundtracks, "--out", out]
-            command += ["--manifest", music / "recordings/test.csv", *EXCERPTS, *encoders]
-            command += ["--features", args.work / "features/retrieval"]
-            run_recipes([command + (["--same", same] if same == "album" else [])])
-            publish(f"excerpts of the same {same}, on recordings", out, "retrieval")
     return pages
 
 
@@ -328,6 +328,8 @@ def parse(argv):
         raise UserError(f"seeds are {args.seeds}: give each once")
     if args.soundtracks and "--data_folder" in others:
         raise UserError("--soundtracks adds to composed music: leave out --data_folder")
+    if args.soundfont and not args.soundfont.is_file():
+        raise UserError(f"soundfont is {args.soundfont}: pass an SF2 file, there is none")
     if len(others) % 2 or not all(key.startswith("--") for key in others[::2]):
         raise UserError(f"{shlex.join(others)}: options of the pre-training are --key value")
     return args, {key[2:]: value for key, value in zip(others[::2], others[1::2], strict=True)}

@@ -214,7 +214,7 @@ class SegmentBrain(MusicBrain):
         rows = every_row(len(data.valid), hparams.batch_size, *place)
         self.fit(
             hparams.epoch_counter,
-            loader(data.train, batch_sampler=sampler, persistent_workers=hparams.num_workers > 0),
+            loader(data.train, batch_sampler=sampler),
             loader(data.valid, batch_sampler=rows),
         )
 

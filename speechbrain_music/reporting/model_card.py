@@ -198,8 +198,8 @@ def _rows(results):
 
 
 def _limits(model, metadata):
-    training = model.config.get("training", {})
-    corpora = training.get("corpora") or []
+    corpora = model.config.get("training")
+    corpora = corpora.get("corpora") if isinstance(corpora, dict) else []
     yield (
         "Its input is mono at 24 kHz: nothing above 12 kHz, no stereo. It was trained on the "
         f"corpora of the table ({metadata['corpora']}); how well it works for other music is not "

@@ -418,6 +418,9 @@ def test_metadata_of_strangers_is_escaped(model, tmp_path, capsys):
     assert main(["info", str(folder)]) == main(["card", str(folder), "me/mine"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("\\x1b[31mred\\ud800") == 2 and "\x1b" not in printed
+    for training in ([], None, "x"):
+        (folder / "config.json").write_text(json.dumps(config | {"training": training}))
+        assert main(["card", str(folder), "me/mine"]) == 0
     assert main(["info", "no\x1b[31m"]) == 2 and "\x1b" not in capsys.readouterr().err
 
 

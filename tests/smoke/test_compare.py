@@ -133,6 +133,7 @@ def test_differences_by_hand():
         (["mergers"], "no comparison 'mergers': choose frontend, mixing, objectives, study"),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),
+        (["study", "--soundfont", "nowhere.sf2"], "soundfont is nowhere.sf2: pass an SF2 file"),
         (["mixing", "7", "--lr"], "7 --lr: options of the pre-training are --key value"),
     ],
 )

@@ -25,7 +25,7 @@ from tones import write_tones
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-FOLDERS = ("recipes", "experiments", "data_prep", "perf", "docs/results")
+FOLDERS = ("recipes", "experiments", "data_prep", "perf", "docs/results", "speechbrain_music")
 PAGES = GUIDES + sorted(page for name in FOLDERS for page in ROOT.glob(f"{name}/**/*.md"))
 FENCE = re.compile(
     r"^```(\w+)(?: (run|run-slow)(?: (\S+))?)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
@@ -109,6 +109,11 @@ def test_names_on_pages_exist(page):
         if not (ROOT / path).exists() and path not in written and "NAME" not in path:
             wrong.append(path)
     assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_conflict_is_left(page):
+    assert not re.search(r"^(<{7}|={7}|>{7})( |$)", page.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_troubleshooting_quotes_real_messages():

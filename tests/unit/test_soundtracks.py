@@ -118,6 +118,13 @@ def test_tracks_licences_and_what_is_left_out(archive, caplog):
     assert sorted(path.name for path in root.iterdir()) == ["songs", "table-music", "zipped-music"]
 
 
+def test_out_is_checked_before_anything_is_fetched(archive):
+    (archive / "file").touch()
+    with pytest.raises(PreparationError, match="cannot be written"):
+        prepare_soundtracks(archive / "music", archive / "file/out")
+    assert not (archive / "fetched").exists()
+
+
 def test_stems_are_added(archive):
     prepare_soundtracks(archive / "music", archive / "out")
     (path,) = (archive / "music").rglob("mix.flac")
