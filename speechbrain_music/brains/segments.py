@@ -289,8 +289,9 @@ class SegmentBrain(MusicBrain):
             self.modules.zero_grad(set_to_none=True)
         tokens, workers = batch.mask.numel() * self.world_size, loader.num_workers
         seconds = max(spent, read / workers) if workers else spent + read
+        who = f"by {workers} workers per process" if workers else "between the steps"
         lines = [
-            f"  reading     {tokens * max(1, workers) / read:,.0f} tokens/s by {workers} workers, "
+            f"  reading     {tokens * max(1, workers) / read:,.0f} tokens/s {who}; "
             f"computing {tokens / spent:,.0f}"
         ]
         if workers and read / workers > spent:

@@ -41,11 +41,7 @@ class Teacher(nn.Module):
 
     def __init__(self, encoder, layer, normalize):
         super().__init__()
-        layers = encoder.config["num_layers"]
-        if type(layer) is not int or not 0 <= layer <= layers:
-            raise ValueError(
-                f"layer is {layer!r:.100}: it must be a whole number from 0 to {layers}"
-            )
+        _check_layer(layer, encoder.config["num_layers"])
         self.encoder = encoder.eval().requires_grad_(False)
         self.normalize = normalize
         self.config = {"layer": layer, "encoder": encoder.config}
