@@ -239,7 +239,8 @@ def test_shipped_encoder(music, tmp_path, capsys):
     paths, _, values, settings = read_embeddings(tmp_path / "a.npz")
     encoder = MusicEncoder.from_export()
     assert settings["source"] == "the shipped encoder" and settings["model"] == encoder.fingerprint
-    np.testing.assert_allclose(values[0], encoder.encode_file(paths[0], pool="mean").values, 1e-5)
+    alone = encoder.encode_file(paths[0], pool="mean").values  # in a batch it rounds otherwise
+    np.testing.assert_allclose(values[0], alone, rtol=1e-4, atol=1e-5)
     assert main(["info"]) == 0
     text = capsys.readouterr().out
     assert "corpora" in text and "not stated" not in text and encoder.fingerprint in text
