@@ -33,8 +33,8 @@ from speechbrain_music.utils.atomic import locked_folder, sync_folder
 logger = logging.getLogger(__name__)
 
 # Package -> its side in the split `album`, of which the test side has enough recordings to tell
-# encoders apart; then, where its copyright file is no table of files, the
-# licence and the holder of its music, as read in that file.
+# encoders apart; then, where its copyright file is no table of files, the licence and the holder
+# of its music, as read in that file.
 PACKAGES = {
     "asc-music": ("train",),
     "drascula-music": ("train",),

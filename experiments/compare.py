@@ -42,8 +42,6 @@ from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run_recipe
 from speechbrain_music.utils.processes import read_finished, run_recipes
 
-logger = logging.getLogger(__name__)
-
 HERE = Path(__file__).parent / "compare"
 ROOT = HERE.parents[1]
 NAMES = sorted(path.stem for path in HERE.glob("*.yaml"))
@@ -93,23 +91,19 @@ class Runs:
         Variants with a teacher come last: their targets are of a layer of another variant.
         """
         for taught in (False, True):
+            group = [options for options in variants.values() if ("teacher" in options) == taught]
             todo, tokenizers = {}, {}
             for place, seed in enumerate(self.args.seeds):
-                for options in variants.values():
-                    folder = self.folders(options)[place]
-                    if ("teacher" in options) != taught or read_finished(folder):
+                for options in group:
+                    folder, targets = self.folders(options)[place], {}
+                    if read_finished(folder):
                         continue
-                    command = options
-                    if name := options.get("tokenizer"):
-                        source = None
-                        if taught:
-                            variant, _, layer = options["teacher"].rpartition(":")
-                            source = f"{self.exports(variants[variant])[place]}:{layer}"
-                        made = self._tokenizer(name, source)
-                        command = options | {"targets": made / QUANTIZER}
+                    if "tokenizer" in options:
+                        made, command = self._tokenizer(options, variants, place)
+                        targets = {"targets": made / QUANTIZER}
                         if not read_finished(made):
-                            tokenizers[made] = self._tokenizer_command(name, source, made)
-                    todo[folder] = self._command(command, folder, seed)
+                            tokenizers[made] = command
+                    todo[folder] = self._command(options | targets, folder, seed)
             run_recipes(list(tokenizers.values()), list(tokenizers))
             run_recipes(list(todo.values()), list(todo))
 
@@ -129,15 +123,18 @@ class Runs:
         train = [ROOT / "recipes/pretrain/train.py", ROOT / f"hparams/{system}.yaml"]
         return [*train, *pairs, "--output_folder", folder, "--seed", seed]
 
-    def _tokenizer(self, name, source):
-        digest = self._digest([self.args.tokenizer, source, *map(str, self._music())])
-        return self.args.work / f"{name}-{digest}"
-
-    def _tokenizer_command(self, name, source, folder):
+    def _tokenizer(self, options, variants, place):
+        """The folder of a variant's tokenizer, and the command that trains it."""
+        name, source = options["tokenizer"], None
         train = [ROOT / "recipes/tokenizer/train.py", ROOT / f"hparams/{name}.yaml"]
-        train += ["--features_from", source] if source else []
-        train += [*self._music(), *shlex.split(self.args.tokenizer)]
-        return [*train, "--output_folder", folder]
+        if "teacher" in options:
+            variant, _, layer = options["teacher"].rpartition(":")
+            source = f"{self.exports(variants[variant])[place]}:{layer}"
+            train += ["--features_from", source]
+        digest = self._digest([self.args.tokenizer, source, *map(str, self._music())])
+        folder = self.args.work / f"{name}-{digest}"
+        train += [*self._music(), *shlex.split(self.args.tokenizer), "--output_folder", folder]
+        return folder, train
 
 
 # ---- figures ----

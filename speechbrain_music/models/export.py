@@ -15,6 +15,7 @@ from speechbrain_music.models.safe_folder import (
     on_meta_device,
     read_folder,
     state_shapes,
+    weights_of,
     write_folder,
 )
 
@@ -180,8 +181,7 @@ def encoder_shapes(config, tensors, prefix, classes=()):
 def encoder_from_weights(config, weights, prefix, classes=()):
     """The encoder with those of the weights whose names begin with a prefix."""
     encoder = on_meta_device(Encoder.from_config, config, classes)
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    encoder.load_state_dict(own, assign=True)
+    encoder.load_state_dict(weights_of(weights, prefix), assign=True)
     return encoder
 
 

@@ -119,7 +119,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
         if str(spec) == "mel":
             return [MelEncoder()]
         if str(spec) == "shipped":
-            return [_from_export(SHIPPED, pooling, classes)]
+            return [ExportEncoder(load_export(SHIPPED), "shipped", pooling)]
         if kind == "random" and rest:
             model = load_export(rest, classes=classes)
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
@@ -151,8 +151,7 @@ def _from_export(folder, pooling, classes):
         raise UserError(f"encoder has {folder!r} in its list: a list holds folders of exports")
     model = load_export(folder, classes=classes)
     name, training = Path(folder).resolve().name, model.config.get("training")
-    known = isinstance(training, dict) and {"system", "seed"} <= training.keys()
-    if known and folder != SHIPPED:
+    if isinstance(training, dict) and {"system", "seed"} <= training.keys():
         name = f"{training['system']}-{training['seed']}"
     return ExportEncoder(model, name, pooling)
 

@@ -194,6 +194,11 @@ def _misfit(file, found, shapes):
     return None
 
 
+def weights_of(weights, prefix):
+    """Those of the weights whose names begin with a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
 def state_shapes(module):
     """Name -> shape, as a list, of a module's state dict."""
     return {name: list(value.shape) for name, value in module.state_dict().items()}

@@ -23,15 +23,13 @@ def tokenize(quantizer, vectors, lengths=None, where=None):
     (B,) tokens of each item, which a quantizer with a teacher needs. With `where`, a (B, T) mask,
     the tokens there: (M, N).
     """
-    teacher = getattr(quantizer, "teacher", None)
-    if where is not None and teacher is None:
-        vectors = vectors[where]
-    if teacher is None:  # each token depends on its own frames alone
-        tokens = quantizer(vectors.reshape(1, -1, vectors.shape[-1]))
-    else:
+    if getattr(quantizer, "teacher", None) is not None:  # a token depends on the whole item
         tokens = quantizer(vectors, lengths)
-    tokens = tokens.reshape(*vectors.shape[:-1], quantizer.config["num_codebooks"])
-    return tokens if where is None or teacher is None else tokens[where]
+        tokens = tokens.reshape(*vectors.shape[:-1], quantizer.config["num_codebooks"])
+        return tokens if where is None else tokens[where]
+    vectors = vectors if where is None else vectors[where]
+    tokens = quantizer(vectors.reshape(1, -1, vectors.shape[-1]))
+    return tokens.reshape(*vectors.shape[:-1], quantizer.config["num_codebooks"])
 
 
 class MaskFill(nn.Module):

@@ -16,6 +16,7 @@ from speechbrain_music.models.safe_folder import (
     on_meta_device,
     read_folder,
     state_shapes,
+    weights_of,
     write_folder,
 )
 from speechbrain_music.nnet.precision import full_float32
@@ -179,8 +180,7 @@ def load_targets(folder):
 
     config, weights, features = read_folder(folder, QUANTIZER, expected_shapes)
     quantizer = _without_memory(config[QUANTIZER], config[QUANTIZER]["input_dim"])
-    own = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
-    quantizer.load_state_dict(own, assign=True)
+    quantizer.load_state_dict(weights_of(weights, PREFIX), assign=True)
     statistics, teacher = features.normalize, None
     if described := config[QUANTIZER].get("teacher"):
         encoder = encoder_from_weights(described["encoder"], weights, TEACHER)
