@@ -12,15 +12,14 @@ import textwrap
 from functools import partial
 from pathlib import Path
 
-from speechbrain_music.data_prep import folder, labelled_folder, merge, shards
+from speechbrain_music.data_prep import folder, labelled_folder, merge
 from speechbrain_music.data_prep.data_set import ALLOW_MISSING, prepare_items
-from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.utils.errors import run_command
 
 
 def add_arguments(parser):
-    """Add a subcommand per data set, and those for other folders, merging and packing."""
+    """Add a subcommand per data set, and those for other folders and merging."""
     names = parser.add_subparsers(required=True, metavar="NAME")
     for name, data_set in DATA_SETS.items():
         source = [
@@ -54,20 +53,8 @@ def add_arguments(parser):
         prepare=lambda corpora, out: merge.merge(merge.parse_weights(corpora), out)
     )
 
-    command = _add(names, "shards", shards, data_folder=False, out_required=False)
-    command.add_argument("manifests", nargs="*", help="manifests to pack")
-    command.add_argument("--data_folder", help="the folder that $data_root stands for in them")
-    command.add_argument(
-        "--shard_mb", type=float, default=500.0, help="upper limit of a shard (default: 500 MB)"
-    )
-    command.add_argument(
-        "--workers", type=int, help="shards packed in parallel (default: one per core)"
-    )
-    command.add_argument("--check", metavar="FOLDER", help="compare shards with their checksums")
-    command.set_defaults(prepare=_pack_or_check)
 
-
-def _add(names, name, module, source="", data_folder=True, out_required=True):
+def _add(names, name, module, source="", data_folder=True):
     command = names.add_parser(
         name,
         help=module.__doc__.splitlines()[0],
@@ -76,7 +63,7 @@ def _add(names, name, module, source="", data_folder=True, out_required=True):
     )
     if data_folder:
         command.add_argument("data_folder", metavar="FOLDER", help="the folder of the data")
-    command.add_argument("--out", required=out_required, type=Path, help="folder for the manifests")
+    command.add_argument("--out", required=True, type=Path, help="folder for the manifests")
     return command
 
 
@@ -99,14 +86,6 @@ def _add_options(command, options, *functions):
 def _prepare_folder(data_folder, out, **options):
     manifests = (out / "train.csv", out / "valid.csv")
     return folder.prepare_folder(data_folder, *manifests, refresh=True, **options)
-
-
-def _pack_or_check(check, **options):
-    if check:
-        return shards.check(check)
-    if not (options["manifests"] and options["data_folder"] and options["out"]):
-        raise PreparationError("shards needs manifests, --data_folder and --out; or --check FOLDER")
-    return shards.pack(**options)
 
 
 def run(args):

@@ -38,9 +38,6 @@ def jobs(work, tones):
     pairs = [str(part) for key, value in task.items() for part in (f"--{key}", value)]
     replica = [*PYTHON, "-m", "speechbrain_music.data_prep.replica"]
     subprocess.run([*replica, "gtzan", "--out", work / "gtzan", "--scale", "0.0001"], check=True)
-    prepared = work / "manifests"
-    prepare = [*SBMUSIC, "prepare"]
-    subprocess.run([*prepare, "folder", tones, "--out", prepared], check=True)
     return {
         "pre-training": (
             lambda out: recipe(
@@ -73,19 +70,12 @@ def jobs(work, tones):
             lambda out: [*SBMUSIC, "embed", tones, *model, "--pool", "none", "--out", out / "e"],
             tree,
         ),
-        "shards": (
-            lambda out: [
-                *(*prepare, "shards", prepared / "train.csv", prepared / "valid.csv"),
-                *("--data_folder", tones, "--out", out / "shards"),
-            ],
-            lambda out: tree(out / "shards"),
-        ),
         "composed music": (
             lambda out: [*replica, "corpus", "--out", out / "music", "--hours", "0.02"],
             lambda out: tree(out / "music"),
         ),
         "folder": (
-            lambda out: [*prepare, "folder", tones, "--out", out / "m"],
+            lambda out: [*SBMUSIC, "prepare", "folder", tones, "--out", out / "m"],
             lambda out: tree(out / "m"),
         ),
     }

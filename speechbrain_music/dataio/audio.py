@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from speechbrain_music.dataio import byte_range
+from speechbrain_music.dataio import source_file
 from speechbrain_music.utils.errors import UserError
 
 SAMPLE_RATE = 24000
@@ -168,7 +168,7 @@ def _read(file, path, start, length, sample_rate):
     try:
         file.seek(min(first, file.frames))
         wave = _mono(file.read(count, dtype="float32", always_2d=True))
-    except byte_range.RangeError as error:
+    except source_file.SourceError as error:
         raise AudioError(f"{path}: {error}.") from error
     except soundfile.SoundFileError as error:
         raise AudioError(f"{path}: is damaged; fetch it again or remove it.") from error
@@ -195,13 +195,13 @@ def _mono(wave):
 
 
 def _open(path):
-    if not byte_range.parse(path) and not os.path.isfile(path):  # a named pipe would block
+    if not os.path.isfile(path):  # a named pipe would block
         raise AudioError(
             f"{path}: does not exist or is not a file; check the data folder and prepare it again."
         )
     try:
-        file = byte_range.SourceFile(path)
-    except byte_range.RangeError as error:
+        file = source_file.SourceFile(path)
+    except source_file.SourceError as error:
         raise AudioError(f"{path}: {error}.") from error
     except soundfile.SoundFileError as error:
         raise AudioError(f"{path}: {_why_unreadable(path)}.") from error
@@ -219,8 +219,6 @@ def _open(path):
 
 
 def _why_unreadable(path):
-    if byte_range.parse(path):
-        return "is damaged; fetch the shard again or remove it from the manifest"
     with open(path, "rb") as file:
         head = file.read(8)
     if not head:

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,6 @@ import tiny  # noqa: E402
 from recipes.pretrain import train as pretrain  # noqa: E402
 from recipes.tokenizer import train as tokenizer  # noqa: E402
 from speechbrain_music.brains.segments import MODEL_OPTIONS  # noqa: E402
-from speechbrain_music.data_prep import shards  # noqa: E402
 from speechbrain_music.data_prep.headers import read_headers  # noqa: E402
 from speechbrain_music.data_prep.manifest import read_manifest, write_manifest  # noqa: E402
 from speechbrain_music.data_prep.merge import merge  # noqa: E402
@@ -265,20 +264,6 @@ def use_manifests(folder):
     merge({folder / "one": 1.0, folder / "two": 1.0}, folder / "merged")
 
 
-def make_shards(folder):
-    rows = [row | {"duration": 0.5, "stop": 12000} for row in manifest_rows()]
-    write_manifest(folder / "train.csv", rows, ["genre"])
-    shards.pack([folder / "train.csv"], waves_of(folder), folder / "shards", workers=1)
-
-
-def use_shards(folder):
-    """Tracks are read as in training, then all is checked."""
-    for row in read_manifest(folder / "shards/train.csv", folder / "shards").itertuples():
-        with suppress(UserError):
-            assert np.isfinite(read_segment(row.wav)).all()
-    shards.check(folder / "shards")
-
-
 def make_headers(folder):
     make_export(folder)
     for name in "ab":
@@ -351,7 +336,6 @@ TARGETS = {
     "exports": Target(make_export, ["export/*"], use_export, 200),
     "embeddings": Target(make_embeddings, ["e.*"], use_embeddings, 200),
     "journals of embed": Target(make_journal, ["*.partial/*"], use_journal, 100),
-    "shards": Target(make_shards, ["shards/*"], use_shards, 100),
     "checkpoints": Target(make_checkpoints, ["save/*/*"], use_checkpoints, 150),
     "manifests": Target(make_manifests, ["*/*"], use_manifests, 150),
     "headers": Target(make_headers, ["headers.jsonl"], use_headers, 60),

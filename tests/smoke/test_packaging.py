@@ -115,7 +115,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Modules that only an extra brings.
 HIDDEN = "onnx onnxruntime onnxscript pebble pretty_midi midirenderer pyarrow transformers".split()
-HIDDEN += "torchmetrics mir_eval librosa sklearn webdataset pytest mkdocs nbclient".split()
+HIDDEN += "torchmetrics mir_eval librosa sklearn pytest mkdocs nbclient".split()
 
 
 def test_pins_are_within_ranges():

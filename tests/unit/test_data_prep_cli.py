@@ -37,7 +37,7 @@ def test_help_and_report_of_a_record(name, tree, out, capsys):
 
 def test_help_and_invalid_names(capsys):
     for argv, code, words in (
-        (["--help"], 0, [*DATA_SETS, "folder", "labelled_folder", "merge", "shards"]),
+        (["--help"], 0, [*DATA_SETS, "folder", "labelled_folder", "merge"]),
         (["gtzam", "x"], 2, ["invalid choice: 'gtzam'", "gtzan"]),
         (["vocalset", "x", "--out", "y"], 2, ["required: --task"]),
     ):

@@ -1,4 +1,4 @@
-"""Manifests of a data set or of any folder of music; merged corpora; tar shards.
+"""Manifests of a data set or of any folder of music; merged corpora.
 
 sbmusic prepare gtzan /data/GTZAN --out manifests/gtzan
 sbmusic prepare gtzan --help    # the expected tree, source, licence, options
@@ -15,7 +15,7 @@ def add_arguments(parser):
         "arguments",
         nargs=argparse.REMAINDER,
         metavar="NAME ...",
-        help="a data set, folder, labelled_folder, merge or shards, and its arguments",
+        help="a data set, folder, labelled_folder or merge, and its arguments",
     )
 
 
