@@ -93,7 +93,6 @@ class DataSet:
     read: Callable | None = None
     options: dict = field(default_factory=dict)  # option of `prepare` -> help text
 
-    @files.as_user_error
     def prepare(self, data_folder, out, **options):
         """Write the data set's manifests to the folder `out`, and return the report.
 
@@ -103,8 +102,10 @@ class DataSet:
         ------
         PreparationError
             If the folder is another one, the annotations are damaged, the counts differ, an ID
-            stands for two different pieces, no piece can be used, the disk fails, or `out` has the
-            manifests of another data folder. No manifest is written then.
+            stands for two different pieces, no piece can be used, or `out` has the manifests of
+            another data folder. No manifest is written then.
+        OSError
+            If the disk fails.
         """
         if self.fetches and not (made := Path(data_folder).expanduser()).exists():
             made.mkdir(parents=True)

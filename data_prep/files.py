@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from contextlib import suppress
 from fnmatch import fnmatch
-from functools import cache, wraps
+from functools import cache
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -33,27 +33,6 @@ DOWNLOAD = "download it again"  # what to do about a damaged file of a published
 
 class PreparationError(UserError):
     """Data that cannot be prepared; the message is one sentence with the remedy."""
-
-
-def as_user_error(prepare):
-    """Turn an `OSError` or a damaged text file inside a preparation into a `PreparationError`."""
-
-    @wraps(prepare)
-    def guarded(*args, **kwargs):
-        try:
-            return prepare(*args, **kwargs)
-        except OSError as error:
-            raise PreparationError(
-                f"{error.filename or 'A file'} cannot be read or written "
-                f"({error.strerror or error}); check the disk, its free space and its "
-                "permissions, then run the same command again."
-            ) from error
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise PreparationError(
-                f"An annotation file is damaged ({error}); download it again."
-            ) from error
-
-    return guarded
 
 
 def existing_folder(data_folder):

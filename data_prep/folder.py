@@ -15,7 +15,6 @@ logger = logging.getLogger(__name__)
 _SHOWN = 20  # extensions in the report
 
 
-@files.as_user_error
 def prepare_folder(
     data_folder,
     train_csv,

@@ -77,7 +77,10 @@ def read_giantsteps(data_folder, out=None):
     items = []
     (tests, test_audio), (mtg, mtg_audio) = _folders(data_folder)
     for path in sorted((tests / "annotations" / "key").glob("*.key")):
-        text, track = path.read_text(encoding="utf-8-sig"), path.name.partition(".")[0]
+        text, track = (
+            path.read_text(encoding="utf-8-sig", errors="replace"),
+            path.name.partition(".")[0],
+        )
         key = one_of_24(text)
         if key is None:
             raise files.PreparationError(

@@ -55,7 +55,7 @@ def read_gtzan(data_folder, out=None, lists=None):
             path = _download(split, out / "lists" / name)
         data = path.read_bytes()
         official &= hashlib.sha256(data).hexdigest() == SHA256[split]
-        for line in data.decode("utf-8-sig").split():
+        for line in data.decode("utf-8-sig", errors="replace").split():
             clip = PurePosixPath(line.replace("\\", "/"))
             if clip.parent.name not in GENRES:
                 raise files.PreparationError(

@@ -15,7 +15,6 @@ TABLE = "labels.csv"
 RESERVED = (*COLUMNS, "track", "weight", "corpus", "generator")
 
 
-@files.as_user_error
 def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing=False):
     """Write the manifests of the recordings in a table, with its labels as columns.
 

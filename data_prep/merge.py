@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
-from speechbrain_music.data_prep.files import PreparationError, as_user_error, check_output
+from speechbrain_music.data_prep.files import PreparationError, check_output
 from speechbrain_music.data_prep.output import read_json, skipped_counts, split_counts, write_output
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "valid")
 
 
-@as_user_error
 def merge(corpora, out):
     """Merge the manifests in several folders (folder -> weight); returns the report."""
     out = Path(out)

@@ -45,7 +45,7 @@ def read_nsynth(data_folder, out=None):
                     labels = (pitch, family, note["instrument_str"], note["velocity"])
                     wav = f"{folder}/audio/{name}.wav"
                     items.append(data_set.Item(name, wav, split, labels))
-        except (ijson.JSONError, LookupError, TypeError) as error:
+        except (ijson.JSONError, UnicodeDecodeError, LookupError, TypeError) as error:
             what = " ".join(str(error).split())
             raise files.PreparationError(
                 f"{path} is damaged or cut off ({what}); download it again."

@@ -71,8 +71,8 @@ def make_corpus(out, hours, plan=None, workers=None):
 
     It has at least `hours` of the music of a plan, by default `CorpusPlan()`. It starts processes
     (`workers`, by default one per core): a script calls it under `if __name__ == "__main__":`.
-    Raises CorpusError if the folder holds something else, cannot be written, or a track cannot be
-    rendered, BankError if the sound bank or a package of the extra [replica] is missing.
+    Raises CorpusError if the folder holds something else or a track cannot be rendered, BankError
+    if the sound bank or a package of the extra [replica] is missing.
     """
     out, plan = Path(out), plan or CorpusPlan()
     if not (math.isfinite(hours) and hours > 0):
@@ -85,17 +85,16 @@ def make_corpus(out, hours, plan=None, workers=None):
     metadata = {"generator": GENERATOR, "sound_bank": load_bank().sha256, **asdict(plan)}
     tracks_csv, names = out / "tracks.csv", plan.names(hours)
     metadata["tracks"] = len(names)
-    with storage.writing_to(out):
-        if storage.claim(out / "corpus.json", metadata, may_change=["tracks"]):
-            tracks_csv.unlink(missing_ok=True)  # it lists another number of tracks
-        missing = [i for i, name in enumerate(names) if not (out / f"{name}.json").exists()]
-        if missing or not tracks_csv.exists():
-            jobs = [(str(out / names[index]), plan, index) for index in missing]
-            storage.render_all(write_track, jobs, workers)
-            rows = [_row(out, name) for name in names]
-            manifest.write_manifest(tracks_csv, rows, LABELS)
-            total = sum(row["duration"] for row in rows) / 3600
-            logger.info("%s: %d tracks, %.2f hours", out, len(rows), total)
+    if storage.claim(out / "corpus.json", metadata, may_change=["tracks"]):
+        tracks_csv.unlink(missing_ok=True)  # it lists another number of tracks
+    missing = [i for i, name in enumerate(names) if not (out / f"{name}.json").exists()]
+    if missing or not tracks_csv.exists():
+        jobs = [(str(out / names[index]), plan, index) for index in missing]
+        storage.render_all(write_track, jobs, workers)
+        rows = [_row(out, name) for name in names]
+        manifest.write_manifest(tracks_csv, rows, LABELS)
+        total = sum(row["duration"] for row in rows) / 3600
+        logger.info("%s: %d tracks, %.2f hours", out, len(rows), total)
     return tracks_csv
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -55,18 +54,6 @@ def claim(path, metadata, may_change=()):
         )
     write_together({path: json.dumps(metadata, indent=2) + "\n"})
     return bool(differing)
-
-
-@contextmanager
-def writing_to(out):
-    """Turn an OSError into a CorpusError that names the folder and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise CorpusError(
-            f"{out} cannot be written ({error.strerror}); choose another folder or make room "
-            "there, the same command continues."
-        ) from error
 
 
 def render_all(work, jobs, workers=None, seconds=TIME_LIMIT, attempts=ATTEMPTS):

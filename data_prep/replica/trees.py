@@ -92,25 +92,24 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
         "sound_bank": load_bank().sha256,
         "counts": tree.counts,
     }
-    with storage.writing_to(out):
-        storage.claim(out / REPLICA_JSON, metadata)
-        for folder in tree.folders:
-            (out / folder).mkdir(parents=True, exist_ok=True)
-        for path, text in tree.texts.items():
-            if not (out / path).exists():
-                _write_text(out / path, text)
-        if annotations_only:
-            for path in (path for path, _ in tree.sounds if tree.names):
-                (out / path).parent.mkdir(parents=True, exist_ok=True)
-                (out / path).touch()
-        else:
-            jobs = [
-                (str(out / path), tree.rate, tree.channels, tree.render, key)
-                for path, key in tree.sounds
-                if not (out / path).exists()
-            ]
-            storage.render_all(write_sound, jobs, workers)
-            logger.info("%s: %d files of audio", out, len(tree.sounds))
+    storage.claim(out / REPLICA_JSON, metadata)
+    for folder in tree.folders:
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    for path, text in tree.texts.items():
+        if not (out / path).exists():
+            _write_text(out / path, text)
+    if annotations_only:
+        for path in (path for path, _ in tree.sounds if tree.names):
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            (out / path).touch()
+    else:
+        jobs = [
+            (str(out / path), tree.rate, tree.channels, tree.render, key)
+            for path, key in tree.sounds
+            if not (out / path).exists()
+        ]
+        storage.render_all(write_sound, jobs, workers)
+        logger.info("%s: %d files of audio", out, len(tree.sounds))
     return out
 
 
