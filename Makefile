@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 # Two processes; the tests of a file share what they set up.
 BY_FILE := -n 2 --dist loadfile
 
-.PHONY: demo demo-full study test test-slow lint docs bench install clean
+.PHONY: demo study test test-slow lint docs bench install clean
 
 install: $(VENV)/installed
 
@@ -16,14 +16,9 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(RUN) -m pip install --quiet --no-deps --editable .
 	touch $@
 
-# MUSIC=soundtracks: trains on recordings of Debian's archive (1 GB), else on composed music.
+# MUSIC=soundtracks: trains on recordings of Debian's archive, too (1 GB).
 demo: install
-	$(RUN) experiments/demo.py $(if $(filter soundtracks,$(MUSIC)),--soundtracks data/soundtracks --out results/demo-soundtracks)
-
-# The demo, then its encoder, mel statistics and untrained encoders on the replicas of all eight tasks.
-demo-full: demo
-	$(RUN) recipes/marble.py --quick True --pooling mean_std --out results/demo/marble \
-		--encoders pre-trained=results/demo/brn_sum_tiny/export untrained=random:results/demo/brn_sum_tiny/export mel
+	$(RUN) experiments/compare.py demo $(if $(filter soundtracks,$(MUSIC)),--soundtracks data/soundtracks --out results/compare-soundtracks)
 
 # STUDY="--soundtracks data/soundtracks": with recordings, 1 GB; experiments/README.md has more options.
 study: install
@@ -44,7 +39,7 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 bench: install
-	$(RUN) -m perf
+	$(RUN) -m perf $(PERF)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -1,5 +1,6 @@
 """Pre-train variants of the method with several seeds and compare them in one table.
 
+python experiments/compare.py demo
 python experiments/compare.py study [--soundtracks FOLDER] [--seeds 1 2 3] [--system brn_sum_tiny]
     [--tasks gtzan_genre ...] [--evaluate "--quick True ..."] [--soundfont FILE.sf2]
 
@@ -16,6 +17,7 @@ import json
 import logging
 import os
 import shlex
+import time
 from hashlib import blake2b
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from speechbrain_music.data_prep.replica.synth import SOUNDFONT
 from speechbrain_music.evaluation.frame_probe import CHORD, MEL, PITCH, FrameProbe
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.comparison import LEVEL
+from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
 from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.safe_folder import RUN_RESULT
@@ -51,20 +54,21 @@ EXCERPTS = ["--max_seconds", "60", "--pooling", "mean_std"]
 # Of composed tracks to probe, by other artists than those of the training corpus.
 PROBED = CorpusPlan(seed=1000, longest=30.0)
 UNTRAINED = "untrained"
+STAGES = ("composing", "pre-training", "probes of frames", "evaluation")
 
 
 def load(name):
     """A comparison's yaml as a dict.
 
-    question; options (of all pre-trainings); variants (name -> options of its own, among them
-    `system`; `tokenizer`, a yaml of recipes/tokenizer, with `teacher`, VARIANT:LAYER, of that layer
-    of another variant); finalists (variants that are compared on tasks). The other variants are
-    compared with the first.
+    question; arguments (defaults of the command line); options (of all pre-trainings); variants
+    (name -> options of its own, among them `system`; `tokenizer`, a yaml of recipes/tokenizer, with
+    `teacher`, VARIANT:LAYER, of that layer of another variant); finalists (variants that are
+    compared on tasks). The other variants are compared with the first.
     """
     if name not in NAMES:
         raise UserError(f"there is no comparison {name!r}: choose {', '.join(NAMES)}")
     stored = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
-    return {"options": {}, "finalists": []} | stored
+    return {"arguments": {}, "options": {}, "finalists": []} | stored
 
 
 class Runs:
@@ -152,10 +156,10 @@ def probe_all(runs, variants):
         for run, export in zip(runs.folders(options), runs.exports(options), strict=True):
             model = load_export(export)
             step = model.config["training"]["step"]
-            row = next(row for row in read_rows(run, "valid") if row["step"] == step)
-            figures = {"nats below unigram": row["cross_entropy_unigram"] - row["cross_entropy"]}
-            figures |= {"mel MSE": row["mel_mse"]}
-            figures |= {k: v for k, v in row.items() if k.startswith("block_share")}
+            figures = next(row for row in read_rows(run, "valid") if row["step"] == step)
+            del figures["kind"]
+            gain = figures["cross_entropy_unigram"] - figures["cross_entropy"]
+            figures["nats below unigram"] = gain
             found[name].append(figures | _summary(probe(model.features, model.encoder.eval())))
             if len(found.setdefault(UNTRAINED, [])) < len(runs.args.seeds):
                 untrained = probe(model.features, model.encoder.untrained().eval())
@@ -209,7 +213,7 @@ def page(stored):
     rows = {"mel stack, no encoder": [f"{mel[f'{kind}_{MEL}']:.3f}" for kind in kinds]}
     rows = [[label, "", "", *cells, "", ""] for label, cells in rows.items()]
     for variant, runs in found.items():
-        cells = [_over_seeds(runs, key) for key in ("nats below unigram", "mel MSE", *kinds)]
+        cells = [_over_seeds(runs, key) for key in ("nats below unigram", "mel_mse", *kinds)]
         for kind in kinds:
             difference = stored["differences"][kind].get(variant)
             mark = "**" if difference and difference["p"] < LEVEL else ""
@@ -221,6 +225,11 @@ def page(stored):
     layers = [key for key in mel if key.startswith(f"{PITCH}_layer")]
     by_layer = [
         [variant, *(_over_seeds(runs, key) for key in layers)] for variant, runs in found.items()
+    ]
+    held_out = [
+        [variant, *(f"{row[key]:.3f} ({format_baselines(row, of)})" for _, key, of in HELD_OUT)]
+        for variant, (row, *_) in found.items()
+        if variant != UNTRAINED
     ]
     resolved = [
         f"{kinds[kind]} {half:.3f}" for kind, half in stored["resolves"].items() if half is not None
@@ -238,7 +247,12 @@ def page(stored):
         "Pitch classes, R2, by layer (0 is the front-end):",
         markdown_table(["variant", *(key.rpartition("_")[2] for key in layers)], by_layer),
         f"![pitch classes by layer]({name}.png)",
+        "Masked prediction on held-out tracks, with its baselines; the first seed:",
+        markdown_table(["variant", *(title for title, *_ in HELD_OUT)], held_out),
         [f"- [{title}]({file})" for title, file in stored["pages"].items()],
+        "Each run's folder has its curves (`curves.png`) and its encoder (`export`):",
+        [f"- {variant}: `{'`, `'.join(runs)}`" for variant, runs in stored["runs"].items()],
+        f"Minutes of this start: {stored['minutes']}.",
     )
 
 
@@ -320,6 +334,7 @@ def parse(argv):
     parser.add_argument("--soundfont", type=Path, help="a sound bank for the tasks' replicas, too")
     parser.add_argument("--out", type=Path, default=Path("results/compare"))
     parser.add_argument("--work", type=Path, default=Path("results/compare-work"))
+    parser.set_defaults(**load(parser.parse_known_args(argv)[0].name)["arguments"])
     args, others = parser.parse_known_args(argv)
     if len(set(args.seeds)) < len(args.seeds):
         raise UserError(f"seeds are {args.seeds}: give each once")
@@ -336,13 +351,16 @@ def main(argv):
     """Runs a comparison; see the head of this file."""
     args, others = parse(argv)
     comparison = load(args.name)
-    music = {}
+    music, clock = {}, [time.perf_counter()]
     if "data_folder" not in others:
         music = prepare_mixture(args.hours, args.work / "manifests", args.soundtracks)
     runs = Runs(args, {"quantizer_seed": 1} | music | comparison["options"] | others)
     variants = comparison["variants"]
+    clock.append(time.perf_counter())
     runs.train(variants)
+    clock.append(time.perf_counter())
     found = probe_all(runs, variants)
+    clock.append(time.perf_counter())
     differences = {kind: compare(found, kind) for kind in (PITCH, CHORD)}
     corpus = f"Trained on {args.hours:g} hours of composed music, and voices and notes"
     if not music:
@@ -353,6 +371,7 @@ def main(argv):
         "machine": where_it_ran(),
         "corpus": corpus + (", and soundtracks." if args.soundtracks else "."),
         "seeds": args.seeds,
+        "runs": {name: list(map(str, runs.folders(each))) for name, each in variants.items()},
         "figures": found,
         "differences": {kind: pair[0] for kind, pair in differences.items()},
         "resolves": {kind: pair[1] for kind, pair in differences.items()},
@@ -361,6 +380,8 @@ def main(argv):
     draw(args.out / f"{args.name}.png", found)
     exports = {name: runs.exports(variants[name]) for name in comparison["finalists"]}
     stored["pages"] = evaluate(args, exports, args.work / "manifests") if exports else {}
+    took = zip(STAGES, np.diff([*clock, time.perf_counter()]) / 60, strict=True)
+    stored["minutes"] = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in took)
     text = page(stored)
     files = {args.out / f"{args.name}.md": text}
     files[args.out / f"{args.name}.json"] = json.dumps(stored, indent=1, default=str) + "\n"

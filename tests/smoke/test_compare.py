@@ -25,6 +25,7 @@ SMALL = "--replica_scale 0.0001 --quick True --hidden 8 --number_of_epochs 2 --r
 SIZES = tiny.SIZE | {"number_of_epochs": 1, "max_steps": 2}
 ALL = {
     "question": "does everything run?",
+    "arguments": {},
     "options": {},
     "variants": {
         "sum": {},
@@ -68,7 +69,8 @@ def test_a_comparison(tmp_path, monkeypatch):
     sizes = [str(part) for name, value in SIZES.items() for part in (f"--{name}", value)]
     argv = ["all", "--seeds", "1", "2", "--probe_hours", "0.06", "--tasks", "nsynth_instrument"]
     argv += ["--soundtracks", "music", "--evaluate", SMALL]
-    main([*argv, "--tokenizer", tokenizer, *sizes])
+    argv += ["--tokenizer", tokenizer, *sizes]
+    main(argv)
     results = tmp_path / "results/compare"
     found = json.loads((results / "all.json").read_text())
     assert found["figures"].keys() == {*ALL["variants"], UNTRAINED}
@@ -88,7 +90,14 @@ def test_a_comparison(tmp_path, monkeypatch):
     for same in ("recording", "album"):
         page = (results / f"all-same-{same}.md").read_text()
         assert f"of the same {same}" in page and "| mel minus untrained |" in page
-    assert "(all-same-album.md)" in (results / "all.md").read_text()
+    page = (results / "all.md").read_text()
+    assert "(all-same-album.md)" in page and page.count("bigram ") == len(ALL["variants"])
+    for run_folder in (path for paths in found["runs"].values() for path in paths):
+        assert f"`{run_folder}`" in page and (tmp_path / run_folder / "curves.png").exists()
+    names = ("results.json", "corpus.json", "model.safetensors")
+    kept = {path: path.stat() for name in names for path in tmp_path.rglob(name)}
+    main(argv)  # finished work is reused
+    assert kept and all(path.stat().st_mtime_ns == at.st_mtime_ns for path, at in kept.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,7 +111,8 @@ def test_options_of_every_variant(name, tmp_path):
         folder for options in comparison["variants"].values() for folder in runs.folders(options)
     ]
     names = comparison["variants"]
-    assert len(set(folders)) == 3 * len(comparison["variants"])
+    assert len(set(folders)) == len(args.seeds) * len(comparison["variants"])
+    assert args.seeds == ([1] if name == "demo" else [1, 2, 3])
     for options in comparison["variants"].values():
         assert (tiny.ROOT / f"hparams/{options.get('tokenizer', 'rvq')}.yaml").exists()
         assert options.get("teacher", folders[0].name).partition(":")[0] in {
@@ -111,7 +121,7 @@ def test_options_of_every_variant(name, tmp_path):
         }
         argv = map(str, runs._command(options, tmp_path, 1)[1:])
         hparams = load_experiment(list(argv), OPTIONS, MODEL_OPTIONS)[1]
-        assert plan_run(hparams, world_size=1).total_steps >= 4000
+        assert plan_run(hparams, world_size=1).total_steps >= (1000 if name == "demo" else 4000)
 
 
 def test_differences_by_hand():
@@ -130,7 +140,7 @@ def test_differences_by_hand():
 @pytest.mark.parametrize(
     "argv, words",
     [
-        (["mergers"], "no comparison 'mergers': choose frontend, mixing, objectives, study"),
+        (["mergers"], "no comparison 'mergers': choose demo, frontend, mixing, objectives, study"),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),
         (["study", "--soundfont", "nowhere.sf2"], "soundfont is nowhere.sf2: pass an SF2 file"),
