@@ -3,27 +3,25 @@
 import argparse
 import shlex
 import sys
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
+
+import torch
+
+from perf import data, embedding, growth, layers, report, steps
+from perf.benchmark import measure
+from speechbrain_music.nnet.precision import full_float32
+from speechbrain_music.utils.errors import UserError, run_command
+from speechbrain_music.utils.memory import keep_freed_memory
 
 SECONDS = {"full": 60.0, "quick": 2.0, "tiny": 0.0}  # of timing, per benchmark
-OUT = "docs/results/speed"
-MODULES = {  # of perf -> its benchmarks; a function of that name builds each
-    "layers": ("matmul", "quantizer", "summary_mixing", "branchformer", "conformer"),
-    "steps": ("step", "targets"),
-    "growth": ("growth",),
-    "data": ("data",),
-    "embedding": ("embedding",),
+BENCHMARKS = {
+    build.__name__: build
+    for build in (layers.quantizer, layers.summary_mixing, layers.branchformer, layers.conformer)
+    + (steps.step, growth.growth, data.data, embedding.embedding)
 }
-BENCHMARKS = {name: module for module, names in MODULES.items() for name in names}
 
 
-def main(argv=None):
-    """Measure benchmarks, print their tables and write them where --out says.
-
-    Returns 0, also where a target is missed; 1 where candidates do not agree.
-    """
+def main(argv):
+    """Measure benchmarks, write their pages where --out says, and print them."""
     parser = argparse.ArgumentParser(
         prog="python -m perf",
         description="Measure speed and memory against SpeechBrain and other encoders.",
@@ -37,52 +35,24 @@ def main(argv=None):
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        help=f"for the pages and their JSON; other benchmarks in it are kept ({OUT} if the size is "
-        "full, else nothing is written)",
+        default="results/speed",
+        help="for the pages and their JSON; other benchmarks in it are kept",
     )
-    argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
-    if args.threads is not None and args.threads < 1:
-        parser.error(f"--threads is {args.threads}: it must be 1 or more")
-    if args.seconds is not None and not 0 <= args.seconds < 86400:
-        parser.error(f"--seconds is {args.seconds:g}: it must be 0 to 86400")
-    if args.out == "" or args.out and Path(args.out).is_file():
-        parser.error(f"--out is {args.out!r}: it must be a folder")
     if unknown := [name for name in args.names if name not in BENCHMARKS]:
-        parser.error(f"unknown benchmark {', '.join(unknown)}: choose from {', '.join(BENCHMARKS)}")
-    names = list(dict.fromkeys(args.names)) or list(BENCHMARKS)
-    if "embedding" in names and not find_spec("transformers"):
-        parser.error("embedding needs transformers: install it, or name the other benchmarks")
-
-    import torch  # it takes seconds, which --help need not wait for
-
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no GPU here, use cpu")
-    from perf import report
-    from perf.benchmark import Mismatch, measure
-    from speechbrain_music.nnet.precision import full_float32
-    from speechbrain_music.utils.memory import keep_freed_memory
-
+        raise UserError(f"unknown benchmark {unknown[0]}: choose from {', '.join(BENCHMARKS)}")
+    if args.threads is not None and args.threads < 1:
+        raise UserError(f"threads is {args.threads}: it must be 1 or more")
     keep_freed_memory()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads or torch.get_num_threads())
     seconds = SECONDS[args.size] if args.seconds is None else args.seconds
-    run = report.describe_run(shlex.join(["python", "-m", "perf", *argv]), args.device)
-    results = {}
-    for name in names:
-        build = getattr(import_module(f"perf.{BENCHMARKS[name]}"), name)
-        print(f"{name} ...", flush=True)
-        try:
-            with full_float32(args.device):  # on all sides
-                results[name] = measure(build, args.size, args.device, seconds) | {"run": run}
-        except Mismatch as error:
-            print(f"error: {error}; no result of {name} is written", file=sys.stderr)
-    if results:
-        print(*report.pages({args.device: results}).values(), sep="\n")
-        if folder := args.out or (OUT if args.size == "full" else None):
-            report.write(folder, results, args.device, BENCHMARKS)
-    return int(len(results) < len(names))
+    run = report.describe_run(shlex.join(["python", "-m", "perf", *argv]))
+    for name in dict.fromkeys(args.names or BENCHMARKS):
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        with full_float32(args.device):  # on all sides
+            result = measure(BENCHMARKS[name], args.size, args.device, seconds) | {"run": run}
+        print(report.write(args.out, args.device, name, result, list(BENCHMARKS)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(lambda: main(sys.argv[1:])))

@@ -19,13 +19,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.utils.benchmark import timer
-from torch.utils.flop_counter import FlopCounterMode
+
+from speechbrain_music.utils.errors import UserError
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 200
 MEASURED, NO_MEMORY, TIMEOUT = "measured", "does not fit", "over the time limit"
 
 
-class Mismatch(AssertionError):
+class Mismatch(UserError):
     """Candidates that must compute the same do not, so their times cannot be compared."""
 
 
@@ -49,7 +50,6 @@ class Benchmark:
     comparisons: list[Comparison] = field(default_factory=list)
     check: Callable[[dict], None] = lambda candidates: None  # raises `Mismatch`
     checked: str = ""  # what `check` makes sure of
-    flops: dict[str, int] = field(default_factory=dict)  # of a candidate's matrix products
     times: dict[str, list] = field(default_factory=dict)  # name -> seconds, measured already
     extra_bytes: dict[str, float] = field(default_factory=dict)  # the same of memory
     details: Callable[[], dict] = dict  # more fields of the result
@@ -77,7 +77,6 @@ def measure(build, size="full", device="cpu", seconds=60.0):
         "label": benchmark.label,
         "seconds": {name: quartiles(samples) for name, samples in times.items()},
         "rounds": max(map(len, times.values()), default=0),
-        "gflops": {name: n / np.median(times[name]) / 1e9 for name, n in benchmark.flops.items()},
         "extra_bytes": extra,
         "comparisons": [compare(each, times, extra) for each in benchmark.comparisons],
         "checked": benchmark.checked,
@@ -157,15 +156,27 @@ def _peak():
 
 
 def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, device="cpu"):
-    """`run_limited` in a process of its own, which is killed beyond the limits."""
+    """Do work in a process of its own, which is killed beyond the limits.
+
+    Returns `MEASURED` and the result, or `NO_MEMORY` or `TIMEOUT` and None.
+    """
     from pebble import ProcessPool  # in the extra [replica]
 
     # A process forked from one that looked for GPUs cannot use them.
     context = get_context("spawn" if device == "cuda" else "forkserver")
     context.set_forkserver_preload(["perf.growth"])
     arguments = max_bytes, torch.get_num_threads(), work, *arguments
-    with ProcessPool(1, context=context) as pool:
-        return run_limited(pool.schedule(_limited, arguments, timeout=max_seconds).result)
+    try:
+        with ProcessPool(1, context=context) as pool:
+            return MEASURED, pool.schedule(_limited, arguments, timeout=max_seconds).result()
+    except TimeoutError:
+        return TIMEOUT, None
+    except (MemoryError, RuntimeError, OSError) as error:
+        killed = getattr(error, "exitcode", None) == -9  # by `_kill_beyond`, or by the kernel
+        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (killed or memory or "allocate memory" in str(error)):
+            raise
+        return NO_MEMORY, None
 
 
 def _limited(max_bytes, threads, work, *arguments):
@@ -179,20 +190,6 @@ def _kill_beyond(max_bytes):
     while _peak() <= max_bytes:
         sleep(0.02)
     os.kill(os.getpid(), signal.SIGKILL)  # torch's errors where memory runs out are many
-
-
-def run_limited(call):
-    """`MEASURED` and the call's result, or `NO_MEMORY` or `TIMEOUT` and None."""
-    try:
-        return MEASURED, call()
-    except TimeoutError:
-        return TIMEOUT, None
-    except (MemoryError, RuntimeError, OSError) as error:
-        killed = getattr(error, "exitcode", None) == -9  # by the above, or by the kernel
-        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not (killed or memory or "allocate memory" in str(error)):
-            raise
-        return NO_MEMORY, None
 
 
 def forward_backward(module, x, parameters=None):
@@ -215,13 +212,6 @@ def forward_backward(module, x, parameters=None):
         return results
 
     return call
-
-
-def count_flops(call):
-    """Floating point operations of a call's matrix products, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def assert_same(what, found, expected, tolerance=1e-4):

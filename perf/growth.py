@@ -7,7 +7,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 from perf import SIZES
-from perf.benchmark import MEASURED, Benchmark, Comparison, peak_growth, run_isolated, run_limited
+from perf.benchmark import Benchmark, Comparison, peak_growth, run_isolated
 from perf.training import TrainingStep, make_batch, make_waves
 from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
@@ -18,7 +18,7 @@ FORWARD, TRAINING, STEP = "forward", "forward + backward", "training step"
 LINEAR = "summary"  # the mixer that has a target
 SYSTEM = "brn_sum"  # whose whole training step is measured too
 TARGET = 1.1
-TIMER_SECONDS = 0.2  # of calls in a process
+TIMER_SECONDS = 1.0  # of calls in a process
 MAX_BYTES, MAX_SECONDS = 16 * 2**30, 120  # of a process
 SIZE = SIZES["growth"]
 
@@ -26,31 +26,24 @@ SIZE = SIZES["growth"]
 def growth(size="full", device="cpu", folder=None):
     """One item through a Branchformer encoder of two blocks, with dropout in forward + backward.
 
-    On a CPU each point has a process of its own, limited to 16 GiB and 120 s; on a GPU all share
-    one, and the training step is in bfloat16. Memory is the peak of the first call beyond weights
-    and gradients; later calls are timed, those of SummaryMixing in 3 rounds.
+    Each point has a process of its own, limited to 16 GiB and 120 s; on a GPU its memory counts,
+    and the training step is in bfloat16. Memory is the peak of the first call beyond weights and
+    gradients; later calls are timed.
     """
     lengths = SIZE["lengths"][size]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = {"max_bytes": min(MAX_BYTES, memory * 2 // 3), "max_seconds": MAX_SECONDS}
+    limits = {"max_seconds": MAX_SECONDS}
+    if device == "cpu":
+        limits["max_bytes"] = min(MAX_BYTES, memory * 2 // 3)
     points = [(m, w, n) for n in lengths for m in MIXERS for w in (FORWARD, TRAINING)]
     points += [(SYSTEM, STEP, seconds) for seconds in SIZE["step_lengths"][size]]
-    linear = [point for point in points if point[0] == LINEAR]
     outcomes, times, extra = {}, {}, {}
-    for point in points + 2 * linear * (size == "full"):
-        name = _name(*point)
-        if outcomes.get(name, MEASURED) != MEASURED:
-            continue
-        arguments = *point, SIZE["step_options" if STEP in point else "options"][size], device
-        if device == "cuda":
-            outcomes[name], found = run_limited(partial(measure_point, *arguments))
-        else:
-            outcomes[name], found = run_isolated(measure_point, *arguments, **limits)
+    for point in points:
+        name, options = _name(*point), SIZE["step_options" if STEP in point else "options"][size]
+        arguments = *point, options, device
+        outcomes[name], found = run_isolated(measure_point, *arguments, device=device, **limits)
         if found:
-            times.setdefault(name, []).append(found[0])
-            extra[name] = max(found[1], extra.get(name, 0))
-        else:
-            times.pop(name, None), extra.pop(name, None)
+            times[name], extra[name] = [found[0]], found[1]
     found = Benchmark("growth of SummaryMixing", times=times, extra_bytes=extra)
     found.details = lambda: {"outcomes": outcomes}
     for work in (FORWARD, TRAINING):

@@ -2,62 +2,51 @@
 
 import json
 import os
-import platform
-import re
 import shlex
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import yaml
 
-from perf.embedding import BASELINES
 from perf.growth import curves, draw
 from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.environment import where_it_ran
 
 DEVICES = {"cpu": "a CPU", "cuda": "a GPU"}
 # Of a page: title, introduction.
 PAGES = yaml.safe_load(Path(__file__).with_name("pages.yaml").read_text(encoding="utf-8"))
 
 
-def describe_run(command, device):
+def describe_run(command):
     """Command, date, commit and machine of a run."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", info.read_text("utf-8")) if info.exists() else []
-    machine = {
-        "processor": (models or [platform.processor()])[0],
-        "cores": os.cpu_count(),
-        "torch threads": torch.get_num_threads(),
-        "memory": f"{memory:.0f} GiB",
-        "Python": platform.python_version(),
-    }
-    packages = [name for name in ("speechbrain", "transformers") if find_spec(name)]
-    machine |= {"torch": torch.__version__} | {name: version(name) for name in packages}
-    machine["load average at the start"] = round(os.getloadavg()[0], 1)
-    if device == "cuda":
-        machine["GPU"] = torch.cuda.get_device_name()
     git = f"git -C {shlex.quote(str(Path(__file__).parent))} describe --always --dirty"
     commit = subprocess.getoutput(f"{git} 2>/dev/null || echo unknown")
     date = f"{datetime.now(UTC):%Y-%m-%d}"
+    machine = f"{where_it_ran()}, torch threads {torch.get_num_threads()}"
+    machine += f", load average {os.getloadavg()[0]:.1f}"
     return {"command": command, "date": date, "commit": commit, "machine": machine}
 
 
-def write(folder, results, device, order):
-    """Write results into a folder's JSON, in place of those of the same name, and all its pages."""
+def write(folder, device, name, result, order):
+    """Write a result into a folder's JSON, in place of one of that name, and all its pages.
+
+    Returns the text of the result's page.
+    """
     folder = Path(folder)
     found = {name: read(folder / f"{name}.json") for name in DEVICES}
-    merged = found[device] | results
+    merged = found[device] | {name: result}
     found[device] = {name: merged[name] for name in order if name in merged}
-    if "growth" in results:
-        draw(results["growth"], folder / f"growth_{device}.png")
+    if name == "growth":
+        draw(result, folder / f"growth_{device}.png")
     dump = json.dumps(found[device], indent=2, ensure_ascii=False) + "\n"
-    texts = {folder / name: text for name, text in pages(found).items()}
-    write_together({folder / f"{device}.json": dump, **texts})
+    texts = pages(found)
+    write_together(
+        {folder / f"{device}.json": dump} | {folder / page: text for page, text in texts.items()}
+    )
+    return texts[f"{name if name in PAGES else device}.md"]
 
 
 def read(path):
@@ -77,14 +66,14 @@ def pages(found):
     texts = {}
     for page, blocks in sections.items():
         title, introduction = PAGES[page]
-        blocks += ["## Runs", *_runs(runs[page])]
-        texts[f"{page}.md"] = markdown_page(f"# {title}", introduction, *blocks)
+        texts[f"{page}.md"] = markdown_page(
+            f"# {title}", introduction, *blocks, "## Runs", *_runs(runs[page])
+        )
     return texts
 
 
 def _section(name, device, result):
     """The tables of a benchmark and its conditions."""
-    comparisons = result["comparisons"]
     if name == "growth":
         yield f"![Time and memory per second of audio, by length](growth_{device}.png)"
         for unit, lines in curves(result).items():
@@ -92,18 +81,21 @@ def _section(name, device, result):
             rows = [[k, *(_three_digits(v.get(n, "")) for n in lengths)] for k, v in lines.items()]
             head = [unit, *(f"{length} s" for length in lengths)]
             yield markdown_table(head, rows, " ".ljust(len(head), "r"))
-    if name == "embedding":
-        yield _models(result)
-        yield [f"- {name}: {model['what']}" for name, model in result["models"].items()]
-        comparisons = [c for c in comparisons if c["target"]]
-    outcomes = {None: "", True: "met", False: "**missed**"}
-    rows = [["", _figure(result, name), *[""] * 4] for name in result["seconds"]]
-    if comparisons:
+    if models := result.get("models"):  # that embed a file
+        seconds = {key: result["seconds"][key] for key in models}
         rows = [
-            [c["sub_label"], *(_figure(result, c[x], c["of"]) for x in ("candidate", "baseline"))]
-            + [_ratio(c), c["target"] and f"{c['bound']} {c['target']:g}" or "", outcomes[c["met"]]]
-            for c in comparisons
+            [key, f"{model['parameters'] / 1e6:.1f} M", model["token_rate"]]
+            + [f"{result['audio_seconds'] / seconds[key]['median']:.1f}", model["what"]]
+            for key, model in models.items()
         ]
+        head = ["model", "parameters", "tokens per second of audio", "audio seconds per second"]
+        yield markdown_table([*head, ""], rows, " rrr")
+    outcomes = {None: "", True: "met", False: "**missed**"}
+    rows = [
+        [c["sub_label"], *(_figure(result, c[x], c["of"]) for x in ("candidate", "baseline"))]
+        + [_ratio(c), c["target"] and f"{c['bound']} {c['target']:g}" or "", outcomes[c["met"]]]
+        for c in result["comparisons"]
+    ]
     head = ["", "candidate", "baseline", "ratio (quartiles)", "target", "result"]
     yield markdown_table(head, rows, "   rr")
     checked = result["checked"] and f" Checked to agree before timing: {result['checked']}."
@@ -117,8 +109,7 @@ def _figure(result, name, of="time"):
         return f"{name}: not measured"
     if of == "memory":
         return f"{name}: {figures[name] / 2**20:.1f} MiB"
-    rate = f" ({result['gflops'][name]:.0f} GFLOP/s)" if name in result["gflops"] else ""
-    return f"{name}: {_three_digits(1e3 * figures[name]['median'])} ms{rate}"
+    return f"{name}: {_three_digits(1e3 * figures[name]['median'])} ms"
 
 
 def _three_digits(value):
@@ -133,30 +124,13 @@ def _ratio(comparison):
     return median if comparison["of"] == "memory" else f"{median} ({low} to {high})"
 
 
-def _models(result):
-    """A table of the encoders that embed the file."""
-    seconds, extra = result["seconds"], result["extra_bytes"]
-    baseline = min(BASELINES, key=lambda name: seconds[name]["median"])
-    against = [c for c in result["comparisons"] if (c["baseline"], c["of"]) == (baseline, "time")]
-    ratios = {c["candidate"]: _ratio(c) for c in against}
-    head = ["model", "parameters", "tokens per second of audio"]
-    head += ["audio seconds per second (quartiles)", f"ratio to {baseline}", "memory"]
-    rows = []
-    for name, model in result["models"].items():
-        speeds = [result["audio_seconds"] / seconds[name][key] for key in ("median", "q3", "q1")]
-        memory = f"{extra[name] / 2**30:.1f} GiB" if name in extra else ""
-        rows.append([name, f"{model['parameters'] / 1e6:.1f} M", model["token_rate"]])
-        rows[-1] += ["{:.1f} ({:.1f} to {:.1f})".format(*speeds), ratios.get(name, "1"), memory]
-    return markdown_table(head, rows, " rrrrr")
-
-
 def _runs(runs):
     """A table of commands and machines, then remarks."""
     found = [run for index, (_, run) in enumerate(runs) if run not in [r for _, r in runs[:index]]]
-    rows = []
-    for run in found:
-        machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items())
-        names = ", ".join(name for name, of in runs if of == run)
-        rows.append([names, f"`{run['command']}`", run["date"], run["commit"], machine])
+    rows = [
+        [", ".join(name for name, of in runs if of == run), f"`{run['command']}`"]
+        + [run[key] for key in ("date", "commit", "machine")]
+        for run in found
+    ]
     yield markdown_table(["benchmarks", "command", "date", "commit", "machine"], rows)
     yield from (run.get("remark", "") for run in found)

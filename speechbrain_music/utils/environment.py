@@ -1,7 +1,9 @@
 """What figures depend on besides data and settings: the machine, and versions."""
 
 import os
+import re
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from platform import machine, python_version
 
 import torch
@@ -24,7 +26,9 @@ def versions():
 
 def where_it_ran():
     """One line for a page of figures: the machine, its cores, versions."""
-    parts = [machine(), f"{os.cpu_count()} cores"]
+    info = Path("/proc/cpuinfo")  # of Linux
+    named = re.search("model name\\s*: (.*)", info.read_text("utf-8") if info.exists() else "")
+    parts = [named[1] if named else machine(), f"{os.cpu_count()} cores"]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "GPU"
     parts += [gpu if torch.accelerator.is_available() else "no GPU", f"Python {python_version()}"]
     return ", ".join(parts + [f"{name} {found}" for name, found in versions().items() if found])

@@ -13,6 +13,7 @@ import torch
 from perf import __main__ as command
 from perf import benchmark, data, embedding, growth, layers, report, steps
 from perf.benchmark import Benchmark, Comparison, Mismatch
+from speechbrain_music.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 GIB = 2**30
@@ -47,7 +48,6 @@ def idle(right):
     ("build", "name", "change", "message"),
     [
         (layers.quantizer, "ours", off_by_one, "4 of 4 tokens differ"),
-        (layers.summary_mixing, "matrix products", idle, "FLOP"),
         (layers.branchformer, "attention", off_by_one, "Branchformer: .* differ"),
         (layers.conformer, "attention", off_by_one, "Conformer: .* differ"),
         (steps.step, "brn_sum", off_by_one, "masked tokens differ"),
@@ -94,7 +94,7 @@ def test_error_in_a_process_is_raised():
 
 
 def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
-    assert command.main(["--size", "tiny", "--out", str(tmp_path)]) == 0
+    command.main(["--size", "tiny", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "cpu.json").read_text(encoding="utf-8"))
     pages = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.md")}
     assert list(found) == list(command.BENCHMARKS) and set(pages) == {"cpu", "growth", "embedding"}
@@ -104,10 +104,9 @@ def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
         assert name in pages or f"## {result['label']}\n" in page
         for c in result["comparisons"]:
             assert c["ratio"]["median"] > 0 and (c["met"] is None) == (c["target"] is None)
-            if name != "embedding" or c["target"]:
-                assert f"| {c['sub_label']} | {c['candidate']}: " in page
+            assert f"| {c['sub_label']} | {c['candidate']}: " in page
         assert result["run"]["command"] == f"python -m perf --size tiny --out {tmp_path}"
-        assert result["run"]["machine"]["torch"] == torch.__version__
+        assert "torch threads " in result["run"]["machine"]
     extra = found["quantizer"]["extra_bytes"]
     assert 8192 * 4 * 16 * 4 < extra["SpeechBrain"] < 2**23  # all differences, in float32
     assert extra["ours"] < extra["SpeechBrain"]
@@ -121,7 +120,7 @@ def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
 def test_point_beyond_the_limits_is_a_result(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "MAX_BYTES", 2**20)
     monkeypatch.setitem(growth.SIZE["lengths"], "tiny", [1])
-    assert command.main(["growth", "--size", "tiny", "--out", str(tmp_path)]) == 0
+    command.main(["growth", "--size", "tiny", "--out", str(tmp_path)])
     page = (tmp_path / "growth.md").read_text(encoding="utf-8")
     assert "| attention, forward | does not fit |" in page
     assert page.count("not measured | <= 1.1 | **missed** |") == 4
@@ -135,50 +134,35 @@ def test_committed_pages_are_made_of_their_json():
 
 
 def test_second_run_keeps_the_other_benchmarks(tmp_path):
-    for names in (["matmul", "quantizer"], ["matmul", "matmul"]):
-        assert command.main([*names, "--size", "tiny", "--out", str(tmp_path)]) == 0
+    for names in (["quantizer", "data"], ["quantizer", "quantizer"]):
+        command.main([*names, "--size", "tiny", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "cpu.json").read_text(encoding="utf-8"))
     commands = {name: result["run"]["command"] for name, result in found.items()}
-    assert list(commands) == ["matmul", "quantizer"]
-    assert commands["matmul"].startswith("python -m perf matmul matmul --size tiny")
-    assert commands["quantizer"].startswith("python -m perf matmul quantizer --size")
-
-
-def test_only_a_full_run_is_written_unless_out_is_given(tmp_path, monkeypatch):
-    result = benchmark.measure(layers.matmul, "tiny", seconds=0)
-    monkeypatch.setattr(benchmark, "measure", lambda *_: dict(result))
-    monkeypatch.setattr(command, "OUT", str(tmp_path))
-    for size in ("quick", "full"):
-        assert command.main(["matmul", "--size", size]) == 0
-        assert (tmp_path / "cpu.md").exists() == (size == "full")
+    assert list(commands) == ["quantizer", "data"]
+    assert commands["quantizer"].startswith("python -m perf quantizer quantizer --size tiny")
+    assert commands["data"].startswith("python -m perf quantizer data --size")
 
 
 @pytest.mark.parametrize(
-    ("main", "options", "message"),
+    ("options", "message"),
     [
-        (command.main, "quantiser", "unknown benchmark quantiser: choose from matmul, quant"),
-        (command.main, "--threads=-1", "--threads is -1: it must be 1 or more"),
-        (command.main, "--out=pyproject.toml", "it must be a folder"),
+        ("quantiser", "unknown benchmark quantiser: choose from quantizer, summary"),
+        ("--threads=-1", "threads is -1: it must be 1 or more"),
     ],
 )
-def test_bad_options_are_refused(main, options, message, capsys):
-    with pytest.raises(SystemExit):
-        main(options.split())
-    assert message in capsys.readouterr().err
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        command.main(options.split())
 
 
-def test_mismatch_is_an_error_and_the_rest_is_written(tmp_path, monkeypatch, capsys):
+def test_mismatch_ends_the_run_after_what_is_written(tmp_path, monkeypatch):
     def disagree(_):
         raise Mismatch("3 of 4 tokens differ")
 
-    monkeypatch.setattr(layers, "quantizer", lambda *_: Benchmark("", check=disagree))
-    options = ["--size", "tiny", "--out", str(tmp_path)]
-    assert command.main(["quantizer", *options]) == 1
-    assert not list(tmp_path.iterdir())
-    assert command.main(["quantizer", "matmul", *options]) == 1
-    message = "3 of 4 tokens differ; no result of quantizer is written"
-    assert message in capsys.readouterr().err
-    assert list(json.loads((tmp_path / "cpu.json").read_text())) == ["matmul"]
+    monkeypatch.setitem(command.BENCHMARKS, "data", lambda *_: Benchmark("", check=disagree))
+    with pytest.raises(Mismatch, match="3 of 4 tokens differ"):
+        command.main(["quantizer", "data", "--size", "tiny", "--out", str(tmp_path)])
+    assert list(json.loads((tmp_path / "cpu.json").read_text())) == ["quantizer"]
 
 
 @pytest.mark.parametrize("name", embedding.PEERS)
