@@ -3,11 +3,9 @@
 import json
 import os
 import shutil
-import sqlite3
 import time
-from contextlib import contextmanager
-from hashlib import blake2b
-from io import BytesIO
+from contextlib import ExitStack, suppress
+from hashlib import blake2b, file_digest
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +23,14 @@ from speechbrain_music.inference.embeddings import (
     check_out,
     read_embeddings,
     read_index,
+    read_settings,
     settings_text,
     write_embeddings,
     write_tokens,
 )
+from speechbrain_music.inference.long_audio import explain_write_errors
 from speechbrain_music.models.frontend import TOKEN_RATE
-from speechbrain_music.utils.atomic import atomic_file, replace_folder, write_together
+from speechbrain_music.utils.atomic import LOCK, locked_folder, replace_folder, write_together
 from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
@@ -92,156 +92,119 @@ def embed_collection(
 class PartialStore:
     """Results of an unfinished `embed_collection`, in a folder that one process has open at a time.
 
-    An SQLite database holds a row per file: size and modification time (a file that has changed
-    since is embedded again), duration and vector. Unpooled embeddings are .npy files next to it;
-    `names` maps a path to the name of its .npy, and is None if embeddings are pooled.
+    An .npy per file, and a line of `files.jsonl`: path, size and modification time (a file that has
+    changed since is embedded again), duration, and a hash of all that. `names` maps a path to the
+    name of its .npy; None: they are named by a hash of the path.
     """
 
-    DATABASE = "embeddings.sqlite"
-    APPLICATION_ID = 0x73626D31  # in the database's header: tells it from other programs' files
-
     def __init__(self, folder, settings, names=None):
-        self.folder, self.names = Path(folder), names
-        self._damaged = UserError(f"{folder} is damaged: delete it to start again")
-        self.npy_folder = self.folder / "npy"
-        database = self.folder / self.DATABASE
+        self.folder, self.settings, self.names = Path(folder), settings, names
+        self.npy_folder, self.log = self.folder / "npy", self.folder / "files.jsonl"
+        self._rows, self._lock = {}, ExitStack()
+
+    def __enter__(self):
         if links := [p for p in (self.folder, *self.folder.rglob("*")) if p.is_symlink()]:
             raise UserError(f"{links[0]} is a link, through which would be written: remove it")
-        if not database.is_file() and self.folder.exists():
-            if not self.folder.is_dir() or any(self.folder.iterdir()):
+        if self.folder.exists() and not (self.folder / SETTINGS).is_file():
+            remains = {LOCK, *(f".{name}.tmp" for name in (SETTINGS, self.log.name))}
+            if not self.folder.is_dir() or {*os.listdir(self.folder)} - remains:
                 raise UserError(
                     f"{self.folder} is not a folder of unfinished embeddings, which would be kept "
                     "there: rename or remove it"
                 )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._explain_errors():
-            self._database = sqlite3.connect(database, timeout=0, isolation_level=None)
-        try:
-            self._open(settings)
-        except BaseException:
-            self._database.close()
-            raise
-
-    def __enter__(self):
+        with ExitStack() as lock:
+            lock.enter_context(locked_folder(self.folder, "uses"))
+            self._open()
+            self._lock = lock.pop_all()
         return self
 
     def __exit__(self, *error):
-        empty = self.folder.exists() and self._query("SELECT count(*) FROM files") == (0,)
-        self._database.close()
-        if empty:
+        if not self._rows:
             self.remove()
+        self._lock.close()
 
     def remove(self):
-        """Close the store and delete its folder; the database last, by which it is recognised."""
-        self._database.close()
+        """Delete the folder; the settings last, by which it is recognised."""
         shutil.rmtree(self.npy_folder, ignore_errors=True)
-        for file in sorted(self.folder.iterdir(), key=lambda file: file.name == self.DATABASE):
-            file.unlink()
-        self.folder.rmdir()
+        for name in (self.log.name, SETTINGS):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def holds(self, path):
-        """Return whether a file's embedding is stored and the file has not changed since."""
-        columns = "stamp, typeof(duration) = 'real'"
-        row = self._query(f"SELECT {columns} FROM files WHERE path = ?", os.fsencode(path))
-        if not row or not row[0] or row != (_stamp(path), 1):
-            return False
+        """Return whether a file's embedding is stored whole and the file has not changed since."""
+        stamp, duration, digest = self._rows.get(os.fspath(path), [None] * 3)
         try:
-            values = self._values(path)
-            return values.dtype == "<f4" and values.ndim > 0 and values.size > 0
-        except Exception:  # a damaged row or .npy: that file is embedded again
+            is_same = stamp is not None and stamp == _stamp(path)
+            return is_same and digest == self._digest(path, [stamp, duration])
+        except OSError:  # the .npy is gone: that file is embedded again
             return False
 
     def add(self, path, duration, values=None):
         """Store a file's duration and embedding, or the path of an .npy; None if it is written."""
-        vector = None
-        if self.names is None:
-            np.save(buffer := BytesIO(), np.asarray(values, "<f4"))
-            vector = buffer.getvalue()
-        elif isinstance(values, Path):
-            _link(values, self.npy_of(path))
-        elif values is not None:
-            with atomic_file(self.npy_of(path), "wb") as file:
-                np.save(file, np.asarray(values, "<f4"))
-        row = (os.fsencode(path), _stamp(path), duration, vector)
-        self._query("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", *row)
+        npy = self.npy_of(path)
+        with explain_write_errors(self.folder):
+            if values is not None:
+                npy.parent.mkdir(parents=True, exist_ok=True)
+                npy.unlink(missing_ok=True)  # it may be a link to an .npy of an earlier `out`
+            if not isinstance(values, Path | None):
+                np.save(npy, np.asarray(values, "<f4"))
+            elif values and values.is_file():
+                _link(values, npy)
+            if not npy.is_file():
+                return
+            row = [_stamp(path), duration]
+            self._rows[os.fspath(path)] = [*row, self._digest(path, row)]
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(self._line(os.fspath(path)))
 
     def duration(self, path):
         """Return a stored file's duration in seconds."""
-        return self._query("SELECT duration FROM files WHERE path = ?", os.fsencode(path))[0]
+        return self._rows[os.fspath(path)][1]
 
     def stamp(self, path):
         """Return a stored file's size and modification time when it was embedded, or None."""
-        return self._query("SELECT stamp FROM files WHERE path = ?", os.fsencode(path))[0]
+        return self._rows[os.fspath(path)][0]
 
     def vectors(self, paths):
         """Return the pooled embeddings of stored files, (N, ...) float32."""
-        for row, path in enumerate(paths):
-            vector = self._values(path)
-            if row == 0:
-                values = np.empty((len(paths), *vector.shape), "<f4")
-            if vector.shape != values.shape[1:]:
-                raise self._damaged
-            values[row] = vector
-        return values
-
-    def _values(self, path):
-        """Read a stored file's embedding; an unpooled one is memory-mapped."""
-        if self.names is not None:
-            return np.load(self.npy_of(path), mmap_mode="r")
-        (data,) = self._query("SELECT vector FROM files WHERE path = ?", os.fsencode(path))
-        return np.load(BytesIO(data))
+        return np.stack([np.load(self.npy_of(path)) for path in paths])
 
     def npy_of(self, path):
-        """Return the path of the .npy for a file's unpooled embedding."""
-        return self.npy_folder / self.names[path]
+        """Return the path of the .npy for a file's embedding."""
+        if self.names is not None:
+            return self.npy_folder / self.names[path]
+        return self.npy_folder / f"{blake2b(os.fsencode(path), digest_size=16).hexdigest()}.npy"
 
-    def _open(self, settings):
-        """Lock the database for this process; create its tables, or check those that are there."""
-        self._query("PRAGMA locking_mode = EXCLUSIVE")
-        self._query("PRAGMA journal_mode = WAL")
-        self._query("PRAGMA synchronous = NORMAL")
-        self._query("BEGIN EXCLUSIVE")
-        if self._query("SELECT count(*) FROM sqlite_master") == (0,):
-            self._query(f"PRAGMA application_id = {self.APPLICATION_ID}")
-            self._query("CREATE TABLE settings (json TEXT)")
-            self._query("CREATE TABLE files (path BLOB PRIMARY KEY, stamp, duration REAL, vector)")
-            self._query("INSERT INTO settings VALUES (?)", settings_text(settings))
-        self._query("COMMIT")
-        checks = self._query("PRAGMA application_id") + self._query("PRAGMA quick_check(1)")
-        if checks != (self.APPLICATION_ID, "ok"):
-            raise self._damaged
-        if self._query("SELECT count(*) FROM files") == (0,):
-            self._query("UPDATE settings SET json = ?", settings_text(settings))
-        try:
-            before = json.loads(self._query("SELECT json FROM settings")[0])
-            changed = changed_settings(before, settings)
-        except Exception:  # any JSON may stand there
-            raise self._damaged from None
-        if changed:
-            raise UserError(
-                f"{self.folder} was started with other settings ({changed}): pass those to "
-                "continue, delete it to start again, or choose another --out"
-            )
+    def _line(self, path):
+        return json.dumps([path, *self._rows[path]]) + "\n"
 
-    def _query(self, sql, *values):
-        """Run one statement, a transaction of its own; return the first row or None."""
-        with self._explain_errors():
-            return self._database.execute(sql, values).fetchone()
+    def _digest(self, path, row):
+        with open(self.npy_of(path), "rb") as file:
+            data = file_digest(file, lambda: blake2b(json.dumps(row).encode(), digest_size=16))
+        return data.hexdigest()
 
-    @contextmanager
-    def _explain_errors(self):
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
-            if code == sqlite3.SQLITE_BUSY:
-                raise UserError(f"another process uses {self.folder}: wait for it") from None
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-                raise self._damaged from error
-            raise UserError(
-                f"{self.folder} cannot be written to ({error}): free disk space or check its "
-                "permissions, then run the same command again"
-            ) from error
+    def _open(self):
+        """Read what is stored, whatever its lines hold, and refuse that of other settings."""
+        settings = self.folder / SETTINGS
+        if settings.is_file():
+            try:
+                before = read_settings(settings.read_text(encoding="utf-8"))
+                changed = changed_settings(before, self.settings)
+            except (ValueError, TypeError, RecursionError):
+                raise UserError(f"{self.folder} is damaged: delete it to start again") from None
+            lines = self.log.read_bytes().splitlines() if self.log.is_file() else []
+            for line in lines:
+                with suppress(ValueError, TypeError, RecursionError):  # cut by a kill, or damaged
+                    path, stamp, duration, digest = json.loads(line)
+                    self._rows[path] = [stamp, duration, digest]
+            if changed and self._rows:
+                raise UserError(
+                    f"{self.folder} was started with other settings ({changed}): pass those to "
+                    "continue, delete it to start again, or choose another --out"
+                )
+        with explain_write_errors(self.folder):
+            texts = {settings: settings_text(self.settings)}
+            write_together(texts | {self.log: "".join(map(self._line, self._rows))})
 
 
 def _finished(out, paths, settings, overwrite, resumed):
@@ -286,14 +249,11 @@ def _key(path):
 
 
 def _link(source, target):
-    """Link to an .npy, or copy it where the file system has no links; one that lacks is left."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    if source.is_file():
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copyfile(source, target)
+    """Link to a file, or copy it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _stamp(path):

@@ -185,7 +185,9 @@ def waves_of(folder):
 
 def embed(folder, out):
     waves = str(waves_of(folder))
-    code = cli.main(["embed", waves, "--model", str(folder / "export"), "--out", str(out)])
+    argv = ["embed", waves, "--model", str(folder / "export"), "--out", str(out)]
+    # Each file in a batch of its own: a file that is embedded again is rounded as the first time.
+    code = cli.main([*argv, "--chunk", "0.52", "--batch", "1"])
     if code:
         raise UserError(f"exit code {code}")
 
@@ -335,7 +337,7 @@ def files_of(folder, pattern):
 TARGETS = {
     "exports": Target(make_export, ["export/*"], use_export, 200),
     "embeddings": Target(make_embeddings, ["e.*"], use_embeddings, 200),
-    "journals of embed": Target(make_journal, ["*.partial/*"], use_journal, 100),
+    "journals of embed": Target(make_journal, ["*.partial/*", "*.partial/npy/*"], use_journal, 100),
     "checkpoints": Target(make_checkpoints, ["save/*/*"], use_checkpoints, 150),
     "manifests": Target(make_manifests, ["*/*"], use_manifests, 150),
     "headers": Target(make_headers, ["headers.jsonl"], use_headers, 60),
