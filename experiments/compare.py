@@ -37,7 +37,6 @@ from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.safe_folder import RUN_RESULT
 from speechbrain_music.models.targets import QUANTIZER
-from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.reporting.run_log import read_rows
 from speechbrain_music.reporting.tables import markdown_page, markdown_table, signed_interval
 from speechbrain_music.utils.atomic import write_together
@@ -246,7 +245,6 @@ def page(stored):
         f"{', '.join(resolved) or 'none, with one'}.",
         "Pitch classes, R2, by layer (0 is the front-end):",
         markdown_table(["variant", *(key.rpartition("_")[2] for key in layers)], by_layer),
-        f"![pitch classes by layer]({name}.png)",
         "Masked prediction on held-out tracks, with its baselines; the first seed:",
         markdown_table(["variant", *(title for title, *_ in HELD_OUT)], held_out),
         [f"- [{title}]({file})" for title, file in stored["pages"].items()],
@@ -262,24 +260,6 @@ def _over_seeds(runs, key):
         return ""
     spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{spread}"
-
-
-def draw(path, found):
-    """Pitch classes by layer, a line per variant."""
-    with picture(path, (7, 4.5)) as figure:
-        axes = figure.subplots()
-        for name, runs in found.items():
-            keys = [key for key in runs[0] if key.startswith(f"{PITCH}_layer")]
-            means = [np.mean([figures[key] for figures in runs]) for key in keys]
-            line = "--" if name == UNTRAINED else "-"
-            axes.plot(means, marker=".", label=name, linestyle=line)
-        axes.axhline(
-            next(iter(found.values()))[0][f"{PITCH}_{MEL}"], color="gray", label="mel stack"
-        )
-        axes.set_xlabel("layer (0 is the front-end)")
-        axes.set_ylabel("pitch classes, R2")
-        axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
 
 
 def evaluate(args, exports, music):
@@ -377,7 +357,6 @@ def main(argv):
         "resolves": {kind: pair[1] for kind, pair in differences.items()},
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    draw(args.out / f"{args.name}.png", found)
     exports = {name: runs.exports(variants[name]) for name in comparison["finalists"]}
     stored["pages"] = evaluate(args, exports, args.work / "manifests") if exports else {}
     took = zip(STAGES, np.diff([*clock, time.perf_counter()]) / 60, strict=True)

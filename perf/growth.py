@@ -1,4 +1,4 @@
-"""Growth of time and memory with the length of the audio: measured, and as a picture."""
+"""Growth of time and memory with the length of the audio."""
 
 import os
 from functools import partial
@@ -11,7 +11,6 @@ from perf.benchmark import Benchmark, Comparison, peak_growth, run_isolated
 from perf.training import TrainingStep, make_batch, make_waves
 from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
-from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.utils.memory import keep_freed_memory
 
 FORWARD, TRAINING, STEP = "forward", "forward + backward", "training step"
@@ -90,12 +89,6 @@ def make_work(model, work, options, device="cpu"):
     return lambda seconds: partial(call, torch.randn(1, seconds * frames, BANDS, device=device))
 
 
-# ---- the picture ----
-
-COLOURS = {"summary": "tab:blue", "attention": "tab:red", "rope": "tab:orange"}
-LINES = {TRAINING: "-", FORWARD: "--"}
-
-
 def curves(result):
     """Unit -> model and work -> seconds of audio -> figure per second of audio, or the outcome."""
     ms = {name: 1e3 * figure["median"] for name, figure in result["seconds"].items()}
@@ -107,28 +100,3 @@ def curves(result):
             line, length = name.removesuffix(" s").rsplit(", ", 1)
             lines.setdefault(line, {})[int(length)] = figures.get(name, outcome)
     return found
-
-
-def draw(result, path):
-    """Draw time and memory per second of audio; a line that ends early ends with the reason."""
-    with picture(path, (12, 5.6)) as figure:
-        found = curves(result)
-        panels = figure.subplots(1, len(found))
-        for axes, (unit, lines) in zip(panels, found.items(), strict=True):
-            axes.set(xscale="log", yscale="log", xlabel="length of the audio (s)", ylabel=unit)
-            for name, line in lines.items():
-                model, work = name.split(", ")
-                measured = {x: y for x, y in line.items() if not isinstance(y, str)}
-                if not measured or work == STEP:
-                    continue
-                style = {"color": COLOURS[model], "ls": LINES[work], "marker": "."}
-                axes.plot(*zip(*measured.items(), strict=True), label=name, **style)
-                for length in [x for x in line if x not in measured][:1]:
-                    reason = f"  {length} s: {line[length]}"
-                    end = list(measured.items())[-1]
-                    axes.text(*end, reason, color=COLOURS[model], fontsize=8, va="bottom")
-            axes.set_xticks(list(line := max(lines.values(), key=len)), list(map(str, line)))
-            axes.set_xlim(min(line) * 0.8, max(line) * 2)
-            axes.grid(alpha=0.3, which="both")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        figure.suptitle("Time and memory of a Branchformer encoder (flat is linear growth)")

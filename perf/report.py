@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from perf.growth import curves, draw
+from perf.growth import curves
 from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
@@ -39,8 +39,6 @@ def write(folder, device, name, result, order):
     found = {name: read(folder / f"{name}.json") for name in DEVICES}
     merged = found[device] | {name: result}
     found[device] = {name: merged[name] for name in order if name in merged}
-    if name == "growth":
-        draw(result, folder / f"growth_{device}.png")
     dump = json.dumps(found[device], indent=2, ensure_ascii=False) + "\n"
     texts = pages(found)
     write_together(
@@ -61,7 +59,7 @@ def pages(found):
         for name, result in results.items():
             alone = name in PAGES
             page, heading = (name, f"On {DEVICES[device]}") if alone else (device, result["label"])
-            sections.setdefault(page, []).extend([f"## {heading}", *_section(name, device, result)])
+            sections.setdefault(page, []).extend([f"## {heading}", *_section(name, result)])
             runs.setdefault(page, []).append((name, result["run"]))
     texts = {}
     for page, blocks in sections.items():
@@ -72,10 +70,9 @@ def pages(found):
     return texts
 
 
-def _section(name, device, result):
+def _section(name, result):
     """The tables of a benchmark and its conditions."""
     if name == "growth":
-        yield f"![Time and memory per second of audio, by length](growth_{device}.png)"
         for unit, lines in curves(result).items():
             lengths = sorted({length for line in lines.values() for length in line})
             rows = [[k, *(_three_digits(v.get(n, "")) for n in lengths)] for k, v in lines.items()]

@@ -84,9 +84,7 @@ def test_a_comparison(tmp_path, monkeypatch):
     page = (results / "all.md").read_text()
     assert all(f"\n| {variant} | " in page for variant in found["figures"])
     assert ALL["question"] in page and shlex.quote(SMALL) in page
-    assert (results / "all.png").exists() and "| nsynth_instrument |" in (
-        results / "all-tasks.md"
-    ).read_text()
+    assert "| nsynth_instrument |" in (results / "all-tasks.md").read_text()
     for same in ("recording", "album"):
         page = (results / f"all-same-{same}.md").read_text()
         assert f"of the same {same}" in page and "| mel minus untrained |" in page

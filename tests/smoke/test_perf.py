@@ -112,7 +112,6 @@ def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
     assert extra["ours"] < extra["SpeechBrain"]
     assert set(found["growth"]["outcomes"].values()) == {benchmark.MEASURED}
     assert len(found["growth"]["seconds"]) == 2 * 6 + 1
-    assert (tmp_path / "growth_cpu.png").read_bytes().startswith(b"\x89PNG")
     for name in [*embedding.PEERS, *embedding.SYSTEMS]:
         assert f"\n| {name} | " in pages["embedding"]
 
