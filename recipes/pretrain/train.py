@@ -15,13 +15,17 @@ from typing import NamedTuple
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music import hparams as yamls
-from speechbrain_music.brains.segments import MODEL_OPTIONS, SEGMENT_OPTIONS, SegmentBrain, open_run
-from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
+from speechbrain_music.brains.segments import (
+    MODEL_OPTIONS,
+    SEGMENT_OPTIONS,
+    SegmentBrain,
+    open_run,
+    prepare_data,
+)
 from speechbrain_music.dataio.audio import AudioError
-from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.evaluation.frame_probe import FrameProbe, format_frame_probe
 from speechbrain_music.metrics.pretraining import (
@@ -57,6 +61,7 @@ OPTIONS = SEGMENT_OPTIONS | {
     "cqt_head": kinds.module,
 }
 
+MASKING = ("mask_block", "mask_probability", "noise_std", "augment")
 # With fewer hours than these, an encoder needs other options: docs/your_corpus.md.
 FEW_HOURS = 0.5
 FOR_FEW = (
@@ -181,40 +186,18 @@ class BestRQBrain(SegmentBrain):
         export_run(folder, vars(self.hparams), meta, **metadata)
 
 
-def dataio_prepare(hparams, own_manifests):
-    """Prepare the manifests of the data folder (by default of composed music) and the data sets.
-
-    Manifests of the user's own are read and not written.
-    """
-    options = {key: hparams[key] for key in MUSIC} | {"own_manifests": own_manifests}
-    hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
-    masking = ("mask_block", "mask_probability", "noise_std", "augment")
-    return make_datasets(hparams, train, valid, **{key: hparams[key] for key in masking})
-
-
 def main(argv):
     """Train or resume, then export the encoder; see the head of this file."""
     argv = with_preset(argv, Path(yamls.__file__).parent / "presets")
     with open_run(argv, OPTIONS, MODEL_OPTIONS) as (file, hparams, run_opts, overrides, plan):
-        data = dataio_prepare(
-            hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides))
-        )
-        sb.create_experiment_directory(hparams["output_folder"], file, overrides)
+        masking = {key: hparams[key] for key in MASKING}
+        data = prepare_data(file, hparams, overrides, **masking)
         statistics = corpus_statistics(
             hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
         )
         probe = FrameProbe(data.train.paths, data.valid.paths)
-        brain = BestRQBrain(
-            modules=hparams["modules"],
-            opt_class=hparams["opt_class"],
-            hparams=hparams,
-            run_opts=run_opts,
-            checkpointer=hparams["checkpointer"](),
-            plan=plan,
-            statistics=statistics,
-            frame_probe=probe if probe.usable else None,
-            hours=data.hours,
-        )
+        options = {"statistics": statistics, "frame_probe": probe if probe.usable else None}
+        brain = BestRQBrain.of_run(hparams, run_opts, plan, data, **options)
         if data.hours["train"] < FEW_HOURS and not hparams["augment"]:
             logger.info(
                 f"An encoder memorises {60 * data.hours['train']:.0f} minutes of music. For so few "

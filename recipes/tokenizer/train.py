@@ -13,11 +13,14 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import run_on_main
 
-from speechbrain_music.brains.segments import MODEL_OPTIONS, SEGMENT_OPTIONS, SegmentBrain, open_run
-from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
-from speechbrain_music.dataio.corpus import make_datasets
+from speechbrain_music.brains.segments import (
+    MODEL_OPTIONS,
+    SEGMENT_OPTIONS,
+    SegmentBrain,
+    open_run,
+    prepare_data,
+)
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.frontend import token_count
@@ -186,35 +189,14 @@ class QuantizerBrain(SegmentBrain):
         )
 
 
-def dataio_prepare(hparams, own_manifests):
-    """Prepare the manifests of the data folder (by default of composed music) and the data sets.
-
-    Manifests of the user's own are read and not written.
-    """
-    options = {key: hparams[key] for key in MUSIC} | {"own_manifests": own_manifests}
-    hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
-    return make_datasets(hparams, train, valid)
-
-
 def main(argv):
     """Train or resume, then save the quantizer; see the head of this file."""
     with open_run(argv, OPTIONS, MODEL_OPTIONS) as (file, hparams, run_opts, overrides, plan):
-        data = dataio_prepare(
-            hparams, own_manifests=bool({"train_csv", "valid_csv"} & set(overrides))
-        )
-        sb.create_experiment_directory(hparams["output_folder"], file, overrides)
+        data = prepare_data(file, hparams, overrides)
         corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
         if teacher := hparams["teacher"]:  # its features are those that it was trained on
             hparams["features"].normalize.load_state_dict(teacher.normalize.state_dict())
-        brain = QuantizerBrain(
-            modules=hparams["modules"],
-            opt_class=hparams["opt_class"],
-            hparams=hparams,
-            run_opts=run_opts,
-            checkpointer=hparams["checkpointer"](),
-            plan=plan,
-            hours=data.hours,
-        )
+        brain = QuantizerBrain.of_run(hparams, run_opts, plan, data)
         if teacher:
             teacher.to(brain.device)
         brain.fit_corpus(data)

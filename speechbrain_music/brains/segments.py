@@ -15,7 +15,7 @@ from pathlib import Path
 import speechbrain as sb
 import torch
 import yaml
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from speechbrain_music.brains.base import (
     BRAIN_OPTIONS,
@@ -24,6 +24,8 @@ from speechbrain_music.brains.base import (
     join_processes,
     plan_steps,
 )
+from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
+from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
@@ -131,6 +133,19 @@ def open_run(argv, options, model_options):
         yield file, hparams, run_opts, overrides, plan_run(hparams, world_size)
 
 
+def prepare_data(file, hparams, overrides, **masking):
+    """The `CorpusData` of a yaml, of its data folder or of composed music; the run's own yaml.
+
+    Manifests of the user's own are read and not written; `masking` is of `make_datasets`.
+    """
+    options = {key: hparams[key] for key in MUSIC}
+    options["own_manifests"] = bool({"train_csv", "valid_csv"} & set(overrides))
+    hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
+    data = make_datasets(hparams, train, valid, **masking)
+    sb.create_experiment_directory(hparams["output_folder"], file, overrides)
+    return data
+
+
 def _stored_options(file, hparams, overrides):
     """Key -> its value; of objects, and of what refers to other keys, its text in the yaml."""
     with open(file, encoding="utf-8") as source:
@@ -175,6 +190,15 @@ class SegmentBrain(MusicBrain):
         self.run_log = None
         self._curves_drawn = time.monotonic()
         self._clear_train_sums()
+
+    @classmethod
+    def of_run(cls, hparams, run_opts, plan, data, **options):
+        """The Brain of what `open_run` and `prepare_data` give."""
+        parts = {key: hparams[key] for key in ("modules", "opt_class")}
+        parts["checkpointer"] = hparams["checkpointer"]()
+        return cls(
+            **parts, hparams=hparams, run_opts=run_opts, plan=plan, hours=data.hours, **options
+        )
 
     # ---- what a subclass provides ----
 
