@@ -61,8 +61,9 @@ def model_card(folder, hub_id, results=(), licence=None):
             f"{licence!r} is not the identifier of a licence: write cc-by-4.0, apache-2.0 ..."
         )
     model = load_export(folder)
-    results = [_read_results(path) for path in results]
-    _check_encoder(model, results)
+    # Hashes all weights, so once per pooling and not per task.
+    identity = cache(lambda pooling: ExportEncoder(model, "", pooling).identity)
+    results = [_read_results(path, identity) for path in results]
     metadata, encoder = encoder_metadata(model), _architecture(model)
     return markdown_page(
         [
@@ -80,6 +81,7 @@ def model_card(folder, hub_id, results=(), licence=None):
         markdown_table(["", ""], [(k, text.replace("|", "/")) for k, text in metadata.items()]),
         USAGE.format(hub_id=hub_id),
         "## Evaluation",
+        "" if results else "It has not been evaluated on any task.",
         *_result_tables(results),
         "## Limits",
         [f"- {limit}" for limit in _limits(model, metadata)],
@@ -135,66 +137,52 @@ def _corpus(corpus):
     return f"{corpus['name']} ({corpus['hours']:.2f} h{ORIGINS[corpus['composed']]})"
 
 
-def _read_results(path):
+def _read_results(path, identity):
+    """The kind of data, an index of `DATA_KINDS`, and the rows of a results.json of this model."""
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
-        data, encoder = results["data"], results["encoder"]
-        data["replica"], data["deviations"], data["tracks"]["test"], data["data_set"]
-        _ = [run["identity"] for run in encoder["runs"]], results["protocol"]["pooling"]
-        _ = [
-            with_interval(figure) + f"{figure['chance']}" for figure in results["figures"].values()
-        ]
+        data, name = results["data"], results["encoder"]["name"]
+        evaluated = [run["identity"] for run in results["encoder"]["runs"]]
+        is_same = identity(results["protocol"]["pooling"]) in evaluated
+        kind = 2 if data["replica"] else 1 if data["deviations"] else 0
+        rows = list(_rows(results, len(evaluated)))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CardError(
             f"{path} is not the results.json of a task ({type(error).__name__}: {error}): pass one "
             "that a recipe wrote"
         ) from error
-    return results | {"path": path}
+    if not is_same:
+        raise CardError(
+            f"{path} evaluates {name}, which has other weights than this export: run the task with "
+            "--encoder on this export"
+        )
+    return kind, rows
 
 
-def _check_encoder(model, results):
-    # Hashes all weights, so once per pooling and not per task.
-    identity = cache(lambda pooling: ExportEncoder(model, "", pooling).identity)
-    for task in results:
-        own = identity(task["protocol"]["pooling"])
-        if own not in [run["identity"] for run in task["encoder"]["runs"]]:
-            raise CardError(
-                f"{task['path']} evaluates {task['encoder']['name']}, which has other weights than "
-                "this export: run the task with --encoder on this export"
-            )
+def _rows(results, encoders):
+    data, protocol = results["data"], results["protocol"]
+    notes, name = list(data["deviations"]), data["data_set"]
+    if data["replica"]:
+        notes.append(f"generator {data['replica']['generator']}")
+        name += " (replica)"
+    elif data.get("published"):
+        notes.append(f"published results use {data['published']}")
+    notes.append("frozen" if protocol.get("freeze_encoder", True) else "fine-tuned")
+    if encoders > 1:
+        notes.append(f"mean of {encoders} encoders, of which this is one")
+    if protocol.get("quick"):
+        notes.append("few probes")
+    for metric, figure in results["figures"].items():
+        values = with_interval(figure), f"{figure['chance']:.3f}", data["tracks"]["test"]
+        yield results["task"], name, metric, *values, "; ".join(notes)
 
 
 def _result_tables(results):
     """Tables by kind of data: as published, recorded but not as published, and composed."""
-    if not results:
-        yield "It has not been evaluated on any task."
     head = ["task", "data", "metric", "mean (95% interval)", "chance", "tracks", "notes"]
     for kind, title in enumerate(DATA_KINDS):
-        rows = [row for task in results if _data_kind(task) == kind for row in _rows(task)]
-        if rows:
+        if rows := [row for found, rows in results for row in rows if found == kind]:
             yield from (f"**{title}.**", markdown_table(head, rows, "    rr"))
-
-
-def _data_kind(task):
-    return 2 if task["data"]["replica"] else 1 if task["data"]["deviations"] else 0
-
-
-def _rows(results):
-    data, runs = results["data"], results["encoder"]["runs"]
-    notes = list(data["deviations"])
-    if data["replica"]:
-        notes.append(f"generator {data['replica']['generator']}")
-    elif data.get("published"):
-        notes.append(f"published results use {data['published']}")
-    notes.append("frozen" if results["protocol"].get("freeze_encoder", True) else "fine-tuned")
-    if len(runs) > 1:
-        notes.append(f"mean of {len(runs)} encoders, of which this is one")
-    if results["protocol"].get("quick"):
-        notes.append("few probes")
-    name = f"{data['data_set']} (replica)" if data["replica"] else data["data_set"]
-    for metric, figure in results["figures"].items():
-        values = with_interval(figure), f"{figure['chance']:.3f}", data["tracks"]["test"]
-        yield results["task"], name, metric, *values, "; ".join(notes)
 
 
 def _limits(model, metadata):
@@ -207,8 +195,6 @@ def _limits(model, metadata):
     )
     if corpora and all(isinstance(c, dict) and c.get("composed") for c in corpora):
         yield "All of its training music was composed by a program: it has seen no recording."
-    if metadata["audio"] == UNKNOWN:
-        yield "How much music it was trained on is not stated."
     if _architecture(model)["mixer"] == "summary":
         yield (
             "SummaryMixing takes a mean over the context, which is one chunk (30 s by default): "
