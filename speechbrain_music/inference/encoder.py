@@ -3,7 +3,7 @@
 import math
 import numbers
 import operator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,6 @@ from speechbrain_music.inference.long_audio import (
     PoolAggregator,
     TokenAggregator,
     batch_chunks,
-    explain_write_errors,
     group_chunks,
     prefetch,
     read_chunks,
@@ -33,7 +32,6 @@ from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.models.frozen_encoder import POOLINGS, pool_states
 from speechbrain_music.nnet.precision import full_float32
-from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
 # Tokens per item of a batch if files are encoded whole.
@@ -227,14 +225,12 @@ class MusicEncoder(Pretrained):
             return Embedding(values.float().to(wavs.device), tokens.to(wavs.device))
         return Embedding(values.float().cpu().numpy(), tokens.cpu().numpy())
 
-    def encode_file(
-        self, path, layers=-1, pool="none", chunk=30.0, overlap=0.0, batch_size=8, out=None
-    ):
+    def encode_file(self, path, layers=-1, pool="none", chunk=30.0, overlap=0.0, batch_size=8):
         """Encode a file of any length, rate and format.
 
-        If results are pooled, or written to `out`, memory does not grow with the file's length
-        (unless `chunk` is None): with the defaults, on a CPU, the whole process stays below 2 GiB
-        for a tiny encoder and below 2.5 GiB for `brn_sum`.
+        Memory does not grow with the file's length (unless `chunk` is None): with the defaults, on
+        a CPU, the whole process stays below 2 GiB for a tiny encoder and below 2.5 GiB for
+        `brn_sum`. Results above 512 MB are memory-mapped from a temporary file.
 
         Arguments
         ---------
@@ -250,22 +246,19 @@ class MusicEncoder(Pretrained):
             token comes from the chunk in which it lies farther from the edge.
         batch_size : int
             Chunks per batch; of shorter chunks, as many as cost the same.
-        out : str | Path, optional
-            An .npy for unpooled results, written whole or not at all. Without it results above
-            512 MB go to a temporary file.
 
         Returns
         -------
         Embedding
-            Of numpy arrays, memory-mapped from `out` or a temporary file. There are
-            ceil(samples / 960) tokens, where samples are those of the file at 24 kHz.
+            Of numpy arrays. There are ceil(samples / 960) tokens, where samples are those of the
+            file at 24 kHz.
 
         Raises
         ------
         AudioError
             If the file cannot be read.
         UserError
-            For other values, and if results cannot be written.
+            For other values, and if the temporary file cannot be written.
 
         Example
         -------
@@ -280,18 +273,10 @@ class MusicEncoder(Pretrained):
         >>> values.shape, lengths, times[-1].item()
         ((250, 16), 250, 9.96)
         """
-        options = self._options(layers, pool, chunk, overlap, batch_size)
-        to_file = out is not None
-        if to_file and (pool != "none" or Path(out).suffix != ".npy" or Path(out).is_dir()):
-            raise UserError(f"out is {out}: it must be an .npy file, and needs pool 'none'")
-        with ExitStack() as stack:
-            if to_file:
-                stack.enter_context(explain_write_errors(out))
-                options["out"] = stack.enter_context(atomic_file(out, "w+b"))
-            ((_, result),) = self._encode_files([path], **options)
-            if isinstance(result, AudioError):
-                raise result
-        return result._replace(values=np.load(out, mmap_mode="r")) if to_file else result
+        ((_, result),) = self.encode_files([path], layers, pool, chunk, overlap, batch_size)
+        if isinstance(result, AudioError):
+            raise result
+        return result
 
     def encode_files(self, paths, layers=-1, pool="mean", chunk=30.0, overlap=0.0, batch_size=8):
         """Encode many files; chunks of several files share a batch without changing the values.
@@ -320,12 +305,12 @@ class MusicEncoder(Pretrained):
         options = self._options(layers, pool, chunk, overlap, batch_size)
         return self._encode_files(paths, **options)
 
-    def _encode_files(self, paths, layers, single, pool, chunk, overlap, budget, out=None):
-        """`encode_files` with lengths in tokens, `budget` of them per batch; `out` is open."""
+    def _encode_files(self, paths, layers, single, pool, chunk, overlap, budget):
+        """`encode_files` with lengths in tokens, `budget` of them per batch."""
 
         def new_aggregator(part):
             if pool == "none":
-                return TokenAggregator(len(layers), part.file_tokens, self.dim, out)
+                return TokenAggregator(len(layers), part.file_tokens, self.dim)
             return PoolAggregator(pool)
 
         files = (SimpleNamespace(path=path, aggregator=None, finite=True) for path in paths)

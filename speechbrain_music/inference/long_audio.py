@@ -3,7 +3,6 @@
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,6 @@ from speechbrain_music.utils.errors import UserError
 
 READ_AHEAD = 4  # batches read before they are formed: enough to find chunks of similar length
 IN_MEMORY = 512 * 2**20  # bytes; larger results go to a memory-mapped file
-ROWS_PER_MOVE = 2**14
 FLOAT32 = np.dtype("<f4")
 
 
@@ -150,58 +148,38 @@ class PoolAggregator:
 class TokenAggregator:
     """All tokens of a file, at most `tokens`: an array in memory, or a memory-mapped file.
 
-    `file`, open for reading and writing, becomes an .npy. Without it a result above 512 MB goes to
-    a temporary file, which disappears with the array. Files are written without the memory map,
-    through which a full disk would end the process.
+    A result above 512 MB goes to a temporary file, which disappears with the array. It is written
+    without the memory map, through which a full disk would end the process.
     """
 
-    def __init__(self, layers, tokens, dim, file=None):
-        self.layers, self.planned, self.dim, self.count = layers, tokens, dim, 0
+    def __init__(self, layers, tokens, dim):
+        self.shape, self.count = (layers, tokens, dim), 0
         in_memory = layers * tokens * dim * FLOAT32.itemsize <= IN_MEMORY
         with explain_write_errors():
-            self.file = file or (BytesIO() if in_memory else tempfile.TemporaryFile())
-            self.data_start = self._write_header((layers, tokens, dim))
+            self.file = None if in_memory else tempfile.TemporaryFile()
+        self.values = np.empty(self.shape, FLOAT32) if in_memory else None
 
     def add(self, first, states):
         """Add L layers, each (n, D), whose first token is token `first` of the file."""
-        with explain_write_errors():
-            for layer, state in enumerate(states):
-                self.file.seek(self._offset(layer * self.planned + first))
+        last, (_, tokens, dim) = first + len(states[0]), self.shape
+        for layer, state in enumerate(states):
+            if self.file is None:
+                self.values[layer, first:last] = state
+                continue
+            with explain_write_errors():
+                self.file.seek((layer * tokens + first) * dim * FLOAT32.itemsize)
                 self.file.write(np.ascontiguousarray(state, FLOAT32))
-        self.count = max(self.count, first + len(states[0]))
+        self.count = max(self.count, last)
 
     def result(self, single):
-        """Return (L, T, D) float32, (T, D) if `single`."""
-        shape = (self.count, self.dim) if single else (self.layers, self.count, self.dim)
-        with explain_write_errors():
-            self._close_gaps()
-            self._write_header(shape)
-            self.file.flush()
-        if isinstance(self.file, BytesIO):
-            data = self.file.getbuffer()
-            return np.frombuffer(data, FLOAT32, offset=self.data_start).reshape(shape)
-        return np.memmap(self.file, FLOAT32, "r+", self.data_start, shape)
-
-    def _offset(self, row):
-        return self.data_start + row * self.dim * FLOAT32.itemsize
-
-    def _write_header(self, shape):
-        """Write the .npy header, whose size does not depend on the shape; return its size."""
-        self.file.seek(0)
-        header = {"descr": FLOAT32.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self.file, header)
-        return self.file.tell()
-
-    def _close_gaps(self):
-        """Move the layers together if the file ended before its header says."""
-        for layer in range(1, self.layers if self.count < self.planned else 0):
-            for first in range(0, self.count, ROWS_PER_MOVE):
-                rows = min(ROWS_PER_MOVE, self.count - first)
-                self.file.seek(self._offset(layer * self.planned + first))
-                data = self.file.read(self._offset(rows) - self.data_start)
-                self.file.seek(self._offset(layer * self.count + first))
-                self.file.write(data)
-        self.file.truncate(self._offset(self.layers * self.count))
+        """Return (L, T, D) float32, (T, D) if `single`; T is less where the file ended early."""
+        if self.file is not None:
+            with explain_write_errors():
+                self.file.truncate(int(np.prod(self.shape)) * FLOAT32.itemsize)
+                self.file.flush()
+            self.values = np.memmap(self.file, FLOAT32, "r+", shape=self.shape)
+        values = self.values[:, : self.count]
+        return values[0] if single else values
 
 
 @contextmanager
@@ -212,7 +190,7 @@ def explain_write_errors(path=None):
     except OSError as error:
         name, remedy = path, "choose another path"
         if path is None:
-            name, remedy = tempfile.gettempdir(), "set TMPDIR to another folder, or pass out"
+            name, remedy = tempfile.gettempdir(), "set TMPDIR to another folder"
         raise UserError(
             f"{name} cannot be written to ({error.strerror or error}): free disk space, or {remedy}"
         ) from error

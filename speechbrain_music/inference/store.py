@@ -35,7 +35,6 @@ from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
 MAX_NAME = 255  # bytes that file systems allow
-LONG_FILE = 600.0  # seconds; unpooled embeddings of longer files are written straight to the disk
 
 
 def embed_collection(
@@ -139,18 +138,17 @@ class PartialStore:
         except OSError:  # the .npy is gone: that file is embedded again
             return False
 
-    def add(self, path, duration, values=None):
-        """Store a file's duration and embedding, or the path of an .npy; None if it is written."""
+    def add(self, path, duration, values):
+        """Store a file's duration and embedding, or the path of an .npy that may be gone."""
         npy = self.npy_of(path)
         with explain_write_errors(self.folder):
-            if values is not None:
-                npy.parent.mkdir(parents=True, exist_ok=True)
-                npy.unlink(missing_ok=True)  # it may be a link to an .npy of an earlier `out`
-            if not isinstance(values, Path | None):
+            npy.parent.mkdir(parents=True, exist_ok=True)
+            npy.unlink(missing_ok=True)  # it may be a link to an .npy of an earlier `out`
+            if not isinstance(values, Path):
                 np.save(npy, np.asarray(values, "<f4"))
-            elif values and values.is_file():
+            elif values.is_file():
                 _link(values, npy)
-            if not npy.is_file():
+            else:
                 return
             row = [_stamp(path), duration]
             self._rows[os.fspath(path)] = [*row, self._digest(path, row)]
@@ -292,26 +290,16 @@ def _embed_missing(store, encoder, paths, options, batch_size):
     if reused:
         print(f"Resuming: {reused} of {len(paths)} files are already embedded")
     options = options | {"batch_size": batch_size}
-    unpooled = options["pool"] == "none"
-    long = dict.fromkeys(path for path in missing if unpooled and _seconds(path) > LONG_FILE)
-
-    def results():
-        yield from encoder.encode_files([path for path in missing if path not in long], **options)
-        for path in long:
-            try:
-                yield path, encoder.encode_file(path, out=store.npy_of(path), **options)
-            except AudioError as error:
-                yield path, error
-
+    results = encoder.encode_files(missing, **options)
     shown = {"desc": "embedding", "unit": "file", "dynamic_ncols": True}
-    bar = tqdm(results(), total=len(paths), initial=reused, **shown)
+    bar = tqdm(results, total=len(paths), initial=reused, **shown)
     unreadable, total, started = {}, 0.0, time.monotonic()
     for path, result in bar:
         if isinstance(result, AudioError):
             unreadable[path] = str(result).removeprefix(f"{path}: ")
             continue
         seconds = _seconds(path, result.lengths)
-        store.add(path, seconds, None if path in long else result.values)
+        store.add(path, seconds, result.values)
         total += seconds
         rate = total / (time.monotonic() - started)
         bar.set_postfix_str(f"{rate:.0f} x real time", refresh=False)

@@ -116,9 +116,9 @@ def test_unpooled_embeddings_of_one_file(music, model, tmp_path, capsys):
     assert {p.name for p in tmp_path.iterdir()} == {"a.npy", "a.json", "a.npz"}
 
 
-@pytest.mark.parametrize("long", [600, 1.5])  # seconds: what is longer goes straight to the disk
-def test_unpooled_embeddings_of_many_files(long, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("speechbrain_music.inference.store.LONG_FILE", long)
+@pytest.mark.parametrize("in_memory", [2**29, 2000])  # bytes: what is larger is memory-mapped
+def test_unpooled_embeddings_of_many_files(in_memory, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("speechbrain_music.inference.long_audio.IN_MEMORY", in_memory)
     rng = np.random.default_rng(0)
     for name in ("one/a.wav", "one/a.flac", "two/a.wav", "two/b c.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

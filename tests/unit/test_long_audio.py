@@ -22,7 +22,7 @@ from speechbrain_music.inference.long_audio import (
 
 # A process of its own, and not ru_maxrss, which starts at the peak of the parent process.
 EMBED = r"""
-import json, re, sys
+import json, numpy, re, sys
 from pathlib import Path
 from speechbrain_music.inference import MusicEncoder
 encoder = MusicEncoder.from_export(sys.argv[1], device="cpu")
@@ -32,7 +32,8 @@ def note_peak():
 for path in sys.argv[2:4]:
     pooled = encoder.encode_file(path, pool="mean_std", batch_size=2)  # reads 8 minutes ahead
     note_peak()
-frames = encoder.encode_file(path, out=sys.argv[4])
+frames = encoder.encode_file(path)
+numpy.save(sys.argv[4], frames.values)
 note_peak()
 print(json.dumps([*peaks, pooled.lengths, frames.times[-1], pooled.values.tolist()]))
 """
