@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "recipes": TOOLS | {"brains", "evaluation", "inference", "data_prep", "hparams"},
     "experiments": TOOLS | {"brains", "evaluation", "inference", "data_prep", "hparams"},
     "evaluation": TOOLS | {"brains"},
-    "brains": TOOLS,
+    "brains": TOOLS | {"data_prep"},
     "inference": TOOLS | {"data_prep"},
     "models": {"nnet"},
     "dataio": {"nnet", "models", "metrics"},
