@@ -25,6 +25,7 @@ from speechbrain_music.data_prep.headers import read_headers
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
+ALL = "the data set"  # the key of a count of all pieces, where splits are folds
 REPLICA_JSON = "replica.json"  # at the root of a replica: its generator and its counts
 SEVERAL = "|"  # between the values of a label that has several
 MIN_SECONDS = 0.8  # two mask blocks: shorter music cannot be trained on
@@ -80,7 +81,7 @@ class DataSet:
     labels: tuple = ()  # the manifest's columns after the first five
     classes: tuple = ()  # those whose values are counted in the report
     splits: tuple = SPLITS  # those that are written by default
-    counts: dict = field(default_factory=dict)  # variant -> split -> published number of pieces
+    counts: dict = field(default_factory=dict)  # variant -> split (or `ALL`) -> published pieces
     assert_counts: bool = True  # whether other counts are refused; otherwise they are reported
     known_unreadable: frozenset = frozenset()  # IDs that are damaged in the published copies
     clip_seconds: float | None = None  # cuts pieces into clips; the column `track` has their IDs
@@ -310,6 +311,8 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
         )
     usable = Counter(item.split for item in items if not faults[item.wav])
     known = Counter(item.split for item in items if faults[item.wav] and item.wav in unreadable)
+    for counter in (usable, known):
+        counter[ALL] = counter.total()
     deviations = [
         f"{split} has {usable[split]} of {wanted}"
         for split, wanted in (counts or {}).items()

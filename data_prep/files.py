@@ -173,8 +173,8 @@ def _folders_below(root, levels, most=1000):
         yield from level
 
 
-def find_audio(root, below=""):
-    """Find audio files by extension in `root/below` and its subfolders, except `JUNK`.
+def find_audio(root, below="", extensions=EXTENSIONS):
+    """Find audio (or other) files by extension in `root/below` and its subfolders, except `JUNK`.
 
     Returns their names, relative to `root` and sorted in each folder; folders that cannot be
     listed, with the reason; and a counter of the extensions of other files and of names of junk.
@@ -193,7 +193,7 @@ def find_audio(root, below=""):
             extension = os.path.splitext(name)[1].lower()
             if JUNK.fullmatch(name):
                 others[name[:2]] += 1
-            elif extension in EXTENSIONS:
+            elif extension in extensions:
                 names.append(PurePath(folder, name).relative_to(root).as_posix())
             else:
                 others[extension or "no extension"] += 1

@@ -134,7 +134,8 @@ def read_manifest(path, data_root):
         if rows.any():
             key = table.loc[rows.idxmax(), "ID"]
             raise ManifestError(f"{path} has {fault} at ID {key!r}; fix it or prepare again.")
-    own = table["wav"].str.startswith(f"{DATA_ROOT}/")
     root = str(data_root).rstrip("/")
-    table.loc[own, "wav"] = root + table.loc[own, "wav"].str.removeprefix(DATA_ROOT)
+    for column in set(table) - {"ID", *numbers}:  # also paths of annotations
+        own = table[column].str.startswith(f"{DATA_ROOT}/")
+        table.loc[own, column] = root + table.loc[own, column].str.removeprefix(DATA_ROOT)
     return table.astype({"duration": float, "start": "int64", "stop": "int64", "weight": float})

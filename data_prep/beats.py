@@ -1,0 +1,108 @@
+"""Beats and downbeats: any folder with audio and beats (.beats, or else JAMS) of the same stems.
+
+Expected tree (audio and beats may lie anywhere in the folder, also behind links):
+
+    BEATS/audio/Albums-AnaBelen_Veneo-01.wav
+    BEATS/ballroom/annotations/beats/ballroom_Albums-AnaBelen_Veneo-01.beats
+    BEATS/ballroom/{8-folds,single}.split        optional
+
+These are beat_this_annotations; audio may lack their prefix. The counts of each of their sets are
+known: 685 of Ballroom's 698 recordings have beats (the others are copies). Empty files, as of
+GTZAN's reggae.00086, are left out.
+
+--split folds: of eight folds (8-folds.split, or the SHA-1 of the stem) --fold tests, the next
+validates. --split single: single.split, or one fold validates. GTZAN's clips only test in both.
+--split marble: GTZAN's lists of genres, as in `gtzan`.
+"""
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path, PurePath
+
+from speechbrain_music.data_prep import data_set, files, frames, gtzan
+
+# Of beat_this_annotations: pieces of single.split to train on and to validate with.
+PUBLISHED = {
+    **{"asap": (408, 65), "ballroom": (582, 103), "beatles": (153, 27), "candombe": (30, 5)},
+    **{"filosax": (41, 7), "groove_midi": (285, 51), "guitarset": (153, 27), "rwc": (192, 34)},
+    **{"hainsworth": (189, 33), "harmonix": (774, 137), "hjdb": (200, 35), "jaah": (96, 17)},
+    **{"simac": (595, 0), "smc": (217, 0), "tapcorrect": (86, 15)},
+}
+COUNTS = {f"{name} folds": {data_set.ALL: sum(pair)} for name, pair in PUBLISHED.items()}
+COUNTS |= {
+    f"{name} single": {split: n for split, n in zip(("train", "valid"), pair, strict=True) if n}
+    for name, pair in PUBLISHED.items()
+}
+COUNTS |= {"gtzan folds": {"test": 999}, "gtzan single": {"test": 999}}
+COUNTS["gtzan marble"] = gtzan.COUNTS
+FOLDS, FILES = 8, {"folds": "8-folds.split", "single": "single.split", "marble": "none"}
+_CLIP = re.compile(rf"(?:gtzan_)?({'|'.join(gtzan.GENRES)})[._](\d{{5}})")
+
+
+def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
+    """Pieces with beats; `without_beats` of the report lists files that are empty."""
+    data_set.check_option("split", split, FILES)
+    found = frames.annotations_in(data_folder, extensions=(".beats",))
+    found = found or frames.annotations_in(data_folder, extensions=(".jams",))
+    if not found:
+        files.locate(data_folder, "a folder of beats", (("*.beats",), ("annotations/beats",)))
+    clips = gtzan.read_gtzan(data_folder, out, lists).items if split == "marble" else ()
+    listed = {clip.id: clip.split for clip in clips}
+
+    @cache
+    def table(folder):
+        """The nearest file of splits in a folder or above, and what it says of each stem."""
+        for above in (folder, *folder.parents):
+            if (path := data_folder / above / FILES[split]).is_file():
+                lines = path.read_text(encoding="utf-8-sig").splitlines()
+                return path, dict(line.split() for line in lines if line.strip())
+        return Path(), None
+
+    audio, items, without, names = frames.audio_finder(data_folder), [], [], set()
+    for stem, path in found.items():
+        stem, folder = stem.removesuffix(".wav"), PurePath(path).parent
+        source, sides = table(folder)
+        number = int(hashlib.sha1(stem.encode()).hexdigest(), 16) % FOLDS
+        if clip := _CLIP.fullmatch(stem):
+            number, side = "", listed.get(".".join(clip.groups())) if clips else "test"
+        elif split == "marble":
+            continue
+        elif sides is not None and stem not in sides:
+            raise files.PreparationError(f"{source} has no {stem}; {files.DOWNLOAD}.")
+        elif split == "folds":
+            number = int(sides[stem]) if sides else number
+            side = frames.split_of(number, fold, FOLDS)
+        else:
+            valid = sides[stem] == "val" if sides else number == 0
+            number, side = "", "valid" if valid else "train"
+        names.add("gtzan" if clip else source.parent.name)
+        if not (data_folder / path).stat().st_size:
+            without.append(path)
+        elif side:
+            short = (stem.removeprefix(f"{above.name}_") for above in folder.parents)
+            wav = audio(stem, *short)
+            items.append(
+                frames.make_item(data_folder, stem, wav, side, number, "", {"beats": path})
+            )
+    settings = {"split": split, "fold": fold}
+    variant = f"{' '.join(names)} {split}"
+    return data_set.Annotations(items, ("",), settings, variant, {"without_beats": without})
+
+
+BEATS = data_set.DataSet(
+    name="beats",
+    title="beats",
+    reference="beat_this_annotations of Foscarin, Schlüter and Widmer (ISMIR 2024), or your own",
+    licence="annotations MIT; the audio's own",
+    home_page="https://github.com/CPJKU/beat_this_annotations",
+    bibtex=data_set.cite("foscarin2024beat"),
+    labels=frames.LABELS,
+    classes=("fold",),
+    counts=COUNTS,
+    known_unreadable=frozenset({"gtzan_jazz_00054", "jazz.00054"}),  # as in `gtzan`
+    read=read_beats,
+    options={"split": "folds, single or marble", "lists": "folder of GTZAN's three lists"}
+    | (frames.FOLD | data_set.ALLOW_MISSING),
+)
+prepare_beats = BEATS.prepare

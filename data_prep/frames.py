@@ -1,0 +1,103 @@
+"""Parts of the data sets of frame tasks: pieces with annotation files, in folds.
+
+Their manifests have the same columns: `beats`, `chords` and `segments` name files (as `wav` does,
+"" for none) that `dataio.annotations` reads; `fold`; `artist`; and `has_downbeats`, 1 or 0, or ""
+without beats.
+"""
+
+import re
+import unicodedata
+from collections import defaultdict
+from pathlib import PurePath
+
+from speechbrain_music.data_prep import data_set, files
+from speechbrain_music.data_prep.manifest import DATA_ROOT
+from speechbrain_music.dataio.annotations import read_beats, read_intervals
+
+COLUMNS = ("beats", "chords", "segments")
+LABELS = (*COLUMNS, "fold", "artist", "has_downbeats")
+FOLD = {"fold": "the fold to test on; the next validates, the others train"}
+
+
+def annotations_in(root, place="", extensions=(".csv", ".txt", ".lab", ".jams")):
+    """Stem -> annotation file, relative to `root`, anywhere in `root/place`."""
+    return {PurePath(path).stem: path for path in files.find_audio(root, place, extensions)[0]}
+
+
+def audio_finder(root):
+    """A function: possible stems of a piece -> its audio file anywhere in `root`, or else STEM.wav.
+
+    Stems match in any case and Unicode form, and with `_` for dots.
+    """
+
+    def plain(stem):
+        return unicodedata.normalize("NFC", stem).casefold().replace(".", "_")
+
+    found = defaultdict(list)
+    for name in files.find_audio(root)[0]:
+        found[plain(PurePath(name).stem)].append(name)
+
+    def find(*stems):
+        names = next(filter(None, (found.get(plain(s)) for s in stems)), [f"{stems[-1]}.wav"])
+        if len(names) > 1:
+            raise files.PreparationError(
+                f"{root} has {' and '.join(names[:3])} for the piece {stems[0]}: remove all but "
+                "one of them."
+            )
+        return names[0]
+
+    return find
+
+
+def make_item(root, key, wav, split, fold, artist, annotations):
+    """A piece; its `annotations` (column -> path) are read, so that a damaged one is refused."""
+    downbeats = ""
+    for column, path in annotations.items():
+        if column == "beats":
+            downbeats = int(1 in read_beats(root / path).positions)
+        else:
+            read_intervals(root / path)
+    paths = [f"{DATA_ROOT}/{annotations[c]}" if c in annotations else "" for c in COLUMNS]
+    return data_set.Item(key, wav, split, (*paths, fold, artist, downbeats))
+
+
+def fold_items(root, found, fold_of, test, folds, artists, stem="{}"):
+    """Pieces of the first of the annotations `found` (column -> piece -> path), split by folds."""
+    audio, items = audio_finder(root), []
+    for key, path in next(iter(found.values())).items():
+        if key not in fold_of:
+            raise files.PreparationError(f"No table names the piece of {path}; {files.DOWNLOAD}.")
+        fold, wav = fold_of[key], audio(stem.format(key))
+        paths = {column: paths[key] for column, paths in found.items() if key in paths}
+        split = split_of(fold, test, folds)
+        items.append(make_item(root, key, wav, split, fold, artists[key], paths))
+    return items
+
+
+def split_of(fold, test, folds):
+    """The split of one of so many folds, if `test` is the fold to test on."""
+    data_set.check_option("the fold to test on", str(test), [str(n) for n in range(folds)])
+    return {int(test): "test", (int(test) + 1) % folds: "valid"}.get(fold, "train")
+
+
+def artist_folds(artists, folds, works=()):
+    """Piece -> its fold, from piece -> artists ("A & B Trio") and piece -> work, if given.
+
+    Pieces that share an artist or a work, or a chain of them, stay together. The largest such
+    families come first, each into the smallest fold.
+    """
+    family, names, members = {}, {}, defaultdict(list)
+    for piece, text in artists.items():
+        own = re.split(r"\s*(?:&|\bfeat(?:uring|\.)|\bft\.)\s*", text.casefold())
+        own = {re.sub(r"\W+(trio|quartet|quintet)$", "", name).strip() for name in own}
+        names[piece] = own | ({("work", works[piece])} if piece in works else set())
+        joined = names[piece].union(*(family.get(name, ()) for name in names[piece]))
+        family |= dict.fromkeys(joined, joined)
+    for piece, own in names.items():
+        members[min(map(str, family[own.pop()]))].append(piece)
+    sizes, fold_of = [0] * folds, {}
+    for name in sorted(members, key=lambda name: (-len(members[name]), name)):
+        fold = sizes.index(min(sizes))
+        sizes[fold] += len(members[name])
+        fold_of |= dict.fromkeys(members[name], fold)
+    return fold_of

@@ -1,0 +1,46 @@
+"""Harmonix: the structure and beats of 912 pop songs; the audio is your own.
+
+Expected tree (annotations at the top or in dataset/; audio anywhere, by its stem):
+
+    HARMONIX/dataset/metadata.csv
+    HARMONIX/dataset/{segments,beats_and_downbeats}/0001_12step.txt
+    HARMONIX/audio/0001_12step.mp3
+
+Times fit the recordings that were annotated, which are not published. Eight folds by artist: --fold
+tests, the next validates.
+"""
+
+from pathlib import PurePath
+
+from speechbrain_music.data_prep import data_set, files, frames
+
+FOLDS, PLACES = 8, ("", "dataset", "harmonixset/dataset")
+FOLDERS = {"segments": "segments", "beats": "beats_and_downbeats"}
+
+
+def read_harmonix(data_folder, out=None, fold=0):
+    """Songs with segments, and beats."""
+    needs = [((name,), PLACES) for name in ("segments/*.txt", "metadata.csv")]
+    place = files.locate(data_folder, "Harmonix", *needs)[0]
+    table = files.read_table(data_folder / place / "metadata.csv", ("File", "Artist"))
+    artists = {row["File"]: row["Artist"] for row in table}
+    found = {c: frames.annotations_in(data_folder, PurePath(place, f)) for c, f in FOLDERS.items()}
+    fold_of = frames.artist_folds(artists, FOLDS)
+    items = frames.fold_items(data_folder, found, fold_of, fold, FOLDS, artists)
+    return data_set.Annotations(items, settings={"fold": fold})
+
+
+HARMONIX = data_set.DataSet(
+    name="harmonix",
+    title="Harmonix",
+    reference="Nieto et al. (ISMIR 2019)",
+    licence="annotations MIT",
+    home_page="https://github.com/urinieto/harmonixset",
+    bibtex=data_set.cite("nieto2019harmonix"),
+    labels=frames.LABELS,
+    classes=("fold",),
+    counts={"published": {data_set.ALL: 912}},
+    read=read_harmonix,
+    options=frames.FOLD | data_set.ALLOW_MISSING,
+)
+prepare_harmonix = HARMONIX.prepare

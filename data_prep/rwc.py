@@ -1,0 +1,55 @@
+"""RWC, version 2: beats (328 pieces), chords (the 100 of RWC-P), or sections.
+
+Expected tree (annotations at the top or in annotations/; audio anywhere, by its stem):
+
+    RWC/RWC-P/RWC_P001.wav
+    RWC/annotations/metadata.csv
+    RWC/annotations/{beats,chords}/RWC-P/RWC_P001.csv
+    RWC/annotations/segments/RWC_P001.txt            sections of your own: .txt, .lab, .csv, .jams
+
+Of RWC-P's audio (4.1 GB) the md5 is 960a11a2d7fb603ad0dae8428f53d4f0. Five folds: --fold tests, the
+next validates. Pieces of one artist, or one title (RWC-J has five in seven arrangements), are in
+one fold, whichever files are there.
+"""
+
+from pathlib import PurePath
+
+from speechbrain_music.data_prep import data_set, files, frames
+
+FOLDS, PLACES = 5, ("", "annotations", "rwc_v2")
+TASKS = {"beats": "CGJPR", "chords": "P", "segments": "CGJPR"}  # column -> collections
+
+
+def read_rwc(data_folder, out=None, task="beats", fold=0):
+    """Pieces that have the annotation of a task, with all annotations that they have."""
+    data_set.check_option("task", task, TASKS)
+    needs = [(("metadata.csv",), PLACES), ((f"{task}/*",), PLACES)]
+    place = files.locate(data_folder, "RWC", *needs)[0]
+    artists, works = {}, {}
+    path = data_folder / place / "metadata.csv"
+    for row in files.read_table(path, ("CollID", "PieceNo", "Artist", "Title"), ";"):
+        number = row["PieceNo"].rstrip("ABCDE")
+        key = f"RWC_{row['CollID']}{number:0>3}{row['PieceNo'].removeprefix(number)}"
+        if row["CollID"] in TASKS[task]:
+            artists[key], works[key] = row["Artist"], row["Title"].partition(" (")[0]
+    fold_of = frames.artist_folds(artists, FOLDS, works)
+    columns = sorted(frames.COLUMNS, key=lambda column: column != task)
+    found = {c: frames.annotations_in(data_folder, PurePath(place, c)) for c in columns}
+    items = frames.fold_items(data_folder, found, fold_of, fold, FOLDS, artists)
+    return data_set.Annotations(items, settings={"task": task, "fold": fold}, variant=task)
+
+
+RWC = data_set.DataSet(
+    name="rwc",
+    title="RWC",
+    reference="Goto et al. (ISMIR 2002), version 2 of 2026",
+    licence="CC BY-NC 4.0",
+    home_page="https://zenodo.org/records/18656623",
+    bibtex=data_set.cite("goto2002rwc"),
+    labels=frames.LABELS,
+    classes=("fold",),
+    counts={"beats": {data_set.ALL: 328}, "chords": {data_set.ALL: 100}},
+    read=read_rwc,
+    options={"task": "beats, chords or segments"} | frames.FOLD | data_set.ALLOW_MISSING,
+)
+prepare_rwc = RWC.prepare
