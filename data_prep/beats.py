@@ -10,8 +10,8 @@ These are beat_this_annotations; audio may lack their prefix. The counts of each
 known: 685 of Ballroom's 698 recordings have beats (the others are copies). Empty files, as of
 GTZAN's reggae.00086, are left out.
 
---split folds: of eight folds (8-folds.split, or the SHA-1 of the stem) --fold tests, the next
-validates. --split single: single.split, or one fold validates. GTZAN's clips only test in both.
+--split folds: of eight folds (8-folds.split, or by the rank of the stem's SHA-1) --fold tests, the
+next validates. --split single: single.split, or one fold validates. GTZAN only tests in both.
 --split marble: GTZAN's lists of genres, as in `gtzan`.
 """
 
@@ -47,6 +47,8 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
     found = found or frames.annotations_in(data_folder, extensions=(".jams",))
     if not found:
         files.locate(data_folder, "a folder of beats", (("*.beats",), ("annotations/beats",)))
+    order = sorted(found.items(), key=lambda pair: hashlib.sha1(pair[0].encode()).digest())
+    ranks = {path: rank for rank, (_, path) in enumerate(order)}
     clips = gtzan.read_gtzan(data_folder, out, lists).items if split == "marble" else ()
     listed = {clip.id: clip.split for clip in clips}
 
@@ -63,7 +65,7 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
     for stem, path in found.items():
         stem, folder = stem.removesuffix(".wav"), PurePath(path).parent
         source, sides = table(folder)
-        number = int(hashlib.sha1(stem.encode()).hexdigest(), 16) % FOLDS
+        number = ranks[path] % FOLDS
         if clip := _CLIP.fullmatch(stem):
             number, side = "", listed.get(".".join(clip.groups())) if clips else "test"
         elif split == "marble":
