@@ -17,10 +17,10 @@ next validates. --split single: single.split, or one fold validates. GTZAN only 
 
 import hashlib
 import re
-from functools import cache
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from speechbrain_music.data_prep import data_set, files, frames, gtzan
+from speechbrain_music.dataio import annotations
 
 # Of beat_this_annotations: pieces of single.split to train on and to validate with.
 PUBLISHED = {
@@ -51,38 +51,36 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
     ranks = {path: rank for rank, (_, path) in enumerate(order)}
     clips = gtzan.read_gtzan(data_folder, out, lists).items if split == "marble" else ()
     listed = {clip.id: clip.split for clip in clips}
-
-    @cache
-    def table(folder):
-        """The nearest file of splits in a folder or above, and what it says of each stem."""
-        for above in (folder, *folder.parents):
-            if (path := data_folder / above / FILES[split]).is_file():
-                lines = path.read_text(encoding="utf-8-sig").splitlines()
-                return path, dict(line.split() for line in lines if line.strip())
-        return Path(), None
-
+    tables = {}  # folder -> stem -> fold or split
+    for name in map(PurePath, files.find_audio(data_folder, "", (".split",))[0]):
+        if name.name == FILES[split]:
+            text = (data_folder / name).read_text(encoding="utf-8-sig")
+            tables[name.parent] = dict(re.findall(r"(?m)^(.+?)\s+(train|val|[0-7])\s*$", text))
     audio, items, without, names = frames.audio_finder(data_folder), [], [], set()
     for stem, path in found.items():
-        stem, folder = stem.removesuffix(".wav"), PurePath(path).parent
-        source, sides = table(folder)
+        stem = stem.removesuffix(".wav")
+        source = next((above for above in PurePath(path).parents if above in tables), PurePath())
+        sides = tables.get(source)
         number = ranks[path] % FOLDS
         if clip := _CLIP.fullmatch(stem):
             number, side = "", listed.get(".".join(clip.groups())) if clips else "test"
         elif split == "marble":
             continue
         elif sides is not None and stem not in sides:
-            raise files.PreparationError(f"{source} has no {stem}; {files.DOWNLOAD}.")
+            place = data_folder / source / FILES[split]
+            raise files.PreparationError(f"{place} has no {stem}; {files.DOWNLOAD}.")
         elif split == "folds":
             number = int(sides[stem]) if sides else number
             side = frames.split_of(number, fold, FOLDS)
         else:
             valid = sides[stem] == "val" if sides else number == 0
             number, side = "", "valid" if valid else "train"
-        names.add("gtzan" if clip else source.parent.name)
-        if not (data_folder / path).stat().st_size:
+        names.add("gtzan" if clip else (data_folder / source).name if sides else "")
+        if not len(annotations.read_beats(data_folder / path).times):
             without.append(path)
         elif side:
-            short = (stem.removeprefix(f"{above.name}_") for above in folder.parents)
+            above = (data_folder / path).parents
+            short = (stem.removeprefix(f"{folder.name}_") for folder in above)
             wav = audio(stem, *short)
             items.append(
                 frames.make_item(data_folder, stem, wav, side, number, "", {"beats": path})

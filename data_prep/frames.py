@@ -21,7 +21,11 @@ FOLD = {"fold": "the fold to test on; the next validates, the others train"}
 
 def annotations_in(root, place="", extensions=(".csv", ".txt", ".lab", ".jams")):
     """Stem -> annotation file, relative to `root`, anywhere in `root/place`."""
-    return {PurePath(path).stem: path for path in files.find_audio(root, place, extensions)[0]}
+    found = {}
+    for path in files.find_audio(root, place, extensions)[0]:
+        if (first := found.setdefault(PurePath(path).stem, path)) != path:
+            raise files.PreparationError(f"{root} has {first} and {path}: remove one of them.")
+    return found
 
 
 def audio_finder(root):

@@ -129,9 +129,8 @@ def make_tree(root, name, texts=(), folder="data"):
 
 def prepare(name, root, out, **options):
     """Prepare a data set that may be incomplete."""
-    defaults = {"allow_missing": True, "task": "technique"}
-    known = DATA_SETS[name].options
-    defaults = {key: value for key, value in defaults.items() if key in known}
+    defaults = {"allow_missing": True} if "allow_missing" in DATA_SETS[name].options else {}
+    defaults |= {"task": "technique"} if name == "vocalset" else {}
     return DATA_SETS[name].prepare(root, out, **defaults | options)
 
 

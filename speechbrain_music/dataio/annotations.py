@@ -59,11 +59,9 @@ def read_beats(path):
         if times[-1] < times[max(0, len(times) - 2)]:
             raise UserError(f"{where} has the time {time} after {times[-2]:g}: {_REMEDY}")
         text = rest[0] if rest and rest[0] not in ("", None) else 0
-        with suppress(TypeError, ValueError):
-            if float(text) >= 0 and float(text) % 1 == 0:
-                positions.append(int(float(text)))
-        if len(positions) < len(times):
+        if not _is_number(text, 0) or float(text) % 1:
             raise UserError(f"{where} has {text!r}, no position in a bar from 1 on: {_REMEDY}")
+        positions.append(int(float(text)))
     return Beats(np.array(times, dtype=np.float64), np.array(positions, dtype=np.int64))
 
 
@@ -79,7 +77,7 @@ def read_intervals(path, chords=CHORDS[0], seconds=math.inf):
     if chords not in CHORDS:
         raise UserError(f"chords is {chords!r}: set one of {', '.join(CHORDS)}")
     rows = _rows(path, lambda jams: _jams_intervals(jams, CHORDS.index(chords)))
-    if not _is_number(rows[0][1][1:2]):
+    if not _is_number(*rows[0][1][1:2]):
         starts = [_seconds(where, cells[0]) for where, cells in rows]
         if rows[-1][1][1:] != ["end"]:
             starts.append(max(seconds, starts[-1]))
@@ -137,7 +135,9 @@ def _rows(path, from_jams, empty=False):
             lines = enumerate(re.split(r"\r\n|\r|\n", text), 1)
             rows = [(f"{path}, line {n}", line.strip()) for n, line in lines]
             rows = [(where, line) for where, line in rows if line and line[0] not in "#%"]
-            rows = [(where, _cells(line)) for where, line in rows]
+            rows = [
+                (at, line.split(";") if ";" in line else line.split(None, 2)) for at, line in rows
+            ]
             if rows and rows[0][1][0].lower() in _HEADERS:
                 rows.pop(0)
             empty &= not text
@@ -151,21 +151,16 @@ def _rows(path, from_jams, empty=False):
     return rows
 
 
-def _cells(line):
-    return [cell.strip() for cell in line.split(";")] if ";" in line else line.split(None, 2)
-
-
-def _is_number(cells):
+def _is_number(text=0, lowest=-math.inf):
     with suppress(TypeError, ValueError):
-        return bool([float(cell) for cell in cells])
+        return lowest <= float(text) < math.inf
     return False
 
 
 def _seconds(where, text):
-    with suppress(TypeError, ValueError):
-        if 0 <= (value := float(text)) < math.inf:
-            return value
-    raise UserError(f"{where} has {text!r}, no time in seconds from 0 on: {_REMEDY}")
+    if not _is_number(text, 0):
+        raise UserError(f"{where} has {text!r}, no time in seconds from 0 on: {_REMEDY}")
+    return float(text)
 
 
 def _observations(annotation):

@@ -106,7 +106,8 @@ def test_beats_of_ones_own(tmp_path, out):
     root = tmp_path / "data"
     for n in range(40):
         wav(root / "music" / f"{n}.wav")
-        write(root / "notes" / f"{n}.beats", "0.1\n0.5\n" if n else "")
+        name = f"{'data_' if n == 5 else ''}{n}.beats"
+        write(root / "notes" / name, "0.1\n0.5\n" if n else "")
     report = prepare("beats", root, out)
     assert report["without_beats"] == ["notes/0.beats"] and report["deviations"] == []
     folds = {row.ID: row.fold for table in tables(out).values() for row in table.itertuples()}
@@ -124,6 +125,10 @@ def test_beats_of_ones_own(tmp_path, out):
     with refused("more/7.wav and music/7.wav", "remove all but one"):
         prepare("beats", root, out)
     (root / "more" / "7.wav").unlink()
+    write(root / "more" / "7.beats", "")
+    with refused("has more/7.beats and notes/7.beats: remove one"):
+        prepare("beats", root, out)
+    (root / "more" / "7.beats").unlink()
     write(root / "8-folds.split", "1\t0\n")
     with refused("8-folds.split has no 0"):
         prepare("beats", root, out)
