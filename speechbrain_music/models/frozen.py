@@ -17,7 +17,7 @@ from speechbrain_music.models.hugging_face import HuggingFaceEncoder
 from speechbrain_music.models.safe_folder import FEATURES, features_config
 from speechbrain_music.utils.errors import UserError
 
-UNTRAINED_SEEDS = (0, 1, 2, 3, 4)
+UNTRAINED_SEEDS = (0, 1, 2)
 SPECS = (
     "choose the folder of an export, a list of such folders, shipped, mel, random:FOLDER (of an "
     "export) or hf:NAME_OR_PATH"
@@ -98,7 +98,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
     Returns
     -------
     list of FrozenEncoder
-        On the CPU; several are seeds of one system (five for "random:"), to be averaged.
+        On the CPU; several are seeds of one system (three for "random:"), to be averaged.
 
     Raises
     ------
