@@ -41,11 +41,7 @@ MAY_IMPORT = {
     "hparams": set(),
 }
 # Imported by all: without dependencies that are slow to import.
-<<<<<<< HEAD
 GROUND = {f"{PACKAGE}.dataio.{name}" for name in ("annotations", "audio", "mp3", "source_file")}
-=======
-GROUND = {f"{PACKAGE}.dataio.{name}" for name in ("audio", "byte_range", "mp3")}
->>>>>>> parent of 1dcf4b2 (Untrained encoders: five, as many as the study trains; annotations in time)
 GROUND |= {f"{PACKAGE}.utils.{name}" for name in ("atomic", "errors", "memory")}
 
 
