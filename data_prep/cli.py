@@ -37,7 +37,7 @@ def add_arguments(parser):
         {"valid_share": "share of the files to hold out", "seed": "chooses these files"},
         folder.prepare_folder,
     )
-    command.set_defaults(prepare=_prepare_folder)
+    command.set_defaults(prepare=folder.prepare_folder)
 
     command = _add(names, "labelled_folder", labelled_folder)
     command.add_argument("--labels", nargs="+", required=True, help="columns of the table")
@@ -81,11 +81,6 @@ def _add_options(command, options, *functions):
         else:
             text = f"{text} (default: {default})"
             command.add_argument(f"--{name}", type=type(default), default=default, help=text)
-
-
-def _prepare_folder(data_folder, out, **options):
-    manifests = (out / "train.csv", out / "valid.csv")
-    return folder.prepare_folder(data_folder, *manifests, refresh=True, **options)
 
 
 def run(args):

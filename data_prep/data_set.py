@@ -57,7 +57,8 @@ class Annotations(NamedTuple):
 
     Audio in `folders` that belongs to no split is counted; `settings` (the options chosen) and
     `extra` go into the report; `texts` (file name -> text) are written beside the manifests;
-    `variant` says which of the record's counts the pieces must have.
+    `variant` says which of the record's counts the pieces must have; `skipped` (path, reason) what
+    could not be looked at.
     """
 
     items: list
@@ -66,6 +67,7 @@ class Annotations(NamedTuple):
     variant: str = "published"
     extra: dict = {}
     texts: dict = {}
+    skipped: list | tuple = ()
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,8 @@ def prepare_items(
     copied = []
     if held_out or data_set.own or not data_set.assert_counts:
         copied = _find_copies(data_set, data_folder, items, faults)
-    skipped = [(name, fault) for name, fault in sorted(faults.items()) if fault]
+    skipped = [*annotations.skipped, *((name, fault) for name, fault in faults.items() if fault)]
+    skipped.sort()
     usable = [item for item in items if not faults[item.wav]]
     deviations = copied + _check_counts(data_set, data_folder, items, faults, counts, allow_missing)
     made_by = {"generator": replica["generator"]} if replica else {}
@@ -213,12 +216,8 @@ def prepare_items(
     for item in usable:
         rows[item.split] += _rows(data_set, item, headers[item.wav], made_by)
     if held_out:
-        if len(usable) < 2:
-            raise files.PreparationError(
-                f"{len(usable)} usable piece(s); two are needed, one to train and one to hold out."
-            )
         artists = [row.get("artist", "") for row in rows[None]]
-        if len(set(artists)) == 1:
+        if artists[0] and len(set(artists)) == 1:
             logger.warning("All pieces have the same artist: single files are held out.")
         rows = hold_out(rows[None], valid_share, seed, artists)
     splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
@@ -280,6 +279,9 @@ def _find_copies(data_set, data_folder, items, faults):
     """
     splits = {item.wav: item.split for item in items if not faults[item.wav]}
     first = duplicates.equal_files(data_folder, sorted(splits))
+    if set(splits.values()) == {None} and len(splits) > 1 == len(set(first.values())):
+        logger.warning("All files have the same content: what is held out is in training, too.")
+        return []
     apart = [name for name in first if splits[name] != splits[first[name]]]
     for name in first:
         if splits[name] is None and first[name] != name:
@@ -304,12 +306,14 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
     unreadable = {item.wav for item in items if item.id in data_set.known_unreadable}
     unexpected = [name for name, why in sorted(faults.items()) if why and name not in unreadable]
     first = f" (first: {unexpected[0]}: {faults[unexpected[0]]})" if unexpected else ""
-    if all(faults.values()):
-        raise files.PreparationError(
-            f"{data_folder} has none of the {len(items)} pieces of {data_set.title}{first}; "
-            f"{files.describe(data_folder)}check the folder."
-        )
     usable = Counter(item.split for item in items if not faults[item.wav])
+    held_out = any(item.split is None for item in items)
+    if usable.total() < 1 + held_out:
+        two = "two are needed, one to train and one to hold out; " if held_out else ""
+        raise files.PreparationError(
+            f"{data_folder} has {usable.total()} usable of {len(items)} pieces of "
+            f"{data_set.title}{first}; {two}{files.describe(data_folder)}check the folder."
+        )
     known = Counter(item.split for item in items if faults[item.wav] and item.wav in unreadable)
     for counter in (usable, known):
         counter[ALL] = counter.total()

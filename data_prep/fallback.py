@@ -54,9 +54,10 @@ def prepare_music(
 ):
     """Prepare a folder of music to pre-train on, or `replica_hours` of composed music without one.
 
-    The other arguments are those of `folder.prepare_folder`. With `own_manifests` the CSV files
-    are the user's and nothing is written. Returns the folder that `$data_root` stands for, and
-    the manifests to train on and to validate with as `manifest.read_manifest` does.
+    `valid_share` and `seed` are those of `folder.prepare_folder`, which writes to the folder of
+    `train_csv`. With `own_manifests` the CSV files are the user's and nothing is written. Returns
+    the folder that `$data_root` stands for, and the manifests to train on and to validate with as
+    `manifest.read_manifest` does.
     """
     if own_manifests and data_folder is None:
         raise PreparationError("data_folder is not set: pass the folder that $data_root stands for")
@@ -67,5 +68,5 @@ def prepare_music(
         )
         make_corpus(data_folder, replica_hours)
     if not own_manifests:
-        prepare_folder(data_folder, train_csv, valid_csv, valid_share, seed)
+        prepare_folder(data_folder, Path(train_csv).parent, valid_share, seed, keep=True)
     return data_folder, *(read_manifest(path, data_folder) for path in (train_csv, valid_csv))

@@ -7,97 +7,63 @@ links only the first is taken. A second run opens only the files that are new or
 import logging
 from pathlib import Path
 
-from speechbrain_music.data_prep import data_set, duplicates, files, manifest, output
-from speechbrain_music.data_prep.headers import read_headers
+from speechbrain_music.data_prep import data_set, files, output
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 20  # extensions in the report
-
-
-def prepare_folder(
-    data_folder,
-    train_csv,
-    valid_csv,
-    valid_share=0.1,
-    seed=0,
+MUSIC = data_set.DataSet(
+    name="folder",
+    title="a folder of music",
+    reference="not stated",
+    licence="not stated",
+    assert_counts=False,
     min_seconds=data_set.MIN_SECONDS,
-    refresh=False,
-):
-    """Write the manifests of a folder of music, reading headers only.
+    own=True,
+)
+
+
+def prepare_folder(data_folder, out, valid_share=0.1, seed=0, keep=False):
+    """Write the manifests of a folder of music to the folder `out`, reading headers only.
 
     Files are held out in an order that depends on their paths and the seed alone, so that few
-    change sides when the folder grows. In the folder of `train_csv` appear also `report.json`
-    (the returned dict), `skipped.csv` and `headers.jsonl`.
+    change sides when the folder grows. Returns the report, see `data_set`.
 
     Arguments
     ---------
-    data_folder, train_csv, valid_csv : str | Path
-        The folder, and the manifests to write.
+    data_folder, out : str | Path
+        The folder of the music, and that of the manifests.
     valid_share, seed : float, int
         Share of the files to hold out, in (0, 1), and what chooses them; at least one file is.
-    min_seconds : float
-        Files shorter than this are skipped.
-    refresh : bool
-        Whether manifests that exist are updated; a run that resumes keeps them.
+    keep : bool
+        Whether manifests that exist stay as they are, as for a run that resumes.
 
     Raises
     ------
     PreparationError
         If the folder has fewer than two usable files, an argument is out of range, or the
-        manifests cannot be written, or exist and are another folder's.
+        manifests exist and are another folder's.
     """
     data_set.check_share(valid_share)
-    root = files.existing_folder(data_folder)
-    train_csv, valid_csv = Path(train_csv), Path(valid_csv)
-    out = train_csv.parent
-    settings = {"data_folder": str(root), "valid_share": valid_share}
-    settings |= {"seed": seed, "min_seconds": min_seconds}
-    there = [path.exists() for path in (train_csv, valid_csv, out / "report.json")]
-    if any(there):
-        report = output.refuse_other_source(out / "report.json", root)
-        if all(there) and not refresh:
-            changed = [key for key, value in settings.items() if report.get(key) != value]
-            if changed:
-                logger.warning(
-                    "Kept the manifests in %s, made with another %s; delete them to renew them.",
-                    out,
-                    ", ".join(changed),
-                )
-            output.log_report(report)
-            return report
-    files.check_output(train_csv, valid_csv)
-
+    root, out = files.existing_folder(data_folder), Path(out)
+    if keep and all((out / name).exists() for name in ("train.csv", "valid.csv", "report.json")):
+        report = output.refuse_other_source(out / "report.json", root, MUSIC.title)
+        settings = {"valid_share": valid_share, "seed": seed}
+        if changed := [key for key in settings if report["settings"].get(key) != settings[key]]:
+            logger.warning(
+                "Kept the manifests in %s, made with another %s; delete them to renew them.",
+                out,
+                ", ".join(changed),
+            )
+        output.log_report(report)
+        return report
     names, unlisted, others = files.find_audio(root)
     if not names and not unlisted:
         raise files.no_audio(root, others)
-    rows, skipped = [], list(unlisted)
-    headers = read_headers(root, names, out / "headers.jsonl")
-    faults = {name: data_set.fault_of(headers[name], min_seconds) for name in names}
-    usable = sorted(name for name in names if not faults[name])
-    first = duplicates.equal_files(root, usable)
-    if len(usable) > 1 and len(set(first.values())) == 1:
-        logger.warning("All files have the same content: what is held out is in training, too.")
-        first = {name: name for name in usable}
-    for name in usable:
-        if name == first[name]:
-            rows.append(data_set.manifest_row(name, name, headers[name]))
-        else:
-            faults[name] = duplicates.COPY
-    skipped += [(name, fault) for name, fault in faults.items() if fault]
-    if len(rows) < 2:
-        first = "".join(f"; {name}: {reason}" for name, reason in sorted(skipped)[:1])
-        raise files.PreparationError(
-            f"{root} has {len(rows)} usable of {len(rows) + len(skipped)} audio file(s), and two "
-            f"are needed, one to train and one to hold out{first}."
-        )
-    splits = data_set.hold_out(rows, valid_share, seed)
-    counts = {name: output.split_counts(part) for name, part in splits.items()}
-    report = settings | {"splits": counts} | output.skipped_counts(skipped)
-    report["other_files"] = dict(sorted(others.most_common(_SHOWN)))
-    texts = {
-        valid_csv: manifest.manifest_text(splits["valid"]),
-        train_csv: manifest.manifest_text(splits["train"]),
-    }
-    output.write_output(out, report, skipped, texts)
-    return report
+    annotations = data_set.Annotations(
+        [data_set.Item(name, name, None, ()) for name in names],
+        variant="",  # of a replica's folder, too, any part is taken
+        extra={"other_files": dict(sorted(others.most_common(_SHOWN)))},
+        skipped=unlisted,
+    )
+    return data_set.prepare_items(MUSIC, root, out, annotations, valid_share=valid_share, seed=seed)

@@ -10,8 +10,6 @@ from speechbrain_music.utils.atomic import write_together
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "a folder of music"  # that is no data set
-
 
 def split_counts(rows, files=None):
     """The report on a split: `files`, `rows` and `hours`."""
@@ -34,14 +32,12 @@ def read_json(path):
     return content if isinstance(content, dict) else {}
 
 
-def refuse_other_source(report_json, data_folder, data_set=FOLDER):
+def refuse_other_source(report_json, data_folder, data_set):
     """The report that exists, or a `PreparationError` if it is about another folder or data set."""
     report = read_json(report_json)
     folder = report.get("data_folder", "an unknown folder")
-    own = "valid_share" in report and all(
-        type(report.get(k)) is dict for k in ("splits", "reasons")
-    )
-    kind = report.get("data_set") or (FOLDER if own else "another command")
+    whole = all(type(report.get(k)) is dict for k in ("settings", "splits", "reasons"))
+    kind = report.get("data_set", "another command") if whole else "another command"
     if folder != str(data_folder) or kind != data_set:
         raise PreparationError(
             f"The manifests in {report_json.parent} were prepared from {folder} ({kind}), not from "

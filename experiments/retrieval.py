@@ -53,7 +53,7 @@ def find_recordings(args):
     if args.manifest:
         return read_manifest(args.manifest, args.folder), {"skipped": 0, "reasons": {}}
     manifests = [args.out / "manifests" / f"{split}.csv" for split in ("train", "valid")]
-    report = prepare_folder(args.folder, *manifests, refresh=True)
+    report = prepare_folder(args.folder, args.out / "manifests")
     tracks = [read_manifest(path, args.folder) for path in manifests]
     return pd.concat(tracks, ignore_index=True), report
 

@@ -32,7 +32,7 @@ def prepare_mixture(hours, manifests, soundtracks=None):
     weights = {}
     for name, part in folders.items():
         out = manifests / name
-        report = prepare_folder(part, out / "train.csv", out / "valid.csv")
+        report = prepare_folder(part, out)
         weights[out] = SHARES[name] / report["splits"]["train"]["hours"]
     if soundtracks:
         report = prepare_soundtracks(soundtracks, manifests / "recordings")

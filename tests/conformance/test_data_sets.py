@@ -61,7 +61,7 @@ def state(out):
 def test_manifests(name, options, labels, apart, replica, tmp_path):
     def prepare(root, out):
         if name == "folder":
-            return prepare_folder(root, out / "train.csv", out / "valid.csv", refresh=True)
+            return prepare_folder(root, out)
         return DATA_SETS[name].prepare(root, out, **options)
 
     root, out = replica("music4all" if name == "folder" else name), tmp_path / "out"

@@ -33,7 +33,7 @@ def copy(tmp_path):
 
 
 def prepared(folder):
-    report = prepare_folder(folder, folder / "train.csv", folder / "valid.csv", valid_share=0.2)
+    report = prepare_folder(folder, folder, valid_share=0.2)
     return report, *(pd.read_csv(folder / f"{split}.csv")["wav"] for split in ("train", "valid"))
 
 

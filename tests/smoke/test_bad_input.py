@@ -59,9 +59,9 @@ def test_invalid_option_values(changes, match, tone_folder, tmp_path):
         (lambda root: root / "song.wav", "is a file"),
         (lambda root: root / "empty", "holds no audio"),
         (lambda root: root / "texts", "holds no audio.*\\.txt"),
-        (lambda root: root / "unreadable", "0 usable of 2 audio"),
-        (lambda root: root / "one", "1 usable of 1 audio"),
-        (lambda root: root / "short", "0 usable of 2 audio"),
+        (lambda root: root / "unreadable", "0 usable of 2 pieces"),
+        (lambda root: root / "one", "1 usable of 1 pieces"),
+        (lambda root: root / "short", "0 usable of 2 pieces"),
     ],
 )
 def test_unusable_folders(make, match, tmp_path):

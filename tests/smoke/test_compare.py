@@ -51,7 +51,7 @@ def mixture(hours, manifests, soundtracks):
     """A corpus to train on, and its tracks as recordings of two albums."""
     tracks = read_manifest(make_corpus(soundtracks, 0.06), soundtracks)
     names = [manifests / f"{split}.csv" for split in ("train", "valid")]
-    prepare_folder(soundtracks, *names)
+    prepare_folder(soundtracks, manifests)
     tracks["wav"] = [str(Path(wav).relative_to(soundtracks)) for wav in tracks["wav"]]
     rows = tracks.assign(album=np.arange(len(tracks)) % 2).to_dict("records")
     write_manifest(manifests / "recordings/test.csv", rows, ["album"])

@@ -278,7 +278,7 @@ def test_silence_dc_square_waves(tmp_path):
 
 def test_unreadable_files_are_listed(tone_folder, tmp_path):
     train, valid = tmp_path / "train.csv", tmp_path / "valid.csv"
-    prepare_folder(tone_folder, train, valid)
+    prepare_folder(tone_folder, tmp_path)
     text = train.read_text()
     name = text.splitlines()[1].split(",")[0]
     train.write_text(text.replace(f"$data_root/{name}", "$data_root/vanished.wav"))
