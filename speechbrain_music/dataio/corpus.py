@@ -9,15 +9,8 @@ import numpy as np
 import pandas as pd
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
-from speechbrain_music.dataio.segments import (
-    CORPUS,
-    TRAIN,
-    VALID,
-    FrameGrid,
-    SegmentDataset,
-    split_tracks,
-)
-from speechbrain_music.models.frontend import BANDS, SAMPLES_PER_TOKEN, STACK, TOKEN_RATE
+from speechbrain_music.dataio.segments import CORPUS, TRAIN, VALID, SegmentDataset, split_tracks
+from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import free_memory
 
@@ -41,7 +34,6 @@ def make_datasets(hparams, train, valid, mask_block=10, augment=False, **masking
     the same statistics of a corpus; a `UserError` says if all are. `augment` applies to training
     crops; `masking` is the mask_probability and noise_std of `SegmentDataset`.
     """
-    grid = FrameGrid(SAMPLES_PER_TOKEN, STACK, BANDS)
     segment_tokens = round(hparams["segment_seconds"] * TOKEN_RATE)
     least = 2 * mask_block / TOKEN_RATE  # seconds: one block masked, one visible
     if segment_tokens < 2 * mask_block:
@@ -71,7 +63,6 @@ def make_datasets(hparams, train, valid, mask_block=10, augment=False, **masking
     dataset = partial(
         SegmentDataset,
         segment_tokens=segment_tokens,
-        grid=grid,
         mask_block=mask_block,
         seed=hparams["seed"],
         # One for all three.

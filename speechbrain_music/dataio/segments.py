@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, read_segment, segment_bounds
 from speechbrain_music.dataio.augment import augment_wave, draw_speed
+from speechbrain_music.models.frontend import BANDS, SAMPLES_PER_TOKEN, STACK
 from speechbrain_music.nnet.masking import mask_blocks
 
 # The purpose comes first in a key, so that no two purposes share a random stream.
@@ -71,7 +72,6 @@ class SegmentDataset(Dataset):
         self,
         tracks,
         segment_tokens,
-        grid,
         mask_block=10,
         mask_probability=0.2,
         noise_std=0.1,
@@ -82,8 +82,7 @@ class SegmentDataset(Dataset):
     ):
         self.paths = tracks["wav"].tolist()
         self.starts, self.samples = segment_bounds(tracks, SAMPLE_RATE)
-        self.segment_samples = segment_tokens * grid.samples_per_token
-        self.grid = grid
+        self.segment_samples = segment_tokens * SAMPLES_PER_TOKEN
         self.mask_block = mask_block
         self.mask_probability = mask_probability
         self.noise_std = noise_std
@@ -105,7 +104,7 @@ class SegmentDataset(Dataset):
     def __getitem__(self, draw):
         rng = np.random.default_rng([self.seed, self.stream, draw.epoch, draw.index])
         samples = self.samples[draw.row]
-        least = 2 * self.mask_block * self.grid.samples_per_token
+        least = 2 * self.mask_block * SAMPLES_PER_TOKEN
         # A short track that is played fast must stay long enough to be masked.
         speed = min(draw_speed(rng), samples / least) if self.augment else 1.0
         length = min(round(self.segment_samples * speed), samples)
@@ -114,15 +113,15 @@ class SegmentDataset(Dataset):
             wave = self._read(self.paths[draw.row], int(start), int(length))
             if self.augment:
                 wave = augment_wave(wave, speed, rng)[: self.segment_samples]
-            tokens = -(-len(wave) // self.grid.samples_per_token)
+            tokens = -(-len(wave) // SAMPLES_PER_TOKEN)
             mask = mask_blocks(tokens, self.mask_block, self.mask_probability, rng)
             error = None
         except (AudioError, ValueError) as fault:
             wave = np.zeros(least, np.float32)
             mask = np.zeros(2 * self.mask_block, bool)
             error = (self.paths[draw.row], str(fault))
-        frames = int(mask.sum()) * self.grid.stack
-        noise = rng.standard_normal((frames, self.grid.bands), np.float32) * self.noise_std
+        frames = int(mask.sum()) * STACK
+        noise = rng.standard_normal((frames, BANDS), np.float32) * self.noise_std
         return {
             "wave": torch.from_numpy(wave),
             "mask": torch.from_numpy(mask),
@@ -130,14 +129,6 @@ class SegmentDataset(Dataset):
             "row": draw.row,
             "error": error,
         }
-
-
-class FrameGrid(NamedTuple):
-    """The model's frames: samples per token, frames per token, bands."""
-
-    samples_per_token: int
-    stack: int
-    bands: int
 
 
 def collate(items):

@@ -13,10 +13,10 @@ from speechbrain_music.dataio.audio import (
     read_segment,
     resampled_length,
 )
-from speechbrain_music.dataio.segments import FrameGrid, SegmentDataset, SegmentIndex, collate
+from speechbrain_music.dataio.segments import SegmentDataset, SegmentIndex, collate
 from speechbrain_music.metrics.pretraining import perplexity
 from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.frontend import BANDS, STACK, LogMel, token_count
+from speechbrain_music.models.frontend import BANDS, LogMel, token_count
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
@@ -49,7 +49,7 @@ def test_token_counts_agree(samples, model, tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, wave.numpy(), 24000, subtype="FLOAT")
     row = {"wav": str(path), "start": 0, "stop": samples, "duration": samples / 24000}
-    dataset = SegmentDataset(pd.DataFrame([row]), 1000, FrameGrid(960, STACK, BANDS))
+    dataset = SegmentDataset(pd.DataFrame([row]), 1000)
     batch = collate([dataset[SegmentIndex(0, 0, 0)]])
     if tokens < 20:  # not two blocks: reported, and replaced by an item without masked tokens
         assert batch.errors[0][0] == str(path) and "two blocks" in batch.errors[0][1]

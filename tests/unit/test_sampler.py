@@ -16,7 +16,6 @@ from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import (
     TRAIN,
     VALID,
-    FrameGrid,
     SegmentDataset,
     SegmentIndex,
     collate,
@@ -26,8 +25,6 @@ from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import free_memory
-
-GRID = FrameGrid(samples_per_token=960, stack=4, bands=8)
 
 
 def chi_square(counts, expected):
@@ -97,7 +94,7 @@ def same(one, two):
 
 def test_an_item_depends_on_its_key_alone(tracks):
     draws = [SegmentIndex(*key) for key in ((0, 5, 1), (0, 6, 1), (1, 5, 1), (0, 7, 2))]
-    dataset = SegmentDataset(tracks, 50, GRID, seed=1)
+    dataset = SegmentDataset(tracks, 50, seed=1)
     items = [dataset[draw] for draw in draws]
     np.random.seed(9)
     torch.manual_seed(9)
@@ -105,12 +102,12 @@ def test_an_item_depends_on_its_key_alone(tracks):
     assert all(same(one, two) for one, two in zip(items, again, strict=True))
     assert not same(items[0], items[1]) and not same(items[0], items[2])
     for other in ({"seed": 2}, {"seed": 1, "stream": VALID}):
-        assert not same(items[0], SegmentDataset(tracks, 50, GRID, **other)[draws[0]])
+        assert not same(items[0], SegmentDataset(tracks, 50, **other)[draws[0]])
 
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_workers_change_nothing(tracks, augment):
-    dataset = SegmentDataset(tracks, 50, GRID, stream=TRAIN, augment=augment)
+    dataset = SegmentDataset(tracks, 50, stream=TRAIN, augment=augment)
     draws = WeightedSegmentSampler([1.0] * len(tracks), draws=24, batch_size=4)
     runs = [
         list(DataLoader(dataset, batch_sampler=draws, collate_fn=collate, num_workers=workers))
@@ -125,10 +122,10 @@ def test_workers_change_nothing(tracks, augment):
 
 def test_tracks_kept_in_memory_give_the_same_items_and_are_read_once(tracks, monkeypatch):
     draws = [SegmentIndex(0, index, index % len(tracks)) for index in range(3 * len(tracks))]
-    read = [SegmentDataset(tracks, 50, GRID)[draw] for draw in draws]
+    read = [SegmentDataset(tracks, 50)[draw] for draw in draws]
     calls, original = [], segments.read_segment
     monkeypatch.setattr(segments, "read_segment", lambda *a: calls.append(a) or original(*a))
-    dataset = SegmentDataset(tracks, 50, GRID, kept={})
+    dataset = SegmentDataset(tracks, 50, kept={})
     for draw, item in zip(draws, read, strict=True):
         kept = dataset[draw]
         assert torch.allclose(kept["wave"], item["wave"], atol=1e-4)
@@ -138,7 +135,7 @@ def test_tracks_kept_in_memory_give_the_same_items_and_are_read_once(tracks, mon
 
 
 def test_an_unreadable_file_gives_an_item_that_counts_for_nothing(tracks):
-    dataset = SegmentDataset(tracks, 50, GRID)
+    dataset = SegmentDataset(tracks, 50)
     batch = collate([dataset[SegmentIndex(0, 0, 0)], dataset[SegmentIndex(0, 1, 1)]])
     ((path, reason),) = batch.errors
     assert path == "gone.wav" and "gone.wav: does not exist" in reason
@@ -168,7 +165,7 @@ def one_track(start, stop, rate):
 
 @pytest.mark.parametrize("rate", [24000, 48000])
 def test_crops_are_uniform_within_the_track(reads, rate):
-    dataset = SegmentDataset(one_track(10 * rate, 70 * rate, rate), 500, GRID)
+    dataset = SegmentDataset(one_track(10 * rate, 70 * rate, rate), 500)
     for index in range(2000):
         dataset[SegmentIndex(0, index, 0)]
     starts, lengths = np.array(reads).T
@@ -179,11 +176,11 @@ def test_crops_are_uniform_within_the_track(reads, rate):
 
 
 def test_short_tracks(reads):
-    dataset = SegmentDataset(one_track(48000, 48000 + 44100, 44100), 100, GRID)
+    dataset = SegmentDataset(one_track(48000, 48000 + 44100, 44100), 100)
     dataset[SegmentIndex(0, 0, 0)]
     assert reads.pop() == (round(48000 / 44100 * 24000), 24000)  # taken whole
     for augment in (False, True):  # also one that is played fast can be masked
-        dataset = SegmentDataset(one_track(0, 20 * 960 + 3, 24000), 20, GRID, augment=augment)
+        dataset = SegmentDataset(one_track(0, 20 * 960 + 3, 24000), 20, augment=augment)
         items = [dataset[SegmentIndex(0, index, 0)] for index in range(50)]
         assert all(item["error"] is None and item["mask"].any() for item in items)
         if not augment:  # the first and the last sample can be reached
@@ -195,7 +192,7 @@ def test_augmented_crops_differ_in_speed_level_and_timbre(monkeypatch):
         return np.sin(2 * np.pi * 1000 * np.arange(start, start + length) / 24000, dtype=np.float32)
 
     monkeypatch.setattr(segments, "read_segment", read)
-    dataset = SegmentDataset(one_track(0, 240000, 24000), 50, GRID, augment=True)
+    dataset = SegmentDataset(one_track(0, 240000, 24000), 50, augment=True)
     waves = [dataset[SegmentIndex(0, index, 0)]["wave"].numpy() for index in range(100)]
     assert all(47999 <= len(wave) <= 48000 for wave in waves)
     pitches = [np.abs(np.fft.rfft(wave)).argmax() / 2 for wave in waves]
@@ -270,7 +267,7 @@ def flipped(data):
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_statistics_are_made_again(damage, reads, tmp_path):
     features, quantizer = LogMel(), RandomProjectionQuantizer(512, 4, 16)
-    dataset = SegmentDataset(one_track(0, 48000, 24000), 50, FrameGrid(960, 4, 128))
+    dataset = SegmentDataset(one_track(0, 48000, 24000), 50)
     options = {"path": tmp_path / "a.npz", "key": "k", "dataset": dataset, "bar": False}
     options |= {"quantizer": quantizer, "features": features, "batch_size": 1}
     first = prepare_statistics(**options)
