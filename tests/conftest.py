@@ -96,7 +96,7 @@ def replica(shared):
 
     def render_here(work, jobs, workers):
         for job in jobs:
-            work(0, *job)
+            work(*job)
 
     def replica(name, scale=0.0001):
         with shared(f"replica-{scale}/{name}") as folder, pytest.MonkeyPatch.context() as patch:

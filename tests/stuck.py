@@ -1,14 +1,14 @@
-"""Jobs that hang: a light module, which worker processes import fast."""
+"""Jobs that hang or die: a light module, which worker processes import fast."""
+
+import os
 
 
-def hang_once(attempt, folder, name):
-    """Leave a file, on the second attempt only if stuck."""
-    while attempt == 0 and name == "stuck":
-        pass
-    (folder / f"{name}_{attempt}").touch()
-
-
-def hang(attempt):
+def hang():
     """Never end."""
     while True:
         pass
+
+
+def die():
+    """End without a result."""
+    os._exit(1)

@@ -19,6 +19,7 @@ from speechbrain_music.data_prep.replica.genres import GENRES, make_artist
 from speechbrain_music.data_prep.replica.mix import mix
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -71,14 +72,14 @@ def make_corpus(out, hours, plan=None, workers=None):
 
     It has at least `hours` of the music of a plan, by default `CorpusPlan()`. It starts processes
     (`workers`, by default one per core): a script calls it under `if __name__ == "__main__":`.
-    Raises CorpusError if the folder holds something else or a track cannot be rendered, BankError
-    if the sound bank or a package of the extra [replica] is missing.
+    Raises a `UserError` if the folder holds something else, a track cannot be rendered, or the
+    sound bank or a package of the extra [replica] is missing.
     """
     out, plan = Path(out), plan or CorpusPlan()
     if not (math.isfinite(hours) and hours > 0):
-        raise storage.CorpusError(f"hours is {hours}; it must be greater than 0.")
+        raise UserError(f"hours is {hours}; it must be greater than 0.")
     if not 2 <= plan.shortest <= plan.longest < math.inf:
-        raise storage.CorpusError(
+        raise UserError(
             f"tracks of {plan.shortest:g} to {plan.longest:g} seconds cannot be made; give two "
             "lengths of 2 or more, the shorter one first."
         )
@@ -98,11 +99,11 @@ def make_corpus(out, hours, plan=None, workers=None):
     return tracks_csv
 
 
-def write_track(attempt, stem, plan, index):
+def write_track(stem, plan, index):
     """Render a plan's track to `stem`.wav; the annotations, written last, mark it complete."""
     message = f"track {index} is silent; use another sound bank."
     (wave, truth), attempt = storage.render_audible(
-        lambda number: plan.track(index, number), attempt, message
+        lambda number: plan.track(index, number), message
     )
     storage.write_audio(f"{stem}.wav", wave, RATE)
     write_together({Path(f"{stem}.json"): json.dumps(truth | {"attempt": attempt}) + "\n"})

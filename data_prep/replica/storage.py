@@ -3,9 +3,8 @@
 import io
 import json
 import os
-import signal
 import sys
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,20 +16,12 @@ from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
 TIME_LIMIT = 120.0  # seconds per track; most take a few
-ATTEMPTS = 3
+ATTEMPTS = 3  # to draw a track that is not silent
 AUDIBLE = 1e-3  # peak
 
 
-class CorpusError(UserError):
-    """A corpus or replica that cannot be made; the message is one sentence with the remedy."""
-
-
-class StuckError(UserError):
-    """A job that hung or died in every attempt."""
-
-
 def claim(path, metadata, may_change=()):
-    """Write a folder's metadata, or raise a `CorpusError` if the folder holds something else.
+    """Write a folder's metadata, or raise a `UserError` if the folder holds something else.
 
     Returns whether keys of `may_change` differ, which leaves the existing files valid.
     """
@@ -44,24 +35,23 @@ def claim(path, metadata, may_change=()):
         if not differing:
             return False
         if not set(differing) <= set(may_change):
-            raise CorpusError(
+            raise UserError(
                 f"{out} was made with another {', '.join(differing)}; delete it or choose "
                 "another folder."
             )
     elif out.exists() and any(out.iterdir()):
-        raise CorpusError(
+        raise UserError(
             f"{out} is not empty and was not made by this command; choose another folder."
         )
     write_together({path: json.dumps(metadata, indent=2) + "\n"})
     return bool(differing)
 
 
-def render_all(work, jobs, workers=None, seconds=TIME_LIMIT, attempts=ATTEMPTS):
-    """Run `work(attempt, *job)` for every job in processes, with a progress bar.
+def render_all(work, jobs, workers=None, seconds=TIME_LIMIT):
+    """Run `work(*job)` for every job in processes, with a progress bar.
 
-    A process that needs more than `seconds` for a job is ended, even inside a native loop. A job
-    that hung or died is tried `attempts` times, then a `StuckError` is raised; so is what a job
-    raises.
+    A process that needs more than `seconds` for a job is ended, even inside a native loop. Raises
+    what a job raises, and a `UserError` for one that hung or whose process died.
     """
     if workers is not None and workers < 1:
         raise UserError(f"workers is {workers}; it must be 1 or more.")
@@ -73,53 +63,36 @@ def render_all(work, jobs, workers=None, seconds=TIME_LIMIT, attempts=ATTEMPTS):
     # Not forked: this process may hold threads and a GPU.
     pool = ProcessPool(workers, context=get_context("spawn"))
     quiet = 0.1 if sys.stderr.isatty() else 30  # seconds between lines of a log
-    bar = tqdm(total=len(jobs), desc="Composing and rendering", unit="track", mininterval=quiet)
+    bar = {"total": len(jobs), "desc": "Composing and rendering", "unit": "track"}
     try:
-        waiting = {pool.schedule(_limited, (seconds, work, 0, job)): (job, 0) for job in jobs}
-        while waiting:
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                job, attempt = waiting.pop(future)
-                try:
-                    future.result()
-                except ProcessExpired:
-                    attempt += 1
-                    if attempt == attempts:
-                        raise StuckError(
-                            f"{job} hung or died {attempts} times; leave it out."
-                        ) from None
-                    again = pool.schedule(_limited, (seconds, work, attempt, job))
-                    waiting[again] = job, attempt
-                else:
-                    bar.update()
+        futures = [pool.schedule(work, job, timeout=seconds) for job in jobs]
+        for future in tqdm(as_completed(futures), **bar, mininterval=quiet):
+            future.result()
         pool.close()
+    except (TimeoutError, ProcessExpired) as error:
+        pool.stop()
+        raise UserError(
+            f"a track took more than {seconds:g} s or its process died ({error}); run the same "
+            "command again, with fewer workers if memory is short."
+        ) from error
     except BaseException:
         pool.stop()
         raise
     finally:
         pool.join()
-        bar.close()
 
 
-def _limited(seconds, work, attempt, job):
-    # The alarm's default action ends this process, even in native code or with the parent dead.
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        work(attempt, *job)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def render_audible(render, attempt, message):
-    """Call `render(number)` from `attempt` on until the wave is not silent.
+def render_audible(render, message):
+    """Call `render(number)` for 0, 1 ... until the wave is not silent.
 
     Returns what `render` returned (a wave, or a tuple that begins with one), and the number.
     """
-    for number in range(attempt, attempt + ATTEMPTS):
+    for number in range(ATTEMPTS):
         result = render(number)
         wave = result[0] if isinstance(result, tuple) else result
         if np.abs(wave).max() > AUDIBLE:
             return result, number
-    raise CorpusError(message)
+    raise UserError(message)
 
 
 def write_audio(path, wave, rate):

@@ -29,10 +29,6 @@ VOLUME, REVERB = 7, 91  # MIDI controllers
 NOTE = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "i1"), ("velocity", "i1")])  # seconds
 
 
-class BankError(UserError):
-    """A sound bank that cannot be used; the message is one sentence with the remedy."""
-
-
 @dataclass(frozen=True)
 class Bank:
     """A sound bank: its file's content and SHA-256, and what was measured of its notes.
@@ -55,11 +51,11 @@ def load_bank():
     """Read the sound bank, an SF2 file, once per process: pretty_midi's TimGM6mb.
 
     With the environment variable SBMUSIC_SOUNDFONT the same music, composed of the notes that
-    TimGM6mb can play, is rendered with that bank. Raises a `BankError` if it cannot be used or a
+    TimGM6mb can play, is rendered with that bank. Raises a `UserError` if it cannot be used or a
     package of the extra [replica] is missing.
     """
     if not all(map(importlib.util.find_spec, ("midirenderer", "pretty_midi", "pebble"))):
-        raise BankError(
+        raise UserError(
             "Composed music needs packages that are not installed: pip install -e '.[replica]'"
         )
     bank = _load(Path(importlib.util.find_spec("pretty_midi").origin).with_name("TimGM6mb.sf2"))
@@ -72,11 +68,11 @@ def _load(file):
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise BankError(
+        raise UserError(
             f"{file} cannot be read ({error.strerror}); set {SOUNDFONT} to another file."
         ) from error
     if content[:4] != b"RIFF" or content[8:12] != b"sfbk":
-        raise BankError(f"{file} is no SF2 sound bank; set {SOUNDFONT} to another file.")
+        raise UserError(f"{file} is no SF2 sound bank; set {SOUNDFONT} to another file.")
     sha256 = hashlib.sha256(content).hexdigest()
     table = json.loads(Path(__file__).with_name("bank.json").read_text(encoding="utf-8"))
     if table["sha256"] != sha256:
@@ -119,7 +115,7 @@ def render(parts, seconds, bank):
         try:
             sound = midirenderer.render_wave_from(bank.content, file.getvalue())
         except (ValueError, RuntimeError) as error:
-            raise BankError(f"The sound bank cannot be played ({error}); give another.") from error
+            raise UserError(f"The sound bank cannot be played ({error}); give another.") from error
         stereo, rate = soundfile.read(io.BytesIO(sound), dtype="float32")
         mono = soxr.resample(stereo @ np.float32([0.5, 0.5]), rate, RATE)[: len(wave)]
         wave[: len(mono)] = mono

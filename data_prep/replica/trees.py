@@ -21,7 +21,8 @@ from speechbrain_music.data_prep.replica.draws import PIECE, STYLE, keyed
 from speechbrain_music.data_prep.replica.genres import make_artist
 from speechbrain_music.data_prep.replica.mix import add_noise_floor, mix
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
-from speechbrain_music.utils.atomic import atomic_file
+from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class Tree:
     """What a replica holds."""
 
     counts: dict  # variant of the split -> split -> pieces, as a preparation counts them
-    texts: dict  # path -> str, bytes, or an iterable of str for what is large
+    texts: dict  # path -> str
     sounds: list  # (path, arguments of `render` after the first)
     render: callable  # `render(attempt, *arguments)`: a wave (samples,) float32 at 24 kHz
     rate: int  # of the audio files, as are the channels
@@ -73,14 +74,12 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
     `scale` is the share of the published counts, in (0, 1]; every class has a piece per split or
     more. With `annotations_only` no audio is written; where names are the annotation, the files are
     empty. It starts processes (`workers`, by default one per core): a script calls it under
-    `if __name__ == "__main__":`. Raises a `CorpusError` if it cannot be made.
+    `if __name__ == "__main__":`. Raises a `UserError` if it cannot be made.
     """
     if name not in NAMES:
-        raise storage.CorpusError(
-            f"There is no replica of {name!r}; choose one of {', '.join(NAMES)}."
-        )
+        raise UserError(f"There is no replica of {name!r}; choose one of {', '.join(NAMES)}.")
     if not (math.isfinite(scale) and 0 < scale <= 1):
-        raise storage.CorpusError(f"scale is {scale}; it must be above 0 and at most 1.")
+        raise UserError(f"scale is {scale}; it must be above 0 and at most 1.")
     out = Path(out)
     tree = importlib.import_module(f"{__package__}.layouts.{name}").plan(scale, seed)
     metadata = {
@@ -97,7 +96,7 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
         (out / folder).mkdir(parents=True, exist_ok=True)
     for path, text in tree.texts.items():
         if not (out / path).exists():
-            _write_text(out / path, text)
+            write_together({out / path: text})
     if annotations_only:
         for path in (path for path, _ in tree.sounds if tree.names):
             (out / path).parent.mkdir(parents=True, exist_ok=True)
@@ -113,15 +112,9 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
     return out
 
 
-def _write_text(path, text):
-    text = [text] if isinstance(text, str) else text
-    with atomic_file(path, "wb") as file:
-        file.writelines([text] if isinstance(text, bytes) else (part.encode() for part in text))
-
-
-def write_sound(attempt, path, rate, channels, render, key):
+def write_sound(path, rate, channels, render, key):
     """Render a piece and write it at the data set's rate, all channels the same."""
     message = f"{path} is silent; use another seed."
-    wave, _ = storage.render_audible(lambda number: render(number, *key), attempt, message)
+    wave, _ = storage.render_audible(lambda number: render(number, *key), message)
     wave = np.clip(soxr.resample(wave, RATE, rate), -1, 1)
     storage.write_audio(path, wave[:, None].repeat(channels, 1), rate)

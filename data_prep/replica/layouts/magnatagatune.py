@@ -94,8 +94,8 @@ def plan(scale, seed):
     for number, tags, path in sorted(rows):
         cells = [str(number), *("1" if tag in tags else "0" for tag in columns), path]
         lines.append("\t".join(f'"{cell}"' for cell in cells) + "\n")
-    texts = {"annotations_final.csv": lines}
-    texts |= {f"mp3/{path}": b"" for number, _, path in rows if str(number) in UNREADABLE}
+    texts = {"annotations_final.csv": "".join(lines)}
+    texts |= {f"mp3/{path}": "" for number, _, path in rows if str(number) in UNREADABLE}
     folders = tuple(f"mp3/{letter}" for letter in FOLDERS)
     variants = {"published": counts, "tagged": tagged}
     return Tree(variants, texts, sounds, render, 16000, folders=folders)

@@ -34,7 +34,7 @@ def plan(scale, seed):
     texts, sounds = {}, []
     for part, (split, count) in enumerate(counts.items()):
         notes = list(_notes(seed, part, count, able))
-        texts[f"nsynth-{split}/examples.json"] = _json(notes)  # can be read once
+        texts[f"nsynth-{split}/examples.json"] = "".join(_json(notes))
         for name, number, family, program, pitch, velocity in notes:
             key = (seed, family, number, program, pitch, velocity)
             sounds.append((f"nsynth-{split}/audio/{name}.wav", key))
@@ -67,7 +67,7 @@ def _source(instrument):
 
 
 def _json(notes):
-    """Yield the JSON text record by record: the whole would fill the memory."""
+    """Yield the JSON text record by record."""
     families = list(FAMILIES)
     for index, (name, instrument, family, _, pitch, velocity) in enumerate(notes):
         source = _source(instrument)
