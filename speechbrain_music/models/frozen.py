@@ -3,21 +3,18 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models.export import SHIPPED, WaveEncoder, load_export
-from speechbrain_music.models.frontend import BANDS, HOP, LogMel
-from speechbrain_music.models.frozen_encoder import (
-    POOLINGS,
-    FrozenEncoder,
-    fingerprint,
-    pool_states,
-)
+from speechbrain_music.models.frontend import BANDS, HOP, STACK, TOKEN_RATE, LogMel
+from speechbrain_music.models.frozen_encoder import POOLINGS, FrozenEncoder, fingerprint
 from speechbrain_music.models.hugging_face import HuggingFaceEncoder
 from speechbrain_music.models.safe_folder import FEATURES, features_config
 from speechbrain_music.utils.errors import UserError
 
 UNTRAINED_SEEDS = (0, 1, 2)
+MEL_RATE = SAMPLE_RATE // HOP
 SPECS = (
     "choose the folder of an export, a list of such folders, shipped, mel, random:FOLDER (of an "
     "export) or hf:NAME_OR_PATH"
@@ -25,7 +22,7 @@ SPECS = (
 
 
 class ExportEncoder(FrozenEncoder):
-    """Every hidden state of a `WaveEncoder`, which is frozen in place, each pooled over time.
+    """Every hidden state of a `WaveEncoder`, which is frozen in place.
 
     `name` is for tables; `pooling` is "mean", or "mean_std": means, then standard deviations.
     """
@@ -37,33 +34,37 @@ class ExportEncoder(FrozenEncoder):
         described = {"features": features_config(model.features), "encoder": config}
         identity = fingerprint(described | {"pooling": pooling}, weights)
         layers = map(str, range(config["num_layers"] + 1))
-        dim = config["d_model"] * POOLINGS[pooling]
-        super().__init__(name, identity, SAMPLE_RATE, layers, dim)
+        size = config["d_model"], TOKEN_RATE
+        super().__init__(name, identity, SAMPLE_RATE, layers, *size, pooling)
         self.model = model.eval().requires_grad_(False)
-        self.pooling = pooling
 
-    def pool(self, wave, samples):
-        """Pool the hidden states of (B, N) waves: (B, layers, dim)."""
+    def states(self, wave, samples):
+        """The hidden states of (B, N) waves, each (B, T, d), and (B,) tokens."""
         _, hidden, tokens = self.model(wave, samples)
-        return pool_states(hidden, tokens, self.pooling)
+        return hidden, tokens
 
 
 class MelEncoder(FrozenEncoder):
     """Baseline without an encoder: mean, then population standard deviation, of each log-mel band.
 
-    Frames are those centred on the item's samples, ceil(samples / 240).
+    Frames are those centred on the item's samples, ceil(samples / 240). By the frame, it is what
+    encoders get: four frames of 10 ms in one of 40 ms.
     """
 
     def __init__(self):
         identity = fingerprint({"mel": 1, "features": FEATURES}, {})
-        super().__init__("mel", identity, SAMPLE_RATE, ("mel",), 2 * BANDS)
+        super().__init__("mel", identity, SAMPLE_RATE, ("mel",), BANDS, MEL_RATE, "mean_std")
         self.features = LogMel()
 
-    def pool(self, wave, samples):
-        """Compute the statistics of (B, N) waves: (B, 1, 256)."""
-        frames = -(-samples // HOP)
-        mel = self.features.raw(wave, samples)[0].double()
-        return pool_states([mel], frames, "mean_std").float()
+    def states(self, wave, samples):
+        """Log-mel frames, (B, T, 128) float64, and (B,) of each item."""
+        return [self.features.raw(wave, samples)[0].double()], -(-samples // HOP)
+
+    def frames(self, wave, samples):
+        """Stacks of frames, (B, T, 1, 512), and (B,) of each item."""
+        mel, counts = super().frames(wave, samples)
+        mel = F.pad(mel.squeeze(2), (0, 0, 0, -mel.shape[1] % STACK))
+        return mel.unflatten(1, (-1, STACK)).flatten(2).unsqueeze(2), -(-counts // STACK)
 
 
 def untrained(model, seed, pooling="mean"):

@@ -1,4 +1,4 @@
-"""Base class of frozen encoders: pooled hidden states and an identity for caches."""
+"""Base class of frozen encoders: hidden states, pooled or by the frame, and an identity."""
 
 import json
 from hashlib import blake2b
@@ -12,10 +12,11 @@ POOLINGS = {"mean": 1, "mean_std": 2}  # over time -> values per hidden dimensio
 
 
 class FrozenEncoder(nn.Module):
-    """Frozen model from waves to a vector per layer; a subclass defines `pool(wave, samples)`.
+    """Frozen model from waves to hidden states; a subclass defines `states(wave, samples)`.
 
-    It stays in eval mode, also inside another module, and without gradients: its features can be
-    cached under `identity`.
+    These are L states (B, T, d) and the (B,) int64 frames of each item. The model stays in eval
+    mode, also inside another module, and without gradients: its features can be cached under
+    `identity`.
 
     Arguments
     ---------
@@ -23,28 +24,49 @@ class FrozenEncoder(nn.Module):
         Short name for tables.
     identity : str
         Hex; the same for equal weights and configuration.
-    sample_rate, dim : int
-        In Hz, of the waves that `forward` takes; width of a layer's vector.
+    sample_rate, width : int
+        In Hz, of the waves that `forward` takes; d, of a state.
     layers : tuple of str
-        Names of the layers.
+        Names of the L layers.
+    frame_rate : float
+        States per second.
+    pooling : str
+        Of `forward`: "mean" or "mean_std", with vectors of `dim` values.
     padding_safe : bool
         Whether padding changes no result; else all lengths of a batch must be equal.
 
     Example
     -------
-    >>> class Peak(FrozenEncoder):
-    ...     def pool(self, wave, samples):
-    ...         return wave.amax(dim=1).view(-1, 1, 1)
-    >>> peak = Peak("peak", "0f", sample_rate=24000, layers=["peak"], dim=1, padding_safe=False)
-    >>> peak.train()(torch.ones(2, 9), torch.tensor([9, 9])).shape, peak.training
-    (torch.Size([2, 1, 1]), False)
+    >>> class Level(FrozenEncoder):
+    ...     def states(self, wave, samples):
+    ...         return [wave.abs().unsqueeze(2)], samples
+    >>> level = Level("level", "0f", 24000, ["level"], width=1, frame_rate=24000)
+    >>> wave, samples = torch.ones(2, 9), torch.tensor([9, 5])
+    >>> level.train()(wave, samples).shape, level.frames(wave, samples)[0].shape
+    (torch.Size([2, 1, 1]), torch.Size([2, 9, 1, 1]))
     """
 
-    def __init__(self, name, identity, sample_rate, layers, dim, padding_safe=True):
+    def __init__(
+        self,
+        name,
+        identity,
+        sample_rate,
+        layers,
+        width,
+        frame_rate,
+        pooling="mean",
+        padding_safe=True,
+    ):
         super().__init__()
         self.name, self.identity, self.sample_rate = name, identity, sample_rate
-        self.layers, self.dim, self.padding_safe = tuple(layers), dim, padding_safe
+        self.layers, self.width, self.frame_rate = tuple(layers), width, frame_rate
+        self.pooling, self.dim = pooling, width * POOLINGS[pooling]
+        self.padding_safe = padding_safe
         self.train()
+
+    def states(self, wave, samples):
+        """(B, N) waves and (B,) samples of each to L states (B, T, d) and (B,) frames of each."""
+        raise NotImplementedError
 
     def train(self, mode=True):
         return super().train(False)
@@ -63,13 +85,22 @@ class FrozenEncoder(nn.Module):
         Returns
         -------
         torch.Tensor
-            (B, layers, dim) float32: over an item's own frames only.
+            (B, L, dim) float32: over an item's own frames only.
 
         Raises
         ------
         ValueError
             If a length is out of range, or if lengths differ where `padding_safe` is False.
         """
+        return pool_states(*self._checked_states(wave, samples), self.pooling).float()
+
+    @torch.no_grad()
+    def frames(self, wave, samples):
+        """All states, (B, T, L, d) float32, and (B,) frames of each item; as `forward`."""
+        hidden, counts = self._checked_states(wave, samples)
+        return torch.stack(list(hidden), 2).float(), counts
+
+    def _checked_states(self, wave, samples):
         shortest, longest = int(samples.min()), int(samples.max())
         if shortest < 1 or longest > wave.shape[1]:
             raise ValueError(
@@ -81,7 +112,7 @@ class FrozenEncoder(nn.Module):
                 "changes the result: give batches of equal lengths"
             )
         with full_float32(wave.device):
-            return self.pool(wave[:, :longest], samples)
+            return self.states(wave[:, :longest], samples)
 
 
 def fingerprint(config, weights):

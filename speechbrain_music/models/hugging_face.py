@@ -3,6 +3,7 @@
 `transformers` is an optional extra and is imported only where it is used.
 """
 
+import math
 import re
 from pathlib import Path
 from textwrap import shorten
@@ -10,12 +11,7 @@ from textwrap import shorten
 import torch
 from torch import nn
 
-from speechbrain_music.models.frozen_encoder import (
-    POOLINGS,
-    FrozenEncoder,
-    fingerprint,
-    pool_states,
-)
+from speechbrain_music.models.frozen_encoder import FrozenEncoder, fingerprint
 from speechbrain_music.utils.errors import UserError
 
 # Of a configuration: where a model comes from and how it was stored, not what it computes.
@@ -46,11 +42,13 @@ class HuggingFaceEncoder(FrozenEncoder):
             identity=fingerprint(described, weights),
             sample_rate=extractor.sampling_rate,
             layers=map(str, range(config.num_hidden_layers + 1)),
-            dim=config.hidden_size * POOLINGS[pooling],
+            width=config.hidden_size,
+            frame_rate=extractor.sampling_rate / math.prod(config.conv_stride),
+            pooling=pooling,
             padding_safe=False,  # group normalisation over time sees the padding
         )
         self.model = model.eval().requires_grad_(False)
-        self.normalize, self.pooling = extractor.do_normalize, pooling
+        self.normalize = extractor.do_normalize
         self.shortest = 1
         convolutions = zip(config.conv_kernel, config.conv_stride, strict=True)
         for kernel, stride in reversed(list(convolutions)):
@@ -63,15 +61,15 @@ class HuggingFaceEncoder(FrozenEncoder):
                 "and one after each layer: choose another model or another version of transformers"
             )
 
-    def pool(self, wave, samples):
-        """Pool the hidden states of (B, N) waves: (B, layers, dim)."""
+    def states(self, wave, samples):
+        """The hidden states of (B, N) waves, each (B, T, d), and (B,) frames."""
         if self.normalize:  # as Wav2Vec2FeatureExtractor does
             variance, mean = torch.var_mean(wave, 1, correction=0, keepdim=True)
             wave = (wave - mean) / (variance + 1e-7).sqrt()
         wave = nn.functional.pad(wave, (0, max(0, self.shortest - wave.shape[1])))
         hidden = self._states(wave)
         steps = torch.full((len(wave),), hidden[0].shape[1], device=wave.device)
-        return pool_states(hidden, steps, self.pooling)
+        return hidden, steps
 
     def _states(self, wave):
         """Return the hidden states of (B, N) waves, each (B, T, D); the last one is the output."""

@@ -50,15 +50,15 @@ class Level(FrozenEncoder):
     """Mean absolute value and length; may fail at a batch."""
 
     def __init__(self, fail_at=None, padding_safe=True, identity="ab"):
-        super().__init__("level", identity, 16000, ("0",), 2, padding_safe)
+        super().__init__("level", identity, 16000, ("0",), 2, 16000, padding_safe=padding_safe)
         self.fail_at, self.seen = fail_at, []
 
-    def pool(self, wave, samples):
+    def states(self, wave, samples):
         if len(self.seen) == self.fail_at:
             raise KeyboardInterrupt
         self.seen.append(samples.tolist())
         level = wave.abs().sum(1) / samples
-        return torch.stack([level, samples.float()], 1).unsqueeze(1)
+        return [torch.stack([level, samples.float()], 1).unsqueeze(1)], torch.ones_like(samples)
 
 
 def alone(encoder, chunks):
@@ -186,9 +186,9 @@ def test_metadata_of_another_form_are_refused(tones, tmp_path):
 
 def test_features_that_are_not_finite_are_left_out(tones, tmp_path):
     class Broken(Level):
-        def pool(self, wave, samples):
-            features = super().pool(wave, samples)
-            return features / (samples.view(-1, 1, 1) != features[0, 0, 1])
+        def states(self, wave, samples):
+            (features,), frames = super().states(wave, samples)
+            return [features / (samples.view(-1, 1, 1) != features[0, 0, 1])], frames
 
     chunks = table(tones)
     _, readable, reasons = filled(tmp_path, Broken(), chunks, batch_size=1).load()
