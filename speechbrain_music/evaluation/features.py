@@ -36,23 +36,44 @@ ORDER, DROPOUT = 20, 21  # first part of a random key: its purpose (see `dataio.
 class FeatureCache:
     """(chunks, layers, dim) float32 features on disk, memory-mapped.
 
-    Several processes can fill it together, each its own rows. Finished rows stay: a killed
+    Several processes can fill it together, each its own chunks. Finished chunks stay: a killed
     extraction is continued by the next one.
 
     `folder` holds the caches of many encoders and data sets, each under its key. Labels do not
     count: tasks on the same chunks (from `chunks.cut_into_chunks`) share a cache.
     """
 
+    kind = "f4"
+
     def __init__(self, folder, encoder, chunks):
+        self.encoder, self.chunks = encoder, chunks
+        self.ends = self._rows().cumsum()  # (chunks,) of each chunk's rows in the features
         self.metadata = {
             "encoder": encoder.identity,
             "name": encoder.name,
             "chunks": _identify(chunks),
-            "shape": [len(chunks), len(encoder.layers), encoder.dim],
+            "shape": [int(self.ends[-1]), *self._shape()],
         }
-        key = hashlib.sha256(f"{encoder.identity} {self.metadata['chunks']}".encode()).hexdigest()
-        self.folder = Path(folder) / key[:24]
-        self.encoder, self.chunks = encoder, chunks
+        self.folder = Path(folder) / self._key()
+
+    def _rows(self):
+        return np.ones(len(self.chunks), np.int64)
+
+    def _shape(self):
+        return len(self.encoder.layers), self.encoder.dim
+
+    def _key(self):
+        described = f"{self.encoder.identity} {self.metadata['chunks']}"
+        return hashlib.sha256(described.encode()).hexdigest()[:24]
+
+    def rows_of(self, chunk):
+        """The slice of the features that a chunk fills."""
+        return slice(self.ends[chunk - 1] if chunk else 0, self.ends[chunk])
+
+    def encode(self, batch):
+        """The features of each chunk of a `WaveBatch`, each (rows, layers, dim)."""
+        parts = wave_parts(self.encoder, batch)
+        return torch.cat([self.encoder(*part) for part in parts]).unsqueeze(1).cpu().numpy()
 
     def open(self):
         """Makes the files, or checks those that are there: damaged rows are then missing again.
@@ -63,7 +84,8 @@ class FeatureCache:
         try:
             if not (self.folder / METADATA).exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                for name, size, kind in ((VALUES, shape, "f4"), (STATE, shape[:1], "u1")):
+                states = (len(self.chunks),)
+                for name, size, kind in ((VALUES, shape, self.kind), (STATE, states, "u1")):
                     np.lib.format.open_memmap(self.folder / name, "w+", np.dtype(kind), size)
                     _allocate(self.folder / name)
                 write_together({self.folder / METADATA: json.dumps(self.metadata, indent=2) + "\n"})
@@ -81,9 +103,9 @@ class FeatureCache:
             metadata = json.loads((self.folder / METADATA).read_text(encoding="utf-8"))
             shape = tuple(self.metadata["shape"])
             values, state = (np.load(self.folder / n, mmap_mode="r") for n in (VALUES, STATE))
-            if not isinstance(metadata, dict) or (values.dtype, state.dtype) != ("f4", "u1"):
+            if not isinstance(metadata, dict) or (values.dtype, state.dtype) != (self.kind, "u1"):
                 raise ValueError("other types")
-            whole = values.shape == shape and state.shape == shape[:1]
+            whole = values.shape == shape and state.shape == (len(self.chunks),)
         except Exception as error:  # a damaged header may raise anything
             raise UserError(
                 f"{self.folder} is no complete feature cache ({error}): delete it, features are "
@@ -103,11 +125,10 @@ class FeatureCache:
         path, reasons = self.folder / REASONS, self._reasons()
         damaged = state > UNREADABLE
         damaged |= (state == UNREADABLE) & ~np.isin(np.arange(len(state)), list(reasons))
-        for start in range(0, len(state), 1024):
-            part = slice(start, start + 1024)
-            damaged[part] |= (state[part] == THERE) & ~_finite(values[part])
+        for chunk in np.flatnonzero(state == THERE):
+            damaged[chunk] |= not np.isfinite(values[self.rows_of(chunk)]).all()
         if damaged.any():
-            logger.warning(f"{damaged.sum()} rows of {self.folder} are damaged: computed again")
+            logger.warning(f"{damaged.sum()} chunks of {self.folder} are damaged: computed again")
             state[damaged] = MISSING
         # A line that is cut would spoil the next one, too.
         lines = "".join(_reason_line(*item) for item in reasons.items())
@@ -143,10 +164,14 @@ class FeatureCache:
         for batch in tqdm(loader, title, unit="batch", disable=not bar, dynamic_ncols=True):
             done, errors = batch.rows.numpy(), batch.errors
             if len(done):
-                values[done] = found = _encode(encoder, batch.to(device))
+                found = self.encode(batch.to(device))
+                for row, part in zip(done, found, strict=True):
+                    values[self.rows_of(row)] = part
                 values.flush()  # before the state that says they are there
-                state[done[_finite(found)]] = THERE
-                for row in done[~_finite(found)].tolist():
+                for row, part in zip(done.tolist(), found, strict=True):
+                    if np.isfinite(part).all():
+                        state[row] = THERE
+                        continue
                     wav = self.chunks["wav"].iloc[row]
                     errors.append((row, f"{wav}: features of {encoder.name} are not finite."))
             for row, reason in errors:
@@ -169,11 +194,6 @@ def _reason_line(row, reason):
     return json.dumps({"row": row, "reason": reason}) + "\n"
 
 
-def _finite(values):
-    """(N,) bool, of (N, layers, dim)."""
-    return np.isfinite(values).all(axis=(1, 2))
-
-
 def _allocate(path):
     """Takes a file's space now: on a full disk, writing into a mapped hole kills the process."""
     if hasattr(os, "posix_fallocate"):  # macOS has none
@@ -185,12 +205,11 @@ def _allocate(path):
             raise
 
 
-def _encode(encoder, batch):
-    """One by one if padding changes the result and a file is shorter than its manifest says."""
+def wave_parts(encoder, batch):
+    """(wave, samples) to encode: one by one if padding changes the result and lengths differ."""
     whole = encoder.padding_safe or batch.samples.min() == batch.samples.max()
     parts = [slice(None)] if whole else [slice(i, i + 1) for i in range(len(batch.samples))]
-    found = [encoder(batch.wave[part], batch.samples[part]) for part in parts]
-    return torch.cat(found).cpu().numpy()
+    return [(batch.wave[part], batch.samples[part]) for part in parts]
 
 
 def _identify(chunks):

@@ -8,19 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from speechbrain_music.dataio.audio import AudioError, audio_info, read_segments, resampled_length
+from speechbrain_music.dataio.overlap import ChunkSpan, plan_chunks
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, token_count
 from speechbrain_music.utils.errors import UserError
 
 READ_AHEAD = 4  # batches read before they are formed: enough to find chunks of similar length
 IN_MEMORY = 512 * 2**20  # bytes; larger results go to a memory-mapped file
 FLOAT32 = np.dtype("<f4")
-
-
-class ChunkSpan(NamedTuple):
-    """Token ranges of one chunk: `context` is encoded, `keep` is the part of it that is used."""
-
-    context: range
-    keep: range
 
 
 class Chunk(NamedTuple):
@@ -37,24 +31,6 @@ class Chunk(NamedTuple):
     def tokens(self):
         """Number of tokens that are encoded."""
         return len(self.span.context) if self.span else 0
-
-
-def plan_chunks(tokens, chunk=None, overlap=0):
-    """Divide a file into chunks such that every token is kept exactly once.
-
-    Of the tokens that two neighbours share, each chunk keeps those that lie farther from its own
-    edge. A last chunk shorter than a quarter of `chunk` starts earlier, so that it has context.
-    Lengths are in tokens; without `chunk` the whole file is one chunk.
-    """
-    if chunk is None or tokens <= chunk:
-        return [ChunkSpan(range(tokens), range(tokens))]
-    starts = list(range(0, tokens - overlap, chunk - overlap))
-    starts[-1] = min(starts[-1], tokens - -(-chunk // 4))
-    stops = [min(start + chunk, tokens) for start in starts]
-    cuts = [(start + stop) // 2 for start, stop in zip(starts[1:], stops, strict=False)]
-    keeps = zip([0, *cuts], [*cuts, tokens], strict=True)
-    contexts = zip(starts, stops, strict=True)
-    return [ChunkSpan(range(*c), range(*k)) for c, k in zip(contexts, keeps, strict=True)]
 
 
 def read_chunks(file, path, chunk=None, overlap=0):
