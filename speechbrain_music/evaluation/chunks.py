@@ -44,6 +44,11 @@ class LabelledChunks(NamedTuple):
     targets: dict  # split -> targets of its tracks
     absent: dict  # split -> classes that no track of it has
 
+    @property
+    def labels(self):
+        """split -> what results depend on, as JSON holds it."""
+        return {split: value.tolist() for split, value in self.targets.items()}
+
 
 def cut_splits(manifests, hparams):
     """Cuts the manifests (split -> table) of a task into chunks and encodes the tracks' labels.

@@ -62,8 +62,8 @@ class FeatureCache:
     def _shape(self):
         return len(self.encoder.layers), self.encoder.dim
 
-    def _key(self):
-        described = f"{self.encoder.identity} {self.metadata['chunks']}"
+    def _key(self, *more):
+        described = " ".join([self.encoder.identity, self.metadata["chunks"], *map(str, more)])
         return hashlib.sha256(described.encode()).hexdigest()[:24]
 
     def rows_of(self, chunk):

@@ -60,7 +60,9 @@ def fine_tune(brain_class, best, probes, features, run):
         return make_loader(data[name], sampler=sampler, batch_size=None, num_workers=workers)
 
     # A run resumes with the same options, data and encoder, also to another number of epochs.
-    key = results_key(hparams | {"fine_tune_epochs": None}, [features.cache], features.chunks)
+    key = results_key(
+        hparams | {"fine_tune_epochs": None}, [features.cache], features.chunks.labels
+    )
     patience = PlateauEarlyStopping(1, hparams["fine_tune_plateau"], hparams["fine_tune_patience"])
     decay = hparams["weight_decay"]
     brain = brain_class(

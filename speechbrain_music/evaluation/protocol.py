@@ -32,6 +32,10 @@ seconds = kinds.number(0.1, 3600)  # of audio: a shorter chunk has hardly a toke
 PROTOCOL = {
     "chunk_seconds": kinds.optional(seconds),
     "min_last_chunk_seconds": kinds.number(0, 3600),
+    "overlap_seconds": kinds.number(0, 3600),
+    "window_seconds": seconds,
+    "layers": kinds.optional(kinds.list_of(kinds.natural)),
+    "heads": kinds.list_of(kinds.choice("mlp", "gru")),
     "pooling": kinds.choice("mean", "mean_std"),
     "standardize": kinds.choice(True, False, "whiten", "auto"),
     "mix_from": kinds.whole_number(0, 999),
@@ -128,7 +132,7 @@ def open_evaluation(argv, recipe):
     encoders = make_encoders(
         hparams["encoder"],
         hparams["trust_remote_code"],
-        hparams["pooling"],
+        hparams.get("pooling", "mean"),
         [classes] if isinstance(classes, str) else classes,
     )
     output = output_folder(hparams, encoders[0].name)
@@ -156,7 +160,7 @@ def load_task(argv):
         )
     short = {}
     for name, changes in (("marble_compat", MARBLE | hparams.get("marble", {})), ("quick", QUICK)):
-        if hparams[name]:
+        if hparams.get(name):
             short |= {key: value for key, value in changes.items() if key not in overrides}
     if short:
         # The yaml's own objects need these values too, so it is loaded once more with them.
@@ -171,18 +175,24 @@ def output_folder(hparams, encoder):
     if hparams["output_folder"]:
         return Path(hparams["output_folder"])
     parts = [re.sub(r"[^\w.-]+", "_", encoder)]
-    parts += [word for word in ("quick", "marble_compat") if hparams[word]]
-    parts += [] if hparams["freeze_encoder"] else ["fine_tuned"]
+    parts += [word for word in ("quick", "marble_compat") if hparams.get(word)]
+    parts += [] if hparams.get("freeze_encoder", True) else ["fine_tuned"]
     return Path("results") / hparams["name"] / "-".join(parts)
 
 
-def results_key(hparams, caches, chunks):
+def protocol_of(hparams):
+    """The options that the results depend on, of those that the task has."""
+    return {name: hparams[name] for name in PROTOCOL if name in hparams}
+
+
+def results_key(hparams, caches, labels):
     """A hash of all that the results depend on: options, features, labels, versions."""
-    names = [*PROTOCOL, *([] if hparams["freeze_encoder"] else FINE_TUNING)]
-    parts = {name: hparams[name] for name in names}
+    parts = protocol_of(hparams)
+    if not hparams.get("freeze_encoder", True):
+        parts |= {name: hparams[name] for name in FINE_TUNING}
     parts["task"] = hparams["name"]
     parts["features"] = [cache.metadata for cache in caches]
-    parts["targets"] = {split: value.tolist() for split, value in chunks.targets.items()}
+    parts["targets"] = labels
     parts["versions"] = versions()
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -190,22 +200,22 @@ def results_key(hparams, caches, chunks):
 def is_finished(run, caches, chunks):
     """Whether the output folder has these results already: they are then reused.
 
-    Raises ConfigError if it has others.
+    `chunks` are LabelledChunks or AnnotatedTracks. Raises ConfigError if it has others.
     """
-    return run_on_main(_is_finished, [run, caches, chunks])
+    return run_on_main(_is_finished, [run, caches, chunks.labels])
 
 
-def _is_finished(run, caches, chunks):
+def _is_finished(run, caches, labels):
     try:
         stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))
         key, protocol = stored["key"], dict(stored["protocol"])
         identities = [encoder["identity"] for encoder in stored["encoder"]["runs"]]
     except (OSError, ValueError, LookupError, TypeError):  # none, or none that could be used
         return False
-    if key == results_key(run.hparams, caches, chunks):
+    if key == results_key(run.hparams, caches, labels):
         logger.warning(f"{run.output} has these results already: delete it to compute them again")
         return True
-    differing = [name for name in PROTOCOL if protocol.get(name) != run.hparams[name]]
+    differing = [k for k, value in protocol_of(run.hparams).items() if protocol.get(k) != value]
     if identities != [each.identity for each in run.encoders]:
         differing.insert(0, "encoder")
     raise ConfigError(

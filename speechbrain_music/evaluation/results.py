@@ -12,7 +12,7 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.evaluation.probes import AUTO, STANDARDIZE
-from speechbrain_music.evaluation.protocol import PROTOCOL, RESULTS, results_key
+from speechbrain_music.evaluation.protocol import RESULTS, protocol_of, results_key
 from speechbrain_music.metrics.resampling import (
     draw_counts,
     interval,
@@ -127,76 +127,95 @@ def write_results(run, data_report, tested):
     """
     if not if_main_process():
         return run.output
-    hparams, task, encoder = run.hparams, run.hparams["task"], run.encoders[0]
+    hparams, task = run.hparams, run.hparams["task"]
     features = tested[0][0]
-    chunks, splits = features.chunks, features.splits
+    splits = features.splits
     logits = torch.stack([part[3] for part in tested])
     test, train = splits["test"], splits["train"]
-    summary = summarise(task, logits, test.targets, train.targets, hparams["resamples"])
     runs = [
         {"identity": f.encoder.identity} | best.chosen | {"directions": probes.directions}
         for f, probes, best, _ in tested
     ]
-    replica = data_report["replica"]
+    results = describe(
+        run,
+        data_report,
+        results_key(hparams, [part[0].cache for part in tested], features.chunks.labels),
+        runs,
+        {
+            "tracks": {split: len(part.targets) for split, part in splits.items()},
+            "chunks": {split: len(part.rows) for split, part in splits.items()},
+            "unreadable": len(features.reasons),
+            "reasons": list(features.reasons.values())[:20],
+            "absent": features.chunks.absent,
+        },
+        summarise(task, logits, test.targets, train.targets, hparams["resamples"]),
+    )
+    results["protocol"]["halved"] = len(train.rows) > hparams["successive_halving_above"]
+    tables = [part[1].table.assign(encoder=i) for i, part in enumerate(tested)]
+    table = pd.concat(tables, ignore_index=True)
+    with picture(run.output / LAYERS, SIZE) as figure:
+        _layers(figure, table, results, task.selected)
+    if results["confusion"] is not None:
+        with picture(run.output / CONFUSION, SIZE) as figure:
+            _confusion(figure, np.array(results["confusion"]), task.names, _title(results))
+    text = report(results, _chosen(results), _settings(results["protocol"]))
+    write_files(run.output, results, table, text, logits, test.targets, test.names)
+    return run.output
+
+
+def describe(run, data_report, key, runs, data, summary):
+    """The dict of results.json: what was evaluated, on what, how, and what was found."""
+    hparams, replica = run.hparams, data_report["replica"]
     real = replica is None and not data_report["deviations"]
-    results = {
+    metrics = hparams["task"].metrics
+    return {
         "task": hparams["name"],
         "command": [str(part) for part in run.argv],
-        "key": results_key(hparams, [part[0].cache for part in tested], chunks),
-        "encoder": {"spec": hparams["encoder"], "name": encoder.name, "runs": runs},
+        "key": key,
+        "encoder": {"spec": hparams["encoder"], "name": run.encoders[0].name, "runs": runs},
         "data": {
             "data_set": data_report["data_set"],
             "replica": replica and {k: replica[k] for k in ("generator", "scale", "seed")},
             "settings": data_report["settings"],
             "published": data_report.get("published"),
             "deviations": data_report["deviations"],
-            "tracks": {split: len(part.targets) for split, part in splits.items()},
-            "chunks": {split: len(part.rows) for split, part in splits.items()},
-            "unreadable": len(features.reasons),
-            "reasons": list(features.reasons.values())[:20],
-            "absent": chunks.absent,
+            **data,
         },
-        "protocol": {name: hparams[name] for name in PROTOCOL}
-        | {"halved": len(train.rows) > hparams["successive_halving_above"]},
-        "note": task.note,
+        "protocol": protocol_of(hparams),
+        "note": hparams["task"].note,
         **summary,
-        "published": read_published(run.recipe / "published.csv", task.metrics) if real else [],
+        "published": read_published(run.recipe / "published.csv", metrics) if real else [],
         "versions": versions(),
         "seconds": round(time.time() - run.began, 1),
     }
-    tables = [part[1].table.assign(encoder=i) for i, part in enumerate(tested)]
-    table = pd.concat(tables, ignore_index=True)
-    _write_files(run.output, results, table, logits, test, task)
-    for metric, figure in summary["figures"].items():
-        logger.info(
-            f"{hparams['name']}, {encoder.name}: {metric} {figure['mean']:.4f} "
-            f"({_span(figure)}), chance {figure['chance']:.4f}"
-        )
-    logger.info(f"The report is {run.output / REPORT}")
-    return run.output
 
 
-def _write_files(folder, results, table, logits, test, task):
-    """results.json comes last: with it the run is complete."""
+def write_files(folder, results, table, text, logits, targets, names):
+    """Writes a run's files; results.json comes last: with it the run is complete.
+
+    table has a row per probe, text is the report's, logits (E, S, N, C), targets (N[, C]) and names
+    (N,) are of the test tracks.
+    """
     with atomic_file(folder / PREDICTIONS, "wb") as file:
-        arrays = {"logits": logits.numpy(), "targets": test.targets.numpy()}
-        np.savez_compressed(file, **arrays, tracks=np.array(test.names))
-    with picture(folder / LAYERS, SIZE) as figure:
-        _layers(figure, table, results, task.selected)
-    if results["confusion"] is not None:
-        with picture(folder / CONFUSION, SIZE) as figure:
-            _confusion(figure, np.array(results["confusion"]), task.names, _title(results))
+        arrays = {"logits": logits.numpy(), "targets": targets.numpy()}
+        np.savez_compressed(file, **arrays, tracks=np.array(names))
     write_together(
         {
             folder / "probes.csv": table.to_csv(index=False),
-            folder / REPORT: _report(results),
+            folder / REPORT: text,
             folder / RESULTS: json.dumps(results, indent=2) + "\n",
         }
     )
+    for metric, figure in results["figures"].items():
+        logger.info(
+            f"{results['task']}, {results['encoder']['name']}: {metric} {figure['mean']:.4f} "
+            f"({_span(figure)}), chance {figure['chance']:.4f}"
+        )
+    logger.info(f"The report is {folder / REPORT}")
 
 
-def _report(results):
-    """The text of `report.md`."""
+def report(results, chosen, settings):
+    """The text of `report.md`; how the probes were chosen and trained is said by the caller."""
     data, encoder = results["data"], results["encoder"]
     lines = [f"# {results['task']}: {encoder['name']}", ""]
     if data["replica"]:
@@ -225,9 +244,9 @@ def _report(results):
         *markdown_table(head, figures, " rr r"),
         "",
         f"{data['tracks']['test']} test tracks, {data['tracks']['train']} training, "
-        f"{data['tracks']['valid']} validation tracks. {_chosen(results)}",
+        f"{data['tracks']['valid']} validation tracks. {chosen}",
         "",
-        " ".join([_settings(results["protocol"]), results["note"]]).strip(),
+        " ".join([settings, results["note"]]).strip(),
         "",
     ]
     if compat := results["marble_compat"]:
@@ -235,14 +254,15 @@ def _report(results):
         lines += [f"As MARBLE's code averages (a tag that no test track has is 0): {found}.", ""]
     if data["tracks"]["test"] < FEW_TRACKS:
         lines += [f"**Fewer than {FEW_TRACKS} test tracks**: the interval is unreliable.", ""]
-    if results["protocol"]["halved"]:
+    if results["protocol"].get("halved"):
         lines += ["Successive halving: half of the probes ended after 1, 2, 4 and 8 epochs.", ""]
     if data["unreadable"]:
         lines += [f"{data['unreadable']} chunks could not be read and are left out.", ""]
     for split, absent in data["absent"].items():
         if absent:
             lines += [f"No {split} track of: {', '.join(absent)}.", ""]
-    lines += [f"![score by layer]({LAYERS})", ""]
+    if results["by_class"]:
+        lines += [f"![score by layer]({LAYERS})", ""]
     if results["confusion"] is not None:
         lines += [f"![confusion]({CONFUSION})", ""]
     if results["published"]:
@@ -253,13 +273,14 @@ def _report(results):
             for row in results["published"]
         ]
         lines += [*markdown_table(["published", "metric", "value", "source"], rows, "  r"), ""]
-    columns = list(next(iter(results["by_class"].values())))
+    columns = list(next(iter(results["by_class"].values()), []))
     rows = []
     for name, f in results["by_class"].items():
         digits = {key: 0 if key == "count" else 3 for key in columns}
         cells = ["" if f[key] is None else f"{f[key]:.{digits[key]}f}" for key in columns]
         rows.append([name, *cells])
-    lines += markdown_table(["class", *columns], rows, " " + "r" * len(columns))
+    if rows:
+        lines += markdown_table(["class", *columns], rows, " " + "r" * len(columns))
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,6 @@ from speechbrain_music.models.safe_folder import FEATURES, features_config
 from speechbrain_music.utils.errors import UserError
 
 UNTRAINED_SEEDS = (0, 1, 2)
-MEL_RATE = SAMPLE_RATE // HOP
 SPECS = (
     "choose the folder of an export, a list of such folders, shipped, mel, random:FOLDER (of an "
     "export) or hf:NAME_OR_PATH"
@@ -53,7 +52,8 @@ class MelEncoder(FrozenEncoder):
 
     def __init__(self):
         identity = fingerprint({"mel": 1, "features": FEATURES}, {})
-        super().__init__("mel", identity, SAMPLE_RATE, ("mel",), BANDS, MEL_RATE, "mean_std")
+        super().__init__("mel", identity, SAMPLE_RATE, ("mel",), BANDS, TOKEN_RATE, "mean_std")
+        self.frame_width = STACK * BANDS
         self.features = LogMel()
 
     def states(self, wave, samples):

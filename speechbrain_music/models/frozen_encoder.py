@@ -60,6 +60,7 @@ class FrozenEncoder(nn.Module):
         super().__init__()
         self.name, self.identity, self.sample_rate = name, identity, sample_rate
         self.layers, self.width, self.frame_rate = tuple(layers), width, frame_rate
+        self.frame_width = width  # of `frames`
         self.pooling, self.dim = pooling, width * POOLINGS[pooling]
         self.padding_safe = padding_safe
         self.train()

@@ -1,0 +1,230 @@
+"""Features by the frame: whole tracks in overlapping chunks, cached, read in windows and whole."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import IterableDataset
+
+from speechbrain_music.dataio.overlap import plan_chunks
+from speechbrain_music.evaluation.chunks import SPLITS
+from speechbrain_music.evaluation.features import ORDER, FeatureCache, wave_parts
+from speechbrain_music.models.frontend import TOKEN_RATE
+from speechbrain_music.utils.errors import UserError
+
+
+class AnnotatedTracks(NamedTuple):
+    """Tracks of all splits, their annotations, and the chunks to encode."""
+
+    # One row per chunk: `start` and `stop` of what is encoded, and of its tokens of 40 ms the
+    # number to `skip` and to `keep`; with its `track` and `split`.
+    table: pd.DataFrame
+    names: dict  # split -> (M,) of the tracks
+    annotations: dict  # split -> (M,) Beats or LabelledIntervals
+    seconds: dict  # split -> (M,) durations
+
+    @property
+    def labels(self):
+        """split -> what results depend on, as JSON holds it."""
+        return {split: [str(part) for part in parts] for split, parts in self.annotations.items()}
+
+
+def cut_tracks(manifests, hparams):
+    """Reads the annotations of manifests (split -> table) and plans the chunks of their tracks.
+
+    A track is encoded in chunks of `chunk_seconds`, of which neighbours share `overlap_seconds`, or
+    whole if that is null. Raises UserError for an annotation that cannot be read.
+    """
+    task, rows = hparams["task"], []
+    names, annotations, seconds = {}, {}, {}
+    chunk = hparams["chunk_seconds"] and max(1, round(hparams["chunk_seconds"] * TOKEN_RATE))
+    overlap = round(hparams["overlap_seconds"] * TOKEN_RATE)
+    if chunk and overlap >= chunk:
+        raise UserError(
+            f"overlap_seconds is {hparams['overlap_seconds']:g}: it must be below chunk_seconds, "
+            f"{hparams['chunk_seconds']:g}"
+        )
+    for split in SPLITS:
+        tracks = manifests[split].to_dict("records")
+        names[split] = [track["ID"] for track in tracks]
+        annotations[split] = [task.read(track[task.column]) for track in tracks]
+        seconds[split] = [track["duration"] for track in tracks]
+        for track in tracks:
+            native = (track["stop"] - track["start"]) / track["duration"] / TOKEN_RATE
+            tokens = math.ceil(track["duration"] * TOKEN_RATE - 1e-6)
+            for context, keep in plan_chunks(tokens, chunk, overlap):
+                start, stop = (track["start"] + round(t * native) for t in _ends(context))
+                stop = min(stop, track["stop"])
+                rows.append(
+                    track
+                    | {
+                        "start": start,
+                        "stop": stop,
+                        "duration": (stop - start) / native / TOKEN_RATE,
+                    }
+                    | {"skip": keep.start - context.start, "keep": len(keep)}
+                    | {"track": track["ID"], "split": split}
+                )
+    return AnnotatedTracks(pd.DataFrame(rows), names, annotations, seconds)
+
+
+def _ends(span):
+    return span.start, span.stop
+
+
+class FrameCache(FeatureCache):
+    """(frames, layers, dim) float16 features on disk, of the chosen layers (names, or None: all).
+
+    `chunks` is the table of `AnnotatedTracks`: the frames of a track lie one after the other.
+    Raises UserError for a layer that there is not, or a frame rate that is no multiple of 25 Hz.
+    """
+
+    kind = "f2"
+
+    def __init__(self, folder, encoder, chunks, layers=None):
+        self.layers = list(encoder.layers if layers is None else map(str, layers))
+        if unknown := [layer for layer in self.layers if layer not in encoder.layers]:
+            raise UserError(
+                f"{encoder.name} has no layer {unknown[0]}: choose of {', '.join(encoder.layers)}"
+            )
+        self.per_token = round(encoder.frame_rate / TOKEN_RATE)
+        if self.per_token * TOKEN_RATE != encoder.frame_rate:
+            raise UserError(
+                f"{encoder.name} has {encoder.frame_rate:g} frames a second: tasks by the frame "
+                f"need a multiple of {TOKEN_RATE}"
+            )
+        super().__init__(folder, encoder, chunks)
+        self.metadata["layers"] = self.layers
+
+    def _rows(self):
+        return self.chunks["keep"].to_numpy() * self.per_token
+
+    def _shape(self):
+        return len(self.layers), self.encoder.frame_width
+
+    def _key(self):
+        return super()._key(self.layers, self.chunks[["skip", "keep"]].to_numpy().tolist())
+
+    def encode(self, batch):
+        """The kept frames of each chunk; of a file that ends early, its last frame again."""
+        places = [self.encoder.layers.index(layer) for layer in self.layers]
+        found = []
+        for part in wave_parts(self.encoder, batch):
+            each = zip(*self.encoder.frames(*part), strict=True)
+            found += [x[:count, places].half().cpu().numpy() for x, count in each]
+        for number, row in enumerate(batch.rows.tolist()):
+            skip, keep = self.chunks[["skip", "keep"]].iloc[row] * self.per_token
+            there = found[number][skip : skip + keep]
+            missing = [(0, keep - len(there)), (0, 0), (0, 0)]
+            found[number] = (
+                np.pad(there, missing, "edge")
+                if len(there)
+                else np.full((keep, *self._shape()), np.nan, "f2")
+            )
+        return found
+
+
+class TrackSplit(NamedTuple):
+    """M tracks of a split with the rows of their frames."""
+
+    values: np.ndarray  # (n, L, d) float16, memory-mapped, of all splits
+    rows: list  # (M,) slices
+    annotations: list  # (M,)
+    seconds: list  # (M,)
+    names: list  # (M,)
+
+    def frames(self, track):
+        """(T, L, d) float32 of a track."""
+        return torch.from_numpy(self.values[self.rows[track]].astype(np.float32))
+
+
+def split_tracks_of(tracks, cache):
+    """split -> `TrackSplit` of the tracks that can be read whole; chunk -> why it cannot."""
+    values, readable, reasons = cache.load()
+    splits = {}
+    for split in SPLITS:
+        chunks = (tracks.table["split"] == split).to_numpy().nonzero()[0]
+        of_track = pd.Series(chunks).groupby(tracks.table["track"].to_numpy()[chunks], sort=False)
+        rows = {
+            name: slice(cache.rows_of(part.iloc[0]).start, cache.rows_of(part.iloc[-1]).stop)
+            for name, part in of_track
+            if readable[part].all()
+        }
+        if not rows:
+            raise UserError(f"no {split} track could be read: check the data folder")
+        kept = [number for number, name in enumerate(tracks.names[split]) if name in rows]
+        splits[split] = TrackSplit(
+            values,
+            [rows[tracks.names[split][number]] for number in kept],
+            *([column[split][number] for number in kept] for column in tracks[2:]),
+            [tracks.names[split][number] for number in kept],
+        )
+    return splits, reasons
+
+
+class FrameBatch(NamedTuple):
+    """B windows of at most T frames, with S logits each."""
+
+    x: torch.Tensor  # (B, T, L, d) float32
+    lengths: torch.Tensor  # (B,) int64 frames
+    targets: torch.Tensor  # (B, S, ...)
+    valid: torch.Tensor  # (B, S) bool: whether the logit belongs to the window
+
+    def to(self, device):
+        """The batch on a device."""
+        return FrameBatch(*(part.to(device) for part in self))
+
+
+class TrainingWindows(IterableDataset):
+    """One epoch of `FrameBatch`es: each track in windows of `window` frames, placed at random.
+
+    A window begins at a multiple of `head.down` frames. Order and places follow from
+    (seed, epoch). `targets` are (steps, ...) of each track.
+    """
+
+    def __init__(self, split, targets, head, window, batch_size, seed):
+        self.split, self.targets, self.head = split, targets, head
+        self.window = -(-window // head.down) * head.down
+        self.batch_size, self.seed = batch_size, seed
+        sizes = [rows.stop - rows.start for rows in split.rows]
+        self.draws = [
+            track for track, size in enumerate(sizes) for _ in range(max(1, size // self.window))
+        ]
+        self.start(1)
+
+    def start(self, epoch, batch=0):
+        """Sets the epoch of the next iteration, which starts with its first batch."""
+        self.epoch = epoch
+
+    def __len__(self):
+        return -(-len(self.draws) // self.batch_size)
+
+    def __iter__(self):
+        rng = np.random.default_rng([ORDER, self.seed, self.epoch])
+        order = rng.permutation(self.draws).tolist()
+        for begin in range(0, len(order), self.batch_size):
+            yield pad_windows([self._draw(i, rng) for i in order[begin : begin + self.batch_size]])
+
+    def _draw(self, track, rng):
+        rows, down = self.split.rows[track], self.head.down
+        spare = max(0, rows.stop - rows.start - self.window)
+        first = int(rng.integers(spare // down + 1)) * down
+        part = slice(rows.start + first, min(rows.start + first + self.window, rows.stop))
+        x = torch.from_numpy(self.split.values[part].astype(np.float32))
+        begin = self.head.steps(first)
+        return x, self.targets[track][begin : begin + self.head.steps(len(x))]
+
+
+def pad_windows(items):
+    """A `FrameBatch` of (x, targets) of each window."""
+    xs, targets = zip(*items, strict=True)
+    steps = torch.tensor([len(part) for part in targets])
+    return FrameBatch(
+        pad_sequence(xs, batch_first=True),
+        torch.tensor([len(x) for x in xs]),
+        pad_sequence(targets, batch_first=True),
+        torch.arange(steps.max()) < steps.unsqueeze(1),
+    )
