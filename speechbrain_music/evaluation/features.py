@@ -261,6 +261,12 @@ def make_caches(run, chunks):
 
 def extract_features(run, cache, chunks):
     """Fills an encoder's cache, together with other processes; returns its `Features`."""
+    values, readable, reasons = fill_cache(run, cache)
+    return Features(cache, chunks, split_features(chunks, values, readable), reasons)
+
+
+def fill_cache(run, cache):
+    """Computes what a cache lacks, together with other processes; returns its `load()`."""
     if if_main_process():  # not by run_on_main, which would send the encoder to all processes
         cache.open()
     ddp_barrier()
@@ -272,8 +278,7 @@ def extract_features(run, cache, chunks):
         bar=not run.run_opts.noprogressbar,
     )
     ddp_barrier()
-    values, readable, reasons = cache.load()
-    return Features(cache, chunks, split_features(chunks, values, readable), reasons)
+    return cache.load()
 
 
 def split_features(chunks, values, readable):

@@ -1,5 +1,6 @@
 """Features by the frame: whole tracks in overlapping chunks, cached, read in windows and whole."""
 
+import logging
 import math
 from typing import NamedTuple
 
@@ -11,9 +12,12 @@ from torch.utils.data import IterableDataset
 
 from speechbrain_music.dataio.overlap import plan_chunks
 from speechbrain_music.evaluation.chunks import SPLITS
-from speechbrain_music.evaluation.features import ORDER, FeatureCache, wave_parts
+from speechbrain_music.evaluation.features import ORDER, FeatureCache, fill_cache, wave_parts
+from speechbrain_music.metrics.base import read_column
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class AnnotatedTracks(NamedTuple):
@@ -35,44 +39,43 @@ class AnnotatedTracks(NamedTuple):
 def cut_tracks(manifests, hparams):
     """Reads the annotations of manifests (split -> table) and plans the chunks of their tracks.
 
-    A track is encoded in chunks of `chunk_seconds`, of which neighbours share `overlap_seconds`, or
-    whole if that is null. Raises UserError for an annotation that cannot be read.
+    Raises UserError for an annotation that is missing or cannot be read.
     """
-    task, rows = hparams["task"], []
-    names, annotations, seconds = {}, {}, {}
-    chunk = hparams["chunk_seconds"] and max(1, round(hparams["chunk_seconds"] * TOKEN_RATE))
-    overlap = round(hparams["overlap_seconds"] * TOKEN_RATE)
+    task, tables, columns = hparams["task"], [], [{}, {}, {}]
+    for split in SPLITS:
+        tracks = manifests[split]
+        table = plan_tracks(tracks, hparams["chunk_seconds"], hparams["overlap_seconds"])
+        tables.append(table.assign(split=split))
+        columns[0][split] = tracks["ID"].tolist()
+        paths = read_column(tracks, task.column)
+        seconds = columns[2][split] = tracks["duration"].tolist()
+        columns[1][split] = list(map(task.read, paths, seconds))
+    return AnnotatedTracks(pd.concat(tables, ignore_index=True), *columns)
+
+
+def plan_tracks(tracks, chunk_seconds=None, overlap_seconds=0.0):
+    """The chunks of a manifest's rows, as in `AnnotatedTracks.table`.
+
+    A track is encoded in chunks of `chunk_seconds`, of which neighbours share `overlap_seconds`, or
+    whole if that is None. Raises UserError if the overlap is not the shorter of both.
+    """
+    chunk = chunk_seconds and max(1, round(chunk_seconds * TOKEN_RATE))
+    overlap, rows = round(overlap_seconds * TOKEN_RATE), []
     if chunk and overlap >= chunk:
         raise UserError(
-            f"overlap_seconds is {hparams['overlap_seconds']:g}: it must be below chunk_seconds, "
-            f"{hparams['chunk_seconds']:g}"
+            f"overlap_seconds is {overlap_seconds:g}: set it below chunk_seconds, {chunk_seconds:g}"
         )
-    for split in SPLITS:
-        tracks = manifests[split].to_dict("records")
-        names[split] = [track["ID"] for track in tracks]
-        annotations[split] = [task.read(track[task.column]) for track in tracks]
-        seconds[split] = [track["duration"] for track in tracks]
-        for track in tracks:
-            native = (track["stop"] - track["start"]) / track["duration"] / TOKEN_RATE
-            tokens = math.ceil(track["duration"] * TOKEN_RATE - 1e-6)
-            for context, keep in plan_chunks(tokens, chunk, overlap):
-                start, stop = (track["start"] + round(t * native) for t in _ends(context))
-                stop = min(stop, track["stop"])
-                rows.append(
-                    track
-                    | {
-                        "start": start,
-                        "stop": stop,
-                        "duration": (stop - start) / native / TOKEN_RATE,
-                    }
-                    | {"skip": keep.start - context.start, "keep": len(keep)}
-                    | {"track": track["ID"], "split": split}
-                )
-    return AnnotatedTracks(pd.DataFrame(rows), names, annotations, seconds)
-
-
-def _ends(span):
-    return span.start, span.stop
+    for track in tracks.to_dict("records"):
+        samples = (track["stop"] - track["start"]) / track["duration"] / TOKEN_RATE  # of a token
+        tokens = math.ceil(track["duration"] * TOKEN_RATE - 1e-6)
+        for context, keep in plan_chunks(tokens, chunk, overlap):
+            start = track["start"] + round(context.start * samples)
+            stop = min(track["start"] + round(context.stop * samples), track["stop"])
+            place = {"start": start, "stop": stop}
+            place["duration"] = (stop - start) / samples / TOKEN_RATE
+            kept = {"skip": keep.start - context.start, "keep": len(keep)}
+            rows.append(track | place | kept | {"track": track["ID"]})
+    return pd.DataFrame(rows)
 
 
 class FrameCache(FeatureCache):
@@ -132,37 +135,60 @@ class TrackSplit(NamedTuple):
 
     values: np.ndarray  # (n, L, d) float16, memory-mapped, of all splits
     rows: list  # (M,) slices
+    names: list  # (M,)
     annotations: list  # (M,)
     seconds: list  # (M,)
-    names: list  # (M,)
 
     def frames(self, track):
         """(T, L, d) float32 of a track."""
         return torch.from_numpy(self.values[self.rows[track]].astype(np.float32))
 
 
-def split_tracks_of(tracks, cache):
-    """split -> `TrackSplit` of the tracks that can be read whole; chunk -> why it cannot."""
-    values, readable, reasons = cache.load()
+class FrameFeatures(NamedTuple):
+    """An encoder's frames of a task's tracks."""
+
+    cache: FrameCache
+    splits: dict  # split -> TrackSplit of the tracks that can be read whole
+    reasons: dict  # row of the table -> why the chunk could not be read
+
+    @property
+    def encoder(self):
+        """The encoder that computed them."""
+        return self.cache.encoder
+
+
+def make_frame_caches(run, tracks):
+    """The `FrameCache` of each encoder of a run."""
+    folder, layers = run.hparams["feature_folder"], run.hparams["layers"]
+    return [FrameCache(folder, encoder, tracks.table, layers) for encoder in run.encoders]
+
+
+def extract_frames(run, cache, tracks):
+    """Fills an encoder's cache, together with other processes; returns its `FrameFeatures`."""
+    frames, layers, dim = cache.metadata["shape"]
+    logger.info(f"{frames} frames x {layers} x {dim}: {frames * layers * dim * 2 / 1e6:.0f} MB")
+    values, readable, reasons = fill_cache(run, cache)
     splits = {}
     for split in SPLITS:
-        chunks = (tracks.table["split"] == split).to_numpy().nonzero()[0]
-        of_track = pd.Series(chunks).groupby(tracks.table["track"].to_numpy()[chunks], sort=False)
-        rows = {
-            name: slice(cache.rows_of(part.iloc[0]).start, cache.rows_of(part.iloc[-1]).stop)
-            for name, part in of_track
-            if readable[part].all()
-        }
-        if not rows:
-            raise UserError(f"no {split} track could be read: check the data folder")
+        rows = rows_of_tracks(tracks.table[tracks.table["split"] == split], cache, readable)
         kept = [number for number, name in enumerate(tracks.names[split]) if name in rows]
-        splits[split] = TrackSplit(
-            values,
-            [rows[tracks.names[split][number]] for number in kept],
-            *([column[split][number] for number in kept] for column in tracks[2:]),
-            [tracks.names[split][number] for number in kept],
+        if not kept:
+            raise UserError(f"no {split} track could be read: check the data folder")
+        names, *others = (
+            [column[split][number] for number in kept]
+            for column in (tracks.names, tracks.annotations, tracks.seconds)
         )
-    return splits, reasons
+        splits[split] = TrackSplit(values, [rows[name] for name in names], names, *others)
+    return FrameFeatures(cache, splits, reasons)
+
+
+def rows_of_tracks(table, cache, readable):
+    """Track -> slice of the cache's frames, of the tracks whose chunks can all be read."""
+    return {
+        name: slice(cache.rows_of(part.index[0]).start, cache.rows_of(part.index[-1]).stop)
+        for name, part in table.groupby("track", sort=False)
+        if readable[part.index].all()
+    }
 
 
 class FrameBatch(NamedTuple):

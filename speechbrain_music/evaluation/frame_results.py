@@ -1,63 +1,68 @@
-"""Results of a task by the frame: figures of whole tracks, results.json, a report."""
+"""Results of a frame task: scores of whole tracks, results.json, the report, the trained heads."""
 
 import pandas as pd
 import torch
 from speechbrain.utils.distributed import if_main_process
 
+from speechbrain_music.evaluation.probe_files import save_probe
 from speechbrain_music.evaluation.protocol import results_key
 from speechbrain_music.evaluation.results import describe, report, summarise, write_files
-from speechbrain_music.metrics.track_scores import TrackScores, table_of
+from speechbrain_music.metrics.track_scores import TrackScores
+
+PROBE = "probe_{}.safetensors"
 
 
 def write_frame_results(run, data_report, tracks, tested):
-    """Writes results.json, figures of tracks and the report; returns the output folder.
+    """Writes results.json, scores of tracks, the report and the heads; returns the output folder.
 
-    tested: for each encoder (FrameCache, reasons, TrainedHeads, scores of the test tracks).
+    tested: for each encoder (FrameFeatures, TrainedHeads, predictions of the test tracks). The
+    heads of the first encoder and probe seed are saved.
     """
     if not if_main_process():
         return run.output
-    hparams, task = run.hparams, run.hparams["task"]
-    caches = [part[0] for part in tested]
-    heads, splits = hparams["heads"], tested[0][2].splits
-    test = splits["test"]
-    scores = TrackScores(task, heads)
-    # encoder, seed, track, head and metric
-    found = [
-        [[table_of(seed, task) for seed in part[3][head]] for head in heads] for part in tested
-    ]
-    figures, weights = (
-        torch.stack(
-            [
-                torch.stack([torch.stack([s[k] for s in h]) for h in of], 2).flatten(3)
-                for of in found
-            ]
-        )
-        for k in (0, 1)
+    hparams, heads = run.hparams, run.hparams["heads"]
+    features, first = tested[0][:2]
+    test, train = features.splits["test"], features.splits["train"]
+    scores = TrackScores(first.task, heads)
+    truth = test.annotations, test.seconds
+
+    def of_tracks(predictions):
+        return scores.of_tracks(truth[0], predictions, truth[1])
+
+    # Encoders x seeds x tracks x (heads x metrics).
+    figures = torch.stack(
+        [
+            torch.cat([torch.stack([of_tracks(seed)[0] for seed in found[h]]) for h in heads], 2)
+            for _, _, found in tested
+        ]
     )
-    figures, weights = figures.flatten(3), weights.flatten(3)[0, 0]
-    constant = task.constant(splits["train"].annotations)
-    pairs = zip(test.annotations, test.seconds, strict=True)
-    chance = table_of([task.score(a, constant(seconds), seconds) for a, seconds in pairs], task)[0]
-    chance = chance.repeat(1, len(heads))
+    task = first.task
+    perfect = [
+        task.decode(task.oracle(task.targets(annotation, round(seconds * task.rate))))
+        for annotation, seconds in zip(*truth, strict=True)
+    ]
+    constants = [task.constant(train.annotations, seconds) for seconds in test.seconds]
+    chance, weights = (part.repeat(1, len(heads)) for part in of_tracks(constants))
     summary = summarise(scores, figures, weights, chance, hparams["resamples"])
-    runs = []
-    for cache, _, trained, _ in tested:
-        best = {
-            head: trained.table.loc[rows].agg({"lr": "first", "valid": "mean"}).to_dict()
-            for head, rows in trained.chosen.items()
-        }
-        runs.append({"identity": cache.encoder.identity, "layers": cache.layers, "heads": best})
+    summary["perfect"] = scores.figures(*(x.repeat(1, len(heads)) for x in of_tracks(perfect)))
+    runs = [
+        {"identity": part.cache.encoder.identity, "layers": part.cache.layers, "heads": best.best}
+        for part, best, _ in tested
+    ]
     data = {
-        "tracks": {split: len(part.names) for split, part in splits.items()},
-        "chunks": {split: int((tracks.table["split"] == split).sum()) for split in splits},
-        "unreadable": len(tested[0][1]),
-        "reasons": list(tested[0][1].values())[:20],
+        "tracks": {split: len(part.names) for split, part in features.splits.items()},
+        "chunks": {split: int((tracks.table["split"] == split).sum()) for split in features.splits},
+        "unreadable": len(features.reasons),
+        "reasons": list(features.reasons.values())[:20],
         "absent": {},
     }
-    key = results_key(hparams, caches, tracks.labels)
+    key = results_key(hparams, [part.cache for part, _, _ in tested], tracks.labels)
     results = describe(run, data_report, key, runs, data, summary)
-    table = pd.concat([p[2].table.assign(encoder=i) for i, p in enumerate(tested)])
-    text = report(results, _chosen(runs), _settings(hparams))
+    table = pd.concat([part[1].table.assign(encoder=i) for i, part in enumerate(tested)])
+    for kind, rows in first.chosen.items():
+        head = first.brains[rows[0]].modules.head
+        save_probe(run.output / PROBE.format(kind), task, head, features.cache, hparams)
+    text = report(results, _chosen(runs), _settings(hparams, summary["perfect"], task))
     write_files(run.output, results, table, text, figures, weights, test.names)
     return run.output
 
@@ -74,16 +79,17 @@ def _chosen(runs):
     return " ".join(parts)
 
 
-def _settings(hparams):
+def _settings(hparams, perfect, task):
     whole = "whole tracks"
     if hparams["chunk_seconds"]:
-        whole = (
-            f"chunks of {hparams['chunk_seconds']:g} s that share {hparams['overlap_seconds']:g} s"
-        )
-    layers = hparams["layers"]
+        whole = f"chunks of {hparams['chunk_seconds']:g} s, which overlap by "
+        whole += f"{hparams['overlap_seconds']:g} s"
+    layers = "all layers" if hparams["layers"] is None else f"layers {hparams['layers']}"
+    head = hparams["heads"][0]
+    limits = ", ".join(f"{m} {perfect[f'{head} {m}']:.4f}" for m in task.metrics)
     return (
-        f"Encoded in {whole}, {'all layers' if layers is None else f'layers {layers}'} in a learned "
-        f"mix; heads trained on windows of {hparams['window_seconds']:g} s, "
-        f"{len(hparams['learning_rates'])} learning rates, {len(hparams['probe_seeds'])} seed(s); "
-        "figures are of whole tracks, on original times."
+        f"Encoded in {whole}; {layers} in a learned mix. Heads: windows of "
+        f"{hparams['window_seconds']:g} s, {len(hparams['learning_rates'])} learning rates, "
+        f"{len(hparams['probe_seeds'])} seed(s). Figures are of whole tracks, on the times of the "
+        f"annotations. Perfect logits at {task.rate:g} Hz would score {limits}."
     )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
+from speechbrain_music.evaluation.tasks import find_task
 from speechbrain_music.models.frozen import make_encoders
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import locked_folder
@@ -95,6 +96,10 @@ DATA_OPTIONS = {
     "allow_missing": kinds.boolean,
     "split": kinds.text,
     "tagged_only": kinds.boolean,
+    "fold": kinds.natural,
+    "player": kinds.natural,
+    "chord_head": kinds.text,
+    "functions": kinds.natural,
 }
 
 
@@ -116,17 +121,18 @@ class Evaluation(NamedTuple):
 def open_evaluation(argv, recipe):
     """Yields an `Evaluation`: loads a task's yaml and its encoders, and joins other processes.
 
-    recipe: the path of the task's train.py; its folder has the task's name. While the block runs,
+    recipe: the path of the task's train.py. While the block runs,
     the output folder is locked. Raises ConfigError or UserError for what does not fit.
     """
     began = time.time()
     keep_freed_memory()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
     recipe = Path(recipe).resolve().parent
-    if hparams["name"] != recipe.name:
+    task = find_task(hparams["name"])
+    if task.folder != recipe.name:
         raise ConfigError(
-            f"name is {hparams['name']!r} and the recipe that of {recipe.name}: run "
-            f"recipes/{hparams['name']}/train.py, or pass hparams/{recipe.name}.yaml"
+            f"name is {task.name!r} and the recipe that of {recipe.name}: run "
+            f"recipes/{task.folder}/train.py, or pass a yaml of {recipe.name}"
         )
     classes = hparams["encoder_classes"] or ()
     encoders = make_encoders(

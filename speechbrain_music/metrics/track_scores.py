@@ -1,4 +1,4 @@
-"""Figures of whole tracks as a task: what intervals and comparisons of systems need."""
+"""Scores of whole tracks as a task: what intervals and comparisons of systems need."""
 
 import numpy as np
 import torch
@@ -7,36 +7,46 @@ from speechbrain_music.metrics.base import Task, ratio
 
 
 class TrackScores(Task):
-    """Weighted means over tracks of figures that were computed track by track.
+    """Weighted means over tracks of scores that a `FrameTask` gave to each track.
 
-    In place of logits and targets, both (N, C): each track's figures and their weights, 0 where a
-    figure is not defined. A mean over tracks has weights of 1, one over a corpus the tracks'
-    durations.
+    In place of logits and targets stand the scores of N tracks and their weights, both (N, C). A
+    weight is 0 where a score is not defined, else 1; for the means over a corpus it is what
+    the task says, such as a duration. Each head has all metrics of the task: `<head> <metric>`,
+    and `<head> corpus_<metric>` where both means exist.
 
     Arguments
     ---------
     task : FrameTask
-        With its metrics.
+        Its metrics are taken.
     heads : sequence of str
-        Each head has all metrics of the task, under the name `<head> <metric>`.
+        Names of the heads that were trained.
 
     Example
     -------
-    >>> from types import SimpleNamespace
-    >>> task = SimpleNamespace(metrics=["f"], selected=["f"], scored=["f"])
-    >>> scores = TrackScores(task, ["mlp"])
-    >>> scores.figures(torch.tensor([[0.5], [1.0], [0.0]]), torch.tensor([[1.0], [1.0], [0.0]]))
-    {'mlp f': 0.75}
+    >>> from speechbrain_music.metrics.frame_tasks import BeatTracking
+    >>> TrackScores(BeatTracking(), ["mlp"]).metrics[:2]
+    ('mlp beat_f', 'mlp beat_cmlt')
     """
 
     floor = 0.0
 
     def __init__(self, task, heads):
-        named = [f"{head} {metric}" for head in heads for metric in task.metrics]
-        super().__init__(named)
-        self.metrics = self.names
+        corpus = [f"corpus_{m}" if m in task.metrics else m for m in task.corpus_metrics]
+        self.metrics = tuple(f"{head} {m}" for head in heads for m in (*task.metrics, *corpus))
+        super().__init__(self.metrics)
         self.selected = tuple(f"{head} {metric}" for head in heads for metric in task.selected)
         self.scored = tuple(f"{head} {metric}" for head in heads for metric in task.scored)
+        self.task, self.note = task, task.note
+
+    def of_tracks(self, annotations, predictions, seconds):
+        """Scores and weights of one head's predictions, both (N, C / heads) float64."""
+        task, rows = self.task, []
+        for track in zip(annotations, predictions, seconds, strict=True):
+            scores, weights = (task.score(*track, weights) for weights in (False, True))
+            defined = {m: float(np.isfinite(scores[m])) for m in task.metrics}
+            weights = [defined, {m: weights[m] for m in task.corpus_metrics}]
+            rows.append([[np.nan_to_num(scores[m]), w[m]] for w in weights for m in w])
+        return torch.tensor(rows, dtype=torch.float64).unbind(2)
 
     def figures(self, logits, targets):
         counts = np.ones((1, len(logits)), np.int64)
@@ -45,17 +55,11 @@ class TrackScores(Task):
     def _resampled(self, logits, targets, counts):
         weights = targets.double().cpu().numpy()
         sums = counts @ (logits.double().cpu().numpy() * weights)
-        return dict(zip(self.names, ratio(sums, counts @ weights).T, strict=True))
+        return dict(zip(self.metrics, ratio(sums, counts @ weights).T, strict=True))
 
     def chance(self, train_targets, targets):
-        """The figures of a constant prediction; `train_targets` holds them, (N, C)."""
+        """The figures of a constant prediction; `train_targets` are its scores, (N, C)."""
         return self.figures(train_targets, targets)
 
     def by_class(self, logits, targets):
         return {}
-
-
-def table_of(scores, task):
-    """(N, C) figures and weights of N tracks, from dicts metric -> (figure, weight)."""
-    pairs = torch.tensor([[score[metric] for metric in task.metrics] for score in scores])
-    return pairs.double().unbind(2)

@@ -4,18 +4,22 @@ import torch.nn.functional as F
 from torch import nn, softmax, zeros
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from speechbrain_music.nnet.normalization import Standardization
+
 HEADS = ("mlp", "gru")
 
 
 class FrameHead(nn.Module):
-    """A learned mix of hidden states, one hidden layer, perhaps a GRU over time, then logits.
+    """Standardised hidden states in a learned mix, a hidden layer, perhaps a GRU, then logits.
 
     Arguments
     ---------
     kind : str
         "mlp" sees each frame alone; "gru" adds two bidirectional layers over the whole sequence.
-    layers, dim, outputs : int
-        L hidden states of width d; C logits a frame.
+    mean, std : torch.Tensor
+        (L, d) float32 of the L hidden states of width d.
+    outputs : int
+        C, logits a frame.
     up, down : int
         Logits are given `up` times a frame, or for means of `down` frames; one of them is 1.
     hidden : int
@@ -26,18 +30,19 @@ class FrameHead(nn.Module):
     Example
     -------
     >>> import torch
-    >>> head = FrameHead("gru", layers=3, dim=8, outputs=2, up=2, hidden=16)
+    >>> head = FrameHead("gru", torch.zeros(3, 8), torch.ones(3, 8), outputs=2, up=2, hidden=16)
     >>> head(torch.randn(4, 50, 3, 8), torch.tensor([50, 50, 30, 1])).shape
     torch.Size([4, 100, 2])
     """
 
-    def __init__(self, kind, layers, dim, outputs, up=1, down=1, hidden=512, dropout=0.2):
+    def __init__(self, kind, mean, std, outputs, up=1, down=1, hidden=512, dropout=0.2):
         super().__init__()
         if kind not in HEADS:
             raise ValueError(f"head is {kind!r}: choose {' or '.join(HEADS)}")
-        self.outputs, self.up, self.down = outputs, up, down
-        self.mix = nn.Parameter(zeros(layers))
-        self.hidden, self.dropout = nn.Linear(dim, hidden), nn.Dropout(dropout)
+        self.kind, self.outputs, self.up, self.down = kind, outputs, up, down
+        self.standardize = Standardization(mean, std)
+        self.mix = nn.Parameter(zeros(len(mean)))
+        self.hidden, self.dropout = nn.Linear(mean.shape[1], hidden), nn.Dropout(dropout)
         self.context = None
         if kind == "gru":
             self.context = nn.GRU(hidden, hidden // 2, 2, batch_first=True, bidirectional=True)
@@ -49,7 +54,7 @@ class FrameHead(nn.Module):
 
     def forward(self, x, lengths):
         """(B, T, L, d) states and (B,) frames of each item to (B, steps(T), C) logits."""
-        x = (x * softmax(self.mix, 0).unsqueeze(1)).sum(2)
+        x = (self.standardize(x) * softmax(self.mix, 0).unsqueeze(1)).sum(2)
         if self.down > 1:
             x = F.avg_pool1d(x.transpose(1, 2), self.down, ceil_mode=True).transpose(1, 2)
         x = self.dropout(F.relu(self.hidden(x)))

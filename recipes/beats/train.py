@@ -1,0 +1,37 @@
+"""Beats and downbeats: their times in whole tracks.
+
+python recipes/beats/train.py hparams/gtzan_beats.yaml --encoder EXPORT
+
+--data_folder is the data set's folder; without it a replica is made once and used. Any top-level
+key of the yaml is an option. README.md describes the protocol.
+"""
+
+import speechbrain as sb
+
+from speechbrain_music import evaluation
+from speechbrain_music.utils.errors import run_recipe
+
+
+class BeatBrain(evaluation.FrameBrain):
+    """Heads that predict beats and downbeats."""
+
+
+def main(argv):
+    """Evaluates an encoder on this task; see the head of this file. Returns the output folder."""
+    with evaluation.open_evaluation(argv, __file__) as run:
+        report, manifests = evaluation.prepare_data(run)
+        tracks = evaluation.cut_tracks(manifests, run.hparams)
+        caches = evaluation.make_frame_caches(run, tracks)
+        if evaluation.is_finished(run, caches, tracks):
+            return run.output
+        sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
+        tested = []
+        for cache in caches:  # several encoders are seeds of one system
+            features = evaluation.extract_frames(run, cache, tracks)
+            heads = evaluation.train_heads(BeatBrain, features, run)
+            tested.append((features, heads, evaluation.predict_test(heads, features)))
+        return evaluation.write_frame_results(run, report, tracks, tested)
+
+
+if __name__ == "__main__":
+    run_recipe(main)
