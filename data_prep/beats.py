@@ -86,7 +86,7 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
                 frames.make_item(data_folder, stem, wav, side, number, "", {"beats": path})
             )
     settings = {"split": split, "fold": fold}
-    variant = f"{' '.join(names)} {split}"
+    variant = f"{' '.join(sorted(names))} {split}"
     return data_set.Annotations(items, ("",), settings, variant, {"without_beats": without})
 
 

@@ -14,7 +14,9 @@ from speechbrain_music.data_prep.replica.theory import MODES, SCALES, TONICS, Ch
 SLOWEST, FASTEST = 60.0, 180.0  # beats per minute
 # How a section is played: dynamics relative to the chorus, and the roles that are silent.
 DYNAMICS = {"intro": 0.8, "verse": 0.9, "chorus": 1.0, "bridge": 0.93, "outro": 0.82}
-SILENT = {"intro": {"melody"}, "verse": {"pad"}, "outro": {"melody"}}
+DYNAMICS |= {"inst": 0.95, "solo": 0.97}
+SILENT = {"intro": {"melody"}, "verse": {"pad"}, "outro": {"melody"}, "inst": {"melody"}}
+LIKE = dict.fromkeys(("intro", "outro", "inst", "solo"), "verse")  # whose harmony and motifs
 CENTERS = {"comp": 62, "pad": 60, "melody": 72}
 
 
@@ -44,6 +46,11 @@ class Piece:
     mood: dict  # `arousal` and `valence` in -1 to 1, and their ingredients
     parts: list  # all instruments, each a `Part`
 
+    def positions(self):
+        """(time, position in the bar) of each beat; a downbeat has position 1."""
+        size, first = METERS[self.meter].beats, self.beats.index(self.downbeats[0])
+        return [(time, (n - first) % size + 1) for n, time in enumerate(self.beats)]
+
     def truth(self):
         """All of it as values that JSON can hold."""
         truth = dict(vars(self))
@@ -64,8 +71,10 @@ class Piece:
 class _Clock:
     """Convert sixteenths to seconds; with swing, off-beats come late."""
 
-    def __init__(self, tempo, meter, swing, lead):
-        self.beat, self.steps, self.lead = 60.0 / tempo, meter.steps, lead
+    pick_up = 0  # the beat of the first bar at which the music starts
+
+    def __init__(self, tempo, meter, swing, lead, end):
+        self.beat, self.steps, self.lead, self.end = 60.0 / tempo, meter.steps, lead, end
         self.swing = swing if meter.steps == 4 else 0.0
 
     def __call__(self, step):
@@ -76,40 +85,42 @@ class _Clock:
         return self.lead + self.beat * (beat + np.where(within < 0.5, early, late))
 
 
-def compose(artist, seconds, rng, bank, tonic=None):
+def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     """Compose a `Piece` of an artist; the same state of `rng` gives the same piece.
 
     Notes that the bank cannot play are not composed. A piece with a given tonic (0 to 11 from C on)
-    stays in its key.
+    stays in its key. An `expression.Expression` changes its tempo, form and harmony.
     """
     genre = GENRES[artist.genre]
     tempo = artist.tempo + artist.tempo_spread * rng.standard_normal()
     while not SLOWEST <= tempo <= FASTEST:  # folded, not clipped: no accumulation at the limits
         tempo = 2 * SLOWEST - tempo if tempo < SLOWEST else 2 * FASTEST - tempo
-    meter_name = choose(rng, genre.meters)
+    meter_name = choose(rng, (expression or genre).meters)
     meter = METERS[meter_name]
     mode = MODES[int(rng.random() < artist.minor)]
     stays, drawn = tonic is not None, int(rng.integers(12))
     tonic = tonic if stays else drawn
     scale = choose(rng, genre.scales[mode])
-    clock = _Clock(tempo, meter, artist.swing, lead=float(rng.uniform(0, 0.4)))
+    clock = _Clock(tempo, meter, artist.swing, float(rng.uniform(0, 0.4)), seconds)
     bars = max(1, round((seconds - clock.lead) / (clock.beat * meter.beats)))
 
-    material = _Material(genre, artist, mode, rng)
-    form = _form(genre, bars, material.phrase_bars, rng)
+    material = _Material(genre, artist, mode, rng, expression)
+    form = _form((expression or genre).forms, bars, material.unit(bars), rng)
     shifts = [0] * len(form) if stays else _modulations(artist.genre, form, rng)
     harmony = [  # one entry per bar: [(step, length, chord)]
         material.harmony(name, index, (tonic + shift) % 12, meter)
         for (name, length), shift in zip(form, shifts, strict=True)
         for index in range(length)
     ]
+    if expression:
+        clock = expression.perform(clock, meter, form)
     home = Chord.parse("I" if mode == "major" else "i", (tonic + shifts[-1]) % 12)
     harmony[-1] = [(0, meter.bar, home)]
     parts = _perform(genre, artist, meter, form, shifts, tonic, SCALES[scale], harmony, clock, rng)
-    parts = _finish(parts, seconds, bank)
+    parts = _finish(parts, clock.end, bank)
 
     def seconds_of(bar):
-        return float(clock(bar * meter.bar)) if bar < bars else seconds
+        return float(clock(bar * meter.bar)) if bar < bars else clock.end
 
     edges = np.cumsum([0] + [length for _, length in form])
     spans = [(seconds_of(a), seconds_of(b)) for a, b in zip(edges, edges[1:], strict=False)]
@@ -120,13 +131,14 @@ def compose(artist, seconds, rng, bank, tonic=None):
     chords = [
         (
             float(clock(bar * meter.bar + step)),
-            float(clock(bar * meter.bar + step + length)) if bar < bars - 1 else seconds,
+            float(clock(bar * meter.bar + step + length)) if bar < bars - 1 else clock.end,
             chord.name,
         )
         for bar, chords in enumerate(harmony)
         for step, length, chord in chords
     ]
-    beats = [float(t) for t in clock(np.arange(bars * meter.beats) * meter.steps) if t < seconds]
+    beats = clock(np.arange(clock.pick_up, bars * meter.beats) * meter.steps)
+    beats = [float(t) for t in beats if t < clock.end]
     return Piece(
         genre=artist.genre,
         artist=artist.name,
@@ -137,7 +149,7 @@ def compose(artist, seconds, rng, bank, tonic=None):
         chords=_joined(chords),
         sections=[(*span, name) for span, (name, _) in zip(spans, form, strict=True)],
         beats=beats,
-        downbeats=beats[:: meter.beats],
+        downbeats=beats[-clock.pick_up % meter.beats :: meter.beats],
         mood=_mood(parts, tempo, mode, seconds),
         parts=parts,
     )
@@ -146,20 +158,25 @@ def compose(artist, seconds, rng, bank, tonic=None):
 class _Material:
     """Chords of each kind of section, written at its first use and kept."""
 
-    def __init__(self, genre, artist, mode, rng):
+    def __init__(self, genre, artist, mode, rng, expression):
         self.genre, self.artist, self.mode, self.rng = genre, artist, mode, rng
-        self.kept = {}
-        self.phrase_bars = 12 if len(self._symbols("verse")) == 12 else 8
+        self.kept, self.expression = {}, expression
+        self.phrase = 12 if len(self._symbols("verse")) == 12 else 8
+
+    def unit(self, bars):
+        """Bars of a section; a short piece has short ones, so that it has a form at all."""
+        whole = bars >= (6 if self.expression else 4) * self.phrase
+        return self.phrase if whole else self.phrase // 2
 
     def _symbols(self, name):
-        name = {"intro": "verse", "outro": "verse"}.get(name, name)
+        name = LIKE.get(name, name)
         if name not in self.kept:
             if self.rng.random() < self.genre.loop_share:
                 loops = self.genre.loops[self.mode]
                 symbols = loops[self.rng.integers(len(loops))].split()
             else:
                 symbols = phrase(self.rng, self.mode, int(self.rng.choice((4, 8))))
-            self.kept[name] = symbols
+            self.kept[name] = self.expression.enrich(symbols) if self.expression else symbols
         return self.kept[name]
 
     def harmony(self, name, index, tonic, meter):
@@ -173,11 +190,9 @@ class _Material:
         return [(0, middle, chords[0]), (middle, meter.bar - middle, chords[1])]
 
 
-def _form(genre, bars, phrase_bars, rng):
-    """(name, bars) of each section, `bars` in all."""
-    names = choose(rng, genre.forms).split()
-    # A short piece has short sections, so that it has a form at all.
-    unit = phrase_bars if bars >= 4 * phrase_bars else max(2, phrase_bars // 2)
+def _form(forms, bars, unit, rng):
+    """(name, bars) of each section, each a `unit` or less, `bars` in all."""
+    names = choose(rng, forms).split()
     half = max(2, unit // 2)  # bars of an intro or outro
     body = [name for name in names if name not in ("intro", "outro")]
     sections = []
@@ -219,6 +234,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     }
     solo = artist.programs["melody"][1] if rng.random() < 0.5 else programs["melody"]
     drummed = rng.random() < genre.drums
+    drummed |= any(chord.name == "N" for bar in harmony for *_, chord in bar)
     padded = rng.random() < 0.6
     force = rng.normal(1.0, 0.06)  # how hard this piece is played
     players = {
@@ -237,6 +253,8 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
         events = played.setdefault((role, program), [])
         for step, length, pitch, velocity in notes:
             begin, end = clock(bar * meter.bar + step), clock(bar * meter.bar + step + length)
+            if end <= begin:  # before the pick-up
+                continue
             start = max(0.0, float(begin) + tightness * rng.standard_normal())
             stop = start + max(0.05, legato * float(end - begin))
             loud = dynamics * force * velocity + 4 * rng.standard_normal()
@@ -246,23 +264,23 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     for (name, length), shift in zip(form, shifts, strict=True):
         silent = SILENT.get(name, set())
         classes = {(tonic + shift + step) % 12 for step in scale}
-        soloist = soloists.get(name, soloists["verse"])
+        soloist = soloists[LIKE.get(name, name)]
         for index in range(length):
             chords = harmony[bar]
             following = harmony[min(bar + 1, len(harmony) - 1)][0][2]
             ends = bar == len(harmony) - 1
             feel = (DYNAMICS[name], artist.legato, artist.tightness)
-            notes = {
-                "comp": players["comp"].bar(chords),
-                "bass": players["bass"].bar(rng, chords, following),
-            }
-            if padded and "pad" not in silent:
-                notes["pad"] = players["pad"].bar(chords)
-            if "melody" not in silent:
-                closes = index == length - 1
-                notes["melody"] = soloist.bar(rng, index, chords, classes, closes)
+            notes = {}
+            if chords[0][2].pitch_classes:  # otherwise only the drums play
+                notes["comp"] = players["comp"].bar(chords)
+                notes["bass"] = players["bass"].bar(rng, chords, following)
+                if padded and "pad" not in silent:
+                    notes["pad"] = players["pad"].bar(chords)
+                if "melody" not in silent:
+                    closes = index == length - 1
+                    notes["melody"] = soloist.bar(rng, index, chords, classes, closes)
             if drummed and not (name == "intro" and index < length // 2):
-                drummer = drummers.get(name, drummers["verse"])
+                drummer = drummers["chorus" if name == "chorus" else "verse"]
                 notes["drums"] = drummer.bar(
                     rng, index == 0 and name == "chorus", index == length - 1
                 )
@@ -272,7 +290,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
                     first = min((step for step, *_ in events), default=0)
                     events = [(0, 2 * meter.bar, p, v) for s, _, p, v in events if s == first]
                 program = DRUMS if role == "drums" else programs[role]
-                if role == "melody" and name == "bridge":
+                if role == "melody" and name in ("bridge", "solo"):
                     program = solo
                 play(role, program, bar, events, *feel)
             bar += 1

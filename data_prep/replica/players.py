@@ -101,7 +101,7 @@ class Bassist:
         """Yield the notes of a bar of (step, length, chord); `following` is the next chord."""
         for step, length, kind in split(self.pattern, chords, "r"):
             chord, after = chord_at(chords, step, following)
-            root = place(chord.root, self.LOWEST)
+            root = place(chord.root, self.LOWEST) + chord.bass
             intervals = QUALITIES[chord.quality]
             interval = {
                 "r": 0,
@@ -115,7 +115,7 @@ class Bassist:
             if interval is None:  # leads to the next root from a semitone away
                 pitch = place(after.root, self.LOWEST) + int(rng.choice((-1, 1)))
             else:
-                pitch = root + interval
+                pitch = root + (interval if kind == "o" or not chord.bass else 0)
             yield step, length, pitch, 100 if step == 0 else 90
 
 

@@ -18,6 +18,7 @@ from speechbrain_music.data_prep.data_set import REPLICA_JSON
 from speechbrain_music.data_prep.replica import GENERATOR, storage
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.draws import PIECE, STYLE, keyed
+from speechbrain_music.data_prep.replica.expression import perform
 from speechbrain_music.data_prep.replica.genres import make_artist
 from speechbrain_music.data_prep.replica.mix import add_noise_floor, mix
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
@@ -26,7 +27,9 @@ from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-NAMES = "emomusic fma giantsteps gtzan magnatagatune mtg_jamendo music4all nsynth vocalset".split()
+NAMES = (
+    "beats emomusic fma giantsteps gtzan magnatagatune mtg_jamendo music4all nsynth vocalset"
+).split()
 
 
 @dataclass
@@ -53,19 +56,39 @@ def draw_artist(genre, seed, *key, held_out=False):
     return make_artist("-".join(map(str, key)), genre, keyed(seed, STYLE, *key), held_out)
 
 
-def render_song(
-    attempt, seed, genre, artist, piece, seconds, held_out=False, tonic=None, mode=None
+def draw_song(
+    seed, genre, artist, piece, seconds, held_out=False, tonic=None, mode=None, play=None
 ):
-    """Compose and render a piece over a noise floor: (samples,) float32 at 24 kHz.
+    """Compose a piece: its artist, the `Piece`, and the random generator left for its mix.
 
     `artist` and `piece` are keys: which artist of a genre, which piece of theirs. With `tonic` (0
-    to 11 from C on) and `mode` the piece stays in that key.
+    to 11 from C on) and `mode` the piece stays in that key. `play` is called in place of `compose`.
     """
     player = draw_artist(genre, seed, *artist, held_out=held_out)
     if mode:
         player.minor = float(mode == "minor")
-    rng, bank = keyed(seed, PIECE, *piece, attempt), load_bank()
-    return add_noise_floor(mix(compose(player, seconds, rng, bank, tonic), player, rng, bank), rng)
+    rng = keyed(seed, PIECE, *piece)
+    return player, (play or compose)(player, seconds, rng, load_bank(), tonic), rng
+
+
+def mix_song(player, song, rng):
+    """Render what `draw_song` returns, over a noise floor: (samples,) float32 at 24 kHz."""
+    return add_noise_floor(mix(song, player, rng, load_bank()), rng)
+
+
+def render_song(attempt, seed, genre, artist, piece, *options):
+    """Compose and render a piece; arguments of `draw_song`."""
+    return mix_song(*draw_song(seed, genre, artist, (*piece, attempt), *options))
+
+
+def draw_performance(*key):
+    """Compose a piece that is played with expression; arguments of `draw_song`."""
+    return draw_song(*key, play=perform)
+
+
+def render_performance(attempt, *key):
+    """Render a piece of `draw_performance`; every attempt gives the one that was annotated."""
+    return mix_song(*draw_performance(*key))
 
 
 def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=None):

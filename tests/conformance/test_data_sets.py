@@ -13,12 +13,14 @@ from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
+from speechbrain_music.dataio.annotations import read_beats
 from speechbrain_music.dataio.audio import read_segment, resampled_length
 
 EMOTIONS = dict.fromkeys(("arousal", "valence"), lambda text: 1 <= float(text) <= 9)
 NOTES = {"pitch": lambda text: int(text) in range(128), "family": nsynth.FAMILIES}
 SUNG = {"singer": vocal.SINGERS, "vowel": ("", *vocal.VOWELS)}
 TAGS = {"tags": lambda text: set(text.split("|")) <= {"", *magnatagatune.TAGS}}
+BEATS = {"beats": lambda path: len(read_beats(path).times) > 5, "has_downbeats": "1"}
 BY_ARTIST = {"split": "artist", "valid_share": 0.3}
 # Data set, options, labels with their allowed values, the column that no two splits share.
 CASES = [
@@ -34,10 +36,13 @@ CASES = [
     ("nsynth", {}, NOTES, "instrument"),
     ("vocalset", {"task": "singer"}, SUNG, "wav"),
     ("vocalset", {"task": "technique"}, SUNG | {"technique": vocal.TECHNIQUES}, "singer"),
+    ("beats", {}, BEATS | {"fold": ("", *"01234567")}, "beats"),
+    ("beats", {"split": "marble"}, BEATS, "beats"),
     ("folder", {}, {}, "wav"),
 ]
 # Sample rate, channels and format, as the data sets have them.
 FILES = {
+    "beats": (22050, 1, "WAV"),
     "emomusic": (44100, 1, "MP3"),
     "fma": (44100, 2, "MP3"),
     "giantsteps": (44100, 1, "MP3"),

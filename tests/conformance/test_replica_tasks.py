@@ -50,7 +50,7 @@ def rendered(tree):
 
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        for module in (trees, layout("magnatagatune"), layout("emomusic")):
+        for module in (trees, layout("magnatagatune")):
             patch.setattr(module, "compose", composed)
         patch.setattr(layout("vocalset"), "sing", sung)
         for path, key in tree.sounds:

@@ -12,12 +12,9 @@ import numpy as np
 
 from speechbrain_music.data_prep.emomusic import COUNTS, artist_split, plain_name
 from speechbrain_music.data_prep.manifest import csv_text
-from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed, read_yaml
+from speechbrain_music.data_prep.replica.draws import PLAN, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.mix import add_noise_floor, mix
-from speechbrain_music.data_prep.replica.synth import load_bank
-from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, draw_song, mix_song, scaled
 
 SECONDS = 45.0
 PER_ARTIST = 2
@@ -33,7 +30,7 @@ def plan(scale, seed):
     for index, (name, group, part) in enumerate(songs):
         number = 2 + index + index // 3  # with gaps, as in the original
         genre = list(GENRES)[group % len(GENRES)]
-        mood = compose_clip(seed, genre, group, number)[1].mood
+        mood = draw_clip(seed, genre, group, number)[1].mood
         rng, row = keyed(seed, PLAN, number), [number]
         for emotion in ("arousal", "valence"):
             ratings = 5 + 3.5 * mood[emotion] + DISAGREEMENT * rng.standard_normal(LISTENERS)
@@ -77,14 +74,11 @@ def _songs(counts):
             return songs
 
 
-def compose_clip(seed, genre, group, number):
-    """Artist and piece of a clip, and the random generator left for its mix."""
-    artist = draw_artist(genre, seed, group)
-    rng = keyed(seed, PIECE, number)
-    return artist, compose(artist, SECONDS, rng, load_bank()), rng
+def draw_clip(seed, genre, group, number):
+    """A clip of 45 s; see `draw_song`."""
+    return draw_song(seed, genre, (group,), (number,), SECONDS)
 
 
-def render(attempt, seed, genre, group, number):
-    """A clip of 45 s; every attempt gives the piece that was annotated."""
-    artist, piece, rng = compose_clip(seed, genre, group, number)
-    return add_noise_floor(mix(piece, artist, rng, load_bank()), rng)
+def render(attempt, *key):
+    """Render a clip; every attempt gives the piece that was annotated."""
+    return mix_song(*draw_clip(*key))

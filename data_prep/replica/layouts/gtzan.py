@@ -9,9 +9,9 @@ UNLISTED = 0.07  # share of clips that are in no list
 PER_ARTIST = 4
 
 
-def plan(scale, seed):
-    """The tree at a share of the published counts; one clip per genre and split or more."""
-    counts = scaled(COUNTS, scale, least=len(GENRES))
+def plan(scale, seed, genres=10):
+    """The tree at a share of the published counts; a clip per split of the first genres or more."""
+    counts = scaled(COUNTS, scale, genres)
     unlisted = round(UNLISTED * sum(counts.values()))
     lists, sounds = {split: [] for split in SPLITS}, []
     for which, genre in enumerate(GENRES):
