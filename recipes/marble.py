@@ -3,11 +3,12 @@
 python recipes/marble.py --encoders mel random:EXPORT mine=EXPORT
 python recipes/marble.py --encoders mel mine=EXPORT,EXPORT2 --tasks gtzan_genre nsynth_pitch
 python recipes/marble.py --encoders mine=EXPORT --data gtzan=/data/GTZAN nsynth=/data/NSynth
+python recipes/marble.py --encoders mel mine=EXPORT --tasks gtzan_beats rwc_chords rwc_structure
 
 Encoders are what a recipe's --encoder takes, optionally as NAME=ENCODER; several exports (seeds of
-one system) are separated by commas. Without --data all tasks run on replicas; with it, tasks
-without a data set are left out and listed. Finished results are reused. Further options
-(--quick True ...) go to every recipe.
+one system) are separated by commas. Without --tasks the eight of the paper run, on whole clips.
+Without --data all run on replicas; with it, tasks without a data set are left out and listed.
+Finished results are reused. Further options (--quick True ...) go to every recipe.
 
 A recipe of your own, recipes/NAME/ with hparams/NAME.yaml, runs with --tasks NAME --data
 NAME=FOLDER.
@@ -25,9 +26,10 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
+from speechbrain_music.evaluation.frame_results import scored_task
 from speechbrain_music.evaluation.protocol import RESULTS, load_task
 from speechbrain_music.evaluation.results import PREDICTIONS, resampled_figures
-from speechbrain_music.evaluation.tasks import TASKS, find_task
+from speechbrain_music.evaluation.tasks import FRAME_TASKS, TASKS, find_task
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import interval, score
 from speechbrain_music.models.frozen import name_specs
@@ -97,15 +99,16 @@ def parse(argv):
         "--no_table", action="store_true", help="evaluate only; another run writes the table"
     )
     args, others = parser.parse_known_args(argv)
-    for name in args.tasks:
-        if not (ROOT / find_task(name).yaml).exists() or not (ROOT / "recipes" / name).is_dir():
-            raise UserError(f"there is no task {name!r}: choose from {', '.join(TASKS)}")
+    for task in map(find_task, args.tasks):
+        if not (ROOT / task.yaml).exists() or not (ROOT / "recipes" / task.folder).is_dir():
+            names = ", ".join(TASKS | FRAME_TASKS)
+            raise UserError(f"there is no task {task.name!r}: choose from {names}")
     if {"--output_folder", "--feature_folder", "--encoder", "--data_folder"} & {
         option.partition("=")[0] for option in others
     }:
         raise UserError("folders and encoders of all recipes are set by --out, --encoders, --data")
     data = dict(item.partition("=")[::2] for item in args.data)
-    used = dict.fromkeys(find_task(name).data_set for name in [*TASKS, *args.tasks])
+    used = dict.fromkeys(find_task(name).data_set for name in [*TASKS, *FRAME_TASKS, *args.tasks])
     for data_set in data:
         if data_set not in used:
             raise UserError(f"no task uses {data_set!r}: choose from {', '.join(used)}")
@@ -131,7 +134,7 @@ def main(argv):
                 folder = args.out / task.name / name
                 command = recipe_arguments(task, encoder, folder, features, root, others)
                 import_module(task.recipe).main(command)
-                made = made or load_task(command)[1]["task"]
+                made = made or scored_task(load_task(command)[1])
                 results, scored, tracks = collect(folder, made, task.name, name)
                 if tracks != tested.setdefault(task.name, tracks):
                     raise UserError("other test tracks could be read than for the encoders before")

@@ -5,6 +5,7 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.evaluation.probe_files import save_probe
+from speechbrain_music.evaluation.probes import STANDARDIZE
 from speechbrain_music.evaluation.protocol import results_key
 from speechbrain_music.evaluation.results import describe, report, summarise, write_files
 from speechbrain_music.metrics.track_scores import TrackScores
@@ -23,7 +24,7 @@ def write_frame_results(run, data_report, tracks, tested):
     hparams, heads = run.hparams, run.hparams["heads"]
     features, first = tested[0][:2]
     test, train = features.splits["test"], features.splits["train"]
-    scores = TrackScores(first.task, heads)
+    scores = scored_task(hparams)
     truth = test.annotations, test.seconds
 
     def of_tracks(predictions):
@@ -47,6 +48,8 @@ def write_frame_results(run, data_report, tracks, tested):
     summary["perfect"] = scores.figures(*(x.repeat(1, len(heads)) for x in of_tracks(perfect)))
     runs = [
         {"identity": part.cache.encoder.identity, "layers": part.cache.layers, "heads": best.best}
+        | {"layer": "all", "standardize": STANDARDIZE[True]}
+        | {"lr": "/".join(f"{head['lr']:g}" for head in best.best.values())}
         for part, best, _ in tested
     ]
     data = {
@@ -65,6 +68,12 @@ def write_frame_results(run, data_report, tracks, tested):
     text = report(results, _chosen(runs), _settings(hparams, summary["perfect"], task))
     write_files(run.output, results, table, text, figures, weights, test.names)
     return run.output
+
+
+def scored_task(hparams):
+    """The task that figures and comparisons of systems are of: that of a frame task's tracks."""
+    task = hparams["task"]
+    return TrackScores(task, hparams["heads"]) if "heads" in hparams else task
 
 
 def _chosen(runs):

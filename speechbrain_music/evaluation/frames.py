@@ -111,8 +111,8 @@ class TrainedHeads(NamedTuple):
     @property
     def best(self):
         """Kind of head -> its learning rate and mean validation score."""
-        part, how = self.table.loc, {"lr": "first", "valid": "mean"}
-        return {kind: part[rows].agg(how).to_dict() for kind, rows in self.chosen.items()}
+        columns = self.table[["lr", "valid"]]
+        return {kind: columns.loc[rows].mean().to_dict() for kind, rows in self.chosen.items()}
 
 
 def train_heads(brain_class, features, run):

@@ -14,6 +14,7 @@ from speechbrain.utils.distributed import run_on_main
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
 from speechbrain_music.evaluation.tasks import find_task
 from speechbrain_music.models.frozen import make_encoders
+from speechbrain_music.nnet.frame_heads import HEADS
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import locked_folder
 from speechbrain_music.utils.config import ConfigError, load_experiment
@@ -23,7 +24,8 @@ from speechbrain_music.utils.memory import keep_freed_memory
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
-# The short forms of an evaluation. A task's yaml may add to the second under `marble`.
+# The short forms of an evaluation. A task's yaml may add to the second under `marble`; of frame
+# tasks, which have one learning rate, the first has no rates.
 QUICK = {"learning_rates": [1e-3, 1e-2, 1e-1], "probe_seeds": [0], "number_of_epochs": 30}
 MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds": [1234]}
 
@@ -36,7 +38,7 @@ PROTOCOL = {
     "overlap_seconds": kinds.number(0, 3600),
     "window_seconds": seconds,
     "layers": kinds.optional(kinds.list_of(kinds.natural)),
-    "heads": kinds.list_of(kinds.choice("mlp", "gru")),
+    "heads": kinds.list_of(kinds.choice(*HEADS)),
     "pooling": kinds.choice("mean", "mean_std"),
     "standardize": kinds.choice(True, False, "whiten", "auto"),
     "mix_from": kinds.whole_number(0, 999),
@@ -165,7 +167,8 @@ def load_task(argv):
             "hf:NAME"
         )
     short = {}
-    for name, changes in (("marble_compat", MARBLE | hparams.get("marble", {})), ("quick", QUICK)):
+    quick = {k: v for k, v in QUICK.items() if k != "learning_rates" or "heads" not in hparams}
+    for name, changes in (("marble_compat", MARBLE | hparams.get("marble", {})), ("quick", quick)):
         if hparams.get(name):
             short |= {key: value for key, value in changes.items() if key not in overrides}
     if short:

@@ -4,16 +4,11 @@ from typing import NamedTuple
 
 
 class TaskEntry(NamedTuple):
-    """A task: its recipe, its yaml and its data set."""
+    """A task of `recipes/<folder>/train.py` and `hparams/<name>.yaml`."""
 
     name: str
     data_set: str  # of speechbrain_music.data_prep
-
-    @property
-    def folder(self):
-        """The recipe's folder, of the task's name; frame tasks of one kind share one."""
-        kind = self.name.rpartition("_")[2]
-        return kind if kind in FRAME_TASKS else self.name
+    folder: str
 
     @property
     def recipe(self):
@@ -26,7 +21,6 @@ class TaskEntry(NamedTuple):
         return f"hparams/{self.name}.yaml"
 
 
-FRAME_TASKS = ("beats", "chords", "structure")
 DATA_SETS = {
     "mtt_tagging": "magnatagatune",
     "giantsteps_key": "giantsteps",
@@ -36,15 +30,22 @@ DATA_SETS = {
     "nsynth_instrument": "nsynth",
     "vocalset_singer": "vocalset",
     "vocalset_technique": "vocalset",
+}
+FRAME_DATA_SETS = {
     "gtzan_beats": "beats",
     "rwc_chords": "rwc",
     "guitarset_chords": "guitarset",
     "harmonix_structure": "harmonix",
     "rwc_structure": "rwc",
 }
-TASKS = {name: TaskEntry(name, data_set) for name, data_set in DATA_SETS.items()}
+# The paper's eight tasks on whole clips; tasks by the frame on whole tracks.
+TASKS = {name: TaskEntry(name, data_set, name) for name, data_set in DATA_SETS.items()}
+FRAME_TASKS = {
+    name: TaskEntry(name, data_set, name.rpartition("_")[2])
+    for name, data_set in FRAME_DATA_SETS.items()
+}
 
 
 def find_task(name):
-    """The entry of a task; a task of the user's own has its name as data set."""
-    return TASKS.get(name) or TaskEntry(name, name)
+    """The entry of a task; a task of the user's own has its name as folder and data set."""
+    return (TASKS | FRAME_TASKS).get(name) or TaskEntry(name, name, name)

@@ -99,9 +99,9 @@ def _difference(name, d, pair):
 
 
 def _chosen(runs):
-    held = runs[0]["directions"]["90%"]
-    chosen = [", ".join(str(run[key]) for run in runs) for key in ("standardize", "layer", "lr")]
-    return *chosen, f"{min(held)} to {max(held)}"
+    keys, held = ("standardize", "layer", "lr"), runs[0].get("directions")
+    chosen = [", ".join(str(run[key]) for run in runs) for key in keys]
+    return *chosen, f"{min(held['90%'])} to {max(held['90%'])}" if held else ""
 
 
 def _draw(path, cells, overall):

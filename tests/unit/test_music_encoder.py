@@ -14,8 +14,8 @@ import torch
 from tones import melody, write_tones
 
 from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment
-from speechbrain_music.inference import MusicEncoder, long_audio
 from speechbrain_music.dataio.overlap import plan_chunks
+from speechbrain_music.inference import MusicEncoder, long_audio
 from speechbrain_music.models.frontend import LogMel, token_count
 from speechbrain_music.models.frozen_encoder import pool_states
 from speechbrain_music.models.safe_folder import ExportError
