@@ -82,7 +82,7 @@ class FrameTask:
         if self.shift_tolerant:
             counted &= positive | (_spread(positive.float(), 2 * self.reach) == 0)
             binary = _spread(binary, self.reach)
-        weight = torch.as_tensor(self.positive_weight).to(binary)
+        weight = torch.as_tensor(self.positive_weight or 1.0).to(binary)
         loss = F.binary_cross_entropy_with_logits
         losses.append(loss(binary, positive.float(), pos_weight=weight, reduction="none"))
         return torch.cat(losses, dim=-1).masked_fill(~counted, 0).sum(dim=-1)

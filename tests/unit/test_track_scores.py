@@ -1,0 +1,53 @@
+"""Scores of tracks: means over tracks and over the corpus, and what intervals need."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_music.evaluation.results import summarise
+from speechbrain_music.metrics.track_scores import TrackScores
+
+
+class Fake:
+    """A task whose annotations are (score, weight) already; the second metric may be undefined."""
+
+    metrics, corpus_metrics = ("f", "down"), ("f", "pooled")
+    selected = scored = ("f",)
+    note = "a note"
+
+    def score(self, reference, estimate, duration, weights=False):
+        value = {"f": estimate, "down": reference, "pooled": 1 - estimate}
+        return dict.fromkeys(value, duration) if weights else value
+
+
+def test_means():
+    scores = TrackScores(Fake(), ["mlp", "tcn"])
+    assert scores.metrics[:4] == ("mlp f", "mlp down", "mlp corpus_f", "mlp pooled")
+    assert scores.scored == ("mlp f", "tcn f") and scores.note == "a note"
+    values, weights = scores.of_tracks([0.5, np.nan, 0.1], [0.2, 0.4, 0.9], [10.0, 30.0, 60.0])
+    assert values.shape == weights.shape == (3, 4) and weights[1].tolist() == [1, 0, 30, 30]
+    both = [part.repeat(1, 2) for part in (values, weights)]
+    figures = scores.figures(*both)
+    assert figures["tcn f"] == pytest.approx(0.5)
+    assert figures["tcn down"] == pytest.approx(0.3)  # of two tracks
+    assert figures["tcn corpus_f"] == pytest.approx((0.2 * 10 + 0.4 * 30 + 0.9 * 60) / 100)
+    counts = np.array([[1, 1, 1], [0, 2, 1], [0, 3, 0]])
+    drawn = scores.resampled(*both, counts)
+    assert drawn["mlp f"] == pytest.approx([0.5, (0.8 + 0.9) / 3, 0.4])
+    assert np.isnan(drawn["mlp down"][2]) and drawn["mlp down"][1] == pytest.approx(0.1)
+
+
+def test_summary():
+    """Two encoders of three seeds: the figures of tasks on whole clips, from scores of tracks."""
+    rng = np.random.default_rng(0)
+    scores = TrackScores(SimpleNamespace(**vars(Fake), corpus=None), ["mlp"])
+    values = torch.from_numpy(rng.uniform(0.5, 0.9, (2, 3, 50, 4)))
+    weights = torch.ones(50, 4, dtype=torch.float64)
+    found = summarise(scores, values, weights, torch.full((50, 4), 0.25).double(), 200)
+    figure = found["figures"]["mlp f"]
+    assert figure["mean"] == pytest.approx(values[..., 0].mean().item())
+    assert figure["low"] < figure["mean"] < figure["high"] and figure["chance"] == 0.25
+    assert found["score"]["mean"] == pytest.approx((figure["mean"] - 0.25) / 0.75)
+    assert found["confusion"] is None and found["by_class"] == {}
