@@ -35,10 +35,6 @@ seconds = kinds.number(0.1, 3600)  # of audio: a shorter chunk has hardly a toke
 PROTOCOL = {
     "chunk_seconds": kinds.optional(seconds),
     "min_last_chunk_seconds": kinds.number(0, 3600),
-    "overlap_seconds": kinds.number(0, 3600),
-    "window_seconds": seconds,
-    "layers": kinds.optional(kinds.list_of(kinds.natural)),
-    "heads": kinds.list_of(kinds.choice(*HEADS)),
     "pooling": kinds.choice("mean", "mean_std"),
     "standardize": kinds.choice(True, False, "whiten", "auto"),
     "mix_from": kinds.whole_number(0, 999),
@@ -57,6 +53,13 @@ PROTOCOL = {
     "marble_compat": kinds.boolean,
     "freeze_encoder": kinds.boolean,
 }
+# The same of frame tasks alone.
+FRAMES = {
+    "overlap_seconds": kinds.number(0, 3600),
+    "layers": kinds.optional(kinds.list_of(kinds.natural)),
+    "heads": kinds.list_of(kinds.choice(*HEADS)),
+    "window_seconds": seconds,
+}
 # The same for fine-tuning.
 FINE_TUNING = {
     key: BRAIN_OPTIONS[key] for key in ("seed", "weight_decay", "max_grad_norm", "precision")
@@ -73,6 +76,7 @@ FINE_TUNING = {
 OPTIONS = {
     **BRAIN_OPTIONS,
     **PROTOCOL,
+    **FRAMES,
     **FINE_TUNING,
     "name": kinds.text,
     "task": kinds.yaml_object,
@@ -191,7 +195,7 @@ def output_folder(hparams, encoder):
 
 def protocol_of(hparams):
     """The options that the results depend on, of those that the task has."""
-    return {name: hparams[name] for name in PROTOCOL if name in hparams}
+    return {name: hparams[name] for name in (PROTOCOL | FRAMES) if name in hparams}
 
 
 def results_key(hparams, caches, labels):
