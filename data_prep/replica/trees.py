@@ -17,9 +17,9 @@ import soxr
 from speechbrain_music.data_prep.data_set import REPLICA_JSON
 from speechbrain_music.data_prep.replica import GENERATOR, storage
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import PIECE, STYLE, keyed
+from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed
 from speechbrain_music.data_prep.replica.expression import perform
-from speechbrain_music.data_prep.replica.genres import make_artist
+from speechbrain_music.data_prep.replica.genres import GENRES, make_artist
 from speechbrain_music.data_prep.replica.mix import add_noise_floor, mix
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.utils.atomic import write_together
@@ -28,7 +28,8 @@ from speechbrain_music.utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 NAMES = (
-    "beats emomusic fma giantsteps gtzan magnatagatune mtg_jamendo music4all nsynth vocalset"
+    "beats emomusic fma giantsteps gtzan guitarset harmonix magnatagatune mtg_jamendo music4all "
+    "nsynth rwc vocalset"
 ).split()
 
 
@@ -54,6 +55,14 @@ def scaled(counts, scale, least=1):
 def draw_artist(genre, seed, *key, held_out=False):
     """The artist of a genre that a key (whole numbers, joined by `-` the name) stands for."""
     return make_artist("-".join(map(str, key)), genre, keyed(seed, STYLE, *key), held_out)
+
+
+def song_keys(seed, count, per_artist, shortest, longest):
+    """Artist number and arguments of `draw_song` of songs; their lengths are uniform in seconds."""
+    for index in range(count):
+        artist, seconds = index // per_artist, keyed(seed, PLAN, index).uniform(shortest, longest)
+        genre = list(GENRES)[artist % len(GENRES)]
+        yield artist, (seed, genre, (artist,), (index,), round(seconds, 1))
 
 
 def draw_song(
