@@ -57,8 +57,18 @@ def draw_artist(genre, seed, *key, held_out=False):
     return make_artist("-".join(map(str, key)), genre, keyed(seed, STYLE, *key), held_out)
 
 
-def song_keys(seed, count, per_artist, shortest, longest):
-    """Artist number and arguments of `draw_song` of songs; their lengths are uniform in seconds."""
+def lines(rows, separator="\t"):
+    """The text of a table without quotes; seconds have three decimals."""
+    cells = [[f"{c:.3f}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    return "".join(f"{separator.join(row)}\n" for row in cells)
+
+
+def song_keys(seed, count, artists, shortest=60.0, longest=100.0):
+    """Artist number and arguments of `draw_song` of songs of random lengths (seconds).
+
+    Artists have up to three songs; there are `artists` or more if there are as many songs.
+    """
+    per_artist = min(3, max(1, count // artists))
     for index in range(count):
         artist, seconds = index // per_artist, keyed(seed, PLAN, index).uniform(shortest, longest)
         genre = list(GENRES)[artist % len(GENRES)]

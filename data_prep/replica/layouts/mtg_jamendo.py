@@ -8,14 +8,13 @@ from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled,
 
 TRACKS = 55701
 SHORTEST, LONGEST = 30.5, 60.0  # seconds
-PER_ARTIST = 3
 
 
 def plan(scale, seed):
     """The tree at a share of the published tracks; two or more, without splits."""
     lines, sounds = ["\t".join(COLUMNS)], []
     count = scaled({"tracks": TRACKS}, scale, least=2)["tracks"]
-    for artist, key in song_keys(seed, count, PER_ARTIST, SHORTEST, LONGEST):
+    for artist, key in song_keys(seed, count, 1, SHORTEST, LONGEST):
         _, genre, _, (index,), seconds = key
         number = 214 + 11 * index
         path = f"{number % 100:02d}/{number}.mp3"
