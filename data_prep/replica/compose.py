@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate, cycle, pairwise
 
 import numpy as np
 
@@ -54,24 +55,18 @@ class Piece:
     def truth(self):
         """All of it as values that JSON can hold."""
         truth = dict(vars(self))
-        truth["instruments"] = [
-            {
-                "role": part.role,
-                "program": part.program,
-                "notes": [
-                    [round(start, 4), round(end, 4), pitch, velocity]
-                    for start, end, pitch, velocity in part.notes.tolist()
-                ],
-            }
-            for part in truth.pop("parts")
-        ]
-        return truth
+        instruments = [dict(vars(part)) for part in truth.pop("parts")]
+        for part in instruments:
+            notes = part["notes"].tolist()
+            part["notes"] = [[round(start, 4), round(end, 4), *how] for start, end, *how in notes]
+        return truth | {"instruments": instruments}
 
 
 class _Clock:
     """Convert sixteenths to seconds; with swing, off-beats come late."""
 
-    pick_up = 0  # the beat of the first bar at which the music starts
+    pick_up = 0  # the beat of the first bar at which the music starts: nothing is before it
+    played = None  # a monotone map: seconds of the score, of the performance
 
     def __init__(self, tempo, meter, swing, lead, end):
         self.beat, self.steps, self.lead, self.end = 60.0 / tempo, meter.steps, lead, end
@@ -82,7 +77,8 @@ class _Clock:
         half = 0.5 + self.swing
         early = within * half / 0.5
         late = half + (within - 0.5) * (1 - half) / 0.5
-        return self.lead + self.beat * (beat + np.where(within < 0.5, early, late))
+        seconds = self.lead + self.beat * (beat + np.where(within < 0.5, early, late))
+        return np.interp(seconds, *self.played) if self.played else seconds
 
 
 def compose(artist, seconds, rng, bank, tonic=None, expression=None):
@@ -113,27 +109,20 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
         for index in range(length)
     ]
     if expression:
-        clock = expression.perform(clock, meter, form)
+        expression.play(clock, meter, form)
     home = Chord.parse("I" if mode == "major" else "i", (tonic + shifts[-1]) % 12)
     harmony[-1] = [(0, meter.bar, home)]
     parts = _perform(genre, artist, meter, form, shifts, tonic, SCALES[scale], harmony, clock, rng)
     parts = _finish(parts, clock.end, bank)
 
-    def seconds_of(bar):
-        return float(clock(bar * meter.bar)) if bar < bars else clock.end
+    def at(step):
+        return float(clock(step)) if step < bars * meter.bar else clock.end
 
-    edges = np.cumsum([0] + [length for _, length in form])
-    spans = [(seconds_of(a), seconds_of(b)) for a, b in zip(edges, edges[1:], strict=False)]
-    keys = [
-        (*span, TONICS[(tonic + shift) % 12], mode)
-        for span, shift in zip(spans, shifts, strict=True)
-    ]
+    edges = [at(bar * meter.bar) for bar in accumulate((size for _, size in form), initial=0)]
+    spans = list(pairwise(edges))
+    tonics = [TONICS[(tonic + shift) % 12] for shift in shifts]
     chords = [
-        (
-            float(clock(bar * meter.bar + step)),
-            float(clock(bar * meter.bar + step + length)) if bar < bars - 1 else clock.end,
-            chord.name,
-        )
+        (at(bar * meter.bar + step), at(bar * meter.bar + step + length), chord.name)
         for bar, chords in enumerate(harmony)
         for step, length, chord in chords
     ]
@@ -145,7 +134,7 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
         seconds=seconds,
         tempo=tempo,
         meter=meter_name,
-        keys=_joined(keys),
+        keys=_joined((*span, name, mode) for span, name in zip(spans, tonics, strict=True)),
         chords=_joined(chords),
         sections=[(*span, name) for span, (name, _) in zip(spans, form, strict=True)],
         beats=beats,
@@ -194,34 +183,23 @@ def _form(forms, bars, unit, rng):
     """(name, bars) of each section, each a `unit` or less, `bars` in all."""
     names = choose(rng, forms).split()
     half = max(2, unit // 2)  # bars of an intro or outro
-    body = [name for name in names if name not in ("intro", "outro")]
-    sections = []
-    if names[0] == "intro":
-        sections.append(("intro", min(half, bars)))
+    intro = min(half, bars) if names[0] == "intro" else 0
     outro = min(half, bars // 4) if names[-1] == "outro" else 0
-    left = bars - sum(length for _, length in sections) - outro
-    turn = 0
-    while left > 0:
-        name = body[turn % len(body)]
-        sections.append((name, min(unit, left)))
-        left -= unit
-        turn += 1
-    if outro:
-        sections.append(("outro", outro))
-    return sections
+    body = cycle(name for name in names if name not in ("intro", "outro"))
+    parts = [(next(body), min(unit, left)) for left in range(bars - intro - outro, 0, -unit)]
+    return [part for part in [("intro", intro), *parts, ("outro", outro)] if part[1]]
 
 
 def _modulations(genre, form, rng):
     """Semitones of each section above the first: a lifted last chorus, or a bridge elsewhere."""
     shifts = [0] * len(form)
     names = [name for name, _ in form]
-    lift, away = {"pop": (0.2, 0), "country": (0.15, 0), "disco": (0.15, 0)}.get(genre, (0, 0.0))
-    if genre in ("classical", "jazz"):
-        away = 0.35
+    lift = {"pop": 0.2, "country": 0.15, "disco": 0.15}.get(genre, 0.0)
+    away = 0.35 if genre in ("classical", "jazz") else 0.0
     if rng.random() < away:
         step = int(rng.choice((5, 7)))
-        shifts = [step if name == "bridge" else 0 for name in names]
-    elif rng.random() < lift and names.count("chorus") > 1:
+        return [step if name == "bridge" else 0 for name in names]
+    if rng.random() < lift and names.count("chorus") > 1:
         last = len(names) - 1 - names[::-1].index("chorus")
         shifts[last:] = [int(rng.choice((1, 2)))] * (len(names) - last)
     return shifts
@@ -335,10 +313,8 @@ def _mood(parts, tempo, mode, seconds):
     everything = np.concatenate([part.notes for part in parts])
     tune = np.concatenate([part.notes for part in parts if part.role != "drums"])
     lengths = np.concatenate([notes["end"] - notes["start"] for notes in pitched])
-    density = len(everything) / seconds
-    dynamics = float(everything["velocity"].mean())
-    register = float(tune["pitch"].mean())
-    short = float((lengths < 0.25).mean())
+    density, short = len(everything) / seconds, float((lengths < 0.25).mean())
+    dynamics, register = float(everything["velocity"].mean()), float(tune["pitch"].mean())
     # Each relative to its mean over 200 tracks, in standard deviations.
     arousal = (tempo - 110) / 25 + (dynamics - 81) / 6 + (density - 15) / 7
     valence = (0.9 if mode == "major" else -0.7) + 0.5 * (register - 57) / 4 + (short - 0.56) / 0.5

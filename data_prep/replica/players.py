@@ -103,19 +103,13 @@ class Bassist:
             chord, after = chord_at(chords, step, following)
             root = place(chord.root, self.LOWEST) + chord.bass
             intervals = QUALITIES[chord.quality]
-            interval = {
-                "r": 0,
-                "o": 12,
-                "t": intervals[1] if len(intervals) > 2 else 7,
-                "f": intervals[2] if len(intervals) > 2 else 7,
-                "s": 9,
-                "b": 10,
-                "c": int(rng.choice(intervals)),
-            }.get(kind)
-            if interval is None:  # leads to the next root from a semitone away
+            third, fifth = intervals[1:3] if len(intervals) > 2 else (7, 7)
+            steps = {"r": 0, "o": 12, "t": third, "f": fifth, "s": 9, "b": 10}
+            steps["c"] = int(rng.choice(intervals))
+            if kind not in steps:  # leads to the next root from a semitone away
                 pitch = place(after.root, self.LOWEST) + int(rng.choice((-1, 1)))
             else:
-                pitch = root + (interval if kind == "o" or not chord.bass else 0)
+                pitch = root + (steps[kind] if kind == "o" or not chord.bass else 0)
             yield step, length, pitch, 100 if step == 0 else 90
 
 
