@@ -48,9 +48,11 @@ class Piece:
     parts: list  # all instruments, each a `Part`
 
     def positions(self):
-        """(time, position in the bar) of each beat; a downbeat has position 1."""
+        """(time, position in the bar, bar) of each beat, from 1 on; a pick-up is in bar 1."""
         size, first = METERS[self.meter].beats, self.beats.index(self.downbeats[0])
-        return [(time, (n - first) % size + 1) for n, time in enumerate(self.beats)]
+        places = (divmod(n - first, size) for n in range(len(self.beats)))
+        numbers = ((place + 1, bar + 1 + (first > 0)) for bar, place in places)
+        return [(time, *number) for time, number in zip(self.beats, numbers, strict=True)]
 
     def truth(self):
         """All of it as values that JSON can hold."""
@@ -68,8 +70,8 @@ class _Clock:
     pick_up = 0  # the beat of the first bar at which the music starts: nothing is before it
     played = None  # a monotone map: seconds of the score, of the performance
 
-    def __init__(self, tempo, meter, swing, lead, end):
-        self.beat, self.steps, self.lead, self.end = 60.0 / tempo, meter.steps, lead, end
+    def __init__(self, tempo, meter, swing, lead):
+        self.beat, self.steps, self.lead = 60.0 / tempo, meter.steps, lead
         self.swing = swing if meter.steps == 4 else 0.0
 
     def __call__(self, step):
@@ -97,8 +99,11 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     stays, drawn = tonic is not None, int(rng.integers(12))
     tonic = tonic if stays else drawn
     scale = choose(rng, genre.scales[mode])
-    clock = _Clock(tempo, meter, artist.swing, float(rng.uniform(0, 0.4)), seconds)
-    bars = max(1, round((seconds - clock.lead) / (clock.beat * meter.beats)))
+    lead, end = float(rng.uniform(0, 0.4)), seconds
+    if expression:
+        lead, end = expression.start, expression.end
+    clock = _Clock(tempo, meter, artist.swing, lead)
+    bars = max(1, round((end - lead) / (clock.beat * meter.beats)))
 
     material = _Material(genre, artist, mode, rng, expression)
     form = _form((expression or genre).forms, bars, material.unit(bars), rng)
@@ -113,10 +118,10 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     home = Chord.parse("I" if mode == "major" else "i", (tonic + shifts[-1]) % 12)
     harmony[-1] = [(0, meter.bar, home)]
     parts = _perform(genre, artist, meter, form, shifts, tonic, SCALES[scale], harmony, clock, rng)
-    parts = _finish(parts, clock.end, bank)
+    parts = _finish(parts, end, bank)
 
     def at(step):
-        return float(clock(step)) if step < bars * meter.bar else clock.end
+        return float(clock(step)) if step < bars * meter.bar else end
 
     edges = [at(bar * meter.bar) for bar in accumulate((size for _, size in form), initial=0)]
     spans = list(pairwise(edges))
@@ -127,7 +132,7 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
         for step, length, chord in chords
     ]
     beats = clock(np.arange(clock.pick_up, bars * meter.beats) * meter.steps)
-    beats = [float(t) for t in beats if t < clock.end]
+    beats = [float(t) for t in beats if t < end]
     return Piece(
         genre=artist.genre,
         artist=artist.name,
@@ -215,11 +220,9 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     drummed |= any(chord.name == "N" for bar in harmony for *_, chord in bar)
     padded = rng.random() < 0.6
     force = rng.normal(1.0, 0.06)  # how hard this piece is played
-    players = {
-        "bass": Bassist(artist.ways["bass"], meter, rng),
-        "comp": Comper(artist.ways["comp"], meter, rng, CENTERS["comp"]),
-        "pad": Comper("block", meter, rng, CENTERS["pad"]),
-    }
+    bass = Bassist(artist.ways["bass"], meter, rng)
+    comp = Comper(artist.ways["comp"], meter, rng, CENTERS["comp"])
+    pad = Comper("block", meter, rng, CENTERS["pad"])
     drummers = {name: Drummer(artist.ways["beats"], meter, rng) for name in ("verse", "chorus")}
     soloists = {
         name: Soloist(artist.ways["melody"], meter, rng, CENTERS["melody"] + lift)
@@ -227,14 +230,14 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     }
     played = {}
 
-    def play(role, program, bar, notes, dynamics, legato, tightness):
+    def play(role, program, bar, notes, dynamics):
         events = played.setdefault((role, program), [])
         for step, length, pitch, velocity in notes:
             begin, end = clock(bar * meter.bar + step), clock(bar * meter.bar + step + length)
             if end <= begin:  # before the pick-up
                 continue
-            start = max(0.0, float(begin) + tightness * rng.standard_normal())
-            stop = start + max(0.05, legato * float(end - begin))
+            start = max(0.0, float(begin) + artist.tightness * rng.standard_normal())
+            stop = start + max(0.05, artist.legato * float(end - begin))
             loud = dynamics * force * velocity + 4 * rng.standard_normal()
             events.append((start, stop, pitch, int(np.clip(loud, 20, 127))))
 
@@ -247,21 +250,18 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
             chords = harmony[bar]
             following = harmony[min(bar + 1, len(harmony) - 1)][0][2]
             ends = bar == len(harmony) - 1
-            feel = (DYNAMICS[name], artist.legato, artist.tightness)
             notes = {}
             if chords[0][2].pitch_classes:  # otherwise only the drums play
-                notes["comp"] = players["comp"].bar(chords)
-                notes["bass"] = players["bass"].bar(rng, chords, following)
+                notes["comp"] = comp.bar(chords)
+                notes["bass"] = bass.bar(rng, chords, following)
                 if padded and "pad" not in silent:
-                    notes["pad"] = players["pad"].bar(chords)
+                    notes["pad"] = pad.bar(chords)
                 if "melody" not in silent:
-                    closes = index == length - 1
-                    notes["melody"] = soloist.bar(rng, index, chords, classes, closes)
+                    notes["melody"] = soloist.bar(rng, index, chords, classes, index == length - 1)
             if drummed and not (name == "intro" and index < length // 2):
-                drummer = drummers["chorus" if name == "chorus" else "verse"]
-                notes["drums"] = drummer.bar(
-                    rng, index == 0 and name == "chorus", index == length - 1
-                )
+                lifts = name == "chorus"
+                drummer = drummers["chorus" if lifts else "verse"]
+                notes["drums"] = drummer.bar(rng, index == 0 and lifts, index == length - 1)
             for role, events in notes.items():
                 if ends and role != "drums":  # all end on the last bar's chord
                     events = list(events)
@@ -270,7 +270,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
                 program = DRUMS if role == "drums" else programs[role]
                 if role == "melody" and name in ("bridge", "solo"):
                     program = solo
-                play(role, program, bar, events, *feel)
+                play(role, program, bar, events, DYNAMICS[name])
             bar += 1
     return [
         Part(role, program, np.array(sorted(events), NOTE))

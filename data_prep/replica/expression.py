@@ -15,14 +15,14 @@ SHORT = 0.5  # seconds; less of silence is no section of its own
 
 
 def perform(artist, seconds, rng, bank, tonic=None, breaks=True):
-    """Compose a `Piece` that is played with expression; arguments as of `compose`.
+    """Compose a `Piece` of 10 s or more, played with expression; arguments as of `compose`.
 
     Chords are `N` where none sounds: before the first beat, after the last bar and, with `breaks`,
     in bars of drums alone. There are sections `silence` of 0.5 s or more, `inst` and `solo`.
     """
     expression = Expression(rng, seconds, breaks)
     piece = compose(artist, seconds, rng, bank, tonic, expression)
-    start, end = expression.silence, expression.end
+    start, end = expression.start, expression.end
     first, last = piece.sections[0], piece.sections[-1]
     sections = [(0.0, start, "silence"), *piece.sections, (end, seconds, "silence")]
     if start < SHORT:
@@ -53,7 +53,7 @@ class Expression:
 
     def __init__(self, rng, seconds, breaks=True):
         self.rng, self.breaks = rng, breaks
-        self.silence = float(rng.uniform(*((1, 4) if rng.random() < 0.3 else (0.02, 0.4))))
+        self.start = float(rng.uniform(*((1, 4) if rng.random() < 0.3 else (0.02, 0.4))))
         self.end = seconds - float(rng.uniform(0, 2) if rng.random() < 0.5 else 0)
 
     def enrich(self, symbols):
@@ -92,5 +92,5 @@ class Expression:
         first = int(rng.integers(1, meter.beats)) if rng.random() < 0.3 and len(beat) > 4 else 0
         score = clock(meter.steps * np.arange(first, len(beat) + 1))
         played = np.cumsum([0, *np.exp(slower[first:])])  # to be scaled
-        played = self.silence + (self.end - self.silence) * played / played[-1]
-        clock.pick_up, clock.end, clock.played = first, self.end, (score, played)
+        played = self.start + (self.end - self.start) * played / played[-1]
+        clock.pick_up, clock.played = first, (score, played)

@@ -46,9 +46,11 @@ def test_notes_begin_on_the_annotated_beats(pieces):
         # Nothing sounds before the first beat; a downbeat ends a pick-up.
         assert starts.min() >= piece.beats[0] - 1e-6 and set(piece.downbeats) <= set(piece.beats)
         size = {"4/4": 4, "3/4": 3, "6/8": 2}[piece.meter]
-        positions = [position for _, position in piece.positions()]
+        positions = [position for _, position, _ in piece.positions()]
         assert np.all(np.diff(positions) % size == 1 % size) and set(positions) <= {1, 2, 3, 4}
-        assert [time for time, position in piece.positions() if position == 1] == piece.downbeats
+        bars = [bar for *_, bar in piece.positions()]
+        assert bars[0] == 1 and [int(p == 1) for p in positions[1:]] == np.diff(bars).tolist()
+        assert [time for time, position, _ in piece.positions() if position == 1] == piece.downbeats
 
 
 def test_notes_belong_to_the_annotated_chords(pieces):

@@ -29,8 +29,8 @@ def plan(scale, seed):
     for path, key in sounds:
         source = "ballroom" if path.startswith("ballroom") else "gtzan"
         name = f"{source}_{PurePath(path).stem.replace('.', '_')}"
-        beats = trees.lines(trees.draw_performance(*key)[1].positions())
-        texts[f"{source}/annotations/beats/{name}.beats"] = beats
+        beats = (beat[:2] for beat in trees.draw_performance(*key)[1].positions())
+        texts[f"{source}/annotations/beats/{name}.beats"] = trees.lines(beats)
     counts = {f"ballroom gtzan {split}": {ALL: len(sounds)} for split in ("folds", "single")}
     counts["gtzan marble"] = clips.counts["published"]
     render, folders = trees.render_performance, clips.folders

@@ -6,6 +6,7 @@ same songs in five styles. Performed chords are what sounds, instructed ones hav
 
 import json
 from dataclasses import replace
+from itertools import product
 
 from speechbrain_music.data_prep.data_set import ALL
 from speechbrain_music.data_prep.guitarset import GUITARSET, PLAYERS
@@ -17,7 +18,7 @@ from speechbrain_music.data_prep.replica.theory import TONICS
 
 STYLES = {"BN": "jazz", "Funk": "disco", "Jazz": "jazz", "Rock": "rock", "SS": "country"}
 PROGRAMS = (24, 25)  # with strings of nylon and of steel
-TEMPI = (70, 110), (120, 170)  # each song is played slowly and fast
+TEMPI = (70, 100), (130, 170)  # each song is played slowly and fast
 SHORTEST, LONGEST = 18.0, 36.0  # seconds
 ROLES = {"comp": ("bass", "comp"), "solo": ("bass", "comp", "melody")}
 
@@ -36,14 +37,10 @@ def plan(scale, seed):
 
 def draw_excerpt(seed, number, player):
     """Name of one of a player's 60 excerpts; guitarist, piece, generator as of `draw_song`."""
-    song, kind = divmod(number, len(ROLES))
-    take, style = divmod(song, len(STYLES))
-    fast, which = divmod(take, 3)
-    style, kind = list(STYLES)[style], list(ROLES)[kind]
-    rng = keyed(seed, PLAN, song)  # all players play the same songs
-    tempo, tonic = int(rng.integers(*TEMPI[fast])), int(rng.integers(12))
-    artist = trees.draw_artist(STYLES[style], seed, player)
-    artist.tempo, artist.tempo_spread = tempo, 0.0
+    tempi, song, style, kind = list(product(TEMPI, (1, 2, 3), STYLES, ROLES))[number]
+    rng = keyed(seed, PLAN, number // len(ROLES))  # all players play the same songs
+    tonic, artist = int(rng.integers(12)), trees.draw_artist(STYLES[style], seed, player)
+    artist.tempo, artist.tempo_spread = rng.uniform(*tempi), 0.0
     artist.programs = dict.fromkeys(artist.programs, (PROGRAMS[player % 2],) * 2)
     rng = keyed(seed, PIECE, player, number)
     seconds = round(rng.uniform(SHORTEST, LONGEST), 2)
@@ -51,7 +48,7 @@ def draw_excerpt(seed, number, player):
     piece = replace(piece, parts=[part for part in piece.parts if part.role in ROLES[kind]])
     for part in piece.parts:
         part.notes["pitch"] += 12 * (part.role == "bass")  # a guitar's range begins an octave up
-    name = f"{player:02d}_{style}{which + 1}-{tempo}-{TONICS[tonic]}_{kind}"
+    name = f"{player:02d}_{style}{song}-{piece.tempo:.0f}-{TONICS[tonic]}_{kind}"
     return name, artist, piece, rng
 
 
@@ -62,14 +59,18 @@ def render(attempt, *key):
 
 def _jams(piece):
     """The JAMS of an excerpt: beats, and instructed and performed chords."""
-    beats = [(time, 0.0, {"position": position}) for time, position in piece.positions()]
+    size = max(position for _, position, _ in piece.positions())
+    beats = [
+        (time, 0.0, {"position": n, "measure": bar, "num_beats": size, "beat_units": 4})
+        for time, n, bar in piece.positions()
+    ]
     performed = [(start, end - start, name) for start, end, name in piece.chords]
     instructed = [(*span, name.partition("/")[0]) for *span, name in performed]
     found = [("beat_position", beats), ("chord", instructed), ("chord", performed)]
-    names = ("time", "duration", "value")
-    annotations = [
-        {"namespace": kind, "data": [dict(zip(names, row, strict=True)) for row in rows]}
-        for kind, rows in found
-    ]
-    metadata = {"duration": piece.seconds}
-    return json.dumps({"annotations": annotations, "file_metadata": metadata}) + "\n"
+    jams = {"annotations": [], "file_metadata": {"duration": piece.seconds}, "sandbox": {}}
+    for namespace, rows in found:
+        names = ("time", "duration", "value", "confidence")
+        data = [dict(zip(names, (*row, None), strict=True)) for row in rows]
+        annotation = {"namespace": namespace, "data": data, "annotation_metadata": {}}
+        jams["annotations"].append(annotation | {"sandbox": {}})
+    return json.dumps(jams) + "\n"

@@ -1,7 +1,5 @@
 """Harmonix: `audio/0001_song.mp3` at 44.1 kHz, sections with Harmonix's words, and beats."""
 
-from itertools import accumulate
-
 from speechbrain_music.data_prep.data_set import ALL
 from speechbrain_music.data_prep.harmonix import FOLDS, HARMONIX
 from speechbrain_music.data_prep.replica import trees
@@ -14,12 +12,10 @@ def plan(scale, seed):
     rows, texts, sounds = [read_yaml("tables.yaml")["harmonix"]], {}, []
     for artist, key in trees.song_keys(seed, counts[ALL], FOLDS):
         number, piece = len(rows), trees.draw_performance(*key)[1]
-        name, beats = f"{number:04d}_song", piece.positions()
+        name = f"{number:04d}_song"
         starts = [(start, section) for start, _, section in piece.sections]
         texts[f"dataset/segments/{name}.txt"] = trees.lines([*starts, (piece.seconds, "end")], " ")
-        bars = accumulate((position == 1 for _, position in beats[1:]), initial=1)
-        numbered = [(*beat, bar) for beat, bar in zip(beats, bars, strict=True)]
-        texts[f"dataset/beats_and_downbeats/{name}.txt"] = trees.lines(numbered)
+        texts[f"dataset/beats_and_downbeats/{name}.txt"] = trees.lines(piece.positions())
         row = f'{name},"Song, ""{number}""",Band No. {artist},,{piece.seconds},{piece.tempo:.0f},'
         row += f"{100.0 * (piece.meter == '4/4')},{piece.meter.replace('/', '|')},{piece.genre},,"
         rows.append(row)

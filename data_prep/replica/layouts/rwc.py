@@ -16,9 +16,10 @@ def plan(scale, seed):
     for artist, key in trees.song_keys(seed, counts[ALL], FOLDS):
         number, piece = len(rows), trees.draw_performance(*key)[1]
         name = f"RWC-P/RWC_P{number:03d}"
-        beats, chords = [("t", "beat"), *piece.positions()], ["t_start t_end chord".split()]
+        beats = [("t", "beat"), *(beat[:2] for beat in piece.positions())]
         texts[f"annotations/beats/{name}.csv"] = trees.lines(beats, ";")
-        texts[f"annotations/chords/{name}.csv"] = trees.lines(chords + piece.chords, ";")
+        chords = [("t_start", "t_end", "chord"), *piece.chords]
+        texts[f"annotations/chords/{name}.csv"] = trees.lines(chords, ";")
         texts[f"annotations/segments/{name}.txt"] = trees.lines(piece.sections)
         minutes, seconds = divmod(round(piece.seconds), 60)
         row = f"P;{number};1;{number};Song {number} (Take 1);Singer No. {artist};;;"
