@@ -185,7 +185,7 @@ class _Material:
 
 
 def _form(forms, bars, unit, rng):
-    """(name, bars) of each section, each a `unit` or less, `bars` in all."""
+    """(name, bars) of each section: at most a `unit` each, `bars` in all."""
     names = choose(rng, forms).split()
     half = max(2, unit // 2)  # bars of an intro or outro
     intro = min(half, bars) if names[0] == "intro" else 0

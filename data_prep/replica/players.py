@@ -6,6 +6,7 @@ before, `-` is silence, anything else begins a note and says which. `fit` adapts
 
 import re
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -127,15 +128,13 @@ class Comper:
         middle = self.center if self.last is None else 0.5 * (self.center + np.mean(self.last))
         classes = chord.pitch_classes
         inversions = []
-        for first in range(len(classes)):
-            for low in (self.center - 10, self.center - 5):
-                pitches = [place(classes[first], low)]
-                for other in range(1, len(classes)):
-                    turn = classes[(first + other) % len(classes)]
-                    pitches.append(place(turn, pitches[-1] + 1))
-                if len(classes) == 2:  # root, fifth, octave
-                    pitches.append(pitches[0] + 12)
-                inversions.append(pitches)
+        for first, low in product(range(len(classes)), (self.center - 10, self.center - 5)):
+            pitches = [place(classes[first], low)]
+            for above in classes[first + 1 :] + classes[:first]:
+                pitches.append(place(above, pitches[-1] + 1))
+            if len(classes) == 2:  # root, fifth, octave
+                pitches.append(pitches[0] + 12)
+            inversions.append(pitches)
         self.last = min(inversions, key=lambda pitches: abs(np.mean(pitches) - middle))
         return self.last
 
