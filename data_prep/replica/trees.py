@@ -8,6 +8,7 @@ file depends on the seed and its own key alone, so an interrupted replica is con
 import importlib
 import logging
 import math
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import soxr
 
 from speechbrain_music.data_prep.data_set import REPLICA_JSON
-from speechbrain_music.data_prep.replica import GENERATOR, storage
+from speechbrain_music.data_prep.replica import GENERATOR, layouts, storage
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed
 from speechbrain_music.data_prep.replica.expression import perform
@@ -27,10 +28,7 @@ from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-NAMES = (
-    "beats emomusic fma giantsteps gtzan guitarset harmonix magnatagatune mtg_jamendo music4all "
-    "nsynth rwc vocalset"
-).split()
+NAMES = sorted(module.name for module in pkgutil.iter_modules(layouts.__path__))
 
 
 @dataclass
