@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate, cycle, pairwise
 
 import numpy as np
 
@@ -47,34 +48,30 @@ class Piece:
     parts: list  # all instruments, each a `Part`
 
     def positions(self):
-        """(time, position in the bar) of each beat; a downbeat has position 1."""
+        """(time, position in the bar, bar) of each beat, from 1 on; a pick-up is in bar 1."""
         size, first = METERS[self.meter].beats, self.beats.index(self.downbeats[0])
-        return [(time, (n - first) % size + 1) for n, time in enumerate(self.beats)]
+        places = (divmod(n - first, size) for n in range(len(self.beats)))
+        numbers = ((place + 1, bar + 1 + (first > 0)) for bar, place in places)
+        return [(time, *number) for time, number in zip(self.beats, numbers, strict=True)]
 
     def truth(self):
         """All of it as values that JSON can hold."""
         truth = dict(vars(self))
-        truth["instruments"] = [
-            {
-                "role": part.role,
-                "program": part.program,
-                "notes": [
-                    [round(start, 4), round(end, 4), pitch, velocity]
-                    for start, end, pitch, velocity in part.notes.tolist()
-                ],
-            }
-            for part in truth.pop("parts")
-        ]
-        return truth
+        instruments = [dict(vars(part)) for part in truth.pop("parts")]
+        for part in instruments:
+            notes = part["notes"].tolist()
+            part["notes"] = [[round(start, 4), round(end, 4), *how] for start, end, *how in notes]
+        return truth | {"instruments": instruments}
 
 
 class _Clock:
     """Convert sixteenths to seconds; with swing, off-beats come late."""
 
-    pick_up = 0  # the beat of the first bar at which the music starts
+    pick_up = 0  # the beat of the first bar at which the music starts: nothing is before it
+    played = None  # a monotone map: seconds of the score, of the performance
 
-    def __init__(self, tempo, meter, swing, lead, end):
-        self.beat, self.steps, self.lead, self.end = 60.0 / tempo, meter.steps, lead, end
+    def __init__(self, tempo, meter, swing, lead):
+        self.beat, self.steps, self.lead = 60.0 / tempo, meter.steps, lead
         self.swing = swing if meter.steps == 4 else 0.0
 
     def __call__(self, step):
@@ -82,7 +79,8 @@ class _Clock:
         half = 0.5 + self.swing
         early = within * half / 0.5
         late = half + (within - 0.5) * (1 - half) / 0.5
-        return self.lead + self.beat * (beat + np.where(within < 0.5, early, late))
+        seconds = self.lead + self.beat * (beat + np.where(within < 0.5, early, late))
+        return np.interp(seconds, *self.played) if self.played else seconds
 
 
 def compose(artist, seconds, rng, bank, tonic=None, expression=None):
@@ -101,8 +99,11 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     stays, drawn = tonic is not None, int(rng.integers(12))
     tonic = tonic if stays else drawn
     scale = choose(rng, genre.scales[mode])
-    clock = _Clock(tempo, meter, artist.swing, float(rng.uniform(0, 0.4)), seconds)
-    bars = max(1, round((seconds - clock.lead) / (clock.beat * meter.beats)))
+    lead, end = float(rng.uniform(0, 0.4)), seconds
+    if expression:
+        lead, end = expression.start, expression.end
+    clock = _Clock(tempo, meter, artist.swing, lead)
+    bars = max(1, round((end - lead) / (clock.beat * meter.beats)))
 
     material = _Material(genre, artist, mode, rng, expression)
     form = _form((expression or genre).forms, bars, material.unit(bars), rng)
@@ -113,39 +114,32 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
         for index in range(length)
     ]
     if expression:
-        clock = expression.perform(clock, meter, form)
+        expression.play(clock, meter, form)
     home = Chord.parse("I" if mode == "major" else "i", (tonic + shifts[-1]) % 12)
     harmony[-1] = [(0, meter.bar, home)]
     parts = _perform(genre, artist, meter, form, shifts, tonic, SCALES[scale], harmony, clock, rng)
-    parts = _finish(parts, clock.end, bank)
+    parts = _finish(parts, end, bank)
 
-    def seconds_of(bar):
-        return float(clock(bar * meter.bar)) if bar < bars else clock.end
+    def at(step):
+        return float(clock(step)) if step < bars * meter.bar else end
 
-    edges = np.cumsum([0] + [length for _, length in form])
-    spans = [(seconds_of(a), seconds_of(b)) for a, b in zip(edges, edges[1:], strict=False)]
-    keys = [
-        (*span, TONICS[(tonic + shift) % 12], mode)
-        for span, shift in zip(spans, shifts, strict=True)
-    ]
+    edges = [at(bar * meter.bar) for bar in accumulate((size for _, size in form), initial=0)]
+    spans = list(pairwise(edges))
+    tonics = [TONICS[(tonic + shift) % 12] for shift in shifts]
     chords = [
-        (
-            float(clock(bar * meter.bar + step)),
-            float(clock(bar * meter.bar + step + length)) if bar < bars - 1 else clock.end,
-            chord.name,
-        )
+        (at(bar * meter.bar + step), at(bar * meter.bar + step + length), chord.name)
         for bar, chords in enumerate(harmony)
         for step, length, chord in chords
     ]
     beats = clock(np.arange(clock.pick_up, bars * meter.beats) * meter.steps)
-    beats = [float(t) for t in beats if t < clock.end]
+    beats = [float(t) for t in beats if t < end]
     return Piece(
         genre=artist.genre,
         artist=artist.name,
         seconds=seconds,
         tempo=tempo,
         meter=meter_name,
-        keys=_joined(keys),
+        keys=_joined((*span, name, mode) for span, name in zip(spans, tonics, strict=True)),
         chords=_joined(chords),
         sections=[(*span, name) for span, (name, _) in zip(spans, form, strict=True)],
         beats=beats,
@@ -191,37 +185,26 @@ class _Material:
 
 
 def _form(forms, bars, unit, rng):
-    """(name, bars) of each section, each a `unit` or less, `bars` in all."""
+    """(name, bars) of each section: at most a `unit` each, `bars` in all."""
     names = choose(rng, forms).split()
     half = max(2, unit // 2)  # bars of an intro or outro
-    body = [name for name in names if name not in ("intro", "outro")]
-    sections = []
-    if names[0] == "intro":
-        sections.append(("intro", min(half, bars)))
+    intro = min(half, bars) if names[0] == "intro" else 0
     outro = min(half, bars // 4) if names[-1] == "outro" else 0
-    left = bars - sum(length for _, length in sections) - outro
-    turn = 0
-    while left > 0:
-        name = body[turn % len(body)]
-        sections.append((name, min(unit, left)))
-        left -= unit
-        turn += 1
-    if outro:
-        sections.append(("outro", outro))
-    return sections
+    body = cycle(name for name in names if name not in ("intro", "outro"))
+    parts = [(next(body), min(unit, left)) for left in range(bars - intro - outro, 0, -unit)]
+    return [part for part in [("intro", intro), *parts, ("outro", outro)] if part[1]]
 
 
 def _modulations(genre, form, rng):
     """Semitones of each section above the first: a lifted last chorus, or a bridge elsewhere."""
     shifts = [0] * len(form)
     names = [name for name, _ in form]
-    lift, away = {"pop": (0.2, 0), "country": (0.15, 0), "disco": (0.15, 0)}.get(genre, (0, 0.0))
-    if genre in ("classical", "jazz"):
-        away = 0.35
+    lift = {"pop": 0.2, "country": 0.15, "disco": 0.15}.get(genre, 0.0)
+    away = 0.35 if genre in ("classical", "jazz") else 0.0
     if rng.random() < away:
         step = int(rng.choice((5, 7)))
-        shifts = [step if name == "bridge" else 0 for name in names]
-    elif rng.random() < lift and names.count("chorus") > 1:
+        return [step if name == "bridge" else 0 for name in names]
+    if rng.random() < lift and names.count("chorus") > 1:
         last = len(names) - 1 - names[::-1].index("chorus")
         shifts[last:] = [int(rng.choice((1, 2)))] * (len(names) - last)
     return shifts
@@ -237,11 +220,9 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     drummed |= any(chord.name == "N" for bar in harmony for *_, chord in bar)
     padded = rng.random() < 0.6
     force = rng.normal(1.0, 0.06)  # how hard this piece is played
-    players = {
-        "bass": Bassist(artist.ways["bass"], meter, rng),
-        "comp": Comper(artist.ways["comp"], meter, rng, CENTERS["comp"]),
-        "pad": Comper("block", meter, rng, CENTERS["pad"]),
-    }
+    bass = Bassist(artist.ways["bass"], meter, rng)
+    comp = Comper(artist.ways["comp"], meter, rng, CENTERS["comp"])
+    pad = Comper("block", meter, rng, CENTERS["pad"])
     drummers = {name: Drummer(artist.ways["beats"], meter, rng) for name in ("verse", "chorus")}
     soloists = {
         name: Soloist(artist.ways["melody"], meter, rng, CENTERS["melody"] + lift)
@@ -249,14 +230,14 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     }
     played = {}
 
-    def play(role, program, bar, notes, dynamics, legato, tightness):
+    def play(role, program, bar, notes, dynamics):
         events = played.setdefault((role, program), [])
         for step, length, pitch, velocity in notes:
             begin, end = clock(bar * meter.bar + step), clock(bar * meter.bar + step + length)
             if end <= begin:  # before the pick-up
                 continue
-            start = max(0.0, float(begin) + tightness * rng.standard_normal())
-            stop = start + max(0.05, legato * float(end - begin))
+            start = max(0.0, float(begin) + artist.tightness * rng.standard_normal())
+            stop = start + max(0.05, artist.legato * float(end - begin))
             loud = dynamics * force * velocity + 4 * rng.standard_normal()
             events.append((start, stop, pitch, int(np.clip(loud, 20, 127))))
 
@@ -269,21 +250,18 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
             chords = harmony[bar]
             following = harmony[min(bar + 1, len(harmony) - 1)][0][2]
             ends = bar == len(harmony) - 1
-            feel = (DYNAMICS[name], artist.legato, artist.tightness)
             notes = {}
             if chords[0][2].pitch_classes:  # otherwise only the drums play
-                notes["comp"] = players["comp"].bar(chords)
-                notes["bass"] = players["bass"].bar(rng, chords, following)
+                notes["comp"] = comp.bar(chords)
+                notes["bass"] = bass.bar(rng, chords, following)
                 if padded and "pad" not in silent:
-                    notes["pad"] = players["pad"].bar(chords)
+                    notes["pad"] = pad.bar(chords)
                 if "melody" not in silent:
-                    closes = index == length - 1
-                    notes["melody"] = soloist.bar(rng, index, chords, classes, closes)
+                    notes["melody"] = soloist.bar(rng, index, chords, classes, index == length - 1)
             if drummed and not (name == "intro" and index < length // 2):
-                drummer = drummers["chorus" if name == "chorus" else "verse"]
-                notes["drums"] = drummer.bar(
-                    rng, index == 0 and name == "chorus", index == length - 1
-                )
+                lifts = name == "chorus"
+                drummer = drummers["chorus" if lifts else "verse"]
+                notes["drums"] = drummer.bar(rng, index == 0 and lifts, index == length - 1)
             for role, events in notes.items():
                 if ends and role != "drums":  # all end on the last bar's chord
                     events = list(events)
@@ -292,7 +270,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
                 program = DRUMS if role == "drums" else programs[role]
                 if role == "melody" and name in ("bridge", "solo"):
                     program = solo
-                play(role, program, bar, events, *feel)
+                play(role, program, bar, events, DYNAMICS[name])
             bar += 1
     return [
         Part(role, program, np.array(sorted(events), NOTE))
@@ -335,10 +313,8 @@ def _mood(parts, tempo, mode, seconds):
     everything = np.concatenate([part.notes for part in parts])
     tune = np.concatenate([part.notes for part in parts if part.role != "drums"])
     lengths = np.concatenate([notes["end"] - notes["start"] for notes in pitched])
-    density = len(everything) / seconds
-    dynamics = float(everything["velocity"].mean())
-    register = float(tune["pitch"].mean())
-    short = float((lengths < 0.25).mean())
+    density, short = len(everything) / seconds, float((lengths < 0.25).mean())
+    dynamics, register = float(everything["velocity"].mean()), float(tune["pitch"].mean())
     # Each relative to its mean over 200 tracks, in standard deviations.
     arousal = (tempo - 110) / 25 + (dynamics - 81) / 6 + (density - 15) / 7
     valence = (0.9 if mode == "major" else -0.7) + 0.5 * (register - 57) / 4 + (short - 0.56) / 0.5

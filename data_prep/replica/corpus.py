@@ -113,18 +113,8 @@ def _row(out, name):
     """Manifest row of a track, from its annotations."""
     truth = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
     _, _, tonic, mode = truth["keys"][0]
-    return {
-        "ID": name,
-        "duration": truth["seconds"],
-        "wav": f"{name}.wav",
-        "start": 0,
-        "stop": round(truth["seconds"] * RATE),
-        "artist": truth["artist"],
-        "genre": truth["genre"],
-        "tempo": round(truth["tempo"], 3),
-        "meter": truth["meter"],
-        "key": f"{tonic} {mode}",
-        "arousal": round(truth["mood"]["arousal"], 4),
-        "valence": round(truth["mood"]["valence"], 4),
-        "generator": GENERATOR,
-    }
+    row = {"ID": name, "duration": truth["seconds"], "wav": f"{name}.wav"}
+    row |= {"start": 0, "stop": round(truth["seconds"] * RATE), "key": f"{tonic} {mode}"}
+    row |= {label: truth[label] for label in ("artist", "genre", "meter")}
+    row |= {label: round(truth["mood"][label], 4) for label in ("arousal", "valence")}
+    return row | {"tempo": round(truth["tempo"], 3), "generator": GENERATOR}

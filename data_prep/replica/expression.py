@@ -15,14 +15,14 @@ SHORT = 0.5  # seconds; less of silence is no section of its own
 
 
 def perform(artist, seconds, rng, bank, tonic=None, breaks=True):
-    """Compose a `Piece` that is played with expression; arguments as of `compose`.
+    """Compose a `Piece` of 10 s or more, played with expression; arguments as of `compose`.
 
     Chords are `N` where none sounds: before the first beat, after the last bar and, with `breaks`,
     in bars of drums alone. There are sections `silence` of 0.5 s or more, `inst` and `solo`.
     """
     expression = Expression(rng, seconds, breaks)
     piece = compose(artist, seconds, rng, bank, tonic, expression)
-    start, end = expression.silence, expression.end
+    start, end = expression.start, expression.end
     first, last = piece.sections[0], piece.sections[-1]
     sections = [(0.0, start, "silence"), *piece.sections, (end, seconds, "silence")]
     if start < SHORT:
@@ -53,7 +53,7 @@ class Expression:
 
     def __init__(self, rng, seconds, breaks=True):
         self.rng, self.breaks = rng, breaks
-        self.silence = float(rng.uniform(*((1, 4) if rng.random() < 0.3 else (0.02, 0.4))))
+        self.start = float(rng.uniform(*((1, 4) if rng.random() < 0.3 else (0.02, 0.4))))
         self.end = seconds - float(rng.uniform(0, 2) if rng.random() < 0.5 else 0)
 
     def enrich(self, symbols):
@@ -75,8 +75,8 @@ class Expression:
             symbol += f"^{self.rng.integers(1, 4 if '7' in symbol else 3)}"
         return symbol
 
-    def perform(self, score, meter, form):
-        """The clock of the performance, from the score's clock: a `PerformedClock`.
+    def play(self, clock, meter, form):
+        """Let a score's clock tell performed seconds, from the pick-up to the end.
 
         The tempo drifts by up to 10%, may change at one section, and slows where phrases meet.
         """
@@ -89,23 +89,8 @@ class Expression:
             slower[bar * meter.beats :] += rng.uniform(-0.12, 0.12)
         phrase = np.cos(2 * np.pi * (beat + 0.5) / (4 * meter.beats))
         slower += rng.choice((0, 0.03, 0.08)) * phrase + 0.01 * rng.standard_normal(len(beat))
-        pick_up = int(rng.integers(1, meter.beats)) if rng.random() < 0.3 and len(beat) > 4 else 0
-        return PerformedClock(score, meter, np.exp(slower), pick_up, self.silence, self.end)
-
-
-class PerformedClock:
-    """Convert sixteenths to performed seconds: to the score's first, then by a monotone map.
-
-    Beats have given relative `lengths`; the first `pick_up` ones are left out, the others last from
-    `start` to `end`.
-    """
-
-    def __init__(self, score, meter, lengths, pick_up, start, end):
-        self.score, self.pick_up, self.end = score, pick_up, end
-        self.knots = score(meter.steps * np.arange(pick_up, len(lengths) + 1))
-        total = np.cumsum([0, *lengths[pick_up:]])
-        self.times = start + (end - start) * total / total[-1]
-
-    def __call__(self, step):
-        """Seconds of sixteenths of the score; before the pick-up it has not started."""
-        return np.interp(self.score(step), self.knots, self.times)
+        first = int(rng.integers(1, meter.beats)) if rng.random() < 0.3 and len(beat) > 4 else 0
+        score = clock(meter.steps * np.arange(first, len(beat) + 1))
+        played = np.cumsum([0, *np.exp(slower[first:])])  # to be scaled
+        played = self.start + (self.end - self.start) * played / played[-1]
+        clock.pick_up, clock.played = first, (score, played)

@@ -6,6 +6,7 @@ before, `-` is silence, anything else begins a note and says which. `fit` adapts
 
 import re
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -103,19 +104,13 @@ class Bassist:
             chord, after = chord_at(chords, step, following)
             root = place(chord.root, self.LOWEST) + chord.bass
             intervals = QUALITIES[chord.quality]
-            interval = {
-                "r": 0,
-                "o": 12,
-                "t": intervals[1] if len(intervals) > 2 else 7,
-                "f": intervals[2] if len(intervals) > 2 else 7,
-                "s": 9,
-                "b": 10,
-                "c": int(rng.choice(intervals)),
-            }.get(kind)
-            if interval is None:  # leads to the next root from a semitone away
+            third, fifth = intervals[1:3] if len(intervals) > 2 else (7, 7)
+            steps = {"r": 0, "o": 12, "t": third, "f": fifth, "s": 9, "b": 10}
+            steps["c"] = int(rng.choice(intervals))
+            if kind not in steps:  # leads to the next root from a semitone away
                 pitch = place(after.root, self.LOWEST) + int(rng.choice((-1, 1)))
             else:
-                pitch = root + (interval if kind == "o" or not chord.bass else 0)
+                pitch = root + (steps[kind] if kind == "o" or not chord.bass else 0)
             yield step, length, pitch, 100 if step == 0 else 90
 
 
@@ -133,15 +128,13 @@ class Comper:
         middle = self.center if self.last is None else 0.5 * (self.center + np.mean(self.last))
         classes = chord.pitch_classes
         inversions = []
-        for first in range(len(classes)):
-            for low in (self.center - 10, self.center - 5):
-                pitches = [place(classes[first], low)]
-                for other in range(1, len(classes)):
-                    turn = classes[(first + other) % len(classes)]
-                    pitches.append(place(turn, pitches[-1] + 1))
-                if len(classes) == 2:  # root, fifth, octave
-                    pitches.append(pitches[0] + 12)
-                inversions.append(pitches)
+        for first, low in product(range(len(classes)), (self.center - 10, self.center - 5)):
+            pitches = [place(classes[first], low)]
+            for above in classes[first + 1 :] + classes[:first]:
+                pitches.append(place(above, pitches[-1] + 1))
+            if len(classes) == 2:  # root, fifth, octave
+                pitches.append(pitches[0] + 12)
+            inversions.append(pitches)
         self.last = min(inversions, key=lambda pitches: abs(np.mean(pitches) - middle))
         return self.last
 

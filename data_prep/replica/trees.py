@@ -8,6 +8,7 @@ file depends on the seed and its own key alone, so an interrupted replica is con
 import importlib
 import logging
 import math
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,11 @@ import numpy as np
 import soxr
 
 from speechbrain_music.data_prep.data_set import REPLICA_JSON
-from speechbrain_music.data_prep.replica import GENERATOR, storage
+from speechbrain_music.data_prep.replica import GENERATOR, layouts, storage
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import PIECE, STYLE, keyed
+from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed
 from speechbrain_music.data_prep.replica.expression import perform
-from speechbrain_music.data_prep.replica.genres import make_artist
+from speechbrain_music.data_prep.replica.genres import GENRES, make_artist
 from speechbrain_music.data_prep.replica.mix import add_noise_floor, mix
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.utils.atomic import write_together
@@ -27,9 +28,7 @@ from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-NAMES = (
-    "beats emomusic fma giantsteps gtzan magnatagatune mtg_jamendo music4all nsynth vocalset"
-).split()
+NAMES = sorted(module.name for module in pkgutil.iter_modules(layouts.__path__))
 
 
 @dataclass
@@ -54,6 +53,24 @@ def scaled(counts, scale, least=1):
 def draw_artist(genre, seed, *key, held_out=False):
     """The artist of a genre that a key (whole numbers, joined by `-` the name) stands for."""
     return make_artist("-".join(map(str, key)), genre, keyed(seed, STYLE, *key), held_out)
+
+
+def lines(rows, separator="\t"):
+    """The text of a table without quotes; seconds have three decimals."""
+    cells = [[f"{c:.3f}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    return "".join(f"{separator.join(row)}\n" for row in cells)
+
+
+def song_keys(seed, count, artists, shortest=60.0, longest=100.0):
+    """Artist number and arguments of `draw_song` of songs of random lengths (seconds).
+
+    Artists have up to three songs; there are `artists` or more if there are as many songs.
+    """
+    per_artist = min(3, max(1, count // artists))
+    for index in range(count):
+        artist, seconds = index // per_artist, keyed(seed, PLAN, index).uniform(shortest, longest)
+        genre = list(GENRES)[artist % len(GENRES)]
+        yield artist, (seed, genre, (artist,), (index,), round(seconds, 1))
 
 
 def draw_song(

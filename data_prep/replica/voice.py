@@ -17,7 +17,7 @@ OVER = 4  # pulses are computed at this multiple of the rate against aliasing
 SHORTEST = 0.05  # seconds of a note
 FADE = 480  # samples, 20 ms
 _TABLES = read_yaml("voice.yaml")
-VOWELS, UPPER, KINDS = (_TABLES[key] for key in ("vowels", "upper", "kinds"))
+VOWELS, UPPER, KINDS, SINGERS = (_TABLES[k] for k in ("vowels", "upper", "kinds", "singers"))
 BANDWIDTHS = np.array(_TABLES["bandwidths"])
 TECHNIQUES = {
     name: SimpleNamespace(**_TABLES["neutral"] | changes)
@@ -39,13 +39,7 @@ def make_singer(name, rng, kinds=tuple(KINDS)):
         tract=tuple(tract.tolist()),  # factors of the formants, and of their bandwidths
         widths=float(rng.uniform(0.8, 1.4)),
         corner=float(np.exp(rng.uniform(np.log(1200), np.log(5000)))),  # Hz: 6 dB per octave more
-        open=float(rng.uniform(0.55, 0.75)),  # share of a period with an open glottis
-        rate=float(rng.uniform(4.5, 7)),  # of the vibrato in Hz, and its extent in cents
-        extent=float(rng.uniform(40, 110)),
-        breath=float(rng.uniform(-36, -24)),  # dB relative to the pulses
-        jitter=float(rng.uniform(0.002, 0.006)),  # from period to period, as the shimmer
-        shimmer=float(rng.uniform(0.01, 0.03)),
-        glide=float(rng.uniform(0.06, 0.16)),  # seconds between notes
+        **{name: float(rng.uniform(*bounds)) for name, bounds in SINGERS.items()},
     )
 
 

@@ -38,6 +38,9 @@ CASES = [
     ("vocalset", {"task": "technique"}, SUNG | {"technique": vocal.TECHNIQUES}, "singer"),
     ("beats", {}, BEATS | {"fold": ("", *"01234567")}, "beats"),
     ("beats", {"split": "marble"}, BEATS, "beats"),
+    ("rwc", {}, BEATS | {"fold": "01234"}, "artist"),
+    ("guitarset", {"player": 2}, BEATS | {"fold": "012345"}, "artist"),
+    ("harmonix", {"fold": 5}, BEATS | {"fold": "01234567"}, "artist"),
     ("folder", {}, {}, "wav"),
 ]
 # Sample rate, channels and format, as the data sets have them.
@@ -47,10 +50,13 @@ FILES = {
     "fma": (44100, 2, "MP3"),
     "giantsteps": (44100, 1, "MP3"),
     "gtzan": (22050, 1, "WAV"),
+    "guitarset": (44100, 1, "WAV"),
+    "harmonix": (44100, 1, "MP3"),
     "magnatagatune": (16000, 1, "MP3"),
     "mtg_jamendo": (44100, 2, "MP3"),
     "music4all": (44100, 2, "MP3"),
     "nsynth": (16000, 1, "WAV"),
+    "rwc": (44100, 2, "WAV"),
     "vocalset": (44100, 1, "WAV"),
 }
 FULL = ("emomusic", "fma", "giantsteps", "gtzan", "magnatagatune", "nsynth")

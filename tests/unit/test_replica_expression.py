@@ -1,15 +1,22 @@
 """Performed pieces: annotations agree with the notes, and everything they promise occurs."""
 
+import importlib
 from collections import Counter
 
 import mir_eval
 import numpy as np
 import pytest
 
+from speechbrain_music.data_prep.data_set import SPLITS
+from speechbrain_music.data_prep.frames import COLUMNS, LABELS
+from speechbrain_music.data_prep.manifest import DATA_ROOT
+from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.draws import keyed
 from speechbrain_music.data_prep.replica.expression import perform
 from speechbrain_music.data_prep.replica.genres import GENRES, make_artist
 from speechbrain_music.data_prep.replica.synth import load_bank
+from speechbrain_music.dataio.annotations import read_beats, read_intervals
 
 SECONDS = 60.0
 
@@ -39,9 +46,11 @@ def test_notes_begin_on_the_annotated_beats(pieces):
         # Nothing sounds before the first beat; a downbeat ends a pick-up.
         assert starts.min() >= piece.beats[0] - 1e-6 and set(piece.downbeats) <= set(piece.beats)
         size = {"4/4": 4, "3/4": 3, "6/8": 2}[piece.meter]
-        positions = [position for _, position in piece.positions()]
+        positions = [position for _, position, _ in piece.positions()]
         assert np.all(np.diff(positions) % size == 1 % size) and set(positions) <= {1, 2, 3, 4}
-        assert [time for time, position in piece.positions() if position == 1] == piece.downbeats
+        bars = [bar for *_, bar in piece.positions()]
+        assert bars[0] == 1 and [int(p == 1) for p in positions[1:]] == np.diff(bars).tolist()
+        assert [time for time, position, _ in piece.positions() if position == 1] == piece.downbeats
 
 
 def test_notes_belong_to_the_annotated_chords(pieces):
@@ -90,3 +99,33 @@ def test_everything_occurs(pieces):
     wanted = "4/4 3/4 6/8 intro verse chorus bridge inst solo outro silence N maj min 7 maj7 min7"
     wanted += " sus4 maj/3 maj/5 min/b3 7/b7 pick-up late changing break"
     assert not set(wanted.split()) - set(+seen)
+
+
+@pytest.mark.parametrize("name", ("beats", "rwc", "guitarset", "harmonix"))
+def test_annotation_files_agree_with_what_is_composed(name, tmp_path, monkeypatch):
+    layout = importlib.import_module(f"speechbrain_music.data_prep.replica.layouts.{name}")
+    tree = layout.plan(0.0001, 0)
+    monkeypatch.setattr(layout, "plan", lambda *_: tree)  # planned once
+    root = trees.make_replica(name, tmp_path, 0.0001, annotations_only=True)
+    for path, _ in tree.sounds:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    draw = getattr(layout, "draw_excerpt", trees.draw_performance)
+    keys, items = dict(tree.sounds), DATA_SETS[name].read(root).items
+    assert {item.split for item in items} == set(SPLITS) and len(items) == len(keys)
+    for item in items[::3]:
+        piece = draw(*keys[item.wav])[-2]
+        files = dict(zip(LABELS, item.labels, strict=True))
+        files = {c: files[c].replace(DATA_ROOT, str(root)) for c in COLUMNS if files[c]}
+        beats = read_beats(files["beats"])
+        assert beats.times == pytest.approx(piece.beats, abs=1e-3)
+        assert beats.times[beats.positions == 1] == pytest.approx(piece.downbeats, abs=1e-3)
+        for key, spans in (("chords", piece.chords), ("segments", piece.sections)):
+            if key in files:
+                found = read_intervals(files[key], chords="performed", seconds=piece.seconds)
+                assert found.labels == [span[2] for span in spans]
+                assert np.allclose(found.intervals, [span[:2] for span in spans], atol=1e-3)
+        if name == "guitarset":
+            plain = [label.partition("/")[0] for label in found.labels]
+            assert read_intervals(files["chords"], chords="instructed").labels == plain
+            assert {part.program for part in piece.parts} <= {24, 25}

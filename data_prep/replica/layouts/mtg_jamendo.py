@@ -4,27 +4,24 @@ The table's line ends have two characters, and its tags fill as many columns as 
 """
 
 from speechbrain_music.data_prep.mtg_jamendo import COLUMNS
-from speechbrain_music.data_prep.replica.draws import PLAN, keyed
-from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled, song_keys
 
 TRACKS = 55701
 SHORTEST, LONGEST = 30.5, 60.0  # seconds
-PER_ARTIST = 3
 
 
 def plan(scale, seed):
     """The tree at a share of the published tracks; two or more, without splits."""
     lines, sounds = ["\t".join(COLUMNS)], []
-    for index in range(scaled({"tracks": TRACKS}, scale, least=2)["tracks"]):
-        number, artist = 214 + 11 * index, index // PER_ARTIST
-        genre = list(GENRES)[artist % len(GENRES)]
-        seconds = round(keyed(seed, PLAN, index).uniform(SHORTEST, LONGEST), 1)
+    count = scaled({"tracks": TRACKS}, scale, least=2)["tracks"]
+    for artist, key in song_keys(seed, count, 1, SHORTEST, LONGEST):
+        _, genre, _, (index,), seconds = key
+        number = 214 + 11 * index
         path = f"{number % 100:02d}/{number}.mp3"
         cells = [f"track_{number:07d}", f"artist_{artist:06d}", f"album_{artist:06d}", path]
         cells += [f"{seconds}", f"genre---{genre}", "instrument---synthesizer"]
         lines.append("\t".join(cells))
-        sounds.append((f"audio/{path}", (seed, genre, (artist,), (index,), seconds)))
+        sounds.append((f"audio/{path}", key))
     texts = {"data/raw_30s.tsv": "\r\n".join([*lines, ""])}
     folders = tuple(sorted({path.rpartition("/")[0] for path, _ in sounds}))
     return Tree({}, texts, sounds, render_song, 44100, channels=2, folders=folders)
