@@ -123,7 +123,7 @@ def summarise(systems, chances, resamples):
     return rows, compare(drawn)
 
 
-def page(title, same, summary, rows, pairs, layers):
+def page(title, same, summary, rows, pairs):
     """Return the text of retrieval.md."""
     names = list(dict.fromkeys(row["encoder"] for row in rows))
     cells = {(r["encoder"], r["features"], r["metric"]): r for r in rows}
@@ -137,11 +137,6 @@ def page(title, same, summary, rows, pairs, layers):
     for pair in pairs:
         found = [signed_interval(difference) for difference in pair["tasks"].values()]
         differences.append([f"{pair['first']} minus {pair['second']}", *found])
-    chosen = "; ".join(
-        f"{name}, {kind}: {', '.join(f'{a}/{b}' for a, b in of_kind)}"
-        for name, kinds in layers.items()
-        for kind, of_kind in kinds.items()
-    )
     return markdown_page(
         f"# Retrieval of excerpts of the same {same}: {title}",
         summary,
@@ -150,9 +145,8 @@ def page(title, same, summary, rows, pairs, layers):
         "Means over recordings, each counted once; 95% intervals over recordings and encoders of a "
         f"system. Top-1 accuracy: how often the most similar other excerpt is of the same {same}. "
         f"Average precision: how high all excerpts of the same {same} rank. Chance: a random "
-        "order, exact. The layer is chosen by mean average precision on half of the "
-        "recordings and scored on the other half, both ways round; numbers of the layers, from 0: "
-        f"{chosen}.",
+        "order, exact. The layer is chosen by mean average precision on half of the recordings and "
+        "scored on the other half, both ways round; retrieval.json names the layers.",
     )
 
 
@@ -215,12 +209,10 @@ def main(argv):
         for metric, values in chance_level(recordings, places, **asked).items()
     }
     queried = int((~np.isnan(chances["top1"])).sum())
-    if queried < 4 and args.same:
-        raise UserError(f"{queried} recording(s) share their {same} with another: four are needed")
     if queried < 4:
         raise UserError(
-            f"gap is {args.gap}: {queried} recording(s) have excerpts of {args.seconds:g} s that "
-            "far apart, four are needed: lower --gap or --seconds, or give more music"
+            f"{queried} recording(s) have an excerpt of the same {same} to find, four are needed: "
+            "lower --gap or --seconds, or give more music"
         )
     scores, layers = {}, {}
     for name in systems:
@@ -235,9 +227,7 @@ def main(argv):
         "too short for two excerpts": files - excerpts["track"].nunique(),
         "too short for the gap": len(set(recordings)) - queried,
         "unreadable excerpts": int((~readable).sum()),
-        "skipped files": report["skipped"],
-        "reasons": report["reasons"],
-    }
+    } | {"skipped files": report["skipped"], "reasons": report["reasons"]}
     summary = (
         f"{counts['recordings']} recordings, {counts['excerpts']} excerpts of {args.seconds:g} s. "
         f"Left out: {counts['too short for two excerpts']} recordings with fewer than two "
@@ -248,15 +238,9 @@ def main(argv):
         "they have no excerpt left to find."
     )
     title = args.manifest or args.folder
-    text = page(title, same, summary, table, pairs, layers)
-    stored = {
-        "folder": str(args.folder),
-        "manifest": str(args.manifest),
+    text = page(title, same, summary, table, pairs)
+    stored = vars(args) | {
         "same": same,
-        "seconds": args.seconds,
-        "pooling": args.pooling,
-        "gap": args.gap,
-        "resamples": args.resamples,
         "counts": counts,
         "encoders": {
             name: {"spec": specs[name], "identities": [encoder.identity for encoder in encoders]}
@@ -266,7 +250,7 @@ def main(argv):
         "rows": table,
         "pairs": pairs,
     }
-    dump = json.dumps(stored, indent=2) + "\n"
+    dump = json.dumps(stored, indent=2, default=str) + "\n"
     write_together({args.out / "retrieval.md": text, args.out / "retrieval.json": dump})
     print(text)
     return args.out
