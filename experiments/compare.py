@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import time
 from hashlib import blake2b
 from pathlib import Path
@@ -272,8 +273,7 @@ def evaluate(args, exports, music):
     def publish(title, folder, kind):
         name = f"{args.name}-{folder.name}"
         for source in sorted(folder.glob(f"{kind}.*")):
-            content = source.read_bytes().replace(b"(marble.png)", f"({name}.png)".encode())
-            (args.out / f"{name}{source.suffix}").write_bytes(content)
+            shutil.copyfile(source, args.out / f"{name}{source.suffix}")
         pages[title] = f"{name}.md"
 
     folder = args.work / "evaluated" / args.name
