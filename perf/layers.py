@@ -9,12 +9,7 @@ from speechbrain.nnet import quantisers
 from speechbrain.nnet.attention import RelPosEncXL, RelPosMHAXL
 
 from perf import SIZES
-from perf.benchmark import (
-    Benchmark,
-    Comparison,
-    forward_backward,
-    gpu_batch,
-)
+from perf.benchmark import Benchmark, Comparison, forward_backward, gpu_batch
 from speechbrain_music.models.branchformer import BranchformerLayer
 from speechbrain_music.models.conformer import ConformerLayer
 from speechbrain_music.models.encoder import MIXERS

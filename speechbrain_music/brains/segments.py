@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -160,14 +161,9 @@ def _stored_options(file, hparams, overrides):
 
 def plan_run(hparams, world_size):
     """`plan_steps` with the values of a yaml."""
-    return plan_steps(
-        hparams["effective_batch"],
-        hparams["batch_size"],
-        world_size,
-        hparams["segments_per_epoch"],
-        hparams["number_of_epochs"],
-        hparams["max_steps"],
-    )
+    batches = hparams["effective_batch"], hparams["batch_size"], world_size
+    keys = "segments_per_epoch", "number_of_epochs", "max_steps"
+    return plan_steps(*batches, *(hparams[key] for key in keys))
 
 
 class SegmentBrain(MusicBrain):
@@ -194,11 +190,9 @@ class SegmentBrain(MusicBrain):
     @classmethod
     def of_run(cls, hparams, run_opts, plan, data, **options):
         """The Brain of what `open_run` and `prepare_data` give."""
-        parts = {key: hparams[key] for key in ("modules", "opt_class")}
-        parts["checkpointer"] = hparams["checkpointer"]()
-        return cls(
-            **parts, hparams=hparams, run_opts=run_opts, plan=plan, hours=data.hours, **options
-        )
+        options |= {key: hparams[key] for key in ("modules", "opt_class")}
+        options |= {"checkpointer": hparams["checkpointer"](), "hours": data.hours}
+        return cls(hparams=hparams, run_opts=run_opts, plan=plan, **options)
 
     # ---- what a subclass provides ----
 
@@ -285,7 +279,7 @@ class SegmentBrain(MusicBrain):
             f"{plan.total_steps * segments * seconds / 3600:.1f} h of audio; "
             f"{self.optimizer_step} steps are done",
             f"  speed       {rate:,.0f} tokens/s measured on {self.device} "
-            f"({self.precision}); the remaining steps take about {_duration(left)}",
+            f"({self.precision}); the remaining steps take about {timedelta(seconds=round(left))}",
             *speeds,
         ]
 
@@ -471,10 +465,3 @@ class SegmentBrain(MusicBrain):
 
 def _count(module):
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def _duration(seconds):
-    if not math.isfinite(seconds):
-        return "an unknown time"
-    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {int(seconds % 60)} s"
