@@ -36,10 +36,10 @@ from speechbrain_music.metrics.retrieval import (
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.models.frozen_encoder import POOLINGS
 from speechbrain_music.reporting.tables import (
+    encoders_table,
     markdown_page,
     markdown_table,
     signed_interval,
-    with_interval,
 )
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_recipe
@@ -125,22 +125,15 @@ def summarise(systems, chances, resamples):
 
 def page(title, same, summary, rows, pairs):
     """Return the text of retrieval.md."""
-    names = list(dict.fromkeys(row["encoder"] for row in rows))
-    cells = {(r["encoder"], r["features"], r["metric"]): r for r in rows}
-    table, differences = [], []
-    for metric, metric_title in TITLES.items():
-        for kind in FEATURES:
-            here = [cells[name, kind, metric] for name in names]
-            table.append(
-                [metric_title, kind, f"{here[0]['chance']:.3f}", *map(with_interval, here)]
-            )
-    for pair in pairs:
-        found = [signed_interval(difference) for difference in pair["tasks"].values()]
-        differences.append([f"{pair['first']} minus {pair['second']}", *found])
+    rows = [r | {"metric": title} for m, title in TITLES.items() for r in rows if r["metric"] == m]
+    differences = [
+        [f"{pair['first']} minus {pair['second']}", *map(signed_interval, pair["tasks"].values())]
+        for pair in pairs
+    ]
     return markdown_page(
         f"# Retrieval of excerpts of the same {same}: {title}",
         summary,
-        markdown_table(["metric", "features", "chance", *names], table, "  r"),
+        encoders_table(rows, keys=("metric", "features")),
         markdown_table(["difference", *pairs[0]["tasks"]], differences) if pairs else "",
         "Means over recordings, each counted once; 95% intervals over recordings and encoders of a "
         f"system. Top-1 accuracy: how often the most similar other excerpt is of the same {same}. "
@@ -227,7 +220,9 @@ def main(argv):
         "too short for two excerpts": files - excerpts["track"].nunique(),
         "too short for the gap": len(set(recordings)) - queried,
         "unreadable excerpts": int((~readable).sum()),
-    } | {"skipped files": report["skipped"], "reasons": report["reasons"]}
+        "skipped files": report["skipped"],
+        "reasons": report["reasons"],
+    }
     summary = (
         f"{counts['recordings']} recordings, {counts['excerpts']} excerpts of {args.seconds:g} s. "
         f"Left out: {counts['too short for two excerpts']} recordings with fewer than two "

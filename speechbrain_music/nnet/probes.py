@@ -24,18 +24,6 @@ class ProbeStack(nn.Module):
     mix_from, random_mix
         The first hidden state that "all" mixes; whether the mix starts from standard normal logits,
         as MARBLE's does, or from equal parts.
-
-    Example
-    -------
-    >>> stack = ProbeStack([(0, 7), ("all", 7), (1, 8)], layers=2, dim=4, outputs=3, hidden=5)
-    >>> stack(torch.randn(2, 6, 2, 4)).shape  # a batch of 6 for each of the two seeds
-    torch.Size([3, 6, 3])
-    >>> stack.save_best(torch.tensor([True, True, True]))
-    >>> stack.prune(torch.tensor([False, True, False]))
-    >>> stack(torch.randn(1, 6, 2, 4)).shape  # one batch, for all remaining probes
-    torch.Size([1, 6, 3])
-    >>> stack.restore_best([0, 2]).choices
-    [(0, 7), (1, 8)]
     """
 
     def __init__(
