@@ -142,26 +142,19 @@ class QuantizerBrain(SegmentBrain):
         rows = torch.cat([latent, torch.ones_like(latent[:, :1])], dim=1)[places]
         self._offered[first : first + len(counts)][readable] = rows
 
-    # ---- stages ----
+    # ---- held-out tracks ----
 
-    def on_stage_start(self, stage, epoch=None):
-        """Reset the metrics before validation."""
-        super().on_stage_start(stage, epoch)
-        if stage != sb.Stage.TRAIN:
-            config = self.hparams.quantizer.config
-            self.metrics = QuantizerMetrics(
-                config["num_codebooks"], config["codebook_size"], self.device
-            )
+    def make_metrics(self):
+        """Watch the error and the use of each codebook."""
+        config = self.hparams.quantizer.config
+        return QuantizerMetrics(config["num_codebooks"], config["codebook_size"], self.device)
 
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Report the error and the use of each codebook, and save a checkpoint."""
-        if stage != sb.Stage.VALID:
-            return
-        figures = self.held_out_figures()
+    def report(self, figures):
+        """Add the loss; warn of codebooks that have collapsed."""
         figures["loss"] = figures["mel_mse"]
         entries = self.hparams.quantizer.config["codebook_size"]
         perplexities = [v for name, v in figures.items() if name.startswith("perplexity_of_")]
-        table = (
+        text = (
             f"  mel MSE       {figures['mel_mse']:8.4f}   mean {figures['mel_mse_mean']:.4f}\n"
             f"  perplexity    {' '.join(f'{value:.0f}' for value in perplexities)} of {entries}, "
             f"codes used {figures['codes_used']:.0f}, dead {figures['dead_codes']:.0f}"
@@ -172,7 +165,7 @@ class QuantizerBrain(SegmentBrain):
                 "(a perplexity under 100 and under a tenth of what it could be): train longer or "
                 "with a lower lr, make them smaller, or add more varied music"
             )
-        self.end_epoch(epoch, figures, table)
+        return text
 
     def save_result(self, folder, meta, **metadata):
         """Save the quantizer."""

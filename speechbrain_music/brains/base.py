@@ -274,6 +274,10 @@ class MusicBrain(sb.Brain):
     def _clear_window(self):
         self._window = torch.zeros(3, dtype=torch.float64, device=self.device)
 
+    def evaluate_batch(self, batch, stage):
+        """As SpeechBrain's, on a batch that knows how to move itself."""
+        return super().evaluate_batch(batch.to(self.device), stage)
+
     # ---- position and checkpoints ----
 
     def parameter_groups(self):

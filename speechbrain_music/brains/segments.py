@@ -169,11 +169,8 @@ def plan_run(hparams, world_size):
 class SegmentBrain(MusicBrain):
     """A Brain that trains on crops of tracks.
 
-    A subclass provides, in addition to what `MusicBrain` needs, `parameter_parts`, `train_metrics`
-    and `save_result`. In validation its `compute_objectives` updates `self.metrics`, which its
-    `on_stage_start` makes: an object with `sums` (a tensor) and `figures(sums)` (a dict). Its
-    `on_stage_end` calls `held_out_figures` and `end_epoch`. `panels` are those of curves.png, see
-    `reporting.curves.draw_curves`; `hours` are those of audio in "train" and "valid".
+    In validation a subclass's `compute_objectives` updates `self.metrics`. `panels` are those of
+    curves.png, see `reporting.curves.draw_curves`; `hours` are those of audio in "train", "valid".
     """
 
     panels = None
@@ -208,6 +205,14 @@ class SegmentBrain(MusicBrain):
         """Further values for a row of training, which are no means."""
         return {}
 
+    def make_metrics(self):
+        """Metrics of held-out tracks: an object with `sums` (a tensor) and `figures(sums)`."""
+        raise NotImplementedError
+
+    def report(self, figures):
+        """The held-out figures as text; adds to them, by "loss" checkpoints are compared."""
+        raise NotImplementedError
+
     def save_result(self, folder, meta, **metadata):
         """Writes what was learned, as the model is now.
 
@@ -230,16 +235,9 @@ class SegmentBrain(MusicBrain):
         draws = self.plan.steps_per_epoch * hparams.effective_batch
         sampler = WeightedSegmentSampler(weights, draws, hparams.batch_size, hparams.seed, *place)
         rows = every_row(len(data.valid), hparams.batch_size, *place)
-        self.fit(
-            hparams.epoch_counter,
-            loader(data.train, batch_sampler=sampler),
-            loader(data.valid, batch_sampler=rows),
-        )
-
-    def fit(self, epoch_counter, train_set, valid_set=None, **options):
-        """As SpeechBrain's; the training batch sampler must be a `WeightedSegmentSampler`."""
-        self.train_loader = train_set
-        super().fit(epoch_counter, train_set, valid_set, **options)
+        self.train_loader = loader(data.train, batch_sampler=sampler)
+        valid_loader = loader(data.valid, batch_sampler=rows)
+        self.fit(hparams.epoch_counter, self.train_loader, valid_loader)
         if self.unreadable:
             logger.warning(
                 f"{len(self.unreadable)} files could not be read in training and were left out: "
@@ -322,9 +320,11 @@ class SegmentBrain(MusicBrain):
     # ---- training ----
 
     def on_stage_start(self, stage, epoch=None):
-        """Sets the sampler to the place in the epoch."""
+        """Sets the sampler to the place in the epoch, or makes the metrics of held-out tracks."""
         if stage == sb.Stage.TRAIN:
             self.train_loader.batch_sampler.start(epoch, batch=self.step)
+        else:
+            self.metrics = self.make_metrics()
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Adds to the training metrics; writes them every `log_interval` steps."""
@@ -403,18 +403,17 @@ class SegmentBrain(MusicBrain):
             loss = self.compute_objectives(outputs, batch, stage)
         return (loss / self.count(batch).clamp(min=1)).cpu()
 
-    def held_out_figures(self):
-        """What `self.metrics` gives over all processes; UserError if no track could be read."""
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Prints and logs held-out figures, draws curves, saves a checkpoint by the figure "loss".
+
+        Raises a UserError if no held-out track could be read.
+        """
+        if stage != sb.Stage.VALID:
+            return
         figures = self.metrics.figures(self.reduce_sum(self.metrics.sums))
         if not figures:
             raise UserError("none of the held-out tracks could be read: check valid_csv's paths")
-        return figures
-
-    def end_epoch(self, epoch, figures, table):
-        """Prints and logs held-out figures, draws curves, saves a checkpoint by the figure "loss".
-
-        `table` is the figures as text.
-        """
+        table = self.report(figures)
         logger.info(f"Epoch {epoch}, step {self.optimizer_step}, held out\n{table}")
         if self.run_log:
             self.run_log.write("valid", self.optimizer_step, epoch=epoch, **figures)

@@ -12,18 +12,11 @@ class ProbeStack(nn.Module):
     stack (`prune`); the best weights of all stay (`save_best`, `restore_best`). A stack without
     "all" is faster: no gradient has to reach its input.
 
-    Arguments
-    ---------
-    choices : sequence
-        (P,) of (layer, seed), sorted by seed: index of a hidden state, or "all"; whole number.
-        ValueError if they are not sorted, or name no hidden state.
-    layers, dim, outputs, hidden : int
-        L hidden states of width d; C logits; width of the hidden layer.
-    dropout : float
-        In [0, 1), after the ReLU; its masks come with the batch (see `forward`).
-    mix_from, random_mix
-        The first hidden state that "all" mixes; whether the mix starts from standard normal logits,
-        as MARBLE's does, or from equal parts.
+    `choices` are (P,) of (layer, seed), sorted by seed: the index of a hidden state, or "all"; a
+    whole number; else ValueError. `layers` hidden states have width `dim`; a probe has `hidden`
+    values and `outputs` logits. The masks of `dropout` come with the batch (see `forward`). "all"
+    mixes hidden states from `mix_from` on, at first in equal parts, or with `random_mix` by the
+    softmax of standard normal values, as MARBLE does.
     """
 
     def __init__(
