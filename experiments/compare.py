@@ -210,8 +210,8 @@ def page(stored):
     found, name = stored["figures"], stored["name"]
     mel = next(iter(found.values()))[0]
     kinds = {PITCH: "pitch classes, R2", CHORD: "chord roots, accuracy"}
-    rows = {"mel stack, no encoder": [f"{mel[f'{kind}_{MEL}']:.3f}" for kind in kinds]}
-    rows = [[label, "", "", *cells, "", ""] for label, cells in rows.items()]
+    cells = [f"{mel[f'{kind}_{MEL}']:.3f}" for kind in kinds]
+    rows = [["mel stack, no encoder", "", "", *cells, "", ""]]
     for variant, runs in found.items():
         cells = [_over_seeds(runs, key) for key in ("nats below unigram", "mel_mse", *kinds)]
         for kind in kinds:

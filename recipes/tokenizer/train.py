@@ -26,6 +26,7 @@ from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER, save_targets
+from speechbrain_music.reporting.curves import CODES, OPTIMIZER
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import run_recipe
 
@@ -55,15 +56,10 @@ class QuantizerBrain(SegmentBrain):
             ("train", "mel_mse", "training"),
             ("valid", "mel_mse_mean", "corpus mean"),
         ],
-        "codebooks on held-out tracks": [
-            ("valid", "codes_used", "codes used"),
-            ("valid", "perplexity", "perplexity"),
-        ],
+        "codebooks on held-out tracks": CODES,
         "re-initialised entries so far": [("train", "reinitialised", None)],
         "commitment loss": [("train", "commitment_loss", None)],
-        "learning rate": [("train", "learning_rate", None)],
-        "gradient norm before clipping": [("train", "gradient_norm", None)],
-    }
+    } | OPTIMIZER
 
     def compute_forward(self, batch, stage):
         """The `Reconstruction` of all valid tokens, and the vectors (M, D) that it is of."""
@@ -106,26 +102,21 @@ class QuantizerBrain(SegmentBrain):
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Shows the batch to the learner, which moves the codebooks with each optimiser step."""
-        self._update_codebooks(batch, outputs[0], should_step)
-        super().on_fit_batch_end(batch, outputs, loss, should_step)
-
-    def _update_codebooks(self, batch, rebuilt, should_step):
-        model = self.hparams.model
+        model, rebuilt = self.hparams.model, outputs[0]
         if (self.step - 1) % self.grad_accumulation_factor == 0:
             size = (self.hparams.effective_batch, OFFERED, rebuilt.latent.shape[1] + 1)
             self._offered = rebuilt.latent.new_zeros(size)
         model.learner.observe(model.quantizer, rebuilt.latent, rebuilt.tokens)
         self._offer(batch, rebuilt.latent, self.optimizer_step - should_step)
-        if not should_step:
-            return
-        if self.is_finite():
+        if should_step and self.is_finite():
             offered = self.reduce_sum(self._offered)
             offered = offered.transpose(0, 1).flatten(0, 1)  # one of each crop, then a second ...
             offered = offered[offered[:, -1] > 0, :-1]
             window = self.reduce_sum(model.learner.window)
             model.learner.update(model.quantizer, window, offered)
-        else:
+        elif should_step:
             model.learner.clear()
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
 
     def _offer(self, batch, latent, step):
         """Stores vectors of each crop, with a 1 after them, at the crop's place in the whole step.

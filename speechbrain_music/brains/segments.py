@@ -331,12 +331,9 @@ class SegmentBrain(MusicBrain):
         self.note_unreadable(batch)
         with torch.no_grad():
             sums = self.train_metrics(batch, outputs)
-            sums["count"] = torch.as_tensor(self.count(batch), device=self.device)
-            sums["tokens"] = torch.tensor(batch.mask.numel(), device=self.device)
-            values = torch.stack([value.double() for value in sums.values()])
-            if self._train_sums is None:
-                self._train_names, self._train_sums = list(sums), torch.zeros_like(values)
-            self._train_sums += values
+        sums |= {"count": self.count(batch), "tokens": batch.mask.numel()}
+        for name, value in sums.items():
+            self._train_sums[name] = self._as_sum(value) + self._train_sums.get(name, 0.0)
         last = self.optimizer_step == self.plan.total_steps
         if should_step and (last or self.optimizer_step % self.hparams.log_interval == 0):
             self._write_train_row()
@@ -360,23 +357,20 @@ class SegmentBrain(MusicBrain):
     @property
     def train_row(self):
         """Sums over all processes since the last row of the log, and the seconds since then."""
-        sums = {}
-        if self._train_sums is not None:
-            values = self.reduce_sum(self._train_sums.clone()).tolist()
-            sums = dict(zip(self._train_names, values, strict=True))
+        sums = {k: self.reduce_sum(v.clone()).item() for k, v in self._train_sums.items()}
         return {"sums": sums, "seconds": time.monotonic() - self._window_began}
 
     @train_row.setter
     def train_row(self, row):
         self._clear_train_sums()
         self._window_began -= row["seconds"]
-        if row["sums"]:
-            values = torch.tensor(list(row["sums"].values()), dtype=torch.float64)
-            self._train_names = list(row["sums"])
-            self._train_sums = (values * (self.rank == 0)).to(self.device)
+        self._train_sums = {k: self._as_sum(v * (self.rank == 0)) for k, v in row["sums"].items()}
+
+    def _as_sum(self, value):
+        return torch.as_tensor(value, dtype=torch.float64, device=self.device)
 
     def _clear_train_sums(self):
-        self._train_sums = None
+        self._train_sums = {}
         self._window_began = time.monotonic()
 
     def _unreadable_path(self):
@@ -431,8 +425,7 @@ class SegmentBrain(MusicBrain):
         last = self.optimizer_step >= self.plan.total_steps
         if last or time.monotonic() - self._curves_drawn > CURVES_SECONDS:
             title = f"{self.hparams.system}, step {self.optimizer_step}"
-            file = Path(self.hparams.output_folder) / "curves.png"
-            draw_curves(self.run_log, file, title, self.panels)
+            draw_curves(self.hparams.output_folder, title, self.panels)
             self._curves_drawn = time.monotonic()
 
     def export(self, folder):

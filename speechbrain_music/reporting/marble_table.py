@@ -72,16 +72,15 @@ def _page(cells, rows, overall, pairs, failed):
             markdown_table(["task", "difference", "95% interval", "p", ""], table, " r r")
         )
     chosen = [
-        [task, encoder, *_chosen(results["encoder"]["runs"])]
+        [task, encoder]
+        + [
+            ", ".join(str(run[key]) for run in results["encoder"]["runs"])
+            for key in ("standardize", "layer", "lr")
+        ]
         for (task, encoder), results in cells.items()
     ]
-    head = ["task", "encoder", "features", "layer", "learning rate", "directions"]
-    blocks += [
-        "## Chosen",
-        "Directions: principal directions that hold 90% of the variance of the training features, "
-        "fewest and most over layers (of the first encoder of a system).",
-        markdown_table(head, chosen),
-    ]
+    head = ["task", "encoder", "features", "layer", "learning rate"]
+    blocks += ["## Chosen", markdown_table(head, chosen)]
     if failed:
         blocks += ["## Missing", [f"- {what}: {why}" for what, why in failed.items()]]
     return markdown_page(*blocks)
@@ -92,9 +91,3 @@ def _difference(name, d, pair):
     word = f"{better} is better" if d["differs"] else "no significant difference"
     span = f"{d['low']:+.3f} to {d['high']:+.3f}"
     return name, f"{d['difference']:+.3f}", span, f"{d['p']:.3f}", word
-
-
-def _chosen(runs):
-    held = runs[0]["directions"]["90%"]
-    chosen = [", ".join(str(run[key]) for run in runs) for key in ("standardize", "layer", "lr")]
-    return *chosen, f"{min(held)} to {max(held)}"
