@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import time
 from hashlib import blake2b
 from pathlib import Path
@@ -209,8 +210,8 @@ def page(stored):
     found, name = stored["figures"], stored["name"]
     mel = next(iter(found.values()))[0]
     kinds = {PITCH: "pitch classes, R2", CHORD: "chord roots, accuracy"}
-    rows = {"mel stack, no encoder": [f"{mel[f'{kind}_{MEL}']:.3f}" for kind in kinds]}
-    rows = [[label, "", "", *cells, "", ""] for label, cells in rows.items()]
+    cells = [f"{mel[f'{kind}_{MEL}']:.3f}" for kind in kinds]
+    rows = [["mel stack, no encoder", "", "", *cells, "", ""]]
     for variant, runs in found.items():
         cells = [_over_seeds(runs, key) for key in ("nats below unigram", "mel_mse", *kinds)]
         for kind in kinds:
@@ -272,8 +273,7 @@ def evaluate(args, exports, music):
     def publish(title, folder, kind):
         name = f"{args.name}-{folder.name}"
         for source in sorted(folder.glob(f"{kind}.*")):
-            content = source.read_bytes().replace(b"(marble.png)", f"({name}.png)".encode())
-            (args.out / f"{name}{source.suffix}").write_bytes(content)
+            shutil.copyfile(source, args.out / f"{name}{source.suffix}")
         pages[title] = f"{name}.md"
 
     folder = args.work / "evaluated" / args.name

@@ -36,10 +36,10 @@ from speechbrain_music.metrics.retrieval import (
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.models.frozen_encoder import POOLINGS
 from speechbrain_music.reporting.tables import (
+    encoders_table,
     markdown_page,
     markdown_table,
     signed_interval,
-    with_interval,
 )
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_recipe
@@ -123,36 +123,23 @@ def summarise(systems, chances, resamples):
     return rows, compare(drawn)
 
 
-def page(title, same, summary, rows, pairs, layers):
+def page(title, same, summary, rows, pairs):
     """Return the text of retrieval.md."""
-    names = list(dict.fromkeys(row["encoder"] for row in rows))
-    cells = {(r["encoder"], r["features"], r["metric"]): r for r in rows}
-    table, differences = [], []
-    for metric, metric_title in TITLES.items():
-        for kind in FEATURES:
-            here = [cells[name, kind, metric] for name in names]
-            table.append(
-                [metric_title, kind, f"{here[0]['chance']:.3f}", *map(with_interval, here)]
-            )
-    for pair in pairs:
-        found = [signed_interval(difference) for difference in pair["tasks"].values()]
-        differences.append([f"{pair['first']} minus {pair['second']}", *found])
-    chosen = "; ".join(
-        f"{name}, {kind}: {', '.join(f'{a}/{b}' for a, b in of_kind)}"
-        for name, kinds in layers.items()
-        for kind, of_kind in kinds.items()
-    )
+    rows = [r | {"metric": title} for m, title in TITLES.items() for r in rows if r["metric"] == m]
+    differences = [
+        [f"{pair['first']} minus {pair['second']}", *map(signed_interval, pair["tasks"].values())]
+        for pair in pairs
+    ]
     return markdown_page(
         f"# Retrieval of excerpts of the same {same}: {title}",
         summary,
-        markdown_table(["metric", "features", "chance", *names], table, "  r"),
+        encoders_table(rows, keys=("metric", "features")),
         markdown_table(["difference", *pairs[0]["tasks"]], differences) if pairs else "",
         "Means over recordings, each counted once; 95% intervals over recordings and encoders of a "
         f"system. Top-1 accuracy: how often the most similar other excerpt is of the same {same}. "
         f"Average precision: how high all excerpts of the same {same} rank. Chance: a random "
-        "order, exact. The layer is chosen by mean average precision on half of the "
-        "recordings and scored on the other half, both ways round; numbers of the layers, from 0: "
-        f"{chosen}.",
+        "order, exact. The layer is chosen by mean average precision on half of the recordings and "
+        "scored on the other half, both ways round; retrieval.json names the layers.",
     )
 
 
@@ -215,12 +202,10 @@ def main(argv):
         for metric, values in chance_level(recordings, places, **asked).items()
     }
     queried = int((~np.isnan(chances["top1"])).sum())
-    if queried < 4 and args.same:
-        raise UserError(f"{queried} recording(s) share their {same} with another: four are needed")
     if queried < 4:
         raise UserError(
-            f"gap is {args.gap}: {queried} recording(s) have excerpts of {args.seconds:g} s that "
-            "far apart, four are needed: lower --gap or --seconds, or give more music"
+            f"{queried} recording(s) have an excerpt of the same {same} to find, four are needed: "
+            "lower --gap or --seconds, or give more music"
         )
     scores, layers = {}, {}
     for name in systems:
@@ -248,15 +233,9 @@ def main(argv):
         "they have no excerpt left to find."
     )
     title = args.manifest or args.folder
-    text = page(title, same, summary, table, pairs, layers)
-    stored = {
-        "folder": str(args.folder),
-        "manifest": str(args.manifest),
+    text = page(title, same, summary, table, pairs)
+    stored = vars(args) | {
         "same": same,
-        "seconds": args.seconds,
-        "pooling": args.pooling,
-        "gap": args.gap,
-        "resamples": args.resamples,
         "counts": counts,
         "encoders": {
             name: {"spec": specs[name], "identities": [encoder.identity for encoder in encoders]}
@@ -266,7 +245,7 @@ def main(argv):
         "rows": table,
         "pairs": pairs,
     }
-    dump = json.dumps(stored, indent=2) + "\n"
+    dump = json.dumps(stored, indent=2, default=str) + "\n"
     write_together({args.out / "retrieval.md": text, args.out / "retrieval.json": dump})
     print(text)
     return args.out

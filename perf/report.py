@@ -95,8 +95,7 @@ def _section(name, result):
     ]
     head = ["", "candidate", "baseline", "ratio (quartiles)", "target", "result"]
     yield markdown_table(head, rows, "   rr")
-    checked = result["checked"] and f" Checked to agree before timing: {result['checked']}."
-    yield f"{result['rounds']} rounds.{checked} {result['note']}".strip()
+    yield f"{result['rounds']} rounds. {result['note']}".strip()
 
 
 def _figure(result, name, of="time"):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
@@ -11,7 +10,6 @@ from speechbrain_music.brains.base import Plan
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.dataio.segments import SegmentBatch
 from speechbrain_music.models.frontend import BANDS, STACK, token_count
-from speechbrain_music.optim.clipping import scale_and_clip
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
 
@@ -54,32 +52,20 @@ class TrainingStep:
             run_opts={"device": device, "compile": compiled},
             checkpointer=None,
             plan=Plan(1, 1, 1),
+            learning_rate_factor=lambda step: 1.0,
             statistics=None,
             hours={},
         )
         self.brain._compile()  # as `fit` does; nothing unless asked for
         self.brain.init_optimizers()
         self.brain.modules.train()
-        self.modules, self.optimizer = self.brain.modules, self.brain.optimizer
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-
-    def accumulate(self, batch):
-        """Forward and backward; return the cross-entropy, summed over masked tokens."""
-        with self.brain.training_ctx:
-            predictions = self.brain.compute_forward(batch, sb.Stage.TRAIN)
-            loss = self.brain.compute_objectives(predictions, batch, sb.Stage.TRAIN)
-        loss.backward()
-        return self.brain.losses["cross_entropy"]
-
-    def update(self, count):
-        """Clip and step on the gradients divided by `count`; return their norm."""
-        norm = scale_and_clip(self.parameters, 1 / count, self.hparams["max_grad_norm"])
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return norm
+        self.modules = self.brain.modules
+        groups = self.brain.optimizer.param_groups
+        self.parameters = [p for group in groups for p in group["params"]]
 
     def __call__(self, batch):
         """The whole step; return the cross-entropy per masked token, the norm, the count."""
-        loss, count = self.accumulate(batch), batch.mask.sum().item()
-        norm = self.update(count)
-        return loss.item() / count, norm, count
+        self.brain.fit_batch(batch)
+        count = batch.mask.sum().item()
+        loss = self.brain.losses["cross_entropy"].item() / count
+        return loss, self.brain.gradient_norm, count

@@ -158,28 +158,22 @@ class BestRQBrain(SegmentBrain):
         accuracy = correct.double() / predictions.tokens.shape[-1]
         return self.losses | {"mel_mse": self.masked_mel_mse, "accuracy": accuracy}
 
-    def on_stage_start(self, stage, epoch=None):
-        """Reset the metrics before validation."""
-        super().on_stage_start(stage, epoch)
-        if stage != sb.Stage.TRAIN:
-            block = self.hparams.mask_block
-            self.metrics = MaskedPredictionMetrics(self.statistics, block, self.device)
-            self.block_shares = BlockShares(self.hparams.encoder.layers, self.device)
+    def make_metrics(self):
+        """Watch masked prediction, and what each block adds."""
+        self.block_shares = BlockShares(self.hparams.encoder.layers, self.device)
+        return MaskedPredictionMetrics(self.statistics, self.hparams.mask_block, self.device)
 
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Report held-out metrics with their baselines and save a checkpoint."""
-        if stage == sb.Stage.VALID:
-            figures = self.held_out_figures()
-            weight, cqt_weight = self.hparams.reconstruction_weight, self.hparams.cqt_weight
-            figures["loss"] = figures["cross_entropy"] + weight * figures["mel_mse"]
-            figures["loss"] += cqt_weight * figures.get("cqt_cross_entropy", 0)
-            figures |= self.block_shares.figures(self.reduce_sum(self.block_shares.sums))
-            self.block_shares.close()
-            if self.frame_probe and if_main_process():
-                with suppress(AudioError):  # a track is gone
-                    figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
-            tables = (format_held_out(figures), format_frame_probe(figures))
-            self.end_epoch(epoch, figures, "\n".join(filter(None, tables)))
+    def report(self, figures):
+        """Add the loss, the shares of blocks and the probes of frames."""
+        weight, cqt_weight = self.hparams.reconstruction_weight, self.hparams.cqt_weight
+        figures["loss"] = figures["cross_entropy"] + weight * figures["mel_mse"]
+        figures["loss"] += cqt_weight * figures.get("cqt_cross_entropy", 0)
+        figures |= self.block_shares.figures(self.reduce_sum(self.block_shares.sums))
+        self.block_shares.close()
+        if self.frame_probe and if_main_process():
+            with suppress(AudioError):  # a track is gone
+                figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
+        return "\n".join(filter(None, (format_held_out(figures), format_frame_probe(figures))))
 
     def save_result(self, folder, meta, **metadata):
         """Export the encoder, without the heads."""

@@ -26,6 +26,7 @@ from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER, save_targets
+from speechbrain_music.reporting.curves import CODES, OPTIMIZER
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import run_recipe
 
@@ -55,15 +56,10 @@ class QuantizerBrain(SegmentBrain):
             ("train", "mel_mse", "training"),
             ("valid", "mel_mse_mean", "corpus mean"),
         ],
-        "codebooks on held-out tracks": [
-            ("valid", "codes_used", "codes used"),
-            ("valid", "perplexity", "perplexity"),
-        ],
+        "codebooks on held-out tracks": CODES,
         "re-initialised entries so far": [("train", "reinitialised", None)],
         "commitment loss": [("train", "commitment_loss", None)],
-        "learning rate": [("train", "learning_rate", None)],
-        "gradient norm before clipping": [("train", "gradient_norm", None)],
-    }
+    } | OPTIMIZER
 
     def compute_forward(self, batch, stage):
         """The `Reconstruction` of all valid tokens, and the vectors (M, D) that it is of."""
@@ -106,26 +102,21 @@ class QuantizerBrain(SegmentBrain):
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Shows the batch to the learner, which moves the codebooks with each optimiser step."""
-        self._update_codebooks(batch, outputs[0], should_step)
-        super().on_fit_batch_end(batch, outputs, loss, should_step)
-
-    def _update_codebooks(self, batch, rebuilt, should_step):
-        model = self.hparams.model
+        model, rebuilt = self.hparams.model, outputs[0]
         if (self.step - 1) % self.grad_accumulation_factor == 0:
             size = (self.hparams.effective_batch, OFFERED, rebuilt.latent.shape[1] + 1)
             self._offered = rebuilt.latent.new_zeros(size)
         model.learner.observe(model.quantizer, rebuilt.latent, rebuilt.tokens)
         self._offer(batch, rebuilt.latent, self.optimizer_step - should_step)
-        if not should_step:
-            return
-        if self.is_finite():
+        if should_step and self.is_finite():
             offered = self.reduce_sum(self._offered)
             offered = offered.transpose(0, 1).flatten(0, 1)  # one of each crop, then a second ...
             offered = offered[offered[:, -1] > 0, :-1]
             window = self.reduce_sum(model.learner.window)
             model.learner.update(model.quantizer, window, offered)
-        else:
+        elif should_step:
             model.learner.clear()
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
 
     def _offer(self, batch, latent, step):
         """Stores vectors of each crop, with a 1 after them, at the crop's place in the whole step.
@@ -142,26 +133,19 @@ class QuantizerBrain(SegmentBrain):
         rows = torch.cat([latent, torch.ones_like(latent[:, :1])], dim=1)[places]
         self._offered[first : first + len(counts)][readable] = rows
 
-    # ---- stages ----
+    # ---- held-out tracks ----
 
-    def on_stage_start(self, stage, epoch=None):
-        """Reset the metrics before validation."""
-        super().on_stage_start(stage, epoch)
-        if stage != sb.Stage.TRAIN:
-            config = self.hparams.quantizer.config
-            self.metrics = QuantizerMetrics(
-                config["num_codebooks"], config["codebook_size"], self.device
-            )
+    def make_metrics(self):
+        """Watch the error and the use of each codebook."""
+        config = self.hparams.quantizer.config
+        return QuantizerMetrics(config["num_codebooks"], config["codebook_size"], self.device)
 
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Report the error and the use of each codebook, and save a checkpoint."""
-        if stage != sb.Stage.VALID:
-            return
-        figures = self.held_out_figures()
+    def report(self, figures):
+        """Add the loss; warn of codebooks that have collapsed."""
         figures["loss"] = figures["mel_mse"]
         entries = self.hparams.quantizer.config["codebook_size"]
         perplexities = [v for name, v in figures.items() if name.startswith("perplexity_of_")]
-        table = (
+        text = (
             f"  mel MSE       {figures['mel_mse']:8.4f}   mean {figures['mel_mse_mean']:.4f}\n"
             f"  perplexity    {' '.join(f'{value:.0f}' for value in perplexities)} of {entries}, "
             f"codes used {figures['codes_used']:.0f}, dead {figures['dead_codes']:.0f}"
@@ -172,7 +156,7 @@ class QuantizerBrain(SegmentBrain):
                 "(a perplexity under 100 and under a tenth of what it could be): train longer or "
                 "with a lower lr, make them smaller, or add more varied music"
             )
-        self.end_epoch(epoch, figures, table)
+        return text
 
     def save_result(self, folder, meta, **metadata):
         """Save the quantizer."""

@@ -154,29 +154,6 @@ class MusicBrain(sb.Brain):
     `hparams`; a `Plan`; and `learning_rate_factor`, steps done before this one -> factor on every
     group's learning rate (by default that of `hparams`, with the plan's total). `fit` raises
     TrainingError when more than `nonfinite_patience` steps in a row were not finite.
-
-    Example
-    -------
-    >>> class Line(MusicBrain):
-    ...     def compute_forward(self, batch, stage):
-    ...         return self.modules.line(batch)
-    ...     def compute_objectives(self, outputs, batch, stage):
-    ...         return outputs.sum()
-    ...     def count(self, batch):
-    ...         return len(batch)
-    >>> from functools import partial
-    >>> line, counter = torch.nn.Linear(1, 1), sb.utils.epoch_loop.EpochCounter(1)
-    >>> options = {"epoch_counter": counter, "seed": 0, "weight_decay": 0.0, "max_grad_norm": 9.0}
-    >>> options |= {"precision": "fp32", "nonfinite_patience": 0}
-    >>> sgd = partial(torch.optim.SGD, lr=1.0)
-    >>> brain = Line(
-    ...     {"line": line}, sgd, options, {"device": "cpu"}, None, Plan(2, 1, 1), lambda step: 1.0
-    ... )
-    >>> before = line.weight.item()
-    >>> batches = [torch.tensor([[8.0]]), torch.zeros(3, 1)]
-    >>> brain.fit(counter, torch.utils.data.DataLoader(batches, batch_size=None))
-    >>> round(before - line.weight.item(), 4)  # the mean of four items, not of two means
-    2.0
     """
 
     kept = ("optimizer_step", "skipped_steps", "skipped_in_a_row")  # in checkpoints

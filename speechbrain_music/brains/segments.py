@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -160,24 +161,16 @@ def _stored_options(file, hparams, overrides):
 
 def plan_run(hparams, world_size):
     """`plan_steps` with the values of a yaml."""
-    return plan_steps(
-        hparams["effective_batch"],
-        hparams["batch_size"],
-        world_size,
-        hparams["segments_per_epoch"],
-        hparams["number_of_epochs"],
-        hparams["max_steps"],
-    )
+    batches = hparams["effective_batch"], hparams["batch_size"], world_size
+    keys = "segments_per_epoch", "number_of_epochs", "max_steps"
+    return plan_steps(*batches, *(hparams[key] for key in keys))
 
 
 class SegmentBrain(MusicBrain):
     """A Brain that trains on crops of tracks.
 
-    A subclass provides, in addition to what `MusicBrain` needs, `parameter_parts`, `train_metrics`
-    and `save_result`. In validation its `compute_objectives` updates `self.metrics`, which its
-    `on_stage_start` makes: an object with `sums` (a tensor) and `figures(sums)` (a dict). Its
-    `on_stage_end` calls `held_out_figures` and `end_epoch`. `panels` are those of curves.png, see
-    `reporting.curves.draw_curves`; `hours` are those of audio in "train" and "valid".
+    In validation a subclass's `compute_objectives` updates `self.metrics`. `panels` are those of
+    curves.png, see `reporting.curves.draw_curves`; `hours` are those of audio in "train", "valid".
     """
 
     panels = None
@@ -194,11 +187,9 @@ class SegmentBrain(MusicBrain):
     @classmethod
     def of_run(cls, hparams, run_opts, plan, data, **options):
         """The Brain of what `open_run` and `prepare_data` give."""
-        parts = {key: hparams[key] for key in ("modules", "opt_class")}
-        parts["checkpointer"] = hparams["checkpointer"]()
-        return cls(
-            **parts, hparams=hparams, run_opts=run_opts, plan=plan, hours=data.hours, **options
-        )
+        options |= {key: hparams[key] for key in ("modules", "opt_class")}
+        options |= {"checkpointer": hparams["checkpointer"](), "hours": data.hours}
+        return cls(hparams=hparams, run_opts=run_opts, plan=plan, **options)
 
     # ---- what a subclass provides ----
 
@@ -213,6 +204,14 @@ class SegmentBrain(MusicBrain):
     def train_state(self):
         """Further values for a row of training, which are no means."""
         return {}
+
+    def make_metrics(self):
+        """Metrics of held-out tracks: an object with `sums` (a tensor) and `figures(sums)`."""
+        raise NotImplementedError
+
+    def report(self, figures):
+        """The held-out figures as text; adds to them, by "loss" checkpoints are compared."""
+        raise NotImplementedError
 
     def save_result(self, folder, meta, **metadata):
         """Writes what was learned, as the model is now.
@@ -236,16 +235,9 @@ class SegmentBrain(MusicBrain):
         draws = self.plan.steps_per_epoch * hparams.effective_batch
         sampler = WeightedSegmentSampler(weights, draws, hparams.batch_size, hparams.seed, *place)
         rows = every_row(len(data.valid), hparams.batch_size, *place)
-        self.fit(
-            hparams.epoch_counter,
-            loader(data.train, batch_sampler=sampler),
-            loader(data.valid, batch_sampler=rows),
-        )
-
-    def fit(self, epoch_counter, train_set, valid_set=None, **options):
-        """As SpeechBrain's; the training batch sampler must be a `WeightedSegmentSampler`."""
-        self.train_loader = train_set
-        super().fit(epoch_counter, train_set, valid_set, **options)
+        self.train_loader = loader(data.train, batch_sampler=sampler)
+        valid_loader = loader(data.valid, batch_sampler=rows)
+        self.fit(hparams.epoch_counter, self.train_loader, valid_loader)
         if self.unreadable:
             logger.warning(
                 f"{len(self.unreadable)} files could not be read in training and were left out: "
@@ -285,7 +277,7 @@ class SegmentBrain(MusicBrain):
             f"{plan.total_steps * segments * seconds / 3600:.1f} h of audio; "
             f"{self.optimizer_step} steps are done",
             f"  speed       {rate:,.0f} tokens/s measured on {self.device} "
-            f"({self.precision}); the remaining steps take about {_duration(left)}",
+            f"({self.precision}); the remaining steps take about {timedelta(seconds=round(left))}",
             *speeds,
         ]
 
@@ -328,21 +320,20 @@ class SegmentBrain(MusicBrain):
     # ---- training ----
 
     def on_stage_start(self, stage, epoch=None):
-        """Sets the sampler to the place in the epoch."""
+        """Sets the sampler to the place in the epoch, or makes the metrics of held-out tracks."""
         if stage == sb.Stage.TRAIN:
             self.train_loader.batch_sampler.start(epoch, batch=self.step)
+        else:
+            self.metrics = self.make_metrics()
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Adds to the training metrics; writes them every `log_interval` steps."""
         self.note_unreadable(batch)
         with torch.no_grad():
             sums = self.train_metrics(batch, outputs)
-            sums["count"] = torch.as_tensor(self.count(batch), device=self.device)
-            sums["tokens"] = torch.tensor(batch.mask.numel(), device=self.device)
-            values = torch.stack([value.double() for value in sums.values()])
-            if self._train_sums is None:
-                self._train_names, self._train_sums = list(sums), torch.zeros_like(values)
-            self._train_sums += values
+        sums |= {"count": self.count(batch), "tokens": batch.mask.numel()}
+        for name, value in sums.items():
+            self._train_sums[name] = self._as_sum(value) + self._train_sums.get(name, 0.0)
         last = self.optimizer_step == self.plan.total_steps
         if should_step and (last or self.optimizer_step % self.hparams.log_interval == 0):
             self._write_train_row()
@@ -366,23 +357,20 @@ class SegmentBrain(MusicBrain):
     @property
     def train_row(self):
         """Sums over all processes since the last row of the log, and the seconds since then."""
-        sums = {}
-        if self._train_sums is not None:
-            values = self.reduce_sum(self._train_sums.clone()).tolist()
-            sums = dict(zip(self._train_names, values, strict=True))
+        sums = {k: self.reduce_sum(v.clone()).item() for k, v in self._train_sums.items()}
         return {"sums": sums, "seconds": time.monotonic() - self._window_began}
 
     @train_row.setter
     def train_row(self, row):
         self._clear_train_sums()
         self._window_began -= row["seconds"]
-        if row["sums"]:
-            values = torch.tensor(list(row["sums"].values()), dtype=torch.float64)
-            self._train_names = list(row["sums"])
-            self._train_sums = (values * (self.rank == 0)).to(self.device)
+        self._train_sums = {k: self._as_sum(v * (self.rank == 0)) for k, v in row["sums"].items()}
+
+    def _as_sum(self, value):
+        return torch.as_tensor(value, dtype=torch.float64, device=self.device)
 
     def _clear_train_sums(self):
-        self._train_sums = None
+        self._train_sums = {}
         self._window_began = time.monotonic()
 
     def _unreadable_path(self):
@@ -409,18 +397,17 @@ class SegmentBrain(MusicBrain):
             loss = self.compute_objectives(outputs, batch, stage)
         return (loss / self.count(batch).clamp(min=1)).cpu()
 
-    def held_out_figures(self):
-        """What `self.metrics` gives over all processes; UserError if no track could be read."""
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Prints and logs held-out figures, draws curves, saves a checkpoint by the figure "loss".
+
+        Raises a UserError if no held-out track could be read.
+        """
+        if stage != sb.Stage.VALID:
+            return
         figures = self.metrics.figures(self.reduce_sum(self.metrics.sums))
         if not figures:
             raise UserError("none of the held-out tracks could be read: check valid_csv's paths")
-        return figures
-
-    def end_epoch(self, epoch, figures, table):
-        """Prints and logs held-out figures, draws curves, saves a checkpoint by the figure "loss".
-
-        `table` is the figures as text.
-        """
+        table = self.report(figures)
         logger.info(f"Epoch {epoch}, step {self.optimizer_step}, held out\n{table}")
         if self.run_log:
             self.run_log.write("valid", self.optimizer_step, epoch=epoch, **figures)
@@ -438,8 +425,7 @@ class SegmentBrain(MusicBrain):
         last = self.optimizer_step >= self.plan.total_steps
         if last or time.monotonic() - self._curves_drawn > CURVES_SECONDS:
             title = f"{self.hparams.system}, step {self.optimizer_step}"
-            file = Path(self.hparams.output_folder) / "curves.png"
-            draw_curves(self.run_log, file, title, self.panels)
+            draw_curves(self.hparams.output_folder, title, self.panels)
             self._curves_drawn = time.monotonic()
 
     def export(self, folder):
@@ -471,10 +457,3 @@ class SegmentBrain(MusicBrain):
 
 def _count(module):
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def _duration(seconds):
-    if not math.isfinite(seconds):
-        return "an unknown time"
-    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {int(seconds % 60)} s"

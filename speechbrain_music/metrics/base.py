@@ -13,32 +13,14 @@ class Task:
     N tracks, C outputs, P probes, R resamples; B items of a batch. Logits that do not fit the
     targets or are not finite, and a figure that these targets leave undefined, are a ValueError.
 
-    Attributes
-    ----------
-    outputs : int
-        C, logits of a track.
-    names : tuple of str
-        Of the classes, tags or dimensions.
-    metrics : tuple of str
-        In the order in which they are reported.
-    selected, scored : tuple of str
-        Metrics whose mean chooses a probe, and whose mean enters a score across tasks.
-    per_output : bool
-        Whether targets are (N, C) float32, one number an output, or (N,) int64, one class a track.
-    floor : float
-        What a figure below it counts as in a score across tasks.
-    note : str
-        A rule of a metric that versions of a library differ in; for reports.
-
-    Raises
-    ------
-    UserError
-        If there is no name, or one twice.
+    `names` are those of the outputs: classes, tags or dimensions (UserError if there is none, or
+    one twice). A subclass has `metrics`, in the order of reports; the mean of those `selected`
+    chooses a probe, that of those `scored` enters a score across tasks.
     """
 
-    per_output = True
-    floor = -math.inf
-    note = ""
+    per_output = True  # targets are (N, C) float32, a number an output; else (N,) int64, classes
+    floor = -math.inf  # what a figure below it counts as in a score across tasks
+    note = ""  # a rule of a metric that versions of a library differ in; for reports
 
     def __init__(self, names):
         self.names = tuple(map(str, names))

@@ -49,9 +49,7 @@ def measure_spectrum(values, rows, mean, std):
 def whitening(spectrum):
     """Symmetric (L, d, d) float32 matrices that decorrelate standardised dimensions (ZCA).
 
-    A trained encoder's features vary in few directions; scaling single dimensions leaves weak
-    directions, such as pitch and timbre, weak. Directions that few chunks cannot tell from chance
-    are left nearly as they are.
+    Directions that few chunks cannot tell from chance are left nearly as they are.
     """
     variance, directions, shrinkage = spectrum
     level = variance.mean(axis=1, keepdims=True)

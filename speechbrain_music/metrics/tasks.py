@@ -89,9 +89,8 @@ class SingleLabel(Task):
 
     def by_class(self, logits, targets):
         confusion = self.confusion(logits, targets)
-        columns = (
-            part.tolist() for part in (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
-        )
+        parts = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+        columns = map(torch.Tensor.tolist, parts)
         figures = {}
         for name, hits, count, predicted in zip(self.names, *columns, strict=True):
             recall = hits / count if count else None
@@ -111,13 +110,6 @@ class MusicalKey(SingleLabel):
 
     The score is mir_eval's: 1 for the key, 0.5 for the key a fifth above, 0.3 for the relative and
     0.2 for the parallel one.
-
-    Example
-    -------
-    >>> task = MusicalKey("key", ["C major", "G major", "A minor", "A major"])
-    >>> figures = task.figures(torch.eye(4)[[1, 0, 2, 2]], torch.tensor([0, 1, 0, 2]))
-    >>> {metric: round(value, 3) for metric, value in figures.items()}
-    {'weighted_score': 0.45, 'accuracy': 0.25}
     """
 
     note = "The weighted score counts a fifth above as 0.5 and a fifth below as 0."
@@ -147,13 +139,6 @@ class MultiLabel(Task):
 
     `classes` are all tags, in the order of the outputs, between which a cell of the manifest's
     column has a separator; an empty cell is a track without tags.
-
-    Example
-    -------
-    >>> task = MultiLabel("tags", ["slow", "solo"])
-    >>> targets = task.encode(pd.DataFrame({"ID": ["a", "b"], "tags": ["slow|solo", "solo"]}))
-    >>> targets.tolist(), task.figures(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), targets)
-    ([[1.0, 1.0], [0.0, 1.0]], {'roc_auc': 1.0, 'average_precision': 1.0})
     """
 
     metrics = scored = ("roc_auc", "average_precision")
@@ -255,13 +240,6 @@ class Regression(Task):
     """Numbers, standardised as `arousal_z` is; squared error; R2 of each.
 
     The names are those of the manifest's columns without `_z`.
-
-    Example
-    -------
-    >>> task = Regression(["arousal_z"])
-    >>> targets = task.encode(pd.DataFrame({"ID": ["a", "b"], "arousal_z": ["-1", "1.0"]}))
-    >>> task.figures(torch.tensor([[-1.0], [0.0]]), targets)
-    {'r2_arousal': 0.5}
     """
 
     floor = 0.0

@@ -18,15 +18,6 @@ def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
     (B, T) mask, True = padding, to (B, T, C). `padding_mode` is "zeros", or "reflect" as in
     SpeechBrain's convolutions (an item shorter than K // 2 is reflected repeatedly, as by numpy,
     where torch raises).
-
-    Example
-    -------
-    >>> x = torch.ones(1, 5, 1)
-    >>> depthwise_conv(x, torch.ones(1, 1, 3), torch.zeros(1)).flatten()
-    tensor([2., 3., 3., 3., 2.])
-    >>> mask = torch.tensor([[False, False, False, True, True]])
-    >>> depthwise_conv(x, torch.ones(1, 1, 3), torch.zeros(1), mask).flatten()[:3]
-    tensor([2., 3., 2.])
     """
     context = weight.shape[-1] // 2
     beyond = context if padding_mode == "reflect" else 0

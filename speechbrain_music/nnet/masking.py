@@ -11,12 +11,6 @@ def mask_blocks(tokens, block, probability, rng):
     40 ms are 400 ms) is masked with the given probability, drawn from the numpy Generator `rng`; if
     that masks none or all of them, one block at random is flipped. Returns (tokens,) bool, True =
     masked. Raises ValueError if the item holds fewer than two blocks.
-
-    Example
-    -------
-    >>> mask = mask_blocks(25, 10, 0.2, np.random.default_rng(0))
-    >>> bool(mask.any()), bool(mask.all())
-    (True, False)
     """
     blocks = -(-tokens // block)
     if blocks < 2:
@@ -49,22 +43,14 @@ def nearest_visible(mask, lengths):
     (B, T) mask, True = masked, and (B,) valid tokens to three (B, T) int64 positions: the last
     visible token up to here, the next one from here on (each is the other where there is none), and
     the nearer of the two.
-
-    Example
-    -------
-    >>> mask = torch.tensor([[False, True, True, True, False]])
-    >>> nearest_visible(mask, torch.tensor([5]))[2]
-    tensor([[0, 0, 0, 4, 4]])
     """
     steps = torch.arange(mask.shape[1], device=mask.device)
     visible = ~mask & (steps < lengths.unsqueeze(1))
     before = torch.where(visible, steps, -1).cummax(dim=1).values
     far = mask.shape[1]
     after = torch.where(visible, steps, far).flip(1).cummin(dim=1).values.flip(1)
-    none_before, none_after = before < 0, after >= far
-    before, after = before.where(~none_before, after), after.where(~none_after, before)
-    nearest = torch.where(steps - before <= after - steps, before, after)
-    return before, after, torch.where(none_before, after, torch.where(none_after, before, nearest))
+    before, after = before.where(before >= 0, after), after.where(after < far, before)
+    return before, after, torch.where(steps - before <= after - steps, before, after)
 
 
 def interpolate_masked(mel, mask, lengths):
@@ -73,13 +59,6 @@ def interpolate_masked(mel, mask, lengths):
     At an item's edge the one visible neighbour is held. (B, T * stack, bands) mel, (B, T) mask,
     True = masked, and (B,) valid tokens to (masked tokens * stack, bands), in the order of the
     mask's True values; the values of masked frames are not read.
-
-    Example
-    -------
-    >>> mel = torch.tensor([[[0.0], [9.0], [9.0], [9.0], [4.0]]])
-    >>> mask = torch.tensor([[False, True, True, True, False]])
-    >>> interpolate_masked(mel, mask, torch.tensor([5])).flatten()
-    tensor([1., 2., 3.])
     """
     stack = mel.shape[1] // mask.shape[1]
     before, after, _ = nearest_visible(mask, lengths)

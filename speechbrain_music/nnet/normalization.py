@@ -15,13 +15,6 @@ class BandNormalization(nn.Module):
     `kind` is "band": each by its own statistics in the corpus; or "scalar": all by the same two, by
     which the codebook's perplexity falls to a fraction (`tests/conformance/test_frames.py` shows it
     on real recordings); else ValueError.
-
-    Example
-    -------
-    >>> norm = BandNormalization(2)
-    >>> norm.set_statistics(torch.tensor([1.0, -1.0]), torch.tensor([2.0, 4.0]))
-    >>> norm(torch.tensor([[3.0, 3.0]]))
-    tensor([[1., 1.]])
     """
 
     def __init__(self, bands, kind="band"):

@@ -12,30 +12,11 @@ class ProbeStack(nn.Module):
     stack (`prune`); the best weights of all stay (`save_best`, `restore_best`). A stack without
     "all" is faster: no gradient has to reach its input.
 
-    Arguments
-    ---------
-    choices : sequence
-        (P,) of (layer, seed), sorted by seed: index of a hidden state, or "all"; whole number.
-        ValueError if they are not sorted, or name no hidden state.
-    layers, dim, outputs, hidden : int
-        L hidden states of width d; C logits; width of the hidden layer.
-    dropout : float
-        In [0, 1), after the ReLU; its masks come with the batch (see `forward`).
-    mix_from, random_mix
-        The first hidden state that "all" mixes; whether the mix starts from standard normal logits,
-        as MARBLE's does, or from equal parts.
-
-    Example
-    -------
-    >>> stack = ProbeStack([(0, 7), ("all", 7), (1, 8)], layers=2, dim=4, outputs=3, hidden=5)
-    >>> stack(torch.randn(2, 6, 2, 4)).shape  # a batch of 6 for each of the two seeds
-    torch.Size([3, 6, 3])
-    >>> stack.save_best(torch.tensor([True, True, True]))
-    >>> stack.prune(torch.tensor([False, True, False]))
-    >>> stack(torch.randn(1, 6, 2, 4)).shape  # one batch, for all remaining probes
-    torch.Size([1, 6, 3])
-    >>> stack.restore_best([0, 2]).choices
-    [(0, 7), (1, 8)]
+    `choices` are (P,) of (layer, seed), sorted by seed: the index of a hidden state, or "all"; a
+    whole number; else ValueError. `layers` hidden states have width `dim`; a probe has `hidden`
+    values and `outputs` logits. The masks of `dropout` come with the batch (see `forward`). "all"
+    mixes hidden states from `mix_from` on, at first in equal parts, or with `random_mix` by the
+    softmax of standard normal values, as MARBLE does.
     """
 
     def __init__(

@@ -1,9 +1,17 @@
 """`curves.png`: the figures of a training run by optimiser step."""
 
+from pathlib import Path
+
 from speechbrain_music.metrics.pretraining import HELD_OUT
 from speechbrain_music.reporting.pictures import picture
+from speechbrain_music.reporting.run_log import read_rows
 
 # Title -> lines of one panel: (kind of row, key, label).
+OPTIMIZER = {
+    "learning rate": [("train", "learning_rate", None)],
+    "gradient norm before clipping": [("train", "gradient_norm", None)],
+}
+CODES = [("valid", "codes_used", "codes used"), ("valid", "perplexity", "perplexity")]
 PANELS = {
     f"{title} on masked tokens": [
         ("valid", key, "held-out"),
@@ -11,23 +19,16 @@ PANELS = {
         *(("valid", baseline, label) for baseline, label in baselines.items()),
     ]
     for title, key, baselines in HELD_OUT
-} | {
-    "learning rate": [("train", "learning_rate", None)],
-    "gradient norm before clipping": [("train", "gradient_norm", None)],
-    "codebook on held-out tracks": [
-        ("valid", "codes_used", "codes used"),
-        ("valid", "perplexity", "perplexity"),
-    ],
-}
+} | {**OPTIMIZER, "codebook on held-out tracks": CODES}
 # Styles of a panel's lines: held-out, training, baselines.
 MODEL, TRAINING = {"linewidth": 1.6}, {"linewidth": 0.9}
 BASELINE = {"linestyle": "--", "linewidth": 1}
 
 
-def draw_curves(log, path, title, panels=PANELS):
-    """Draws all rows of a `RunLog` into a PNG of six panels, each as in `PANELS`."""
-    rows = {kind: log.rows(kind) for kind in ("train", "valid")}
-    with picture(path, (13, 7)) as figure:
+def draw_curves(folder, title, panels=PANELS):
+    """Draws the log of a run's folder into its `curves.png`: six panels, each as in `PANELS`."""
+    rows = {kind: read_rows(folder, kind) for kind in ("train", "valid")}
+    with picture(Path(folder) / "curves.png", (13, 7)) as figure:
         figure.suptitle(title)
         for axes, (name, lines) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
             for number, (kind, key, label) in enumerate(lines):

@@ -1,20 +1,18 @@
-"""Tables and a picture of several encoders on several tasks."""
+"""Tables of several encoders on several tasks."""
 
 import json
 from pathlib import Path
 
 import pandas as pd
 
-from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.reporting.tables import encoders_table, markdown_page, markdown_table
 from speechbrain_music.utils.atomic import write_together
 
 COLUMNS = "task encoder metric mean sd low high chance layer lr".split()
-PICTURE = "marble.png"
 
 
 def write_suite(folder, cells, overall, pairs, failed):
-    """Writes marble.md, marble.csv, marble.json and marble.png.
+    """Writes marble.md, marble.csv and marble.json.
 
     cells: (task, encoder) -> a recipe's results. overall: encoder -> mean, low, high of its score,
     and number of tasks. pairs: from `metrics.comparison.compare`. failed: what is missing -> why.
@@ -34,7 +32,6 @@ def write_suite(folder, cells, overall, pairs, failed):
         | {"each": results["each"], "runs": results["encoder"]["runs"]}
         for (task, encoder), results in cells.items()
     ]
-    _draw(folder / PICTURE, cells, overall)
     write_together(
         {
             folder / "marble.csv": table,
@@ -59,7 +56,6 @@ def _page(cells, rows, overall, pairs, failed):
         "(bootstrap) and encoders (Student's t). The score is the mean over "
         f"{' or '.join(map(str, counts))} tasks, of several metrics of a task their mean, R2 under "
         "0 as 0.",
-        f"![scores]({PICTURE})",
     ]
     if pairs:
         blocks += [
@@ -76,16 +72,15 @@ def _page(cells, rows, overall, pairs, failed):
             markdown_table(["task", "difference", "95% interval", "p", ""], table, " r r")
         )
     chosen = [
-        [task, encoder, *_chosen(results["encoder"]["runs"])]
+        [task, encoder]
+        + [
+            ", ".join(str(run[key]) for run in results["encoder"]["runs"])
+            for key in ("standardize", "layer", "lr")
+        ]
         for (task, encoder), results in cells.items()
     ]
-    head = ["task", "encoder", "features", "layer", "learning rate", "directions"]
-    blocks += [
-        "## Chosen",
-        "Directions: principal directions that hold 90% of the variance of the training features, "
-        "fewest and most over layers (of the first encoder of a system).",
-        markdown_table(head, chosen),
-    ]
+    head = ["task", "encoder", "features", "layer", "learning rate"]
+    blocks += ["## Chosen", markdown_table(head, chosen)]
     if failed:
         blocks += ["## Missing", [f"- {what}: {why}" for what, why in failed.items()]]
     return markdown_page(*blocks)
@@ -96,39 +91,3 @@ def _difference(name, d, pair):
     word = f"{better} is better" if d["differs"] else "no significant difference"
     span = f"{d['low']:+.3f} to {d['high']:+.3f}"
     return name, f"{d['difference']:+.3f}", span, f"{d['p']:.3f}", word
-
-
-def _chosen(runs):
-    keys, held = ("standardize", "layer", "lr"), runs[0].get("directions")
-    chosen = [", ".join(str(run[key]) for run in runs) for key in keys]
-    return *chosen, f"{min(held['90%'])} to {max(held['90%'])}" if held else ""
-
-
-def _draw(path, cells, overall):
-    tasks = list(dict.fromkeys(task for task, _ in cells))
-    encoders = list(dict.fromkeys(encoder for _, encoder in cells))
-    with picture(path, (2.5 + 1.3 * (len(tasks) + 1), 5)) as figure:
-        axes = figure.subplots()
-        width = 0.8 / len(encoders)
-        for place, encoder in enumerate(encoders):
-            found = [cells.get((task, encoder), {}).get("score") for task in tasks]
-            found.append(overall.get(encoder))
-            bars = [(x, value) for x, value in enumerate(found) if value]
-            axes.bar(
-                [x + (place - (len(encoders) - 1) / 2) * width for x, _ in bars],
-                [value["mean"] for _, value in bars],
-                width,
-                yerr=[
-                    [max(0, value["mean"] - value["low"]) for _, value in bars],
-                    [max(0, value["high"] - value["mean"]) for _, value in bars],
-                ],
-                label=encoder,
-                capsize=2,
-            )
-        axes.set_xticks(range(len(tasks) + 1), [*tasks, "all tasks"], rotation=30, ha="right")
-        axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_ylabel("score: 0 at chance, 1 at best")
-        if any(results["data"]["replica"] for results in cells.values()):
-            axes.set_title("On replicas: composed music")
-        axes.legend()
-        axes.grid(axis="y", alpha=0.3)

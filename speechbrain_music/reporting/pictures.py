@@ -2,7 +2,6 @@
 
 from contextlib import contextmanager
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from speechbrain_music.utils.atomic import atomic_file
@@ -12,7 +11,6 @@ from speechbrain_music.utils.atomic import atomic_file
 def picture(path, size):
     """Yields a matplotlib Figure of (width, height) inches and saves it as a PNG at the end."""
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
     yield figure
     with atomic_file(path, "wb") as file:
         figure.savefig(file, format="png", dpi=110)

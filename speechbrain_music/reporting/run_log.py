@@ -33,10 +33,6 @@ class RunLog:
             self.board.add_scalar(f"{kind}/{name}", value, step)
         self.board.flush()
 
-    def rows(self, kind):
-        """All rows of a kind so far, in the order of steps."""
-        return read_rows(self.path.parent, kind)
-
 
 def read_rows(folder, kind):
     """All rows of a kind (train or valid) in the log of a run's folder, in the order of steps."""

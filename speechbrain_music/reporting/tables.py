@@ -25,22 +25,20 @@ def signed_interval(difference):
     return f"{difference['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def encoders_table(rows, overall):
-    """Lines of a table: a row per task and metric, a column per encoder; the score is the last row.
+def encoders_table(rows, overall=None, keys=("task", "metric")):
+    """Lines of a table: a row per value of `keys`, a column per encoder; the score is the last row.
 
-    rows: dicts with task, metric, encoder, chance, mean, low, high. overall: encoder -> score.
+    rows: dicts with the keys, encoder, chance, mean, low, high. overall: encoder -> score, if any.
     """
     encoders = list(dict.fromkeys(row["encoder"] for row in rows))
-    by_metric = {}
+    found = {}
     for row in rows:
-        by_metric.setdefault((row["task"], row["metric"]), {})[row["encoder"]] = row
+        key = *(row[name] for name in keys), f"{row['chance']:.3f}"
+        found.setdefault(key, {})[row["encoder"]] = row
+    if overall is not None:
+        found["**score**", "(metric - chance) / (1 - chance)", 0] = overall
     lines = [
-        [*key, f"{next(iter(found.values()))['chance']:.3f}", *_cells(found, encoders)]
-        for key, found in by_metric.items()
+        [*key, *(with_interval(by[e]) if e in by else "missing" for e in encoders)]
+        for key, by in found.items()
     ]
-    score = ["**score**", "(metric - chance) / (1 - chance)", 0, *_cells(overall, encoders)]
-    return markdown_table(["task", "metric", "chance", *encoders], [*lines, score], "  r")
-
-
-def _cells(figures, encoders):
-    return [with_interval(figures[e]) if e in figures else "missing" for e in encoders]
+    return markdown_table([*keys, "chance", *encoders], lines, "  r")

@@ -144,7 +144,7 @@ def test_last_excerpt_is_kept_at_every_rate(tmp_path):
     "options, message",
     [
         ("--encoders mel --seconds 7", "0 of 9 recordings in .* have two excerpts of 7 s"),
-        ("--encoders mel --seconds 2.5 --gap 9", "gap is 9: 0 recording"),
+        ("--encoders mel --seconds 2.5 --gap 9", "0 recording.* have an excerpt"),
         ("--encoders mel --gap -1", "gap is -1: it must be 0 or more"),
         ("--encoders mel --seconds 0", "seconds is 0.0: it must be at least 0.1"),
         ("--encoders mel --seconds nan", "seconds is nan"),

@@ -20,14 +20,15 @@ def test_a_resumed_log_drops_later_steps_and_a_damaged_line(cut, tmp_path):
         file.write(cut + b"\n")
     log.write("train", 20, loss=2.0)
     assert [row["step"] for row in read_rows(tmp_path, "train")] == [10, 20]
-    assert RunLog(tmp_path, step=15).rows("train") == [{"kind": "train", "step": 10, "loss": 2.5}]
+    RunLog(tmp_path, step=15)
+    assert read_rows(tmp_path, "train") == [{"kind": "train", "step": 10, "loss": 2.5}]
 
 
 @pytest.mark.pictures
 def test_curves_have_a_panel_per_held_out_figure(tmp_path):
     log = RunLog(tmp_path, step=0)
     log.write("valid", 10, **FIGURES)
-    draw_curves(log, tmp_path / "curves.png", "one row")
+    draw_curves(tmp_path, "one row")
     assert (tmp_path / "curves.png").stat().st_size > 5000
     drawn = {key for lines in PANELS.values() for _, key, _ in lines}
     assert drawn >= set(KEYS) and len(PANELS) == 6
