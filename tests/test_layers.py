@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 from speechbrain.utils.run_opts import RunOptions
 
 from recipes.pretrain.train import OPTIONS
-from speechbrain_music.evaluation.protocol import FINE_TUNING, PROTOCOL, load_task
-from speechbrain_music.evaluation.tasks import TASKS
+from speechbrain_music.evaluation.protocol import FINE_TUNING, FRAMES, PROTOCOL, load_task
+from speechbrain_music.evaluation.tasks import FRAME_TASKS, TASKS, find_task
 from speechbrain_music.utils.config import refuse_idle_keys
 
 ROOT = Path(__file__).parents[1]
@@ -159,31 +159,35 @@ OWN = set("name task prepare number_of_epochs patience plateau_patience replica_
 OWN |= set("chunk_seconds max_seconds split tagged_only marble".split())
 
 
-def test_tasks_share_one_protocol():
-    yamls = {task: blocks(task) for task in TASKS}
+OWN |= set("batch_size window_seconds fold player chord_head functions".split())  # by the frame
+
+
+@pytest.mark.parametrize("tasks", [TASKS, FRAME_TASKS])
+def test_tasks_share_one_protocol(tasks):
+    yamls = {task: blocks(task) for task in tasks}
+    first = yamls[next(name for name in yamls if name.startswith("gtzan"))]
     for task, keys in yamls.items():
         assert keys["name"].strip() == task
-        assert yamls["gtzan_genre"].keys() - keys.keys() == set()
-        differing = {key for key in keys if keys[key] != yamls["gtzan_genre"].get(key)}
+        assert first.keys() - keys.keys() <= {"split", "fold"}
+        differing = {key for key in keys if keys[key] != first.get(key)}
         assert differing <= OWN, task
 
 
-def test_task_recipes_differ_in_names_only():
+@pytest.mark.parametrize("tasks, base", [(TASKS, "ProbeBrain"), (FRAME_TASKS, "FrameBrain")])
+def test_task_recipes_differ_in_names_only(tasks, base):
     texts = {}
-    for task in TASKS:
+    for task in {entry.folder for entry in tasks.values()}:
         head, rest = (ROOT / f"recipes/{task}/train.py").read_text().split("class ", 1)
-        brain, docstring = re.match(
-            r'(\w+)\(evaluation.ProbeBrain\):\n    (""".*""")', rest
-        ).groups()
+        brain, docstring = re.match(rf'(\w+)\(evaluation.{base}\):\n    (""".*""")', rest).groups()
         imports = head[head.index("import speechbrain") :]
         texts[task] = imports + rest.replace(docstring, "").replace(brain, "Brain")
     assert len(set(texts.values())) == 1
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TASKS | FRAME_TASKS)
 def test_registry_agrees_with_yaml(task):
-    path = str(ROOT / TASKS[task].yaml)
-    _, hparams, _, _ = load_task([path, "--encoder", "mel"])
-    assert hparams["prepare"].keywords["data_set"] == TASKS[task].data_set
-    assert {*PROTOCOL, *FINE_TUNING} <= set(blocks(task))
-    assert (ROOT / TASKS[task].recipe.replace(".", "/")).with_suffix(".py").exists()
+    entry = find_task(task)
+    _, hparams, _, _ = load_task([str(ROOT / entry.yaml), "--encoder", "mel"])
+    assert hparams["prepare"].keywords["data_set"] == entry.data_set
+    assert set({**PROTOCOL, **FINE_TUNING} if task in TASKS else FRAMES) <= set(blocks(task))
+    assert (ROOT / entry.recipe.replace(".", "/")).with_suffix(".py").exists()

@@ -108,12 +108,13 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
     }
 
 
-def read_published(path, metrics):
-    """Rows of a recipe's `published.csv` for these metrics, as dicts; [] if there is no file."""
+def read_published(path, name, metrics):
+    """Rows of a recipe's `published.csv` for a task's metrics, as dicts; [] if there is no file."""
     if not Path(path).exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["metric"] in metrics]
+        rows = [row for row in csv.DictReader(file) if row.get("task", name) == name]
+    return [row for row in rows if row["metric"] in metrics]
 
 
 # ---- files ----
@@ -167,7 +168,8 @@ def describe(run, data_report, key, runs, data, summary):
     """The dict of results.json: what was evaluated, on what, how, and what was found."""
     hparams, replica = run.hparams, data_report["replica"]
     real = replica is None and not data_report["deviations"]
-    metrics = hparams["task"].metrics
+    name, metrics = hparams["name"], hparams["task"].metrics
+    published = read_published(run.recipe / "published.csv", name, metrics)
     return {
         "task": hparams["name"],
         "command": [str(part) for part in run.argv],
@@ -184,7 +186,7 @@ def describe(run, data_report, key, runs, data, summary):
         "protocol": protocol_of(hparams),
         "note": hparams["task"].note,
         **summary,
-        "published": read_published(run.recipe / "published.csv", metrics) if real else [],
+        "published": published if real else [],
         "versions": versions(),
         "seconds": round(time.time() - run.began, 1),
     }
