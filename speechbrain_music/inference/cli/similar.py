@@ -76,31 +76,23 @@ def run(args):
 
 
 def rank(values, query, top):
-    """Return the rows of (N, D) or (N, L, D) most similar to row `query`, and similarities.
-
-    Rows that are not finite are left out, with a warning.
-    """
+    """Return the rows of (N, D) or (N, L, D) most similar to row `query`, and similarities."""
     import numpy as np
 
     from speechbrain_music.metrics.retrieval import unit_vectors
     from speechbrain_music.utils.errors import UserError
 
-    finite = np.flatnonzero(np.isfinite(values).reshape(len(values), -1).all(axis=1))
-    if query not in finite:
-        raise UserError("the embedding of the query is not finite: embed that file again")
-    if len(finite) < MIN_FILES:
-        raise UserError(f"{len(finite)} files cannot be ranked: embed {MIN_FILES} or more")
-    if left_out := len(values) - len(finite):
-        fault = "embeddings are not finite and are left out: embed the files again"
-        print(f"warning: {left_out} of {len(values)} {fault}", file=sys.stderr)
-    layers = values[finite].reshape(len(finite), -1, values.shape[-1])
-    query, similarities = np.searchsorted(finite, query), np.zeros(len(finite))
-    for layer in range(layers.shape[1]):
-        vectors = unit_vectors(layers[:, layer])
-        similarities += vectors @ vectors[query] / layers.shape[1]
+    if len(values) < MIN_FILES:
+        raise UserError(f"{len(values)} files cannot be ranked: embed {MIN_FILES} or more")
+    if not np.isfinite(values).all():
+        raise UserError("embeddings are not finite: embed the files again")
+    layers = values.reshape(len(values), -1, values.shape[-1]).swapaxes(0, 1)
+    similarities = np.zeros(len(values))
+    for vectors in map(unit_vectors, layers):
+        similarities += vectors @ vectors[query] / len(layers)
     order = np.argsort(-similarities, kind="stable")
     rows = order[order != query][:top]
-    return finite[rows], similarities[rows]
+    return rows, similarities[rows]
 
 
 def find_row(paths, query):
