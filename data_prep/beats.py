@@ -105,4 +105,3 @@ BEATS = data_set.DataSet(
     options={"split": "folds, single or marble", "lists": "folder of GTZAN's three lists"}
     | (frames.FOLD | data_set.ALLOW_MISSING),
 )
-prepare_beats = BEATS.prepare

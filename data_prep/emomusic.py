@@ -104,4 +104,3 @@ EMOMUSIC = data_set.DataSet(
     read=read_emomusic,
     options={"split": "published or artist_disjoint"} | data_set.ALLOW_MISSING,
 )
-prepare_emomusic = EMOMUSIC.prepare

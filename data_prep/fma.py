@@ -120,4 +120,3 @@ FMA = data_set.DataSet(
     }
     | data_set.HELD_OUT,
 )
-prepare_fma = FMA.prepare

@@ -103,4 +103,3 @@ GTZAN = data_set.DataSet(
     read=read_gtzan,
     options={"lists": "folder with the three lists, if not with the data"} | data_set.ALLOW_MISSING,
 )
-prepare_gtzan = GTZAN.prepare

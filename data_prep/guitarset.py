@@ -38,4 +38,3 @@ GUITARSET = data_set.DataSet(
     read=read_guitarset,
     options={"player": "the player to test on, 0 to 5"} | data_set.ALLOW_MISSING,
 )
-prepare_guitarset = GUITARSET.prepare

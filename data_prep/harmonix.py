@@ -43,4 +43,3 @@ HARMONIX = data_set.DataSet(
     read=read_harmonix,
     options=frames.FOLD | data_set.ALLOW_MISSING,
 )
-prepare_harmonix = HARMONIX.prepare

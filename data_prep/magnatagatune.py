@@ -69,4 +69,3 @@ MAGNATAGATUNE = data_set.DataSet(
     read=read_magnatagatune,
     options={"tagged_only": "leave out clips with none of the 50 tags"} | data_set.ALLOW_MISSING,
 )
-prepare_magnatagatune = MAGNATAGATUNE.prepare

@@ -56,12 +56,8 @@ def write_manifest(path, rows, extra_columns=()):
     """Write a manifest atomically, sorted by ID: the same rows give the same bytes.
 
     A row is a dict with the `COLUMNS` (`wav` relative to the data folder) and `extra_columns`: the
-    labels, and `weight` if there is one.
-
-    Raises
-    ------
-    ManifestError
-        If an ID occurs twice or a path is not relative.
+    labels, and `weight` if there is one. Raises ManifestError if an ID occurs twice or a path is
+    not relative.
 
     Example
     -------
@@ -81,17 +77,10 @@ def write_manifest(path, rows, extra_columns=()):
 def read_manifest(path, data_root):
     """Read and check a manifest; `data_root` (a folder) is put before its paths.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per piece, in the file's order: `duration` and `weight` (1.0 if there is none)
-        float64, `start` and `stop` int64, everything else text as it stands in the file.
-
-    Raises
-    ------
-    ManifestError
-        If it is missing or not CSV, lacks a column or has no row, if an ID occurs twice, or if a
-        number is invalid or out of range.
+    Returns a DataFrame, one row per piece in the file's order: `duration` and `weight` (1.0 if
+    there is none) float64, `start` and `stop` int64, everything else text as it stands in the file.
+    Raises ManifestError if the file is missing or not CSV, lacks a column or has no row, if an ID
+    occurs twice, or if a number is invalid or out of range.
     """
     import pandas as pd  # here, because preparation's command line does not need it
 

@@ -61,4 +61,3 @@ MTG_JAMENDO = data_set.DataSet(
     read=read_mtg_jamendo,
     options=data_set.HELD_OUT,
 )
-prepare_mtg_jamendo = MTG_JAMENDO.prepare

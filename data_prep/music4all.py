@@ -34,4 +34,3 @@ MUSIC4ALL = data_set.DataSet(
     read=read_music4all,
     options=data_set.HELD_OUT,
 )
-prepare_music4all = MUSIC4ALL.prepare

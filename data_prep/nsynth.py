@@ -66,4 +66,3 @@ NSYNTH = data_set.DataSet(
     read=read_nsynth,
     options=data_set.ALLOW_MISSING,
 )
-prepare_nsynth = NSYNTH.prepare

@@ -52,4 +52,3 @@ RWC = data_set.DataSet(
     read=read_rwc,
     options={"task": "beats, chords or segments"} | frames.FOLD | data_set.ALLOW_MISSING,
 )
-prepare_rwc = RWC.prepare

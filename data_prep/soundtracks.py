@@ -236,4 +236,3 @@ SOUNDTRACKS = data_set.DataSet(
     read=read_soundtracks,
     options={"split": "album or track"},
 )
-prepare_soundtracks = SOUNDTRACKS.prepare

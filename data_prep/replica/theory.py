@@ -7,9 +7,9 @@ the minor tonic, `bVII` lies a whole tone below it, `V7` and `ii7` are seventh c
 import re
 from dataclasses import dataclass
 
+from speechbrain_music.data_prep.giantsteps import TONICS
 from speechbrain_music.data_prep.replica.draws import choose, read_yaml
 
-TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 MODES = ("major", "minor")
 _SYMBOL = re.compile(r"(b|#)?([IV]+|[iv]+)(maj7|sus4|7|o7|o|h7|5)?")
 _TABLES = read_yaml("theory.yaml")
