@@ -41,20 +41,13 @@ WHOLE_FILE_TOKENS = 30 * TOKEN_RATE
 class Embedding(NamedTuple):
     """Embeddings of a batch of waves, or of one file.
 
-    Arguments
-    ---------
-    values : torch.Tensor or np.ndarray
-        float32. Of a batch (B, T, D), pooled (B, D); of a file (T, D), pooled (D,); with several
-        layers an axis of L before T or D. D doubles with "mean_std". Past a wave's end, 0.
-    lengths : torch.Tensor, np.ndarray or int
-        Tokens of each wave, (B,) int64, or of the file.
-    times : np.ndarray, optional
-        (T,) float64, for a file that is not pooled: the second at which each token's 40 ms begin.
+    `values` are float32: of a batch (B, T, D), pooled (B, D); of a file (T, D), pooled (D,); with
+    several layers an axis of L before T or D. D doubles with "mean_std". Past a wave's end, 0.
     """
 
     values: object
-    lengths: object
-    times: np.ndarray = None
+    lengths: object  # tokens of each wave, (B,) int64, or of the file
+    times: np.ndarray = None  # (T,) seconds at which the tokens of an unpooled file begin
 
 
 class MusicEncoder(Pretrained):
@@ -63,20 +56,10 @@ class MusicEncoder(Pretrained):
     Use `from_export`, which runs no code of the export, or SpeechBrain's `from_hparams`. The
     context of an encoder is one chunk: SummaryMixing's mean and attention see nothing beyond it.
 
-    Arguments
-    ---------
-    modules : dict
-        `features`, as `models.frontend.LogMel`, and `encoder`, as `models.encoder.Encoder`.
-    hparams, run_opts, freeze_params
-        As `speechbrain.inference.interfaces.Pretrained` takes them; `load_audio` resamples to
-        24 kHz unless `hparams` has an `audio_normalizer`.
-    config : dict, optional
-        Content of an export's `config.json`.
-
-    Raises
-    ------
-    UserError
-        If one of the modules is missing.
+    `modules` has `features`, as `models.frontend.LogMel`, and `encoder`, as
+    `models.encoder.Encoder`, else UserError; `config` is the content of an export's `config.json`.
+    The other arguments are those of `speechbrain.inference.interfaces.Pretrained`; `load_audio`
+    resamples to 24 kHz unless `hparams` has an `audio_normalizer`.
 
     Example
     -------
@@ -106,29 +89,11 @@ class MusicEncoder(Pretrained):
     def from_export(cls, source=None, device=None, revision=None, classes=()):
         """Load an export from JSON and safetensors; no code of the export is run.
 
-        Arguments
-        ---------
-        source : str | Path
-            A folder, or a model on the Hugging Face hub, "user/name"; None is the small encoder
-            that this package ships.
-        device : str, optional
-            Such as "cpu" or "cuda:1"; the fastest available one by default.
-        revision : str, optional
-            Branch, tag or commit on the hub.
-        classes : sequence of type or str
-            Classes outside this package that the export may use, see `models.export.load_export`.
-
-        Returns
-        -------
-        MusicEncoder
-            Frozen, in eval mode.
-
-        Raises
-        ------
-        ExportError
-            If the export is missing, damaged or does not fit; see `models.export.load_export`.
-        UserError
-            If the device does not exist.
+        `source` is a folder, or a model on the Hugging Face hub, "user/name", with a branch, tag or
+        commit as `revision`; None is the small encoder that this package ships. `device` is such as
+        "cpu" or "cuda:1", by default the fastest. `classes` outside this package that the export
+        may use, and the errors, are those of `models.export.load_export`; UserError if the device
+        does not exist.
         """
         try:
             device = str(torch.empty(0, device=device or infer_device()).device)  # with its number
@@ -189,30 +154,8 @@ class MusicEncoder(Pretrained):
         pool : str
             Over time: "none", "mean", or "mean_std" (means, then standard deviations).
 
-        Returns
-        -------
-        Embedding
-            Arrays of the type, and on the device, of `wavs`.
-
-        Raises
-        ------
-        UserError
-            For other values, and for samples or embeddings that are not finite.
-
-        Example
-        -------
-        >>> from speechbrain_music.models.encoder import make_encoder
-        >>> from speechbrain_music.models.frontend import LogMel
-        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
-        >>> encoder = MusicEncoder(modules)
-        >>> stereo = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 44100, 2))
-        >>> result = encoder.encode_batch(stereo, [1.0, 0.5], 44100, layers="all")
-        >>> result.values.shape, result.lengths
-        ((2, 2, 25, 16), array([25, 13]))
-        >>> result.values[1, :, 13:].any()  # padding
-        np.False_
-        >>> encoder.encode_batch(stereo, sample_rate=44100, pool="mean_std").values.shape
-        (2, 32)
+        Returns an `Embedding` of arrays of the type, and on the device, of `wavs`. Raises UserError
+        for other values, and for samples or embeddings that are not finite.
         """
         chosen, single = self._check(layers, pool)
         hidden, tokens = self._encode(_to_mono_24k(wavs, wav_lens, sample_rate))
@@ -234,10 +177,8 @@ class MusicEncoder(Pretrained):
 
         Arguments
         ---------
-        path : str | Path
-            An audio file.
-        layers, pool
-            As `encode_batch` takes them.
+        path, layers, pool
+            An audio file, and as `encode_batch` takes them.
         chunk : float, optional
             The context in seconds, a multiple of 0.04; None: the whole file. SummaryMixing and
             attention mix within a chunk only, so another length gives other values.
@@ -247,31 +188,9 @@ class MusicEncoder(Pretrained):
         batch_size : int
             Chunks per batch; of shorter chunks, as many as cost the same.
 
-        Returns
-        -------
-        Embedding
-            Of numpy arrays. There are ceil(samples / 960) tokens, where samples are those of the
-            file at 24 kHz.
-
-        Raises
-        ------
-        AudioError
-            If the file cannot be read.
-        UserError
-            For other values, and if the temporary file cannot be written.
-
-        Example
-        -------
-        >>> import soundfile, tempfile
-        >>> from speechbrain_music.models.encoder import make_encoder
-        >>> from speechbrain_music.models.frontend import LogMel
-        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
-        >>> encoder = MusicEncoder(modules)
-        >>> with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        ...     soundfile.write(file.name, np.zeros((441000, 2)), 44100)
-        ...     values, lengths, times = encoder.encode_file(file.name, chunk=4.0, overlap=1.0)
-        >>> values.shape, lengths, times[-1].item()
-        ((250, 16), 250, 9.96)
+        Returns an `Embedding` of numpy arrays, of ceil(samples / 960) tokens for samples at 24 kHz.
+        Raises AudioError if the file cannot be read; UserError for other values, and if the
+        temporary file cannot be written.
         """
         ((_, result),) = self.encode_files([path], layers, pool, chunk, overlap, batch_size)
         if isinstance(result, AudioError):
@@ -281,24 +200,9 @@ class MusicEncoder(Pretrained):
     def encode_files(self, paths, layers=-1, pool="mean", chunk=30.0, overlap=0.0, batch_size=8):
         """Encode many files; chunks of several files share a batch without changing the values.
 
-        Arguments
-        ---------
-        paths : iterable of str or Path
-            Audio files.
-        layers, pool, chunk, overlap, batch_size
-            As `encode_file` takes them.
-
-        Yields
-        ------
-        path : str or Path
-            In the order of `paths`.
-        result : Embedding or AudioError
-            What `encode_file` returns or raises: an unreadable file does not end the others.
-
-        Raises
-        ------
-        UserError
-            For other values, at once.
+        `paths` is an iterable; the other arguments are those of `encode_file`. Yields each path, in
+        their order, and what `encode_file` returns or raises as AudioError: an unreadable file does
+        not end the others. Raises UserError for other values, at once.
         """
         if isinstance(paths, (str, Path)):
             raise UserError(f"paths is {str(paths)!r}: pass a list of files")
