@@ -75,10 +75,9 @@ class Annotations(NamedTuple):
 class DataSet:
     """What is known of a data set before its files are read."""
 
-    name: str  # in commands and `registry.DATA_SETS`: its module's name
     title: str
-    reference: str  # who published it
-    licence: str
+    reference: str = "not stated"  # who published it
+    licence: str = "not stated"
     home_page: str = ""
     bibtex: str = ""
     labels: tuple = ()  # the manifest's columns after the first five
@@ -134,15 +133,15 @@ def check_share(share):
         raise files.PreparationError(f"valid_share is {share}; it must lie between 0 and 1.")
 
 
-def hold_out(rows, share, seed, groups=None):
+def hold_out(rows, share, seed, groups):
     """Hold out a share of manifest rows, whole groups at a time; a dict with `train` and `valid`.
 
-    `groups` holds the group of each row; "" is a group of its own, as is every row if it is None.
+    `groups` holds the group of each row; "" is a group of its own, as is each row if all are equal.
     At most `share` is held out, but at least one group; at least one is not. The order depends on
     the groups' names and the seed alone, so that few rows change sides when a corpus grows.
     """
     check_share(share)
-    if groups is None or len(set(groups)) < 2:
+    if len(set(groups)) < 2:
         groups = [""] * len(rows)
     members = defaultdict(list)
     for row, group in zip(rows, groups, strict=True):

@@ -13,10 +13,7 @@ logger = logging.getLogger(__name__)
 
 _SHOWN = 20  # extensions in the report
 MUSIC = data_set.DataSet(
-    name="folder",
     title="a folder of music",
-    reference="not stated",
-    licence="not stated",
     assert_counts=False,
     min_seconds=data_set.MIN_SECONDS,
     own=True,

@@ -109,7 +109,6 @@ def read_giantsteps(data_folder, out=None):
 
 
 GIANTSTEPS = data_set.DataSet(
-    name="giantsteps",
     title="GiantSteps key",
     reference="Knees et al. (ISMIR 2015), Faraldo et al. (ECIR 2016)",
     licence="annotations for research; previews of Beatport",

@@ -91,7 +91,6 @@ def _download(split, path):
 
 
 GTZAN = data_set.DataSet(
-    name="gtzan",
     title="GTZAN",
     reference="Tzanetakis and Cook (2002), lists of Kereliuk, Sturm and Larsen (2015)",
     licence="none given; research use is customary",

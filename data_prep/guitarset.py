@@ -26,7 +26,6 @@ def read_guitarset(data_folder, out=None, player=0):
 
 
 GUITARSET = data_set.DataSet(
-    name="guitarset",
     title="GuitarSet",
     reference="Xi et al. (ISMIR 2018)",
     licence="CC BY 4.0",

@@ -31,7 +31,6 @@ def read_harmonix(data_folder, out=None, fold=0):
 
 
 HARMONIX = data_set.DataSet(
-    name="harmonix",
     title="Harmonix",
     reference="Nieto et al. (ISMIR 2019)",
     licence="annotations MIT",

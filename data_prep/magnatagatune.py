@@ -57,7 +57,6 @@ def read_magnatagatune(data_folder, out=None, tagged_only=False):
 
 
 MAGNATAGATUNE = data_set.DataSet(
-    name="magnatagatune",
     title="MagnaTagATune",
     reference="Law et al. (ISMIR 2009)",
     licence="recordings of Magnatune, CC BY-NC-SA",

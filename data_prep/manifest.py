@@ -88,9 +88,8 @@ def read_manifest(path, data_root):
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         what = str(error).strip().splitlines()[0].rstrip(".")
-        raise ManifestError(f"{path} is not a readable manifest ({what}); prepare it again.") from (
-            error
-        )
+        fault = f"{path} is not a readable manifest ({what}); prepare it again."
+        raise ManifestError(fault) from error
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise ManifestError(

@@ -22,7 +22,6 @@ def read_music4all(data_folder, out=None):
 
 
 MUSIC4ALL = data_set.DataSet(
-    name="music4all",
     title="Music4All",
     reference="Santana et al. (IWSSIP 2020)",
     licence="research use, on request and signature",

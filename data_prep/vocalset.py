@@ -206,7 +206,6 @@ def read_vocalset(data_folder, out, task, split="default"):
 
 
 VOCALSET = data_set.DataSet(
-    name="vocalset",
     title="VocalSet",
     reference="Wilkins et al. (ISMIR 2018)",
     licence="CC BY 4.0",

@@ -18,15 +18,8 @@ from speechbrain.utils.distributed import infer_device
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, resampled_length
+from speechbrain_music.inference import long_audio
 from speechbrain_music.inference.hub import find_export
-from speechbrain_music.inference.long_audio import (
-    PoolAggregator,
-    TokenAggregator,
-    batch_chunks,
-    group_chunks,
-    prefetch,
-    read_chunks,
-)
 from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import ExportEncoder
@@ -53,8 +46,9 @@ class Embedding(NamedTuple):
 class MusicEncoder(Pretrained):
     """Embeddings of music from any layer: 25 vectors per second, or one vector per file.
 
-    Use `from_export`, which runs no code of the export, or SpeechBrain's `from_hparams`. The
-    context of an encoder is one chunk: SummaryMixing's mean and attention see nothing beyond it.
+    Use `from_export`, which runs no code of the export. **SpeechBrain's `from_hparams` is for your
+    own yamls only, which build any object, and so run any code.** The context of an encoder is one
+    chunk: SummaryMixing's mean and attention see nothing beyond it.
 
     `modules` has `features`, as `models.frontend.LogMel`, and `encoder`, as
     `models.encoder.Encoder`, else UserError; `config` is the content of an export's `config.json`.
@@ -103,16 +97,6 @@ class MusicEncoder(Pretrained):
         model = load_export(find_export(source, revision), device, classes)
         modules = {"features": model.features, "encoder": model.encoder}
         return cls(modules, run_opts={"device": device}, config=model.config)
-
-    @classmethod
-    def from_hparams(cls, source, hparams_file="hyperparams.yaml", **kwargs):
-        """Load a yaml and the files that its `pretrainer` names, as SpeechBrain's models are.
-
-        **The source must be trusted: a yaml builds any object, and so runs any code.** For models
-        of strangers use `from_export`. The yaml has `modules` with `features` and `encoder`.
-        Arguments are those of `speechbrain.inference.interfaces.pretrained_from_hparams`.
-        """
-        return super().from_hparams(source, hparams_file, **kwargs)
 
     @property
     def num_layers(self):
@@ -206,22 +190,34 @@ class MusicEncoder(Pretrained):
         """
         if isinstance(paths, (str, Path)):
             raise UserError(f"paths is {str(paths)!r}: pass a list of files")
-        options = self._options(layers, pool, chunk, overlap, batch_size)
-        return self._encode_files(paths, **options)
+        chosen, single = self._check(layers, pool)
+        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise UserError(f"batch_size is {batch_size!r}: it must be a whole number above 0")
+        shared = _to_tokens("overlap", overlap)
+        length = None if chunk is None else _to_tokens("chunk", chunk)
+        if length == 0 or (shared and (length is None or shared >= length)):
+            raise UserError(
+                f"chunk is {chunk} and overlap {overlap}: chunk must be above 0 and above overlap; "
+                "with a whole file, None, overlap must be 0"
+            )
+        budget = batch_size * (length or WHOLE_FILE_TOKENS)
+        return self._encode_files(paths, chosen, single, pool, length, shared, budget)
 
     def _encode_files(self, paths, layers, single, pool, chunk, overlap, budget):
         """`encode_files` with lengths in tokens, `budget` of them per batch."""
 
         def new_aggregator(part):
             if pool == "none":
-                return TokenAggregator(len(layers), part.file_tokens, self.dim)
-            return PoolAggregator(pool)
+                return long_audio.TokenAggregator(len(layers), part.file_tokens, self.dim)
+            return long_audio.PoolAggregator(pool)
 
         files = (SimpleNamespace(path=path, aggregator=None, finite=True) for path in paths)
-        chunks = chain.from_iterable(read_chunks(f, f.path, chunk, overlap) for f in files)
-        with closing(prefetch(group_chunks(chunks, budget))) as groups:
+        chunks = chain.from_iterable(
+            long_audio.read_chunks(f, f.path, chunk, overlap) for f in files
+        )
+        with closing(long_audio.prefetch(long_audio.group_chunks(chunks, budget))) as groups:
             for group in groups:
-                for batch in batch_chunks(group, budget):
+                for batch in long_audio.batch_chunks(group, budget):
                     hidden, _ = self._encode([torch.from_numpy(part.wave) for part in batch])
                     states = [hidden[layer].float().cpu().numpy() for layer in layers]
                     for row, part in enumerate(batch):
@@ -269,28 +265,6 @@ class MusicEncoder(Pretrained):
                 "list of them, or 'all'"
             )
         return chosen, single
-
-    def _options(self, layers, pool, chunk, overlap, batch_size):
-        """Check the options of `encode_file` and convert seconds to tokens."""
-        chosen, single = self._check(layers, pool)
-        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-            raise UserError(f"batch_size is {batch_size!r}: it must be a whole number above 0")
-        overlap_tokens = _to_tokens("overlap", overlap)
-        chunk_tokens = None if chunk is None else _to_tokens("chunk", chunk)
-        too_long = overlap_tokens and (chunk_tokens is None or overlap_tokens >= chunk_tokens)
-        if chunk_tokens == 0 or too_long:
-            raise UserError(
-                f"chunk is {chunk} and overlap {overlap}: chunk must be above 0 and above overlap; "
-                "with a whole file, None, overlap must be 0"
-            )
-        return {
-            "layers": chosen,
-            "single": single,
-            "pool": pool,
-            "chunk": chunk_tokens,
-            "overlap": overlap_tokens,
-            "budget": batch_size * (chunk_tokens or WHOLE_FILE_TOKENS),
-        }
 
 
 def _to_tokens(name, seconds):

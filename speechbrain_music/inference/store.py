@@ -303,13 +303,12 @@ def _embed_missing(store, encoder, paths, options, batch_size):
     return unreadable
 
 
-def _seconds(path, tokens=0):
+def _seconds(path, tokens):
     """Return a file's duration, from its tokens if its header says too much or nothing."""
     try:
-        seconds = audio_info(path).seconds
+        return round(min(audio_info(path).seconds, tokens / TOKEN_RATE), 3)
     except AudioError:
         return tokens / TOKEN_RATE
-    return round(min(seconds, tokens / TOKEN_RATE) if tokens else seconds, 3)
 
 
 def _write_folder(out, store, done, settings):

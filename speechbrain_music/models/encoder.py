@@ -94,18 +94,15 @@ class Encoder(nn.Module):
             mask = padding_mask(self.steps * lengths, self.steps * tokens)
         x = zero_padding(self.frontend(mel), mask)
         hidden = [x]
+        recompute = self.gradient_checkpointing and self.training and is_grad_enabled()
         for layer in self.layers:
-            x = zero_padding(self._through(layer, x, mask), mask)
+            x = checkpoint(layer, x, mask, use_reentrant=False) if recompute else layer(x, mask)
+            x = zero_padding(x, mask)
             hidden.append(x)
         hidden[-1] = zero_padding(self.norm(x), mask)
         if self.steps > 1:
             hidden = [x.unflatten(1, (-1, self.steps)).mean(dim=2) for x in hidden]
         return hidden[-1], hidden, lengths
-
-    def _through(self, layer, x, mask):
-        if self.gradient_checkpointing and self.training and is_grad_enabled():
-            return checkpoint(layer, x, mask, use_reentrant=False)
-        return layer(x, mask)
 
 
 def make_encoder(
