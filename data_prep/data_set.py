@@ -10,7 +10,6 @@ The module of a data set holds its `DataSet` record and reads its annotations in
 """
 
 import hashlib
-import json
 import logging
 import os
 from collections import Counter, defaultdict
@@ -330,16 +329,13 @@ def _rows(data_set, item, header, more):
 
 def _read_replica(data_folder):
     """The generator and the counts of a replica, or None for other data."""
-    path = Path(data_folder, REPLICA_JSON)
+    path, keys = Path(data_folder, REPLICA_JSON), ("generator", "scale", "seed", "counts")
     if not path.exists():
         return None
-    try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        return {key: made[key] for key in ("generator", "scale", "seed", "counts")}
-    except (ValueError, LookupError, TypeError) as error:
-        raise files.PreparationError(
-            f"{path} is damaged; delete the replica and make it again."
-        ) from error
+    made = output.read_json(path)
+    if not made.keys() >= set(keys):
+        raise files.PreparationError(f"{path} is damaged; delete the replica and make it again.")
+    return {key: made[key] for key in keys}
 
 
 def _class_counts(rows, column):

@@ -1,6 +1,7 @@
 """A trained encoder on disk: weights as safetensors, everything else as JSON, never code."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -108,11 +109,8 @@ def load_export(folder, device="cpu", classes=()):
     a test tone gives hidden states that are not finite.
     """
     classes = [import_class(name) if isinstance(name, str) else name for name in classes]
-
-    def expected_shapes(config, tensors):
-        return encoder_shapes(config, tensors, PREFIX, classes)
-
-    config, weights, features = read_folder(folder, "encoder", expected_shapes)
+    shapes = partial(encoder_shapes, prefix=PREFIX, classes=classes)
+    config, weights, features = read_folder(folder, "encoder", shapes)
     encoder = encoder_from_weights(config["encoder"], weights, PREFIX, classes)
     model = WaveEncoder(features, encoder, config).eval()
     _check_output(model, folder)

@@ -12,7 +12,10 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
+from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.inference.cli.embed import SHIPPED, add_classes, count
+from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.errors import UserError, escaped
 
 MIN_FILES = 3  # two standardised vectors always have the similarity -1
 
@@ -44,10 +47,7 @@ def run(args):
     import numpy as np
 
     from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.data_prep.manifest import csv_text, printable
     from speechbrain_music.inference.embeddings import read_embeddings
-    from speechbrain_music.utils.atomic import write_together
-    from speechbrain_music.utils.errors import UserError, escaped
 
     if args.out:
         if not str(args.out).endswith(".csv"):
@@ -80,7 +80,6 @@ def rank(values, query, top):
     import numpy as np
 
     from speechbrain_music.metrics.retrieval import unit_vectors
-    from speechbrain_music.utils.errors import UserError
 
     if len(values) < MIN_FILES:
         raise UserError(f"{len(values)} files cannot be ranked: embed {MIN_FILES} or more")
@@ -97,8 +96,6 @@ def rank(values, query, top):
 
 def find_row(paths, query):
     """Return the row of a path, of the end of a path, or of a file name; None without a match."""
-    from speechbrain_music.utils.errors import UserError
-
     absolute = list(map(os.path.abspath, paths))
     if os.path.abspath(query) in absolute:
         return absolute.index(os.path.abspath(query))
@@ -121,7 +118,6 @@ def _embed(args, paths, settings):
     from speechbrain_music.dataio.audio import audio_info
     from speechbrain_music.inference.embeddings import OPTIONS
     from speechbrain_music.inference.encoder import MusicEncoder
-    from speechbrain_music.utils.errors import UserError
 
     if not Path(args.query).exists():
         names = {PurePath(path).stem.lower(): path for path in reversed(paths)}
