@@ -91,7 +91,6 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
 
 
 BEATS = data_set.DataSet(
-    name="beats",
     title="beats",
     reference="beat_this_annotations of Foscarin, Schlüter and Widmer (ISMIR 2024), or your own",
     licence="annotations MIT; the audio's own",
@@ -105,4 +104,3 @@ BEATS = data_set.DataSet(
     options={"split": "folds, single or marble", "lists": "folder of GTZAN's three lists"}
     | (frames.FOLD | data_set.ALLOW_MISSING),
 )
-prepare_beats = BEATS.prepare

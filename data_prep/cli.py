@@ -9,7 +9,6 @@ import inspect
 import logging
 import sys
 import textwrap
-from functools import partial
 from pathlib import Path
 
 from speechbrain_music.data_prep import folder, labelled_folder, merge
@@ -18,8 +17,13 @@ from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.utils.errors import run_command
 
 
-def add_arguments(parser):
-    """Add a subcommand per data set, and those for other folders and merging."""
+def main(argv=None):
+    """Run a preparation: 0 if all went well, 2 after one line of error on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m speechbrain_music.data_prep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = parser.add_subparsers(required=True, metavar="NAME")
     for name, data_set in DATA_SETS.items():
         source = [
@@ -52,6 +56,10 @@ def add_arguments(parser):
     command.set_defaults(
         prepare=lambda corpora, out: merge.merge(merge.parse_weights(corpora), out)
     )
+    options = vars(parser.parse_args(argv))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    prepare = options.pop("prepare")
+    return run_command(lambda: prepare(**options) and None)
 
 
 def _add(names, name, module, source="", data_folder=True):
@@ -81,21 +89,3 @@ def _add_options(command, options, *functions):
         else:
             text = f"{text} (default: {default})"
             command.add_argument(f"--{name}", type=type(default), default=default, help=text)
-
-
-def run(args):
-    """Run the preparation that was chosen; errors of the user are raised."""
-    options = {key: value for key, value in vars(args).items() if key not in ("prepare", "run")}
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    args.prepare(**options)
-
-
-def main(argv=None):
-    """Run a preparation: 0 if all went well, 2 after one line of error on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m speechbrain_music.data_prep",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    return run_command(partial(run, parser.parse_args(argv)))

@@ -10,12 +10,12 @@ The module of a data set holds its `DataSet` record and reads its annotations in
 """
 
 import hashlib
-import json
 import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,10 +74,9 @@ class Annotations(NamedTuple):
 class DataSet:
     """What is known of a data set before its files are read."""
 
-    name: str  # in commands and `registry.DATA_SETS`: its module's name
     title: str
-    reference: str  # who published it
-    licence: str
+    reference: str = "not stated"  # who published it
+    licence: str = "not stated"
     home_page: str = ""
     bibtex: str = ""
     labels: tuple = ()  # the manifest's columns after the first five
@@ -101,14 +100,9 @@ class DataSet:
 
         The same data give the same bytes. `options` are those of the record, by name.
 
-        Raises
-        ------
-        PreparationError
-            If the folder is another one, the annotations are damaged, the counts differ, an ID
-            stands for two different pieces, no piece can be used, or `out` has the manifests of
-            another data folder. No manifest is written then.
-        OSError
-            If the disk fails.
+        Raises PreparationError if the folder is another one, the annotations are damaged, the
+        counts differ, an ID stands for two different pieces, no piece can be used, or `out` has the
+        manifests of another data folder; no manifest is written then.
         """
         if self.fetches and not (made := Path(data_folder).expanduser()).exists():
             made.mkdir(parents=True)
@@ -138,15 +132,15 @@ def check_share(share):
         raise files.PreparationError(f"valid_share is {share}; it must lie between 0 and 1.")
 
 
-def hold_out(rows, share, seed, groups=None):
+def hold_out(rows, share, seed, groups):
     """Hold out a share of manifest rows, whole groups at a time; a dict with `train` and `valid`.
 
-    `groups` holds the group of each row; "" is a group of its own, as is every row if it is None.
+    `groups` holds the group of each row; "" is a group of its own, as is each row if all are equal.
     At most `share` is held out, but at least one group; at least one is not. The order depends on
     the groups' names and the seed alone, so that few rows change sides when a corpus grows.
     """
     check_share(share)
-    if groups is None or len(set(groups)) < 2:
+    if len(set(groups)) < 2:
         groups = [""] * len(rows)
     members = defaultdict(list)
     for row, group in zip(rows, groups, strict=True):
@@ -163,18 +157,6 @@ def hold_out(rows, share, seed, groups=None):
     for name in order:
         sides["valid" if name in chosen else "train"] += members[name]
     return sides
-
-
-def manifest_row(key, name, header):
-    """The manifest row of a whole file: its ID, its path in the data folder, its header."""
-    return {"ID": key, "duration": header.seconds, "wav": name, "start": 0, "stop": header.frames}
-
-
-def fault_of(header, min_seconds):
-    """Why a file cannot be used, from what `read_headers` found; None if it can."""
-    if isinstance(header, str):
-        return header
-    return f"shorter than {min_seconds:g} s" if header.seconds < min_seconds else None
 
 
 def prepare_items(
@@ -203,13 +185,15 @@ def prepare_items(
     counts = (replica["counts"] if replica else data_set.counts).get(annotations.variant)
     headers = read_headers(data_folder, [item.wav for item in items], out / "headers.jsonl")
     shortest = data_set.clip_seconds or data_set.min_seconds
-    faults = {item.wav: fault_of(headers[item.wav], shortest) for item in items}
+    faults = {name: header for name, header in headers.items() if isinstance(header, str)}
+    for name in headers.keys() - faults.keys():
+        if headers[name].seconds < shortest:
+            faults[name] = f"shorter than {shortest:g} s"
     copied = []
     if held_out or data_set.own or not data_set.assert_counts:
         copied = _find_copies(data_set, data_folder, items, faults)
-    skipped = [*annotations.skipped, *((name, fault) for name, fault in faults.items() if fault)]
-    skipped.sort()
-    usable = [item for item in items if not faults[item.wav]]
+    skipped = sorted([*annotations.skipped, *faults.items()])
+    usable = [item for item in items if item.wav not in faults]
     deviations = copied + _check_counts(data_set, data_folder, items, faults, counts, allow_missing)
     made_by = {"generator": replica["generator"]} if replica else {}
     rows = {split: [] for split in (*SPLITS, None)}
@@ -222,10 +206,8 @@ def prepare_items(
         rows = hold_out(rows[None], valid_share, seed, artists)
     splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
     used = Counter(item.split for item in usable)
-    unlisted = [
-        name for place in annotations.folders for name in files.find_audio(data_folder, place)[0]
-    ]
-    unlisted = [name for name in unlisted if name not in faults]
+    listed = (files.find_audio(data_folder, place)[0] for place in annotations.folders)
+    unlisted = [name for name in chain.from_iterable(listed) if name not in headers]
     report = {
         "data_set": data_set.title,
         "data_folder": str(data_folder),
@@ -277,7 +259,7 @@ def _find_copies(data_set, data_folder, items, faults):
     Where a share is held out, only the first is used: the others get a fault. A split that is given
     stays as it is, with a deviation, but one file in two splits of a user's table is refused.
     """
-    splits = {item.wav: item.split for item in items if not faults[item.wav]}
+    splits = {item.wav: item.split for item in items if item.wav not in faults}
     first = duplicates.equal_files(data_folder, sorted(splits))
     if set(splits.values()) == {None} and len(splits) > 1 == len(set(first.values())):
         logger.warning("All files have the same content: what is held out is in training, too.")
@@ -304,9 +286,9 @@ def _find_copies(data_set, data_folder, items, faults):
 def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
     """Deviations from the counts, one sentence each; refused unless `allow_missing`."""
     unreadable = {item.wav for item in items if item.id in data_set.known_unreadable}
-    unexpected = [name for name, why in sorted(faults.items()) if why and name not in unreadable]
+    unexpected = sorted(faults.keys() - unreadable)
     first = f" (first: {unexpected[0]}: {faults[unexpected[0]]})" if unexpected else ""
-    usable = Counter(item.split for item in items if not faults[item.wav])
+    usable = Counter(item.split for item in items if item.wav not in faults)
     held_out = any(item.split is None for item in items)
     if usable.total() < 1 + held_out:
         two = "two are needed, one to train and one to hold out; " if held_out else ""
@@ -314,7 +296,7 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
             f"{data_folder} has {usable.total()} usable of {len(items)} pieces of "
             f"{data_set.title}{first}; {two}{files.describe(data_folder)}check the folder."
         )
-    known = Counter(item.split for item in items if faults[item.wav] and item.wav in unreadable)
+    known = Counter(i.split for i in items if i.wav in faults and i.wav in unreadable)
     for counter in (usable, known):
         counter[ALL] = counter.total()
     deviations = [
@@ -334,9 +316,9 @@ def _check_counts(data_set, data_folder, items, faults, counts, allow_missing):
 def _rows(data_set, item, header, more):
     """The manifest rows of a piece: one, or one per clip."""
     labels = dict(zip(data_set.labels, item.labels, strict=True)) | more
-    row = manifest_row(item.id, item.wav, header) | labels
+    row = {"ID": item.id, "wav": item.wav, "start": 0, "stop": header.frames, **labels}
     if data_set.clip_seconds is None:
-        return [row]
+        return [row | {"duration": header.seconds}]
     length = round(data_set.clip_seconds * header.sample_rate)
     row |= {"track": item.id, "duration": data_set.clip_seconds}
     return [
@@ -347,16 +329,13 @@ def _rows(data_set, item, header, more):
 
 def _read_replica(data_folder):
     """The generator and the counts of a replica, or None for other data."""
-    path = Path(data_folder, REPLICA_JSON)
+    path, keys = Path(data_folder, REPLICA_JSON), ("generator", "scale", "seed", "counts")
     if not path.exists():
         return None
-    try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        return {key: made[key] for key in ("generator", "scale", "seed", "counts")}
-    except (ValueError, LookupError, TypeError) as error:
-        raise files.PreparationError(
-            f"{path} is damaged; delete the replica and make it again."
-        ) from error
+    made = output.read_json(path)
+    if not made.keys() >= set(keys):
+        raise files.PreparationError(f"{path} is damaged; delete the replica and make it again.")
+    return {key: made[key] for key in keys}
 
 
 def _class_counts(rows, column):

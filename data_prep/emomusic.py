@@ -93,7 +93,6 @@ def read_emomusic(data_folder, out=None, split="published"):
 
 
 EMOMUSIC = data_set.DataSet(
-    name="emomusic",
     title="EmoMusic",
     reference="Soleymani et al. (CrowdMM 2013)",
     licence="research use, on request; clips of the Free Music Archive, Creative Commons",
@@ -104,4 +103,3 @@ EMOMUSIC = data_set.DataSet(
     read=read_emomusic,
     options={"split": "published or artist_disjoint"} | data_set.ALLOW_MISSING,
 )
-prepare_emomusic = EMOMUSIC.prepare

@@ -27,8 +27,6 @@ COUNTS = {
     "large": {"train": 84353, "valid": 10958, "test": 11263},
     "full": {"train": 84353, "valid": 10958, "test": 11263},
 }
-
-
 AUDIO = ("[0-9][0-9][0-9]", *files.AUDIO)
 PLACES = ("fma_{0}", "fma_{0}/fma_{0}")
 
@@ -102,7 +100,6 @@ def read_fma(data_folder, out=None, subset=None, split="official", licence="any"
 
 
 FMA = data_set.DataSet(
-    name="fma",
     title="FMA",
     reference="Defferrard et al. (ISMIR 2017)",
     licence="metadata CC BY 4.0; each track its own (column license of tracks.csv)",
@@ -120,4 +117,3 @@ FMA = data_set.DataSet(
     }
     | data_set.HELD_OUT,
 )
-prepare_fma = FMA.prepare

@@ -13,10 +13,7 @@ logger = logging.getLogger(__name__)
 
 _SHOWN = 20  # extensions in the report
 MUSIC = data_set.DataSet(
-    name="folder",
     title="a folder of music",
-    reference="not stated",
-    licence="not stated",
     assert_counts=False,
     min_seconds=data_set.MIN_SECONDS,
     own=True,
@@ -26,23 +23,12 @@ MUSIC = data_set.DataSet(
 def prepare_folder(data_folder, out, valid_share=0.1, seed=0, keep=False):
     """Write the manifests of a folder of music to the folder `out`, reading headers only.
 
-    Files are held out in an order that depends on their paths and the seed alone, so that few
-    change sides when the folder grows. Returns the report, see `data_set`.
+    A share of the files in (0, 1), at least one, is held out, in an order that depends on their
+    paths and the seed alone, so that few change sides when the folder grows. With `keep` manifests
+    that exist stay as they are, as for a run that resumes. Returns the report, see `data_set`.
 
-    Arguments
-    ---------
-    data_folder, out : str | Path
-        The folder of the music, and that of the manifests.
-    valid_share, seed : float, int
-        Share of the files to hold out, in (0, 1), and what chooses them; at least one file is.
-    keep : bool
-        Whether manifests that exist stay as they are, as for a run that resumes.
-
-    Raises
-    ------
-    PreparationError
-        If the folder has fewer than two usable files, an argument is out of range, or the
-        manifests exist and are another folder's.
+    Raises PreparationError if the folder has fewer than two usable files, an argument is out of
+    range, or the manifests exist and are another folder's.
     """
     data_set.check_share(valid_share)
     root, out = files.existing_folder(data_folder), Path(out)

@@ -18,17 +18,13 @@ rule it cites gives 1,159.
 
 import csv
 import hashlib
-import logging
 import re
 
 from speechbrain_music.data_prep import data_set, files
 
-logger = logging.getLogger(__name__)
-
-TONICS = "C Db D Eb E F Gb G Ab A Bb B".split()
+TONICS = tuple("C Db D Eb E F Gb G Ab A Bb B".split())
 KEYS = tuple(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in TONICS)
 COUNTS = {"train": 923, "valid": 236, "test": 604}
-PAPER = 1077  # tracks to train and validate, by the MARBLE paper
 KEY_SET, MTG_SET = "giantsteps-key-dataset", "giantsteps-mtg-key-dataset"
 _STEPS = dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))
 
@@ -77,10 +73,8 @@ def read_giantsteps(data_folder, out=None):
     items = []
     (tests, test_audio), (mtg, mtg_audio) = _folders(data_folder)
     for path in sorted((tests / "annotations" / "key").glob("*.key")):
-        text, track = (
-            path.read_text(encoding="utf-8-sig", errors="replace"),
-            path.name.partition(".")[0],
-        )
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        track = path.name.partition(".")[0]
         key = one_of_24(text)
         if key is None:
             raise files.PreparationError(
@@ -109,16 +103,12 @@ def read_giantsteps(data_folder, out=None):
             wav = f"{mtg_audio}/{track}.LOFI.mp3"
             split = splits[credits[track][0]]
             items.append(data_set.Item(track, wav, split, (key, ", ".join(credits[track]))))
-    if not (data_folder / data_set.REPLICA_JSON).exists():
-        found = sum(item.split != "test" for item in items)
-        logger.info("%d tracks to train and validate; the MARBLE paper says %d", found, PAPER)
     folders = sorted({test_audio, mtg_audio})
-    extra = {"left_out": left_out, "marble_paper": {"train and valid": PAPER}}
+    extra = {"left_out": left_out, "marble_paper": {"train and valid": 1077}}
     return data_set.Annotations(items, folders, extra=extra)
 
 
 GIANTSTEPS = data_set.DataSet(
-    name="giantsteps",
     title="GiantSteps key",
     reference="Knees et al. (ISMIR 2015), Faraldo et al. (ECIR 2016)",
     licence="annotations for research; previews of Beatport",
@@ -132,4 +122,3 @@ GIANTSTEPS = data_set.DataSet(
     read=read_giantsteps,
     options=data_set.ALLOW_MISSING,
 )
-prepare_giantsteps = GIANTSTEPS.prepare

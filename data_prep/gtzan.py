@@ -91,7 +91,6 @@ def _download(split, path):
 
 
 GTZAN = data_set.DataSet(
-    name="gtzan",
     title="GTZAN",
     reference="Tzanetakis and Cook (2002), lists of Kereliuk, Sturm and Larsen (2015)",
     licence="none given; research use is customary",
@@ -103,4 +102,3 @@ GTZAN = data_set.DataSet(
     read=read_gtzan,
     options={"lists": "folder with the three lists, if not with the data"} | data_set.ALLOW_MISSING,
 )
-prepare_gtzan = GTZAN.prepare

@@ -26,7 +26,6 @@ def read_guitarset(data_folder, out=None, player=0):
 
 
 GUITARSET = data_set.DataSet(
-    name="guitarset",
     title="GuitarSet",
     reference="Xi et al. (ISMIR 2018)",
     licence="CC BY 4.0",
@@ -38,4 +37,3 @@ GUITARSET = data_set.DataSet(
     read=read_guitarset,
     options={"player": "the player to test on, 0 to 5"} | data_set.ALLOW_MISSING,
 )
-prepare_guitarset = GUITARSET.prepare

@@ -31,7 +31,6 @@ def read_harmonix(data_folder, out=None, fold=0):
 
 
 HARMONIX = data_set.DataSet(
-    name="harmonix",
     title="Harmonix",
     reference="Nieto et al. (ISMIR 2019)",
     licence="annotations MIT",
@@ -43,4 +42,3 @@ HARMONIX = data_set.DataSet(
     read=read_harmonix,
     options=frames.FOLD | data_set.ALLOW_MISSING,
 )
-prepare_harmonix = HARMONIX.prepare

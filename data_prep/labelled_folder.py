@@ -47,10 +47,8 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
     if absent := [split for split in data_set.SPLITS if not counts[split]]:
         raise files.PreparationError(f"{path} has no recording of {', '.join(absent)}: add some.")
     record = data_set.DataSet(
-        name="labelled_folder",
         title=root.name,
         reference=str(path),
-        licence="not stated",
         labels=tuple(labels),
         classes=tuple(labels),
         counts={"published": dict(counts)},

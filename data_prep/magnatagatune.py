@@ -57,7 +57,6 @@ def read_magnatagatune(data_folder, out=None, tagged_only=False):
 
 
 MAGNATAGATUNE = data_set.DataSet(
-    name="magnatagatune",
     title="MagnaTagATune",
     reference="Law et al. (ISMIR 2009)",
     licence="recordings of Magnatune, CC BY-NC-SA",
@@ -69,4 +68,3 @@ MAGNATAGATUNE = data_set.DataSet(
     read=read_magnatagatune,
     options={"tagged_only": "leave out clips with none of the 50 tags"} | data_set.ALLOW_MISSING,
 )
-prepare_magnatagatune = MAGNATAGATUNE.prepare

@@ -56,12 +56,8 @@ def write_manifest(path, rows, extra_columns=()):
     """Write a manifest atomically, sorted by ID: the same rows give the same bytes.
 
     A row is a dict with the `COLUMNS` (`wav` relative to the data folder) and `extra_columns`: the
-    labels, and `weight` if there is one.
-
-    Raises
-    ------
-    ManifestError
-        If an ID occurs twice or a path is not relative.
+    labels, and `weight` if there is one. Raises ManifestError if an ID occurs twice or a path is
+    not relative.
 
     Example
     -------
@@ -81,17 +77,10 @@ def write_manifest(path, rows, extra_columns=()):
 def read_manifest(path, data_root):
     """Read and check a manifest; `data_root` (a folder) is put before its paths.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per piece, in the file's order: `duration` and `weight` (1.0 if there is none)
-        float64, `start` and `stop` int64, everything else text as it stands in the file.
-
-    Raises
-    ------
-    ManifestError
-        If it is missing or not CSV, lacks a column or has no row, if an ID occurs twice, or if a
-        number is invalid or out of range.
+    Returns a DataFrame, one row per piece in the file's order: `duration` and `weight` (1.0 if
+    there is none) float64, `start` and `stop` int64, everything else text as it stands in the file.
+    Raises ManifestError if the file is missing or not CSV, lacks a column or has no row, if an ID
+    occurs twice, or if a number is invalid or out of range.
     """
     import pandas as pd  # here, because preparation's command line does not need it
 
@@ -99,9 +88,8 @@ def read_manifest(path, data_root):
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         what = str(error).strip().splitlines()[0].rstrip(".")
-        raise ManifestError(f"{path} is not a readable manifest ({what}); prepare it again.") from (
-            error
-        )
+        fault = f"{path} is not a readable manifest ({what}); prepare it again."
+        raise ManifestError(fault) from error
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise ManifestError(
@@ -114,14 +102,12 @@ def read_manifest(path, data_root):
         table["weight"] = 1.0
     numbers = ["duration", "start", "stop", "weight"]
     table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
-    start, stop = table["start"], table["stop"]
-    rate = (stop - start) / table["duration"]
+    start, stop, seconds = table["start"], table["stop"], table["duration"]
+    rate = (stop - start) / seconds
     faults = {  # negated, because a comparison with NaN is false
         "an ID that is not unique": table["ID"].duplicated(),
         "no path": table["wav"] == "",
-        "a duration that is not a positive number": ~table["duration"].between(
-            0, float("inf"), inclusive="neither"
-        ),
+        "a duration that is not a positive number": ~((seconds > 0) & (seconds < float("inf"))),
         "a start that is not a whole number >= 0": ~((start >= 0) & (start % 1 == 0)),
         "a stop that is not a whole number > start": ~((stop > start) & (stop % 1 == 0)),
         f"a stop over {MAX_FRAMES} samples": ~(stop <= MAX_FRAMES),

@@ -48,7 +48,6 @@ def _names_tracks(path):
 
 
 MTG_JAMENDO = data_set.DataSet(
-    name="mtg_jamendo",
     title="MTG-Jamendo",
     reference="Bogdanov et al. (ICML workshop 2019)",
     licence="audio Creative Commons, track by track; metadata CC BY-NC-SA 4.0",
@@ -61,4 +60,3 @@ MTG_JAMENDO = data_set.DataSet(
     read=read_mtg_jamendo,
     options=data_set.HELD_OUT,
 )
-prepare_mtg_jamendo = MTG_JAMENDO.prepare

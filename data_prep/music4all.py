@@ -22,7 +22,6 @@ def read_music4all(data_folder, out=None):
 
 
 MUSIC4ALL = data_set.DataSet(
-    name="music4all",
     title="Music4All",
     reference="Santana et al. (IWSSIP 2020)",
     licence="research use, on request and signature",
@@ -34,4 +33,3 @@ MUSIC4ALL = data_set.DataSet(
     read=read_music4all,
     options=data_set.HELD_OUT,
 )
-prepare_music4all = MUSIC4ALL.prepare

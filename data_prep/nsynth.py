@@ -54,7 +54,6 @@ def read_nsynth(data_folder, out=None):
 
 
 NSYNTH = data_set.DataSet(
-    name="nsynth",
     title="NSynth",
     reference="Engel et al. (ICML 2017)",
     licence="CC BY 4.0",
@@ -66,4 +65,3 @@ NSYNTH = data_set.DataSet(
     read=read_nsynth,
     options=data_set.ALLOW_MISSING,
 )
-prepare_nsynth = NSYNTH.prepare

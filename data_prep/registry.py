@@ -1,37 +1,15 @@
 """The data sets: a record each, by name."""
 
-from speechbrain_music.data_prep.beats import BEATS
-from speechbrain_music.data_prep.emomusic import EMOMUSIC
-from speechbrain_music.data_prep.fma import FMA
-from speechbrain_music.data_prep.giantsteps import GIANTSTEPS
-from speechbrain_music.data_prep.gtzan import GTZAN
-from speechbrain_music.data_prep.guitarset import GUITARSET
-from speechbrain_music.data_prep.harmonix import HARMONIX
-from speechbrain_music.data_prep.magnatagatune import MAGNATAGATUNE
-from speechbrain_music.data_prep.mtg_jamendo import MTG_JAMENDO
-from speechbrain_music.data_prep.music4all import MUSIC4ALL
-from speechbrain_music.data_prep.nsynth import NSYNTH
-from speechbrain_music.data_prep.rwc import RWC
-from speechbrain_music.data_prep.soundtracks import SOUNDTRACKS
-from speechbrain_music.data_prep.vocalset import VOCALSET
+from importlib import import_module
 
-# The first four are music to pre-train on, the others are tasks.
+# Modules, whose records have the same names in capitals. The first four are music to pre-train on,
+# the others are tasks.
+_MODULES = (
+    "fma music4all mtg_jamendo soundtracks magnatagatune gtzan giantsteps emomusic nsynth vocalset "
+    "beats rwc guitarset harmonix"
+).split()
+
 DATA_SETS = {
-    data_set.name: data_set
-    for data_set in (
-        FMA,
-        MUSIC4ALL,
-        MTG_JAMENDO,
-        SOUNDTRACKS,
-        MAGNATAGATUNE,
-        GTZAN,
-        GIANTSTEPS,
-        EMOMUSIC,
-        NSYNTH,
-        VOCALSET,
-        BEATS,
-        RWC,
-        GUITARSET,
-        HARMONIX,
-    )
+    name: getattr(import_module(f"speechbrain_music.data_prep.{name}"), name.upper())
+    for name in _MODULES
 }

@@ -40,7 +40,6 @@ def read_rwc(data_folder, out=None, task="beats", fold=0):
 
 
 RWC = data_set.DataSet(
-    name="rwc",
     title="RWC",
     reference="Goto et al. (ISMIR 2002), version 2 of 2026",
     licence="CC BY-NC 4.0",
@@ -52,4 +51,3 @@ RWC = data_set.DataSet(
     read=read_rwc,
     options={"task": "beats, chords or segments"} | frames.FOLD | data_set.ALLOW_MISSING,
 )
-prepare_rwc = RWC.prepare

@@ -55,7 +55,6 @@ LACKED = ("Unable to locate package", "no installation candidate", "find a sourc
 STEMS = ("song", "guitar", "rhythm")  # one song in three files
 COPYRIGHT = "copyright"
 FETCHING = ".fetching_"
-LABELS = ("album", "licence", "holder")
 
 
 def fetch(root, packages=PACKAGES):
@@ -222,13 +221,12 @@ def read_soundtracks(data_folder, out=None, split="album"):
 
 
 SOUNDTRACKS = data_set.DataSet(
-    name="soundtracks",
     title="Soundtracks of free games",
     reference="Debian's archive",
     licence="each track its own, free by Debian's guidelines (column licence)",
     home_page="https://packages.debian.org",
     bibtex=data_set.cite("debian"),
-    labels=LABELS,
+    labels=("album", "licence", "holder"),
     classes=("album", "licence"),
     assert_counts=False,
     min_seconds=10.0,
@@ -236,4 +234,3 @@ SOUNDTRACKS = data_set.DataSet(
     read=read_soundtracks,
     options={"split": "album or track"},
 )
-prepare_soundtracks = SOUNDTRACKS.prepare

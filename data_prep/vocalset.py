@@ -37,6 +37,7 @@ VOWELS = tuple("aeiou")
 SINGERS = tuple(f"f{i}" for i in range(1, 10)) + tuple(f"m{i}" for i in range(1, 12))
 TEST_SINGERS = ("f2", "f8", "m3", "m5", "m10")
 PLACES = ("FULL", "data_by_singer", "VocalSet1-2/data_by_singer", "VocalSet11/FULL", "")
+_COPY = re.compile(r"\(\d+\)$")  # what a copy's name ends in
 CORRECTED = {"vibrado": "vibrato"}
 TASKS, SPLIT_RULES = ("singer", "technique"), ("default", "marble")
 # Recordings of the vibrato folder that MARBLE's code leaves out.
@@ -50,38 +51,49 @@ def _rank(name):
     return hashlib.sha1(name.encode()).digest()
 
 
+def _listed(data_folder):
+    """Of each audio file the path, the stem, and its parts from the singer's folder on."""
+    place = files.locate(data_folder, "VocalSet", (("female1",), PLACES))[0]
+    for name in files.find_audio(data_folder, place)[0]:
+        yield name, PurePosixPath(name).stem, PurePosixPath(name).relative_to(place).parts
+
+
+def _singer(folder):
+    return folder.replace("female", "f").replace("male", "m")
+
+
+def _vowel(stem):
+    """The last word of a name without the number of a copy, if it is a vowel."""
+    last = _COPY.sub("", stem).rpartition("_")[2]
+    return last if last in VOWELS else ""
+
+
 def find_recordings(data_folder):
     """Items of the twenty singers without split, and how their layout deviates.
 
     Labels are singer, technique (also those of `OTHERS`) and vowel ("" if none). The deviations
     are path -> what was corrected, or why the file is left out.
     """
-    place = files.locate(data_folder, "VocalSet", (("female1",), PLACES))[0]
     items, deviations = {}, {}
-    copied = re.compile(r"\(\d+\)$")  # what a copy's name ends in
-    names = files.find_audio(data_folder, place)[0]
-    for name in sorted(names, key=lambda name: bool(copied.search(PurePosixPath(name).stem))):
-        parts = PurePosixPath(name).relative_to(place).parts
-        singer = parts[0].replace("female", "f").replace("male", "m")
+    copies_last = sorted(_listed(data_folder), key=lambda listed: bool(_COPY.search(listed[1])))
+    for name, stem, parts in copies_last:
+        singer = _singer(parts[0])
         technique = CORRECTED.get(parts[-2], parts[-2]) if len(parts) == 4 else None
         if singer not in SINGERS or technique not in TECHNIQUES + OTHERS or not name.isprintable():
             deviations[printable(name)] = "left out: not <singer>/<context>/<technique>/<recording>"
             continue
-        stem = re.sub(r"\s+", "", PurePosixPath(name).stem)
-        key = f"{singer}_{re.sub(r'^[fm][0-9]+_', '', stem)}"
-        if (key, technique) != (PurePosixPath(name).stem, parts[-2]):
+        key = f"{singer}_{re.sub(r'^[fm][0-9]+_', '', ''.join(stem.split()))}"
+        if (key, technique) != (stem, parts[-2]):
             deviations[name] = f"taken as {technique}/{key}"
-        first = copied.sub("", key)
+        first = _COPY.sub("", key)
         twin = next((items[taken].wav for taken in (key, first) if taken in items), None)
         if twin and filecmp.cmp(data_folder / twin, data_folder / name, shallow=False):
             deviations[name] = f"left out: the same as {twin}"
             continue
+        vowel = _vowel(key)
         names = chain([key], (f"{key}_{number}" for number in count(2)))
         key = next(name for name in names if name not in items)
-        last = first.rpartition("_")[2]
-        items[key] = data_set.Item(
-            key, name, None, (singer, technique, last if last in VOWELS else "")
-        )
+        items[key] = data_set.Item(key, name, None, (singer, technique, vowel))
     return list(items.values()), deviations
 
 
@@ -119,24 +131,20 @@ def list_as_marble(data_folder):
     earlier one of its name, adds missing prefixes, and takes the singer from the prefix. Copies
     count as recordings; `vibrado` is not a technique.
     """
-    place = files.locate(data_folder, "VocalSet", (("female1",), PLACES))[0]
     kept, deviations = {}, {}
-    for path in sorted(files.find_audio(data_folder, place)[0]):
-        parts = PurePosixPath(path).relative_to(place).parts
-        stem = PurePosixPath(path).stem
+    for path, stem, parts in sorted(_listed(data_folder)):
         deviations[printable(path)] = "left out, as by MARBLE's code"
         if len(parts) != 4 or parts[2] not in TECHNIQUES + OTHERS or not path.isprintable():
             continue
         if parts[2] != "vibrato" or not _MARBLE_LEAVES_OUT.fullmatch(stem):
-            kept[parts[2], stem] = path
+            kept[parts[2], stem] = path, parts[0]
     items = []
-    for (technique, stem), path in kept.items():
+    for (technique, stem), (path, folder) in kept.items():
         if not re.match("[fm][0-9]+_", stem):
-            folder = PurePosixPath(path).relative_to(place).parts[0]
-            stem = f"{folder.replace('female', 'f').replace('male', 'm')}_{stem}"
-        singer, last = stem.split("_")[0], re.sub(r"\(\d+\)$", "", stem).rpartition("_")[2]
+            stem = f"{_singer(folder)}_{stem}"
+        singer = stem.split("_")[0]
         if singer in SINGERS:
-            labels = (singer, technique, last if last in VOWELS else "")
+            labels = (singer, technique, _vowel(stem))
             items.append(data_set.Item(f"{technique}/{stem}", path, None, labels))
             del deviations[path]
     return sorted(items, key=lambda item: (item.labels[1], f"{item.id}.wav")), deviations
@@ -198,7 +206,6 @@ def read_vocalset(data_folder, out, task, split="default"):
 
 
 VOCALSET = data_set.DataSet(
-    name="vocalset",
     title="VocalSet",
     reference="Wilkins et al. (ISMIR 2018)",
     licence="CC BY 4.0",
@@ -209,4 +216,3 @@ VOCALSET = data_set.DataSet(
     read=read_vocalset,
     options={"task": "singer or technique", "split": "default or marble"} | data_set.ALLOW_MISSING,
 )
-prepare_vocalset = VOCALSET.prepare

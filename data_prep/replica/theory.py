@@ -8,9 +8,9 @@ third in the bass (`^2` the fifth, `^3` the seventh), and at `N` there is no cho
 import re
 from dataclasses import dataclass, replace
 
+from speechbrain_music.data_prep.giantsteps import TONICS
 from speechbrain_music.data_prep.replica.draws import choose, read_yaml
 
-TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 MODES = ("major", "minor")
 _SYMBOL = re.compile(r"(b|#)?([IV]+|[iv]+)(maj7|sus4|7|o7|o|h7|5)?(?:\^(\d))?")
 _TABLES = read_yaml("theory.yaml")

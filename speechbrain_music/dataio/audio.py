@@ -58,10 +58,8 @@ class AudioInfo(NamedTuple):
 def audio_info(path):
     """Read a file's header; an mp3 file without a true Xing header is read as a whole.
 
-    Raises
-    ------
-    AudioError
-        If the file is missing, empty, not audio, in an unsupported format, or without samples.
+    Raises AudioError if it is missing, empty, not audio, in an unsupported format or without
+    samples.
 
     Example
     -------
@@ -91,29 +89,14 @@ def segment_bounds(tracks, sample_rate):
 def read_segment(path, start=0, length=None, sample_rate=SAMPLE_RATE):
     """Read a part of a file as mono, with the values it has in the whole file resampled.
 
-    Only the part is read, and a margin on both sides for the resampler's filter.
+    Only the part is read, and a margin on both sides for the resampler's filter. Channels are
+    averaged. `start` and `length` are in samples at `sample_rate` Hz, the rate of the result; the
+    length None is up to the file's end. Returns (n,) float32; n < length where the file ends early,
+    never 0.
 
-    Arguments
-    ---------
-    path : str | Path
-        An audio file of any rate and number of channels (they are averaged).
-    start, length : int
-        First sample and number of samples, at `sample_rate`; None is up to the file's end.
-    sample_rate : int
-        Rate of the result in Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, shape (n,); n < length where the file ends early, never 0.
-
-    Raises
-    ------
-    AudioError
-        As `audio_info`, and if the file is damaged, has NaN, infinite or absurdly large samples
-        (beyond `MAX_SAMPLE`) near the part, or ends before `start`.
-    ValueError
-        If `start` is negative or `length` is not positive.
+    Raises AudioError as `audio_info`, and if the file is damaged, has NaN, infinite or absurdly
+    large samples (beyond `MAX_SAMPLE`) near the part, or ends before `start`; ValueError if `start`
+    is negative or `length` is not positive.
 
     Example
     -------

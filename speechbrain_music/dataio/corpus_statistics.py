@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,10 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     if cqt is not None:
         key.append(["cqt", cqt.quantizer.config])
     path = Path(hparams["output_folder"]) / "corpus_statistics.npz"
-    options = {"path": path, "key": statistics_key(*key), "dataset": dataset, "bar": bar}
-    options |= {"quantizer": quantizer, "features": features, "cqt": cqt}
-    options |= {"batch_size": hparams["batch_size"], "workers": hparams["num_workers"]}
-    run_on_main(prepare_statistics, kwargs=options)
-    return prepare_statistics(**options)
+    prepare = partial(prepare_statistics, path, statistics_key(*key), dataset, quantizer, features)
+    prepare = partial(prepare, hparams["batch_size"], hparams["num_workers"], bar, cqt)
+    run_on_main(prepare)
+    return prepare()
 
 
 def prepare_statistics(

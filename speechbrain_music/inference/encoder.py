@@ -18,15 +18,8 @@ from speechbrain.utils.distributed import infer_device
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, resampled_length
+from speechbrain_music.inference import long_audio
 from speechbrain_music.inference.hub import find_export
-from speechbrain_music.inference.long_audio import (
-    PoolAggregator,
-    TokenAggregator,
-    batch_chunks,
-    group_chunks,
-    prefetch,
-    read_chunks,
-)
 from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import ExportEncoder
@@ -41,42 +34,26 @@ WHOLE_FILE_TOKENS = 30 * TOKEN_RATE
 class Embedding(NamedTuple):
     """Embeddings of a batch of waves, or of one file.
 
-    Arguments
-    ---------
-    values : torch.Tensor or np.ndarray
-        float32. Of a batch (B, T, D), pooled (B, D); of a file (T, D), pooled (D,); with several
-        layers an axis of L before T or D. D doubles with "mean_std". Past a wave's end, 0.
-    lengths : torch.Tensor, np.ndarray or int
-        Tokens of each wave, (B,) int64, or of the file.
-    times : np.ndarray, optional
-        (T,) float64, for a file that is not pooled: the second at which each token's 40 ms begin.
+    `values` are float32: of a batch (B, T, D), pooled (B, D); of a file (T, D), pooled (D,); with
+    several layers an axis of L before T or D. D doubles with "mean_std". Past a wave's end, 0.
     """
 
     values: object
-    lengths: object
-    times: np.ndarray = None
+    lengths: object  # tokens of each wave, (B,) int64, or of the file
+    times: np.ndarray = None  # (T,) seconds at which the tokens of an unpooled file begin
 
 
 class MusicEncoder(Pretrained):
     """Embeddings of music from any layer: 25 vectors per second, or one vector per file.
 
-    Use `from_export`, which runs no code of the export, or SpeechBrain's `from_hparams`. The
-    context of an encoder is one chunk: SummaryMixing's mean and attention see nothing beyond it.
+    Use `from_export`, which runs no code of the export. **SpeechBrain's `from_hparams` is for your
+    own yamls only, which build any object, and so run any code.** The context of an encoder is one
+    chunk: SummaryMixing's mean and attention see nothing beyond it.
 
-    Arguments
-    ---------
-    modules : dict
-        `features`, as `models.frontend.LogMel`, and `encoder`, as `models.encoder.Encoder`.
-    hparams, run_opts, freeze_params
-        As `speechbrain.inference.interfaces.Pretrained` takes them; `load_audio` resamples to
-        24 kHz unless `hparams` has an `audio_normalizer`.
-    config : dict, optional
-        Content of an export's `config.json`.
-
-    Raises
-    ------
-    UserError
-        If one of the modules is missing.
+    `modules` has `features`, as `models.frontend.LogMel`, and `encoder`, as
+    `models.encoder.Encoder`, else UserError; `config` is the content of an export's `config.json`.
+    The other arguments are those of `speechbrain.inference.interfaces.Pretrained`; `load_audio`
+    resamples to 24 kHz unless `hparams` has an `audio_normalizer`.
 
     Example
     -------
@@ -106,29 +83,11 @@ class MusicEncoder(Pretrained):
     def from_export(cls, source=None, device=None, revision=None, classes=()):
         """Load an export from JSON and safetensors; no code of the export is run.
 
-        Arguments
-        ---------
-        source : str | Path
-            A folder, or a model on the Hugging Face hub, "user/name"; None is the small encoder
-            that this package ships.
-        device : str, optional
-            Such as "cpu" or "cuda:1"; the fastest available one by default.
-        revision : str, optional
-            Branch, tag or commit on the hub.
-        classes : sequence of type or str
-            Classes outside this package that the export may use, see `models.export.load_export`.
-
-        Returns
-        -------
-        MusicEncoder
-            Frozen, in eval mode.
-
-        Raises
-        ------
-        ExportError
-            If the export is missing, damaged or does not fit; see `models.export.load_export`.
-        UserError
-            If the device does not exist.
+        `source` is a folder, or a model on the Hugging Face hub, "user/name", with a branch, tag or
+        commit as `revision`; None is the small encoder that this package ships. `device` is such as
+        "cpu" or "cuda:1", by default the fastest. `classes` outside this package that the export
+        may use, and the errors, are those of `models.export.load_export`; UserError if the device
+        does not exist.
         """
         try:
             device = str(torch.empty(0, device=device or infer_device()).device)  # with its number
@@ -138,16 +97,6 @@ class MusicEncoder(Pretrained):
         model = load_export(find_export(source, revision), device, classes)
         modules = {"features": model.features, "encoder": model.encoder}
         return cls(modules, run_opts={"device": device}, config=model.config)
-
-    @classmethod
-    def from_hparams(cls, source, hparams_file="hyperparams.yaml", **kwargs):
-        """Load a yaml and the files that its `pretrainer` names, as SpeechBrain's models are.
-
-        **The source must be trusted: a yaml builds any object, and so runs any code.** For models
-        of strangers use `from_export`. The yaml has `modules` with `features` and `encoder`.
-        Arguments are those of `speechbrain.inference.interfaces.pretrained_from_hparams`.
-        """
-        return super().from_hparams(source, hparams_file, **kwargs)
 
     @property
     def num_layers(self):
@@ -189,30 +138,8 @@ class MusicEncoder(Pretrained):
         pool : str
             Over time: "none", "mean", or "mean_std" (means, then standard deviations).
 
-        Returns
-        -------
-        Embedding
-            Arrays of the type, and on the device, of `wavs`.
-
-        Raises
-        ------
-        UserError
-            For other values, and for samples or embeddings that are not finite.
-
-        Example
-        -------
-        >>> from speechbrain_music.models.encoder import make_encoder
-        >>> from speechbrain_music.models.frontend import LogMel
-        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
-        >>> encoder = MusicEncoder(modules)
-        >>> stereo = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 44100, 2))
-        >>> result = encoder.encode_batch(stereo, [1.0, 0.5], 44100, layers="all")
-        >>> result.values.shape, result.lengths
-        ((2, 2, 25, 16), array([25, 13]))
-        >>> result.values[1, :, 13:].any()  # padding
-        np.False_
-        >>> encoder.encode_batch(stereo, sample_rate=44100, pool="mean_std").values.shape
-        (2, 32)
+        Returns an `Embedding` of arrays of the type, and on the device, of `wavs`. Raises UserError
+        for other values, and for samples or embeddings that are not finite.
         """
         chosen, single = self._check(layers, pool)
         hidden, tokens = self._encode(_to_mono_24k(wavs, wav_lens, sample_rate))
@@ -234,10 +161,8 @@ class MusicEncoder(Pretrained):
 
         Arguments
         ---------
-        path : str | Path
-            An audio file.
-        layers, pool
-            As `encode_batch` takes them.
+        path, layers, pool
+            An audio file, and as `encode_batch` takes them.
         chunk : float, optional
             The context in seconds, a multiple of 0.04; None: the whole file. SummaryMixing and
             attention mix within a chunk only, so another length gives other values.
@@ -247,31 +172,9 @@ class MusicEncoder(Pretrained):
         batch_size : int
             Chunks per batch; of shorter chunks, as many as cost the same.
 
-        Returns
-        -------
-        Embedding
-            Of numpy arrays. There are ceil(samples / 960) tokens, where samples are those of the
-            file at 24 kHz.
-
-        Raises
-        ------
-        AudioError
-            If the file cannot be read.
-        UserError
-            For other values, and if the temporary file cannot be written.
-
-        Example
-        -------
-        >>> import soundfile, tempfile
-        >>> from speechbrain_music.models.encoder import make_encoder
-        >>> from speechbrain_music.models.frontend import LogMel
-        >>> modules = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
-        >>> encoder = MusicEncoder(modules)
-        >>> with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        ...     soundfile.write(file.name, np.zeros((441000, 2)), 44100)
-        ...     values, lengths, times = encoder.encode_file(file.name, chunk=4.0, overlap=1.0)
-        >>> values.shape, lengths, times[-1].item()
-        ((250, 16), 250, 9.96)
+        Returns an `Embedding` of numpy arrays, of ceil(samples / 960) tokens for samples at 24 kHz.
+        Raises AudioError if the file cannot be read; UserError for other values, and if the
+        temporary file cannot be written.
         """
         ((_, result),) = self.encode_files([path], layers, pool, chunk, overlap, batch_size)
         if isinstance(result, AudioError):
@@ -281,43 +184,40 @@ class MusicEncoder(Pretrained):
     def encode_files(self, paths, layers=-1, pool="mean", chunk=30.0, overlap=0.0, batch_size=8):
         """Encode many files; chunks of several files share a batch without changing the values.
 
-        Arguments
-        ---------
-        paths : iterable of str or Path
-            Audio files.
-        layers, pool, chunk, overlap, batch_size
-            As `encode_file` takes them.
-
-        Yields
-        ------
-        path : str or Path
-            In the order of `paths`.
-        result : Embedding or AudioError
-            What `encode_file` returns or raises: an unreadable file does not end the others.
-
-        Raises
-        ------
-        UserError
-            For other values, at once.
+        `paths` is an iterable; the other arguments are those of `encode_file`. Yields each path, in
+        their order, and what `encode_file` returns or raises as AudioError: an unreadable file does
+        not end the others. Raises UserError for other values, at once.
         """
         if isinstance(paths, (str, Path)):
             raise UserError(f"paths is {str(paths)!r}: pass a list of files")
-        options = self._options(layers, pool, chunk, overlap, batch_size)
-        return self._encode_files(paths, **options)
+        chosen, single = self._check(layers, pool)
+        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise UserError(f"batch_size is {batch_size!r}: it must be a whole number above 0")
+        shared = _to_tokens("overlap", overlap)
+        length = None if chunk is None else _to_tokens("chunk", chunk)
+        if length == 0 or (shared and (length is None or shared >= length)):
+            raise UserError(
+                f"chunk is {chunk} and overlap {overlap}: chunk must be above 0 and above overlap; "
+                "with a whole file, None, overlap must be 0"
+            )
+        budget = batch_size * (length or WHOLE_FILE_TOKENS)
+        return self._encode_files(paths, chosen, single, pool, length, shared, budget)
 
     def _encode_files(self, paths, layers, single, pool, chunk, overlap, budget):
         """`encode_files` with lengths in tokens, `budget` of them per batch."""
 
         def new_aggregator(part):
             if pool == "none":
-                return TokenAggregator(len(layers), part.file_tokens, self.dim)
-            return PoolAggregator(pool)
+                return long_audio.TokenAggregator(len(layers), part.file_tokens, self.dim)
+            return long_audio.PoolAggregator(pool)
 
         files = (SimpleNamespace(path=path, aggregator=None, finite=True) for path in paths)
-        chunks = chain.from_iterable(read_chunks(f, f.path, chunk, overlap) for f in files)
-        with closing(prefetch(group_chunks(chunks, budget))) as groups:
+        chunks = chain.from_iterable(
+            long_audio.read_chunks(f, f.path, chunk, overlap) for f in files
+        )
+        with closing(long_audio.prefetch(long_audio.group_chunks(chunks, budget))) as groups:
             for group in groups:
-                for batch in batch_chunks(group, budget):
+                for batch in long_audio.batch_chunks(group, budget):
                     hidden, _ = self._encode([torch.from_numpy(part.wave) for part in batch])
                     states = [hidden[layer].float().cpu().numpy() for layer in layers]
                     for row, part in enumerate(batch):
@@ -365,28 +265,6 @@ class MusicEncoder(Pretrained):
                 "list of them, or 'all'"
             )
         return chosen, single
-
-    def _options(self, layers, pool, chunk, overlap, batch_size):
-        """Check the options of `encode_file` and convert seconds to tokens."""
-        chosen, single = self._check(layers, pool)
-        if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-            raise UserError(f"batch_size is {batch_size!r}: it must be a whole number above 0")
-        overlap_tokens = _to_tokens("overlap", overlap)
-        chunk_tokens = None if chunk is None else _to_tokens("chunk", chunk)
-        too_long = overlap_tokens and (chunk_tokens is None or overlap_tokens >= chunk_tokens)
-        if chunk_tokens == 0 or too_long:
-            raise UserError(
-                f"chunk is {chunk} and overlap {overlap}: chunk must be above 0 and above overlap; "
-                "with a whole file, None, overlap must be 0"
-            )
-        return {
-            "layers": chosen,
-            "single": single,
-            "pool": pool,
-            "chunk": chunk_tokens,
-            "overlap": overlap_tokens,
-            "budget": batch_size * (chunk_tokens or WHOLE_FILE_TOKENS),
-        }
 
 
 def _to_tokens(name, seconds):

@@ -131,7 +131,7 @@ class TokenAggregator:
     def __init__(self, layers, tokens, dim):
         self.shape, self.count = (layers, tokens, dim), 0
         in_memory = layers * tokens * dim * FLOAT32.itemsize <= IN_MEMORY
-        with explain_write_errors():
+        with _explain_write_errors():
             self.file = None if in_memory else tempfile.TemporaryFile()
         self.values = np.empty(self.shape, FLOAT32) if in_memory else None
 
@@ -142,7 +142,7 @@ class TokenAggregator:
             if self.file is None:
                 self.values[layer, first:last] = state
                 continue
-            with explain_write_errors():
+            with _explain_write_errors():
                 self.file.seek((layer * tokens + first) * dim * FLOAT32.itemsize)
                 self.file.write(np.ascontiguousarray(state, FLOAT32))
         self.count = max(self.count, last)
@@ -150,7 +150,7 @@ class TokenAggregator:
     def result(self, single):
         """Return (L, T, D) float32, (T, D) if `single`; T is less where the file ended early."""
         if self.file is not None:
-            with explain_write_errors():
+            with _explain_write_errors():
                 self.file.truncate(int(np.prod(self.shape)) * FLOAT32.itemsize)
                 self.file.flush()
             self.values = np.memmap(self.file, FLOAT32, "r+", shape=self.shape)
@@ -159,14 +159,11 @@ class TokenAggregator:
 
 
 @contextmanager
-def explain_write_errors(path=None):
-    """Raise an OSError as a UserError that names the file; without `path`, a temporary one."""
+def _explain_write_errors():
     try:
         yield
     except OSError as error:
-        name, remedy = path, "choose another path"
-        if path is None:
-            name, remedy = tempfile.gettempdir(), "set TMPDIR to another folder"
         raise UserError(
-            f"{name} cannot be written to ({error.strerror or error}): free disk space, or {remedy}"
+            f"{tempfile.gettempdir()} cannot be written to ({error.strerror or error}): free disk "
+            "space, or set TMPDIR to another folder"
         ) from error

@@ -28,7 +28,6 @@ from speechbrain_music.inference.embeddings import (
     write_embeddings,
     write_tokens,
 )
-from speechbrain_music.inference.long_audio import explain_write_errors
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import LOCK, locked_folder, replace_folder, write_together
 from speechbrain_music.utils.errors import UserError
@@ -141,19 +140,18 @@ class PartialStore:
     def add(self, path, duration, values):
         """Store a file's duration and embedding, or the path of an .npy that may be gone."""
         npy = self.npy_of(path)
-        with explain_write_errors(self.folder):
-            npy.parent.mkdir(parents=True, exist_ok=True)
-            npy.unlink(missing_ok=True)  # it may be a link to an .npy of an earlier `out`
-            if not isinstance(values, Path):
-                np.save(npy, np.asarray(values, "<f4"))
-            elif values.is_file():
-                _link(values, npy)
-            else:
-                return
-            row = [_stamp(path), duration]
-            self._rows[os.fspath(path)] = [*row, self._digest(path, row)]
-            with open(self.log, "a", encoding="utf-8") as file:
-                file.write(self._line(os.fspath(path)))
+        npy.parent.mkdir(parents=True, exist_ok=True)
+        npy.unlink(missing_ok=True)  # it may be a link to an .npy of an earlier `out`
+        if not isinstance(values, Path):
+            np.save(npy, np.asarray(values, "<f4"))
+        elif values.is_file():
+            _link(values, npy)
+        else:
+            return
+        row = [_stamp(path), duration]
+        self._rows[os.fspath(path)] = [*row, self._digest(path, row)]
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(self._line(os.fspath(path)))
 
     def duration(self, path):
         """Return a stored file's duration in seconds."""
@@ -200,9 +198,8 @@ class PartialStore:
                     f"{self.folder} was started with other settings ({changed}): pass those to "
                     "continue, delete it to start again, or choose another --out"
                 )
-        with explain_write_errors(self.folder):
-            texts = {settings: settings_text(self.settings)}
-            write_together(texts | {self.log: "".join(map(self._line, self._rows))})
+        texts = {settings: settings_text(self.settings)}
+        write_together(texts | {self.log: "".join(map(self._line, self._rows))})
 
 
 def _finished(out, paths, settings, overwrite, resumed):
@@ -306,13 +303,12 @@ def _embed_missing(store, encoder, paths, options, batch_size):
     return unreadable
 
 
-def _seconds(path, tokens=0):
+def _seconds(path, tokens):
     """Return a file's duration, from its tokens if its header says too much or nothing."""
     try:
-        seconds = audio_info(path).seconds
+        return round(min(audio_info(path).seconds, tokens / TOKEN_RATE), 3)
     except AudioError:
         return tokens / TOKEN_RATE
-    return round(min(seconds, tokens / TOKEN_RATE) if tokens else seconds, 3)
 
 
 def _write_folder(out, store, done, settings):

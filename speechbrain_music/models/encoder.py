@@ -28,22 +28,13 @@ MIXERS = {"summary": SummaryMixing, "attention": RelativeAttention, "rope": Rota
 class Encoder(nn.Module):
     """Music encoder from normalised log-mel to 25 Hz tokens.
 
-    Arguments
-    ---------
-    frontend : callable
-        Makes the front-end, as `functools.partial(ConvFrontEnd, d_model)` does: a module from
-        (B, 4 T, 128) log-mel to (B, T * frame_rate / 25, d_model).
-    block : callable
-        Makes a block, as `functools.partial(BranchformerLayer, ...)` does: a module that maps x
-        and an optional padding mask to a tensor like x. Called once per layer.
-    num_layers, d_model : int
-        Depth and width.
-    frame_rate : int
-        Steps of the blocks per second: 25, or 50, of which each two are averaged to a token; else
-        ValueError.
-    gradient_checkpointing : bool
-        Whether training keeps only the blocks' inputs, and computes each block once more in the
-        backward pass: less memory, about a third more time, the same results.
+    `frontend` makes a module from (B, 4 T, 128) log-mel to (B, T * frame_rate / 25, d_model), as
+    `functools.partial(ConvFrontEnd, d_model)` does. `block`, called once per layer, makes a module
+    that maps x and an optional padding mask to a tensor like x, as
+    `functools.partial(BranchformerLayer, ...)` does. `frame_rate` is the steps of the blocks per
+    second: 25, or 50, of which each two are averaged to a token; else ValueError. With
+    `gradient_checkpointing` training keeps only the blocks' inputs, and computes each block once
+    more in the backward pass: less memory, about a third more time, the same results.
 
     Example
     -------
@@ -103,18 +94,15 @@ class Encoder(nn.Module):
             mask = padding_mask(self.steps * lengths, self.steps * tokens)
         x = zero_padding(self.frontend(mel), mask)
         hidden = [x]
+        recompute = self.gradient_checkpointing and self.training and is_grad_enabled()
         for layer in self.layers:
-            x = zero_padding(self._through(layer, x, mask), mask)
+            x = checkpoint(layer, x, mask, use_reentrant=False) if recompute else layer(x, mask)
+            x = zero_padding(x, mask)
             hidden.append(x)
         hidden[-1] = zero_padding(self.norm(x), mask)
         if self.steps > 1:
             hidden = [x.unflatten(1, (-1, self.steps)).mean(dim=2) for x in hidden]
         return hidden[-1], hidden, lengths
-
-    def _through(self, layer, x, mask):
-        if self.gradient_checkpointing and self.training and is_grad_enabled():
-            return checkpoint(layer, x, mask, use_reentrant=False)
-        return layer(x, mask)
 
 
 def make_encoder(
@@ -134,22 +122,12 @@ def make_encoder(
 ):
     """One of the shipped encoders by the names of its parts; the yamls in hparams/ do the same.
 
-    Arguments
-    ---------
-    block : str
-        "branchformer" or "conformer", else ValueError.
-    mixer : str
-        "summary" (linear in time), "attention" (SpeechBrain's relative positions) or "rope", else
-        ValueError.
-    num_layers, d_model, nhead, ffn_units, kernel_size
-        Depth, width, heads or groups of the mixer, width inside the blocks (None: the block's
-        default), tokens of their depthwise convolutions.
-    frontend_channels, frontend_bypass, frontend_norm, frame_rate
-        See `ConvFrontEnd` and `Encoder`; the yamls in hparams/ have bypass and norm.
-    dropout : float
-        In the front-end, the mixers and the blocks.
-    **block_options
-        Further arguments of the block, such as `merge` of a Branchformer.
+    `block` is "branchformer" or "conformer"; `mixer` "summary" (linear in time), "attention"
+    (SpeechBrain's relative positions) or "rope"; else ValueError. `nhead` is the heads or groups of
+    the mixer, `ffn_units` the width inside the blocks (None: the block's default), `kernel_size`
+    the tokens of their depthwise convolutions; `dropout` is in the front-end, the mixers and the
+    blocks; `block_options` are further arguments of the block, such as `merge` of a Branchformer.
+    For the others see `ConvFrontEnd` and `Encoder`; the yamls in hparams/ have bypass and norm.
 
     Example
     -------
@@ -168,8 +146,8 @@ def make_encoder(
     )
     make_mixer = partial(MIXERS[mixer], d_model, nhead, dropout=dropout)
     block_options |= {"kernel_size": kernel_size, "dropout": dropout}
-    layer = partial(BLOCKS[block], d_model, make_mixer, **block_options)
-    return Encoder(frontend, layer, num_layers, d_model, frame_rate)
+    make_block = partial(BLOCKS[block], d_model, make_mixer, **block_options)
+    return Encoder(frontend, make_block, num_layers, d_model, frame_rate)
 
 
 def from_speechbrain(state):

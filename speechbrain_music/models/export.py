@@ -1,6 +1,7 @@
 """A trained encoder on disk: weights as safetensors, everything else as JSON, never code."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,6 @@ from speechbrain_music.models.parts import import_class
 from speechbrain_music.models.safe_folder import (
     ExportError,
     check_keys,
-    on_meta_device,
     read_folder,
     state_shapes,
     weights_of,
@@ -26,16 +26,10 @@ SIZES = ("num_layers", "d_model", "frame_rate")
 
 
 class WaveEncoder(nn.Module):
-    """Log-mel features and an encoder in one: from a wave to hidden states.
+    """A `LogMel` and an `Encoder` in one: from a wave to hidden states.
 
-    Arguments
-    ---------
-    features : LogMel
-        With the statistics of the corpus that the encoder was trained on.
-    encoder : Encoder
-        The encoder.
-    config : dict
-        The contents of `config.json`.
+    `features` have the statistics of the corpus that the encoder was trained on; `config` is the
+    dict of `config.json`.
 
     Example
     -------
@@ -66,16 +60,8 @@ class WaveEncoder(nn.Module):
 def save_export(folder, encoder, features, **metadata):
     """Writes `model.safetensors` and `config.json`, whole or not at all.
 
-    Arguments
-    ---------
-    folder : path
-        Created if missing; an export with other contents is replaced.
-    encoder : Encoder
-        The encoder.
-    features : LogMel
-        With the corpus's statistics.
-    **metadata
-        Plain values to keep with the weights (steps, corpora, seed ...).
+    The folder is made, or the export in it replaced. `features` are the `LogMel` with the corpus's
+    statistics; `metadata` are plain values to keep with the weights (steps, corpora, seed ...).
 
     Example
     -------
@@ -113,48 +99,18 @@ def export_run(folder, run, meta, **metadata):
 def load_export(folder, device="cpu", classes=()):
     """Reads an export; no code runs from it, and memory is taken only for what the file holds.
 
-    Arguments
-    ---------
-    folder : path
-        What `save_export` wrote, from whomever.
-    device : str
-        Where the model is put.
-    classes : sequence of type or str
-        Classes outside this package that the export may use, such as a token mixer of one's own;
-        a full name is imported.
+    Returns a `WaveEncoder` in eval mode. `folder` is what `save_export` wrote, of anyone; `classes`
+    (types, or full names to import) are those outside this package that it may use, such as a token
+    mixer of one's own.
 
-    Returns
-    -------
-    WaveEncoder
-        In eval mode.
-
-    Raises
-    ------
-    ExportError
-        If a file is missing or damaged, of another format version, made with other features, names
-        a class that is neither shipped nor passed, if names, shapes or types of weights do not fit
-        the configuration, if a value is not finite, a std of the features not above 0, or if a
-        test tone gives hidden states that are not finite.
-
-    Example
-    -------
-    >>> from tempfile import TemporaryDirectory
-    >>> from speechbrain_music.models.encoder import make_encoder
-    >>> from speechbrain_music.models.frontend import LogMel
-    >>> wave, encoder = torch.randn(1, 24000), make_encoder(num_layers=1, d_model=16).eval()
-    >>> with TemporaryDirectory() as folder:
-    ...     save_export(folder, encoder, LogMel())
-    ...     loaded = load_export(folder)
-    >>> torch.equal(loaded(wave)[0], WaveEncoder(LogMel(), encoder, {})(wave)[0])
-    True
+    Raises ExportError if a file is missing or damaged, of another format version, made with other
+    features, names a class that is neither shipped nor passed, if names, shapes or types of weights
+    do not fit the configuration, if a value is not finite, a std of the features not above 0, or if
+    a test tone gives hidden states that are not finite.
     """
-
     classes = [import_class(name) if isinstance(name, str) else name for name in classes]
-
-    def expected_shapes(config, tensors):
-        return encoder_shapes(config, tensors, PREFIX, classes)
-
-    config, weights, features = read_folder(folder, "encoder", expected_shapes)
+    shapes = partial(encoder_shapes, prefix=PREFIX, classes=classes)
+    config, weights, features = read_folder(folder, "encoder", shapes)
     encoder = encoder_from_weights(config["encoder"], weights, PREFIX, classes)
     model = WaveEncoder(features, encoder, config).eval()
     _check_output(model, folder)
@@ -180,7 +136,8 @@ def encoder_shapes(config, tensors, prefix, classes=()):
 
 def encoder_from_weights(config, weights, prefix, classes=()):
     """The encoder with those of the weights whose names begin with a prefix."""
-    encoder = on_meta_device(Encoder.from_config, config, classes)
+    with torch.device("meta"):  # its weights take no memory
+        encoder = Encoder.from_config(config, classes)
     encoder.load_state_dict(weights_of(weights, prefix), assign=True)
     return encoder
 
@@ -191,7 +148,7 @@ def _check_output(model, folder):
     try:
         with torch.no_grad():
             hidden = model(tone)[1]
-        fault = None if all(state.isfinite().all() for state in hidden) else "they are not finite"
+        fault = "" if all(state.isfinite().all() for state in hidden) else "they are not finite"
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         fault = str(error).partition("\n")[0]
     if fault:
@@ -208,4 +165,5 @@ def _one_layer(config, classes):
             raise ValueError(f"{key} is missing")
         if type(config[key]) is not int or config[key] < 0:
             raise ValueError(f"{key} is {config[key]!r:.100}: it must be a whole number")
-    return on_meta_device(Encoder.from_config, config | {"num_layers": 1}, classes)
+    with torch.device("meta"):
+        return Encoder.from_config(config | {"num_layers": 1}, classes)

@@ -81,9 +81,8 @@ class LogMel(Features):
 
     ln(max(mel power, 1e-5)), n_fft 2048, hop 240, 128 HTK bands over 0 to 12 kHz, 24 kHz input.
     The wave is padded with zeros, never by reflection: an item in a batch has the same values as
-    alone, and one sample is enough. Computed in float32 whatever the autocast state.
-
-    `normalization` is the kind of its `BandNormalization`: "band" or "scalar".
+    alone, and one sample is enough. `normalization` ("band" or "scalar") is the kind of its
+    `BandNormalization`.
 
     Example
     -------

@@ -83,33 +83,16 @@ def untrained(model, seed, pooling="mean"):
 def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
     """Make the encoders that `--encoder` names.
 
-    Arguments
-    ---------
-    spec : str | Path | list
-        The folder of an export; a list of such folders; "shipped" (the small encoder that this
-        package ships); "mel"; "random:FOLDER" (untrained, with the configuration and the band
-        statistics of an export); "hf:NAME_OR_PATH" (of `transformers`).
-    trust_remote_code : bool
-        Whether a model of `transformers` may bring code of its own and pickled weights.
-    pooling : str
-        Over time, of hidden states: "mean" or "mean_std". Mel statistics are always both.
-    classes : sequence of str
-        Full names of classes outside this package that exports may use.
+    `spec` is the folder of an export; a list of such folders; "shipped" (the small encoder that
+    this package ships); "mel"; "random:FOLDER" (untrained, with the configuration and the band
+    statistics of an export); or "hf:NAME_OR_PATH" (of `transformers`). With `trust_remote_code` a
+    model of `transformers` may bring code of its own and pickled weights. `pooling` of hidden
+    states over time is "mean" or "mean_std"; mel statistics are always both. `classes` are full
+    names of classes outside this package that exports may use.
 
-    Returns
-    -------
-    list of FrozenEncoder
-        On the CPU; several are seeds of one system (three for "random:"), to be averaged.
-
-    Raises
-    ------
-    UserError
-        For another spec, exports that are not seeds of one system, or what cannot be loaded.
-
-    Example
-    -------
-    >>> [encoder.name for encoder in make_encoders("mel")]
-    ['mel']
+    Returns a list of `FrozenEncoder` on the CPU; several are seeds of one system (three for
+    "random:"), to be averaged. Raises UserError for another spec, exports that are not seeds of one
+    system, or what cannot be loaded.
     """
     if pooling not in POOLINGS:
         raise UserError(f"pooling is {pooling!r}: choose {' or '.join(POOLINGS)}")

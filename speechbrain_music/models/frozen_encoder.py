@@ -18,22 +18,10 @@ class FrozenEncoder(nn.Module):
     mode, also inside another module, and without gradients: its features can be cached under
     `identity`.
 
-    Arguments
-    ---------
-    name : str
-        Short name for tables.
-    identity : str
-        Hex; the same for equal weights and configuration.
-    sample_rate, width : int
-        In Hz, of the waves that `forward` takes; d, of a state.
-    layers : tuple of str
-        Names of the L layers.
-    frame_rate : float
-        States per second.
-    pooling : str
-        Of `forward`: "mean" or "mean_std", with vectors of `dim` values.
-    padding_safe : bool
-        Whether padding changes no result; else all lengths of a batch must be equal.
+    `name` is for tables; `identity` is hex, the same for equal weights and configuration;
+    `sample_rate` in Hz is that of the waves; `layers` are names of the L states, `width` is d,
+    `frame_rate` their number a second. `pooling` over time, "mean" or "mean_std", makes vectors of
+    `dim` values. Unless `padding_safe`, all lengths of a batch must be equal.
 
     Example
     -------
@@ -74,24 +62,10 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, wave, samples):
-        """Compute the features of whole clips.
+        """(B, N) float32 mono waves and (B,) int64 lengths, 1 to N, to (B, layers, dim) float32.
 
-        Arguments
-        ---------
-        wave : torch.Tensor
-            (B, N) float32, mono, at `sample_rate`; what stands past an item's length is not read.
-        samples : torch.Tensor
-            (B,) int64, samples of each item, 1 to N.
-
-        Returns
-        -------
-        torch.Tensor
-            (B, L, dim) float32: over an item's own frames only.
-
-        Raises
-        ------
-        ValueError
-            If a length is out of range, or if lengths differ where `padding_safe` is False.
+        What stands past an item's length is not read. Raises ValueError if a length is out of
+        range, or if lengths differ where `padding_safe` is False.
         """
         return pool_states(*self._checked_states(wave, samples), self.pooling).float()
 

@@ -33,8 +33,7 @@ class HuggingFaceEncoder(FrozenEncoder):
         config = model.config
         described = {k: v for k, v in config.to_dict().items() if k not in PROVENANCE}
         described = {k: v for k, v in described.items() if not k.startswith("_")}
-        described["pooling"] = pooling
-        described["last_state"] = "output"  # `_states` sees to it
+        described |= {"pooling": pooling, "last_state": "output"}  # `_states` sees to the latter
         described["extractor"] = [extractor.sampling_rate, extractor.do_normalize]
         weights = {k: v for k, v in model.state_dict().items() if not k.endswith(UNUSED)}
         super().__init__(
@@ -73,19 +72,15 @@ class HuggingFaceEncoder(FrozenEncoder):
 
     def _states(self, wave):
         """Return the hidden states of (B, N) waves, each (B, T, D); the last one is the output."""
-        recorded, hooks = [], []
+        recorded = []
 
-        def record_input(layer, args, kwargs):
-            recorded.append(args[0] if args else kwargs["hidden_states"])
-
-        def record_output(layer, args, output):
+        def record(layer, args, kwargs, output):
+            if not recorded:  # what the first layer has got
+                recorded.append(args[0] if args else kwargs["hidden_states"])
             recorded.append(output[0] if isinstance(output, tuple) else output)
 
         layers = getattr(getattr(self.model, "encoder", None), "layers", ())
-        for index, layer in enumerate(layers):
-            if index == 0:
-                hooks.append(layer.register_forward_pre_hook(record_input, with_kwargs=True))
-            hooks.append(layer.register_forward_hook(record_output))
+        hooks = [layer.register_forward_hook(record, with_kwargs=True) for layer in layers]
         try:
             output = self.model(wave, output_hidden_states=True)
         finally:

@@ -38,17 +38,10 @@ def export_onnx(model, path):
     largest value. Nothing is padded: one item, of whole tokens of 40 ms.
 
     With torch, `LogMel` computes the input: `mel, _ = model.features(wave, lengths)`, then
-    `mel.transpose(1, 2)`. Without torch, from N mono samples at 24 kHz:
-
-    1. T = ceil(N / 960); zeros are added at the end up to 960 T samples, then 1024 at both ends.
-    2. Power |STFT|^2 with n_fft 2048, hop 240 and a periodic Hann window (no scaling); the first
-       4 T frames are kept.
-    3. 128 triangular mel bands, HTK scale, 0 to 12 kHz, each with a peak of 1.
-    4. ln(max(power, floor)), then (x - mean) / std for each band.
-
-    The file's metadata has these figures and all that is needed to use it alone, each as JSON:
-    "format_version", "features" (sample_rate, n_fft, hop, bands, stack, floor), "mean" and "std"
-    (128 each, in nats), "encoder" (its configuration), "training" (what its export says).
+    `mel.transpose(1, 2)`; docs/inference.md says how without. The file's metadata has all that is
+    needed to use it alone, each as JSON: "format_version", "features" (sample_rate, n_fft, hop,
+    bands, stack, floor), "mean" and "std" (128 each, in nats), "encoder" (its configuration),
+    "training" (what its export says).
 
     `model` is a `WaveEncoder` on any device, and is not changed; a file at `path` is replaced.
     Raises UserError if the mixer is neither SummaryMixing nor RotaryAttention, or [onnx] is not

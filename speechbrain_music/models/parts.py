@@ -7,9 +7,9 @@ only if the caller passes that class: nothing is imported because a file names i
 
 import inspect
 import math
+import pkgutil
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from typing import get_type_hints
 
 from speechbrain_music.models.attention import RelativeAttention
@@ -114,9 +114,8 @@ def import_class(name):
 
     Raises UserError if there is none.
     """
-    module, _, attribute = str(name).rpartition(".")
     try:
-        found = getattr(import_module(module), attribute)
+        found = pkgutil.resolve_name(str(name))
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"the class {name!r} cannot be imported ({error}): write package.module.Class, and "

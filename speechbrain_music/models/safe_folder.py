@@ -9,7 +9,6 @@ import os
 import shutil
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -202,9 +201,3 @@ def weights_of(weights, prefix):
 def state_shapes(module):
     """Name -> shape, as a list, of a module's state dict."""
     return {name: list(value.shape) for name, value in module.state_dict().items()}
-
-
-def on_meta_device(make, *args, **options):
-    """Calls `make` so that the weights it creates have shapes and take no memory."""
-    with torch.device("meta"):
-        return make(*args, **options)

@@ -13,7 +13,6 @@ from speechbrain_music.models.frontend import BANDS, STACK
 from speechbrain_music.models.frozen_encoder import fingerprint
 from speechbrain_music.models.safe_folder import (
     check_keys,
-    on_meta_device,
     read_folder,
     state_shapes,
     weights_of,
@@ -197,7 +196,8 @@ def _without_memory(config, size):
             raise ValueError(f"{name} is missing")
     if config["input_dim"] != size:
         raise ValueError(f"input_dim is {config['input_dim']!r:.100}: it must be {size!r:.100}")
-    quantizer = on_meta_device(ResidualQuantizer, **{name: config[name] for name in ARGUMENTS})
+    with torch.device("meta"):
+        quantizer = ResidualQuantizer(**{name: config[name] for name in ARGUMENTS})
     check_keys(config, {"kind", "teacher", *quantizer.config})
     if {"kind": KIND, **quantizer.config} != {k: v for k, v in config.items() if k != "teacher"}:
         raise ValueError(f"{config!r:.200} contradicts itself: {quantizer.config}")

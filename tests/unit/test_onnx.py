@@ -68,7 +68,7 @@ def test_every_hidden_state_at_any_length(exported):
 
 @torch.no_grad()
 def test_file_and_its_metadata_without_torch(exported):
-    """From a wave, by numpy and the metadata only, as the docstring says."""
+    """From a wave, by numpy and the metadata only, as docs/inference.md says."""
     model, session = exported
     wave = 0.1 * np.random.default_rng(0).standard_normal(25000).astype(np.float32)
     metadata = session.get_modelmeta().custom_metadata_map

@@ -11,7 +11,7 @@ import soundfile
 
 from speechbrain_music.data_prep import soundtracks
 from speechbrain_music.data_prep.files import PreparationError
-from speechbrain_music.data_prep.soundtracks import prepare_soundtracks, read_copyright
+from speechbrain_music.data_prep.soundtracks import SOUNDTRACKS, read_copyright
 
 PACKAGES = {
     "gone-music": ("train",),
@@ -96,7 +96,7 @@ def rows(out, split):
 
 def test_tracks_licences_and_what_is_left_out(archive, caplog):
     root, out = archive / "sound tracks", archive / "out"
-    report = prepare_soundtracks(root, out)
+    report = SOUNDTRACKS.prepare(root, out)
     assert report["missing_packages"] == ["gone-music"]
     assert "gone-music is left out: the mirror lacks it (E: Unable to locate" in caplog.text
     assert report["reasons"] == {"shorter than 10 s": 1}
@@ -121,12 +121,12 @@ def test_tracks_licences_and_what_is_left_out(archive, caplog):
 def test_out_is_checked_before_anything_is_fetched(archive):
     (archive / "file").touch()
     with pytest.raises(PreparationError, match="cannot be written"):
-        prepare_soundtracks(archive / "music", archive / "file/out")
+        SOUNDTRACKS.prepare(archive / "music", archive / "file/out")
     assert not (archive / "fetched").exists()
 
 
 def test_stems_are_added(archive):
-    prepare_soundtracks(archive / "music", archive / "out")
+    SOUNDTRACKS.prepare(archive / "music", archive / "out")
     (path,) = (archive / "music").rglob("mix.flac")
     mix, rate = soundfile.read(path)
     made = archive / "made/songs/usr/share/games/fof/my song"
@@ -139,7 +139,7 @@ def test_stems_are_added(archive):
 
 def test_a_killed_command_is_continued(archive, monkeypatch):
     root = archive / "music"
-    prepare_soundtracks(archive / "undisturbed", archive / "whole")
+    SOUNDTRACKS.prepare(archive / "undisturbed", archive / "whole")
     whole = {p.name: p.read_bytes() for p in (archive / "whole").glob("*.csv")}
     (archive / "fetched").unlink()
 
@@ -149,14 +149,14 @@ def test_a_killed_command_is_continued(archive, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(soundtracks, "_add_stems", die)  # in the second package
         with pytest.raises(KeyboardInterrupt):
-            prepare_soundtracks(root, archive / "out")
+            SOUNDTRACKS.prepare(root, archive / "out")
     assert (root / "table-music").is_dir() and not (root / "songs").exists()
     (root / ".fetching_abcdefgh").mkdir()  # as SIGKILL leaves it
-    prepare_soundtracks(root, archive / "out")
+    SOUNDTRACKS.prepare(root, archive / "out")
     assert whole == {p.name: p.read_bytes() for p in (archive / "out").glob("*.csv")}
     assert (archive / "fetched").read_text().split().count("table-music") == 1
     assert not list(root.glob(".fetching*"))
-    tracks = prepare_soundtracks(root, archive / "by_track", split="track")
+    tracks = SOUNDTRACKS.prepare(root, archive / "by_track", split="track")
     assert tracks["settings"] == {"split": "track"}
 
 
@@ -164,16 +164,16 @@ def test_failed_download_is_no_missing_package(archive):
     apt = archive / "commands/apt-get"
     apt.write_text("#!/bin/sh\necho 'E: Could not resolve host: deb.debian.org' >&2; exit 100\n")
     with pytest.raises(PreparationError, match="fetch gone-music .*resolve host.*same command"):
-        prepare_soundtracks(archive / "music", archive / "out")
+        SOUNDTRACKS.prepare(archive / "music", archive / "out")
 
 
 def test_refused_preparation_keeps_the_licences(archive):
-    prepare_soundtracks(archive / "music", archive / "out")
+    SOUNDTRACKS.prepare(archive / "music", archive / "out")
     before = (archive / "out/LICENCES.md").read_bytes()
     (archive / "other").mkdir()
     (archive / "table-music_1.deb").rename(archive / "other/table-music_1.deb")
     with pytest.raises(PreparationError, match="were prepared from"):
-        prepare_soundtracks(archive / "other", archive / "out")
+        SOUNDTRACKS.prepare(archive / "other", archive / "out")
     assert (archive / "out/LICENCES.md").read_bytes() == before
 
 
@@ -181,9 +181,9 @@ def test_without_apt_own_packages_are_used(archive, monkeypatch, caplog):
     (archive / "music").mkdir()
     monkeypatch.setattr(soundtracks.shutil, "which", lambda name: None)
     with pytest.raises(PreparationError, match="none of the packages can be fetched: .*songs"):
-        prepare_soundtracks(archive / "music", archive / "out")
+        SOUNDTRACKS.prepare(archive / "music", archive / "out")
     (archive / "songs_1.deb").rename(archive / "music" / "songs_1.deb")
-    report = prepare_soundtracks(archive / "music", archive / "out")
+    report = SOUNDTRACKS.prepare(archive / "music", archive / "out")
     assert report["splits"]["valid"]["files"] == 1 and len(report["missing_packages"]) == 3
     assert (archive / "music" / "songs_1.deb").exists()
     assert "are not there: download these packages" in caplog.text and "zipped-mus" in caplog.text
@@ -209,7 +209,7 @@ def test_damaged_package_is_one_sentence(damage, archive):
     if damage == "archive":
         (archive / "songs_1.deb").write_bytes(b"no archive")
     with pytest.raises(PreparationError, match=f"{package}_1.deb cannot be unpacked .*delete the"):
-        prepare_soundtracks(archive / "music", archive / "out")
+        SOUNDTRACKS.prepare(archive / "music", archive / "out")
     assert not (archive / "music" / package).exists()
 
 
@@ -217,14 +217,14 @@ def test_empty_folders_are_filled_and_a_whole_corpus_is_not_locked(archive, monk
     monkeypatch.setattr(soundtracks.fetch, "__defaults__", ({"songs": (), "table-music": ()},))
     monkeypatch.setattr(soundtracks, "PACKAGES", {k: PACKAGES[k] for k in ("songs", "table-music")})
     (archive / "music/songs").mkdir(parents=True)
-    prepare_soundtracks(archive / "music", archive / "out")
+    SOUNDTRACKS.prepare(archive / "music", archive / "out")
     assert list((archive / "music/songs").rglob("mix.flac"))
 
     def lock(*_):
         raise AssertionError("a read-only folder cannot be locked")
 
     monkeypatch.setattr(soundtracks, "locked_folder", lock)
-    assert prepare_soundtracks(archive / "music", archive / "out")["missing_packages"] == []
+    assert SOUNDTRACKS.prepare(archive / "music", archive / "out")["missing_packages"] == []
 
 
 def test_copyright_files():

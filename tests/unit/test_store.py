@@ -285,19 +285,19 @@ def test_damaged_embeddings_are_refused(change, tmp_path):
         read_embeddings(path)
 
 
-@pytest.mark.parametrize("limit, fault", [(100_000, "partial cannot be written to"), (500_000, "")])
-def test_full_disk_keeps_finished_files(limit, fault, songs, tmp_path):
+@pytest.mark.parametrize("limit, again", [(100_000, 4), (500_000, 1)])
+def test_full_disk_keeps_finished_files(limit, again, songs, tmp_path):
     whole, out = tmp_path / "whole.npz", tmp_path / "a.npz"
     embed_collection(FakeEncoder(50_000), "m", songs, whole)
 
     def with_full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        with pytest.raises((UserError, OSError), match=fault):
+        with pytest.raises(OSError):
             embed_collection(FakeEncoder(50_000), "m", songs, out)
 
     assert in_child(with_full_disk) == 0 and not out.exists()
     encoder = FakeEncoder(50_000)
     embed_collection(encoder, "m", songs, out)
-    assert len(encoder.encoded) == (4 if fault else 1)  # the unreadable file is tried again
+    assert len(encoder.encoded) == again  # the unreadable file is tried again
     assert out.read_bytes() == whole.read_bytes()
     assert read_embeddings(out).paths[-1].endswith("not \\xff UTF-8.wav")

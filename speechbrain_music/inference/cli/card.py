@@ -10,6 +10,8 @@ composed music in a table of their own), licence, limits and usage.
 
 from pathlib import Path
 
+from speechbrain_music.utils.errors import UserError
+
 
 def add_arguments(parser):
     """Add the options of `sbmusic card`."""
@@ -32,7 +34,6 @@ def run(args):
     """Print the card."""
     from speechbrain_music.inference.hub import HUB_ID
     from speechbrain_music.reporting.model_card import model_card
-    from speechbrain_music.utils.errors import UserError
 
     if not HUB_ID.fullmatch(args.hub_id):
         raise UserError(f"{args.hub_id!r} is not a name on the hub: write USER/NAME")

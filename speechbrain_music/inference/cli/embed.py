@@ -27,6 +27,8 @@ import sys
 from codecs import BOM_UTF8
 from pathlib import Path
 
+from speechbrain_music.utils.errors import UserError
+
 LIST = "-"
 SHIPPED = "the shipped encoder"  # as embeddings name their source
 
@@ -146,7 +148,6 @@ def find_files(arguments):
     stdin, one per line. Raises a UserError for an argument that does not exist, or without a file.
     """
     from speechbrain_music.data_prep.files import find_audio, no_audio
-    from speechbrain_music.utils.errors import UserError
 
     found, unreadable = {}, {}
     for argument in arguments:

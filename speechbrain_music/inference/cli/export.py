@@ -9,6 +9,8 @@ The run's hyperparams.yaml can run code: export only runs that you trust.
 
 from pathlib import Path
 
+from speechbrain_music.utils.errors import UserError
+
 
 def add_arguments(parser):
     """Add the options of `sbmusic export`."""
@@ -25,7 +27,6 @@ def run(args):
     from speechbrain_music.inference.hub import find_export
     from speechbrain_music.models.export import load_export
     from speechbrain_music.models.safe_folder import RUN_RESULT, RUN_YAML
-    from speechbrain_music.utils.errors import UserError
 
     is_run = (args.source / RUN_YAML).is_file()
     if not is_run and (args.out or not args.onnx):
@@ -60,7 +61,6 @@ def export_best(source, folder):
     from speechbrain_music.models.safe_folder import RUN_YAML
     from speechbrain_music.reporting.corpora import describe_corpora
     from speechbrain_music.utils.checkpoints import AtomicCheckpointer
-    from speechbrain_music.utils.errors import UserError
 
     source = Path(source)
     try:

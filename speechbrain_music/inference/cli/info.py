@@ -9,6 +9,7 @@ sbmusic info music.npz
 from pathlib import Path
 
 from speechbrain_music.inference.cli.embed import add_classes
+from speechbrain_music.utils.errors import UserError, escaped
 
 
 def add_arguments(parser):
@@ -23,7 +24,6 @@ def run(args):
     """Print the metadata of `args.source`."""
     from speechbrain_music.dataio.audio import AUDIO_EXTENSIONS, UNSUPPORTED_EXTENSIONS
     from speechbrain_music.inference.embeddings import KINDS
-    from speechbrain_music.utils.errors import UserError, escaped
 
     path = Path(args.source or "")
     suffixes = {*KINDS, *AUDIO_EXTENSIONS, *UNSUPPORTED_EXTENSIONS}

@@ -12,7 +12,10 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
+from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.inference.cli.embed import SHIPPED, add_classes, count
+from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.errors import UserError, escaped
 
 MIN_FILES = 3  # two standardised vectors always have the similarity -1
 
@@ -44,10 +47,7 @@ def run(args):
     import numpy as np
 
     from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.data_prep.manifest import csv_text, printable
     from speechbrain_music.inference.embeddings import read_embeddings
-    from speechbrain_music.utils.atomic import write_together
-    from speechbrain_music.utils.errors import UserError, escaped
 
     if args.out:
         if not str(args.out).endswith(".csv"):
@@ -76,37 +76,26 @@ def run(args):
 
 
 def rank(values, query, top):
-    """Return the rows of (N, D) or (N, L, D) most similar to row `query`, and similarities.
-
-    Rows that are not finite are left out, with a warning.
-    """
+    """Return the rows of (N, D) or (N, L, D) most similar to row `query`, and similarities."""
     import numpy as np
 
     from speechbrain_music.metrics.retrieval import unit_vectors
-    from speechbrain_music.utils.errors import UserError
 
-    finite = np.flatnonzero(np.isfinite(values).reshape(len(values), -1).all(axis=1))
-    if query not in finite:
-        raise UserError("the embedding of the query is not finite: embed that file again")
-    if len(finite) < MIN_FILES:
-        raise UserError(f"{len(finite)} files cannot be ranked: embed {MIN_FILES} or more")
-    if left_out := len(values) - len(finite):
-        fault = "embeddings are not finite and are left out: embed the files again"
-        print(f"warning: {left_out} of {len(values)} {fault}", file=sys.stderr)
-    layers = values[finite].reshape(len(finite), -1, values.shape[-1])
-    query, similarities = np.searchsorted(finite, query), np.zeros(len(finite))
-    for layer in range(layers.shape[1]):
-        vectors = unit_vectors(layers[:, layer])
-        similarities += vectors @ vectors[query] / layers.shape[1]
+    if len(values) < MIN_FILES:
+        raise UserError(f"{len(values)} files cannot be ranked: embed {MIN_FILES} or more")
+    if not np.isfinite(values).all():
+        raise UserError("embeddings are not finite: embed the files again")
+    layers = values.reshape(len(values), -1, values.shape[-1]).swapaxes(0, 1)
+    similarities = np.zeros(len(values))
+    for vectors in map(unit_vectors, layers):
+        similarities += vectors @ vectors[query] / len(layers)
     order = np.argsort(-similarities, kind="stable")
     rows = order[order != query][:top]
-    return finite[rows], similarities[rows]
+    return rows, similarities[rows]
 
 
 def find_row(paths, query):
     """Return the row of a path, of the end of a path, or of a file name; None without a match."""
-    from speechbrain_music.utils.errors import UserError
-
     absolute = list(map(os.path.abspath, paths))
     if os.path.abspath(query) in absolute:
         return absolute.index(os.path.abspath(query))
@@ -129,7 +118,6 @@ def _embed(args, paths, settings):
     from speechbrain_music.dataio.audio import audio_info
     from speechbrain_music.inference.embeddings import OPTIONS
     from speechbrain_music.inference.encoder import MusicEncoder
-    from speechbrain_music.utils.errors import UserError
 
     if not Path(args.query).exists():
         names = {PurePath(path).stem.lower(): path for path in reversed(paths)}
