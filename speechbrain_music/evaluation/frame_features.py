@@ -114,19 +114,13 @@ class FrameCache(FeatureCache):
     def encode(self, batch):
         """The kept frames of each chunk; of a file that ends early, its last frame again."""
         places = [self.encoder.layers.index(layer) for layer in self.layers]
-        found = []
+        rows, found = iter(batch.rows.tolist()), []
         for part in wave_parts(self.encoder, batch):
-            each = zip(*self.encoder.frames(*part), strict=True)
-            found += [x[:count, places].half().cpu().numpy() for x, count in each]
-        for number, row in enumerate(batch.rows.tolist()):
-            skip, keep = self.chunks[["skip", "keep"]].iloc[row] * self.per_token
-            there = found[number][skip : skip + keep]
-            missing = [(0, keep - len(there)), (0, 0), (0, 0)]
-            found[number] = (
-                np.pad(there, missing, "edge")
-                if len(there)
-                else np.full((keep, *self._shape()), np.nan, "f2")
-            )
+            for x, count in zip(*self.encoder.frames(*part), strict=True):
+                skip, keep = self.chunks[["skip", "keep"]].iloc[next(rows)] * self.per_token
+                kept = torch.arange(skip, skip + keep).clamp(max=count - 1)
+                kept = x[kept.to(x.device)][:, places].cpu().numpy().astype(self.kind)
+                found.append(kept if count > skip else np.full_like(kept, np.nan))
         return found
 
 

@@ -15,6 +15,7 @@ from speechbrain_music.evaluation.frame_features import FrameCache, plan_tracks
 from speechbrain_music.evaluation.frames import predict_track
 from speechbrain_music.metrics.frame_tasks import BeatTracking, ChordRecognition, StructureAnalysis
 from speechbrain_music.models.frozen import make_encoders
+from speechbrain_music.models.frozen_encoder import fingerprint
 from speechbrain_music.nnet.frame_heads import FrameHead
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
@@ -44,6 +45,7 @@ def save_probe(path, task, head, cache, hparams):
         **{key: hparams[key] for key in CONTEXT},
     }
     weights = {name: value.cpu().contiguous() for name, value in head.state_dict().items()}
+    described["weights"] = fingerprint(described, weights)
     with atomic_file(path, "wb") as file:
         file.write(save(weights, {"probe": json.dumps(described)}))
 
@@ -58,14 +60,16 @@ def load_probe(path, encoder=None, trust_remote_code=False):
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}
             described = json.loads(file.metadata()["probe"])
+        if described.pop("weights") != fingerprint(described, weights):
+            raise ValueError("its weights are not those that were saved")
         options = dict(described["task"])
         task = TASKS[options.pop("name")](**options)
         mean, std = (weights[f"standardize.{name}"] for name in ("mean", "std"))
         hidden = len(weights["hidden.bias"])
-        head = FrameHead(
-            **described["head"], mean=mean, std=std, outputs=task.outputs, hidden=hidden
-        )
-        head.load_state_dict(weights)
+        shape = {"mean": mean, "std": std, "outputs": task.outputs, "hidden": hidden}
+        with torch.device("meta"):  # takes no memory, whatever sizes the file claims
+            head = FrameHead(**described["head"], **shape)
+        head.load_state_dict(weights, assign=True)
         spec, identity, layers, *context = (
             described[key] for key in ("encoder", "identity", "layers", *CONTEXT)
         )

@@ -47,8 +47,8 @@ class FrameTask:
     shift_tolerant = False  # whether the loss tolerates a shift by `reach` frames
 
     def __init__(self, names, column, rate, groups=(), positive_weight=1.0):
-        if not rate > 0:
-            raise UserError(f"rate is {rate!r} frames a second: set a number above 0")
+        if not 0 < rate <= 1000:
+            raise UserError(f"rate is {rate!r} frames a second: set a number from 0 to 1000")
         self.names, self.column, self.rate = tuple(names), column, float(rate)
         self.outputs, self.groups = len(self.names), tuple(groups)
         self.positive_weight = positive_weight
@@ -227,6 +227,8 @@ class ChordRecognition(IntervalTask):
     def __init__(self, column="chords", rate=25.0, head="majmin", min_seconds=0.5, change=5.0):
         if head not in ("majmin", "marble", "decomposed"):
             raise UserError(f"head is {head!r}: set majmin, marble or decomposed")
+        if not 0 <= min_seconds <= 60:
+            raise UserError(f"min_seconds is {min_seconds!r}: set a number from 0 to 60")
         names, groups, self.exact = MAJMIN, (25,), head != "marble"
         self.head, self.states, self.templates = head, MAJMIN, torch.eye(25).double()
         if head == "decomposed":

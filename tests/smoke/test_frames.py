@@ -19,6 +19,7 @@ from speechbrain_music.dataio.annotations import (
     write_beats,
     write_intervals,
 )
+from speechbrain_music.evaluation.frame_features import FrameCache
 from speechbrain_music.evaluation.probe_files import load_probe, predict_file
 from speechbrain_music.evaluation.tasks import FRAME_TASKS
 from speechbrain_music.inference.cli import main as sbmusic
@@ -109,6 +110,16 @@ def test_finished_results_are_reused(trained, clicks, caplog):
     assert (trained / "results.json").stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match="has results of another window_seconds"):
         run("gtzan_beats", trained, data_folder=clicks, **CLICKS, window_seconds=4)
+
+
+def test_half_precision_costs_nothing(trained, clicks, tmp_path, monkeypatch):
+    """Scores of probes on float16 frames are those on float32 frames within 0.002."""
+    monkeypatch.setattr(FrameCache, "kind", "f4")
+    options = {"feature_folder": tmp_path / "f4", "heads": "[mlp]"}
+    out = run("gtzan_beats", tmp_path / "out", data_folder=clicks, **CLICKS, **options)
+    half, full = (json.loads((x / "results.json").read_text())["figures"] for x in (trained, out))
+    for metric, figure in full.items():
+        assert half[metric]["mean"] == pytest.approx(figure["mean"], abs=0.002)
 
 
 @pytest.mark.parametrize(
