@@ -91,11 +91,7 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
 
 
 BEATS = data_set.DataSet(
-    title="beats",
-    reference="beat_this_annotations of Foscarin, Schlüter and Widmer (ISMIR 2024), or your own",
-    licence="annotations MIT; the audio's own",
-    home_page="https://github.com/CPJKU/beat_this_annotations",
-    bibtex=data_set.cite("foscarin2024beat"),
+    **data_set.about("beats"),
     labels=frames.LABELS,
     classes=("fold",),
     counts=COUNTS,

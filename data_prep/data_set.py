@@ -19,6 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from speechbrain_music.data_prep import duplicates, files, manifest, output
 from speechbrain_music.data_prep.headers import read_headers
 
@@ -113,11 +115,13 @@ class DataSet:
         return prepare_items(self, root, out, self.read(root, out, **options), **common)
 
 
-def cite(*keys):
-    """The entries of these keys in `references.bib`."""
-    text = Path(__file__).with_name("references.bib").read_text(encoding="utf-8")
-    entries = text.strip().split("\n\n")
-    return "\n".join(next(e for e in entries if f"{{{key}," in e) for key in keys)
+def about(name):
+    """What `data_sets.yaml` says about a data set, with its entries of `references.bib`."""
+    folder = Path(__file__).parent
+    known = yaml.safe_load((folder / "data_sets.yaml").read_text(encoding="utf-8"))[name]
+    entries = (folder / "references.bib").read_text(encoding="utf-8").strip().split("\n\n")
+    cited = [next(e for e in entries if f"{{{key}," in e) for key in known.pop("cite")]
+    return known | {"bibtex": "\n".join(cited)}
 
 
 def check_option(name, value, allowed):

@@ -93,11 +93,7 @@ def read_emomusic(data_folder, out=None, split="published"):
 
 
 EMOMUSIC = data_set.DataSet(
-    title="EmoMusic",
-    reference="Soleymani et al. (CrowdMM 2013)",
-    licence="research use, on request; clips of the Free Music Archive, Creative Commons",
-    home_page="https://cvml.unige.ch/databases/emoMusic/",
-    bibtex=data_set.cite("soleymani2013thousand"),
+    **data_set.about("emomusic"),
     labels=("artist", *EMOTIONS, *(f"{name}_z" for name in EMOTIONS)),
     counts={"published": COUNTS},
     read=read_emomusic,

@@ -100,11 +100,7 @@ def read_fma(data_folder, out=None, subset=None, split="official", licence="any"
 
 
 FMA = data_set.DataSet(
-    title="FMA",
-    reference="Defferrard et al. (ISMIR 2017)",
-    licence="metadata CC BY 4.0; each track its own (column license of tracks.csv)",
-    home_page="https://github.com/mdeff/fma",
-    bibtex=data_set.cite("defferrard2017fma"),
+    **data_set.about("fma"),
     labels=("artist", "genre"),
     counts=COUNTS,
     assert_counts=False,

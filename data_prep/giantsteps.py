@@ -109,11 +109,7 @@ def read_giantsteps(data_folder, out=None):
 
 
 GIANTSTEPS = data_set.DataSet(
-    title="GiantSteps key",
-    reference="Knees et al. (ISMIR 2015), Faraldo et al. (ECIR 2016)",
-    licence="annotations for research; previews of Beatport",
-    home_page="https://github.com/GiantSteps",
-    bibtex=data_set.cite("knees2015two", "faraldo2016key"),
+    **data_set.about("giantsteps"),
     labels=("key", "artist"),
     classes=("key",),
     counts={"published": COUNTS},

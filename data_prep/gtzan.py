@@ -91,10 +91,7 @@ def _download(split, path):
 
 
 GTZAN = data_set.DataSet(
-    title="GTZAN",
-    reference="Tzanetakis and Cook (2002), lists of Kereliuk, Sturm and Larsen (2015)",
-    licence="none given; research use is customary",
-    bibtex=data_set.cite("tzanetakis2002musical", "kereliuk2015deep"),
+    **data_set.about("gtzan"),
     labels=("genre",),
     classes=("genre",),
     counts={"published": COUNTS},

@@ -26,11 +26,7 @@ def read_guitarset(data_folder, out=None, player=0):
 
 
 GUITARSET = data_set.DataSet(
-    title="GuitarSet",
-    reference="Xi et al. (ISMIR 2018)",
-    licence="CC BY 4.0",
-    home_page="https://zenodo.org/records/3371780",
-    bibtex=data_set.cite("xi2018guitarset"),
+    **data_set.about("guitarset"),
     labels=frames.LABELS,
     classes=("fold",),
     counts={"published": {data_set.ALL: 360}},

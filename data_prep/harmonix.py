@@ -31,11 +31,7 @@ def read_harmonix(data_folder, out=None, fold=0):
 
 
 HARMONIX = data_set.DataSet(
-    title="Harmonix",
-    reference="Nieto et al. (ISMIR 2019)",
-    licence="annotations MIT",
-    home_page="https://github.com/urinieto/harmonixset",
-    bibtex=data_set.cite("nieto2019harmonix"),
+    **data_set.about("harmonix"),
     labels=frames.LABELS,
     classes=("fold",),
     counts={"published": {data_set.ALL: 912}},

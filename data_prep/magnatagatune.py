@@ -57,11 +57,7 @@ def read_magnatagatune(data_folder, out=None, tagged_only=False):
 
 
 MAGNATAGATUNE = data_set.DataSet(
-    title="MagnaTagATune",
-    reference="Law et al. (ISMIR 2009)",
-    licence="recordings of Magnatune, CC BY-NC-SA",
-    home_page="https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset",
-    bibtex=data_set.cite("law2009evaluation"),
+    **data_set.about("magnatagatune"),
     labels=("tags",),
     classes=("tags",),
     counts={"published": COUNTS, "tagged": TAGGED_COUNTS},

@@ -48,11 +48,7 @@ def _names_tracks(path):
 
 
 MTG_JAMENDO = data_set.DataSet(
-    title="MTG-Jamendo",
-    reference="Bogdanov et al. (ICML workshop 2019)",
-    licence="audio Creative Commons, track by track; metadata CC BY-NC-SA 4.0",
-    home_page="https://github.com/MTG/mtg-jamendo-dataset",
-    bibtex=data_set.cite("bogdanov2019mtg"),
+    **data_set.about("mtg_jamendo"),
     labels=("artist",),
     splits=("train", "valid"),
     min_seconds=data_set.MIN_SECONDS,

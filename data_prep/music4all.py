@@ -22,11 +22,7 @@ def read_music4all(data_folder, out=None):
 
 
 MUSIC4ALL = data_set.DataSet(
-    title="Music4All",
-    reference="Santana et al. (IWSSIP 2020)",
-    licence="research use, on request and signature",
-    home_page="https://sites.google.com/view/contact4music4all",
-    bibtex=data_set.cite("santana2020music4all"),
+    **data_set.about("music4all"),
     labels=("artist",),
     splits=("train", "valid"),
     min_seconds=data_set.MIN_SECONDS,

@@ -54,11 +54,7 @@ def read_nsynth(data_folder, out=None):
 
 
 NSYNTH = data_set.DataSet(
-    title="NSynth",
-    reference="Engel et al. (ICML 2017)",
-    licence="CC BY 4.0",
-    home_page="https://magenta.tensorflow.org/datasets/nsynth",
-    bibtex=data_set.cite("engel2017neural"),
+    **data_set.about("nsynth"),
     labels=("pitch", "family", "instrument", "velocity"),
     classes=("pitch", "family"),
     counts={"published": COUNTS},

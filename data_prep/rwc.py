@@ -40,11 +40,7 @@ def read_rwc(data_folder, out=None, task="beats", fold=0):
 
 
 RWC = data_set.DataSet(
-    title="RWC",
-    reference="Goto et al. (ISMIR 2002), version 2 of 2026",
-    licence="CC BY-NC 4.0",
-    home_page="https://zenodo.org/records/18656623",
-    bibtex=data_set.cite("goto2002rwc"),
+    **data_set.about("rwc"),
     labels=frames.LABELS,
     classes=("fold",),
     counts={"beats": {data_set.ALL: 328}, "chords": {data_set.ALL: 100}},

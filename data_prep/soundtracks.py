@@ -221,11 +221,7 @@ def read_soundtracks(data_folder, out=None, split="album"):
 
 
 SOUNDTRACKS = data_set.DataSet(
-    title="Soundtracks of free games",
-    reference="Debian's archive",
-    licence="each track its own, free by Debian's guidelines (column licence)",
-    home_page="https://packages.debian.org",
-    bibtex=data_set.cite("debian"),
+    **data_set.about("soundtracks"),
     labels=("album", "licence", "holder"),
     classes=("album", "licence"),
     assert_counts=False,

@@ -206,11 +206,7 @@ def read_vocalset(data_folder, out, task, split="default"):
 
 
 VOCALSET = data_set.DataSet(
-    title="VocalSet",
-    reference="Wilkins et al. (ISMIR 2018)",
-    licence="CC BY 4.0",
-    home_page="https://zenodo.org/records/1203819",
-    bibtex=data_set.cite("wilkins2018vocalset"),
+    **data_set.about("vocalset"),
     labels=("singer", "technique", "vowel"),
     classes=("singer", "technique"),
     read=read_vocalset,
