@@ -17,13 +17,12 @@ from speechbrain_music.inference.cli import (
     embed,
     export,
     info,
-    predict,
     prepare,
     similar,
 )
 from speechbrain_music.utils.errors import run_command
 
-COMMANDS = (prepare, embed, similar, predict, info, export, card, doctor)
+COMMANDS = (prepare, embed, similar, info, export, card, doctor)
 
 
 def main(argv=None):
