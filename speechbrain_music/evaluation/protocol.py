@@ -103,7 +103,6 @@ DATA_OPTIONS = {
     "split": kinds.text,
     "tagged_only": kinds.boolean,
     "fold": kinds.natural,
-    "player": kinds.natural,
     "chord_head": kinds.text,
     "functions": kinds.natural,
 }
