@@ -290,11 +290,8 @@ def _finish(parts, seconds, bank):
             octaves = (0, -12, 12, -24, 24)
             note["pitch"] += next((o for o in octaves if bank.plays(part.program, pitch + o)), 0)
         notes = notes[[bank.plays(part.program, int(pitch)) for pitch in notes["pitch"]]]
-        if part.role in ("bass", "melody"):
-            voices = [np.arange(len(notes))]
-        else:
-            voices = [np.flatnonzero(notes["pitch"] == pitch) for pitch in set(notes["pitch"])]
-        for voice in voices:
+        lines = notes["pitch"] * (part.role not in ("bass", "melody"))  # which have one voice
+        for voice in (np.flatnonzero(lines == line) for line in set(lines)):
             starts, ends = notes["start"][voice], notes["end"][voice]
             ends[:-1] = np.minimum(ends[:-1], starts[1:] - 0.005)
             notes["end"][voice] = np.maximum(ends, starts + 0.02)
@@ -318,14 +315,9 @@ def _mood(parts, tempo, mode, seconds):
     # Each relative to its mean over 200 tracks, in standard deviations.
     arousal = (tempo - 110) / 25 + (dynamics - 81) / 6 + (density - 15) / 7
     valence = (0.9 if mode == "major" else -0.7) + 0.5 * (register - 57) / 4 + (short - 0.56) / 0.5
-    return {
-        "arousal": math.tanh(0.5 * arousal),
-        "valence": math.tanh(0.7 * valence),
-        "density": density,
-        "dynamics": dynamics,
-        "register": register,
-        "short_notes": short,
-    }
+    mood = {"arousal": math.tanh(0.5 * arousal), "valence": math.tanh(0.7 * valence)}
+    mood |= {"density": density, "dynamics": dynamics}
+    return mood | {"register": register, "short_notes": short}
 
 
 def _joined(spans):

@@ -24,9 +24,7 @@ from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-METADATA, VALUES, STATE = "metadata.json", "features.npy", "state.npy"
-REASONS = "unreadable.jsonl"
-MISSING, THERE, UNREADABLE = range(3)  # states of a chunk
+METADATA, VALUES, REASONS = "metadata.json", "features.npy", "unreadable.jsonl"
 ORDER, DROPOUT = 20, 21  # first part of a random key: its purpose (see `dataio.segments`)
 
 
@@ -37,7 +35,7 @@ class FeatureCache:
     """(chunks, layers, dim) float32 features on disk, memory-mapped.
 
     Several processes can fill it together, each its own chunks. Finished chunks stay: a killed
-    extraction is continued by the next one.
+    extraction is continued by the next one. Features that are missing are nan.
 
     `folder` holds the caches of many encoders and data sets, each under its key. Labels do not
     count: tasks on the same chunks (from `chunks.cut_into_chunks`) share a cache.
@@ -63,8 +61,9 @@ class FeatureCache:
         return len(self.encoder.layers), self.encoder.dim
 
     def _key(self, *more):
-        described = " ".join([self.encoder.identity, self.metadata["chunks"], *map(str, more)])
-        return hashlib.sha256(described.encode()).hexdigest()[:24]
+        # The first tells caches of another form apart, in which missing features were 0.
+        parts = ["nan", self.encoder.identity, self.metadata["chunks"], *map(str, more)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]
 
     def rows_of(self, chunk):
         """The slice of the features that a chunk fills."""
@@ -76,42 +75,44 @@ class FeatureCache:
         return torch.cat([self.encoder(*part) for part in parts]).unsqueeze(1).cpu().numpy()
 
     def open(self):
-        """Makes the files, or checks those that are there: damaged rows are then missing again.
+        """Makes the files, or checks those that are there.
 
         Raises UserError if the files cannot be written or used.
         """
-        shape = tuple(self.metadata["shape"])
         try:
             if not (self.folder / METADATA).exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                states = (len(self.chunks),)
-                for name, size, kind in ((VALUES, shape, self.kind), (STATE, states, "u1")):
-                    np.lib.format.open_memmap(self.folder / name, "w+", np.dtype(kind), size)
-                    _allocate(self.folder / name)
+                path, shape = self.folder / VALUES, tuple(self.metadata["shape"])
+                values = np.lib.format.open_memmap(path, "w+", np.dtype(self.kind), shape)
+                _allocate(path)
+                values.fill(np.nan)
+                values.flush()
                 write_together({self.folder / METADATA: json.dumps(self.metadata, indent=2) + "\n"})
         except OSError as error:
             raise UserError(
                 f"{self.folder} cannot be written ({error.strerror}): choose another "
                 "feature_folder, or free disk space"
             ) from error
-        self.check()._forget_damaged()
-        return self
+        # A line that is cut would spoil the next one, too.
+        path, reasons = self.folder / REASONS, self._reasons()
+        lines = "".join(_reason_line(*item) for item in reasons.items())
+        if path.exists() and path.read_bytes() != lines.encode():
+            write_together({path: lines})
+        return self.check()
 
     def check(self):
         """Refuses a cache of another encoder, other chunks or another size; returns itself."""
         try:
             metadata = json.loads((self.folder / METADATA).read_text(encoding="utf-8"))
-            shape = tuple(self.metadata["shape"])
-            values, state = (np.load(self.folder / n, mmap_mode="r") for n in (VALUES, STATE))
-            if not isinstance(metadata, dict) or (values.dtype, state.dtype) != (self.kind, "u1"):
+            values = self._values()
+            if not isinstance(metadata, dict) or values.dtype != self.kind:
                 raise ValueError("other types")
-            whole = values.shape == shape and state.shape == (len(self.chunks),)
         except Exception as error:  # a damaged header may raise anything
             raise UserError(
                 f"{self.folder} is no complete feature cache ({error}): delete it, features are "
                 "then computed again"
             ) from error
-        if metadata != self.metadata or not whole:
+        if metadata != self.metadata or values.shape != tuple(self.metadata["shape"]):
             raise UserError(
                 f"{self.folder} holds features of {metadata.get('name')} with shape "
                 f"{metadata.get('shape')}, not those of {self.metadata['name']} with shape "
@@ -119,24 +120,17 @@ class FeatureCache:
             )
         return self
 
-    def _forget_damaged(self):
-        """Marks rows as missing if their state, their features or their reason is damaged."""
-        values, state = np.load(self.folder / VALUES, mmap_mode="r"), self._state("r+")
-        path, reasons = self.folder / REASONS, self._reasons()
-        damaged = state > UNREADABLE
-        damaged |= (state == UNREADABLE) & ~np.isin(np.arange(len(state)), list(reasons))
-        for chunk in np.flatnonzero(state == THERE):
-            damaged[chunk] |= not np.isfinite(values[self.rows_of(chunk)]).all()
-        if damaged.any():
-            logger.warning(f"{damaged.sum()} chunks of {self.folder} are damaged: computed again")
-            state[damaged] = MISSING
-        # A line that is cut would spoil the next one, too.
-        lines = "".join(_reason_line(*item) for item in reasons.items())
-        if path.exists() and path.read_bytes() != lines.encode():
-            write_together({path: lines})
+    def _values(self, mode="r"):
+        return np.load(self.folder / VALUES, mmap_mode=mode)
 
-    def _state(self, mode="r"):
-        return np.load(self.folder / STATE, mmap_mode=mode)
+    def _missing(self):
+        """The chunks with neither finite features nor a reason why there are none."""
+        values, reasons = self._values(), self._reasons()
+        return [
+            chunk
+            for chunk in range(len(self.chunks))
+            if chunk not in reasons and not np.isfinite(values[self.rows_of(chunk)]).all()
+        ]
 
     def _reasons(self):
         """Row -> reason, from the lines that are whole."""
@@ -145,49 +139,43 @@ class FeatureCache:
         for line in text.splitlines():
             with suppress(ValueError, LookupError, TypeError, RecursionError):
                 found = json.loads(line)
-                if type(found["row"]) is int and isinstance(found["reason"], str):
-                    reasons[found["row"]] = found["reason"]
+                row, reason = found["row"], found["reason"]
+                if type(row) is int and 0 <= row < len(self.chunks) and isinstance(reason, str):
+                    reasons[row] = reason
         return reasons
 
     def extract(self, batch_size, workers=0, rank=0, world_size=1, device="cpu", bar=True):
         """Computes the missing rows of this process's share; lists unreadable chunks."""
-        values, state = np.load(self.folder / VALUES, mmap_mode="r+"), self._state("r+")
-        rows = np.flatnonzero(state == MISSING)
-        rows = rows[rows % world_size == rank].tolist()
+        rows = [row for row in self._missing() if row % world_size == rank]
         if not rows:
             return
+        values = self._values("r+")
         waves = ChunkDataset(self.chunks, self.encoder.sample_rate)
         batches = batches_of(rows, waves.lengths, batch_size, not self.encoder.padding_safe)
         loader = make_loader(waves, sampler=batches, batch_size=None, num_workers=workers)
         encoder = self.encoder.to(device).eval()
         title = f"features of {self.encoder.name}"
         for batch in tqdm(loader, title, unit="batch", disable=not bar, dynamic_ncols=True):
-            done, errors = batch.rows.numpy(), batch.errors
-            if len(done):
+            errors = batch.errors
+            if len(batch.rows):
                 found = self.encode(batch.to(device))
-                for row, part in zip(done, found, strict=True):
-                    values[self.rows_of(row)] = part
-                values.flush()  # before the state that says they are there
-                for row, part in zip(done.tolist(), found, strict=True):
+                for row, part in zip(batch.rows.tolist(), found, strict=True):
                     if np.isfinite(part).all():
-                        state[row] = THERE
+                        values[self.rows_of(row)] = part
                         continue
                     wav = self.chunks["wav"].iloc[row]
                     errors.append((row, f"{wav}: features of {encoder.name} are not finite."))
+                values.flush()
             for row, reason in errors:
                 logger.warning("%s It is left out.", reason)
                 with open(self.folder / REASONS, "a", encoding="utf-8") as file:
                     file.write(_reason_line(row, reason))
-                state[row] = UNREADABLE
-            state.flush()
 
     def load(self):
         """Features (chunks, layers, dim), which of them are readable (chunks,), row -> reason."""
-        state = self._state()
-        assert (state != MISSING).all(), "extract() has not run on every process"
-        left_out = set(np.flatnonzero(state == UNREADABLE).tolist())
-        reasons = {row: reason for row, reason in self._reasons().items() if row in left_out}
-        return np.load(self.folder / VALUES, mmap_mode="r"), np.asarray(state == THERE), reasons
+        assert not self._missing(), "extract() has not run on every process"
+        reasons = self._reasons()
+        return self._values(), ~np.isin(np.arange(len(self.chunks)), list(reasons)), reasons
 
 
 def _reason_line(row, reason):

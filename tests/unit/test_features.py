@@ -138,7 +138,7 @@ def test_features_of_another_encoder_are_refused(tones, tmp_path):
         other.open()
 
 
-@pytest.mark.parametrize("name", ["features.npy", "state.npy", "metadata.json"])
+@pytest.mark.parametrize("name", ["features.npy", "metadata.json"])
 def test_a_truncated_cache_is_refused(name, tones, tmp_path):
     cache = filled(tmp_path, Level(), table(tones))
     content = (cache.folder / name).read_bytes()
@@ -150,7 +150,7 @@ def test_a_truncated_cache_is_refused(name, tones, tmp_path):
     cache.open()
 
 
-@pytest.mark.parametrize("damage", ["line", "not UTF-8", "state", "value", "reason"])
+@pytest.mark.parametrize("damage", ["line", "not UTF-8", "value", "reason", "other row"])
 def test_damaged_rows_are_computed_again(damage, own, tmp_path):
     chunks = table(own)
     lost = tmp_path / "lost.wav"
@@ -159,20 +159,22 @@ def test_damaged_rows_are_computed_again(damage, own, tmp_path):
     before, readable, reasons = (np.array(part) for part in cache.load())
     assert list(reasons.item()) == [1]
     line = (cache.folder / "unreadable.jsonl").read_bytes()
-    if damage in ("line", "not UTF-8", "reason"):
-        text = {"line": line[:-9], "not UTF-8": b"\xff\n[[\n" + line, "reason": b'{"row": "x"}\n'}
+    if damage != "value":
+        other = b'{"row": 99, "reason": "x"}\n' + line
+        text = {
+            "line": line[:-9],
+            "other row": other,
+            "not UTF-8": b"\xff\n[[\n" + line,
+            "reason": b'{"row": "x"}\n',
+        }
         (cache.folder / "unreadable.jsonl").write_bytes(text[damage])
-    elif damage == "state":
-        np.load(cache.folder / "state.npy", mmap_mode="r+")[2] = 77
     else:
         np.load(cache.folder / "features.npy", mmap_mode="r+")[2, 0, 1] = np.nan
     again = Level()
     values, *found = filled(tmp_path / "f", again, chunks).load()
     np.testing.assert_array_equal(values, before)
     np.testing.assert_array_equal(found[0], readable)
-    assert found[1] == reasons.item() and sum(map(len, again.seen)) == (
-        damage in ("state", "value")
-    )
+    assert found[1] == reasons.item() and sum(map(len, again.seen)) == (damage == "value")
     assert (cache.folder / "unreadable.jsonl").read_bytes() == line
 
 
