@@ -49,16 +49,16 @@ class ProbeBrain(MusicBrain):
         Stage -> targets of the tracks, from `task.encode`.
     groups : list of dict
         Parameters and learning rates for the optimiser.
-    stages, configurations
-        Epochs after which the worse half of the remaining (layer, learning rate) pairs ends, and
-        the number (P,) of each probe's pair.
+    stages : tuple of int
+        Epochs after which the worse half of the remaining (layer, learning rate) pairs ends. All
+        seeds of a stack have the same pairs, in the same order.
     **brain
         As `MusicBrain`. `modules` are probes (ProbeStack), standardize and, if it is trained,
         encoder (WaveEncoder), whose states are pooled by `hparams["pooling"]`. `hparams["task"]`
         is the task.
     """
 
-    def __init__(self, patience, targets, groups, stages=(), configurations=None, **brain):
+    def __init__(self, patience, targets, groups, stages=(), **brain):
         self.groups = groups
         self.first_rates = [torch.as_tensor(group["lr"]) for group in groups]
         super().__init__(**brain)
@@ -70,8 +70,7 @@ class ProbeBrain(MusicBrain):
             self.distributed_launch, self.world_size = False, 1  # every process does the same
         self.patience = patience
         self.targets = {stage: value.to(self.device) for stage, value in targets.items()}
-        self.stages, self.configurations = stages, configurations
-        self.bar = None
+        self.stages, self.bar = stages, None
 
     # ---- forward and loss ----
 
@@ -201,14 +200,11 @@ class ProbeBrain(MusicBrain):
         self.bar.set_postfix(training=int(alive.sum()), best=f"{best:.3f}")
 
     def _successive_halving(self):
-        """Ends the worse half of the remaining configurations, by their sums over seeds."""
-        count = int(self.configurations.max()) + 1
-        alive = self.patience.alive
-        total = torch.zeros(count, dtype=torch.float64)
-        total.index_add_(0, self.configurations, self.patience.best)
-        running = self.configurations[alive].unique()
-        worse = running[total[running].argsort()][: len(running) // 2]
-        self.patience.end(torch.isin(self.configurations, worse))
+        """Ends the worse half of the remaining pairs, by their sums over seeds."""
+        seeds = len(self.stack.seeds)
+        best, alive = (x.view(seeds, -1) for x in (self.patience.best, self.patience.alive))
+        running = alive.any(dim=0).nonzero().flatten()
+        alive[:, running[best.sum(dim=0)[running].argsort()][: len(running) // 2]] = False
 
 
 class TrainedProbes(NamedTuple):
@@ -256,32 +252,22 @@ def train_probes(brain_class, features, run):
     kinds = AUTO if hparams["standardize"] == "auto" else [hparams["standardize"]]
     found, variance = make_standardizations(train.values, train.rows, kinds)
     standardize = {STANDARDIZE[kind]: each for kind, each in found.items()}
-    halving = len(train.rows) > hparams["successive_halving_above"]
+    stages = STAGES if len(train.rows) > hparams["successive_halving_above"] else ()
     make_brain = partial(_make_brain, brain_class, splits, hparams, run.run_opts)
     rows, stacks = [], []
     inputs = [list(range(len(layers)))] + [["all"]] * (len(layers) > 1)
     for kind, names in product(standardize, inputs):
-        pairs = [(layer, lr) for layer in names for lr in hparams["learning_rates"]]
-        probes = [
-            (layer, lr, seed) for seed in sorted(hparams["probe_seeds"]) for layer, lr in pairs
-        ]
+        probes = list(product(sorted(hparams["probe_seeds"]), names, hparams["learning_rates"]))
         stack = hparams["probes"](
-            choices=[(layer, seed) for layer, _, seed in probes],
+            choices=[(layer, seed) for seed, layer, _ in probes],
             layers=len(layers),
             dim=train.values.shape[2],
             outputs=hparams["task"].outputs,
         )
         limits = hparams["plateau_patience"], hparams["patience"]
         patience = PlateauEarlyStopping(len(probes), *limits)
-        rates = torch.tensor([lr for _, lr, _ in probes], dtype=torch.float64)
-        brain = make_brain(
-            standardize[kind],
-            stack,
-            patience=patience,
-            groups=[{"params": list(stack.parameters()), "lr": rates}],
-            stages=STAGES if halving else (),
-            configurations=torch.tensor([pairs.index((layer, lr)) for layer, lr, _ in probes]),
-        )
+        rates = torch.tensor([lr for *_, lr in probes], dtype=torch.float64)
+        brain = make_brain(standardize[kind], stack, rates, patience=patience, stages=stages)
         which = "the mix of all layers" if "all" in names else f"{len(names)} layers"
         logger.info(
             f"{len(probes)} probes on {which}, {kind}: at most {hparams['number_of_epochs']} epochs"
@@ -290,10 +276,9 @@ def train_probes(brain_class, features, run):
         batches = TrainingBatches(train, hparams["batch_size"], *noise)
         loaders = [_loader(data) for data in (batches, SequentialChunks(splits["valid"]))]
         brain.fit(brain.hparams.epoch_counter, *loaders)
-        for place, (layer, lr, seed) in enumerate(probes):
-            name = layer if layer == "all" else layers[layer]
-            best, epoch = float(patience.best[place]), int(patience.best_epoch[place])
-            row = {"layer": name, "lr": lr, "seed": seed, "valid": best, "epoch": epoch}
+        for place, (seed, layer, lr) in enumerate(probes):
+            row = {"layer": layer if layer == "all" else layers[layer], "lr": lr, "seed": seed}
+            row |= {"valid": float(patience.best[place]), "epoch": int(patience.best_epoch[place])}
             rows.append({"standardize": kind, **row})
             stacks.append((stack, place))
     # Few of many: features that differ little along most of their dimensions.
@@ -318,12 +303,8 @@ def choose_on_validation(probes):
             f"be {'higher' if lr == rates.max() else 'lower'}"
         )
     stack = probes.best_weights(list(rows))
-    brain = probes.make_brain(
-        probes.standardize[kind],
-        stack,
-        patience=PlateauEarlyStopping(len(rows), 1, 1),
-        groups=[{"params": list(stack.parameters()), "lr": torch.tensor(0.0)}],
-    )
+    patience = PlateauEarlyStopping(len(rows), 1, 1)
+    brain = probes.make_brain(probes.standardize[kind], stack, torch.tensor(0.0), patience=patience)
     chosen = {"standardize": kind, "layer": layer, "lr": float(lr)}
     chosen |= {"valid": table["valid"][rows].mean(), "fine_tuned": None}
     return Candidate(brain, _loader(probes.test_set), chosen)
@@ -334,7 +315,7 @@ def evaluate_on_test(candidate):
     return candidate.brain.predict(candidate.test_set, sb.Stage.TEST)
 
 
-def _make_brain(brain_class, splits, hparams, run_opts, standardize, stack, **options):
+def _make_brain(brain_class, splits, hparams, run_opts, standardize, stack, rates, **options):
     epochs = hparams["number_of_epochs"]
     steps = -(-len(splits["train"].rows) // hparams["batch_size"])
     return brain_class(
@@ -346,5 +327,6 @@ def _make_brain(brain_class, splits, hparams, run_opts, standardize, stack, **op
         plan=Plan(1, steps, steps * epochs),
         learning_rate_factor=lambda step: 1.0,
         targets={sb.Stage[name.upper()]: splits[name].targets for name in ("valid", "test")},
+        groups=[{"params": list(stack.parameters()), "lr": rates}],
         **options,
     )

@@ -51,7 +51,3 @@ class PlateauEarlyStopping(nn.Module):
 
         self.alive &= self.epoch - self.best_epoch < self.stop
         return improved
-
-    def end(self, which):
-        """Ends the training of the models that (P,) bool `which` marks."""
-        self.alive &= ~which

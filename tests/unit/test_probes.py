@@ -192,9 +192,10 @@ def test_wrong_test_labels_change_no_choice(swept):
 
 
 def test_successive_halving_with_many_chunks():
-    hparams = options(successive_halving_above=10, patience=8, probe_seeds=[0])
+    hparams = options(successive_halving_above=10, patience=8)
     table = sweep(make_splits(), hparams).table
-    assert (table[table["layer"] != "all"]["epoch"] <= 1).sum() >= 3  # half of 6, the first epoch
+    best = table[table["layer"] != "all"].groupby(["layer", "lr"])["epoch"].max()  # of all seeds
+    assert (best <= 1).sum() >= 3  # half of 6, the first epoch
 
 
 def test_diverging_probe_does_not_change_others(swept):
