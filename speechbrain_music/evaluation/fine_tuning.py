@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import speechbrain as sb
 from speechbrain.utils.epoch_loop import EpochCounter
 
 from speechbrain_music.brains.base import among_processes, plan_steps
@@ -42,17 +41,9 @@ def fine_tune(brain_class, best, probes, features, run):
     for name, split in splits.items():
         table = features.chunks.table.iloc[split.rows].reset_index(drop=True)
         data[name] = ChunkDataset(table, encoder.sample_rate, split.tracks, split.targets)
-    order = ShuffleSampler(
-        len(data["train"]), batch_size, hparams["effective_batch"], hparams["seed"], rank, world
-    )
-    plan = plan_steps(
-        hparams["effective_batch"],
-        batch_size,
-        world,
-        order.draws,
-        hparams["fine_tune_epochs"],
-        None,
-    )
+    effective, epochs = hparams["effective_batch"], hparams["fine_tune_epochs"]
+    order = ShuffleSampler(len(data["train"]), batch_size, effective, hparams["seed"], rank, world)
+    plan = plan_steps(effective, batch_size, world, order.draws, epochs)
 
     def loader(name):
         batches = batches_of(range(len(data[name])), data[name].lengths, batch_size)[rank::world]
@@ -68,7 +59,7 @@ def fine_tune(brain_class, best, probes, features, run):
     brain = brain_class(
         modules={"encoder": model, "probes": probe, "standardize": standardize},
         opt_class=hparams["fine_tune_opt_class"],
-        hparams=hparams | {"epoch_counter": EpochCounter(hparams["fine_tune_epochs"])},
+        hparams=hparams | {"epoch_counter": EpochCounter(epochs)},
         run_opts=run.run_opts,
         checkpointer=AtomicCheckpointer(
             run.output / f"save-{key[:16]}",
@@ -79,7 +70,7 @@ def fine_tune(brain_class, best, probes, features, run):
             warmup_cosine, warmup=hparams["warmup_steps"], total=plan.total_steps, floor=1.0
         ),
         patience=patience,
-        targets={sb.Stage[name.upper()]: splits[name].targets for name in ("valid", "test")},
+        splits=splits,
         groups=layer_decay_groups(
             model.encoder, hparams["lr_encoder"], hparams["layer_decay"], decay
         )

@@ -58,7 +58,7 @@ class FrameProbe:
 
         `features` (`LogMel`) and `encoder` are on one device. AudioError: a track is gone.
         """
-        states, targets = ({}, {}, {}), ([], [], [])
+        states, targets, parts = {}, [], []
         device = features.normalize.mean.device
         for part, path, start, *labels in self.tracks:
             length = len(labels[0]) * SAMPLES_PER_TOKEN
@@ -68,19 +68,16 @@ class FrameProbe:
             hidden = encoder(mel, lengths)[1]
             named = {MEL: stack_frames(mel)} | {f"layer_{n}": x for n, x in enumerate(hidden)}
             for name, values in named.items():
-                states[part].setdefault(name, []).append(values[0].double().cpu())
-            targets[part].append(labels)
-        targets = [
-            [torch.from_numpy(np.concatenate(kind)) for kind in zip(*part, strict=True)]
-            for part in targets
-        ]
-        figures = {}
-        for name in states[0]:
-            rows = [torch.cat(part[name]) for part in states]
-            for place, (figure, score) in enumerate(((PITCH, _r2), (CHORD, _accuracy))):
-                wanted = [part[place] for part in targets]
-                figures[f"{figure}_{name}"] = _ridge_score(rows, wanted, score)
-        return figures
+                states.setdefault(name, []).append(values[0].double().cpu())
+            targets.append(torch.from_numpy(np.stack(labels)))
+            parts.append(torch.full((len(labels[0]),), part))
+        scored = dict(zip(((PITCH, _r2), (CHORD, _accuracy)), torch.cat(targets, 1), strict=True))
+        parts = [torch.cat(parts) == part for part in range(3)]
+        return {
+            f"{figure}_{name}": _ridge_score(torch.cat(values), target, parts, score)
+            for name, values in states.items()
+            for (figure, score), target in scored.items()
+        }
 
 
 def _find(paths, most):
@@ -98,8 +95,9 @@ def _find(paths, most):
     return found
 
 
-def _ridge_score(rows, targets, score):
-    """Of the (frames, d) rows and (frames, 12) targets of three parts: fit, choose, score."""
+def _ridge_score(rows, targets, parts, score):
+    """Fits (frames, d) rows to (frames, 12) targets, chooses and scores, each on one of `parts`."""
+    rows, targets = ([values[part] for part in parts] for values in (rows, targets))
     mean, std = rows[0].mean(dim=0), rows[0].std(dim=0).clamp(min=1e-6)
     fit, choose, test = ((part - mean) / std for part in rows)
     offset = targets[0].mean(dim=0)

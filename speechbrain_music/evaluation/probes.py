@@ -45,8 +45,8 @@ class ProbeBrain(MusicBrain):
     ---------
     patience : PlateauEarlyStopping
         Of the P probes.
-    targets : dict
-        Stage -> targets of the tracks, from `task.encode`.
+    splits : dict
+        Split -> `FeatureSplit`, of which the tracks' targets are used.
     groups : list of dict
         Parameters and learning rates for the optimiser.
     stages : tuple of int
@@ -58,7 +58,7 @@ class ProbeBrain(MusicBrain):
         is the task.
     """
 
-    def __init__(self, patience, targets, groups, stages=(), **brain):
+    def __init__(self, patience, splits, groups, stages=(), **brain):
         self.groups = groups
         self.first_rates = [torch.as_tensor(group["lr"]) for group in groups]
         super().__init__(**brain)
@@ -69,7 +69,8 @@ class ProbeBrain(MusicBrain):
             self.max_grad_norm = math.inf  # a probe's gradient must not scale the others'
             self.distributed_launch, self.world_size = False, 1  # every process does the same
         self.patience = patience
-        self.targets = {stage: value.to(self.device) for stage, value in targets.items()}
+        named = {sb.Stage[name.upper()]: split.targets for name, split in splits.items()}
+        self.targets = {stage: value.to(self.device) for stage, value in named.items()}
         self.stages, self.bar = stages, None
 
     # ---- forward and loss ----
@@ -326,7 +327,7 @@ def _make_brain(brain_class, splits, hparams, run_opts, standardize, stack, rate
         checkpointer=None,
         plan=Plan(1, steps, steps * epochs),
         learning_rate_factor=lambda step: 1.0,
-        targets={sb.Stage[name.upper()]: splits[name].targets for name in ("valid", "test")},
+        splits=splits,
         groups=[{"params": list(stack.parameters()), "lr": rates}],
         **options,
     )

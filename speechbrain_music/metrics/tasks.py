@@ -160,19 +160,28 @@ class MultiLabel(Task):
         return losses.mean(dim=-1)
 
     def figures(self, logits, targets):
-        targets = self._checked(logits, targets)
-        rows = [self._ranked(logits, targets, tag) for tag in self._scoreable(targets)]
-        return dict(zip(self.metrics, np.mean(rows, axis=0).tolist(), strict=True))
+        scoreable, found = self._by_tag(logits, targets)
+        return {m: float(np.mean(values[scoreable].tolist())) for m, values in found.items()}
 
     def marble_compat(self, logits, targets):
+        # The ROC-AUC of a tag that no track has counts as 0, its precision does not count.
+        return {
+            m: float(values.nanmean()) for m, values in self._by_tag(logits, targets)[1].items()
+        }
+
+    def _by_tag(self, logits, targets):
+        """Indices of the tags that can be scored, and metric -> (C,) values of all tags."""
         from torchmetrics.functional import classification
 
-        ranks = self._ranks(logits)
-        truth = self._checked(logits, targets).long()
-        with warnings.catch_warnings(action="ignore"):  # of tags that no track has, its 0
-            auc = classification.multilabel_auroc(ranks, truth, self.outputs)
-            precision = classification.multilabel_average_precision(ranks, truth, self.outputs)
-        return dict(zip(self.metrics, (float(auc), float(precision)), strict=True))
+        targets = self._checked(logits, targets)
+        # Ranks of tracks for each tag, in [0, 1): a sigmoid would make ties of large logits.
+        ranks = [column.unique(return_inverse=True)[1] for column in logits.T]
+        pair = torch.stack(ranks, dim=1).double() / len(logits), targets.long(), self.outputs
+        found = {"roc_auc": classification.multilabel_auroc}
+        found["average_precision"] = classification.multilabel_average_precision
+        with warnings.catch_warnings(action="ignore"):  # of tags that no track has
+            found = {m: metric(*pair, "none", validate_args=False) for m, metric in found.items()}
+        return self._scoreable(targets), found
 
     def _scoreable(self, targets):
         """Indices of the tags that some tracks have and some have not."""
@@ -183,20 +192,6 @@ class MultiLabel(Task):
                 "no tag is on some tracks and not on others, so none can be scored: use more"
             )
         return tags
-
-    @staticmethod
-    def _ranks(logits):
-        """Ranks of tracks for each tag, in [0, 1): a sigmoid would make ties of large logits."""
-        ranks = [column.unique(return_inverse=True)[1] for column in logits.T]
-        return torch.stack(ranks, dim=1).double() / len(logits)
-
-    def _ranked(self, logits, targets, tag):
-        """ROC-AUC and average precision of one tag."""
-        from torchmetrics.functional.classification import binary_auroc, binary_average_precision
-
-        ranks = self._ranks(logits[:, tag : tag + 1]).flatten()
-        truth = targets[:, tag].long()
-        return float(binary_auroc(ranks, truth)), float(binary_average_precision(ranks, truth))
 
     def _select(self, logits, targets):
         # numpy sorts many times faster than torch does on a CPU; each tag's scores lie together.
@@ -226,13 +221,13 @@ class MultiLabel(Task):
         return [self.names[tag] for tag in (~targets.any(dim=0)).nonzero().flatten().tolist()]
 
     def by_class(self, logits, targets):
-        targets = self._checked(logits, targets)
-        scoreable = set(self._scoreable(targets))
+        scoreable, found = self._by_tag(logits, targets)
         figures = {}
-        for tag, name in enumerate(self.names):
-            found = self._ranked(logits, targets, tag) if tag in scoreable else (None, None)
-            named = dict(zip(self.metrics, found, strict=True))
-            figures[name] = {"count": int(targets[:, tag].sum())} | named
+        for tag, (name, count) in enumerate(zip(self.names, targets.sum(dim=0), strict=True)):
+            row = {
+                m: float(values[tag]) if tag in scoreable else None for m, values in found.items()
+            }
+            figures[name] = {"count": int(count)} | row
         return figures
 
 

@@ -302,6 +302,8 @@ def test_marble_counts_tags_that_no_track_has_as_0():
     assert task.figures(logits, targets) == {"roc_auc": 1, "average_precision": 1}
     found = task.marble_compat(logits, targets)
     assert found == pytest.approx({"roc_auc": 2 / 4, "average_precision": 3 / 4})
+    one = MultiLabel("tags", ["slow"]).marble_compat(logits[:, :1], targets[:, :1])
+    assert one == {"roc_auc": 1, "average_precision": 1}
     assert SingleLabel("genre", ["a", "b"]).marble_compat(logits, targets) == {}
 
 
