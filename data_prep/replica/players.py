@@ -5,8 +5,8 @@ before, `-` is silence, anything else begins a note and says which. `fit` adapts
 """
 
 import re
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from speechbrain_music.data_prep.replica.draws import read_yaml
 from speechbrain_music.data_prep.replica.theory import QUALITIES
 
 
-@dataclass(frozen=True)
-class Meter:
+class Meter(NamedTuple):
     """Beats of a bar, and sixteenths of a beat (six in a dotted quarter)."""
 
     beats: int

@@ -25,33 +25,20 @@ class StackedAdam(torch.optim.Optimizer):
         """One step of every model."""
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
-            for parameter in parameters:
-                state = self.state[parameter]
-                if not state:
-                    state["mean"] = torch.zeros_like(parameter)
-                    state["square"] = torch.zeros_like(parameter)
+            for p in parameters:
+                if not self.state[p]:
+                    self.state[p] = {n: torch.zeros_like(p) for n in ("mean", "square")}
             rates = torch.as_tensor(group["lr"]).expand(len(parameters[0])).tolist()
-            states = [self.state[parameter] for parameter in parameters]
+            beta1, beta2 = group["betas"]
+            fixed = {"beta1": beta1, "beta2": beta2, "eps": group["eps"], "weight_decay": 0.0}
+            fixed |= {"amsgrad": False, "maximize": False, "fused": True}
             # Model by model: its weights and moments stay in the processor's cache, and the
             # arithmetic is torch's own.
             for row, rate in enumerate(rates):
-                adam(
-                    [parameter[row] for parameter in parameters],
-                    [parameter.grad[row] for parameter in parameters],
-                    [state["mean"][row] for state in states],
-                    [state["square"][row] for state in states],
-                    [],
-                    [torch.tensor(float(group["steps"]), device=p.device) for p in parameters],
-                    fused=True,
-                    amsgrad=False,
-                    has_complex=False,
-                    beta1=group["betas"][0],
-                    beta2=group["betas"][1],
-                    lr=rate,
-                    weight_decay=0.0,
-                    eps=group["eps"],
-                    maximize=False,
-                )
+                rows = [(p, p.grad, *self.state[p].values()) for p in parameters]
+                lists = ([part[row] for part in column] for column in zip(*rows, strict=True))
+                done = [torch.tensor(float(group["steps"]), device=p.device) for p in parameters]
+                adam(*lists, [], done, lr=rate, **fixed)
             group["steps"] += 1
 
     def prune(self, which, parameters):
