@@ -69,15 +69,14 @@ def render_all(work, jobs, workers=None, seconds=TIME_LIMIT):
         for future in tqdm(as_completed(futures), **bar, mininterval=quiet):
             future.result()
         pool.close()
-    except (TimeoutError, ProcessExpired) as error:
+    except BaseException as error:
         pool.stop()
+        if not isinstance(error, (TimeoutError, ProcessExpired)):
+            raise
         raise UserError(
             f"a track took more than {seconds:g} s or its process died ({error}); run the same "
             "command again, with fewer workers if memory is short."
         ) from error
-    except BaseException:
-        pool.stop()
-        raise
     finally:
         pool.join()
 

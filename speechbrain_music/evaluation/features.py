@@ -19,7 +19,7 @@ from speechbrain_music.brains.base import among_processes
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset, LabelledChunks, batches_of
 from speechbrain_music.nnet.probes import dropout_masks
-from speechbrain_music.utils.atomic import write_together
+from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -82,11 +82,8 @@ class FeatureCache:
         try:
             if not (self.folder / METADATA).exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                path, shape = self.folder / VALUES, tuple(self.metadata["shape"])
-                values = np.lib.format.open_memmap(path, "w+", np.dtype(self.kind), shape)
-                _allocate(path)
-                values.fill(np.nan)
-                values.flush()
+                shape = tuple(self.metadata["shape"])
+                _write_missing(self.folder / VALUES, np.dtype(self.kind).str, shape)
                 write_together({self.folder / METADATA: json.dumps(self.metadata, indent=2) + "\n"})
         except OSError as error:
             raise UserError(
@@ -182,15 +179,14 @@ def _reason_line(row, reason):
     return json.dumps({"row": row, "reason": reason}) + "\n"
 
 
-def _allocate(path):
-    """Takes a file's space now: on a full disk, writing into a mapped hole kills the process."""
-    if hasattr(os, "posix_fallocate"):  # macOS has none
-        try:
-            with open(path, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        except OSError:
-            path.unlink()  # it may hold the last free space
-            raise
+def _write_missing(path, kind, shape):
+    """Writes an array of nan: on a full disk, filling holes of a mapped file kills the process."""
+    with atomic_file(path, "wb") as file:
+        header = {"descr": kind, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        row = np.full(shape[1:], np.nan, kind).tobytes()
+        for _ in range(shape[0]):
+            file.write(row)
 
 
 def wave_parts(encoder, batch):

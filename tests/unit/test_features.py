@@ -1,7 +1,7 @@
 """Feature cache: equal to the encoder's output, computed once, refused if not its own."""
 
-import errno
 import os
+import resource
 import shutil
 
 import numpy as np
@@ -12,7 +12,6 @@ from tiny import untrained_model
 from tones import write_tones
 
 from speechbrain_music.dataio.audio import audio_info, read_segment
-from speechbrain_music.evaluation import features as module
 from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.models.export import WaveEncoder
@@ -197,19 +196,19 @@ def test_features_that_are_not_finite_are_left_out(tones, tmp_path):
     assert not readable.any() and "features of level are not finite" in reasons[0]
 
 
-def test_an_unwritable_folder_and_a_full_disk_are_user_errors(tones, tmp_path, monkeypatch):
+def test_an_unwritable_folder_and_a_full_disk_are_user_errors(tones, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written .* choose another feature_folder"):
         FeatureCache(tmp_path / "file/below", Level(), table(tones)).open()
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    # Writing into a file with holes on a full disk would kill the process (SIGBUS).
-    monkeypatch.setattr(module.os, "posix_fallocate", full, raising=False)
     cache = FeatureCache(tmp_path / "full", Level(), table(tones))
-    with pytest.raises(UserError, match="No space left"):
-        cache.open()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150, before[1]))
+    try:
+        with pytest.raises(UserError, match="File too large.* or free disk space"):
+            cache.open()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(cache.folder.iterdir()) == []
 
 
