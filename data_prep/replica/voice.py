@@ -17,7 +17,9 @@ OVER = 4  # pulses are computed at this multiple of the rate against aliasing
 SHORTEST = 0.05  # seconds of a note
 FADE = 480  # samples, 20 ms
 _TABLES = read_yaml("voice.yaml")
-VOWELS, UPPER, KINDS, SINGERS = (_TABLES[k] for k in ("vowels", "upper", "kinds", "singers"))
+VOWELS, UPPER, KINDS, VOICES, SINGERS = (
+    _TABLES[key] for key in "vowels upper kinds voices singers".split()
+)
 BANDWIDTHS = np.array(_TABLES["bandwidths"])
 TECHNIQUES = {
     name: SimpleNamespace(**_TABLES["neutral"] | changes)

@@ -245,19 +245,18 @@ class SegmentBrain(MusicBrain):
             logger.info("Cost of this run\n" + "\n".join(self._cost()))
 
     def _cost(self):
-        plan, parts = self.plan, self.parameter_parts()
-        batch_size = self.train_loader.batch_sampler.batch_size
-        segments = plan.accumulation * self.world_size * batch_size
+        plan, segments = self.plan, self.hparams.effective_batch
         seconds = self.train_loader.dataset.segment_samples / SAMPLES_PER_TOKEN / TOKEN_RATE
         rate, micro_seconds, speeds = self._measure_speed()
         left = (plan.total_steps - self.optimizer_step) * plan.accumulation * micro_seconds
-        sizes = ", ".join(f"{name} {_count(part):,}" for name, part in parts.items())
+        parts = self.parameter_parts().items()
+        sizes = ", ".join(f"{name} {_count(part):,}" for name, part in parts)
         return [
             f"  parameters  {_count(self.hparams.model):,}: {sizes}",
             f"  audio       {self.hours['train']:.2f} h to train on, "
             f"{self.hours['valid']:.2f} h held out",
             f"  per step    {segments} segments of {seconds:g} s = "
-            f"{segments * seconds / 3600:.3f} h of audio ({batch_size} per batch x "
+            f"{segments * seconds / 3600:.3f} h of audio ({self.hparams.batch_size} per batch x "
             f"{self.world_size} processes x {plan.accumulation} accumulated)",
             f"  in all      {plan.total_steps} steps, {plan.steps_per_epoch} per epoch, "
             f"{plan.total_steps * segments * seconds / 3600:.1f} h of audio; "

@@ -22,7 +22,7 @@ from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.mix import active_rms, add_noise_floor, mix, scale_to
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
 from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, scaled
-from speechbrain_music.data_prep.replica.voice import SHORTEST, make_singer, sing
+from speechbrain_music.data_prep.replica.voice import SHORTEST, VOICES, make_singer, sing
 
 SECONDS = 29.0
 PER_ARTIST = 8
@@ -30,7 +30,6 @@ NAMED = 0.6  # how often a listener names a property
 OTHERS = 138  # tags besides the 50
 # Programs outside the genres' pools, and how often one of them plays the melody.
 SOLOISTS, SOLO_SHARE = (40, 42, 46, 73, 104, 6, 68), 0.2
-VOICES = {"female": ("alto", "mezzo", "soprano"), "male": ("bass", "baritone", "tenor")}
 SUNG, SINGER = 0.4, 99
 _TABLES = read_yaml("tables.yaml")["magnatagatune"]
 PROGRAMS, GENRE_TAGS, VOICE_TAGS = (_TABLES[key] for key in ("programs", "genres", "voices"))

@@ -10,7 +10,7 @@ import numpy as np
 from speechbrain_music.data_prep.data_set import Item
 from speechbrain_music.data_prep.replica.draws import PIECE, STYLE, keyed
 from speechbrain_music.data_prep.replica.trees import Tree
-from speechbrain_music.data_prep.replica.voice import make_singer, sing
+from speechbrain_music.data_prep.replica.voice import VOICES, make_singer, sing
 from speechbrain_music.data_prep.vocalset import (
     OTHERS,
     SINGERS,
@@ -24,7 +24,7 @@ SHORTEST, LONGEST = 2.5, 10.0
 CONTEXTS = ("arpeggios", "scales", "long_tones", "excerpts")
 SCALE, ARPEGGIO, EXCERPT = (0, 2, 4, 5, 7, 5, 4, 2, 0), (0, 4, 7, 12, 7, 4, 0), (0, 0, 0, 2, 4, 4)
 MELODIES = dict(zip(CONTEXTS, (ARPEGGIO, SCALE, (0,), EXCERPT), strict=True))
-KINDS = {"f": ("alto", "mezzo", "soprano"), "m": ("bass", "baritone", "tenor")}
+SEXES = {"f": "female", "m": "male"}
 DEVIATIONS = {  # (singer, technique) -> path of its first file in the data set
     ("f2", "vibrato"): "FULL/female2/arpeggios/vibrado/f2_arpeggios_vibrato_a.wav",
     ("f4", "straight"): "FULL/female4/arpeggios/straight/arpeggios_straight_a.wav",
@@ -36,7 +36,7 @@ def plan(scale, seed):
     """The tree at a share of the paper's recordings; per singer one per technique or more."""
     sounds, items = [], []
     for who, singer in enumerate(SINGERS):
-        folder = {"f": "female", "m": "male"}[singer[0]] + singer[1:]
+        folder = SEXES[singer[0]] + singer[1:]
         for index in range(max(len(TECHNIQUES), round(scale * RECORDINGS))):
             techniques = TECHNIQUES + OTHERS
             technique = techniques[index % len(techniques)]
@@ -62,7 +62,7 @@ def plan(scale, seed):
 
 def render(attempt, seed, who, technique, context, vowel, index):
     """A recording of 2.5 to 10 s; techniques outside the ten are sung straight or with vibrato."""
-    singer = make_singer(SINGERS[who], keyed(seed, STYLE, who), KINDS[SINGERS[who][0]])
+    singer = make_singer(SINGERS[who], keyed(seed, STYLE, who), VOICES[SEXES[SINGERS[who][0]]])
     rng = keyed(seed, PIECE, who, index, attempt)
     seconds = rng.uniform(SHORTEST, LONGEST)
     way = technique if technique in TECHNIQUES else ("straight", "vibrato")[index % 2]
