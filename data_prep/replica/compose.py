@@ -18,6 +18,8 @@ DYNAMICS = {"intro": 0.8, "verse": 0.9, "chorus": 1.0, "bridge": 0.93, "outro": 
 DYNAMICS |= {"inst": 0.95, "solo": 0.97}
 SILENT = {"intro": {"melody"}, "verse": {"pad"}, "outro": {"melody"}, "inst": {"melody"}}
 LIKE = dict.fromkeys(("intro", "outro", "inst", "solo"), "verse")  # whose harmony and motifs
+# Shares of a genre's pieces whose bridge is in another key, whose last chorus is lifted.
+AWAY, LIFT = {"classical": 0.35, "jazz": 0.35}, {"pop": 0.2, "country": 0.15, "disco": 0.15}
 CENTERS = {"comp": 62, "pad": 60, "melody": 72}
 
 
@@ -197,14 +199,11 @@ def _form(forms, bars, unit, rng):
 
 def _modulations(genre, form, rng):
     """Semitones of each section above the first: a lifted last chorus, or a bridge elsewhere."""
-    shifts = [0] * len(form)
-    names = [name for name, _ in form]
-    lift = {"pop": 0.2, "country": 0.15, "disco": 0.15}.get(genre, 0.0)
-    away = 0.35 if genre in ("classical", "jazz") else 0.0
-    if rng.random() < away:
+    shifts, names = [0] * len(form), [name for name, _ in form]
+    if rng.random() < AWAY.get(genre, 0.0):
         step = int(rng.choice((5, 7)))
         return [step if name == "bridge" else 0 for name in names]
-    if rng.random() < lift and names.count("chorus") > 1:
+    if rng.random() < LIFT.get(genre, 0.0) and names.count("chorus") > 1:
         last = len(names) - 1 - names[::-1].index("chorus")
         shifts[last:] = [int(rng.choice((1, 2)))] * (len(names) - last)
     return shifts

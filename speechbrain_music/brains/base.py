@@ -55,10 +55,8 @@ class Plan(NamedTuple):
     total_steps: int
 
 
-def plan_steps(
-    effective_batch, batch_size, world_size, per_epoch, number_of_epochs, max_steps=None
-):
-    """Computes a `Plan`.
+def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epochs, max_steps):
+    """Computes a `Plan`; max_steps may be None.
 
     Raises ConfigError if the effective batch is no multiple of what all processes take at a time,
     or the epoch no multiple of the effective batch.

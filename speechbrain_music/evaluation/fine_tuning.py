@@ -43,7 +43,7 @@ def fine_tune(brain_class, best, probes, features, run):
         data[name] = ChunkDataset(table, encoder.sample_rate, split.tracks, split.targets)
     effective, epochs = hparams["effective_batch"], hparams["fine_tune_epochs"]
     order = ShuffleSampler(len(data["train"]), batch_size, effective, hparams["seed"], rank, world)
-    plan = plan_steps(effective, batch_size, world, order.draws, epochs)
+    plan = plan_steps(effective, batch_size, world, order.draws, epochs, None)
 
     def loader(name):
         batches = batches_of(range(len(data[name])), data[name].lengths, batch_size)[rank::world]

@@ -194,12 +194,10 @@ class MaskedPredictionMetrics:
         count = values["count"]
         if not count:
             return {}
-        figures = {name: values[name] / count for name in self.names[1:3]}
-        bigram = min(value for name, value in values.items() if name.startswith("bigram"))
-        figures["cross_entropy_bigram"] = bigram / count
-        for name, value in values.items():
-            if name.startswith(("accuracy", "mel_mse", "cqt")):
-                figures[name] = value / count
+        means = {name: value / count for name, value in values.items()}
+        figures = {name: means[name] for name in self.names[1:3]}
+        figures["cross_entropy_bigram"] = min(v for k, v in means.items() if k.startswith("bigram"))
+        figures |= {k: v for k, v in means.items() if k.startswith(("accuracy", "mel_mse", "cqt"))}
         for place in range(self.block):
             here = max(1.0, values[f"count_at_{place}"])
             for name, kind in (("accuracy", "hits"), ("accuracy_nearest_visible", "nearest_hits")):
