@@ -47,6 +47,4 @@ def in_resamples(scores, positive, counts):
 
 def _cumulated(counts):
     """(R, N) -> (R, N + 1) int64 sums of the first 0, 1 ... N items."""
-    sums = np.zeros((counts.shape[0], counts.shape[1] + 1), dtype=np.int64)
-    np.cumsum(counts, axis=1, out=sums[:, 1:])
-    return sums
+    return np.pad(counts, ((0, 0), (1, 0))).cumsum(axis=1, dtype=np.int64)
