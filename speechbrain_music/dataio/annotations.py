@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
 CHORDS = ("instructed", "performed")  # the order of GuitarSet's two annotations
@@ -49,9 +48,9 @@ def read_beats(path):
     -------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "song.beats")
-    >>> write_beats(path, Beats(np.array([0.5, 1.25]), np.array([4, 1])))
-    >>> path.read_text(), read_beats(path).positions.tolist()
-    ('0.5\\t4\\n1.25\\t1\\n', [4, 1])
+    >>> _ = path.write_text("0.5 4 \\n 1.25 1")
+    >>> read_beats(path).positions.tolist()
+    [4, 1]
     """
     times, positions = [], []
     for where, (time, *rest) in _rows(path, _jams_beats, empty=True):
@@ -103,25 +102,6 @@ def read_intervals(path, chords=CHORDS[0], seconds=math.inf):
     if not labels:
         raise UserError(f"{path} has no interval: {_REMEDY}")
     return LabelledIntervals(np.array(intervals), labels)
-
-
-def write_beats(path, beats):
-    """Write beats as `seconds<TAB>position` per line, without positions that are unknown."""
-    _write(path, zip(beats.times, (p or "" for p in beats.positions), strict=True))
-
-
-def write_intervals(path, labelled):
-    """Write labelled intervals as `start<TAB>end<TAB>label` per line (`.lab`)."""
-    pairs = zip(labelled.intervals, labelled.labels, strict=True)
-    _write(path, ((start, end, " ".join(label.split())) for (start, end), label in pairs))
-
-
-def _write(path, rows):
-    def text(cell):
-        return str(round(float(cell), 6)) if isinstance(cell, float) else str(cell)
-
-    with atomic_file(path, encoding="utf-8", newline="") as file:
-        file.writelines("\t".join(map(text, row)).rstrip() + "\n" for row in rows)
 
 
 def _rows(path, from_jams, empty=False):

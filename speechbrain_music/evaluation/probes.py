@@ -15,7 +15,7 @@ from tqdm import tqdm
 from speechbrain_music.brains.base import MusicBrain, Plan
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.evaluation.features import SequentialChunks, TrainingBatches
-from speechbrain_music.metrics.feature_statistics import directions_for, make_standardizations
+from speechbrain_music.metrics.feature_statistics import make_standardizations
 from speechbrain_music.models.frozen_encoder import pool_states
 from speechbrain_music.nnet.dropout import Dropout
 from speechbrain_music.optim.patience import PlateauEarlyStopping
@@ -215,7 +215,6 @@ class TrainedProbes(NamedTuple):
     table: pd.DataFrame
     stacks: list  # for each row (ProbeStack, place in it)
     standardize: dict  # word of STANDARDIZE -> Standardization
-    directions: dict  # share of the variance -> principal directions that hold it, per layer
     test_set: SequentialChunks
     make_brain: partial
 
@@ -251,7 +250,7 @@ def train_probes(brain_class, features, run):
             f"states of {features.encoder.name}"
         )
     kinds = AUTO if hparams["standardize"] == "auto" else [hparams["standardize"]]
-    found, variance = make_standardizations(train.values, train.rows, kinds)
+    found = make_standardizations(train.values, train.rows, kinds)
     standardize = {STANDARDIZE[kind]: each for kind, each in found.items()}
     stages = STAGES if len(train.rows) > hparams["successive_halving_above"] else ()
     make_brain = partial(_make_brain, brain_class, splits, hparams, run.run_opts)
@@ -282,10 +281,8 @@ def train_probes(brain_class, features, run):
             row |= {"valid": float(patience.best[place]), "epoch": int(patience.best_epoch[place])}
             rows.append({"standardize": kind, **row})
             stacks.append((stack, place))
-    # Few of many: features that differ little along most of their dimensions.
-    directions = {f"{share:.0%}": directions_for(variance, share).tolist() for share in (0.9, 0.99)}
     test_set = SequentialChunks(splits["test"])
-    return TrainedProbes(pd.DataFrame(rows), stacks, standardize, directions, test_set, make_brain)
+    return TrainedProbes(pd.DataFrame(rows), stacks, standardize, test_set, make_brain)
 
 
 def choose_on_validation(probes):

@@ -133,10 +133,7 @@ def write_results(run, data_report, tested):
     splits = features.splits
     logits = torch.stack([part[3] for part in tested])
     test, train = splits["test"], splits["train"]
-    runs = [
-        {"identity": f.encoder.identity} | best.chosen | {"directions": probes.directions}
-        for f, probes, best, _ in tested
-    ]
+    runs = [{"identity": f.encoder.identity} | best.chosen for f, _, best, _ in tested]
     results = describe(
         run,
         data_report,

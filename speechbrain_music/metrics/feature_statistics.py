@@ -58,14 +58,8 @@ def whitening(spectrum):
     return (scaled @ directions.transpose(0, 2, 1)).astype(np.float32)
 
 
-def directions_for(variance, share):
-    """Number (L,) of principal directions that hold this share of the variance (L, d)."""
-    held = np.cumsum(variance[:, ::-1], axis=1) / variance.sum(axis=1, keepdims=True)
-    return (held < share - 1e-12).sum(axis=1) + 1
-
-
 def make_standardizations(values, rows, kinds):
-    """kind -> Standardization by a training split, and the variance (L, d) of its directions.
+    """kind -> Standardization by a training split.
 
     kind: True scales each dimension, "whiten" also decorrelates, False leaves features as they are.
     """
@@ -77,7 +71,7 @@ def make_standardizations(values, rows, kinds):
         matrix = torch.from_numpy(whitening(spectrum)) if kind == "whiten" else None
         identity = torch.zeros(()), torch.ones(())
         found[kind] = Standardization(*(scale if kind else identity), matrix)
-    return found, spectrum.variance
+    return found
 
 
 def _parts(values, rows):

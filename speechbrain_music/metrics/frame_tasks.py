@@ -37,7 +37,7 @@ class FrameTask:
 
     Attributes as of `Task`. The logits of a frame are those of classes, by `groups` (sizes), and of
     yes or no; a column of targets (T, columns) int64 is a group or a yes or no, -1 is ignored.
-    `metrics` are reported as means over tracks, `corpus_metrics` as `corpus_mean`, too. An empty
+    `metrics` are reported as means over tracks, `corpus_metrics` weighted, too. An empty
     annotation scores mir_eval's value, 0, without its warning. A yes counts `positive_weight`
     times in the loss; None: as often as there are noes for each, see `balance`.
     """
@@ -104,7 +104,7 @@ class FrameTask:
     def score(self, reference, estimate, duration, weights=False):
         """dict metric -> float of a track of `duration` s; nan where no one annotated downbeats.
 
-        With `weights` what the scores count in `corpus_mean`, in their place.
+        With `weights` what the scores count in the means over a corpus, in their place.
         """
         with warnings.catch_warnings(action="ignore"):  # of empty annotations
             pairs = self._compare(reference, estimate, duration)
@@ -346,12 +346,6 @@ class StructureAnalysis(IntervalTask):
         scores.append(segment.pairwise(*true, *found)[2])
         pairs = [*((score, 1) for score in scores), agreement(*tracks, self.classes)]
         return dict(zip(self.metrics, pairs, strict=True))
-
-
-def corpus_mean(scores, weights):
-    """dict metric -> weighted mean over tracks (lists of dicts) whose score is not nan."""
-    scores, weights = pd.DataFrame(scores), pd.DataFrame(weights)
-    return ((scores * weights).sum() / weights.where(scores.notna()).sum()).to_dict()
 
 
 def positions(beats, starts):

@@ -20,12 +20,6 @@ class TrackScores(Task):
         Its metrics are taken.
     heads : sequence of str
         Names of the heads that were trained.
-
-    Example
-    -------
-    >>> from speechbrain_music.metrics.frame_tasks import BeatTracking
-    >>> TrackScores(BeatTracking(), ["mlp"]).metrics[:2]
-    ('mlp beat_f', 'mlp beat_cmlt')
     """
 
     floor = 0.0

@@ -27,13 +27,6 @@ class FrameHead(nn.Module):
         Width of the hidden layer.
     dropout : float
         After the hidden layer and each convolution.
-
-    Example
-    -------
-    >>> import torch
-    >>> head = FrameHead("tcn", torch.zeros(3, 8), torch.ones(3, 8), outputs=2, up=2, hidden=16)
-    >>> head(torch.randn(4, 50, 3, 8), torch.tensor([50, 50, 30, 1])).shape
-    torch.Size([4, 100, 2])
     """
 
     def __init__(self, kind, mean, std, outputs, up=1, down=1, hidden=512, dropout=0.2):

@@ -12,14 +12,6 @@ class PlateauEarlyStopping(nn.Module):
     After more than `plateau` epochs without improvement a model's learning rate is halved, as
     `torch.optim.lr_scheduler.ReduceLROnPlateau` does; after `stop` epochs without a new best value
     its training ends. A module, so that checkpoints hold its buffers.
-
-    Example
-    -------
-    >>> patience = PlateauEarlyStopping(models=2, plateau=0, stop=2)
-    >>> for values in ([0.5, 0.5], [0.6, 0.4], [0.7, 0.4]):
-    ...     improved = patience.update(torch.tensor(values))
-    >>> improved, patience.factor, patience.alive
-    (tensor([ True, False]), tensor([1.0000, 0.2500]), tensor([ True, False]))
     """
 
     def __init__(self, models, plateau, stop):

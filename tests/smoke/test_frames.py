@@ -10,10 +10,6 @@ import soundfile
 from tiny import ROOT
 
 from recipes import marble
-from speechbrain_music.dataio.annotations import (
-    Beats,
-    write_beats,
-)
 from speechbrain_music.evaluation.frame_features import FrameCache
 from speechbrain_music.evaluation.tasks import FRAME_TASKS
 from speechbrain_music.utils.config import ConfigError
@@ -36,7 +32,7 @@ def write_clicks(folder, tracks=24, seconds=8.0):
             wave[round(time * RATE) :][:1200] += 0.5 * click[: len(wave) - round(time * RATE)]
         folder.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / f"click {number}#.wav", wave, RATE)
-        write_beats(folder / f"click {number}#.beats", Beats(times, positions))
+        np.savetxt(folder / f"click {number}#.beats", np.stack([times, positions], 1), "%.6f\t%d")
     return folder
 
 

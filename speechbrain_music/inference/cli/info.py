@@ -1,4 +1,4 @@
-"""Describe a model, a file of embeddings or an audio file.
+"""Describe a model or a file of embeddings.
 
 sbmusic info    # the small encoder that this package ships
 sbmusic info results/brn_sum/1234/export
@@ -15,27 +15,22 @@ from speechbrain_music.utils.errors import UserError, escaped
 def add_arguments(parser):
     """Add the argument of `sbmusic info`."""
     parser.add_argument(
-        "source", nargs="?", metavar="MODEL", help="export, its hub id, embeddings, or audio"
+        "source", nargs="?", metavar="MODEL", help="export, its hub id, or embeddings"
     )
     add_classes(parser)
 
 
 def run(args):
     """Print the metadata of `args.source`."""
-    from speechbrain_music.dataio.audio import AUDIO_EXTENSIONS, UNSUPPORTED_EXTENSIONS
     from speechbrain_music.inference.embeddings import KINDS
 
     path = Path(args.source or "")
-    suffixes = {*KINDS, *AUDIO_EXTENSIONS, *UNSUPPORTED_EXTENSIONS}
-    if path.is_file() and path.suffix.lower() not in suffixes:
+    if path.is_file() and path.suffix.lower() not in KINDS:
         raise UserError(
-            f"{path} is neither embeddings nor audio: pass the folder of an export, its hub id, a "
-            f"file that ends in {', '.join(KINDS)}, or an audio file"
+            f"{path} holds no embeddings: pass the folder of an export, its hub id, or a file that "
+            f"ends in {', '.join(KINDS)}"
         )
-    if path.is_file():
-        metadata = _embeddings(path) if path.suffix.lower() in KINDS else _audio(path)
-    else:
-        metadata = _model(args.source, args.classes)
+    metadata = _embeddings(path) if path.is_file() else _model(args.source, args.classes)
     for title, text in metadata.items():
         print(f"{title:14} {escaped(text)}")
 
@@ -61,15 +56,4 @@ def _embeddings(path):
         "layers": f"{settings['layers']} (0 is the front-end)",
         "pool": settings["pool"],
         "chunk": f"{settings['chunk']} s, overlap {settings['overlap']} s",
-    }
-
-
-def _audio(path):
-    from speechbrain_music.dataio.audio import audio_info
-
-    header = audio_info(path)
-    return {
-        "audio": f"{header.seconds:.2f} s",
-        "rate": f"{header.sample_rate} Hz",
-        "channels": header.channels,
     }
