@@ -304,7 +304,7 @@ def test_model_card(model, tmp_path, capsys):
         rows = [line for line in table.splitlines() if "0.500 (0.400 to 0.600)" in line]
         assert len(rows) == 1 and f"| {task} |" in rows[0] and note in rows[0]
     assert "COMPOSED (replica)" in tables[2] and "nothing about recorded" in tables[2]
-    assert 'from_export("me/mine")' in card
+    assert 'from_export("me/mine")' in card and "SummaryMixing takes a mean over" in card
 
     assert main(["card", model, "me/mine"]) == 0
     card = capsys.readouterr().out
