@@ -14,6 +14,7 @@ from tqdm import tqdm
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import AudioError, audio_info
 from speechbrain_music.inference.embeddings import (
+    COLUMNS,
     INDEX,
     KINDS,
     SETTINGS,
@@ -26,7 +27,6 @@ from speechbrain_music.inference.embeddings import (
     read_settings,
     settings_text,
     write_embeddings,
-    write_tokens,
 )
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import LOCK, locked_folder, replace_folder, write_together
@@ -76,11 +76,11 @@ def embed_collection(
             raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
         stamps, durations, _ = zip(*(store.rows[path] for path in done), strict=True)
         settings["stamps"] = list(stamps)
-        if options["pool"] != "none":
-            values = np.stack([np.load(store.npy_of(path)) for path in done])
+        if out.suffix in KINDS:
+            mode = "r" if options["pool"] == "none" else None  # one file, perhaps of gigabytes
+            values = [np.load(store.npy_of(path), mmap_mode=mode) for path in done]
+            values = np.stack(values) if len(done) > 1 else values[0][None]
             write_embeddings(out, Embeddings(done, np.array(durations), values, settings))
-        elif out.suffix in KINDS:
-            write_tokens(out, done[0], store.npy_of(done[0]), settings)
         else:
             names = _relative_names(paths)
             rows = [(path, store.rows[path][1], names[path]) for path in done]
@@ -189,8 +189,8 @@ def _finished(out, paths, settings, overwrite, resumed):
     except StoreError as error:
         if out.is_file() and (overwrite or resumed):
             return {}
-        remedy = ", or pass --overwrite to replace it" if out.is_file() else ""
-        raise StoreError(f"{error}{remedy}") from error
+        remedy = "pass --overwrite to replace it" if out.is_file() else "choose another --out"
+        raise StoreError(f"{error}, or {remedy}") from error
     given = {_key(path) for path in paths}
     lost = sum(_key(path) not in given for path in before.paths)
     changed = changed_settings(before.settings, settings)
@@ -296,6 +296,6 @@ def _write_folder(out, store, rows, settings):
         (whole / name).parent.mkdir(parents=True, exist_ok=True)
         _link(store.npy_of(path), whole / name)
     rows = [(printable(path), duration, printable(name)) for path, duration, name in rows]
-    index = csv_text(rows, ("path", "duration", "file"))
+    index = csv_text(rows, (*COLUMNS, "file"))
     write_together({whole / INDEX: index, whole / SETTINGS: settings_text(settings)})
     replace_folder(whole, out)
