@@ -96,10 +96,7 @@ def evaluate(values, recordings, places, gap, groups=None):
 
 def by_recording(values, recordings):
     """Average (N,) over the excerpts of each recording, nan left out: (recordings,)."""
-    defined = ~np.isnan(values)
-    sums = np.bincount(recordings, np.where(defined, values, 0))
-    counts = np.bincount(recordings, defined)
-    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    return pd.Series(values).groupby(recordings).mean().to_numpy()
 
 
 def summarise(systems, chances, resamples):

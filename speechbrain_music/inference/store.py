@@ -61,7 +61,7 @@ def embed_collection(
     with open_store(partial, settings) as store:
         for path in paths:
             stamp, *row = finished.get(_key(path), [None])
-            if stamp and stamp == _stamp(path) and not store.holds(path):
+            if stamp and stamp == _stamp(path) and path not in store.rows:
                 store.add(path, *row)
         unreadable |= _embed_missing(store, encoder, paths, options, batch_size)
         done = [path for path in paths if path not in unreadable]
@@ -116,9 +116,9 @@ def open_store(folder, settings):
 class PartialStore:
     """Results of an unfinished `embed_collection`: an .npy per file, and a log.
 
-    The log's first line has the settings. Each other is of a file: its path, its stamp (a file that
-    has changed since is embedded again), its duration, and a hash of these two and of its .npy.
-    `rows` maps a path to the last three.
+    The log's first line has the settings. Each other is of a file: its path, its stamp, its
+    duration, and a hash of these two and of its .npy. `rows` maps the path of each file that is
+    stored whole, and has not changed since, to the last three.
     """
 
     def __init__(self, folder, settings):
@@ -129,10 +129,12 @@ class PartialStore:
                 changed = changed_settings(read_settings(before), settings)
             except (ValueError, TypeError, RecursionError):
                 raise UserError(f"{folder} is damaged: delete it to start again") from None
-            for line in lines:
-                with suppress(ValueError, TypeError, RecursionError):  # cut by a kill, or damaged
+            for line in lines:  # perhaps cut by a kill, or damaged; its .npy may be gone
+                with suppress(ValueError, TypeError, RecursionError, OSError):
                     path, stamp, duration, digest = json.loads(line)
-                    self.rows[path] = stamp, duration, digest
+                    is_same = stamp is not None and stamp == _stamp(path)
+                    if is_same and digest == self._digest(path, stamp, duration):
+                        self.rows[path] = stamp, duration, digest
             if changed and self.rows:
                 raise UserError(
                     f"{folder} was started with other settings ({changed}): pass those to "
@@ -145,14 +147,6 @@ class PartialStore:
     def remove(self):
         """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def holds(self, path):
-        """Return whether a file's embedding is stored whole and the file has not changed since."""
-        stamp, duration, digest = self.rows.get(path, (None, None, None))
-        with suppress(OSError):  # the .npy is gone: that file is embedded again
-            is_same = stamp is not None and stamp == _stamp(path)
-            return is_same and digest == self._digest(path, stamp, duration)
-        return False
 
     def add(self, path, duration, values):
         """Store a file's duration and embedding, an array or the path of an .npy."""
@@ -227,11 +221,9 @@ def _link(source, target):
 
 def _stamp(path):
     """Size and modification time, or None for a file that does not exist."""
-    try:
+    with suppress(OSError):
         status = os.stat(path)
-    except OSError:
-        return None
-    return f"{status.st_size} {status.st_mtime_ns}"
+        return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _from_the_front(layers, count):
@@ -256,7 +248,7 @@ def _relative_names(paths):
 
 def _embed_missing(store, encoder, paths, options, batch_size):
     """Embed the files that are not stored; return the unreadable ones with reasons."""
-    missing = [path for path in paths if not store.holds(path)]
+    missing = [path for path in paths if path not in store.rows]
     reused = len(paths) - len(missing)
     if reused:
         print(f"Resuming: {reused} of {len(paths)} files are already embedded")

@@ -119,7 +119,7 @@ def test_stored_files_are_reused_unless_changed(songs, tmp_path, capsys):
     soundfile.write(good[1], np.zeros(960), 24000)
     os.remove(good[2])
     with open_store(tmp_path / "a", SETTINGS | {"source": "moved"}) as store:
-        assert [store.holds(path) for path in good] == [True, False, False]
+        assert [path in store.rows for path in good] == [True, False, False]
         np.testing.assert_array_equal(np.load(store.npy_of(good[0])), vectors[0])
         assert store.rows[good[0]][1] == 0.02
     changes = {"model": "f1", "layers": "all", "pool": "mean_std", "chunk": None, "overlap": 1}
