@@ -81,16 +81,3 @@ def make_work(model, work, options, device="cpu"):
 
     frames = TOKEN_RATE * STACK
     return lambda seconds: partial(call, torch.randn(1, seconds * frames, BANDS, device=device))
-
-
-def curves(result):
-    """Unit -> model and work -> seconds of audio -> figure per second of audio, or the outcome."""
-    ms = {name: 1e3 * figure["median"] for name, figure in result["seconds"].items()}
-    mib = {name: size / 2**20 for name, size in result["extra_bytes"].items()}
-    found = {}
-    for unit, figures in {"ms": ms, "MiB": mib}.items():
-        lines = found[f"{unit} per second of audio"] = {}
-        for name, outcome in result["outcomes"].items():
-            line, length = name.removesuffix(" s").rsplit(", ", 1)
-            lines.setdefault(line, {})[int(length)] = figures.get(name, outcome)
-    return found
