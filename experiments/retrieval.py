@@ -96,10 +96,7 @@ def evaluate(values, recordings, places, gap, groups=None):
 
 def by_recording(values, recordings):
     """Average (N,) over the excerpts of each recording, nan left out: (recordings,)."""
-    defined = ~np.isnan(values)
-    sums = np.bincount(recordings, np.where(defined, values, 0))
-    counts = np.bincount(recordings, defined)
-    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    return pd.Series(values).groupby(recordings).mean().to_numpy()
 
 
 def summarise(systems, chances, resamples):
@@ -123,8 +120,8 @@ def summarise(systems, chances, resamples):
     return rows, compare(drawn)
 
 
-def page(title, same, summary, rows, pairs):
-    """Return the text of retrieval.md."""
+def page(title, same, music, rows, pairs):
+    """Return the text of retrieval.md; `music` is a sentence, and a dict with numbers."""
     rows = [r | {"metric": title} for m, title in TITLES.items() for r in rows if r["metric"] == m]
     differences = [
         [f"{pair['first']} minus {pair['second']}", *map(signed_interval, pair["tasks"].values())]
@@ -132,7 +129,8 @@ def page(title, same, summary, rows, pairs):
     ]
     return markdown_page(
         f"# Retrieval of excerpts of the same {same}: {title}",
-        summary,
+        music[0],
+        markdown_table(["", ""], [(k, n) for k, n in music[1].items() if k != "reasons"], " r"),
         encoders_table(rows, keys=("metric", "features")),
         markdown_table(["difference", *pairs[0]["tasks"]], differences) if pairs else "",
         "Means over recordings, each counted once; 95% intervals over recordings and encoders of a "
@@ -223,17 +221,13 @@ def main(argv):
         "skipped files": report["skipped"],
         "reasons": report["reasons"],
     }
+    left_out = "the same recording" if args.same else f"excerpts up to {args.gap} places away"
     summary = (
-        f"{counts['recordings']} recordings, {counts['excerpts']} excerpts of {args.seconds:g} s. "
-        f"Left out: {counts['too short for two excerpts']} recordings with fewer than two "
-        f"excerpts, {counts['skipped files']} files that cannot be used, "
-        f"{counts['unreadable excerpts']} excerpts that cannot be read. With "
-        + ("those of the same recording" if args.same else f"{args.gap} at each side")
-        + f" left out, {counts['too short for the gap']} recordings are ranked but are no queries: "
-        "they have no excerpt left to find."
+        f"Excerpts of {args.seconds:g} s. A query is not compared with {left_out}; recordings that "
+        "are too short for the gap are ranked but are no queries."
     )
     title = args.manifest or args.folder
-    text = page(title, same, summary, table, pairs)
+    text = page(title, same, [summary, counts], table, pairs)
     stored = vars(args) | {
         "same": same,
         "counts": counts,

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from perf import data, embedding, growth, layers, report, steps
+from perf import SIZES, data, embedding, growth, layers, report, steps
 from perf.benchmark import measure
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.errors import UserError, run_command
@@ -50,8 +50,8 @@ def main(argv):
     for name in dict.fromkeys(args.names or BENCHMARKS):
         print(f"{name} ...", file=sys.stderr, flush=True)
         with full_float32(args.device):  # on all sides
-            result = measure(BENCHMARKS[name], args.size, args.device, seconds) | {"run": run}
-        print(report.write(args.out, args.device, name, result, list(BENCHMARKS)))
+            result = measure(BENCHMARKS[name], SIZES[name], args.size, args.device, seconds)
+        print(report.write(args.out, args.device, name, result | {"run": run}, list(BENCHMARKS)))
 
 
 if __name__ == "__main__":

@@ -52,16 +52,18 @@ def gpu_batch(device):
     return 8 if device == "cuda" else 1
 
 
-def measure(build, size="full", device="cpu", seconds=60.0):
-    """Measure what `build` makes; its docstring becomes the note on the page."""
+def measure(build, sizes, size="full", device="cpu", seconds=60.0):
+    """Measure what `build(sizes[size], device, folder)` makes; its docstring becomes the note."""
     with TemporaryDirectory() as folder:
-        benchmark = build(size, device, folder)
+        benchmark = build(sizes[size], device, folder)
         times = benchmark.times | time_interleaved(benchmark.candidates, seconds)
         extra = dict(benchmark.extra_bytes)
         sides = {name for c in benchmark.comparisons if c.of == "memory" for name in c[1:3]}
         for name in sorted(sides & benchmark.candidates.keys()):
-            arguments = build, name, size, device, folder
-            outcome, found = run_isolated(extra_memory, *arguments, device=device)
+            works = [sizes[size], sizes["tiny"]]
+            outcome, found = run_isolated(
+                extra_memory, build, name, works, device, folder, device=device
+            )
             extra |= {name: found} if outcome == MEASURED else {}
         details = benchmark.details()
     return {
@@ -113,10 +115,13 @@ def time_interleaved(candidates, seconds):
     return times
 
 
-def extra_memory(build, candidate, size, device="cpu", folder=None):
-    """Bytes that one call needs at its peak beyond its inputs and weights, in this process."""
-    call = build(size, device, folder).candidates[candidate]
-    build("tiny", device, folder).candidates[candidate]()  # threads, handles, library buffers
+def extra_memory(build, candidate, works, device="cpu", folder=None):
+    """Bytes that one call needs at its peak beyond its inputs and weights, in this process.
+
+    works: the size of the work, and a tiny one, done before.
+    """
+    call, warm_up = (build(work, device, folder).candidates[candidate] for work in works)
+    warm_up()  # threads, handles, library buffers
     return peak_growth(call, device)
 
 

@@ -1,13 +1,11 @@
 """The data path: reading a part of a file."""
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
-from perf import SIZES
 from perf.benchmark import Benchmark, Comparison
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
 
@@ -17,11 +15,10 @@ RESAMPLER = "resampler"
 READING_TARGET = 4
 
 
-def data(size="full", device="cpu", folder="."):
+def data(size, device, folder):
     """Seek, decode, mix down and resample to 24 kHz, from the middle of a 44.1 kHz stereo file."""
-    whole, length = SIZES["file"][size]
+    whole, length = size
     start = whole // 2 - length // 2
-    paths = write_files(folder, whole)
     samples = make_music(length).mean(axis=1).astype(np.float32)
     resample = partial(soxr.resample, samples, FILE_RATE, SAMPLE_RATE, quality="HQ")
 
@@ -30,11 +27,12 @@ def data(size="full", device="cpu", folder="."):
         resample()
 
     candidates, comparisons = {RESAMPLER: resample}, []
-    for name, path in paths.items():
-        label = f"reading {length} s from the middle of {whole} s, {name}"
-        both = f"{name} decoder + {RESAMPLER}"
+    for name in FORMATS:
+        path, both = f"{folder}/music.{name}", f"{name} decoder + {RESAMPLER}"
+        write_music(path, whole)
         candidates[name] = partial(read_segment, path, start * SAMPLE_RATE, length * SAMPLE_RATE)
         candidates[both] = partial(decode_and_resample, path)
+        label = f"reading {length} s from the middle of {whole} s, {name}"
         comparisons.append(Comparison(label, name, RESAMPLER, READING_TARGET, bound="<="))
         comparisons.append(Comparison(label, name, both, bound="<="))
     return Benchmark("reading audio", candidates, comparisons)
@@ -50,13 +48,9 @@ def make_music(seconds, seed=0):
     return notes[:, None] * [0.1, 0.2] + 0.003 * rng.standard_normal((len(time), 2))
 
 
-def write_files(folder, seconds):
-    """Write stereo music at 44.1 kHz into a folder: format -> path."""
-    paths = {name: str(Path(folder, f"music.{name}")) for name in FORMATS}
-    block = min(seconds, 10)  # libsndfile's Ogg encoder fails on minutes at once
-    music = [make_music(block, seed).astype(np.float32) for seed in range(seconds // block)]
-    for path in paths.values():
-        with soundfile.SoundFile(path, "w", FILE_RATE, 2) as file:
-            for part in music:
-                file.write(part)
-    return paths
+def write_music(path, seconds):
+    """Write stereo music at 44.1 kHz, in blocks: libsndfile's Ogg encoder fails on minutes."""
+    block = min(seconds, 10)
+    with soundfile.SoundFile(path, "w", FILE_RATE, 2) as file:
+        for seed in range(seconds // block):
+            file.write(make_music(block, seed).astype(np.float32))

@@ -11,13 +11,12 @@ from hyperpyyaml import load_hyperpyyaml
 from torch import nn
 from torch.nn import functional as F
 
-from perf import SIZES
 from perf.benchmark import Benchmark, Comparison, gpu_batch
 from perf.data import FILE_RATE, make_music
 from perf.training import HPARAMS
 from speechbrain_music.dataio.audio import read_segments
 from speechbrain_music.inference import MusicEncoder
-from speechbrain_music.models.export import load_export, save_export
+from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import TOKEN_RATE, LogMel
 
 SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
@@ -46,11 +45,11 @@ class Peer(NamedTuple):
     sample_rate: int
     token_rate: int
 
-    def build(self, size="full"):
+    def build(self, tiny=False):
         """The module, with random weights."""
         import transformers  # it takes seconds, and is an extra
 
-        sizes = dict(zip(SIZE, TINY if size == "tiny" else self.size, strict=True))
+        sizes = dict(zip(SIZE, TINY if tiny else self.size, strict=True))
         config = getattr(transformers, self.config)(**sizes)
         return Waves(transformers.AutoModel.from_config(config))
 
@@ -63,67 +62,49 @@ PEERS = {
 }
 
 
-def embedding(size="full", device="cpu", folder="."):
+def embedding(size, device, folder):
     """Time includes reading, resampling and a batch in float32; memory also loading the model."""
-    seconds, batch, folder = SIZES["segment"][size], gpu_batch(device), Path(folder, size)
-    music = folder / "music.flac"
-    makers = {name: partial(_peer, p, size, device, music, batch) for name, p in PEERS.items()}
+    (seconds, suffix), batch = size, gpu_batch(device)
+    folder = Path(folder, str(seconds))
+    music, candidates, comparisons, models = folder / "music.flac", {}, [], {}
+    for name, peer in PEERS.items():
+        model = cache(lambda peer=peer: peer.build(tiny=bool(suffix)).eval().to(device))
+        models[name] = model, peer.token_rate, peer.what
+        candidates[name] = partial(_theirs, model, peer.sample_rate, music, seconds, batch)
     for name in SYSTEMS:
-        makers[name] = partial(_ours, folder / name, seconds, device, music, batch)
-        if not (folder / name).exists():
-            suffix = "_tiny" if size == "tiny" else ""
+        export = folder / name
+        if not export.exists():
             with open(f"{HPARAMS / name}{suffix}.yaml", encoding="utf-8") as file:
-                save_export(folder / name, load_hyperpyyaml(file)["encoder"], LogMel())
+                save_export(export, load_hyperpyyaml(file)["encoder"], LogMel())
+        model = cache(partial(MusicEncoder.from_export, export, device=device))
+        models[name] = model, TOKEN_RATE, f"`hparams/{name}.yaml`"
+        candidates[name] = partial(_ours, model, music, seconds, batch)
+        target = TARGET if name == "brn_sum" else None
+        comparisons += [Comparison(f"{name}, time", name, peer, target) for peer in PEERS]
+        if not suffix:
+            comparisons.append(Comparison(f"{name}, memory", name, "MERT-like", of="memory"))
     if not music.exists():
         soundfile.write(music, make_music(batch * seconds), FILE_RATE)
 
     def details():
-        with torch.device("meta"):
-            found = [(name, p.build(size), p.token_rate, p.what) for name, p in PEERS.items()]
-        for name in SYSTEMS:
-            found.append((name, load_export(folder / name), TOKEN_RATE, f"`hparams/{name}.yaml`"))
-        models = {}
-        for name, model, rate, what in found:
-            parameters = sum(map(torch.numel, model.parameters()))
-            models[name] = {"parameters": parameters, "token_rate": rate, "what": what}
-        return {"audio_seconds": batch * seconds, "models": models}
+        described = {}
+        for name, (model, token_rate, what) in models.items():
+            parameters = sum(map(torch.numel, model().parameters()))
+            described[name] = {"parameters": parameters, "token_rate": token_rate, "what": what}
+        return {"audio_seconds": batch * seconds, "models": described}
 
-    remembered = [] if size == "tiny" else SYSTEMS
-    return Benchmark(
-        f"embedding of {batch} x {seconds} s",
-        {name: partial(_call, cache(make)) for name, make in makers.items()},
-        [
-            Comparison(f"{name}, time", name, peer, TARGET if name == "brn_sum" else None)
-            for name in SYSTEMS
-            for peer in PEERS
-        ]
-        + [Comparison(f"{name}, memory", name, "MERT-like", of="memory") for name in remembered],
-        details=details,
-    )
+    label = f"embedding of {batch} x {seconds} s"
+    return Benchmark(label, candidates, comparisons, details=details)
 
 
-def _call(make):
-    return make()()
-
-
-def _peer(peer, size, device, music, batch):
-    model = peer.build(size).eval().to(device)
-    length = SIZES["segment"][size] * peer.sample_rate
+@torch.no_grad()
+def _theirs(model, sample_rate, music, seconds, batch):
+    length, model = seconds * sample_rate, model()
     segments = [(index * length, length) for index in range(batch)]
-
-    @torch.no_grad()
-    def embed():
-        waves = np.stack(list(read_segments(music, segments, peer.sample_rate)))
-        return model(torch.from_numpy(waves).to(device)).mean(1).cpu().numpy()
-
-    return embed
+    waves = torch.from_numpy(np.stack(list(read_segments(music, segments, sample_rate))))
+    return model(waves.to(next(model.parameters()).device)).mean(1).cpu().numpy()
 
 
-def _ours(export, seconds, device, music, batch):
-    encoder = MusicEncoder.from_export(export, device=device)
-
-    def embed():
-        [(_, found)] = encoder.encode_files([music], chunk=float(seconds), batch_size=batch)
-        return found.values
-
-    return embed
+def _ours(model, music, seconds, batch):
+    [(_, found)] = model().encode_files([music], chunk=float(seconds), batch_size=batch)
+    return found.values

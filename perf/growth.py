@@ -6,7 +6,6 @@ from functools import partial
 import torch
 from torch.utils.benchmark import Timer
 
-from perf import SIZES
 from perf.benchmark import Benchmark, Comparison, peak_growth, run_isolated
 from perf.training import TrainingStep, make_batch, make_waves
 from speechbrain_music.models.encoder import MIXERS, make_encoder
@@ -17,44 +16,39 @@ FORWARD, TRAINING, STEP = "forward", "forward + backward", "training step"
 LINEAR = "summary"  # the mixer that has a target
 SYSTEM = "brn_sum"  # whose whole training step is measured too
 TARGET = 1.1
+NAME = "{}, {}, {} s"  # model, work, length
 TIMER_SECONDS = 1.0  # of calls in a process
 MAX_BYTES, MAX_SECONDS = 16 * 2**30, 120  # of a process
-SIZE = SIZES["growth"]
 
 
-def growth(size="full", device="cpu", folder=None):
+def growth(size, device, folder):
     """One item through a Branchformer encoder of two blocks, with dropout in forward + backward.
 
     Each point has a process of its own, limited to 16 GiB and 120 s; on a GPU its memory counts,
     and the training step is in bfloat16. Memory is the peak of the first call beyond weights and
     gradients; later calls are timed.
     """
-    lengths = SIZE["lengths"][size]
+    lengths = size["lengths"]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = {"max_seconds": MAX_SECONDS}
+    limits = {"max_seconds": MAX_SECONDS, "device": device}
     if device == "cpu":
         limits["max_bytes"] = min(MAX_BYTES, memory * 2 // 3)
-    points = [(m, w, n) for n in lengths for m in MIXERS for w in (FORWARD, TRAINING)]
-    points += [(SYSTEM, STEP, seconds) for seconds in SIZE["step_lengths"][size]]
+    points = [(m, w, n, "options") for n in lengths for m in MIXERS for w in (FORWARD, TRAINING)]
+    points += [(SYSTEM, STEP, seconds, "step_options") for seconds in size["step_lengths"]]
     outcomes, times, extra = {}, {}, {}
-    for point in points:
-        name, options = _name(*point), SIZE["step_options" if STEP in point else "options"][size]
-        arguments = *point, options, device
-        outcomes[name], found = run_isolated(measure_point, *arguments, device=device, **limits)
+    for *point, options in points:
+        name, arguments = NAME.format(*point), (*point, size[options], device)
+        outcomes[name], found = run_isolated(measure_point, *arguments, **limits)
         if found:
             times[name], extra[name] = [found[0]], found[1]
-    found = Benchmark("growth of SummaryMixing", times=times, extra_bytes=extra)
-    found.details = lambda: {"outcomes": outcomes}
+    comparisons = []
     for work in (FORWARD, TRAINING):
-        for of, base in zip(("time", "memory"), SIZE["bases"][size], strict=True):
+        for of, base in zip(("time", "memory"), size["bases"], strict=True):
             label = f"{of} per second of audio, {lengths[-1]} s against {base} s, {work}"
-            sides = _name(LINEAR, work, lengths[-1]), _name(LINEAR, work, base)
-            found.comparisons.append(Comparison(label, *sides, TARGET, of, "<="))
-    return found
-
-
-def _name(model, work, seconds):
-    return f"{model}, {work}, {seconds} s"
+            sides = [NAME.format(LINEAR, work, seconds) for seconds in (lengths[-1], base)]
+            comparisons.append(Comparison(label, *sides, TARGET, of, "<="))
+    details = {"outcomes": outcomes}
+    return Benchmark("growth of SummaryMixing", {}, comparisons, times, extra, lambda: details)
 
 
 def measure_point(model, work, seconds, options, device="cpu"):
@@ -87,16 +81,3 @@ def make_work(model, work, options, device="cpu"):
 
     frames = TOKEN_RATE * STACK
     return lambda seconds: partial(call, torch.randn(1, seconds * frames, BANDS, device=device))
-
-
-def curves(result):
-    """Unit -> model and work -> seconds of audio -> figure per second of audio, or the outcome."""
-    ms = {name: 1e3 * figure["median"] for name, figure in result["seconds"].items()}
-    mib = {name: size / 2**20 for name, size in result["extra_bytes"].items()}
-    found = {}
-    for unit, figures in {"ms": ms, "MiB": mib}.items():
-        lines = found[f"{unit} per second of audio"] = {}
-        for name, outcome in result["outcomes"].items():
-            line, length = name.removesuffix(" s").rsplit(", ", 1)
-            lines.setdefault(line, {})[int(length)] = figures.get(name, outcome)
-    return found

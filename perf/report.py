@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 import yaml
 
-from perf.growth import curves
 from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
@@ -73,11 +72,7 @@ def pages(found):
 def _section(name, result):
     """The tables of a benchmark and its conditions."""
     if name == "growth":
-        for unit, lines in curves(result).items():
-            lengths = sorted({length for line in lines.values() for length in line})
-            rows = [[k, *(_three_digits(v.get(n, "")) for n in lengths)] for k, v in lines.items()]
-            head = [unit, *(f"{length} s" for length in lengths)]
-            yield markdown_table(head, rows, " ".ljust(len(head), "r"))
+        yield from _growth(result)
     if models := result.get("models"):  # that embed a file
         seconds = {key: result["seconds"][key] for key in models}
         rows = [
@@ -96,6 +91,22 @@ def _section(name, result):
     head = ["", "candidate", "baseline", "ratio (quartiles)", "target", "result"]
     yield markdown_table(head, rows, "   rr")
     yield f"{result['rounds']} rounds. {result['note']}".strip()
+
+
+def _growth(result):
+    """Tables of time and memory: a row per model and work, a column per length in seconds."""
+    ms = {name: 1e3 * figure["median"] for name, figure in result["seconds"].items()}
+    mib = {name: size / 2**20 for name, size in result["extra_bytes"].items()}
+    points = [name.removesuffix(" s").rsplit(", ", 1) for name in result["outcomes"]]
+    lengths = sorted({int(length) for _, length in points})
+    for unit, figures in {"ms": ms, "MiB": mib}.items():
+        cells = result["outcomes"] | figures
+        rows = [
+            [line, *(_three_digits(cells.get(f"{line}, {n} s", "")) for n in lengths)]
+            for line in dict.fromkeys(line for line, _ in points)
+        ]
+        head = [f"{unit} per second of audio", *(f"{n} s" for n in lengths)]
+        yield markdown_table(head, rows, " ".ljust(len(head), "r"))
 
 
 def _figure(result, name, of="time"):

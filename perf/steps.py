@@ -4,7 +4,6 @@ from functools import partial
 
 import torch
 
-from perf import SIZES
 from perf.benchmark import Benchmark, Comparison, gpu_batch
 from perf.speechbrain_recipe import RecipeStep, collate
 from perf.training import TrainingStep, make_batch, make_waves
@@ -15,45 +14,38 @@ from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 
 SYSTEMS = {"branchformer": ("brn_sum", "brn_att"), "conformer": ("cnf_sum", "cnf_att")}
 TARGET = 2  # of the systems with SummaryMixing
-BASELINE = "SpeechBrain recipe, {}"
 
 
-def step(size="full", device="cpu", folder=None):
+def step(size, device, folder):
     """Whole training steps, against those of SpeechBrain's recipe.
 
     Equal on both sides: waves, masked frames, sizes, dropout, mel bands, AdamW, clipping, precision
     (float32, on a GPU bfloat16). The recipe differs: relative attention only, a wider front-end
     with layer normalisation, a token head on all frames, its own quantizer, no mel head.
     """
-    items, seconds, options = SIZES["step"][size]
+    items, seconds, options = size
     waves = make_waves(items * gpu_batch(device), seconds, device)
     recipe_batch = [part.to(device) for part in collate(waves)]
     batch = make_batch(waves, masked=recipe_batch[-1][::STACK] // STACK)
-    steps, candidates, comparisons = {}, {}, []
+    candidates, comparisons = {}, []
     for block, systems in SYSTEMS.items():
-        baseline = BASELINE.format(block)
+        baseline = f"SpeechBrain recipe, {block}"
         for system, target in zip(systems, (TARGET, None), strict=True):
-            steps[system] = TrainingStep(system, device, **options)
-            candidates[system] = partial(steps[system], batch)
+            ours = TrainingStep(system, device, **options)
+            candidates[system] = partial(ours, batch)
             comparisons.append(Comparison(system, system, baseline, target))
-        hparams = steps[system].hparams
-        steps[baseline] = RecipeStep(device, block, hparams)
-        candidates[baseline] = partial(steps[baseline], recipe_batch)
-
-    return Benchmark(
-        f"training step, {len(waves)} x {seconds} s, {hparams['num_layers']} blocks",
-        candidates,
-        comparisons,
-    )
+        candidates[baseline] = partial(RecipeStep(device, block, ours.hparams), recipe_batch)
+    label = f"training step, {len(waves)} x {seconds} s, {ours.hparams['num_layers']} blocks"
+    return Benchmark(label, candidates, comparisons)
 
 
-def targets(size="full", device="cpu", folder=None):
+def targets(size, device, folder):
     """Each option in a training step of a tiny system, against the step of its yaml.
 
     20% of tokens are masked, or 60%. Residual quantization: 8 codebooks of 1,024; its teacher is an
     encoder like the trained one. Compiled: by `--compile`, at --size full.
     """
-    items, seconds, options = SIZES["targets"][size]
+    items, seconds, options, with_compiled = size
     waves = make_waves(items * gpu_batch(device), seconds, device)
     few, tokens = make_batch(waves), torch.arange(token_count(waves.shape[1]))
     many = make_batch(waves, masked=tokens[tokens // 10 % 5 < 3])
@@ -62,7 +54,7 @@ def targets(size="full", device="cpu", folder=None):
     teacher = Teacher(encoder, encoder.config["num_layers"], LogMel().normalize)
     quantizer = ResidualQuantizer(teacher.dim, num_codebooks=8)
     save_targets(f"{folder}/iterated", quantizer, LogMel(), teacher)
-    batches, steps = {}, {}
+    candidates = {}
     for name, batch, changes in (
         ("plain", few, {}),
         ("constant-Q targets", few, {"cqt_weight": 1.0}),
@@ -70,15 +62,14 @@ def targets(size="full", device="cpu", folder=None):
         ("random FSQ", few, {"codebook_size": 7776}),
         ("residual quantization", few, {"targets": f"{folder}/rvq"}),
         ("residual quantization of a layer", few, {"targets": f"{folder}/iterated"}),
-        *([("compiled", few, {"compiled": True})] if size == "full" else []),
+        *([("compiled", few, {"compiled": True})] if with_compiled else []),
         ("60% masked", many, {}),
         ("60% masked, constant-Q targets", many, {"cqt_weight": 1.0}),
     ):
-        steps[name] = TrainingStep("brn_sum_tiny", device, **options | changes)
-        batches[name] = batch
-    steps["random FSQ"].modules["quantizer"] = RandomFiniteScalarQuantizer(512).to(device)
-    return Benchmark(
-        f"training step of brn_sum_tiny with other targets, {len(waves)} x {seconds} s",
-        {name: partial(step, batches[name]) for name, step in steps.items()},
-        [Comparison(name, name, "plain", bound="<=") for name in steps if name != "plain"],
-    )
+        ours = TrainingStep("brn_sum_tiny", device, **options | changes)
+        if name == "random FSQ":
+            ours.modules["quantizer"] = RandomFiniteScalarQuantizer(512).to(device)
+        candidates[name] = partial(ours, batch)
+    label = f"training step of brn_sum_tiny with other targets, {len(waves)} x {seconds} s"
+    comparisons = [Comparison(name, name, "plain", bound="<=") for name in [*candidates][1:]]
+    return Benchmark(label, candidates, comparisons)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from speechbrain_music.data_prep.files import check_output
-from speechbrain_music.data_prep.manifest import printable
+from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError, did_you_mean
 
 KINDS = (".npy", ".npz", ".parquet")
 INDEX, SETTINGS = "index.csv", "settings.json"  # in a folder of .npy files
+COLUMNS = ("path", "duration")
 OPTIONS = ("layers", "pool", "chunk", "overlap")  # of an encoder: embeddings depend on them
 
 
@@ -25,10 +27,11 @@ class StoreError(UserError):
 
 
 class Embeddings(NamedTuple):
-    """Pooled embeddings of N files: (N,) seconds, and (N, D) or (N, L, D) float32.
+    """Embeddings of N files: (N,) seconds, and (N, D) or (N, L, D) float32.
 
-    `settings` are those of `MusicEncoder.encode_files`, with `model` (a fingerprint), `source` and
-    `stamps`: of each file, when it was embedded, its size and modification time.
+    Unpooled ones are (1, T, D) or (1, L, T, D), of one file. `settings` are those of
+    `MusicEncoder.encode_files`, with `model` (a fingerprint), `source` and `stamps`: of each file,
+    when it was embedded, its size and modification time.
     """
 
     paths: list
@@ -76,31 +79,34 @@ def write_embeddings(out, embeddings):
     `out` ends in .npy (the matrix; next to it a .csv with `path` and `duration` of each row, and
     a .json with the settings), .npz (`embeddings`, `paths`, `durations`, `settings`) or .parquet
     (columns `path`, `duration`, `embedding`, of several layers `embedding_0` ...; the settings in
-    the `attrs` of the table that pandas reads). Bytes of paths that are not UTF-8 are escaped.
+    the `attrs` of the table that pandas reads). Of unpooled embeddings, .npy has no .csv and .npz
+    has `times`; the path is in the settings. Bytes of paths that are not UTF-8 are escaped.
     """
-    out = Path(out)
-    paths, durations, values, settings = embeddings
-    paths, text = [printable(path) for path in paths], settings_text(settings)
-    table = pd.DataFrame({"path": paths, "duration": durations})
+    out, (paths, durations, values, settings) = Path(out), embeddings
+    paths = [printable(path) for path in paths]
     if out.suffix not in KINDS:
         raise StoreError(f"{out} must end in {', '.join(KINDS)}")
+    arrays = {"paths": np.array(paths), "durations": durations}
+    if is_unpooled := settings["pool"] == "none":
+        values, settings = values[0], settings | {"path": paths[0]}
+        arrays = {"times": np.arange(values.shape[-2]) / TOKEN_RATE}
+    text = settings_text(settings)
     with atomic_file(out, "wb") as file:
         if out.suffix == ".npy":
             np.save(file, values)
-            rows, sidecar = _sidecars(out)
-            csv = table.round(3).to_csv(index=False, lineterminator="\n")
-            write_together({sidecar: text, rows: csv})
+            csv, sidecar = _sidecars(out)
+            rows = csv_text(zip(paths, durations.round(3).tolist(), strict=True), COLUMNS)
+            write_together({sidecar: text} if is_unpooled else {sidecar: text, csv: rows})
         elif out.suffix == ".npz":
-            np.savez(
-                file, embeddings=values, paths=np.array(paths), durations=durations, settings=text
-            )
+            np.savez(file, embeddings=values, **arrays, settings=text)
         else:
-            columns, layers = {"embedding": values}, settings["layers"]
+            columns = {"embedding": values}
             if values.ndim == 3:
+                layers = settings["layers"]
                 layers = range(values.shape[1]) if layers == "all" else layers
                 columns = {f"embedding_{n}": values[:, i] for i, n in enumerate(layers)}
-            for name, rows in columns.items():
-                table[name] = list(rows)
+            columns = {name: list(rows) for name, rows in columns.items()}
+            table = pd.DataFrame({"path": paths, "duration": durations} | columns)
             table.attrs["settings"] = text
             table.to_parquet(file, engine="pyarrow", index=False)
 
@@ -108,7 +114,7 @@ def write_embeddings(out, embeddings):
 def read_embeddings(path, unpooled=False):
     """Read a file that `write_embeddings` wrote, without running code; an .npy is memory-mapped.
 
-    With `unpooled`, also a file of `write_tokens`, as the (1, T, D) or (1, L, T, D) of one path.
+    With `unpooled`, also one with the embeddings over time of one path.
     Raises StoreError if it is missing, damaged or something else.
     """
     path = Path(path)
@@ -120,18 +126,11 @@ def read_embeddings(path, unpooled=False):
             f"{path} is not a file of embeddings: give a file that `sbmusic embed` wrote, which "
             f"ends in {', '.join(KINDS)}"
         )
-    try:
+    with _damage_explained(path):
         paths, durations, values, settings = _read(path)
         complete = values.shape[:1] == (len(paths),) == durations.shape and len(paths) > 0
         if values.dtype.kind != "f" or not np.isfinite(durations).all():
             raise TypeError("embeddings and durations must be numbers")
-    except StoreError:
-        raise
-    except Exception as error:  # a damaged archive or table may raise anything
-        raise StoreError(
-            f"{path} holds no embeddings of `sbmusic embed`, or is damaged "
-            f"({str(error) or type(error).__name__:.200}): embed the files again"
-        ) from error
     is_unpooled = settings["pool"] == "none"
     if not complete or values.ndim - is_unpooled not in (2, 3) or is_unpooled > unpooled:
         raise StoreError(f"{path} does not hold one row per file: embed with --pool mean")
@@ -143,21 +142,29 @@ def read_index(folder):
 
     Raises StoreError if it is damaged, or holds files that its index does not name.
     """
-    try:
-        table = pd.read_csv(folder / INDEX, dtype={"path": str}, keep_default_na=False)
+    with _damage_explained(folder):
+        table = _read_csv(folder / INDEX)
         settings = read_settings((folder / SETTINGS).read_text("utf-8"))
         files = [folder / file for file in table["file"]]
         paths, durations = table["path"].tolist(), table["duration"].to_numpy(float)
-    except Exception as error:  # a damaged table may raise anything
-        raise StoreError(
-            f"{folder} is no folder of embeddings, or is damaged "
-            f"({str(error) or type(error).__name__:.200}): choose another --out, or remove it"
-        ) from error
     found = {printable(file) for file in folder.rglob("*") if not file.is_dir()}
     others = found - {str(file) for file in (*files, folder / INDEX, folder / SETTINGS)}
     if others:
         raise StoreError(f"{min(others)} would be lost: choose another --out, or move that file")
     return Embeddings(paths, durations, files, settings)
+
+
+@contextmanager
+def _damage_explained(path):
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:  # a damaged archive or table may raise anything
+        raise StoreError(
+            f"{path} holds no embeddings of `sbmusic embed`, or is damaged "
+            f"({str(error) or type(error).__name__:.200}): embed the files again"
+        ) from error
 
 
 def changed_settings(before, now):
@@ -173,7 +180,7 @@ def _read(path):
         csv, sidecar = _sidecars(path)
         values, text = np.load(path, mmap_mode="r"), sidecar.read_text("utf-8")
         if csv.is_file():
-            table = pd.read_csv(csv, dtype={"path": str}, keep_default_na=False)
+            table = _read_csv(csv)
     elif path.suffix == ".npz":
         with np.load(path) as arrays:
             values, text = arrays["embeddings"], str(arrays["settings"])
@@ -193,17 +200,8 @@ def _read(path):
     return paths, np.asarray(table["duration"], float), values, settings
 
 
-def write_tokens(out, path, npy, settings):
-    """Write the unpooled embeddings of one audio file, which are in `npy`, whole or not at all."""
-    settings = settings_text(settings | {"path": printable(path)})
-    if out.suffix == ".npy":
-        write_together({_sidecars(out)[1]: settings})
-        os.replace(npy, out)
-        return
-    values = np.load(npy, mmap_mode="r")
-    times = np.arange(values.shape[-2]) / TOKEN_RATE
-    with atomic_file(out, "wb") as file:
-        np.savez(file, embeddings=values, times=times, settings=settings)
+def _read_csv(path):
+    return pd.read_csv(path, dtype={"path": str}, keep_default_na=False)
 
 
 def read_settings(text):

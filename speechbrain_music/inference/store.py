@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from hashlib import blake2b, file_digest
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import AudioError, audio_info
 from speechbrain_music.inference.embeddings import (
+    COLUMNS,
     INDEX,
     KINDS,
     SETTINGS,
@@ -26,13 +27,13 @@ from speechbrain_music.inference.embeddings import (
     read_settings,
     settings_text,
     write_embeddings,
-    write_tokens,
 )
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import LOCK, locked_folder, replace_folder, write_together
 from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
+LOG, NPY, WHOLE = "files.jsonl", "npy", "whole"  # in the folder of a `PartialStore`
 MAX_NAME = 255  # bytes that file systems allow
 
 
@@ -51,20 +52,18 @@ def embed_collection(
     those of `MusicEncoder.encode_files`.
     """
     options = {"pool": "mean", "layers": -1, "chunk": 30.0, "overlap": 0.0} | options
-    pool = options["pool"]
-    out = Path(out)
-    check_out(out, pool, len(paths))
+    out, paths, unreadable = Path(out), list(map(os.fspath, paths)), dict(unreadable or {})
+    check_out(out, options["pool"], len(paths))
     options["layers"] = _from_the_front(options["layers"], encoder.num_layers)
     settings = {"model": encoder.fingerprint, "source": str(source)} | options
-    names = _relative_names(paths) if pool == "none" else None
-    given, partial = [*paths, *(unreadable or ())], out.with_name(out.name + PARTIAL)
-    finished = _finished(out, given, settings, overwrite, partial.exists())
-    with PartialStore(partial, settings, names) as store:
+    partial = out.with_name(out.name + PARTIAL)
+    finished = _finished(out, [*paths, *unreadable], settings, overwrite, partial.exists())
+    with open_store(partial, settings) as store:
         for path in paths:
             stamp, *row = finished.get(_key(path), [None])
-            if stamp and stamp == _stamp(path) and not store.holds(path):
+            if stamp and stamp == _stamp(path) and path not in store.rows:
                 store.add(path, *row)
-        unreadable = (unreadable or {}) | _embed_missing(store, encoder, paths, options, batch_size)
+        unreadable |= _embed_missing(store, encoder, paths, options, batch_size)
         done = [path for path in paths if path not in unreadable]
         listed = out.with_name(out.name + UNREADABLE)
         if unreadable:
@@ -75,131 +74,100 @@ def embed_collection(
         if not done:
             path, reason = next(iter(unreadable.items()))
             raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
-        settings["stamps"] = [store.stamp(path) for path in done]
-        if pool != "none":
-            durations = np.array([store.duration(path) for path in done])
-            write_embeddings(out, Embeddings(done, durations, store.vectors(done), settings))
-        elif out.suffix in KINDS:
-            write_tokens(out, done[0], store.npy_of(done[0]), settings)
+        stamps, durations, _ = zip(*(store.rows[path] for path in done), strict=True)
+        settings["stamps"] = list(stamps)
+        if out.suffix in KINDS:
+            mode = "r" if options["pool"] == "none" else None  # one file, perhaps of gigabytes
+            values = [np.load(store.npy_of(path), mmap_mode=mode) for path in done]
+            values = np.stack(values) if len(done) > 1 else values[0][None]
+            write_embeddings(out, Embeddings(done, np.array(durations), values, settings))
         else:
-            _write_folder(out, store, done, settings)
+            names = _relative_names(paths)
+            rows = [(path, store.rows[path][1], names[path]) for path in done]
+            _write_folder(out, store, rows, settings)
         store.remove()
     return unreadable
 
 
-class PartialStore:
-    """Results of an unfinished `embed_collection`, in a folder that one process has open at a time.
+@contextmanager
+def open_store(folder, settings):
+    """Open the `PartialStore` in a folder that no other process has open; an empty one is deleted.
 
-    An .npy per file, and a line of `files.jsonl`: path, size and modification time (a file that has
-    changed since is embedded again), duration, and a hash of all that. `names` maps a path to the
-    name of its .npy; None: they are named by a hash of the path.
+    Raises UserError for a folder that is locked, damaged, of other settings, or something else.
+    """
+    folder = Path(folder)
+    if links := [path for path in (folder, *folder.rglob("*")) if path.is_symlink()]:
+        raise UserError(f"{links[0]} is a link, through which would be written: remove it")
+    ours = {LOCK, LOG, f".{LOG}.tmp", NPY, WHOLE}
+    if folder.exists() and not (folder.is_dir() and ours.issuperset(os.listdir(folder))):
+        raise UserError(
+            f"{folder} is not a folder of unfinished embeddings, which would be kept there: rename "
+            "or remove it"
+        )
+    with locked_folder(folder, "uses"):
+        store = PartialStore(folder, settings)
+        try:
+            yield store
+        finally:
+            if not store.rows:
+                store.remove()
+
+
+class PartialStore:
+    """Results of an unfinished `embed_collection`: an .npy per file, and a log.
+
+    The log's first line has the settings. Each other is of a file: its path, its stamp, its
+    duration, and a hash of these two and of its .npy. `rows` maps the path of each file that is
+    stored whole, and has not changed since, to the last three.
     """
 
-    def __init__(self, folder, settings, names=None):
-        self.folder, self.settings, self.names = Path(folder), settings, names
-        self.npy_folder, self.log = self.folder / "npy", self.folder / "files.jsonl"
-        self._rows, self._lock = {}, ExitStack()
-
-    def __enter__(self):
-        if links := [p for p in (self.folder, *self.folder.rglob("*")) if p.is_symlink()]:
-            raise UserError(f"{links[0]} is a link, through which would be written: remove it")
-        if self.folder.exists() and not (self.folder / SETTINGS).is_file():
-            remains = {LOCK, *(f".{name}.tmp" for name in (SETTINGS, self.log.name))}
-            if not self.folder.is_dir() or {*os.listdir(self.folder)} - remains:
+    def __init__(self, folder, settings):
+        self.folder, self.log, self.rows = folder, folder / LOG, {}
+        if self.log.is_file():
+            before, *lines = self.log.read_bytes().splitlines() or [b""]
+            try:
+                changed = changed_settings(read_settings(before), settings)
+            except (ValueError, TypeError, RecursionError):
+                raise UserError(f"{folder} is damaged: delete it to start again") from None
+            for line in lines:  # perhaps cut by a kill, or damaged; its .npy may be gone
+                with suppress(ValueError, TypeError, RecursionError, OSError):
+                    path, stamp, duration, digest = json.loads(line)
+                    is_same = stamp is not None and stamp == _stamp(path)
+                    if is_same and digest == self._digest(path, stamp, duration):
+                        self.rows[path] = stamp, duration, digest
+            if changed and self.rows:
                 raise UserError(
-                    f"{self.folder} is not a folder of unfinished embeddings, which would be kept "
-                    "there: rename or remove it"
+                    f"{folder} was started with other settings ({changed}): pass those to "
+                    "continue, delete it to start again, or choose another --out"
                 )
-        with ExitStack() as lock:
-            lock.enter_context(locked_folder(self.folder, "uses"))
-            self._open()
-            self._lock = lock.pop_all()
-        return self
-
-    def __exit__(self, *error):
-        if not self._rows:
-            self.remove()
-        self._lock.close()
+        lines = [settings, *([path, *row] for path, row in self.rows.items())]
+        write_together({self.log: "".join(json.dumps(line) + "\n" for line in lines)})
+        (folder / NPY).mkdir(exist_ok=True)
 
     def remove(self):
-        """Delete the folder; the settings last, by which it is recognised."""
-        shutil.rmtree(self.npy_folder, ignore_errors=True)
-        for name in (self.log.name, SETTINGS):
-            (self.folder / name).unlink(missing_ok=True)
+        """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def holds(self, path):
-        """Return whether a file's embedding is stored whole and the file has not changed since."""
-        stamp, duration, digest = self._rows.get(os.fspath(path), [None] * 3)
-        try:
-            is_same = stamp is not None and stamp == _stamp(path)
-            return is_same and digest == self._digest(path, [stamp, duration])
-        except OSError:  # the .npy is gone: that file is embedded again
-            return False
-
     def add(self, path, duration, values):
-        """Store a file's duration and embedding, or the path of an .npy that may be gone."""
-        npy = self.npy_of(path)
-        npy.parent.mkdir(parents=True, exist_ok=True)
+        """Store a file's duration and embedding, an array or the path of an .npy."""
+        npy, stamp = self.npy_of(path), _stamp(path)
         npy.unlink(missing_ok=True)  # it may be a link to an .npy of an earlier `out`
-        if not isinstance(values, Path):
-            np.save(npy, np.asarray(values, "<f4"))
-        elif values.is_file():
+        if isinstance(values, Path):
             _link(values, npy)
         else:
-            return
-        row = [_stamp(path), duration]
-        self._rows[os.fspath(path)] = [*row, self._digest(path, row)]
+            np.save(npy, np.asarray(values, "<f4"))
+        self.rows[path] = stamp, duration, self._digest(path, stamp, duration)
         with open(self.log, "a", encoding="utf-8") as file:
-            file.write(self._line(os.fspath(path)))
-
-    def duration(self, path):
-        """Return a stored file's duration in seconds."""
-        return self._rows[os.fspath(path)][1]
-
-    def stamp(self, path):
-        """Return a stored file's size and modification time when it was embedded, or None."""
-        return self._rows[os.fspath(path)][0]
-
-    def vectors(self, paths):
-        """Return the pooled embeddings of stored files, (N, ...) float32."""
-        return np.stack([np.load(self.npy_of(path)) for path in paths])
+            file.write(json.dumps([path, *self.rows[path]]) + "\n")
 
     def npy_of(self, path):
         """Return the path of the .npy for a file's embedding."""
-        if self.names is not None:
-            return self.npy_folder / self.names[path]
-        return self.npy_folder / f"{blake2b(os.fsencode(path), digest_size=16).hexdigest()}.npy"
+        return self.folder / NPY / f"{blake2b(os.fsencode(path), digest_size=16).hexdigest()}.npy"
 
-    def _line(self, path):
-        return json.dumps([path, *self._rows[path]]) + "\n"
-
-    def _digest(self, path, row):
+    def _digest(self, path, *row):
         with open(self.npy_of(path), "rb") as file:
             data = file_digest(file, lambda: blake2b(json.dumps(row).encode(), digest_size=16))
         return data.hexdigest()
-
-    def _open(self):
-        """Read what is stored, whatever its lines hold, and refuse that of other settings."""
-        settings = self.folder / SETTINGS
-        if settings.is_file():
-            try:
-                before = read_settings(settings.read_text(encoding="utf-8"))
-                changed = changed_settings(before, self.settings)
-            except (ValueError, TypeError, RecursionError):
-                raise UserError(f"{self.folder} is damaged: delete it to start again") from None
-            lines = self.log.read_bytes().splitlines() if self.log.is_file() else []
-            for line in lines:
-                with suppress(ValueError, TypeError, RecursionError):  # cut by a kill, or damaged
-                    path, stamp, duration, digest = json.loads(line)
-                    self._rows[path] = [stamp, duration, digest]
-            if changed and self._rows:
-                raise UserError(
-                    f"{self.folder} was started with other settings ({changed}): pass those to "
-                    "continue, delete it to start again, or choose another --out"
-                )
-        texts = {settings: settings_text(self.settings)}
-        write_together(texts | {self.log: "".join(map(self._line, self._rows))})
 
 
 def _finished(out, paths, settings, overwrite, resumed):
@@ -215,8 +183,8 @@ def _finished(out, paths, settings, overwrite, resumed):
     except StoreError as error:
         if out.is_file() and (overwrite or resumed):
             return {}
-        remedy = ", or pass --overwrite to replace it" if out.is_file() else ""
-        raise StoreError(f"{error}{remedy}") from error
+        remedy = "pass --overwrite to replace it" if out.is_file() else "choose another --out"
+        raise StoreError(f"{error}, or {remedy}") from error
     given = {_key(path) for path in paths}
     lost = sum(_key(path) not in given for path in before.paths)
     changed = changed_settings(before.settings, settings)
@@ -234,7 +202,7 @@ def _finished(out, paths, settings, overwrite, resumed):
     return {
         _key(path): (stamp, duration, value)
         for path, stamp, duration, value in rows
-        if isinstance(value, Path) or np.isfinite(value).all()
+        if (value.is_file() if isinstance(value, Path) else np.isfinite(value).all())
     }
 
 
@@ -253,11 +221,9 @@ def _link(source, target):
 
 def _stamp(path):
     """Size and modification time, or None for a file that does not exist."""
-    try:
+    with suppress(OSError):
         status = os.stat(path)
-    except OSError:
-        return None
-    return f"{status.st_size} {status.st_mtime_ns}"
+        return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _from_the_front(layers, count):
@@ -282,7 +248,7 @@ def _relative_names(paths):
 
 def _embed_missing(store, encoder, paths, options, batch_size):
     """Embed the files that are not stored; return the unreadable ones with reasons."""
-    missing = [path for path in paths if not store.holds(path)]
+    missing = [path for path in paths if path not in store.rows]
     reused = len(paths) - len(missing)
     if reused:
         print(f"Resuming: {reused} of {len(paths)} files are already embedded")
@@ -311,13 +277,17 @@ def _seconds(path, tokens):
         return tokens / TOKEN_RATE
 
 
-def _write_folder(out, store, done, settings):
-    """Move the store's .npy files to `out`, with an index and the settings."""
-    folder, files = store.npy_folder, {store.npy_of(path) for path in done}
-    for file in folder.rglob("*"):  # left by a kill, or of files that are no longer listed
-        if file.is_file() and file not in files:
-            file.unlink()
-    rows = [(printable(path), store.duration(path), printable(store.names[path])) for path in done]
-    index = csv_text(rows, ("path", "duration", "file"))
-    write_together({folder / INDEX: index, folder / SETTINGS: settings_text(settings)})
-    replace_folder(folder, out)
+def _write_folder(out, store, rows, settings):
+    """Replace `out` by a folder with links to the store's files, an index and the settings.
+
+    rows: path, duration and name of each file.
+    """
+    whole = store.folder / WHOLE
+    shutil.rmtree(whole, ignore_errors=True)  # left by a kill
+    for path, _, name in rows:
+        (whole / name).parent.mkdir(parents=True, exist_ok=True)
+        _link(store.npy_of(path), whole / name)
+    rows = [(printable(path), duration, printable(name)) for path, duration, name in rows]
+    index = csv_text(rows, (*COLUMNS, "file"))
+    write_together({whole / INDEX: index, whole / SETTINGS: settings_text(settings)})
+    replace_folder(whole, out)

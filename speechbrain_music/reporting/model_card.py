@@ -4,6 +4,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from string import Template
 
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
@@ -12,37 +13,22 @@ from speechbrain_music.models.safe_folder import FEATURES
 from speechbrain_music.reporting.tables import markdown_page, markdown_table, with_interval
 from speechbrain_music.utils.errors import UserError, escaped
 
+CARD = Template(Path(__file__).with_suffix(".md").read_text(encoding="utf-8"))
+COMPOSED = "- All of its training music was composed by a program: it has seen no recording.\n"
+MEANS = (
+    "- SummaryMixing takes a mean over the context, which is one chunk (30 s by default): "
+    "compare embeddings of the same chunk length only.\n"
+)
 UNKNOWN = "not stated"
 ORIGINS = {True: ", composed by a program", False: "", None: ", origin unknown"}
-RANDOM = "random projection"  # trained quantizers have a kind
-TARGETS = "{kind}, {num_codebooks} x {codebook_size:,} tokens"
-HOURS = "{train:.2f} h to train on, {valid:.2f} h held out"
-TAGS = "tags: [speechbrain, speechbrain_music, music, audio, best-rq]"
+RANDOM = {"kind": "random projection"}  # trained quantizers have a kind
 DATA_KINDS = (
     "On the published data",
     "On recorded music, but not on the published data: not comparable with published results",
     "On composed music that replaces the data sets: this says nothing about recorded music and "
     "must not be compared with published results",
 )
-REFERENCES = (
-    "Pre-training and systems: arXiv 2601.09603. SummaryMixing: Parcollet et al., arXiv "
-    "2307.07421. BEST-RQ: Chiu et al., arXiv 2202.01855. Tasks: MARBLE, arXiv 2306.10548."
-)
-USAGE = """## Usage
-
-```
-pip install speechbrain-music
-sbmusic embed song.mp3 --model {hub_id} --out song.npy
-```
-
-```python
-from speechbrain_music.inference import MusicEncoder
-
-encoder = MusicEncoder.from_export("{hub_id}")
-values = encoder.encode_file("song.mp3", layers="all", pool="mean").values
-```
-
-The files are safetensors and JSON: loading them runs no code."""
+HEAD = ["task", "data", "metric", "mean (95% interval)", "chance", "tracks", "notes"]
 
 
 class CardError(UserError):
@@ -64,65 +50,61 @@ def model_card(folder, hub_id, results=(), licence=None):
     # Hashes all weights, so once per pooling and not per task.
     identity = cache(lambda pooling: ExportEncoder(model, "", pooling).identity)
     results = [_read_results(path, identity) for path in results]
-    metadata, encoder = encoder_metadata(model), _architecture(model)
-    return markdown_page(
-        [
-            "---",
-            "library_name: speechbrain",
-            *([f"license: {licence}"] if licence else []),
-            "pipeline_tag: feature-extraction",
-            TAGS,
-            "---",
-            f"# {hub_id.partition('/')[2]}",
-        ],
-        f"A music encoder: from audio to {encoder['layers'] + 1} hidden states of "
-        f"{encoder['dim']} values, {TOKEN_RATE} per second, pre-trained without labels by masked "
-        "prediction (BEST-RQ) with speechbrain_music.",
-        markdown_table(["", ""], [(k, text.replace("|", "/")) for k, text in metadata.items()]),
-        USAGE.format(hub_id=hub_id),
-        "## Evaluation",
-        "" if results else "It has not been evaluated on any task.",
-        *_result_tables(results),
-        "## Limits",
-        [f"- {limit}" for limit in _limits(model, metadata)],
-        "## Licence",
-        f"Of the weights: {licence or 'not stated yet'}.\n"
-        "The licence of the training music is another one, and is not known here.",
-        "## References",
-        REFERENCES,
+    blocks = [] if results else ["It has not been evaluated on any task."]
+    for kind, title in enumerate(DATA_KINDS):
+        if rows := [row for found, rows in results for row in rows if found == kind]:
+            blocks += [f"**{title}.**", markdown_table(HEAD, rows, "    rr")]
+    metadata = encoder_metadata(model)
+    rows = [(key, text.replace("|", "/")) for key, text in metadata.items()]
+    is_composed = _stated(lambda: str({c["composed"] for c in model.config["training"]["corpora"]}))
+    return CARD.substitute(
+        name=hub_id.partition("/")[2],
+        hub_id=hub_id,
+        licence_key=f"license: {licence}\n" if licence else "",
+        licence=licence or "not stated yet",
+        states=len(model.encoder.layers) + 1,
+        dim=model.encoder.config["d_model"],
+        rate=TOKEN_RATE,
+        metadata="\n".join(markdown_table(["", ""], rows)),
+        evaluation=markdown_page(*blocks).rstrip(),
+        corpora=metadata["corpora"],
+        composed_limit=COMPOSED if is_composed == "{True}" else "",
+        mixer_limit=MEANS if _mixer(model) == "SummaryMixing" else "",
     )
 
 
 def encoder_metadata(model):
     """Title -> text about a `WaveEncoder` and its training; "not stated" for what is unknown."""
-    encoder, training = _architecture(model), model.config.get("training", {})
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    config, training = model.encoder.config, model.config.get("training", {})
+    layers, parameters = len(model.encoder.layers), sum(p.numel() for p in model.parameters())
+    stated = {
+        "system": lambda: str(training["system"]),
+        "targets": lambda: "{kind}, {num_codebooks} x {codebook_size:,} tokens".format(
+            **RANDOM | training["quantizer"]
+        ),
+        "corpora": lambda: "; ".join(map(_corpus, training["corpora"])),
+        "audio": lambda: "{train:.2f} h to train on, {valid:.2f} h held out".format(
+            **training["hours"]
+        ),
+        "steps": lambda: f"{training['step']:,.0f}",
+        "seed": lambda: str(training["seed"]),
+        "held-out loss": lambda: f"{training['held_out_loss']:.4f}",
+    }
+    stated = {title: _stated(text) for title, text in stated.items()}
     return {
-        "system": _stated(lambda: str(training["system"])),
-        "encoder": f"{encoder['layers']} {encoder['block']} blocks, mixer {encoder['mixer']}, "
+        "system": stated.pop("system"),
+        "encoder": f"{layers} {config['block']['class']} blocks, mixer {_mixer(model)}, "
         f"{parameters:,} parameters",
-        "hidden states": f"{encoder['layers'] + 1} (the front-end's is 0), {encoder['dim']} "
-        f"values, {TOKEN_RATE} per second",
+        "hidden states": f"{layers + 1} (the front-end's is 0), {config['d_model']} values, "
+        f"{TOKEN_RATE} per second",
         "features": f"log-mel, {FEATURES['bands']} bands, at {FEATURES['sample_rate']} Hz, "
         f"a frame every {FEATURES['hop']} samples",
-        "targets": _stated(lambda: TARGETS.format(**{"kind": RANDOM} | training["quantizer"])),
-        "corpora": _stated(lambda: "; ".join(map(_corpus, training["corpora"]))),
-        "audio": _stated(lambda: HOURS.format(**training["hours"])),
-        "steps": _stated(lambda: f"{training['step']:,.0f}"),
-        "seed": _stated(lambda: str(training["seed"])),
-        "held-out loss": _stated(lambda: f"{training['held_out_loss']:.4f}"),
+        **stated,
     }
 
 
-def _architecture(model):
-    """The one place that reads the encoder's configuration."""
-    config = model.encoder.config
-    return {
-        "block": config["block"]["class"],
-        "mixer": config["block"].get("mixer", {}).get("class", "of its own"),
-        "layers": len(model.encoder.layers),
-        "dim": config["d_model"],
-    }
+def _mixer(model):
+    return model.encoder.config["block"].get("mixer", {}).get("class", "of its own")
 
 
 def _stated(text):
@@ -141,11 +123,27 @@ def _read_results(path, identity):
     """The kind of data, an index of `DATA_KINDS`, and the rows of a results.json of this model."""
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
-        data, name = results["data"], results["encoder"]["name"]
-        evaluated = [run["identity"] for run in results["encoder"]["runs"]]
-        is_same = identity(results["protocol"]["pooling"]) in evaluated
-        kind = 2 if data["replica"] else 1 if data["deviations"] else 0
-        rows = list(_rows(results, len(evaluated)))
+        data, protocol, encoder = results["data"], results["protocol"], results["encoder"]
+        system, evaluated = encoder["name"], [run["identity"] for run in encoder["runs"]]
+        name = data["data_set"]
+        is_same = identity(protocol["pooling"]) in evaluated
+        notes = list(data["deviations"])
+        kind = 2 if data["replica"] else 1 if notes else 0
+        if data["replica"]:
+            notes.append(f"generator {data['replica']['generator']}")
+            name += " (replica)"
+        elif data.get("published"):
+            notes.append(f"published results use {data['published']}")
+        notes.append("frozen" if protocol.get("freeze_encoder", True) else "fine-tuned")
+        if len(evaluated) > 1:
+            notes.append(f"mean of {len(evaluated)} encoders, of which this is one")
+        if protocol.get("quick"):
+            notes.append("few probes")
+        rows = [
+            (results["task"], name, metric, with_interval(figure), f"{figure['chance']:.3f}")
+            + (data["tracks"]["test"], "; ".join(notes))
+            for metric, figure in results["figures"].items()
+        ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CardError(
             f"{path} is not the results.json of a task ({type(error).__name__}: {error}): pass one "
@@ -153,54 +151,7 @@ def _read_results(path, identity):
         ) from error
     if not is_same:
         raise CardError(
-            f"{path} evaluates {name}, which has other weights than this export: run the task with "
-            "--encoder on this export"
+            f"{path} evaluates {system}, which has other weights than this export: run the task "
+            "with --encoder on this export"
         )
     return kind, rows
-
-
-def _rows(results, encoders):
-    data, protocol = results["data"], results["protocol"]
-    notes, name = list(data["deviations"]), data["data_set"]
-    if data["replica"]:
-        notes.append(f"generator {data['replica']['generator']}")
-        name += " (replica)"
-    elif data.get("published"):
-        notes.append(f"published results use {data['published']}")
-    notes.append("frozen" if protocol.get("freeze_encoder", True) else "fine-tuned")
-    if encoders > 1:
-        notes.append(f"mean of {encoders} encoders, of which this is one")
-    if protocol.get("quick"):
-        notes.append("few probes")
-    for metric, figure in results["figures"].items():
-        values = with_interval(figure), f"{figure['chance']:.3f}", data["tracks"]["test"]
-        yield results["task"], name, metric, *values, "; ".join(notes)
-
-
-def _result_tables(results):
-    """Tables by kind of data: as published, recorded but not as published, and composed."""
-    head = ["task", "data", "metric", "mean (95% interval)", "chance", "tracks", "notes"]
-    for kind, title in enumerate(DATA_KINDS):
-        if rows := [row for found, rows in results for row in rows if found == kind]:
-            yield from (f"**{title}.**", markdown_table(head, rows, "    rr"))
-
-
-def _limits(model, metadata):
-    corpora = model.config.get("training")
-    corpora = corpora.get("corpora") if isinstance(corpora, dict) else []
-    yield (
-        "Its input is mono at 24 kHz: nothing above 12 kHz, no stereo. It was trained on the "
-        f"corpora of the table ({metadata['corpora']}); how well it works for other music is not "
-        "known."
-    )
-    if corpora and all(isinstance(c, dict) and c.get("composed") for c in corpora):
-        yield "All of its training music was composed by a program: it has seen no recording."
-    if _architecture(model)["mixer"] == "summary":
-        yield (
-            "SummaryMixing takes a mean over the context, which is one chunk (30 s by default): "
-            "compare embeddings of the same chunk length only."
-        )
-    yield (
-        "Layers differ in what they represent. Choose one on your own validation data, and "
-        "standardise each dimension before distances or probes."
-    )

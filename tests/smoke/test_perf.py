@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from perf import SIZES, benchmark, embedding, growth, report, steps
 from perf import __main__ as command
-from perf import benchmark, embedding, growth, report, steps
 from perf.benchmark import Comparison
 from speechbrain_music.utils.errors import UserError
 
@@ -21,7 +21,7 @@ MILLIONS = {"Wav2Vec2Conformer": 316, "MERT-like": 94.4}
 
 
 def test_training_steps_train_everything_on_equal_tokens():
-    candidates, counts = steps.step("tiny").candidates, set()
+    candidates, counts = steps.step(SIZES["step"]["tiny"], "cpu", None).candidates, set()
     for name, call in candidates.items():
         step = call.func
         before = [parameter.detach().clone() for parameter in step.parameters]
@@ -87,7 +87,7 @@ def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
 
 def test_point_beyond_the_limits_is_a_result(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "MAX_BYTES", 2**20)
-    monkeypatch.setitem(growth.SIZE["lengths"], "tiny", [1])
+    monkeypatch.setitem(SIZES["growth"]["tiny"], "lengths", [1])
     command.main(["growth", "--size", "tiny", "--out", str(tmp_path)])
     page = (tmp_path / "growth.md").read_text(encoding="utf-8")
     assert "| attention, forward | does not fit |" in page
@@ -134,10 +134,10 @@ def test_failure_keeps_what_is_written(tmp_path, monkeypatch):
 def test_encoder_of_others_has_its_size_rate_and_independent_items(name):
     peer = embedding.PEERS[name]
     with torch.device("meta"):
-        full = peer.build("full")
+        full = peer.build()
     assert sum(map(torch.numel, full.parameters())) / 1e6 == pytest.approx(MILLIONS[name], 0.01)
     waves = torch.randn(2, 4 * peer.sample_rate)
-    model = peer.build("tiny").eval()
+    model = peer.build(tiny=True).eval()
     with torch.no_grad():
         states = model(waves)
         alone = model(waves[1:])

@@ -119,7 +119,7 @@ def test_command(music, tiny_export, tmp_path):
     (pair,) = stored["pairs"]
     assert (pair["first"], pair["second"]) == ("mel", "untrained") and len(pair["tasks"]) == 4
     assert f"{stored['rows'][0]['mean']:.3f}" in page and "| mel minus untrained |" in page
-    assert "1 recordings with fewer than two excerpts, 1 files that cannot be used" in page
+    assert "| too short for two excerpts | 1 |" in page and "| skipped files | 1 |" in page
 
     # Another gap: features are reused.
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("features.npy")}

@@ -23,7 +23,7 @@ from speechbrain_music.inference.embeddings import (
     write_embeddings,
 )
 from speechbrain_music.inference.encoder import Embedding
-from speechbrain_music.inference.store import PartialStore, embed_collection
+from speechbrain_music.inference.store import embed_collection, open_store
 from speechbrain_music.utils.errors import UserError
 
 SETTINGS = {"model": "f0", "source": "m", "pool": "mean", "layers": 2, "chunk": 30, "overlap": 0}
@@ -64,8 +64,8 @@ def content(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def open_store(folder, **changes):
-    with PartialStore(folder, SETTINGS | changes):
+def reopen(folder, **changes):
+    with open_store(folder, SETTINGS | changes):
         pass
 
 
@@ -107,26 +107,26 @@ def test_killed_run_is_resumed(name, pool, songs, tmp_path):
 def test_stored_files_are_reused_unless_changed(songs, tmp_path, capsys):
     good = [path for path in songs if "bad" not in path]
     vectors = np.arange(6, dtype="f4").reshape(3, 2)
-    with PartialStore(tmp_path / "a", SETTINGS) as store:
+    with open_store(tmp_path / "a", SETTINGS) as store:
         for path, vector in zip(good, vectors, strict=True):
             store.add(path, 0.02, vector)
 
         def second_process():
             with pytest.raises(UserError, match="another process uses .*a: wait for it"):
-                open_store(tmp_path / "a")
+                reopen(tmp_path / "a")
 
         assert in_child(second_process) == 0
     soundfile.write(good[1], np.zeros(960), 24000)
     os.remove(good[2])
-    with PartialStore(tmp_path / "a", SETTINGS | {"source": "moved"}) as store:
-        assert [store.holds(path) for path in good] == [True, False, False]
-        np.testing.assert_array_equal(store.vectors(good[::-1]), vectors[::-1])
-        assert store.duration(good[0]) == 0.02
+    with open_store(tmp_path / "a", SETTINGS | {"source": "moved"}) as store:
+        assert [path in store.rows for path in good] == [True, False, False]
+        np.testing.assert_array_equal(np.load(store.npy_of(good[0])), vectors[0])
+        assert store.rows[good[0]][1] == 0.02
     changes = {"model": "f1", "layers": "all", "pool": "mean_std", "chunk": None, "overlap": 1}
     for key, value in changes.items():
         with pytest.raises(UserError, match=f"other settings \\({key} .*, now {value}\\)"):
-            open_store(tmp_path / "a", **{key: value})
-    with PartialStore(tmp_path / "empty", SETTINGS):
+            reopen(tmp_path / "a", **{key: value})
+    with open_store(tmp_path / "empty", SETTINGS):
         pass
     assert not (tmp_path / "empty").exists()
 
@@ -183,32 +183,32 @@ def test_other_files_at_out_are_refused(tmp_path):
 
 
 def test_links_in_a_store_are_refused(tmp_path):
-    with PartialStore(tmp_path / "a", SETTINGS) as store:
+    with open_store(tmp_path / "a", SETTINGS) as store:
         store.add("x.wav", 1.0, np.zeros(2))
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "a/npy/x").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     for folder, link in (("a", "a/npy/x"), ("b", "b")):
         with pytest.raises(UserError, match=f"{link} is a link"):
-            open_store(tmp_path / folder)
-    assert (tmp_path / "a/settings.json").exists()
+            reopen(tmp_path / folder)
+    assert (tmp_path / "a/files.jsonl").exists()
 
 
 @pytest.mark.parametrize("text", ["", "[1", "{}", "[" * 10**5, b"\xff"])
 def test_damaged_store_is_refused_and_kept(text, songs, tmp_path):
-    with PartialStore(tmp_path / "a", SETTINGS) as store:
+    with open_store(tmp_path / "a", SETTINGS) as store:
         store.add(songs[0], 0.02, np.zeros(9))
     before = content(tmp_path / "a/npy")
-    (tmp_path / "a/settings.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    (tmp_path / "a/files.jsonl").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match="a is damaged: delete it to start again"):
-        open_store(tmp_path / "a")
+        reopen(tmp_path / "a")
     assert before and content(tmp_path / "a/npy") == before
     notes = tmp_path / "b/notes.txt"  # another program's folder and file
     notes.parent.mkdir()
     notes.write_text("do re mi")
     for path in (notes.parent, notes):
         with pytest.raises(UserError, match="is not a folder of unfinished embeddings"):
-            open_store(path)
+            reopen(path)
     assert notes.read_text() == "do re mi"
 
 
@@ -230,18 +230,19 @@ def test_damaged_row_is_embedded_again(songs, tmp_path):
     whole = read_embeddings(tmp_path / "whole.npz")
     good = [path for path in songs if "bad" not in path]
     settings, partial = SETTINGS | {"chunk": 30.0, "overlap": 0.0}, tmp_path / "a.npz.partial"
-    with PartialStore(partial, settings) as store:
+    with open_store(partial, settings) as store:
         for row in zip(good, whole.durations.tolist(), whole.values, strict=True):
             store.add(*row)
         npy = store.npy_of(good[1])
-    lines, data = (partial / "files.jsonl").read_text().splitlines(), npy.read_bytes()
+    first, *lines = (partial / "files.jsonl").read_text().splitlines()
+    data = npy.read_bytes()
     kept = tmp_path / "kept"
     shutil.copytree(partial, kept)
     changes = [(line, data) for line in change_one(lines[1])]
     changes += [(lines[1], change) for change in (b"", data[:-1], data[:-1] + b"x", None)]
     for line, change in changes:
         shutil.copytree(kept, partial, dirs_exist_ok=True)
-        (partial / "files.jsonl").write_text("\n".join([lines[0], line, *lines[2:]]))
+        (partial / "files.jsonl").write_text("\n".join([first, lines[0], line, *lines[2:]]))
         npy.unlink() if change is None else npy.write_bytes(change)
         encoder = FakeEncoder()
         embed_collection(encoder, "m", songs, tmp_path / "a.npz")

@@ -1,7 +1,7 @@
-"""Embeddings of music, similar tracks, exports, and a check of the installation.
+"""Embeddings of music, similar tracks and exports.
 
-`sbmusic COMMAND --help` lists a command's options. Exit codes: 0, success; 1, doctor found a
-problem; 2, an error that the user can fix, in one line on stderr; 130, interrupted.
+`sbmusic COMMAND --help` lists a command's options. Exit codes: 0, success; 2, an error that
+the user can fix, in one line on stderr; 130, interrupted.
 """
 
 import argparse
@@ -11,18 +11,10 @@ import sys
 from functools import partial
 
 from speechbrain_music import __version__
-from speechbrain_music.inference.cli import (
-    card,
-    doctor,
-    embed,
-    export,
-    info,
-    prepare,
-    similar,
-)
+from speechbrain_music.inference.cli import card, embed, export, info, prepare, similar
 from speechbrain_music.utils.errors import run_command
 
-COMMANDS = (prepare, embed, similar, info, export, card, doctor)
+COMMANDS = (prepare, embed, similar, info, export, card)
 
 
 def main(argv=None):
