@@ -5,7 +5,7 @@ from torch.optim.adam import adam
 
 
 class StackedAdam(torch.optim.Optimizer):
-    """torch's Adam with learning rates (P,) for P models stacked along the parameters' first axis."""
+    """Adam with learning rates (P,) for P models stacked along the parameters' first axis."""
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "steps": 0})
