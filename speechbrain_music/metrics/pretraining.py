@@ -101,6 +101,11 @@ def perplexity(counts):
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
+def collisions(counts):
+    """Share of tokens that occur more than once: mel stacks that share a token with another."""
+    return float(counts[counts > 1].sum() / counts.sum())
+
+
 class MaskedPredictionMetrics:
     """Sums over held-out masked tokens, to be added over processes, and figures from them.
 
@@ -200,6 +205,7 @@ class MaskedPredictionMetrics:
         used = sums[len(self.names) :].view(self.codebooks, -1).cpu().numpy()
         figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))
         figures["perplexity"] = float(np.mean([perplexity(counts) for counts in used]))
+        figures["collisions"] = float(np.mean([collisions(counts) for counts in used]))
         figures["masked_tokens"] = count
         return figures
 
