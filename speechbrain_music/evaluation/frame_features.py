@@ -33,7 +33,10 @@ class AnnotatedTracks(NamedTuple):
     @property
     def labels(self):
         """split -> what results depend on, as JSON holds it."""
-        return {split: [str(part) for part in parts] for split, parts in self.annotations.items()}
+        return {
+            split: [[np.asarray(column).tolist() for column in part] for part in parts]
+            for split, parts in self.annotations.items()
+        }
 
 
 def cut_tracks(manifests, hparams):

@@ -1,5 +1,7 @@
 """Frames of whole tracks: every frame once, the same in chunks as in one piece, half precision."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +9,11 @@ import soundfile
 import torch
 from tiny import untrained_model
 
+from speechbrain_music.dataio.annotations import Beats
 from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.evaluation.frame_features import (
+    AnnotatedTracks,
     FrameCache,
     TrackSplit,
     TrainingWindows,
@@ -137,6 +141,18 @@ def test_frames_and_pooled_features_have_own_caches(tracks, tmp_path):
     assert (
         FrameCache(tmp_path, encoder, table).folder != FeatureCache(tmp_path, encoder, table).folder
     )
+
+
+def test_labels_tell_long_annotations_apart():
+    """One of 2,000 beats moves by a microsecond: the results are others."""
+    times = np.arange(2000) / 2
+    moved = times + 1e-6 * (np.arange(2000) == 1000)
+    found = [
+        AnnotatedTracks(None, {}, {"test": [Beats(each, np.arange(2000) % 4 + 1)]}, {}).labels
+        for each in (times, times.copy(), moved)
+    ]
+    assert found[0] == found[1] != found[2]
+    assert json.loads(json.dumps(found[2])) == found[2]
 
 
 def test_windows():
