@@ -15,6 +15,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -115,13 +116,22 @@ class DataSet:
         return prepare_items(self, root, out, self.read(root, out, **options), **common)
 
 
+@cache
+def _published():
+    """The contents of `data_sets.yaml`, and the entries of `references.bib`."""
+    texts = [
+        Path(__file__).with_name(name).read_text(encoding="utf-8")
+        for name in ("data_sets.yaml", "references.bib")
+    ]
+    return yaml.safe_load(texts[0]), texts[1].strip().split("\n\n")
+
+
 def about(name):
     """What `data_sets.yaml` says about a data set, with its entries of `references.bib`."""
-    folder = Path(__file__).parent
-    known = yaml.safe_load((folder / "data_sets.yaml").read_text(encoding="utf-8"))[name]
-    entries = (folder / "references.bib").read_text(encoding="utf-8").strip().split("\n\n")
-    cited = [next(e for e in entries if f"{{{key}," in e) for key in known.pop("cite")]
-    return known | {"bibtex": "\n".join(cited)}
+    known, entries = _published()
+    facts = dict(known[name])
+    cited = [next(e for e in entries if f"{{{key}," in e) for key in facts.pop("cite")]
+    return facts | {"bibtex": "\n".join(cited)}
 
 
 def check_option(name, value, allowed):

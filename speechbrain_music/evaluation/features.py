@@ -25,6 +25,7 @@ from speechbrain_music.utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 METADATA, VALUES, REASONS = "metadata.json", "features.npy", "unreadable.jsonl"
+AT_ONCE = 1024  # rows that are searched for missing features
 ORDER, DROPOUT = 20, 21  # first part of a random key: its purpose (see `dataio.segments`)
 
 
@@ -122,12 +123,11 @@ class FeatureCache:
 
     def _missing(self):
         """The chunks with neither finite features nor a reason why there are none."""
-        values, reasons = self._values(), self._reasons()
-        return [
-            chunk
-            for chunk in range(len(self.chunks))
-            if chunk not in reasons and not np.isfinite(values[self.rows_of(chunk)]).all()
-        ]
+        values, starts = self._values(), range(0, int(self.ends[-1]), AT_ONCE)
+        finite = [np.isfinite(values[row : row + AT_ONCE]).all(axis=(1, 2)) for row in starts]
+        whole = np.logical_and.reduceat(np.concatenate(finite), self.ends - self._rows())
+        whole[list(self._reasons())] = True
+        return np.flatnonzero(~whole).tolist()
 
     def _reasons(self):
         """Row -> reason, from the lines that are whole."""

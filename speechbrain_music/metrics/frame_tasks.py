@@ -101,14 +101,19 @@ class FrameTask:
         parts = [targets[:, i, None] == torch.arange(size) for i, size in enumerate(self.groups)]
         return torch.cat([*parts, targets[:, len(parts) :] > 0], dim=1) * 20.0 - 10
 
-    def score(self, reference, estimate, duration, weights=False):
-        """dict metric -> float of a track of `duration` s; nan where no one annotated downbeats.
+    def weighted_scores(self, reference, estimate, duration):
+        """dict metric -> score of a track of `duration` s, its weight in the mean over a corpus.
 
-        With `weights` what the scores count in the means over a corpus, in their place.
+        A score is nan, of weight 0, where no one annotated downbeats.
         """
         with warnings.catch_warnings(action="ignore"):  # of empty annotations
             pairs = self._compare(reference, estimate, duration)
-        return {metric: float(pair[weights]) for metric, pair in pairs.items()}
+        return {metric: tuple(map(float, pair)) for metric, pair in pairs.items()}
+
+    def score(self, reference, estimate, duration):
+        """dict metric -> float, without the weights of `weighted_scores`."""
+        pairs = self.weighted_scores(reference, estimate, duration)
+        return {metric: score for metric, (score, _) in pairs.items()}
 
 
 class IntervalTask(FrameTask):

@@ -36,10 +36,10 @@ class TrackScores(Task):
         """Scores and weights of one head's predictions, both (N, C / heads) float64."""
         task, rows = self.task, []
         for track in zip(annotations, predictions, seconds, strict=True):
-            scores, weights = (task.score(*track, weights) for weights in (False, True))
-            defined = {m: float(np.isfinite(scores[m])) for m in task.metrics}
-            weights = [defined, {m: weights[m] for m in task.corpus_metrics}]
-            rows.append([[np.nan_to_num(scores[m]), w[m]] for w in weights for m in w])
+            pairs = task.weighted_scores(*track)
+            once = [(score, float(np.isfinite(score))) for score, _ in map(pairs.get, task.metrics)]
+            both = [*once, *map(pairs.get, task.corpus_metrics)]
+            rows.append([(np.nan_to_num(score), weight) for score, weight in both])
         return torch.tensor(rows, dtype=torch.float64).unbind(2)
 
     def figures(self, logits, targets):

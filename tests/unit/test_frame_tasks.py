@@ -66,6 +66,10 @@ def corpus_mean(scores, weights):
     return ((scores * weights).sum() / weights.where(scores.notna()).sum()).to_dict()
 
 
+def scores_and_weights(task, *track):
+    return ({m: pair[i] for m, pair in task.weighted_scores(*track).items()} for i in (0, 1))
+
+
 def perfect(task, annotation, seconds):
     return task.decode(task.oracle(task.targets(annotation, round(seconds * task.rate))))
 
@@ -145,7 +149,7 @@ def test_marble_f_is_that_of_pooled_hits():
     task = BeatTracking()
     pairs = [(bars(seconds=20 * n), jittered(bars(seconds=20 * n), n), 20 * n) for n in (1, 2, 3)]
     pairs.append((Beats(np.arange(9.0), np.zeros(9)), bars(), 60))  # no downbeats known
-    scores, weights = ([task.score(*pair, weights) for pair in pairs] for weights in (False, True))
+    scores, weights = zip(*(scores_and_weights(task, *pair) for pair in pairs), strict=True)
     means = corpus_mean(scores, weights)
     for name, start in (("beat", slice(1, 9)), ("downbeat", slice(1, 2))):
         hits = total = 0
@@ -170,7 +174,7 @@ def test_chord_scores_are_mir_evals():
     assert {m: scores[m] for m in scores if m != "marble_accuracy"} == {
         m: by_hand[m] for m in scores if m != "marble_accuracy"
     }
-    weights = task.score(CHORDS, found, 25, weights=True)
+    _, weights = scores_and_weights(task, CHORDS, found, 25)
     lengths = np.diff(CHORDS.intervals)[:, 0]
     places = task.classes(CHORDS.labels)
     assert weights["majmin"] == pytest.approx(lengths[places >= 0].sum())
@@ -366,10 +370,10 @@ def lasting(label):
 )
 def test_degenerate_tracks(task, reference, estimate, expected):
     with warnings.catch_warnings(action="error"):
-        for weights in (False, True):
-            scores = task.score(reference, estimate, 30.0, weights)
-            assert set(task.metrics) <= set(scores)
-            assert weights or set(scores.values()) == expected
+        scores, weights = scores_and_weights(task, reference, estimate, 30.0)
+        assert set(task.metrics) <= set(scores) == set(weights)
+        assert set(scores.values()) == expected
+        assert task.score(reference, estimate, 30.0) == scores
         task.score(reference, estimate, 0.0)
         targets = task.targets(reference, 200)
         found = task.loss(task.oracle(targets)[None], targets[None], torch.ones(1, 200, dtype=bool))
@@ -402,7 +406,7 @@ def test_open_end():
         found = perfect(task, track, 30)
         scores = task.score(track, found, 30.0)
         assert min(scores.values()) > 0.98
-        assert np.isfinite([*task.score(track, found, 30.0, weights=True).values()]).all()
+        assert np.isfinite([*task.weighted_scores(track, found, 30.0).values()]).all()
         task.constant([track], 30.0)
 
 

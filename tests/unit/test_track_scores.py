@@ -17,9 +17,9 @@ class Fake:
     selected = scored = ("f",)
     note = "a note"
 
-    def score(self, reference, estimate, duration, weights=False):
+    def weighted_scores(self, reference, estimate, duration):
         value = {"f": estimate, "down": reference, "pooled": 1 - estimate}
-        return dict.fromkeys(value, duration) if weights else value
+        return {metric: (score, duration) for metric, score in value.items()}
 
 
 def test_means():
