@@ -5,7 +5,6 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.evaluation.probes import STANDARDIZE
-from speechbrain_music.evaluation.protocol import results_key
 from speechbrain_music.evaluation.results import describe, report, summarise, write_files
 from speechbrain_music.metrics.track_scores import TrackScores
 
@@ -21,10 +20,9 @@ def write_frame_results(run, data_report, tracks, tested):
     features, first = tested[0][:2]
     test, train = features.splits["test"], features.splits["train"]
     scores = scored_task(hparams)
-    truth = test.annotations, test.seconds
 
     def of_tracks(predictions):
-        return scores.of_tracks(truth[0], predictions, truth[1])
+        return scores.of_tracks(test.annotations, predictions, test.seconds)
 
     # Encoders x seeds x tracks x (heads x metrics).
     figures = torch.stack(
@@ -36,7 +34,7 @@ def write_frame_results(run, data_report, tracks, tested):
     task = first.task
     perfect = [
         task.decode(task.oracle(task.targets(annotation, round(seconds * task.rate))))
-        for annotation, seconds in zip(*truth, strict=True)
+        for annotation, seconds in zip(test.annotations, test.seconds, strict=True)
     ]
     constants = [task.constant(train.annotations, seconds) for seconds in test.seconds]
     chance, weights = (part.repeat(1, len(heads)) for part in of_tracks(constants))
@@ -48,15 +46,8 @@ def write_frame_results(run, data_report, tracks, tested):
         | {"lr": "/".join(f"{head['lr']:g}" for head in best.best.values())}
         for part, best, _ in tested
     ]
-    data = {
-        "tracks": {split: len(part.names) for split, part in features.splits.items()},
-        "chunks": {split: int((tracks.table["split"] == split).sum()) for split in features.splits},
-        "unreadable": len(features.reasons),
-        "reasons": list(features.reasons.values())[:20],
-        "absent": {},
-    }
-    key = results_key(hparams, [part.cache for part, _, _ in tested], tracks.labels)
-    results = describe(run, data_report, key, runs, data, summary)
+    chunks = tracks.table["split"].value_counts()[list(features.splits)].to_dict()
+    results = describe(run, data_report, tested, tracks.labels, chunks, {}, runs, summary)
     table = pd.concat([part[1].table.assign(encoder=i) for i, part in enumerate(tested)])
     text = report(results, _chosen(runs), _settings(hparams, summary["perfect"], task))
     write_files(run.output, results, table, text, figures, weights, test.names)

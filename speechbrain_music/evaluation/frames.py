@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import speechbrain as sb
 import torch
-from speechbrain.utils.epoch_loop import EpochCounter
 
-from speechbrain_music.brains.base import MusicBrain, Plan
+from speechbrain_music.brains.base import MusicBrain
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.evaluation.frame_features import TrainingWindows
+from speechbrain_music.evaluation.probes import on_frozen_features
 from speechbrain_music.metrics.feature_statistics import mean_and_std
-from speechbrain_music.nnet.frame_heads import FrameHead
+from speechbrain_music.nnet.frame_heads import FrameHead, step_count
 from speechbrain_music.optim.patience import PlateauEarlyStopping
 
 logger = logging.getLogger(__name__)
@@ -117,8 +117,6 @@ class TrainedHeads(NamedTuple):
 
 def train_heads(brain_class, features, run):
     """Trains one head of each kind for each learning rate and seed; returns `TrainedHeads`."""
-    for name in ("core", "utils.epoch_loop"):
-        logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
     hparams, train, rate = run.hparams, features.splits["train"], features.encoder.frame_rate
     task = hparams["task"]
     # Logits are given for several frames together, or several for one frame.
@@ -135,7 +133,7 @@ def train_heads(brain_class, features, run):
         "down": down,
         "hidden": hparams["hidden"],
     }
-    steps = [-(-(part.stop - part.start) // down) * up for part in train.rows]
+    steps = [step_count(part.stop - part.start, up, down) for part in train.rows]
     targets = list(map(task.targets, train.annotations, steps))
     task.balance(targets)
     table, brains = [], []
@@ -147,22 +145,15 @@ def train_heads(brain_class, features, run):
             head = FrameHead(kind, **shape, dropout=hparams["probe_dropout"])
         window = round(hparams["window_seconds"] * rate)
         windows = TrainingWindows(train, targets, head, window, hparams["batch_size"], seed)
-        epochs = hparams["number_of_epochs"]
         patience = PlateauEarlyStopping(1, hparams["plateau_patience"], hparams["patience"])
-        own = {"epoch_counter": EpochCounter(epochs), "precision": "fp32", "lr": lr, "seed": seed}
         brain = brain_class(
             task,
             features.splits["valid"],
             patience,
             modules={"head": head},
-            opt_class=hparams["opt_class"],
-            hparams=hparams | own,
-            run_opts=run.run_opts,
-            checkpointer=None,
-            plan=Plan(1, len(windows), len(windows) * epochs),
-            learning_rate_factor=lambda step: 1.0,
+            **on_frozen_features(hparams, run.run_opts, len(windows), lr=lr, seed=seed),
         )
-        brain.fit(own["epoch_counter"], make_loader(windows, batch_size=None))
+        brain.fit(brain.hparams.epoch_counter, make_loader(windows, batch_size=None))
         row = {"head": kind, "lr": lr, "seed": seed, "valid": float(patience.best)}
         table.append(row | {"epoch": int(patience.best_epoch)})
         brains.append(brain)

@@ -239,9 +239,6 @@ class Candidate(NamedTuple):
 
 def train_probes(brain_class, features, run):
     """Trains one probe for each standardisation, layer (and their mix), learning rate and seed."""
-    # SpeechBrain logs each epoch and each Brain: here there are hundreds.
-    for name in ("core", "utils.epoch_loop"):
-        logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
     hparams, layers, splits = run.hparams, features.encoder.layers, features.splits
     train = splits["train"]
     if 1 < len(layers) <= hparams["mix_from"]:
@@ -314,17 +311,30 @@ def evaluate_on_test(candidate):
 
 
 def _make_brain(brain_class, splits, hparams, run_opts, standardize, stack, rates, **options):
-    epochs = hparams["number_of_epochs"]
     steps = -(-len(splits["train"].rows) // hparams["batch_size"])
     return brain_class(
+        **on_frozen_features(hparams, run_opts, steps),
         modules={"probes": stack, "standardize": standardize},
-        opt_class=hparams["opt_class"],
-        hparams=hparams | {"epoch_counter": EpochCounter(epochs), "precision": "fp32"},
-        run_opts=run_opts,
-        checkpointer=None,
-        plan=Plan(1, steps, steps * epochs),
-        learning_rate_factor=lambda step: 1.0,
         splits=splits,
         groups=[{"params": list(stack.parameters()), "lr": rates}],
         **options,
     )
+
+
+def on_frozen_features(hparams, run_opts, steps, **own):
+    """Options of a `MusicBrain` that trains in `steps` an epoch, without checkpoints and log.
+
+    `own` are hparams of this one Brain.
+    """
+    # SpeechBrain logs each epoch and each Brain: here there are hundreds.
+    for name in ("core", "utils.epoch_loop"):
+        logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
+    epochs = hparams["number_of_epochs"]
+    return {
+        "opt_class": hparams["opt_class"],
+        "hparams": hparams | {"epoch_counter": EpochCounter(epochs), "precision": "fp32"} | own,
+        "run_opts": run_opts,
+        "checkpointer": None,
+        "plan": Plan(1, steps, steps * epochs),
+        "learning_rate_factor": lambda step: 1.0,
+    }

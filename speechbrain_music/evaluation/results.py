@@ -134,20 +134,10 @@ def write_results(run, data_report, tested):
     logits = torch.stack([part[3] for part in tested])
     test, train = splits["test"], splits["train"]
     runs = [{"identity": f.encoder.identity} | best.chosen for f, _, best, _ in tested]
-    results = describe(
-        run,
-        data_report,
-        results_key(hparams, [part[0].cache for part in tested], features.chunks.labels),
-        runs,
-        {
-            "tracks": {split: len(part.targets) for split, part in splits.items()},
-            "chunks": {split: len(part.rows) for split, part in splits.items()},
-            "unreadable": len(features.reasons),
-            "reasons": list(features.reasons.values())[:20],
-            "absent": features.chunks.absent,
-        },
-        summarise(task, logits, test.targets, train.targets, hparams["resamples"]),
-    )
+    chunks = {split: len(part.rows) for split, part in splits.items()}
+    summary = summarise(task, logits, test.targets, train.targets, hparams["resamples"])
+    labels, absent = features.chunks.labels, features.chunks.absent
+    results = describe(run, data_report, tested, labels, chunks, absent, runs, summary)
     results["protocol"]["halved"] = len(train.rows) > hparams["successive_halving_above"]
     tables = [part[1].table.assign(encoder=i) for i, part in enumerate(tested)]
     table = pd.concat(tables, ignore_index=True)
@@ -161,16 +151,21 @@ def write_results(run, data_report, tested):
     return run.output
 
 
-def describe(run, data_report, key, runs, data, summary):
-    """The dict of results.json: what was evaluated, on what, how, and what was found."""
-    hparams, replica = run.hparams, data_report["replica"]
-    real = replica is None and not data_report["deviations"]
-    name, metrics = hparams["name"], hparams["task"].metrics
-    published = read_published(run.recipe / "published.csv", name, metrics)
+def describe(run, data_report, tested, labels, chunks, absent, runs, summary):
+    """The dict of results.json: what was evaluated, on what, how, and what was found.
+
+    tested: for each encoder a tuple that begins with its features. labels: of `results_key`;
+    chunks and absent: split -> number of chunks, classes that no track has.
+    """
+    hparams, replica, features = run.hparams, data_report["replica"], tested[0][0]
+    published = []
+    if replica is None and not data_report["deviations"]:
+        path, metrics = run.recipe / "published.csv", hparams["task"].metrics
+        published = read_published(path, hparams["name"], metrics)
     return {
         "task": hparams["name"],
         "command": [str(part) for part in run.argv],
-        "key": key,
+        "key": results_key(hparams, [part[0].cache for part in tested], labels),
         "encoder": {"spec": hparams["encoder"], "name": run.encoders[0].name, "runs": runs},
         "data": {
             "data_set": data_report["data_set"],
@@ -178,12 +173,16 @@ def describe(run, data_report, key, runs, data, summary):
             "settings": data_report["settings"],
             "published": data_report.get("published"),
             "deviations": data_report["deviations"],
-            **data,
+            "tracks": {split: len(part.names) for split, part in features.splits.items()},
+            "chunks": chunks,
+            "unreadable": len(features.reasons),
+            "reasons": list(features.reasons.values())[:20],
+            "absent": absent,
         },
         "protocol": protocol_of(hparams),
         "note": hparams["task"].note,
         **summary,
-        "published": published if real else [],
+        "published": published,
         "versions": versions(),
         "seconds": round(time.time() - run.began, 1),
     }

@@ -9,6 +9,11 @@ HEADS = ("mlp", "tcn")
 CHANNELS, LEVELS = 64, 10  # of the TCN, which sees 2^LEVELS - 1 frames on each side
 
 
+def step_count(frames, up, down):
+    """How many logits so many frames have, `up` each or one for `down` of them."""
+    return -(-frames // down) * up
+
+
 class FrameHead(nn.Module):
     """Standardised hidden states in a learned mix, a hidden layer, perhaps a TCN, then logits.
 
@@ -47,7 +52,7 @@ class FrameHead(nn.Module):
 
     def steps(self, frames):
         """How many logits the head gives for so many frames: a number or a tensor."""
-        return -(-frames // self.down) * self.up
+        return step_count(frames, self.up, self.down)
 
     def forward(self, x, lengths):
         """(B, T, L, d) states and (B,) frames of each item to (B, steps(T), C) logits."""
@@ -56,7 +61,7 @@ class FrameHead(nn.Module):
             x = F.avg_pool1d(x.transpose(1, 2), self.down, ceil_mode=True).transpose(1, 2)
         x = self.dropout(F.relu(self.hidden(x)))
         if self.convolutions:
-            counts = -(-lengths.to(x.device) // self.down)
+            counts = step_count(lengths.to(x.device), 1, self.down)
             # Padding is what the convolutions see beyond a track's ends: zeros.
             own = (arange(x.shape[1], device=x.device) < counts.unsqueeze(1)).unsqueeze(1)
             x = self.bottleneck(x).transpose(1, 2)
