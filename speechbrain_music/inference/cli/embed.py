@@ -47,6 +47,12 @@ def _checked(convert, is_right, wanted):
     return read
 
 
+def _layers(text):
+    numbers = text if text == "all" else [int(part) for part in text.split(",")]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+layers = _checked(_layers, lambda _: True, "a layer: give a number, several as 0,6,12, or all")
 count = _checked(int, lambda n: n > 0, "a whole number above 0")
 seconds = _checked(
     float, lambda s: s >= 0 and abs(25 * s - round(25 * s)) < 1e-6, "a multiple of 0.04 s"
@@ -100,18 +106,6 @@ def add_classes(parser):
         metavar="CLASS",
         help="classes of your own that the export uses, as my_package.MyMixer; their code runs",
     )
-
-
-def layers(text):
-    """Convert the value of --layer to an int, a list of ints, or "all"."""
-    if text == "all":
-        return text
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        message = f"{text!r} is not a layer: give a number, several as 0,6,12, or all"
-        raise argparse.ArgumentTypeError(message) from None
-    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def run(args):
