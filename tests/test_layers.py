@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "experiments": TOOLS | {"brains", "evaluation", "inference", "data_prep", "hparams"},
     "evaluation": TOOLS | {"brains"},
     "brains": TOOLS | {"data_prep"},
-    "inference": TOOLS | {"data_prep"},
+    "inference": TOOLS | {"data_prep", "evaluation"},
     "models": {"nnet"},
     "dataio": {"nnet", "models", "metrics"},
     "optim": {"nnet"},

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
 CHORDS = ("instructed", "performed")  # the order of GuitarSet's two annotations
@@ -48,9 +49,9 @@ def read_beats(path):
     -------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "song.beats")
-    >>> _ = path.write_text("0.5 4 \\n 1.25 1")
-    >>> read_beats(path).positions.tolist()
-    [4, 1]
+    >>> write_annotation(path, Beats(np.array([0.5, 1.25]), np.array([4, 1])))
+    >>> path.read_text(), read_beats(path).positions.tolist()
+    ('0.5\\t4\\n1.25\\t1\\n', [4, 1])
     """
     times, positions = [], []
     for where, (time, *rest) in _rows(path, _jams_beats, empty=True):
@@ -102,6 +103,21 @@ def read_intervals(path, chords=CHORDS[0], seconds=math.inf):
     if not labels:
         raise UserError(f"{path} has no interval: {_REMEDY}")
     return LabelledIntervals(np.array(intervals), labels)
+
+
+def write_annotation(path, annotation):
+    """Write `Beats` as `seconds<TAB>position` per line, LabelledIntervals as `start end label`.
+
+    Positions that are unknown are left out.
+    """
+    if isinstance(annotation, Beats):
+        rows = [[time, position or ""] for time, position in zip(*annotation, strict=True)]
+    else:
+        rows = [[*span, " ".join(label.split())] for span, label in zip(*annotation, strict=True)]
+    with atomic_file(path, encoding="utf-8", newline="") as file:
+        for *seconds, text in rows:
+            times = [f"{round(float(time), 6)}" for time in seconds]
+            file.write("\t".join([*times, str(text)]).rstrip() + "\n")
 
 
 def _rows(path, from_jams, empty=False):

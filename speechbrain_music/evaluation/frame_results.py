@@ -1,18 +1,22 @@
-"""Results of a frame task: scores of whole tracks, results.json, the report."""
+"""Results of a frame task: scores of whole tracks, results.json, the report, the trained heads."""
 
 import pandas as pd
 import torch
 from speechbrain.utils.distributed import if_main_process
 
+from speechbrain_music.evaluation.probe_files import save_probe
 from speechbrain_music.evaluation.probes import STANDARDIZE
 from speechbrain_music.evaluation.results import describe, report, summarise, write_files
 from speechbrain_music.metrics.track_scores import TrackScores
 
+PROBE = "probe_{}.safetensors"
+
 
 def write_frame_results(run, data_report, tracks, tested):
-    """Writes results.json, scores of tracks and the report; returns the output folder.
+    """Writes results.json, scores of tracks, the report and the heads; returns the output folder.
 
-    tested: for each encoder (FrameFeatures, TrainedHeads, predictions of the test tracks).
+    tested: for each encoder (FrameFeatures, TrainedHeads, predictions of the test tracks). The
+    heads of the first encoder and probe seed are saved.
     """
     if not if_main_process():
         return run.output
@@ -49,6 +53,9 @@ def write_frame_results(run, data_report, tracks, tested):
     chunks = tracks.table["split"].value_counts()[list(features.splits)].to_dict()
     results = describe(run, data_report, tested, tracks.labels, chunks, {}, runs, summary)
     table = pd.concat([part[1].table.assign(encoder=i) for i, part in enumerate(tested)])
+    for kind, rows in first.chosen.items():
+        head = first.brains[rows[0]].modules.head
+        save_probe(run.output / PROBE.format(kind), task, head, features.cache, hparams)
     text = report(results, _chosen(runs), _settings(hparams, summary["perfect"], task))
     write_files(run.output, results, table, text, figures, weights, test.names)
     return run.output

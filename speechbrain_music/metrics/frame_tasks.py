@@ -7,6 +7,7 @@ annotations in seconds, not frames, by mir_eval (the extra [probe]).
 import copy
 import warnings
 from functools import cache
+from inspect import signature
 from itertools import product
 from pathlib import Path
 
@@ -51,6 +52,11 @@ class FrameTask:
         self.names, self.column, self.rate = tuple(names), column, float(rate)
         self.outputs, self.groups = len(self.names), tuple(groups)
         self.positive_weight = positive_weight
+
+    @property
+    def config(self):
+        """The arguments that make this task, as JSON holds them."""
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
     def at(self, rate):
         """A copy of the task at another rate."""

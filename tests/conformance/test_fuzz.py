@@ -16,6 +16,7 @@ from collections import Counter
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -34,10 +35,14 @@ from speechbrain_music.data_prep.manifest import read_manifest, write_manifest  
 from speechbrain_music.data_prep.merge import merge  # noqa: E402
 from speechbrain_music.dataio.audio import audio_info, read_segment  # noqa: E402
 from speechbrain_music.evaluation.features import FeatureCache  # noqa: E402
+from speechbrain_music.evaluation.probe_files import load_probe, save_probe  # noqa: E402
 from speechbrain_music.evaluation.protocol import load_task  # noqa: E402
 from speechbrain_music.evaluation.tasks import FRAME_TASKS, TASKS  # noqa: E402
 from speechbrain_music.inference import MusicEncoder, cli, store  # noqa: E402
 from speechbrain_music.inference.embeddings import read_embeddings  # noqa: E402
+from speechbrain_music.metrics.frame_tasks import BeatTracking  # noqa: E402
+from speechbrain_music.models.frozen import MelEncoder  # noqa: E402
+from speechbrain_music.nnet.frame_heads import FrameHead  # noqa: E402
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer  # noqa: E402
 from speechbrain_music.utils.config import load_experiment  # noqa: E402
 from speechbrain_music.utils.errors import UserError  # noqa: E402
@@ -312,6 +317,19 @@ def use_features(folder):
     assert np.isfinite(np.asarray(values)[readable]).all()
 
 
+def make_probe(folder):
+    head = FrameHead("tcn", torch.zeros(1, 512), torch.ones(1, 512), outputs=2, up=2, hidden=8)
+    cache = SimpleNamespace(encoder=MelEncoder(), layers=["0"])
+    hparams = {"encoder": "mel", "chunk_seconds": 30, "overlap_seconds": 6}
+    save_probe(folder / "probe.safetensors", BeatTracking(), head, cache, hparams)
+
+
+def use_probe(folder):
+    probe = load_probe(folder / "probe.safetensors")
+    weights = {name: value.tolist() for name, value in probe.head.state_dict().items()}
+    return weights, probe.task.config, probe.encoder.name, probe.layers, probe.context
+
+
 def make_audio(folder):
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, (9600, 2))
     for kind in ("wav", "flac", "mp3", "ogg", "aiff"):
@@ -341,6 +359,7 @@ TARGETS = {
     "checkpoints": Target(make_checkpoints, ["save/*/*"], use_checkpoints, 150),
     "manifests": Target(make_manifests, ["*/*"], use_manifests, 150),
     "headers": Target(make_headers, ["headers.jsonl"], use_headers, 60),
+    "probes": Target(make_probe, ["*"], use_probe, 100),
     "feature caches": Target(make_features, ["features/*/*"], use_features, 100),
     "audio files": Target(make_audio, ["*"], use_audio, 200),
 }

@@ -1,4 +1,4 @@
-"""Frame tasks from their command lines: a recipe and its results."""
+"""Frame tasks from their command lines: a recipe, its results, and predictions by its probes."""
 
 import json
 import shutil
@@ -7,11 +7,20 @@ from importlib import import_module
 import numpy as np
 import pytest
 import soundfile
+from safetensors.torch import load_file, save_file
 from tiny import ROOT
 
 from recipes import marble
+from speechbrain_music.dataio.annotations import (
+    LabelledIntervals,
+    read_beats,
+    read_intervals,
+    write_annotation,
+)
 from speechbrain_music.evaluation.frame_features import FrameCache
+from speechbrain_music.evaluation.probe_files import load_probe, predict_file
 from speechbrain_music.evaluation.tasks import FRAME_TASKS
+from speechbrain_music.inference.cli import main as sbmusic
 from speechbrain_music.utils.config import ConfigError
 from speechbrain_music.utils.errors import UserError
 
@@ -78,6 +87,20 @@ def test_results(trained):
         assert stored["logits"].shape == (1, 2, len(stored["tracks"]), 16)
 
 
+def test_predictions(trained, clicks, tmp_path, capsys):
+    """What the command writes is what the recipe evaluated; pictures are drawn."""
+    audio, out = clicks / "click 3#.wav", tmp_path / "o #.beats"
+    probe = trained / "probe_tcn.safetensors"
+    command = ["predict", audio, "--probe", probe, "--out", out, "--picture", tmp_path / "o.png"]
+    assert sbmusic(list(map(str, command))) == 0
+    truth, found = read_beats(audio.with_suffix(".beats")), read_beats(out)
+    assert "beats of" in capsys.readouterr().err and (tmp_path / "o.png").stat().st_size
+    distance = np.abs(truth.times[:, None] - found.times).min(axis=1)
+    assert (distance < 0.07).mean() > 0.9 and abs(len(truth.times) - len(found.times)) < 4
+    again = predict_file(load_probe(probe), audio)
+    np.testing.assert_allclose(again.times, found.times, atol=1e-5)
+
+
 def test_finished_results_are_reused(trained, clicks, caplog):
     before = (trained / "results.json").stat().st_mtime_ns
     run("gtzan_beats", trained, data_folder=clicks, **CLICKS)
@@ -95,6 +118,32 @@ def test_half_precision_costs_nothing(trained, clicks, tmp_path, monkeypatch):
     half, full = (json.loads((x / "results.json").read_text())["figures"] for x in (trained, out))
     for metric, figure in full.items():
         assert half[metric]["mean"] == pytest.approx(figure["mean"], abs=0.002)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--out", "song.mp3"], "must end in .beats"),
+        (["--picture", "song.jpg"], "must end in .png"),
+        (["--probe", "nowhere.safetensors"], "cannot be read"),
+        (["--probe", "TRAINED"], "has probe_mlp.safetensors, probe_tcn.safetensors"),
+        (["--probe", "text.safetensors"], "is no trained probe"),
+        (["--probe", "other.safetensors"], "is no trained probe"),
+        (["--encoder", "shipped"], "was trained on another encoder than shipped"),
+        (["AUDIO", "text.safetensors"], "is not readable as audio"),
+    ],
+)
+def test_refused(trained, clicks, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.safetensors").write_text("no weights")
+    save_file(load_file(trained / "probe_mlp.safetensors"), tmp_path / "other.safetensors")
+    given = {"AUDIO": clicks / "click 1#.wav", "--out": "song.beats"}
+    given |= {"--probe": trained / "probe_tcn.safetensors"}
+    given |= {options[0]: trained if options[1] == "TRAINED" else options[1]}
+    audio = given.pop("AUDIO")
+    argv = ["predict", str(audio), *(str(part) for pair in given.items() for part in pair)]
+    assert sbmusic(argv) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "song.beats").exists()
 
 
 def test_a_missing_annotation_and_another_recipe(clicks, tmp_path):
@@ -128,8 +177,8 @@ def test_every_yaml(task, replica, tmp_path):
     assert f"| {task} | mlp " in table and "mel - shipped" in table
 
 
-def test_chords(tmp_path):
-    """Of notes that anyone would recognise."""
+def test_intervals_of_a_probe(tmp_path):
+    """A probe of chords writes a .lab that the evaluation reads."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "songs"
     for place in ("RWC-P", "chords/RWC-P"):
@@ -156,3 +205,10 @@ def test_chords(tmp_path):
     figure = results["figures"]["mlp majmin"]
     assert figure["chance"] < 0.8 < figure["mean"] <= results["perfect"]["mlp majmin"]
     assert figure["mean"] == pytest.approx(results["figures"]["mlp corpus_majmin"]["mean"], abs=0.1)
+    audio, lab = folder / "RWC-P/RWC_P001.wav", tmp_path / "o.lab"
+    argv = ["predict", audio, "--probe", out, "--out", lab, "--picture", tmp_path / "o.png"]
+    assert sbmusic(list(map(str, argv))) == 0
+    found = read_intervals(lab)
+    assert isinstance(found, LabelledIntervals) and set(found.labels) <= set(labels)
+    write_annotation(tmp_path / "again.lab", found)
+    assert (tmp_path / "again.lab").read_text() == lab.read_text()

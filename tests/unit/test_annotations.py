@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from speechbrain_music.dataio.annotations import (
+    Beats,
     LabelledIntervals,
     read_beats,
     read_intervals,
+    write_annotation,
 )
 from speechbrain_music.utils.errors import UserError
 
@@ -210,3 +212,17 @@ def test_rows_that_are_refused(read, text, words, tmp_path):
     with pytest.raises(UserError) as caught:
         read(write(tmp_path, text))
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_what_is_written_is_read(tmp_path):
+    beats = Beats(np.array([0.1, 0.734567, 2.0]), np.array([3, 1, 0]))
+    write_annotation(tmp_path / "x.beats", beats)
+    assert (tmp_path / "x.beats").read_text() == "0.1\t3\n0.734567\t1\n2.0\n"
+    assert all(map(np.array_equal, read_beats(tmp_path / "x.beats"), beats))
+    write_annotation(tmp_path / "none.beats", Beats(np.zeros(0), np.zeros(0, int)))
+    assert len(read_beats(tmp_path / "none.beats").times) == 0
+    labelled = LabelledIntervals(np.array([[0, 1.5], [1.5, 3]]), ["N", "C:maj7/3"])
+    write_annotation(tmp_path / "x.lab", labelled)
+    assert (tmp_path / "x.lab").read_text() == "0.0\t1.5\tN\n1.5\t3.0\tC:maj7/3\n"
+    found = read_intervals(tmp_path / "x.lab")
+    assert np.array_equal(found.intervals, labelled.intervals) and found.labels == labelled.labels
