@@ -65,13 +65,16 @@ def make_item(root, key, wav, split, fold, artist, annotations):
     return data_set.Item(key, wav, split, (*paths, fold, artist, downbeats))
 
 
-def fold_items(root, found, fold_of, test, folds, artists):
-    """Pieces of the first of the annotations `found` (column -> piece -> path), split by folds."""
+def fold_items(root, found, fold_of, test, folds, artists, stem="{}"):
+    """Pieces of the first of the annotations `found` (column -> piece -> path), split by folds.
+
+    `stem` is that of a piece's audio, with the piece's name in braces.
+    """
     audio, items = audio_finder(root), []
     for key, path in next(iter(found.values())).items():
         if key not in fold_of:
             raise files.PreparationError(f"No table names the piece of {path}; {files.DOWNLOAD}.")
-        fold, wav = fold_of[key], audio(key)
+        fold, wav = fold_of[key], audio(stem.format(key))
         paths = {column: paths[key] for column, paths in found.items() if key in paths}
         split = split_of(fold, test, folds)
         items.append(make_item(root, key, wav, split, fold, artists[key], paths))

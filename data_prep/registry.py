@@ -6,7 +6,7 @@ from importlib import import_module
 # the others are tasks.
 _MODULES = (
     "fma music4all mtg_jamendo soundtracks magnatagatune gtzan giantsteps emomusic nsynth vocalset "
-    "beats rwc harmonix"
+    "beats rwc guitarset harmonix"
 ).split()
 
 DATA_SETS = {

@@ -159,7 +159,7 @@ OWN = set("name task prepare number_of_epochs patience plateau_patience replica_
 OWN |= set("chunk_seconds max_seconds split tagged_only marble".split())
 
 
-OWN |= set("batch_size window_seconds fold chord_head functions".split())  # by the frame
+OWN |= set("batch_size window_seconds fold player chord_head functions".split())  # by the frame
 
 
 @pytest.mark.parametrize("tasks", [TASKS, FRAME_TASKS])

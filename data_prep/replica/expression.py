@@ -14,13 +14,13 @@ from speechbrain_music.data_prep.replica.compose import compose
 SHORT = 0.5  # seconds; less of silence is no section of its own
 
 
-def perform(artist, seconds, rng, bank, tonic=None):
+def perform(artist, seconds, rng, bank, tonic=None, breaks=True):
     """Compose a `Piece` of 10 s or more, played with expression; arguments as of `compose`.
 
-    Chords are `N` where none sounds: before the first beat, after the last bar and in bars
-    of drums alone. There are sections `silence` of 0.5 s or more, `inst` and `solo`.
+    Chords are `N` where none sounds: before the first beat, after the last bar and, with `breaks`,
+    in bars of drums alone. There are sections `silence` of 0.5 s or more, `inst` and `solo`.
     """
-    expression = Expression(rng, seconds)
+    expression = Expression(rng, seconds, breaks)
     piece = compose(artist, seconds, rng, bank, tonic, expression)
     start, end = expression.start, expression.end
     first, last = piece.sections[0], piece.sections[-1]
@@ -51,8 +51,8 @@ class Expression:
     sevenths, suspensions, slashes = 0.3, 0.15, 0.2  # shares of the bars of plain chords
     break_share = 0.25  # of the kinds of section, whose fourth bar is for drums alone
 
-    def __init__(self, rng, seconds):
-        self.rng = rng
+    def __init__(self, rng, seconds, breaks=True):
+        self.rng, self.breaks = rng, breaks
         self.start = float(rng.uniform(*((1, 4) if rng.random() < 0.3 else (0.02, 0.4))))
         self.end = seconds - float(rng.uniform(0, 2) if rng.random() < 0.5 else 0)
 
@@ -62,7 +62,7 @@ class Expression:
         for index, bar in enumerate(rich):
             if re.fullmatch(r"[b#]?[ivIV]+", bar) and self.rng.random() < self.suspensions:
                 rich[index] = f"{bar}sus4/{bar}"
-        if len(rich) > 3 and self.rng.random() < self.break_share:
+        if self.breaks and len(rich) > 3 and self.rng.random() < self.break_share:
             rich[3] = "N"
         return rich
 

@@ -103,6 +103,7 @@ DATA_OPTIONS = {
     "split": kinds.text,
     "tagged_only": kinds.boolean,
     "fold": kinds.natural,
+    "player": kinds.natural,
     "chord_head": kinds.text,
     "functions": kinds.natural,
 }

@@ -34,6 +34,7 @@ DATA_SETS = {
 FRAME_DATA_SETS = {
     "gtzan_beats": "beats",
     "rwc_chords": "rwc",
+    "guitarset_chords": "guitarset",
     "harmonix_structure": "harmonix",
     "rwc_structure": "rwc",
 }

@@ -39,6 +39,7 @@ CASES = [
     ("beats", {}, BEATS | {"fold": ("", *"01234567")}, "beats"),
     ("beats", {"split": "marble"}, BEATS, "beats"),
     ("rwc", {}, BEATS | {"fold": "01234"}, "artist"),
+    ("guitarset", {"player": 2}, BEATS | {"fold": "012345"}, "artist"),
     ("harmonix", {"fold": 5}, BEATS | {"fold": "01234567"}, "artist"),
     ("folder", {}, {}, "wav"),
 ]
@@ -49,6 +50,7 @@ FILES = {
     "fma": (44100, 2, "MP3"),
     "giantsteps": (44100, 1, "MP3"),
     "gtzan": (22050, 1, "WAV"),
+    "guitarset": (44100, 1, "WAV"),
     "harmonix": (44100, 1, "MP3"),
     "magnatagatune": (16000, 1, "MP3"),
     "mtg_jamendo": (44100, 2, "MP3"),

@@ -10,7 +10,7 @@ from speechbrain_music.data_prep.data_set import ALLOW_MISSING, HELD_OUT
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.inference.cli import main as sbmusic
 
-FRAMES = ("beats", "rwc", "harmonix")  # test_data_prep_frames.py
+FRAMES = ("beats", "rwc", "guitarset", "harmonix")  # test_data_prep_frames.py
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -1,6 +1,7 @@
 """Data sets of frame tasks: real annotations beside tiny audio, and made-up ones."""
 
 import inspect
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -188,6 +189,29 @@ def test_harmonix(annotated, out):
     assert set(table["has_downbeats"]) == {"1"}
     row = table.iloc[0]
     assert len(read_beats(row["beats"]).times) and read_intervals(row["segments"]).labels
+
+
+def test_guitarset(tmp_path, out):
+    root = tmp_path / "data"
+    for player in range(6):
+        key = f"0{player}_BN1-129-Eb_comp"
+        chord = {"time": 0, "duration": 1, "value": "C:maj"}
+        beat = {"time": 0, "duration": 0, "value": {"position": 2}}
+        kinds = {"beat_position": beat, "chord": chord}
+        text = json.dumps({"annotations": [{"namespace": k, "data": [kinds[k]]} for k in kinds]})
+        write(root / "annotation" / f"{key}.jams", text)
+        for kind in ("mic", "mix", "hex"):
+            wav(root / f"audio_{kind}" / f"{key}_{kind}.wav")
+    with refused("the data set has 6 of 360"):
+        prepare("guitarset", root, out)
+    for player in range(6):
+        found = read("guitarset", root, player=player).set_index("split")
+        assert found["artist"]["test"] == f"0{player}" and len(found.loc["train"]) == 4
+        assert found["artist"]["valid"] == f"0{(player + 1) % 6}"
+    prepare("guitarset", root, out, allow_missing=True)
+    [row] = tables(out, root)["test"].to_dict("records")
+    assert row["beats"] == row["chords"] and read_intervals(row["chords"]).labels == ["C:maj"]
+    assert row["wav"].endswith("00_BN1-129-Eb_comp_mic.wav") and row["has_downbeats"] == "0"
 
 
 def test_folds_of_artists():

@@ -101,7 +101,7 @@ def test_everything_occurs(pieces):
     assert not set(wanted.split()) - set(+seen)
 
 
-@pytest.mark.parametrize("name", ("beats", "rwc", "harmonix"))
+@pytest.mark.parametrize("name", ("beats", "rwc", "guitarset", "harmonix"))
 def test_annotation_files_agree_with_what_is_composed(name, tmp_path, monkeypatch):
     layout = importlib.import_module(f"speechbrain_music.data_prep.replica.layouts.{name}")
     tree = layout.plan(0.0001, 0)
@@ -110,10 +110,11 @@ def test_annotation_files_agree_with_what_is_composed(name, tmp_path, monkeypatc
     for path, _ in tree.sounds:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).touch()
+    draw = getattr(layout, "draw_excerpt", trees.draw_performance)
     keys, items = dict(tree.sounds), DATA_SETS[name].read(root).items
     assert {item.split for item in items} == set(SPLITS) and len(items) == len(keys)
     for item in items[::3]:
-        piece = trees.draw_performance(*keys[item.wav])[-2]
+        piece = draw(*keys[item.wav])[-2]
         files = dict(zip(LABELS, item.labels, strict=True))
         files = {c: files[c].replace(DATA_ROOT, str(root)) for c in COLUMNS if files[c]}
         beats = read_beats(files["beats"])
@@ -121,6 +122,10 @@ def test_annotation_files_agree_with_what_is_composed(name, tmp_path, monkeypatc
         assert beats.times[beats.positions == 1] == pytest.approx(piece.downbeats, abs=1e-3)
         for key, spans in (("chords", piece.chords), ("segments", piece.sections)):
             if key in files:
-                found = read_intervals(files[key], seconds=piece.seconds)
+                found = read_intervals(files[key], chords="performed", seconds=piece.seconds)
                 assert found.labels == [span[2] for span in spans]
                 assert np.allclose(found.intervals, [span[:2] for span in spans], atol=1e-3)
+        if name == "guitarset":
+            plain = [label.partition("/")[0] for label in found.labels]
+            assert read_intervals(files["chords"], chords="instructed").labels == plain
+            assert {part.program for part in piece.parts} <= {24, 25}
