@@ -21,7 +21,7 @@ from speechbrain_music.metrics.resampling import (
     score,
 )
 from speechbrain_music.reporting.pictures import picture
-from speechbrain_music.reporting.tables import markdown_table
+from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.environment import versions
 from speechbrain_music.utils.errors import UserError
@@ -214,72 +214,53 @@ def write_files(folder, results, table, text, logits, targets, names):
 
 def report(results, chosen, settings):
     """The text of `report.md`; how the probes were chosen and trained is said by the caller."""
-    data, encoder = results["data"], results["encoder"]
-    lines = [f"# {results['task']}: {encoder['name']}", ""]
-    if data["replica"]:
-        lines += [
-            f"**On a replica** ({data['replica']['generator']}, scale {data['replica']['scale']}): "
-            "music composed by a program. "
-            "These figures say nothing about recorded music: do not compare them with published "
-            "ones.",
-            "",
-        ]
-    for deviation in data["deviations"]:
-        lines += [f"**Not the published data**: {deviation}.", ""]
+    data, compat, published = results["data"], results["marble_compat"], results["published"]
+    made, tracks = data["replica"], data["tracks"]
     single = len(results["each"]) * len(results["each"][0]) == 1
     figures = [
-        [
-            metric,
-            f"{f['mean']:.4f}",
-            "one seed" if single else f"{f['sd']:.4f}",
-            _span(f),
-            f"{f['chance']:.4f}",
-        ]
+        [metric, f"{f['mean']:.4f}", "one seed" if single else f"{f['sd']:.4f}", _span(f)]
+        + [f"{f['chance']:.4f}"]
         for metric, f in results["figures"].items()
     ]
     head = ["metric", "mean", "sd over seeds", "95% interval over tracks", "chance"]
-    lines += [
-        *markdown_table(head, figures, " rr r"),
-        "",
-        f"{data['tracks']['test']} test tracks, {data['tracks']['train']} training, "
-        f"{data['tracks']['valid']} validation tracks. {chosen}",
-        "",
-        " ".join([settings, results["note"]]).strip(),
-        "",
+    as_marble = ", ".join(f"{metric} {value:.4f}" for metric, value in compat.items())
+    sources = [
+        [row["model"], row["metric"], f"{float(row['value']):.4g}", row["source"]]
+        for row in published
     ]
-    if compat := results["marble_compat"]:
-        found = ", ".join(f"{metric} {value:.4f}" for metric, value in compat.items())
-        lines += [f"As MARBLE's code averages (a tag that no test track has is 0): {found}.", ""]
-    if data["tracks"]["test"] < FEW_TRACKS:
-        lines += [f"**Fewer than {FEW_TRACKS} test tracks**: the interval is unreliable.", ""]
-    if results["protocol"].get("halved"):
-        lines += ["Successive halving: half of the probes ended after 1, 2, 4 and 8 epochs.", ""]
-    if data["unreadable"]:
-        lines += [f"{data['unreadable']} chunks could not be read and are left out.", ""]
-    for split, absent in data["absent"].items():
-        if absent:
-            lines += [f"No {split} track of: {', '.join(absent)}.", ""]
-    if results["by_class"]:
-        lines += [f"![score by layer]({LAYERS})", ""]
-    if results["confusion"] is not None:
-        lines += [f"![confusion]({CONFUSION})", ""]
-    if results["published"]:
-        if data["published"]:
-            lines += [f"Published figures are on {data['published']}.", ""]
-        rows = [
-            [row["model"], row["metric"], f"{float(row['value']):.4g}", row["source"]]
-            for row in results["published"]
-        ]
-        lines += [*markdown_table(["published", "metric", "value", "source"], rows, "  r"), ""]
     columns = list(next(iter(results["by_class"].values()), []))
-    rows = []
-    for name, f in results["by_class"].items():
-        digits = {key: 0 if key == "count" else 3 for key in columns}
-        cells = ["" if f[key] is None else f"{f[key]:.{digits[key]}f}" for key in columns]
-        rows.append([name, *cells])
-    if rows:
-        lines += markdown_table(["class", *columns], rows, " " + "r" * len(columns))
-    return "\n".join(lines) + "\n"
+    classes = [
+        [name] + ["" if f[c] is None else f"{f[c]:.{0 if c == 'count' else 3}f}" for c in columns]
+        for name, f in results["by_class"].items()
+    ]
+    return markdown_page(
+        f"# {results['task']}: {results['encoder']['name']}",
+        made
+        and f"**On a replica** ({made['generator']}, scale {made['scale']}): music composed by a "
+        "program. These figures say nothing about recorded music: do not compare them with "
+        "published ones.",
+        *(f"**Not the published data**: {deviation}." for deviation in data["deviations"]),
+        markdown_table(head, figures, " rr r"),
+        f"{tracks['test']} test tracks, {tracks['train']} training, {tracks['valid']} validation "
+        f"tracks. {chosen}",
+        " ".join([settings, results["note"]]).strip(),
+        compat and f"As MARBLE's code averages (a tag that no test track has is 0): {as_marble}.",
+        tracks["test"] < FEW_TRACKS
+        and f"**Fewer than {FEW_TRACKS} test tracks**: the interval is unreliable.",
+        results["protocol"].get("halved")
+        and "Successive halving: half of the probes ended after 1, 2, 4 and 8 epochs.",
+        data["unreadable"] and f"{data['unreadable']} chunks could not be read and are left out.",
+        *(
+            f"No {split} track of: {', '.join(absent)}."
+            for split, absent in data["absent"].items()
+            if absent
+        ),
+        classes and f"![score by layer]({LAYERS})",
+        results["confusion"] and f"![confusion]({CONFUSION})",
+        published and data["published"] and f"Published figures are on {data['published']}.",
+        published and markdown_table(["published", "metric", "value", "source"], sources, "  r"),
+        classes and markdown_table(["class", *columns], classes, " " + "r" * len(columns)),
+    )
 
 
 def _settings(protocol):

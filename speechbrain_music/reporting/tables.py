@@ -2,8 +2,13 @@
 
 
 def markdown_page(*blocks):
-    """Text of a page: blocks (a text, or lines as of a table) with blank lines between them."""
-    texts = (block if isinstance(block, str) else "\n".join(block) for block in blocks)
+    """Text of a page: blocks (a text, or lines as of a table) with blank lines between them.
+
+    What is empty or false is left out.
+    """
+    texts = (
+        block if isinstance(block, str) else "\n".join(block) for block in filter(None, blocks)
+    )
     return "\n\n".join(filter(None, texts)) + "\n"
 
 
