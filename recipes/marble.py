@@ -31,7 +31,7 @@ from speechbrain_music.evaluation.protocol import RESULTS, load_task
 from speechbrain_music.evaluation.results import PREDICTIONS, resampled_figures
 from speechbrain_music.evaluation.tasks import FRAME_TASKS, TASKS, find_task
 from speechbrain_music.metrics.comparison import compare
-from speechbrain_music.metrics.resampling import interval, score
+from speechbrain_music.metrics.resampling import interval, over_encoders, score
 from speechbrain_music.models.frozen import name_specs
 from speechbrain_music.reporting.marble_table import write_suite
 from speechbrain_music.utils.errors import UserError, run_command
@@ -53,8 +53,8 @@ def recipe_arguments(task, encoder, folder, features, data, others):
     return [str(ROOT / task.yaml), *(f"--{k}={value}" for k, value in options.items()), *others]
 
 
-def collect(folder, task, name, encoder):
-    """One cell of the table, the resampled score behind it, and the names of the test tracks."""
+def collect(folder, task, name):
+    """One cell of the table, the resampled figures behind it, and the names of the test tracks."""
     try:
         results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         with np.load(folder / PREDICTIONS) as stored:
@@ -62,18 +62,30 @@ def collect(folder, task, name, encoder):
             tracks = stored["tracks"].tolist()
     except (OSError, ValueError, LookupError, EOFError, BadZipFile) as error:
         raise UserError(f"{folder} is damaged ({error}): delete it and run again") from error
-    figures = results["figures"]
-    # The same resamples of tracks for all encoders of a task, of encoders for all tasks.
-    drawn = resampled_figures(
-        task,
-        logits,
-        targets,
-        results["protocol"]["resamples"],
-        seed=zlib.crc32(name.encode()),
-        encoder_seed=zlib.crc32(encoder.encode()),
-    )
-    chance = {metric: figure["chance"] for metric, figure in figures.items()}
-    return results, (results["score"]["mean"], score(task, drawn, chance)), tracks
+    # The same resamples of tracks for all encoders of a task.
+    resamples, seed = results["protocol"]["resamples"], zlib.crc32(name.encode())
+    return results, resampled_figures(task, logits, targets, resamples, seed), tracks
+
+
+def resampled_scores(task, cells, drawn, trained):
+    """Encoder -> score on a task, and its resamples (R,).
+
+    cells: encoder -> results; drawn: encoder -> what `resampled_figures` gives. The spread of seeds
+    is pooled over the systems in `trained`, of which several encoders were trained.
+    """
+    scores = {}
+    for name, figures in drawn.items():
+        pooled = [other for other in drawn if name in trained and other in trained - {name}]
+        seed = zlib.crc32(name.encode())  # of an encoder, the same for all tasks
+        found = {
+            metric: over_encoders(
+                values, np.random.default_rng(seed), [drawn[other][metric] for other in pooled]
+            )
+            for metric, values in figures.items()
+        }
+        chance = {metric: f["chance"] for metric, f in cells[name]["figures"].items()}
+        scores[name] = cells[name]["score"]["mean"], score(task, found, chance)
+    return scores
 
 
 def mean_score(by_task):
@@ -121,13 +133,14 @@ def main(argv):
     if str(ROOT) not in sys.path:  # for the recipes
         sys.path.insert(0, str(ROOT))
     features = args.features or args.out / "features"
+    trained = {name for name, spec in encoders.items() if isinstance(spec, list)}
     cells, scores, failed, tested = {}, {name: {} for name in encoders}, {}, {}
     for task in map(find_task, args.tasks):
         root = data.get(task.data_set)
         if data and not root:
             failed[task.name] = f"no folder of {task.data_set} was given with --data"
             continue
-        made = None
+        made, found, drawn = None, {}, {}
         for name, encoder in encoders.items():
             logger.info(f"-- {task.name}, {name}")
             try:
@@ -135,13 +148,15 @@ def main(argv):
                 command = recipe_arguments(task, encoder, folder, features, root, others)
                 import_module(task.recipe).main(command)
                 made = made or scored_task(load_task(command)[1])
-                results, scored, tracks = collect(folder, made, task.name, name)
+                results, figures, tracks = collect(folder, made, task.name)
                 if tracks != tested.setdefault(task.name, tracks):
                     raise UserError("other test tracks could be read than for the encoders before")
-                cells[task.name, name], scores[name][task.name] = results, scored
+                found[name], drawn[name] = results, figures
             except (UserError, OSError) as error:
                 failed[f"{task.name}, {name}"] = " ".join(str(error).split())
                 logger.error(failed[f"{task.name}, {name}"])
+        for name, scored in resampled_scores(made, found, drawn, trained).items():
+            cells[task.name, name], scores[name][task.name] = found[name], scored
     if not cells:
         raise UserError(f"nothing could be evaluated: {'; '.join(failed.values())}")
     if not args.no_table:

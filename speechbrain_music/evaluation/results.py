@@ -37,12 +37,11 @@ FEW_TRACKS = 30  # with fewer of them a report warns
 # ---- figures ----
 
 
-def resampled_figures(task, logits, targets, resamples=1000, seed=0, encoder_seed=0):
-    """A system's figures on bootstrap resamples of the tracks: metric -> (R,).
+def resampled_figures(task, logits, targets, resamples=1000, seed=0):
+    """Figures of a system's encoders on bootstrap resamples of the tracks: metric -> (E, R).
 
     logits (E, S, N, C) are of E encoders, S probe seeds and N tracks. Figures are means over probe
-    seeds, with the error of a mean over E encoders. Systems are compared on the resamples of one
-    `seed`; scores of tasks can be added if they have one `encoder_seed`.
+    seeds. Systems are compared on the resamples of one `seed`.
     """
     counts = draw_counts(logits.shape[2], resamples, seed)
 
@@ -54,10 +53,7 @@ def resampled_figures(task, logits, targets, resamples=1000, seed=0, encoder_see
         for probes in logits
     ]
     return {
-        metric: over_encoders(
-            [of_encoder(probes, metric) for probes in encoders],
-            np.random.default_rng(encoder_seed),
-        )
+        metric: np.stack([of_encoder(probes, metric) for probes in encoders])
         for metric in task.metrics
     }
 
@@ -77,6 +73,7 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
         marble = [task.marble_compat(probe, targets) for probes in logits for probe in probes]
         chance = task.chance(train_targets, targets)
         drawn = resampled_figures(task, logits, targets, resamples)
+        drawn = {m: over_encoders(values, np.random.default_rng(0)) for m, values in drawn.items()}
         least = {metric: None if metric.startswith("r2") else 0 for metric in drawn}
         drawn = {metric: values.clip(least[metric], 1) for metric, values in drawn.items()}
         figures = {}

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+POOLED = 20  # seed of the draws of a spread that several systems share
+
 
 def draw_counts(tracks, resamples=1000, seed=0):
     """How often each of N tracks is in each of R resamples: (R, N) int32, each row sums to N.
@@ -67,7 +69,7 @@ def recentred(values, value):
     return np.asarray(values) - np.mean(_defined(values)) + value
 
 
-def over_encoders(values, rng):
+def over_encoders(values, rng, others=()):
     """Resampled figures of a system of which several encoders were trained (seeds).
 
     `values` (E, R) are each encoder's figures on the same resamples of tracks. The result (R,) is
@@ -75,14 +77,21 @@ def over_encoders(values, rng):
     times s / sqrt(E), as E encoders hardly show their own spread s. Encoders drawn with replacement
     would have (E - 1) / E of its variance. The error is linear in `values`: with equal states of
     `rng` the results of several tasks can be added.
+
+    `others` are the `values` of systems whose encoders are assumed to spread alike: s is pooled
+    over all, with as many degrees of freedom as they have together. Results of systems that are
+    pooled, each with an `rng` of its own, can be subtracted.
     """
-    values = np.asarray(values, dtype=float)
-    mean, encoders = values.mean(axis=0), len(values)
+    groups = [np.asarray(group, dtype=float) for group in (values, *others)]
+    mean, encoders = groups[0].mean(axis=0), len(groups[0])
     if encoders == 1:
         return mean
-    weights = rng.standard_normal(values.shape)
-    weights /= np.sqrt(encoders * rng.chisquare(encoders - 1, values.shape[1]))
-    return mean + (weights * (values - mean)).sum(axis=0)
+    residuals = np.concatenate([group - group.mean(axis=0) for group in groups])
+    degrees = len(residuals) - len(groups)
+    spread = np.random.default_rng(POOLED) if others else rng  # pooled: the same s for all
+    weights = rng.standard_normal(residuals.shape)
+    weights /= np.sqrt(encoders * spread.chisquare(degrees, residuals.shape[1]))
+    return mean + (weights * residuals).sum(axis=0)
 
 
 def _defined(values):

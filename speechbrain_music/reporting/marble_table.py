@@ -53,9 +53,10 @@ def _page(cells, rows, overall, pairs, failed):
     blocks += [
         encoders_table(rows, overall),
         "Means over encoders of a system and probe seeds, 95% intervals over test tracks "
-        "(bootstrap) and encoders (Student's t). The score is the mean over "
-        f"{' or '.join(map(str, counts))} tasks, of several metrics of a task their mean, R2 under "
-        "0 as 0.",
+        "(bootstrap) and encoders (Student's t; for the score and for differences of it, the "
+        "spread of seeds is pooled over all systems of several exports). The score is the mean "
+        f"over {' or '.join(map(str, counts))} tasks, of several metrics of a task their mean, R2 "
+        "under 0 as 0.",
     ]
     if pairs:
         blocks += [

@@ -4,12 +4,14 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 import tiny
 
-from recipes.marble import main, parse, recipe_arguments
+from recipes.marble import main, parse, recipe_arguments, resampled_scores
 from speechbrain_music.evaluation.protocol import load_task
 from speechbrain_music.evaluation.tasks import find_task
+from speechbrain_music.metrics.tasks import SingleLabel
 from speechbrain_music.utils.errors import UserError
 
 TASKS = ("nsynth_instrument", "nsynth_pitch")
@@ -63,6 +65,33 @@ def test_table_equals_the_results_of_the_recipes(suite):
         difference = scores[task, "mel"] - scores[task, "random"]
         assert pair["tasks"][task]["difference"] == pytest.approx(difference)
     assert "**On replicas**" in page and "## Missing" not in page
+
+
+def test_the_spread_of_seeds_is_pooled_over_trained_systems():
+    """Trained systems, wide or narrow, get the same error; untrained ones their own, mel none."""
+    figures = {
+        "a": [0.6, 0.6],
+        "b": [0.5, 0.7],
+        "mel": [0.5],
+        "random": [0.1, 0.11, 0.12],
+    }
+    drawn = {
+        name: {"accuracy": np.repeat(np.array(each)[:, None], 4000, axis=1)}
+        for name, each in figures.items()
+    }
+    cells = {
+        name: {"score": {"mean": 0.0}, "figures": {"accuracy": {"chance": 0.0}}} for name in drawn
+    }
+    task = SingleLabel("letter", ["a", "b"])
+
+    def widths(trained):
+        scores = resampled_scores(task, cells, drawn, trained)
+        return {name: np.ptp(np.quantile(each, [0.1, 0.9])) for name, (_, each) in scores.items()}
+
+    pooled, apart = widths({"a", "b"}), widths({"a"})
+    assert pooled["a"] == pytest.approx(pooled["b"], rel=0.1) and apart["a"] == 0
+    assert 0 < pooled["b"] < apart["b"] and pooled["random"] == apart["random"] < 0.05
+    assert pooled["mel"] == apart["mel"] == 0
 
 
 def test_finished_results_are_reused(suite, capsys):

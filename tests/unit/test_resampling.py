@@ -99,6 +99,48 @@ def test_the_error_of_a_mean_over_encoders_is_students():
     assert sum(parts) == pytest.approx(over_encoders(values + other, np.random.default_rng(0)))
 
 
+def test_a_pooled_spread_has_the_degrees_of_freedom_of_all_systems():
+    systems = [np.repeat(np.array(x)[:, None], 300_000, axis=1) for x in ([0.0, 1], [4.0, 7], [2])]
+    spread = math.sqrt((0.5 + 4.5) / 2)  # of five encoders of three systems, one of them single
+    draw = [
+        over_encoders(systems[i], np.random.default_rng(i), systems[:i] + systems[i + 1 :])
+        for i in range(3)
+    ]
+    errors = (draw[0] - 0.5) * math.sqrt(2) / spread
+    # Quantiles of Student's t with 2 degrees of freedom; so has the difference of two systems.
+    expected = pytest.approx([-2.92, 1.886, 4.303], rel=0.02)
+    assert np.quantile(errors, [0.05, 0.9, 0.975]) == expected
+    assert np.quantile((draw[0] - draw[1] + 5) / spread, [0.05, 0.9, 0.975]) == expected
+    assert (draw[2] == 2).all()
+
+
+@pytest.mark.slow
+def test_pooled_intervals_cover_the_truth_and_are_shorter():
+    """Four systems of two encoders on the same 60 tracks, the first two compared."""
+    rng, worlds, found = np.random.default_rng(5), 400, {True: [], False: []}
+    counts = draw_counts(60, 500) / 60
+    for _ in range(worlds):
+        tracks = rng.normal(size=60)
+        systems = [
+            tracks + rng.normal(size=(2, 60)) + 0.2 * rng.normal(size=(2, 1)) for _ in range(4)
+        ]
+        drawn = [s @ counts.T for s in systems]
+        value = systems[0].mean() - systems[1].mean()
+        for pooled, spans in found.items():
+            one, two = (
+                over_encoders(
+                    drawn[i], np.random.default_rng(i), (drawn[:i] + drawn[i + 1 :]) * pooled
+                )
+                for i in range(2)
+            )
+            spans.append(interval(recentred(one - two, value)))
+    covered, width = (
+        {pooled: np.mean([f(*span) for span in spans]) for pooled, spans in found.items()}
+        for f in (lambda low, high: low <= 0 <= high, lambda low, high: high - low)
+    )
+    assert covered[True] >= 0.93 and width[True] < 0.6 * width[False], (covered, width)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(1, 1), (2, 3), (3, 3), (2, 1)])
 def test_intervals_of_differences_cover_the_truth(first, second):
