@@ -8,8 +8,11 @@ Any top-level key of the yaml can be set on the command line, several at once by
 hparams/presets). The same command resumes.
 """
 
+import json
 import logging
+import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,10 +38,13 @@ from speechbrain_music.metrics.pretraining import (
     sum_cross_entropy,
 )
 from speechbrain_music.models.export import export_run
+from speechbrain_music.models.initialisation import LOADED, PARTS, describe, initialise
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
+from speechbrain_music.optim.groups import separate_groups
 from speechbrain_music.reporting.curves import PANELS
 from speechbrain_music.utils import kinds
+from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.config import with_preset
 from speechbrain_music.utils.errors import run_recipe
 
@@ -53,6 +59,10 @@ OPTIONS = SEGMENT_OPTIONS | {
     "mel_residual": kinds.choice("none", "interpolation"),
     "reconstruction_weight": kinds.not_negative,
     "cqt_weight": kinds.not_negative,
+    "init_from": kinds.optional(kinds.path),
+    "init_parts": kinds.list_of(kinds.choice(*PARTS))._replace(parse=partial(re.findall, r"\w+")),
+    "init_lr_scale": kinds.positive,
+    "init_freeze_steps": kinds.natural,
     "encoder": kinds.module,
     "tokenizer": kinds.module,
     "token_head": kinds.module,
@@ -87,8 +97,9 @@ class BestRQBrain(SegmentBrain):
 
     panels = PANELS
 
-    def __init__(self, statistics, frame_probe=None, **brain):
+    def __init__(self, statistics, frame_probe=None, initialised=(), **brain):
         super().__init__(**brain)
+        self.initialised = initialised  # parameters whose first values are of another model
         self.statistics = statistics  # of tokens in the training corpus, for trivial predictors
         self.frame_probe = frame_probe  # where held-out tracks were composed
 
@@ -142,6 +153,18 @@ class BestRQBrain(SegmentBrain):
         """Count masked tokens, over which the loss is summed."""
         return batch.mask.sum()
 
+    def parameter_groups(self):
+        """Give initialised parameters their own learning rate."""
+        lr = self.hparams.lr * self.hparams.init_lr_scale
+        return separate_groups(super().parameter_groups(), self.initialised, lr)
+
+    def optimizers_step(self):
+        """Leave initialised parameters as they are for the first steps."""
+        if self.optimizer_step < self.hparams.init_freeze_steps:
+            for parameter in self.initialised:
+                parameter.grad = None
+        super().optimizers_step()
+
     def parameter_parts(self):
         """Return the modules whose parameters the cost estimate counts."""
         hparams = self.hparams
@@ -180,17 +203,39 @@ class BestRQBrain(SegmentBrain):
         export_run(folder, vars(self.hparams), meta, **metadata)
 
 
+def initialise_run(hparams):
+    """Load `init_from`; return the parameters that it sets.
+
+    A run that continues needs no source: its checkpoint has the values, init.json the names.
+    """
+    if hparams["init_from"] is None:
+        return []
+    table, modules = Path(hparams["output_folder"]) / "init.json", hparams["modules"]
+    if hparams["checkpointer"]().recover_if_possible():
+        rows = json.loads(table.read_text(encoding="utf-8"))
+    else:
+        rows = initialise(modules, hparams["init_from"], hparams["init_parts"])
+        logger.info(f"Initialised from {hparams['init_from']}, see {table}\n{describe(rows)}")
+        if if_main_process():
+            with atomic_file(table, encoding="utf-8") as file:
+                json.dump(rows, file, indent=1)
+    loaded = {row["tensor"] for row in rows if row["status"] in LOADED}
+    parameters = torch.nn.ModuleDict(modules).named_parameters()
+    return [parameter for name, parameter in parameters if name in loaded]
+
+
 def main(argv):
     """Train or resume, then export the encoder; see the head of this file."""
     argv = with_preset(argv, Path(yamls.__file__).parent / "presets")
     with open_run(argv, OPTIONS, MODEL_OPTIONS) as (file, hparams, run_opts, overrides, plan):
         masking = {key: hparams[key] for key in MASKING}
         data = prepare_data(file, hparams, overrides, **masking)
+        options = {"initialised": initialise_run(hparams)}
         statistics = corpus_statistics(
             hparams, data.pieces, hparams["tokenizer"], bar=not run_opts.noprogressbar
         )
         probe = FrameProbe(data.train.paths, data.valid.paths)
-        options = {"statistics": statistics, "frame_probe": probe if probe.usable else None}
+        options |= {"statistics": statistics, "frame_probe": probe if probe.usable else None}
         brain = BestRQBrain.of_run(hparams, run_opts, plan, data, **options)
         if data.hours["train"] < FEW_HOURS and not hparams["augment"]:
             logger.info(

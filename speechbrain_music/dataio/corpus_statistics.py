@@ -45,30 +45,34 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
         key.append(features.normalize.kind)
     if cqt is not None:
         key.append(["cqt", cqt.quantizer.config])
+    kept = hparams.get("init_from") if "statistics" in hparams.get("init_parts", ()) else None
+    if kept:
+        key.append(["statistics", kept])
     path = Path(hparams["output_folder"]) / "corpus_statistics.npz"
     prepare = partial(prepare_statistics, path, statistics_key(*key), dataset, quantizer, features)
-    prepare = partial(prepare, hparams["batch_size"], hparams["num_workers"], bar, cqt)
+    prepare = partial(prepare, hparams["batch_size"], hparams["num_workers"], bar, cqt, bool(kept))
     run_on_main(prepare)
     return prepare()
 
 
 def prepare_statistics(
-    path, key, dataset, quantizer, features, batch_size, workers=0, bar=True, cqt=None
+    path, key, dataset, quantizer, features, batch_size, workers=0, bar=True, cqt=None, keep=False
 ):
     """Make a corpus's statistics, or read those made before, and set the features by them.
 
     Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
     pairs of a masked token with its nearest visible one. A trained quantizer follows the features.
-    `cqt` are `CQTTargets`, if any. Returns the `TokenStatistics`, or None without a quantizer. A
-    damaged file is made again. Raises a `UserError` if the file has another `key` (see
-    `statistics_key`), or if no item of the data set could be read.
+    `cqt` are `CQTTargets`, if any. With `keep` the features' own statistics stay. Returns the
+    `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises a
+    `UserError` if the file has another `key` (see `statistics_key`), or if no item of the data set
+    could be read.
     """
     path = Path(path)
     # By the prefix of their statistics' names.
     parts = {"": (features, quantizer)} | ({"cqt_": (cqt.features, cqt.quantizer)} if cqt else {})
     values = _read(path, key, parts)
     if values is None:
-        values = _make(key, dataset, parts, cqt, batch_size, workers, bar)
+        values = _make(key, dataset, parts, cqt, batch_size, workers, bar, keep)
         with atomic_file(path, "wb") as file:
             np.savez(file, **values)
     _set_features(values, parts)
@@ -128,7 +132,7 @@ def _set_features(values, parts):
 
 
 @torch.no_grad()
-def _make(key, dataset, parts, cqt, batch_size, workers, bar):
+def _make(key, dataset, parts, cqt, batch_size, workers, bar, keep):
     features, quantizer = parts[""]
 
     def batches(what):
@@ -146,6 +150,8 @@ def _make(key, dataset, parts, cqt, batch_size, workers, bar):
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
     arrays = {"key": np.array(key), **_band_statistics(batches("mel bands"), parts)}
+    if keep:
+        arrays |= {k: v.cpu().numpy() for k, v in features.normalize.state_dict().items()}
     _set_features(arrays, parts)
     if quantizer is not None:
         tokens, first = _token_statistics(batches("tokens"), features, quantizer, cqt)

@@ -14,6 +14,17 @@ def decay_groups(module, weight_decay):
     ]
 
 
+def separate_groups(groups, parameters, lr):
+    """Parameter groups in which `parameters` are apart, with the learning rate `lr`.
+
+    The groups of the others come first; those without parameters are left out.
+    """
+    chosen = {id(parameter) for parameter in parameters}
+    others = [g | {"params": [p for p in g["params"] if id(p) not in chosen]} for g in groups]
+    apart = [g | {"params": [p for p in g["params"] if id(p) in chosen], "lr": lr} for g in groups]
+    return [group for group in others + apart if group["params"]]
+
+
 def layer_decay_groups(encoder, lr, layer_decay, weight_decay):
     """Parameter groups for fine-tuning: lower learning rates towards the input.
 

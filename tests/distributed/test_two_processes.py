@@ -52,6 +52,17 @@ def test_two_processes_equal_one(recipe, arguments, options, figures, tone_folde
         assert torch.allclose(torch.tensor(first), torch.tensor(second), atol=1e-4), kind
 
 
+def test_two_processes_initialise_as_one(tone_folder, tmp_path):
+    sizes = {"ffn_units": 32, "frontend_channels": 2}
+    options = {"init_from": tiny.untrained_export(tmp_path / "export", **sizes), "nhead": 2}
+    options |= {"init_lr_scale": 0.5, "init_freeze_steps": 2, "dropout": 0.0}
+    pretrain.main(tiny.arguments(tone_folder, tmp_path / "one", **options))
+    command = tiny.arguments(tone_folder, tmp_path / "two", **options | {"batch_size": 1})
+    done = tiny.torchrun(pretrain.__file__, command)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
+
+
 @pytest.mark.parametrize(
     "environment, fault",
     [
