@@ -21,6 +21,7 @@ class TaskEntry(NamedTuple):
         return f"hparams/{self.name}.yaml"
 
 
+FOLDERS = {"nsynth": "nsynth", "vocalset": "vocalset"}  # data sets with one recipe for two tasks
 DATA_SETS = {
     "mtt_tagging": "magnatagatune",
     "giantsteps_key": "giantsteps",
@@ -39,7 +40,7 @@ FRAME_DATA_SETS = {
     "rwc_structure": "rwc",
 }
 # The paper's eight tasks on whole clips; tasks by the frame on whole tracks.
-TASKS = {name: TaskEntry(name, data_set, name) for name, data_set in DATA_SETS.items()}
+TASKS = {name: TaskEntry(name, d, FOLDERS.get(d, name)) for name, d in DATA_SETS.items()}
 FRAME_TASKS = {
     name: TaskEntry(name, data_set, name.rpartition("_")[2])
     for name, data_set in FRAME_DATA_SETS.items()

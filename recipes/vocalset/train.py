@@ -1,6 +1,7 @@
-"""NSynth instrument: which of eleven families plays a note of 4 s.
+"""VocalSet: which of twenty singers sings in a recording, or with which of ten techniques.
 
-python recipes/nsynth_instrument/train.py hparams/nsynth_instrument.yaml --encoder EXPORT
+python recipes/vocalset/train.py hparams/vocalset_singer.yaml --encoder EXPORT
+python recipes/vocalset/train.py hparams/vocalset_technique.yaml --encoder EXPORT
 
 --data_folder is the data set's folder; without it a replica is made once and used. Any top-level
 key of the yaml is an option. README.md describes the protocol.
@@ -12,8 +13,8 @@ from speechbrain_music import evaluation
 from speechbrain_music.utils.errors import run_recipe
 
 
-class InstrumentBrain(evaluation.ProbeBrain):
-    """Probes that predict one of eleven instrument families per note."""
+class SingingBrain(evaluation.ProbeBrain):
+    """Probes that predict the singer or the technique of a recording, from its chunks of 3 s."""
 
 
 def main(argv):
@@ -28,10 +29,10 @@ def main(argv):
         tested = []
         for cache in caches:  # several encoders are seeds of one system
             features = evaluation.extract_features(run, cache, chunks)
-            probes = evaluation.train_probes(InstrumentBrain, features, run)
+            probes = evaluation.train_probes(SingingBrain, features, run)
             best = evaluation.choose_on_validation(probes)
             if not run.hparams["freeze_encoder"]:
-                best = evaluation.fine_tune(InstrumentBrain, best, probes, features, run)
+                best = evaluation.fine_tune(SingingBrain, best, probes, features, run)
             tested.append((features, probes, best, evaluation.evaluate_on_test(best)))
         return evaluation.write_results(run, report, tested)
 

@@ -1,6 +1,7 @@
-"""VocalSet technique: which of ten singing techniques a recording has.
+"""NSynth: which of 128 MIDI pitches a note of 4 s has, or which of eleven families plays it.
 
-python recipes/vocalset_technique/train.py hparams/vocalset_technique.yaml --encoder EXPORT
+python recipes/nsynth/train.py hparams/nsynth_pitch.yaml --encoder EXPORT
+python recipes/nsynth/train.py hparams/nsynth_instrument.yaml --encoder EXPORT
 
 --data_folder is the data set's folder; without it a replica is made once and used. Any top-level
 key of the yaml is an option. README.md describes the protocol.
@@ -12,8 +13,8 @@ from speechbrain_music import evaluation
 from speechbrain_music.utils.errors import run_recipe
 
 
-class TechniqueBrain(evaluation.ProbeBrain):
-    """Probes that predict one of ten techniques per recording, from its chunks of 3 s."""
+class NoteBrain(evaluation.ProbeBrain):
+    """Probes that predict the pitch or the instrument family of a note."""
 
 
 def main(argv):
@@ -28,10 +29,10 @@ def main(argv):
         tested = []
         for cache in caches:  # several encoders are seeds of one system
             features = evaluation.extract_features(run, cache, chunks)
-            probes = evaluation.train_probes(TechniqueBrain, features, run)
+            probes = evaluation.train_probes(NoteBrain, features, run)
             best = evaluation.choose_on_validation(probes)
             if not run.hparams["freeze_encoder"]:
-                best = evaluation.fine_tune(TechniqueBrain, best, probes, features, run)
+                best = evaluation.fine_tune(NoteBrain, best, probes, features, run)
             tested.append((features, probes, best, evaluation.evaluate_on_test(best)))
         return evaluation.write_results(run, report, tested)
 
