@@ -2,7 +2,7 @@
 
 python experiments/compare.py demo
 python experiments/compare.py study [--soundtracks FOLDER] [--seeds 1 2 3] [--system brn_sum_tiny]
-    [--tasks gtzan_genre ...] [--evaluate "--quick True ..."] [--soundfont FILE.sf2]
+    [--tasks gtzan_genre ...] [--evaluate "--quick True ..."]
 
 NAME.yaml in compare/ says what is varied; README.md lists them. All variants have the same targets
 (quantizer_seed) and are compared by probes of frames, on composed music by other artists than
@@ -15,7 +15,6 @@ continues after an interruption, also on another machine, with the work folder c
 import argparse
 import json
 import logging
-import os
 import shlex
 import shutil
 import time
@@ -29,7 +28,6 @@ from scipy import stats
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.mixture import prepare_mixture
-from speechbrain_music.data_prep.replica.synth import SOUNDFONT
 from speechbrain_music.evaluation.frame_probe import CHORD, MEL, PITCH, FrameProbe
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.comparison import LEVEL
@@ -43,7 +41,7 @@ from speechbrain_music.reporting.tables import markdown_page, markdown_table, si
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run_recipe
-from speechbrain_music.utils.processes import read_finished, run_recipes
+from speechbrain_music.utils.processes import run_recipes
 
 HERE = Path(__file__).parent / "compare"
 ROOT = HERE.parents[1]
@@ -100,16 +98,13 @@ class Runs:
             for place, seed in enumerate(self.args.seeds):
                 for options in group:
                     folder, targets = self.folders(options)[place], {}
-                    if read_finished(folder):
-                        continue
                     if "tokenizer" in options:
-                        made, command = self._tokenizer(options, variants, place)
+                        made, tokenizer = self._tokenizer(options, variants, place)
+                        tokenizers[made] = tokenizer
                         targets = {"targets": made / QUANTIZER}
-                        if not read_finished(made):
-                            tokenizers[made] = command
                     todo[folder] = self._command(options | targets, folder, seed)
-            run_recipes(list(tokenizers.values()), list(tokenizers))
-            run_recipes(list(todo.values()), list(todo))
+            for commands in (tokenizers, todo):
+                run_recipes(commands.values(), commands.keys())
 
     def _music(self):
         keys = [key for key in ("data_folder", "train_csv", "valid_csv") if key in self.common]
@@ -285,16 +280,12 @@ def evaluate(args, exports, music):
             command += ["--features", args.work / "features/retrieval"]
             run_recipes([command + (["--same", same] if same == "album" else [])])
             publish(f"excerpts of the same {same}, on recordings", out, "retrieval")
-    for name in ("tasks", "other-sound-bank") if args.soundfont else ("tasks",):
-        if name != "tasks":
-            os.environ[SOUNDFONT] = str(args.soundfont.resolve())
-        command = [ROOT / "recipes/marble.py", "--out", folder / name, *encoders]
-        command += ["--features", args.work / "features", *shlex.split(args.evaluate)]
-        command += ["--data", *args.data] if args.data else []
-        run_recipes([[*command, "--no_table", "--tasks", task] for task in args.tasks])
-        run_recipes([[*command, "--tasks", *args.tasks]])
-        os.environ.pop(SOUNDFONT, None)
-        publish(name.replace("-", " "), folder / name, "marble")
+    command = [ROOT / "recipes/marble.py", "--out", folder / "tasks", *encoders]
+    command += ["--features", args.work / "features", *shlex.split(args.evaluate)]
+    command += ["--data", *args.data] if args.data else []
+    run_recipes([[*command, "--no_table", "--tasks", task] for task in args.tasks])
+    run_recipes([[*command, "--tasks", *args.tasks]])
+    publish("tasks", folder / "tasks", "marble")
     return pages
 
 
@@ -311,7 +302,6 @@ def parse(argv):
     parser.add_argument("--evaluate", default=EVALUATE, help="options of the task recipes")
     parser.add_argument("--tokenizer", default="--num_codebooks 8", help="options of the tokenizer")
     parser.add_argument("--data", nargs="*", help="data sets of the tasks, as for marble.py")
-    parser.add_argument("--soundfont", type=Path, help="a sound bank for the tasks' replicas, too")
     parser.add_argument("--out", type=Path, default=Path("results/compare"))
     parser.add_argument("--work", type=Path, default=Path("results/compare-work"))
     parser.set_defaults(**load(parser.parse_known_args(argv)[0].name)["arguments"])
@@ -320,8 +310,6 @@ def parse(argv):
         raise UserError(f"seeds are {args.seeds}: give each once")
     if args.soundtracks and "--data_folder" in others:
         raise UserError("--soundtracks adds to composed music: leave out --data_folder")
-    if args.soundfont and not args.soundfont.is_file():
-        raise UserError(f"soundfont is {args.soundfont}: pass an SF2 file, there is none")
     if len(others) % 2 or not all(key.startswith("--") for key in others[::2]):
         raise UserError(f"{shlex.join(others)}: options of the pre-training are --key value")
     return args, {key[2:]: value for key, value in zip(others[::2], others[1::2], strict=True)}
