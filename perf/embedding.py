@@ -63,7 +63,11 @@ PEERS = {
 
 
 def embedding(size, device, folder):
-    """Time includes reading, resampling and a batch in float32; memory also loading the model."""
+    """Each candidate reads a FLAC file, resamples it, and averages its last hidden state over time.
+
+    Weights are random, on which speed does not depend. Time includes reading, resampling and a
+    batch in float32; memory also loading the model.
+    """
     (seconds, suffix), batch = size, gpu_batch(device)
     folder = Path(folder, str(seconds))
     music, candidates, comparisons, models = folder / "music.flac", {}, [], {}

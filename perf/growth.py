@@ -22,10 +22,12 @@ MAX_BYTES, MAX_SECONDS = 16 * 2**30, 120  # of a process
 
 
 def growth(size, device, folder):
-    """One item through a Branchformer encoder of two blocks, with dropout in forward + backward.
+    """Time and memory per second of audio stay constant where they grow linearly with the length.
 
+    One item goes through a Branchformer encoder of two blocks, with dropout in forward + backward.
     Each point has a process of its own, limited to 16 GiB and 120 s; on a GPU its memory counts,
-    and the training step is in bfloat16. Memory is the peak of the first call beyond weights and
+    and the training step is in bfloat16. "Does not fit" and "over the time limit" are results: a
+    point that exceeds the limits. Memory is the peak of the first call beyond weights and
     gradients; later calls are timed.
     """
     lengths = size["lengths"]
