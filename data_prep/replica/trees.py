@@ -18,7 +18,7 @@ import soxr
 from speechbrain_music.data_prep.data_set import REPLICA_JSON
 from speechbrain_music.data_prep.replica import GENERATOR, layouts, storage
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed
+from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, PLAN, STYLE, keyed
 from speechbrain_music.data_prep.replica.expression import perform
 from speechbrain_music.data_prep.replica.genres import GENRES, make_artist
 from speechbrain_music.data_prep.replica.mix import add_noise_floor, mix
@@ -37,8 +37,8 @@ class Tree:
 
     counts: dict  # variant of the split -> split -> pieces, as a preparation counts them
     texts: dict  # path -> str
-    sounds: list  # (path, arguments of `render` after the first)
-    render: callable  # `render(attempt, *arguments)`: a wave (samples,) float32 at 24 kHz
+    sounds: list  # (path, arguments of `render`)
+    render: callable  # `render(*arguments)`: a wave (samples,) float32 at 24 kHz
     rate: int  # of the audio files, as are the channels
     channels: int = 1
     folders: tuple = ()  # those that exist even without audio
@@ -93,9 +93,9 @@ def mix_song(player, song, rng):
     return add_noise_floor(mix(song, player, rng, load_bank()), rng)
 
 
-def render_song(attempt, seed, genre, artist, piece, *options):
+def render_song(seed, genre, artist, piece, *options):
     """Compose and render a piece; arguments of `draw_song`."""
-    return mix_song(*draw_song(seed, genre, artist, (*piece, attempt), *options))
+    return mix_song(*draw_song(seed, genre, artist, (*piece, FIRST), *options))
 
 
 def draw_performance(*key):
@@ -103,8 +103,8 @@ def draw_performance(*key):
     return draw_song(*key, play=perform)
 
 
-def render_performance(attempt, *key):
-    """Render a piece of `draw_performance`; every attempt gives the one that was annotated."""
+def render_performance(*key):
+    """Render a piece of `draw_performance`."""
     return mix_song(*draw_performance(*key))
 
 
@@ -154,7 +154,5 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
 
 def write_sound(path, rate, channels, render, key):
     """Render a piece and write it at the data set's rate, all channels the same."""
-    message = f"{path} is silent; use another seed."
-    wave, _ = storage.render_audible(lambda number: render(number, *key), message)
-    wave = np.clip(soxr.resample(wave, RATE, rate), -1, 1)
+    wave = np.clip(soxr.resample(render(*key), RATE, rate), -1, 1)
     storage.write_audio(path, wave[:, None].repeat(channels, 1), rate)

@@ -55,7 +55,7 @@ def rendered(tree):
         patch.setattr(layout("vocalset"), "sing", sung)
         for path, key in tree.sounds:
             with pytest.raises(Given) as caught:
-                tree.render(0, *key)
+                tree.render(*key)
             (found[path],) = caught.value.args
     return found
 

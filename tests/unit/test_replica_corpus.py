@@ -18,7 +18,7 @@ from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica import __main__ as command
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.storage import render_all
+from speechbrain_music.data_prep.replica.storage import render_all, write_audio
 from speechbrain_music.data_prep.replica.synth import RATE, SOUNDFONT, load_bank
 from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.utils.errors import UserError
@@ -140,6 +140,12 @@ def test_full_disk_is_reported_and_the_corpus_continued(corpus, tmp_path):
     table = read_manifest(make_corpus(tmp_path, HOURS / 8, SHORT, workers=1), tmp_path)
     for name in table["ID"]:
         assert (tmp_path / f"{name}.wav").read_bytes() == (corpus / f"{name}.wav").read_bytes()
+
+
+def test_silence_is_refused(tmp_path):
+    with pytest.raises(UserError, match="a.wav is silent; use another sound bank"):
+        write_audio(tmp_path / "a.wav", np.zeros(RATE, np.float32), RATE)
+    assert not any(tmp_path.iterdir())
 
 
 def test_command_line(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from speechbrain_music.data_prep.magnatagatune import (
     UNREADABLE,
 )
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed, read_yaml
+from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.mix import active_rms, add_noise_floor, mix, scale_to
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
@@ -100,10 +100,10 @@ def plan(scale, seed):
     return Tree(variants, texts, sounds, render, 16000, folders=folders)
 
 
-def render(attempt, seed, part, artist, index):
-    """A clip of 29 s, its melody sung if it has a singer; all attempts fit the tags."""
+def render(seed, part, artist, index):
+    """A clip of 29 s, its melody sung if it has a singer."""
     player, singer, _ = draw_clip(seed, part, artist, index)
-    rng, bank = keyed(seed, PIECE, part, index, attempt), load_bank()
+    rng, bank = keyed(seed, PIECE, part, index, FIRST), load_bank()
     piece = compose(player, SECONDS, rng, bank)
     if singer is None:
         return add_noise_floor(mix(piece, player, rng, bank), rng)
