@@ -130,14 +130,13 @@ def test_failure_keeps_what_is_written(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", embedding.PEERS)
 def test_encoder_of_others_has_its_size_rate_and_independent_items(name):
-    peer = embedding.PEERS[name]
+    sample_rate, token_rate = (embedding.PEERS[name][key] for key in ("sample_rate", "token_rate"))
     with torch.device("meta"):
-        full = peer.build()
+        full = embedding.make_peer(name)
     assert sum(map(torch.numel, full.parameters())) / 1e6 == pytest.approx(MILLIONS[name], 0.01)
-    waves = torch.randn(2, 4 * peer.sample_rate)
-    model = peer.build(tiny=True).eval()
+    waves = torch.randn(2, 4 * sample_rate)
+    model = embedding.make_peer(name, "tiny")
     with torch.no_grad():
-        states = model(waves)
-        alone = model(waves[1:])
-    assert 4 * peer.token_rate - 1 <= states.shape[1] <= 4 * peer.token_rate
+        states, alone = (embedding.last_hidden_state(model, part) for part in (waves, waves[1:]))
+    assert 4 * token_rate - 1 <= states.shape[1] <= 4 * token_rate
     assert torch.allclose(states[1:], alone, atol=1e-5)
