@@ -42,7 +42,6 @@ class Tree:
     rate: int  # of the audio files, as are the channels
     channels: int = 1
     folders: tuple = ()  # those that exist even without audio
-    names: bool = False  # whether names are the annotation: files are empty without audio then
 
 
 def scaled(counts, scale, least=1):
@@ -108,12 +107,11 @@ def render_performance(*key):
     return mix_song(*draw_performance(*key))
 
 
-def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=None):
+def make_replica(name, out, scale=1.0, seed=0, workers=None):
     """Make a replica, or continue one, or find it complete; returns its folder.
 
     `scale` is the share of the published counts, in (0, 1]; every class has a piece per split or
-    more. With `annotations_only` no audio is written; where names are the annotation, the files are
-    empty. It starts processes (`workers`, by default one per core): a script calls it under
+    more. It starts processes (`workers`, by default one per core): a script calls it under
     `if __name__ == "__main__":`. Raises a `UserError` if it cannot be made.
     """
     if name not in NAMES:
@@ -127,7 +125,6 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
         "generator": GENERATOR,
         "scale": scale,
         "seed": seed,
-        "annotations_only": annotations_only,
         "sound_bank": load_bank().sha256,
         "counts": tree.counts,
     }
@@ -137,18 +134,13 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
     for path, text in tree.texts.items():
         if not (out / path).exists():
             write_together({out / path: text})
-    if annotations_only:
-        for path in (path for path, _ in tree.sounds if tree.names):
-            (out / path).parent.mkdir(parents=True, exist_ok=True)
-            (out / path).touch()
-    else:
-        jobs = [
-            (str(out / path), tree.rate, tree.channels, tree.render, key)
-            for path, key in tree.sounds
-            if not (out / path).exists()
-        ]
-        storage.render_all(write_sound, jobs, workers)
-        logger.info("%s: %d files of audio", out, len(tree.sounds))
+    jobs = [
+        (str(out / path), tree.rate, tree.channels, tree.render, key)
+        for path, key in tree.sounds
+        if not (out / path).exists()
+    ]
+    storage.render_all(write_sound, jobs, workers)
+    logger.info("%s: %d files of audio", out, len(tree.sounds))
     return out
 
 

@@ -16,6 +16,7 @@ from stuck import die, hang
 
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica import __main__ as command
+from speechbrain_music.data_prep.replica import storage
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.storage import render_all, write_audio
@@ -154,7 +155,8 @@ def test_command_line(tmp_path, monkeypatch):
     plan = CorpusPlan(seed=5, held_out=True)
     made.assert_called_once_with(plan=plan, hours=3.0, out="x", workers=1)
     out = tmp_path / "replica"
-    command.main(["music4all", "--out", str(out), "--scale", "0.0001", "--annotations_only"])
+    monkeypatch.setattr(storage, "render_all", Mock())
+    command.main(["music4all", "--out", str(out), "--scale", "0.0001"])
     assert {path.name for path in out.iterdir()} == {"audios", "id_information.csv", "replica.json"}
     with pytest.raises(UserError, match="scale is 2.0; it must be above 0 and at most 1"):
         command.main(["gtzan", "--out", str(tmp_path / "a"), "--scale", "2"])

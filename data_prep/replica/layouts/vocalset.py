@@ -57,7 +57,7 @@ def plan(scale, seed):
         }
         for task, split in (("singer", split_singers), ("technique", split_techniques))
     }
-    return Tree(counts, {}, sounds, render, 44100, names=True)
+    return Tree(counts, {}, sounds, render, 44100)
 
 
 def render(seed, who, technique, context, vowel, index):
