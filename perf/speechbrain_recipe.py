@@ -3,10 +3,10 @@
 import random
 from pathlib import Path
 
+import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.lobes.models.BESTRQ import brq_mask_collate_fn
-from torch import nn
 from torch.nn import functional as F
 
 from speechbrain_music.models.frontend import BANDS, HOP, STACK
@@ -28,20 +28,25 @@ def collate(waves):
     )
 
 
-class RecipeStep:
-    """The recipe's step, as SpeechBrain's Brain runs it; `hparams` of our yaml give the sizes."""
+def make_brain(block, hparams, device):
+    """The Brain of the recipe, in the sizes of our yaml; on a GPU it trains in bfloat16."""
+    torch.manual_seed(0)
+    sizes = {key: getattr(hparams, key) for key in SIZES}
+    with Path(__file__).with_suffix(".yaml").open(encoding="utf-8") as file:
+        recipe = load_hyperpyyaml(file, {"block": block} | sizes)
+    run_opts = {"device": device, "precision": "bf16" if device == "cuda" else "fp32"}
+    brain = RecipeBrain(recipe["modules"], recipe["opt_class"], recipe, run_opts)
+    brain.init_optimizers()
+    brain.modules.train()
+    return brain
 
-    def __init__(self, device, block, hparams):
-        torch.manual_seed(0)
-        sizes = {key: hparams[key] for key in SIZES}
-        with Path(__file__).with_suffix(".yaml").open(encoding="utf-8") as file:
-            recipe = load_hyperpyyaml(file, {"block": block} | sizes)
-        self.modules = nn.ModuleDict(recipe["modules"]).to(device)
-        self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
-        self.optimizer = recipe["opt_class"](self.parameters)
 
-    def loss(self, waves, lengths, frames):
-        """A batch of `collate` to the mean cross-entropy of masked tokens."""
+class RecipeBrain(sb.Brain):
+    """The recipe's Brain; a batch is what `collate` returns."""
+
+    def compute_forward(self, batch, stage):
+        """Logits (items, tokens, codebook size) of the masked tokens, and these tokens."""
+        waves, lengths, frames = batch
         mel = self.modules.normalize(self.modules.features(waves), lengths)
         mel = F.pad(mel, (0, 0, -mel.shape[1] % STACK, 0))
         masked = frames[::STACK] // STACK
@@ -50,17 +55,9 @@ class RecipeStep:
             tokens = self.modules.quantizer(stacked[:, masked])
         mel[:, frames] = 0.1 * torch.randn(len(mel), len(frames), BANDS, device=mel.device)
         hidden = self.modules.encoder(self.modules.convolutions(mel), lengths)
-        logits = self.modules.head(hidden)
-        return F.cross_entropy(logits[:, masked].flatten(0, 1), tokens.flatten())
+        return self.modules.head(hidden)[:, masked], tokens
 
-    def __call__(self, batch):
-        """The whole step, on a GPU in bfloat16: cross-entropy per masked token, norm, count."""
-        waves, _, frames = batch
-        device = waves.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = self.loss(*batch)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.item(), norm.item(), len(waves) * len(frames) // STACK
+    def compute_objectives(self, predictions, batch, stage):
+        """The mean cross-entropy of masked tokens."""
+        logits, tokens = predictions
+        return F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
