@@ -120,8 +120,10 @@ def test_options_of_every_variant(name, tmp_path):
             *names,
             folders[0].name,
         }
-        argv = map(str, runs._command(options, tmp_path, 1)[1:])
-        hparams = load_experiment(list(argv), OPTIONS, MODEL_OPTIONS)[1]
+        earlier = ("tokenizer" in options) + ("teacher" in options)
+        assert len(runs.chain(options, names, 0)) == 1 + earlier
+        _, (_, *argv) = runs.chain(options | {"tokenizer": None}, names, 0)[-1]
+        hparams = load_experiment([*map(str, argv)], OPTIONS, MODEL_OPTIONS)[1]
         assert plan_run(hparams, world_size=1).total_steps >= (1000 if name == "demo" else 4000)
 
 

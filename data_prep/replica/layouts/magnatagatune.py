@@ -21,7 +21,7 @@ from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, PLAN, STYLE,
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.mix import active_rms, add_noise_floor, mix, scale_to
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
-from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, lines, scaled
 from speechbrain_music.data_prep.replica.voice import SHORTEST, VOICES, make_singer, sing
 
 SECONDS = 29.0
@@ -89,11 +89,10 @@ def plan(scale, seed):
             sounds.append((f"mp3/{path}", (seed, part, artist, index)))
             number += 1 + (str(number + 1) in UNREADABLE)
     rows += [(int(key), ["guitar"], f"6/damaged-{key}-0-29.mp3") for key in sorted(UNREADABLE)]
-    lines = ["\t".join(f'"{cell}"' for cell in ["clip_id", *columns, "mp3_path"]) + "\n"]
+    table = [["clip_id", *columns, "mp3_path"]]
     for number, tags, path in sorted(rows):
-        cells = [str(number), *("1" if tag in tags else "0" for tag in columns), path]
-        lines.append("\t".join(f'"{cell}"' for cell in cells) + "\n")
-    texts = {"annotations_final.csv": "".join(lines)}
+        table.append([number, *(int(tag in tags) for tag in columns), path])
+    texts = {"annotations_final.csv": lines([f'"{cell}"' for cell in row] for row in table)}
     texts |= {f"mp3/{path}": "" for number, _, path in rows if str(number) in UNREADABLE}
     folders = tuple(f"mp3/{letter}" for letter in FOLDERS)
     variants = {"published": counts, "tagged": tagged}
