@@ -2,7 +2,7 @@
 
 python experiments/compare.py demo
 python experiments/compare.py study [--soundtracks FOLDER] [--seeds 1 2 3] [--system brn_sum_tiny]
-    [--tasks gtzan_genre ...] [--evaluate "--quick True ..."] [--soundfont FILE.sf2]
+    [--tasks gtzan_genre ...] [--evaluate "--quick True ..."]
 
 NAME.yaml in compare/ says what is varied; README.md lists them. All variants have the same targets
 (quantizer_seed) and are compared by probes of frames, on composed music by other artists than
@@ -15,11 +15,10 @@ continues after an interruption, also on another machine, with the work folder c
 import argparse
 import json
 import logging
-import os
 import shlex
 import shutil
-import time
 from hashlib import blake2b
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ from scipy import stats
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.mixture import prepare_mixture
-from speechbrain_music.data_prep.replica.synth import SOUNDFONT
 from speechbrain_music.evaluation.frame_probe import CHORD, MEL, PITCH, FrameProbe
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.comparison import LEVEL
@@ -43,7 +41,7 @@ from speechbrain_music.reporting.tables import markdown_page, markdown_table, si
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run_recipe
-from speechbrain_music.utils.processes import read_finished, run_recipes
+from speechbrain_music.utils.processes import run_recipes
 
 HERE = Path(__file__).parent / "compare"
 ROOT = HERE.parents[1]
@@ -53,8 +51,8 @@ EVALUATE = "--quick True --pooling mean_std"
 EXCERPTS = ["--max_seconds", "60", "--pooling", "mean_std"]
 # Of composed tracks to probe, by other artists than those of the training corpus.
 PROBED = CorpusPlan(seed=1000, longest=30.0)
+DATA = ("data_folder", "train_csv", "valid_csv")  # options of all recipes that train
 UNTRAINED = "untrained"
-STAGES = ("composing", "pre-training", "probes of frames", "evaluation")
 
 
 def load(name):
@@ -72,7 +70,7 @@ def load(name):
 
 
 class Runs:
-    """Pre-trainings, one folder per set of options and seed; `common` are options of all."""
+    """Trainings, one folder per set of options and seed; `common` are options of all variants."""
 
     def __init__(self, args, common):
         self.args, self.common = args, common
@@ -82,7 +80,7 @@ class Runs:
         everything = {key: str(value) for key, value in (self.common | options).items()}
         if "tokenizer" in options:
             everything["tokenizer_options"] = self.args.tokenizer
-        name = f"{options.get('system', self.args.system)}-{self._digest(everything)}"
+        name = f"{options.get('system', self.args.system)}-{_digest(everything)}"
         return [self.args.work / f"{name}-{seed}" for seed in self.args.seeds]
 
     def exports(self, options):
@@ -90,55 +88,46 @@ class Runs:
         return [folder / RUN_RESULT for folder in self.folders(options)]
 
     def train(self, variants):
-        """Trains what has not finished: the first seed of all variants, then the second ...
+        """Trains what has not finished: the first seed of all variants, then the second ..."""
+        chains = [
+            self.chain(options, variants, place)
+            for place in range(len(self.args.seeds))
+            for options in variants.values()
+        ]
+        for steps in zip_longest(*chains):
+            commands = dict(filter(None, steps))  # several variants may share a step
+            run_recipes(commands.values(), commands.keys())
 
-        Variants with a teacher come last: their targets are of a layer of another variant.
+    def chain(self, options, variants, place):
+        """The trainings that a variant needs, in order, as (folder, command); the last is its own.
+
+        A `tokenizer` is trained before, and before that the variant whose layer is its `teacher`.
         """
-        for taught in (False, True):
-            group = [options for options in variants.values() if ("teacher" in options) == taught]
-            todo, tokenizers = {}, {}
-            for place, seed in enumerate(self.args.seeds):
-                for options in group:
-                    folder, targets = self.folders(options)[place], {}
-                    if read_finished(folder):
-                        continue
-                    if "tokenizer" in options:
-                        made, command = self._tokenizer(options, variants, place)
-                        targets = {"targets": made / QUANTIZER}
-                        if not read_finished(made):
-                            tokenizers[made] = command
-                    todo[folder] = self._command(options | targets, folder, seed)
-            run_recipes(list(tokenizers.values()), list(tokenizers))
-            run_recipes(list(todo.values()), list(todo))
+        chain, own = [], self.common | options | {"seed": self.args.seeds[place]}
+        system, tokenizer, teacher = (own.pop(k, None) for k in ("system", "tokenizer", "teacher"))
+        if tokenizer:
+            data = {key: own[key] for key in DATA if key in own}
+            if teacher:
+                variant, _, layer = teacher.rpartition(":")
+                chain = self.chain(variants[variant], variants, place)
+                data["features_from"] = f"{chain[-1][0] / RUN_RESULT}:{layer}"
+            made = self.args.work / f"{tokenizer}-{_digest([self.args.tokenizer, data])}"
+            command = _command("tokenizer", tokenizer, made, data)
+            chain.append((made, command + shlex.split(self.args.tokenizer)))
+            own["targets"] = made / QUANTIZER
+        folder = self.folders(options)[place]
+        return [*chain, (folder, _command("pretrain", system or self.args.system, folder, own))]
 
-    def _music(self):
-        keys = [key for key in ("data_folder", "train_csv", "valid_csv") if key in self.common]
-        return [part for key in keys for part in (f"--{key}", self.common[key])]
 
-    def _digest(self, options):
-        key = json.dumps(options, sort_keys=True)
-        return blake2b(key.encode(), digest_size=5).hexdigest()
+def _digest(options):
+    key = json.dumps(options, sort_keys=True, default=str)
+    return blake2b(key.encode(), digest_size=5).hexdigest()
 
-    def _command(self, options, folder, seed):
-        options = self.common | options
-        system = options.pop("system", self.args.system)
-        own = ("tokenizer", "teacher")
-        pairs = [part for k, v in options.items() if k not in own for part in (f"--{k}", v)]
-        train = [ROOT / "recipes/pretrain/train.py", ROOT / f"hparams/{system}.yaml"]
-        return [*train, *pairs, "--output_folder", folder, "--seed", seed]
 
-    def _tokenizer(self, options, variants, place):
-        """The folder of a variant's tokenizer, and the command that trains it."""
-        name, source = options["tokenizer"], None
-        train = [ROOT / "recipes/tokenizer/train.py", ROOT / f"hparams/{name}.yaml"]
-        if "teacher" in options:
-            variant, _, layer = options["teacher"].rpartition(":")
-            source = f"{self.exports(variants[variant])[place]}:{layer}"
-            train += ["--features_from", source]
-        digest = self._digest([self.args.tokenizer, source, *map(str, self._music())])
-        folder = self.args.work / f"{name}-{digest}"
-        train += [*self._music(), *shlex.split(self.args.tokenizer), "--output_folder", folder]
-        return folder, train
+def _command(recipe, name, folder, options):
+    pairs = [part for key, value in options.items() for part in (f"--{key}", value)]
+    train = [ROOT / f"recipes/{recipe}/train.py", ROOT / f"hparams/{name}.yaml"]
+    return [*train, *pairs, "--output_folder", folder]
 
 
 # ---- figures ----
@@ -182,20 +171,15 @@ def compare(found, key):
     interval of a difference, the smallest that so many seeds can show.
     """
     first, *others = [name for name in found if name != UNTRAINED]
-    values = {name: np.array([figures[key] for figures in found[name]]) for name in found}
-    degrees = sum(len(values[name]) - 1 for name in (first, *others))
-    if not degrees or not others:
+    values = np.array([[figures[key] for figures in found[name]] for name in (first, *others)])
+    variants, seeds = values.shape
+    if seeds < 2 or not others:
         return {}, None
-    squares = sum(((v - v.mean()) ** 2).sum() for n, v in values.items() if n != UNTRAINED)
-    error = float(np.sqrt(squares / degrees * 2 / len(values[first])))
-    half = float(stats.t.ppf(1 - LEVEL / 2, degrees) * error)
-    means = {name: float(values[name].mean() - values[first].mean()) for name in others}
-    adjusted = holm(
-        {
-            name: float(2 * stats.t.sf(abs(m) / max(error, 1e-12), degrees))
-            for name, m in means.items()
-        }
-    )
+    error = max(float(np.sqrt(values.var(axis=1, ddof=1).mean() * 2 / seeds)), 1e-12)
+    student = stats.t(variants * (seeds - 1))
+    half = float(student.isf(LEVEL / 2) * error)
+    means = dict(zip(others, (values[1:].mean(1) - values[0].mean()).tolist(), strict=True))
+    adjusted = holm({name: float(2 * student.sf(abs(m) / error)) for name, m in means.items()})
     return {
         name: {"difference": m, "low": m - half, "high": m + half, "p": adjusted[name]}
         for name, m in means.items()
@@ -251,7 +235,6 @@ def page(stored):
         [f"- [{title}]({file})" for title, file in stored["pages"].items()],
         "Each run's folder has its curves (`curves.png`) and its encoder (`export`):",
         [f"- {variant}: `{'`, `'.join(runs)}`" for variant, runs in stored["runs"].items()],
-        f"Minutes of this start: {stored['minutes']}.",
     )
 
 
@@ -285,16 +268,12 @@ def evaluate(args, exports, music):
             command += ["--features", args.work / "features/retrieval"]
             run_recipes([command + (["--same", same] if same == "album" else [])])
             publish(f"excerpts of the same {same}, on recordings", out, "retrieval")
-    for name in ("tasks", "other-sound-bank") if args.soundfont else ("tasks",):
-        if name != "tasks":
-            os.environ[SOUNDFONT] = str(args.soundfont.resolve())
-        command = [ROOT / "recipes/marble.py", "--out", folder / name, *encoders]
-        command += ["--features", args.work / "features", *shlex.split(args.evaluate)]
-        command += ["--data", *args.data] if args.data else []
-        run_recipes([[*command, "--no_table", "--tasks", task] for task in args.tasks])
-        run_recipes([[*command, "--tasks", *args.tasks]])
-        os.environ.pop(SOUNDFONT, None)
-        publish(name.replace("-", " "), folder / name, "marble")
+    command = [ROOT / "recipes/marble.py", "--out", folder / "tasks", *encoders]
+    command += ["--features", args.work / "features", *shlex.split(args.evaluate)]
+    command += ["--data", *args.data] if args.data else []
+    run_recipes([[*command, "--no_table", "--tasks", task] for task in args.tasks])
+    run_recipes([[*command, "--tasks", *args.tasks]])
+    publish("tasks", folder / "tasks", "marble")
     return pages
 
 
@@ -311,7 +290,6 @@ def parse(argv):
     parser.add_argument("--evaluate", default=EVALUATE, help="options of the task recipes")
     parser.add_argument("--tokenizer", default="--num_codebooks 8", help="options of the tokenizer")
     parser.add_argument("--data", nargs="*", help="data sets of the tasks, as for marble.py")
-    parser.add_argument("--soundfont", type=Path, help="a sound bank for the tasks' replicas, too")
     parser.add_argument("--out", type=Path, default=Path("results/compare"))
     parser.add_argument("--work", type=Path, default=Path("results/compare-work"))
     parser.set_defaults(**load(parser.parse_known_args(argv)[0].name)["arguments"])
@@ -320,8 +298,6 @@ def parse(argv):
         raise UserError(f"seeds are {args.seeds}: give each once")
     if args.soundtracks and "--data_folder" in others:
         raise UserError("--soundtracks adds to composed music: leave out --data_folder")
-    if args.soundfont and not args.soundfont.is_file():
-        raise UserError(f"soundfont is {args.soundfont}: pass an SF2 file, there is none")
     if len(others) % 2 or not all(key.startswith("--") for key in others[::2]):
         raise UserError(f"{shlex.join(others)}: options of the pre-training are --key value")
     return args, {key[2:]: value for key, value in zip(others[::2], others[1::2], strict=True)}
@@ -331,16 +307,13 @@ def main(argv):
     """Runs a comparison; see the head of this file."""
     args, others = parse(argv)
     comparison = load(args.name)
-    music, clock = {}, [time.perf_counter()]
+    music = {}
     if "data_folder" not in others:
         music = prepare_mixture(args.hours, args.work / "manifests", args.soundtracks)
     runs = Runs(args, {"quantizer_seed": 1} | music | comparison["options"] | others)
     variants = comparison["variants"]
-    clock.append(time.perf_counter())
     runs.train(variants)
-    clock.append(time.perf_counter())
     found = probe_all(runs, variants)
-    clock.append(time.perf_counter())
     differences = {kind: compare(found, kind) for kind in (PITCH, CHORD)}
     corpus = f"Trained on {args.hours:g} hours of composed music, and voices and notes"
     if not music:
@@ -359,8 +332,6 @@ def main(argv):
     args.out.mkdir(parents=True, exist_ok=True)
     exports = {name: runs.exports(variants[name]) for name in comparison["finalists"]}
     stored["pages"] = evaluate(args, exports, args.work / "manifests") if exports else {}
-    took = zip(STAGES, np.diff([*clock, time.perf_counter()]) / 60, strict=True)
-    stored["minutes"] = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in took)
     text = page(stored)
     files = {args.out / f"{args.name}.md": text}
     files[args.out / f"{args.name}.json"] = json.dumps(stored, indent=1, default=str) + "\n"

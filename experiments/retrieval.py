@@ -177,7 +177,11 @@ def main(argv):
         raise UserError(f"same is {args.same!r}: --manifest names a table with that column")
     excerpts = cut_into_excerpts(tracks, args.seconds, args.max_seconds)
     excerpts = excerpts[excerpts["track"].duplicated(keep=False)].reset_index(drop=True)
-    _check(excerpts["track"].nunique(), files, args)
+    if (long_enough := excerpts["track"].nunique()) < 2:
+        raise UserError(
+            f"{long_enough} of {files} recordings in {args.folder} have two excerpts of "
+            f"{args.seconds:g} s, two are needed: give a folder with more, or lower --seconds"
+        )
     features, readable = {}, np.ones(len(excerpts), dtype=bool)
     for name, encoders in systems.items():
         features[name] = []
@@ -191,7 +195,6 @@ def main(argv):
     kept = kept[kept["track"].duplicated(keep=False)]
     rows = kept.index.to_numpy()
     recordings, places = pd.factorize(kept["track"])[0], kept["place"].to_numpy()
-    _check(len(set(recordings)), files, args)
     asked = {"gap": math.inf if args.same else args.gap}
     asked["groups"] = pd.factorize(kept[args.same])[0] if args.same else None
 
@@ -215,7 +218,7 @@ def main(argv):
     counts = {
         "recordings": len(set(recordings)),
         "excerpts": len(rows),
-        "too short for two excerpts": files - excerpts["track"].nunique(),
+        "too short for two excerpts": files - long_enough,
         "too short for the gap": len(set(recordings)) - queried,
         "unreadable excerpts": int((~readable).sum()),
         "skipped files": report["skipped"],
@@ -243,14 +246,6 @@ def main(argv):
     write_together({args.out / "retrieval.md": text, args.out / "retrieval.json": dump})
     print(text)
     return args.out
-
-
-def _check(recordings, files, args):
-    if recordings < 2:
-        raise UserError(
-            f"{recordings} of {files} recordings in {args.folder} have two excerpts of "
-            f"{args.seconds:g} s, two are needed: give a folder with more, or lower --seconds"
-        )
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import torch
+import yaml
 from hyperpyyaml import load_hyperpyyaml
-from torch import nn
 from torch.nn import functional as F
 
 from perf.benchmark import Benchmark, Comparison, gpu_batch
@@ -21,56 +20,36 @@ from speechbrain_music.models.frontend import TOKEN_RATE, LogMel
 
 SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
 TARGET = 8  # times the speed of each baseline, for brn_sum
-SIZE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-LARGE, BASE, TINY = (12, 1024, 16, 4096), (12, 768, 12, 3072), (2, 16, 2, 32)
+PEERS = yaml.safe_load(Path(__file__).with_name("peers.yaml").read_text(encoding="utf-8"))
 
 
-class Waves(nn.Module):
-    """A transformers model of waves, each normalised to mean 0 and variance 1."""
+def make_peer(name, size="full"):
+    """An encoder of others, a model of `transformers`, with random weights."""
+    import transformers  # it takes seconds, and is an extra
 
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, wave):
-        return self.model(F.layer_norm(wave, wave.shape[1:])).last_hidden_state
+    peer = PEERS[name]
+    config = getattr(transformers, peer["config"])(**peer[size])
+    return transformers.AutoModel.from_config(config).eval()
 
 
-class Peer(NamedTuple):
-    """An encoder of others: a transformers model of waves, its size, its rates in Hz."""
-
-    what: str
-    config: str
-    size: tuple
-    sample_rate: int
-    token_rate: int
-
-    def build(self, tiny=False):
-        """The module, with random weights."""
-        import transformers  # it takes seconds, and is an extra
-
-        sizes = dict(zip(SIZE, TINY if tiny else self.size, strict=True))
-        config = getattr(transformers, self.config)(**sizes)
-        return Waves(transformers.AutoModel.from_config(config))
-
-
-CLASS = "transformers' Wav2Vec2Conformer, 12 blocks of 1024"
-HUBERT = "transformers' HuBERT in MERT-95M's size, at 24 kHz"
-PEERS = {
-    "Wav2Vec2Conformer": Peer(CLASS, "Wav2Vec2ConformerConfig", LARGE, 16000, 50),
-    "MERT-like": Peer(HUBERT, "HubertConfig", BASE, 24000, 75),
-}
+def last_hidden_state(model, waves):
+    """Hidden states (items, tokens, dim) of waves, each normalised to mean 0 and variance 1."""
+    return model(F.layer_norm(waves, waves.shape[1:])).last_hidden_state
 
 
 def embedding(size, device, folder):
-    """Time includes reading, resampling and a batch in float32; memory also loading the model."""
+    """Each candidate reads a FLAC file, resamples it, and averages its last hidden state over time.
+
+    Weights are random, on which speed does not depend. Time includes reading, resampling and a
+    batch in float32; memory also loading the model.
+    """
     (seconds, suffix), batch = size, gpu_batch(device)
     folder = Path(folder, str(seconds))
     music, candidates, comparisons, models = folder / "music.flac", {}, [], {}
     for name, peer in PEERS.items():
-        model = cache(lambda peer=peer: peer.build(tiny=bool(suffix)).eval().to(device))
-        models[name] = model, peer.token_rate, peer.what
-        candidates[name] = partial(_theirs, model, peer.sample_rate, music, seconds, batch)
+        model = cache(lambda name=name: make_peer(name, "tiny" if suffix else "full").to(device))
+        models[name] = model, peer["token_rate"], peer["what"]
+        candidates[name] = partial(_theirs, model, peer["sample_rate"], music, seconds, batch)
     for name in SYSTEMS:
         export = folder / name
         if not export.exists():
@@ -102,7 +81,7 @@ def _theirs(model, sample_rate, music, seconds, batch):
     length, model = seconds * sample_rate, model()
     segments = [(index * length, length) for index in range(batch)]
     waves = torch.from_numpy(np.stack(list(read_segments(music, segments, sample_rate))))
-    return model(waves.to(next(model.parameters()).device)).mean(1).cpu().numpy()
+    return last_hidden_state(model, waves.to(model.device)).mean(1).cpu().numpy()
 
 
 def _ours(model, music, seconds, batch):

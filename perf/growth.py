@@ -7,7 +7,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 from perf.benchmark import Benchmark, Comparison, peak_growth, run_isolated
-from perf.training import TrainingStep, make_batch, make_waves
+from perf.training import make_batch, make_brain, make_waves
 from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
 from speechbrain_music.utils.memory import keep_freed_memory
@@ -22,10 +22,12 @@ MAX_BYTES, MAX_SECONDS = 16 * 2**30, 120  # of a process
 
 
 def growth(size, device, folder):
-    """One item through a Branchformer encoder of two blocks, with dropout in forward + backward.
+    """Time and memory per second of audio stay constant where they grow linearly with the length.
 
+    One item goes through a Branchformer encoder of two blocks, with dropout in forward + backward.
     Each point has a process of its own, limited to 16 GiB and 120 s; on a GPU its memory counts,
-    and the training step is in bfloat16. Memory is the peak of the first call beyond weights and
+    and the training step is in bfloat16. "Does not fit" and "over the time limit" are results: a
+    point that exceeds the limits. Memory is the peak of the first call beyond weights and
     gradients; later calls are timed.
     """
     lengths = size["lengths"]
@@ -68,7 +70,7 @@ def make_work(model, work, options, device="cpu"):
     """A function from seconds of audio to a call that does the work on them."""
     torch.manual_seed(0)
     if work == STEP:
-        step = TrainingStep(model, device, **options)
+        step = make_brain(model, device, **options).fit_batch
         return lambda seconds: partial(step, make_batch(make_waves(1, seconds, device)))
     training = work == TRAINING
     encoder = make_encoder(mixer=model, **options).to(device).train(training)

@@ -7,6 +7,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import torch
 import yaml
 
@@ -14,8 +15,7 @@ from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 
-DEVICES = {"cpu": "a CPU", "cuda": "a GPU"}
-# Of a page: title, introduction.
+# Of a device's page: title, introduction.
 PAGES = yaml.safe_load(Path(__file__).with_name("pages.yaml").read_text(encoding="utf-8"))
 
 
@@ -30,20 +30,16 @@ def describe_run(command):
 
 
 def write(folder, device, name, result, order):
-    """Write a result into a folder's JSON, in place of one of that name, and all its pages.
+    """Write a result into a folder's JSON and page of a device, in place of one of that name.
 
-    Returns the text of the result's page.
+    Returns the page's text.
     """
-    folder = Path(folder)
-    found = {name: read(folder / f"{name}.json") for name in DEVICES}
-    merged = found[device] | {name: result}
-    found[device] = {name: merged[name] for name in order if name in merged}
-    dump = json.dumps(found[device], indent=2, ensure_ascii=False) + "\n"
-    texts = pages(found)
-    write_together(
-        {folder / f"{device}.json": dump} | {folder / page: text for page, text in texts.items()}
-    )
-    return texts[f"{name if name in PAGES else device}.md"]
+    path = Path(folder, f"{device}.json")
+    merged = read(path) | {name: result}
+    found = {name: merged[name] for name in order if name in merged}
+    text, dump = page(device, found), json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    write_together({path: dump, path.with_suffix(".md"): text})
+    return text
 
 
 def read(path):
@@ -51,27 +47,17 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def pages(found):
-    """File name -> Markdown, from device -> name -> result."""
-    sections, runs = {}, {}
-    for device, results in found.items():
-        for name, result in results.items():
-            alone = name in PAGES
-            page, heading = (name, f"On {DEVICES[device]}") if alone else (device, result["label"])
-            sections.setdefault(page, []).extend([f"## {heading}", *_section(name, result)])
-            runs.setdefault(page, []).append((name, result["run"]))
-    texts = {}
-    for page, blocks in sections.items():
-        title, introduction = PAGES[page]
-        texts[f"{page}.md"] = markdown_page(
-            f"# {title}", introduction, *blocks, "## Runs", *_runs(runs[page])
-        )
-    return texts
+def page(device, found):
+    """Markdown of a device, from name -> result."""
+    title, introduction = PAGES[device]
+    blocks = [block for result in found.values() for block in _section(result)]
+    return markdown_page(f"# {title}", introduction, *blocks, "## Runs", *_runs(found))
 
 
-def _section(name, result):
-    """The tables of a benchmark and its conditions."""
-    if name == "growth":
+def _section(result):
+    """A benchmark's heading, tables and conditions."""
+    yield f"## {result['label']}"
+    if "outcomes" in result:
         yield from _growth(result)
     if models := result.get("models"):  # that embed a file
         seconds = {key: result["seconds"][key] for key in models}
@@ -95,18 +81,14 @@ def _section(name, result):
 
 def _growth(result):
     """Tables of time and memory: a row per model and work, a column per length in seconds."""
-    ms = {name: 1e3 * figure["median"] for name, figure in result["seconds"].items()}
-    mib = {name: size / 2**20 for name, size in result["extra_bytes"].items()}
-    points = [name.removesuffix(" s").rsplit(", ", 1) for name in result["outcomes"]]
-    lengths = sorted({int(length) for _, length in points})
+    ms = {name: _three_digits(1e3 * of["median"]) for name, of in result["seconds"].items()}
+    mib = {name: _three_digits(size / 2**20) for name, size in result["extra_bytes"].items()}
     for unit, figures in {"ms": ms, "MiB": mib}.items():
-        cells = result["outcomes"] | figures
-        rows = [
-            [line, *(_three_digits(cells.get(f"{line}, {n} s", "")) for n in lengths)]
-            for line in dict.fromkeys(line for line, _ in points)
-        ]
-        head = [f"{unit} per second of audio", *(f"{n} s" for n in lengths)]
-        yield markdown_table(head, rows, " ".ljust(len(head), "r"))
+        cells = pd.Series(result["outcomes"] | figures)
+        cells.index = cells.index.str.rsplit(", ", n=1, expand=True)
+        table = cells.unstack(fill_value="", sort=False)
+        head = [f"{unit} per second of audio", *table]
+        yield markdown_table(head, table.reset_index().values, " ".ljust(len(head), "r"))
 
 
 def _figure(result, name, of="time"):
@@ -120,7 +102,7 @@ def _figure(result, name, of="time"):
 
 
 def _three_digits(value):
-    return value if isinstance(value, str) else f"{float(f'{value:.3g}'):g}"
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def _ratio(comparison):
@@ -131,13 +113,11 @@ def _ratio(comparison):
     return median if comparison["of"] == "memory" else f"{median} ({low} to {high})"
 
 
-def _runs(runs):
+def _runs(found):
     """A table of commands and machines, then remarks."""
-    found = [run for index, (_, run) in enumerate(runs) if run not in [r for _, r in runs[:index]]]
-    rows = [
-        [", ".join(name for name, of in runs if of == run), f"`{run['command']}`"]
-        + [run[key] for key in ("date", "commit", "machine")]
-        for run in found
-    ]
-    yield markdown_table(["benchmarks", "command", "date", "commit", "machine"], rows)
-    yield from (run.get("remark", "") for run in found)
+    runs = pd.DataFrame([{"names": name, "remark": ""} | of["run"] for name, of in found.items()])
+    runs["command"] = "`" + runs["command"] + "`"
+    columns = ["command", "date", "commit", "machine"]
+    runs = runs.groupby([*columns, "remark"], sort=False)["names"].agg(", ".join).reset_index()
+    yield markdown_table(["benchmarks", *columns], runs[["names", *columns]].values)
+    yield from runs["remark"]

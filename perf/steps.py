@@ -4,9 +4,9 @@ from functools import partial
 
 import torch
 
+from perf import speechbrain_recipe
 from perf.benchmark import Benchmark, Comparison, gpu_batch
-from perf.speechbrain_recipe import RecipeStep, collate
-from perf.training import TrainingStep, make_batch, make_waves
+from perf.training import make_batch, make_brain, make_waves
 from speechbrain_music.models.frontend import STACK, LogMel, token_count
 from speechbrain_music.models.targets import Teacher, save_targets
 from speechbrain_music.nnet.quantizer import RandomFiniteScalarQuantizer
@@ -25,17 +25,18 @@ def step(size, device, folder):
     """
     items, seconds, options = size
     waves = make_waves(items * gpu_batch(device), seconds, device)
-    recipe_batch = [part.to(device) for part in collate(waves)]
+    recipe_batch = [part.to(device) for part in speechbrain_recipe.collate(waves)]
     batch = make_batch(waves, masked=recipe_batch[-1][::STACK] // STACK)
     candidates, comparisons = {}, []
     for block, systems in SYSTEMS.items():
         baseline = f"SpeechBrain recipe, {block}"
         for system, target in zip(systems, (TARGET, None), strict=True):
-            ours = TrainingStep(system, device, **options)
-            candidates[system] = partial(ours, batch)
+            ours = make_brain(system, device, **options)
+            candidates[system] = partial(ours.fit_batch, batch)
             comparisons.append(Comparison(system, system, baseline, target))
-        candidates[baseline] = partial(RecipeStep(device, block, ours.hparams), recipe_batch)
-    label = f"training step, {len(waves)} x {seconds} s, {ours.hparams['num_layers']} blocks"
+        theirs = speechbrain_recipe.make_brain(block, ours.hparams, device)
+        candidates[baseline] = partial(theirs.fit_batch, recipe_batch)
+    label = f"training step, {len(waves)} x {seconds} s, {ours.hparams.num_layers} blocks"
     return Benchmark(label, candidates, comparisons)
 
 
@@ -50,7 +51,7 @@ def targets(size, device, folder):
     few, tokens = make_batch(waves), torch.arange(token_count(waves.shape[1]))
     many = make_batch(waves, masked=tokens[tokens // 10 % 5 < 3])
     save_targets(f"{folder}/rvq", ResidualQuantizer(512, num_codebooks=8), LogMel())
-    encoder = TrainingStep("brn_sum_tiny", **options).hparams["encoder"]
+    encoder = make_brain("brn_sum_tiny", **options).hparams.encoder
     teacher = Teacher(encoder, encoder.config["num_layers"], LogMel().normalize)
     quantizer = ResidualQuantizer(teacher.dim, num_codebooks=8)
     save_targets(f"{folder}/iterated", quantizer, LogMel(), teacher)
@@ -66,10 +67,10 @@ def targets(size, device, folder):
         ("60% masked", many, {}),
         ("60% masked, constant-Q targets", many, {"cqt_weight": 1.0}),
     ):
-        ours = TrainingStep("brn_sum_tiny", device, **options | changes)
+        ours = make_brain("brn_sum_tiny", device, **options | changes)
         if name == "random FSQ":
             ours.modules["quantizer"] = RandomFiniteScalarQuantizer(512).to(device)
-        candidates[name] = partial(ours, batch)
+        candidates[name] = partial(ours.fit_batch, batch)
     label = f"training step of brn_sum_tiny with other targets, {len(waves)} x {seconds} s"
     comparisons = [Comparison(name, name, "plain", bound="<=") for name in [*candidates][1:]]
     return Benchmark(label, candidates, comparisons)

@@ -1,4 +1,4 @@
-"""The training step of the systems, built from their yaml, on noise in place of music."""
+"""The Brains of the systems, built from their yaml, and batches of noise in place of music."""
 
 from pathlib import Path
 
@@ -38,34 +38,23 @@ def make_batch(waves, masked=None):
     )
 
 
-class TrainingStep:
-    """The training step of a system of hparams/; `overrides` are top-level keys of its yaml."""
-
-    def __init__(self, system, device="cpu", compiled=False, **overrides):
-        torch.manual_seed(0)
-        with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
-            self.hparams = load_hyperpyyaml(file, overrides)
-        self.brain = BestRQBrain(
-            modules=self.hparams["modules"],
-            opt_class=self.hparams["opt_class"],
-            hparams=self.hparams,
-            run_opts={"device": device, "compile": compiled},
-            checkpointer=None,
-            plan=Plan(1, 1, 1),
-            learning_rate_factor=lambda step: 1.0,
-            statistics=None,
-            hours={},
-        )
-        self.brain._compile()  # as `fit` does; nothing unless asked for
-        self.brain.init_optimizers()
-        self.brain.modules.train()
-        self.modules = self.brain.modules
-        groups = self.brain.optimizer.param_groups
-        self.parameters = [p for group in groups for p in group["params"]]
-
-    def __call__(self, batch):
-        """The whole step; return the cross-entropy per masked token, the norm, the count."""
-        self.brain.fit_batch(batch)
-        count = batch.mask.sum().item()
-        loss = self.brain.losses["cross_entropy"].item() / count
-        return loss, self.brain.gradient_norm, count
+def make_brain(system, device="cpu", compiled=False, **overrides):
+    """The Brain that trains a system of hparams/; `overrides` are top-level keys of its yaml."""
+    torch.manual_seed(0)
+    with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    brain = BestRQBrain(
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts={"device": device, "compile": compiled},
+        checkpointer=None,
+        plan=Plan(1, 1, 1),
+        learning_rate_factor=lambda step: 1.0,
+        statistics=None,
+        hours={},
+    )
+    brain._compile()  # as `fit` does; nothing unless asked for
+    brain.init_optimizers()
+    brain.modules.train()
+    return brain

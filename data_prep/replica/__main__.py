@@ -36,7 +36,6 @@ def main(argv):
         else:
             scale = "share of the published counts (default: 0.1)"
             command.add_argument("--scale", type=float, default=0.1, help=scale)
-            command.add_argument("--annotations_only", action="store_true", help="no audio")
     options = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     command = options.pop("command")

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate, cycle, pairwise
+from itertools import accumulate, cycle, groupby, pairwise
 
 import numpy as np
 
@@ -78,10 +78,8 @@ class _Clock:
 
     def __call__(self, step):
         beat, within = divmod(np.asarray(step, float) / self.steps, 1.0)
-        half = 0.5 + self.swing
-        early = within * half / 0.5
-        late = half + (within - 0.5) * (1 - half) / 0.5
-        seconds = self.lead + self.beat * (beat + np.where(within < 0.5, early, late))
+        swung = np.interp(within, (0, 0.5, 1), (0, 0.5 + self.swing, 1))
+        seconds = self.lead + self.beat * (beat + swung)
         return np.interp(seconds, *self.played) if self.played else seconds
 
 
@@ -321,10 +319,6 @@ def _mood(parts, tempo, mode, seconds):
 
 def _joined(spans):
     """Join neighbouring spans of the same label."""
-    joined = []
-    for begin, end, *label in spans:
-        if joined and joined[-1][2:] == tuple(label):
-            joined[-1] = (joined[-1][0], end, *label)
-        elif end > begin:
-            joined.append((begin, end, *label))
-    return joined
+    spans = [span for span in spans if span[1] > span[0]]
+    runs = ((label, list(run)) for label, run in groupby(spans, key=lambda span: span[2:]))
+    return [(run[0][0], run[-1][1], *label) for label, run in runs]

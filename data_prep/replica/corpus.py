@@ -14,7 +14,7 @@ from pathlib import Path
 from speechbrain_music.data_prep import manifest
 from speechbrain_music.data_prep.replica import GENERATOR, storage
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import ARTIST, LENGTH, TRACK, keyed
+from speechbrain_music.data_prep.replica.draws import ARTIST, FIRST, LENGTH, TRACK, keyed
 from speechbrain_music.data_prep.replica.genres import GENRES, make_artist
 from speechbrain_music.data_prep.replica.mix import mix
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
@@ -48,12 +48,9 @@ class CorpusPlan:
         rng = keyed(self.seed, ARTIST, which, number)
         return make_artist(f"{genre}_{number:03d}", genre, rng, self.held_out)
 
-    def track(self, index, attempt=0):
-        """Compose and render a track: its wave (samples,) float32 at 24 kHz, and `Piece.truth`.
-
-        Another attempt gives another track.
-        """
-        artist, rng, bank = self.artist(index), keyed(self.seed, TRACK, index, attempt), load_bank()
+    def track(self, index):
+        """Compose and render a track: its wave (samples,) float32 at 24 kHz, and `Piece.truth`."""
+        artist, rng, bank = self.artist(index), keyed(self.seed, TRACK, index, FIRST), load_bank()
         piece = compose(artist, self.seconds(index), rng, bank)
         return mix(piece, artist, rng, bank), piece.truth()
 
@@ -101,12 +98,9 @@ def make_corpus(out, hours, plan=None, workers=None):
 
 def write_track(stem, plan, index):
     """Render a plan's track to `stem`.wav; the annotations, written last, mark it complete."""
-    message = f"track {index} is silent; use another sound bank."
-    (wave, truth), attempt = storage.render_audible(
-        lambda number: plan.track(index, number), message
-    )
+    wave, truth = plan.track(index)
     storage.write_audio(f"{stem}.wav", wave, RATE)
-    write_together({Path(f"{stem}.json"): json.dumps(truth | {"attempt": attempt}) + "\n"})
+    write_together({Path(f"{stem}.json"): json.dumps(truth | {"attempt": FIRST}) + "\n"})
 
 
 def _row(out, name):

@@ -10,6 +10,7 @@ from speechbrain_music.utils.errors import UserError
 # First numbers of keys after the seed: one per purpose, so that no two purposes share draws.
 ARTIST, TRACK, LENGTH = 0, 1, 2  # of a corpus
 STYLE, PIECE, PLAN = 10, 11, 12  # of a replica
+FIRST = 0  # last number of the keys of audio: the attempt to draw it, of which there is one
 
 
 def read_yaml(name):

@@ -16,7 +16,6 @@ from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
 TIME_LIMIT = 120.0  # seconds per track; most take a few
-ATTEMPTS = 3  # to draw a track that is not silent
 AUDIBLE = 1e-3  # peak
 
 
@@ -81,21 +80,13 @@ def render_all(work, jobs, workers=None, seconds=TIME_LIMIT):
         pool.join()
 
 
-def render_audible(render, message):
-    """Call `render(number)` for 0, 1 ... until the wave is not silent.
-
-    Returns what `render` returned (a wave, or a tuple that begins with one), and the number.
-    """
-    for number in range(ATTEMPTS):
-        result = render(number)
-        wave = result[0] if isinstance(result, tuple) else result
-        if np.abs(wave).max() > AUDIBLE:
-            return result, number
-    raise UserError(message)
-
-
 def write_audio(path, wave, rate):
-    """Write a wave (samples,) or (samples, channels) atomically, in the suffix's format, 16 bit."""
+    """Write a wave (samples,) or (samples, channels) atomically, in the suffix's format, 16 bit.
+
+    Raises a `UserError` for silence.
+    """
+    if np.abs(wave).max() <= AUDIBLE:
+        raise UserError(f"{path} is silent; use another sound bank or another seed.")
     encoded = io.BytesIO()  # soundfile hides why a file cannot be written
     kind = Path(path).suffix[1:].upper()
     subtype = "MPEG_LAYER_III" if kind == "MP3" else "PCM_16"

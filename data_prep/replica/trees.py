@@ -18,7 +18,7 @@ import soxr
 from speechbrain_music.data_prep.data_set import REPLICA_JSON
 from speechbrain_music.data_prep.replica import GENERATOR, layouts, storage
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed
+from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, PLAN, STYLE, keyed
 from speechbrain_music.data_prep.replica.expression import perform
 from speechbrain_music.data_prep.replica.genres import GENRES, make_artist
 from speechbrain_music.data_prep.replica.mix import add_noise_floor, mix
@@ -37,12 +37,11 @@ class Tree:
 
     counts: dict  # variant of the split -> split -> pieces, as a preparation counts them
     texts: dict  # path -> str
-    sounds: list  # (path, arguments of `render` after the first)
-    render: callable  # `render(attempt, *arguments)`: a wave (samples,) float32 at 24 kHz
+    sounds: list  # (path, arguments of `render`)
+    render: callable  # `render(*arguments)`: a wave (samples,) float32 at 24 kHz
     rate: int  # of the audio files, as are the channels
     channels: int = 1
     folders: tuple = ()  # those that exist even without audio
-    names: bool = False  # whether names are the annotation: files are empty without audio then
 
 
 def scaled(counts, scale, least=1):
@@ -93,9 +92,9 @@ def mix_song(player, song, rng):
     return add_noise_floor(mix(song, player, rng, load_bank()), rng)
 
 
-def render_song(attempt, seed, genre, artist, piece, *options):
+def render_song(seed, genre, artist, piece, *options):
     """Compose and render a piece; arguments of `draw_song`."""
-    return mix_song(*draw_song(seed, genre, artist, (*piece, attempt), *options))
+    return mix_song(*draw_song(seed, genre, artist, (*piece, FIRST), *options))
 
 
 def draw_performance(*key):
@@ -103,17 +102,16 @@ def draw_performance(*key):
     return draw_song(*key, play=perform)
 
 
-def render_performance(attempt, *key):
-    """Render a piece of `draw_performance`; every attempt gives the one that was annotated."""
+def render_performance(*key):
+    """Render a piece of `draw_performance`."""
     return mix_song(*draw_performance(*key))
 
 
-def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=None):
+def make_replica(name, out, scale=1.0, seed=0, workers=None):
     """Make a replica, or continue one, or find it complete; returns its folder.
 
     `scale` is the share of the published counts, in (0, 1]; every class has a piece per split or
-    more. With `annotations_only` no audio is written; where names are the annotation, the files are
-    empty. It starts processes (`workers`, by default one per core): a script calls it under
+    more. It starts processes (`workers`, by default one per core): a script calls it under
     `if __name__ == "__main__":`. Raises a `UserError` if it cannot be made.
     """
     if name not in NAMES:
@@ -127,7 +125,6 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
         "generator": GENERATOR,
         "scale": scale,
         "seed": seed,
-        "annotations_only": annotations_only,
         "sound_bank": load_bank().sha256,
         "counts": tree.counts,
     }
@@ -137,24 +134,17 @@ def make_replica(name, out, scale=1.0, seed=0, annotations_only=False, workers=N
     for path, text in tree.texts.items():
         if not (out / path).exists():
             write_together({out / path: text})
-    if annotations_only:
-        for path in (path for path, _ in tree.sounds if tree.names):
-            (out / path).parent.mkdir(parents=True, exist_ok=True)
-            (out / path).touch()
-    else:
-        jobs = [
-            (str(out / path), tree.rate, tree.channels, tree.render, key)
-            for path, key in tree.sounds
-            if not (out / path).exists()
-        ]
-        storage.render_all(write_sound, jobs, workers)
-        logger.info("%s: %d files of audio", out, len(tree.sounds))
+    jobs = [
+        (str(out / path), tree.rate, tree.channels, tree.render, key)
+        for path, key in tree.sounds
+        if not (out / path).exists()
+    ]
+    storage.render_all(write_sound, jobs, workers)
+    logger.info("%s: %d files of audio", out, len(tree.sounds))
     return out
 
 
 def write_sound(path, rate, channels, render, key):
     """Render a piece and write it at the data set's rate, all channels the same."""
-    message = f"{path} is silent; use another seed."
-    wave, _ = storage.render_audible(lambda number: render(number, *key), message)
-    wave = np.clip(soxr.resample(wave, RATE, rate), -1, 1)
+    wave = np.clip(soxr.resample(render(*key), RATE, rate), -1, 1)
     storage.write_audio(path, wave[:, None].repeat(channels, 1), rate)

@@ -1,6 +1,7 @@
 """Manifests of the replica of every data set, and published counts."""
 
 from collections import Counter
+from unittest.mock import Mock
 
 import pytest
 import soundfile
@@ -12,6 +13,7 @@ from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.data_prep.replica import storage
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
 from speechbrain_music.dataio.annotations import read_beats
 from speechbrain_music.dataio.audio import read_segment, resampled_length
@@ -129,9 +131,10 @@ def test_formats_and_continuing_a_replica(name, replica):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
-def test_full_annotations_give_the_published_counts(name, tmp_path):
+def test_full_annotations_give_the_published_counts(name, tmp_path, monkeypatch):
     published = DATA_SETS[name].counts["full" if name == "fma" else "published"]
-    root = make_replica(name, tmp_path / name, scale=1.0, annotations_only=True)
+    monkeypatch.setattr(storage, "render_all", Mock())
+    root = make_replica(name, tmp_path / name, scale=1.0)
     counts, ids = dict.fromkeys(SPLITS, 0), set()
     for item in DATA_SETS[name].read(root).items:
         counts[item.split] += 1
@@ -163,9 +166,10 @@ def test_the_published_counts():
     assert fma_counts == [(6400, 800, 800), (19922, 2505, 2573), large, large]
 
 
-def test_another_seed_is_another_replica_of_the_same_size(tmp_path):
+def test_another_seed_is_another_replica_of_the_same_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "render_all", Mock())
     texts = []
     for seed in (0, 1):
-        root = make_replica("emomusic", tmp_path / str(seed), 0.02, seed, annotations_only=True)
+        root = make_replica("emomusic", tmp_path / str(seed), 0.02, seed)
         texts.append((root / "annotations" / "static_annotations.csv").read_text().splitlines())
     assert len(texts[0]) == len(texts[1]) and texts[0] != texts[1]

@@ -5,7 +5,7 @@ import tiny
 import torch
 from speechbrain import Stage
 
-from perf.training import TrainingStep, make_batch, make_waves
+from perf.training import make_batch, make_brain, make_waves
 from recipes.pretrain.train import main
 from speechbrain_music.inference.encoder import MusicEncoder
 from speechbrain_music.models.ssl import stack_frames
@@ -23,14 +23,15 @@ def test_step_equals_cpu(system):
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
         batch = make_batch(waves).to(device)
-        step = TrainingStep(system, device, **options)
+        brain = make_brain(system, device, **options)
         with full_float32(device):  # else the ten bits of TF32 are what is measured
-            mel, _ = step.modules.features(batch.wave, batch.samples)
-            tokens = step.modules.quantizer(stack_frames(mel))
-            predictions = step.brain.compute_forward(batch, Stage.TRAIN)
-            loss = step.brain.compute_objectives(predictions, batch, Stage.TRAIN)
+            mel, _ = brain.modules.features(batch.wave, batch.samples)
+            tokens = brain.modules.quantizer(stack_frames(mel))
+            predictions = brain.compute_forward(batch, Stage.TRAIN)
+            loss = brain.compute_objectives(predictions, batch, Stage.TRAIN)
             loss.backward()
-        gradients = [p.grad for p in step.parameters]
+        groups = brain.optimizer.param_groups
+        gradients = [p.grad for group in groups for p in group["params"]]
         found.append([x.cpu() for x in (tokens, loss, mel, *gradients)])
     (tokens, *numbers), (gpu_tokens, *gpu_numbers) = found
     assert (tokens == gpu_tokens).float().mean() > 0.99  # of two near entries rounding decides

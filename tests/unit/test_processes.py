@@ -1,4 +1,4 @@
-"""Recipes in processes of their own: metadata, failures, termination."""
+"""Recipes in processes of their own: finished ones, failures, termination."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from speechbrain_music.utils.errors import UserError
-from speechbrain_music.utils.processes import read_finished, run_recipes
+from speechbrain_music.utils.processes import FINISHED, run_recipes
 
 STARTED = """
 from speechbrain_music.utils.processes import run_recipes
@@ -16,11 +16,11 @@ run_recipes([["-c", "import os, time; print(os.getpid(), flush=True); time.sleep
 """
 
 
-def test_finished_run_has_metadata(tmp_path):
-    assert read_finished(tmp_path) == {}
-    run_recipes([["-c", "pass"]], [tmp_path], epochs=9)
-    finished = read_finished(tmp_path)
-    assert finished["epochs"] == 9 and finished["peak_mib"] > 1
+def test_finished_run_is_not_run_again(tmp_path):
+    command = ["-c", f"open({str(tmp_path / 'a')!r}, 'a').write('ran')"]
+    for _ in range(2):
+        run_recipes([command], [tmp_path])
+    assert (tmp_path / "a").read_text() == "ran" and (tmp_path / FINISHED).exists()
 
 
 def test_failure_ends_other_recipes(tmp_path):
@@ -28,7 +28,7 @@ def test_failure_ends_other_recipes(tmp_path):
     fails = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'a')!r}): time.sleep(0.1)"
     with pytest.raises(UserError, match=r"exit\(2\).* failed: see above"):
         run_recipes([started, ["-c", fails + "\nexit(2)"]], [tmp_path, tmp_path])
-    assert read_finished(tmp_path) == {}
+    assert not (tmp_path / FINISHED).exists()
 
 
 def test_recipes_end_with_terminated_parent():

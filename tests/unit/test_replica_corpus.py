@@ -16,9 +16,10 @@ from stuck import die, hang
 
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica import __main__ as command
+from speechbrain_music.data_prep.replica import storage
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.storage import render_all
+from speechbrain_music.data_prep.replica.storage import render_all, write_audio
 from speechbrain_music.data_prep.replica.synth import RATE, SOUNDFONT, load_bank
 from speechbrain_music.data_prep.replica.trees import make_replica
 from speechbrain_music.utils.errors import UserError
@@ -142,13 +143,20 @@ def test_full_disk_is_reported_and_the_corpus_continued(corpus, tmp_path):
         assert (tmp_path / f"{name}.wav").read_bytes() == (corpus / f"{name}.wav").read_bytes()
 
 
+def test_silence_is_refused(tmp_path):
+    with pytest.raises(UserError, match="a.wav is silent; use another sound bank"):
+        write_audio(tmp_path / "a.wav", np.zeros(RATE, np.float32), RATE)
+    assert not any(tmp_path.iterdir())
+
+
 def test_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "make_corpus", made := Mock())
     command.main("corpus --hours 3 --out x --seed 5 --held_out --workers 1".split())
     plan = CorpusPlan(seed=5, held_out=True)
     made.assert_called_once_with(plan=plan, hours=3.0, out="x", workers=1)
     out = tmp_path / "replica"
-    command.main(["music4all", "--out", str(out), "--scale", "0.0001", "--annotations_only"])
+    monkeypatch.setattr(storage, "render_all", Mock())
+    command.main(["music4all", "--out", str(out), "--scale", "0.0001"])
     assert {path.name for path in out.iterdir()} == {"audios", "id_information.csv", "replica.json"}
     with pytest.raises(UserError, match="scale is 2.0; it must be above 0 and at most 1"):
         command.main(["gtzan", "--out", str(tmp_path / "a"), "--scale", "2"])

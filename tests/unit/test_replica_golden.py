@@ -82,7 +82,7 @@ def waves():
         found[technique] = sing(make_singer("s", rng), technique, [(55, 0.4), (59, 0.3)], "e", rng)
     for name in ("nsynth", "vocalset", "gtzan", "magnatagatune"):
         tree = layout(name).plan(0.0001, seed=0)
-        found[f"layout {name}"] = tree.render(0, *tree.sounds[0][1])
+        found[f"layout {name}"] = tree.render(*tree.sounds[0][1])
     return {name: statistics(wave) for name, wave in found.items()}
 
 

@@ -79,6 +79,6 @@ def draw_clip(seed, genre, group, number):
     return draw_song(seed, genre, (group,), (number,), SECONDS)
 
 
-def render(attempt, *key):
-    """Render a clip; every attempt gives the piece that was annotated."""
+def render(*key):
+    """Render a clip of `draw_clip`."""
     return mix_song(*draw_clip(*key))

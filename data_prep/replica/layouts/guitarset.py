@@ -52,8 +52,8 @@ def draw_excerpt(seed, number, player):
     return name, artist, piece, rng
 
 
-def render(attempt, *key):
-    """Render an excerpt; every attempt gives the one that was annotated."""
+def render(*key):
+    """Render an excerpt."""
     return trees.mix_song(*draw_excerpt(*key)[1:])
 
 

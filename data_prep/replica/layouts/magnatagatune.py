@@ -17,11 +17,11 @@ from speechbrain_music.data_prep.magnatagatune import (
     UNREADABLE,
 )
 from speechbrain_music.data_prep.replica.compose import compose
-from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, STYLE, keyed, read_yaml
+from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.mix import active_rms, add_noise_floor, mix, scale_to
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
-from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, lines, scaled
 from speechbrain_music.data_prep.replica.voice import SHORTEST, VOICES, make_singer, sing
 
 SECONDS = 29.0
@@ -89,21 +89,20 @@ def plan(scale, seed):
             sounds.append((f"mp3/{path}", (seed, part, artist, index)))
             number += 1 + (str(number + 1) in UNREADABLE)
     rows += [(int(key), ["guitar"], f"6/damaged-{key}-0-29.mp3") for key in sorted(UNREADABLE)]
-    lines = ["\t".join(f'"{cell}"' for cell in ["clip_id", *columns, "mp3_path"]) + "\n"]
+    table = [["clip_id", *columns, "mp3_path"]]
     for number, tags, path in sorted(rows):
-        cells = [str(number), *("1" if tag in tags else "0" for tag in columns), path]
-        lines.append("\t".join(f'"{cell}"' for cell in cells) + "\n")
-    texts = {"annotations_final.csv": "".join(lines)}
+        table.append([number, *(int(tag in tags) for tag in columns), path])
+    texts = {"annotations_final.csv": lines([f'"{cell}"' for cell in row] for row in table)}
     texts |= {f"mp3/{path}": "" for number, _, path in rows if str(number) in UNREADABLE}
     folders = tuple(f"mp3/{letter}" for letter in FOLDERS)
     variants = {"published": counts, "tagged": tagged}
     return Tree(variants, texts, sounds, render, 16000, folders=folders)
 
 
-def render(attempt, seed, part, artist, index):
-    """A clip of 29 s, its melody sung if it has a singer; all attempts fit the tags."""
+def render(seed, part, artist, index):
+    """A clip of 29 s, its melody sung if it has a singer."""
     player, singer, _ = draw_clip(seed, part, artist, index)
-    rng, bank = keyed(seed, PIECE, part, index, attempt), load_bank()
+    rng, bank = keyed(seed, PIECE, part, index, FIRST), load_bank()
     piece = compose(player, SECONDS, rng, bank)
     if singer is None:
         return add_noise_floor(mix(piece, player, rng, bank), rng)

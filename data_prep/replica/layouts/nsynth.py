@@ -12,7 +12,7 @@ import numpy as np
 
 from speechbrain_music.data_prep.nsynth import COUNTS
 from speechbrain_music.data_prep.replica import mix, synth
-from speechbrain_music.data_prep.replica.draws import PLAN, STYLE, keyed, read_yaml
+from speechbrain_music.data_prep.replica.draws import FIRST, PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.trees import Tree, scaled
 
 PARTS = len(COUNTS)
@@ -90,9 +90,9 @@ def _json(notes):
     yield "\n}\n"
 
 
-def render(attempt, seed, family, instrument, program, pitch, velocity):
+def render(seed, family, instrument, program, pitch, velocity):
     """A note of 4 s in the instrument's colour, its level that of the whole note."""
-    rng = keyed(seed, PLAN, instrument, pitch, velocity, attempt)
+    rng = keyed(seed, PLAN, instrument, pitch, velocity, FIRST)
     wave = make_note(rng, synth.load_bank(), program, pitch, velocity)
     own = keyed(seed, STYLE, instrument)
     wave = mix.filter_spectrum(wave, own.normal(0, 3), own.uniform(4000, 12000))

@@ -8,7 +8,7 @@ Like the original it has a copied file, a misspelt folder, and names with a miss
 import numpy as np
 
 from speechbrain_music.data_prep.data_set import Item
-from speechbrain_music.data_prep.replica.draws import PIECE, STYLE, keyed
+from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, STYLE, keyed
 from speechbrain_music.data_prep.replica.trees import Tree
 from speechbrain_music.data_prep.replica.voice import VOICES, make_singer, sing
 from speechbrain_music.data_prep.vocalset import (
@@ -57,13 +57,13 @@ def plan(scale, seed):
         }
         for task, split in (("singer", split_singers), ("technique", split_techniques))
     }
-    return Tree(counts, {}, sounds, render, 44100, names=True)
+    return Tree(counts, {}, sounds, render, 44100)
 
 
-def render(attempt, seed, who, technique, context, vowel, index):
+def render(seed, who, technique, context, vowel, index):
     """A recording of 2.5 to 10 s; techniques outside the ten are sung straight or with vibrato."""
     singer = make_singer(SINGERS[who], keyed(seed, STYLE, who), VOICES[SEXES[SINGERS[who][0]]])
-    rng = keyed(seed, PIECE, who, index, attempt)
+    rng = keyed(seed, PIECE, who, index, FIRST)
     seconds = rng.uniform(SHORTEST, LONGEST)
     way = technique if technique in TECHNIQUES else ("straight", "vibrato")[index % 2]
     steps = np.array(MELODIES[context])

@@ -3,15 +3,18 @@
 The table has three header rows, and line breaks and quotes in cells.
 """
 
+from pathlib import Path
+
+import yaml
+
 from speechbrain_music.data_prep.fma import COUNTS, SPLIT_NAMES
 from speechbrain_music.data_prep.manifest import csv_text
-from speechbrain_music.data_prep.replica.draws import read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled
 
 SECONDS = 30.0
 PER_ARTIST = 3
-COLUMNS = read_yaml("tables.yaml")["fma"]
+COLUMNS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def plan(scale, seed):
