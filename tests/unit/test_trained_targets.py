@@ -12,7 +12,6 @@ from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import (
-    TargetsError,
     load_targets,
     load_teacher,
     save_targets,
@@ -20,6 +19,7 @@ from speechbrain_music.models.targets import (
 )
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.residual_quantizer import CodebookLearner, ResidualQuantizer
+from speechbrain_music.utils.errors import UserError
 
 
 def make(width=512, seed=0):
@@ -262,7 +262,7 @@ def test_damaged_teacher_is_one_sentence(taught, name):
 @pytest.mark.parametrize("source", ["export", "export:x", ":1", "export:-1", "export:9"])
 def test_no_teacher_of_that_name(taught, source):
     folder = taught[1].parent
-    with pytest.raises(TargetsError, match="features_from is .*(write EXPORT:LAYER|from 0 to 2)"):
+    with pytest.raises(UserError, match="features_from is .*(write EXPORT:LAYER|from 0 to 2)"):
         load_teacher(source.replace("export", str(folder / "export")))
 
 
@@ -275,12 +275,17 @@ def in_quantizer(**values):
 
 DOWN = "quantizer.down.weight"
 FAULTS = spoil.faults("quantizer", DOWN) | {
+    "unknown key": (in_quantizer(hidden=3), "unexpected keyword argument 'hidden'"),
     "no configuration": (in_config(lambda c: c.update(quantizer=[1])), "it needs the kind"),
     "unknown kind": (in_quantizer(kind="builtins.exec"), "it needs the kind rvq"),
     "kind is a list": (in_quantizer(kind=["rvq"]), "it needs the kind"),
-    "missing key": (in_config(lambda c: c["quantizer"].pop("input_dim")), "input_dim is missing"),
+    "missing key": (
+        in_config(lambda c: c["quantizer"].pop("input_dim")),
+        "input_dim is None: it must be 512",
+    ),
     "other input": (in_quantizer(input_dim=128), "input_dim is 128: it must be 512"),
     "contradiction": (in_quantizer(num_codebooks=2), "config.json"),
+    "no size": (in_config(lambda c: c["quantizer"].pop("codebook_size")), "is not all of"),
     "words for a number": (in_quantizer(codebook_size="20"), "describes no quantizer"),
 }
 SIZES = [{"codebook_size": size} for size in (10**9, 10**30, 0)] + [{"codebook_dim": 10**9}]
