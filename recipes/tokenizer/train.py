@@ -96,7 +96,7 @@ class QuantizerBrain(SegmentBrain):
 
     def train_state(self):
         """Return how many entries have been re-initialised so far."""
-        return {"reinitialised": int(self.hparams.model.learner.reinitialised.sum())}
+        return {"reinitialised": int(self.hparams.model.reinitialised.sum())}
 
     # ---- codebooks, moved by averages instead of gradients ----
 
@@ -106,16 +106,15 @@ class QuantizerBrain(SegmentBrain):
         if (self.step - 1) % self.grad_accumulation_factor == 0:
             size = (self.hparams.effective_batch, OFFERED, rebuilt.latent.shape[1] + 1)
             self._offered = rebuilt.latent.new_zeros(size)
-        model.learner.observe(model.quantizer, rebuilt.latent, rebuilt.tokens)
+        model.observe(rebuilt.latent, rebuilt.tokens)
         self._offer(batch, rebuilt.latent, self.optimizer_step - should_step)
         if should_step and self.is_finite():
             offered = self.reduce_sum(self._offered)
             offered = offered.transpose(0, 1).flatten(0, 1)  # one of each crop, then a second ...
             offered = offered[offered[:, -1] > 0, :-1]
-            window = self.reduce_sum(model.learner.window)
-            model.learner.update(model.quantizer, window, offered)
+            model.update(self.reduce_sum(model.window), offered)
         elif should_step:
-            model.learner.clear()
+            model.clear()
         super().on_fit_batch_end(batch, outputs, loss, should_step)
 
     def _offer(self, batch, latent, step):

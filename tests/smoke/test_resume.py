@@ -34,7 +34,7 @@ def run(fault, folder, output, **changes):
 
 def step_of(output):
     """Optimiser steps of the newest checkpoint, which must be whole; 0 if there is none yet."""
-    if not list(output.glob("save/CKPT*")):
+    if not list(output.glob("save/CKPT*/CKPT.yaml")):
         return 0
     newest = tiny.last_checkpoint(output)
     assert newest.keys() == {"CKPT.yaml", *tiny.STATES}
@@ -48,7 +48,7 @@ def check_end(whole, folder, output, **changes):
     assert code == 0, printed
     assert f"Resuming after step {step}\n" in printed
     tiny.assert_same_end(whole, output)
-    assert not [path for path in output.rglob(".*") if path.name != ".saving"]
+    assert not list(output.rglob(".*"))
     assert len(list(output.glob("save/*"))) == len(list(output.glob("save/CKPT*/optimizer.ckpt")))
 
 
@@ -216,17 +216,27 @@ def test_failed_save_keeps_previous_checkpoints(saved, monkeypatch):
         with pytest.raises(CheckpointError, match="No space left on device"):
             checkpointer.save_checkpoint()
     assert {c.path for c in checkpointer.list_checkpoints()} == {c.path for c in checkpoints}
-    assert not (checkpointer.checkpoints_dir / ".saving").exists()
+    assert set(checkpointer.checkpoints_dir.iterdir()) == {c.path for c in checkpoints}
     checkpointer.recover_if_possible()
     assert value_of(model) == 2
 
 
-def test_half_deleted_checkpoint_is_removed(saved, monkeypatch):
+@pytest.mark.parametrize("gone", ["CKPT.yaml", "model.ckpt"])
+def test_half_deleted_checkpoint_is_removed(saved, gone):
+    model, checkpointer, (oldest, newest) = saved
+    (oldest.path / gone).unlink()
+    checkpointer.recover_if_possible()
+    assert value_of(model) == 2
+    checkpointer.save_and_keep_only(meta={"step": 3}, num_to_keep=1)
+    assert list(checkpointer.checkpoints_dir.iterdir()) == [checkpointer.find_checkpoint().path]
+
+
+def test_half_written_checkpoint_is_none(saved, monkeypatch):
     model, checkpointer, (oldest, newest) = saved
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("shutil.rmtree", Mock(side_effect=KeyboardInterrupt))
-        checkpointer.delete_checkpoints(num_to_keep=1)
-    assert oldest.path.exists()  # a part of it
-    assert [found.path for found in checkpointer.find_checkpoints()] == [newest.path]
+        patch.setattr("os.replace", Mock(side_effect=KeyboardInterrupt))
+        checkpointer.save_checkpoint(meta={"step": 3})
+    assert len(list(checkpointer.checkpoints_dir.iterdir())) == 3
+    assert [found.path for found in checkpointer.find_checkpoints()] == [newest.path, oldest.path]
     checkpointer.remove_remains()
-    assert list(checkpointer.checkpoints_dir.iterdir()) == [newest.path]
+    assert set(checkpointer.checkpoints_dir.iterdir()) == {newest.path, oldest.path}

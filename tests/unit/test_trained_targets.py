@@ -51,8 +51,8 @@ def learned(latent, steps=40, seed=0, **sizes):
     quantizer = ResidualQuantizer(latent.shape[1], latent.shape[1], **sizes)
     learner = CodebookLearner(quantizer, decay=0.9)
     for step in range(steps):
-        learner.observe(quantizer, latent, quantizer.nearest(latent)[0])
-        learner.update(quantizer, learner.window, latent.roll(7 * step, dims=0)[:48])
+        learner.observe(latent, quantizer.nearest(latent)[0])
+        learner.update(learner.window, latent.roll(7 * step, dims=0)[:48])
     return quantizer, learner
 
 
@@ -72,8 +72,8 @@ def test_dead_entries_are_reinitialised_and_counted():
     latent = torch.tensor([[5.0, 0.0], [0.0, 5.0]]).repeat(20, 1)
     quantizer.codebook[:, 0], quantizer.codebook[:, 1:] = 0.0, 100.0  # too far for anything
     offered = torch.tensor([[5.0, 0.0], [4.0, 1.0], [0.0, 5.0], [1.0, 4.0]])
-    learner.observe(quantizer, latent, quantizer.nearest(latent)[0])
-    learner.update(quantizer, learner.window, offered)
+    learner.observe(latent, quantizer.nearest(latent)[0])
+    learner.update(learner.window, offered)
     # Of three dead entries in a stage two can be put somewhere: on vectors of the stage's own.
     torch.testing.assert_close(quantizer.codebook[0, 0], latent.mean(dim=0))
     torch.testing.assert_close(quantizer.codebook[0, 1:3], offered[0::2])
