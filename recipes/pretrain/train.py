@@ -53,12 +53,8 @@ OPTIONS = SEGMENT_OPTIONS | {
     "mel_residual": kinds.choice("none", "interpolation"),
     "reconstruction_weight": kinds.not_negative,
     "cqt_weight": kinds.not_negative,
-    "encoder": kinds.module,
-    "tokenizer": kinds.module,
-    "token_head": kinds.module,
-    "mel_head": kinds.module,
-    "cqt": kinds.module,
-    "cqt_head": kinds.module,
+    **dict.fromkeys(("encoder", "tokenizer", "token_head", "mel_head"), kinds.module),
+    **dict.fromkeys(("cqt", "cqt_head"), kinds.module),
 }
 
 MASKING = ("mask_block", "mask_probability", "noise_std", "augment")

@@ -148,16 +148,3 @@ def make_encoder(
     block_options |= {"kernel_size": kernel_size, "dropout": dropout}
     make_block = partial(BLOCKS[block], d_model, make_mixer, **block_options)
     return Encoder(frontend, make_block, num_layers, d_model, frame_rate)
-
-
-def from_speechbrain(state):
-    """Renames the state dict of a SpeechBrain Branchformer or Conformer encoder, or of a layer.
-
-    Load an encoder's with `strict=False`: SpeechBrain's encoders have no front-end.
-
-    Example
-    -------
-    >>> list(from_speechbrain({"layers.0.mha_layer.out_proj.bias": 0}))
-    ['layers.0.mixer.out_proj.bias']
-    """
-    return {key.replace("mha_layer.", "mixer."): value for key, value in state.items()}

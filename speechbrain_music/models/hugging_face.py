@@ -5,6 +5,7 @@
 
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from textwrap import shorten
 
@@ -108,10 +109,9 @@ def _load(path, trust):
     try:
         config = hf.AutoConfig.from_pretrained(path, trust_remote_code=trust)
         options = {"config": config, "trust_remote_code": trust}
-        try:
+        described = {}
+        with suppress(OSError):  # there is no such file
             described, _ = hf.FeatureExtractionMixin.get_feature_extractor_dict(path)
-        except OSError:
-            described = {}
         if "sampling_rate" not in described:  # transformers would take 16 kHz, unexpected
             raise UserError(
                 f"hf:{path} says no sampling_rate in a preprocessor_config.json: "

@@ -43,7 +43,7 @@ class ResidualQuantizer(nn.Module):
     >>> x = torch.randn(2, 750, 512)
     >>> quantizer(x).shape
     torch.Size([2, 750, 3])
-    >>> quantizer.reconstruct(x).shape
+    >>> quantizer.learn(x).vectors.shape
     torch.Size([2, 750, 512])
     """
 
@@ -101,10 +101,6 @@ class ResidualQuantizer(nn.Module):
             vectors = self.up(latent + (near - latent).detach())
             commitment_loss = (latent - near).square().mean(dim=-1)
         return Reconstruction(vectors, tokens, latent.detach(), commitment_loss)
-
-    def reconstruct(self, x):
-        """The quantized vectors, back in the space they came from: (..., input_dim) to the same."""
-        return self.learn(x).vectors
 
     @torch.no_grad()
     def forward(self, x):

@@ -13,7 +13,7 @@ from tempfile import NamedTemporaryFile
 
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML, ScalarNode, YAMLError
-from speechbrain.utils.run_opts import RunOptions
+from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError, did_you_mean
@@ -31,10 +31,6 @@ REPLACED = {
 OBJECT_TAG = re.compile(r"!(name|new):")
 # Usual names of options that have another here.
 SYNONYMS = {"epochs": "number_of_epochs", "learning_rate": "lr", "workers": "num_workers"}
-# Of RunOptions, what is no option of its command line.
-NO_OPTIONS = (
-    "param_file overridden_args distributed_launch data_parallel_count tqdm_barcolor".split()
-)
 
 
 class ConfigError(UserError):
@@ -92,7 +88,7 @@ def load_experiment(argv, options, model_options=None):
     run_options = {
         name: RUN_OPTIONS.get(name, kinds.boolean if isinstance(value, bool) else kinds.text)
         for name, value in RunOptions().as_dict().items()
-        if name not in NO_OPTIONS
+        if name in HELP_TEXTS or name.endswith("_module_keys")
     }
     schema = {**run_options, **(model_options or {}), **options}
     refuse_idle_keys(file, source, written, {*options, *run_options})

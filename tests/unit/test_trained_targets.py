@@ -88,7 +88,7 @@ def test_dead_entries_are_reinitialised_and_counted():
 def test_straight_through_gradient():
     quantizer, x = make(12), vectors(1, 30, 12)
     weight = vectors(1, 30, 12, seed=1)
-    (quantizer.reconstruct(x) * weight).sum().backward()
+    (quantizer.learn(x).vectors * weight).sum().backward()
     straight = [quantizer.down.weight.grad.clone(), quantizer.up.bias.grad.clone()]
     quantizer.zero_grad()
     (quantizer.up(quantizer.down(x)) * weight).sum().backward()
@@ -114,7 +114,7 @@ def test_token_shape_is_that_of_random_projection():
     back = quantizer.learn(vectors(2, 7, 512))
     assert torch.equal(back.tokens.squeeze(-1), tokens) and back.tokens.shape == (2, 7, books)
     assert quantizer(torch.zeros(1, 0, 512)).numel() == 0
-    for call in (quantizer, quantizer.reconstruct):
+    for call in (quantizer, quantizer.learn):
         with pytest.raises(ValueError, match=r"512 values.*has 15.*\(B, T, 512\)"):
             call(torch.zeros(1, 2, 15))
 
@@ -122,9 +122,9 @@ def test_token_shape_is_that_of_random_projection():
 def test_float32_under_autocast():
     quantizer, x = make(), vectors(1, 300, 512)
     with torch.autocast("cpu", torch.bfloat16):
-        inside, back = quantizer(x), quantizer.reconstruct(x)
+        inside, back = quantizer(x), quantizer.learn(x).vectors
         coarse = quantizer.nearest(quantizer.down(x).float())[0].squeeze(-1)
-    assert torch.equal(inside, quantizer(x)) and torch.equal(back, quantizer.reconstruct(x))
+    assert torch.equal(inside, quantizer(x)) and torch.equal(back, quantizer.learn(x).vectors)
     assert not torch.equal(inside, coarse)  # so it would have shown
 
 
