@@ -34,7 +34,7 @@ from speechbrain_music.metrics.pretraining import (
     format_held_out,
     sum_cross_entropy,
 )
-from speechbrain_music.models.export import export_run
+from speechbrain_music.models.export import save_export
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
 from speechbrain_music.reporting.curves import PANELS
@@ -171,9 +171,9 @@ class BestRQBrain(SegmentBrain):
                 figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
         return "\n".join(filter(None, (format_held_out(figures), format_frame_probe(figures))))
 
-    def save_result(self, folder, meta, **metadata):
+    def save_result(self, folder, **metadata):
         """Export the encoder, without the heads."""
-        export_run(folder, vars(self.hparams), meta, **metadata)
+        save_export(folder, self.hparams.encoder, self.hparams.features, **metadata)
 
 
 def main(argv):

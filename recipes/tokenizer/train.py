@@ -157,19 +157,10 @@ class QuantizerBrain(SegmentBrain):
             )
         return text
 
-    def save_result(self, folder, meta, **metadata):
+    def save_result(self, folder, **metadata):
         """Save the quantizer."""
-        save_targets(
-            folder,
-            self.hparams.quantizer,
-            self.hparams.features,
-            self.hparams.teacher,
-            system=self.hparams.system,
-            seed=self.hparams.seed,
-            step=meta["step"],
-            held_out_error=meta["loss"],
-            **metadata,
-        )
+        run = self.hparams
+        save_targets(folder, run.quantizer, run.features, run.teacher, **metadata)
 
 
 def main(argv):

@@ -43,10 +43,6 @@ BRAIN_OPTIONS = {
 }
 
 
-class TrainingError(UserError):
-    """Training that cannot go on."""
-
-
 class Plan(NamedTuple):
     """Length of a run: micro-batches per step on each process, steps per epoch, steps in all."""
 
@@ -153,7 +149,7 @@ class MusicBrain(sb.Brain):
     The arguments are those of `speechbrain.Brain`, with `BRAIN_OPTIONS` and `epoch_counter` in
     `hparams`; a `Plan`; and `learning_rate_factor`, steps done before this one -> factor on every
     group's learning rate (by default that of `hparams`, with the plan's total). `fit` raises
-    TrainingError when more than `nonfinite_patience` steps in a row were not finite.
+    UserError when more than `nonfinite_patience` steps in a row were not finite.
     """
 
     kept = ("optimizer_step", "skipped_steps", "skipped_in_a_row")  # in checkpoints
@@ -266,7 +262,7 @@ class MusicBrain(sb.Brain):
             f"{self.gradient_norm} ({self.skipped_steps} skipped so far)"
         )
         if self.skipped_in_a_row > self.nonfinite_patience:
-            raise TrainingError(
+            raise UserError(
                 f"{self.skipped_in_a_row} steps in a row were not finite (nonfinite_patience "
                 f"{self.nonfinite_patience}): check the skipped files, lower lr, or raise it"
             )

@@ -21,7 +21,6 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_music.brains.base import (
     BRAIN_OPTIONS,
     MusicBrain,
-    TrainingError,
     join_processes,
     plan_steps,
 )
@@ -32,7 +31,7 @@ from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
 from speechbrain_music.models.safe_folder import CONFIG
-from speechbrain_music.reporting.corpora import describe_corpora
+from speechbrain_music.reporting.corpora import describe_run
 from speechbrain_music.reporting.curves import draw_curves
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import locked_folder
@@ -103,7 +102,7 @@ def open_run(argv, options, model_options):
     """Yields what `load_experiment` returns, and the `Plan`; locks the output folder meanwhile.
 
     With --debug the output folder is a temporary one. The checkpointer stores the options, and a
-    CheckpointError is raised, before anything is written, if the folder's run had others.
+    UserError is raised, before anything is written, if the folder's run had others.
     """
     if any(token.partition("=")[0] == "--debug" for token in argv):
         process = os.getppid() if "RANK" in os.environ else os.getpid()  # torchrun's
@@ -199,11 +198,8 @@ class SegmentBrain(MusicBrain):
         """The held-out figures as text; adds to them, by "loss" checkpoints are compared."""
         raise NotImplementedError
 
-    def save_result(self, folder, meta, **metadata):
-        """Writes what was learned, as the model is now.
-
-        `meta` is the checkpoint's (loss, step), `metadata` what it was trained on.
-        """
+    def save_result(self, folder, **metadata):
+        """Writes what was learned, as the model is now; `metadata` say how, see `describe_run`."""
         raise NotImplementedError
 
     # ---- before the first step ----
@@ -419,23 +415,22 @@ class SegmentBrain(MusicBrain):
         None where nothing is written: without a checkpoint, and in all processes but the first.
         """
         if 0 < self.optimizer_step == self.skipped_steps:
-            raise TrainingError(
+            raise UserError(
                 f"none of the {self.skipped_steps} steps was finite, so nothing was learned: lower "
                 "lr, check the options of the method, and choose another output_folder"
             )
         best = self.checkpointer.recover_if_possible(min_key="loss")
         if best is None or not if_main_process():
             return None
-        run, before = self.hparams, 0
+        run, before = vars(self.hparams), 0
         with suppress(OSError, ValueError, LookupError, TypeError):  # no export, or a damaged one
             before = json.loads((Path(folder) / CONFIG).read_text())["training"]["step"]
         if before > self.optimizer_step:
-            raise TrainingError(
+            raise UserError(
                 f"{folder} holds step {before}, and this run has only {self.optimizer_step} steps: "
                 "rename or remove that folder, or choose another output_folder"
             )
-        metadata = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
-        self.save_result(folder, best.meta, **metadata)
+        self.save_result(folder, **describe_run(run, best.meta, run["train_csv"], run["valid_csv"]))
         logger.info(f"Exported step {best.meta['step']} to {folder}")
         return best.meta["step"]
 

@@ -71,25 +71,6 @@ def save_export(folder, encoder, features, **metadata):
     write_folder(folder, features, "encoder", encoder.config, {"encoder": encoder}, **metadata)
 
 
-def export_run(folder, run, meta, **metadata):
-    """Exports the encoder of a pre-training run, as it is now.
-
-    `run` has the yaml's encoder, features, tokenizer, system and seed; `meta` is the loaded
-    checkpoint's (step, loss); `metadata` are further plain values.
-    """
-    save_export(
-        folder,
-        run["encoder"],
-        run["features"],
-        system=run["system"],
-        seed=run["seed"],
-        step=meta["step"],
-        held_out_loss=meta["loss"],
-        quantizer=run["tokenizer"].config,
-        **metadata,
-    )
-
-
 def load_export(folder, device="cpu", classes=()):
     """Reads an export; no code runs from it, and memory is taken only for what the file holds.
 

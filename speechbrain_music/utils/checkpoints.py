@@ -31,10 +31,6 @@ logger = logging.getLogger(__name__)
 MAX_METADATA = 2**20  # bytes
 
 
-class CheckpointError(UserError):
-    """A checkpoint that cannot be written, or none that can be read."""
-
-
 class AtomicCheckpointer(Checkpointer):
     """Writes a checkpoint's metadata last, without which it is none; reads the newest intact one.
 
@@ -42,7 +38,7 @@ class AtomicCheckpointer(Checkpointer):
     metadata holds a SHA-256 of itself and of each part: a damaged checkpoint is never loaded.
     It also holds `options` (a dict of numbers and texts), see `refuse_other_options`.
 
-    Raises CheckpointError if a checkpoint cannot be written (the ones before stay as they are), or
+    Raises UserError if a checkpoint cannot be written (the ones before stay as they are), or
     if there are some and none can be read, or none has a finite value to choose by.
     """
 
@@ -69,7 +65,7 @@ class AtomicCheckpointer(Checkpointer):
                 logger.log(verbosity, f"Saved a checkpoint in {saved.path}")
         except OSError as error:
             self.remove_remains()
-            raise CheckpointError(
+            raise UserError(
                 f"no checkpoint could be written to {self.checkpoints_dir} ({error}): the earlier "
                 "ones are intact; free some space or choose another output_folder, and run it again"
             ) from error
@@ -126,13 +122,13 @@ class AtomicCheckpointer(Checkpointer):
                 self._ignore(checkpoint.path, error)
         intact = self.list_checkpoints()
         if candidates or (self._damaged and not intact):
-            raise CheckpointError(
+            raise UserError(
                 f"none of the {len(self._damaged)} checkpoints in {self.checkpoints_dir} fits this "
                 "experiment or can be read: choose another output_folder, or delete that folder "
                 "to start again"
             )
         if any(checkpoint.meta["end-of-epoch"] for checkpoint in intact):
-            raise CheckpointError(
+            raise UserError(
                 f"no checkpoint in {self.checkpoints_dir} has a finite {[*choice.values()][0]}: "
                 "training diverged; lower lr and choose another output_folder"
             )
@@ -163,7 +159,7 @@ class AtomicCheckpointer(Checkpointer):
 
 
 def refuse_other_options(folder, options, may_differ):
-    """Raises CheckpointError if the newest checkpoint of a folder has other `options`.
+    """Raises UserError if the newest checkpoint of a folder has other `options`.
 
     Values of the keys in `may_differ` may differ.
     """
@@ -172,7 +168,7 @@ def refuse_other_options(folder, options, may_differ):
     keys = [k for k in options | before if before.get(k) != options.get(k) and k not in may_differ]
     if keys:
         values = [f"{k} was {before.get(k)!r:.200}, is {options.get(k)!r:.200}" for k in keys]
-        raise CheckpointError(
+        raise UserError(
             f"{folder} is of a run with other options ({'; '.join(values)}): choose another "
             "output_folder, or pass the earlier values to continue that run"
         )

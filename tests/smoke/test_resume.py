@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from speechbrain_music.dataio.loading import make_loader
-from speechbrain_music.utils.checkpoints import AtomicCheckpointer, CheckpointError
+from speechbrain_music.utils.checkpoints import AtomicCheckpointer
+from speechbrain_music.utils.errors import UserError
 
 
 def run(fault, folder, output, **changes):
@@ -167,7 +168,7 @@ def test_damaged_checkpoint_falls_back(saved, damage):
     assert newest.path.exists() and len(checkpointer.list_checkpoints()) == 1
     oldest = checkpointer.find_checkpoint()
     cut_end(oldest.paramfiles["model"])
-    with pytest.raises(CheckpointError, match="none of the . checkpoints"):
+    with pytest.raises(UserError, match="none of the . checkpoints"):
         checkpointer.recover_if_possible()
 
 
@@ -189,7 +190,7 @@ def test_newest_checkpoint_has_the_most_steps(saved, monkeypatch):
     assert value_of(model) == 3
     assert checkpointer.recover_if_possible(min_key="loss").meta["step"] == 2
     checkpointer.delete_checkpoints(num_to_keep=1)
-    with pytest.raises(CheckpointError, match="no checkpoint in .* has a finite loss"):
+    with pytest.raises(UserError, match="no checkpoint in .* has a finite loss"):
         checkpointer.recover_if_possible(min_key="loss")
 
 
@@ -213,7 +214,7 @@ def test_failed_save_keeps_previous_checkpoints(saved, monkeypatch):
     model, checkpointer, checkpoints = saved
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", Mock(side_effect=OSError(28, "No space left on device")))
-        with pytest.raises(CheckpointError, match="No space left on device"):
+        with pytest.raises(UserError, match="No space left on device"):
             checkpointer.save_checkpoint()
     assert {c.path for c in checkpointer.list_checkpoints()} == {c.path for c in checkpoints}
     assert set(checkpointer.checkpoints_dir.iterdir()) == {c.path for c in checkpoints}
