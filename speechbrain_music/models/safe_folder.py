@@ -81,20 +81,20 @@ def write_folder(folder, features, part, config, modules, **metadata):
     }
     if {path: path.read_bytes() for path in files if path.is_file()} == files:
         return
-    if any(path.exists() for path in files) and not _is_ours(Path(folder, CONFIG), part):
+    if any(path.exists() for path in files) and not _is_ours(Path(folder, CONFIG)):
         raise ExportError(f"{folder} holds files that are no {part}'s: choose a new folder")
     write_together(files)
 
 
-def _is_ours(path, part):
+def _is_ours(path):
     """Whether config.json is one that `write_folder` has written, or the rest of one."""
     try:
-        found = set(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
         return False
     except (ValueError, RecursionError):  # no JSON at all
         return True
-    return len(found & {"format_version", "features", part, "training"}) > 1
+    return isinstance(found, dict) and "format_version" in found
 
 
 def read_folder(folder, part, build):

@@ -98,7 +98,7 @@ def load_experiment(argv, options, model_options=None):
         if key in written and OBJECT_TAG.match(str(written[key].tag)):
             source = _with_class(source, key, value)
         elif key in written:
-            overrides[key] = _without_references(key, _parse(key, value, schema), written)
+            overrides[key] = _parse(key, value, schema)
         elif key in REPLACED:
             raise ConfigError(f"--{key} is not used here: use {REPLACED[key]}")
         elif key in run_options:
@@ -184,16 +184,6 @@ def _nearest_option(key, written, run_options):
         *difflib.get_close_matches(key, plain, n=1),
         *difflib.get_close_matches(key, [*written, *run_options], n=1, cutoff=0),
     ][0]
-
-
-def _without_references(key, value, written):
-    """The value; ConfigError if HyperPyYAML would replace a part of it by another key's value."""
-    for name in re.findall(r"<(\w+)", value) if isinstance(value, str) else ():
-        if name in written:
-            raise ConfigError(
-                f"--{key} {value}: <{name}> stands for the key {name} in a yaml, rename the folder"
-            )
-    return value
 
 
 def _parse(key, value, schema):
