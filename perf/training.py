@@ -54,7 +54,6 @@ class TrainingStep:
             plan=Plan(1, 1, 1),
             learning_rate_factor=lambda step: 1.0,
             statistics=None,
-            hours={},
         )
         self.brain._compile()  # as `fit` does; nothing unless asked for
         self.brain.init_optimizers()

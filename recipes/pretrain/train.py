@@ -187,7 +187,7 @@ def main(argv):
         )
         probe = FrameProbe(data.train.paths, data.valid.paths)
         options = {"statistics": statistics, "frame_probe": probe if probe.usable else None}
-        brain = BestRQBrain.of_run(hparams, run_opts, plan, data, **options)
+        brain = BestRQBrain.of_run(hparams, run_opts, plan, **options)
         if data.hours["train"] < FEW_HOURS and not hparams["augment"]:
             logger.info(
                 f"An encoder memorises {60 * data.hours['train']:.0f} minutes of music. For so few "

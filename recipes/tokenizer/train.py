@@ -170,7 +170,7 @@ def main(argv):
         corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
         if teacher := hparams["teacher"]:  # its features are those that it was trained on
             hparams["features"].normalize.load_state_dict(teacher.normalize.state_dict())
-        brain = QuantizerBrain.of_run(hparams, run_opts, plan, data)
+        brain = QuantizerBrain.of_run(hparams, run_opts, plan)
         if teacher:
             teacher.to(brain.device)
         brain.fit_corpus(data)

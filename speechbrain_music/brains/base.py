@@ -31,7 +31,6 @@ from speechbrain_music.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
-
 # Keys of a yaml that `MusicBrain` reads. In fp16 the sums of the loss overflow.
 BRAIN_OPTIONS = {
     "seed": kinds.seed,

@@ -61,7 +61,7 @@ SEGMENT_OPTIONS = {
     "lr": kinds.learning_rate,
     "warmup_steps": kinds.natural,
     **dict.fromkeys(("features", "model"), kinds.module),
-    "modules": kinds.modules,
+    "modules": kinds.mapping,
     **dict.fromkeys(("checkpointer", "run_log", "opt_class"), kinds.factory),
     "learning_rate_factor": kinds.factory,
     "epoch_counter": kinds.yaml_object,
@@ -87,7 +87,6 @@ MODEL_OPTIONS = {
     "decay": kinds.share,
     "dead_code_threshold": kinds.not_negative,
 }
-
 
 # Keys whose values a run may change when it continues; the manifests tell other music.
 MAY_DIFFER = set(
@@ -155,26 +154,25 @@ class SegmentBrain(MusicBrain):
     """A Brain that trains on crops of tracks.
 
     In validation a subclass's `compute_objectives` updates `self.metrics`. `panels` are those of
-    curves.png, see `reporting.curves.draw_curves`; `hours` are those of audio in "train", "valid".
+    curves.png, see `reporting.curves.draw_curves`.
     """
 
     panels = None
     kept = (*MusicBrain.kept, "train_row")
 
-    def __init__(self, hours, **brain):
+    def __init__(self, **brain):
         super().__init__(**brain)
-        self.hours = hours
         self.unreadable = {}
         self.run_log = None
         self._curves_drawn = time.monotonic()
         self._clear_train_sums()
 
     @classmethod
-    def of_run(cls, hparams, run_opts, plan, data, **options):
-        """The Brain of what `open_run` and `prepare_data` give."""
+    def of_run(cls, hparams, run_opts, plan, **options):
+        """The Brain of what `open_run` gives."""
         options |= {key: hparams[key] for key in ("modules", "opt_class")}
-        options |= {"checkpointer": hparams["checkpointer"](), "hours": data.hours}
-        return cls(hparams=hparams, run_opts=run_opts, plan=plan, **options)
+        options |= {"checkpointer": hparams["checkpointer"](), "plan": plan}
+        return cls(hparams=hparams, run_opts=run_opts, **options)
 
     # ---- what a subclass provides ----
 
@@ -206,6 +204,7 @@ class SegmentBrain(MusicBrain):
 
     def fit_corpus(self, data):
         """Trains on a `dataio.corpus.CorpusData`; a finished run has nothing left to do."""
+        self.hours = data.hours
         hparams, place = self.hparams, (self.rank, self.world_size)
         loader = partial(
             make_loader,

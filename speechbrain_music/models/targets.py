@@ -158,10 +158,8 @@ def _build(config):
     size, modules = STACK * BANDS, {}
     if teacher := config.get("teacher"):
         check_keys(teacher, ("layer", "encoder"))
-        if len(teacher) < 2:
-            raise ValueError("the teacher needs layer and encoder")
-        modules["teacher"] = build_encoder(teacher["encoder"])
-        check_whole("layer", teacher["layer"], teacher["encoder"]["num_layers"])
+        modules["teacher"] = build_encoder(teacher.get("encoder", {}))
+        check_whole("layer", teacher.get("layer"), teacher["encoder"]["num_layers"])
         size = teacher["encoder"]["d_model"]
     if arguments.get("input_dim") != size:
         raise ValueError(f"input_dim is {arguments.get('input_dim')!r:.100}: it must be {size}")

@@ -79,10 +79,9 @@ class AtomicCheckpointer(Checkpointer):
         Only where checkpoints are written, not where they are read: another process may be
         writing there.
         """
-        checkpoints = self.checkpoints_dir.glob(f"{CKPT_PREFIX}*")
-        halves = [path for path in checkpoints if not (path / METAFNAME).exists()]
-        for path in halves:
-            shutil.rmtree(path, ignore_errors=True)
+        for path in self.checkpoints_dir.glob(f"{CKPT_PREFIX}*"):
+            if not (path / METAFNAME).exists():
+                shutil.rmtree(path, ignore_errors=True)
 
     def _save_checkpoint_metafile(self, fpath, *meta):
         # `_complete` writes it, when everything else is on the disk.

@@ -27,7 +27,6 @@ REPLACED = {
     "data_parallel_backend": "torchrun",
 }
 
-
 OBJECT_TAG = re.compile(r"!(name|new):")
 # Usual names of options that have another here.
 SYNONYMS = {"epochs": "number_of_epochs", "learning_rate": "lr", "workers": "num_workers"}

@@ -239,7 +239,8 @@ def in_teacher(change):
 
 
 TEACHER_FAULTS = {
-    "no layer": (in_teacher(lambda t: t.pop("layer")), "the teacher needs layer and encoder"),
+    "no layer": (in_teacher(lambda t: t.pop("layer")), "layer is None"),
+    "nothing to teach": (in_teacher(lambda t: t.pop("encoder")), "num_layers is None"),
     "no such layer": (in_teacher(lambda t: t.update(layer=3)), "layer is 3.*from 0 to 2"),
     "no whole number": (in_teacher(lambda t: t.update(layer="1")), "layer is '1'"),
     "unknown key": (in_teacher(lambda t: t.update(code="x")), "code is unknown"),
