@@ -52,7 +52,6 @@ def make_brain(system, device="cpu", compiled=False, **overrides):
         plan=Plan(1, 1, 1),
         learning_rate_factor=lambda step: 1.0,
         statistics=None,
-        hours={},
     )
     brain._compile()  # as `fit` does; nothing unless asked for
     brain.init_optimizers()

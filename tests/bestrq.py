@@ -66,7 +66,6 @@ class BestRQ:
             checkpointer=None,
             plan=Plan(1, 1, 1),
             statistics=None,
-            hours={},
         )
         self.parameters = self.brain.modules.parameters
         self.named_parameters = self.brain.modules.named_parameters

@@ -37,7 +37,7 @@ from speechbrain_music.metrics.pretraining import (
     format_held_out,
     sum_cross_entropy,
 )
-from speechbrain_music.models.export import export_run
+from speechbrain_music.models.export import save_export
 from speechbrain_music.models.initialisation import LOADED, PARTS, describe, initialise
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
@@ -63,12 +63,8 @@ OPTIONS = SEGMENT_OPTIONS | {
     "init_parts": kinds.list_of(kinds.choice(*PARTS))._replace(parse=partial(re.findall, r"\w+")),
     "init_lr_scale": kinds.positive,
     "init_freeze_steps": kinds.natural,
-    "encoder": kinds.module,
-    "tokenizer": kinds.module,
-    "token_head": kinds.module,
-    "mel_head": kinds.module,
-    "cqt": kinds.module,
-    "cqt_head": kinds.module,
+    **dict.fromkeys(("encoder", "tokenizer", "token_head", "mel_head"), kinds.module),
+    **dict.fromkeys(("cqt", "cqt_head"), kinds.module),
 }
 
 MASKING = ("mask_block", "mask_probability", "noise_std", "augment")
@@ -198,9 +194,9 @@ class BestRQBrain(SegmentBrain):
                 figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
         return "\n".join(filter(None, (format_held_out(figures), format_frame_probe(figures))))
 
-    def save_result(self, folder, meta, **metadata):
+    def save_result(self, folder, **metadata):
         """Export the encoder, without the heads."""
-        export_run(folder, vars(self.hparams), meta, **metadata)
+        save_export(folder, self.hparams.encoder, self.hparams.features, **metadata)
 
 
 def initialise_run(hparams):
@@ -236,7 +232,7 @@ def main(argv):
         )
         probe = FrameProbe(data.train.paths, data.valid.paths)
         options |= {"statistics": statistics, "frame_probe": probe if probe.usable else None}
-        brain = BestRQBrain.of_run(hparams, run_opts, plan, data, **options)
+        brain = BestRQBrain.of_run(hparams, run_opts, plan, **options)
         if data.hours["train"] < FEW_HOURS and not hparams["augment"]:
             logger.info(
                 f"An encoder memorises {60 * data.hours['train']:.0f} minutes of music. For so few "

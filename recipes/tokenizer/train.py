@@ -96,7 +96,7 @@ class QuantizerBrain(SegmentBrain):
 
     def train_state(self):
         """Return how many entries have been re-initialised so far."""
-        return {"reinitialised": int(self.hparams.model.learner.reinitialised.sum())}
+        return {"reinitialised": int(self.hparams.model.reinitialised.sum())}
 
     # ---- codebooks, moved by averages instead of gradients ----
 
@@ -106,16 +106,15 @@ class QuantizerBrain(SegmentBrain):
         if (self.step - 1) % self.grad_accumulation_factor == 0:
             size = (self.hparams.effective_batch, OFFERED, rebuilt.latent.shape[1] + 1)
             self._offered = rebuilt.latent.new_zeros(size)
-        model.learner.observe(model.quantizer, rebuilt.latent, rebuilt.tokens)
+        model.observe(rebuilt.latent, rebuilt.tokens)
         self._offer(batch, rebuilt.latent, self.optimizer_step - should_step)
         if should_step and self.is_finite():
             offered = self.reduce_sum(self._offered)
             offered = offered.transpose(0, 1).flatten(0, 1)  # one of each crop, then a second ...
             offered = offered[offered[:, -1] > 0, :-1]
-            window = self.reduce_sum(model.learner.window)
-            model.learner.update(model.quantizer, window, offered)
+            model.update(self.reduce_sum(model.window), offered)
         elif should_step:
-            model.learner.clear()
+            model.clear()
         super().on_fit_batch_end(batch, outputs, loss, should_step)
 
     def _offer(self, batch, latent, step):
@@ -158,19 +157,10 @@ class QuantizerBrain(SegmentBrain):
             )
         return text
 
-    def save_result(self, folder, meta, **metadata):
+    def save_result(self, folder, **metadata):
         """Save the quantizer."""
-        save_targets(
-            folder,
-            self.hparams.quantizer,
-            self.hparams.features,
-            self.hparams.teacher,
-            system=self.hparams.system,
-            seed=self.hparams.seed,
-            step=meta["step"],
-            held_out_error=meta["loss"],
-            **metadata,
-        )
+        run = self.hparams
+        save_targets(folder, run.quantizer, run.features, run.teacher, **metadata)
 
 
 def main(argv):
@@ -180,7 +170,7 @@ def main(argv):
         corpus_statistics(hparams, data.pieces, bar=not run_opts.noprogressbar)
         if teacher := hparams["teacher"]:  # its features are those that it was trained on
             hparams["features"].normalize.load_state_dict(teacher.normalize.state_dict())
-        brain = QuantizerBrain.of_run(hparams, run_opts, plan, data)
+        brain = QuantizerBrain.of_run(hparams, run_opts, plan)
         if teacher:
             teacher.to(brain.device)
         brain.fit_corpus(data)

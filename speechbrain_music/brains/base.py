@@ -31,7 +31,6 @@ from speechbrain_music.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
-
 # Keys of a yaml that `MusicBrain` reads. In fp16 the sums of the loss overflow.
 BRAIN_OPTIONS = {
     "seed": kinds.seed,
@@ -41,10 +40,6 @@ BRAIN_OPTIONS = {
     "nonfinite_patience": kinds.natural,
     "ckpt_interval_minutes": kinds.not_negative,
 }
-
-
-class TrainingError(UserError):
-    """Training that cannot go on."""
 
 
 class Plan(NamedTuple):
@@ -153,7 +148,7 @@ class MusicBrain(sb.Brain):
     The arguments are those of `speechbrain.Brain`, with `BRAIN_OPTIONS` and `epoch_counter` in
     `hparams`; a `Plan`; and `learning_rate_factor`, steps done before this one -> factor on every
     group's learning rate (by default that of `hparams`, with the plan's total). `fit` raises
-    TrainingError when more than `nonfinite_patience` steps in a row were not finite.
+    UserError when more than `nonfinite_patience` steps in a row were not finite.
     """
 
     kept = ("optimizer_step", "skipped_steps", "skipped_in_a_row")  # in checkpoints
@@ -266,7 +261,7 @@ class MusicBrain(sb.Brain):
             f"{self.gradient_norm} ({self.skipped_steps} skipped so far)"
         )
         if self.skipped_in_a_row > self.nonfinite_patience:
-            raise TrainingError(
+            raise UserError(
                 f"{self.skipped_in_a_row} steps in a row were not finite (nonfinite_patience "
                 f"{self.nonfinite_patience}): check the skipped files, lower lr, or raise it"
             )

@@ -21,7 +21,6 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_music.brains.base import (
     BRAIN_OPTIONS,
     MusicBrain,
-    TrainingError,
     join_processes,
     plan_steps,
 )
@@ -32,7 +31,7 @@ from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
 from speechbrain_music.models.safe_folder import CONFIG
-from speechbrain_music.reporting.corpora import describe_corpora
+from speechbrain_music.reporting.corpora import describe_run
 from speechbrain_music.reporting.curves import draw_curves
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import locked_folder
@@ -62,7 +61,7 @@ SEGMENT_OPTIONS = {
     "lr": kinds.learning_rate,
     "warmup_steps": kinds.natural,
     **dict.fromkeys(("features", "model"), kinds.module),
-    "modules": kinds.modules,
+    "modules": kinds.mapping,
     **dict.fromkeys(("checkpointer", "run_log", "opt_class"), kinds.factory),
     "learning_rate_factor": kinds.factory,
     "epoch_counter": kinds.yaml_object,
@@ -89,7 +88,6 @@ MODEL_OPTIONS = {
     "dead_code_threshold": kinds.not_negative,
 }
 
-
 # Keys whose values a run may change when it continues; the manifests tell other music.
 MAY_DIFFER = set(
     "max_steps number_of_epochs batch_size num_workers keep_in_memory gradient_checkpointing "
@@ -103,7 +101,7 @@ def open_run(argv, options, model_options):
     """Yields what `load_experiment` returns, and the `Plan`; locks the output folder meanwhile.
 
     With --debug the output folder is a temporary one. The checkpointer stores the options, and a
-    CheckpointError is raised, before anything is written, if the folder's run had others.
+    UserError is raised, before anything is written, if the folder's run had others.
     """
     if any(token.partition("=")[0] == "--debug" for token in argv):
         process = os.getppid() if "RANK" in os.environ else os.getpid()  # torchrun's
@@ -156,26 +154,25 @@ class SegmentBrain(MusicBrain):
     """A Brain that trains on crops of tracks.
 
     In validation a subclass's `compute_objectives` updates `self.metrics`. `panels` are those of
-    curves.png, see `reporting.curves.draw_curves`; `hours` are those of audio in "train", "valid".
+    curves.png, see `reporting.curves.draw_curves`.
     """
 
     panels = None
     kept = (*MusicBrain.kept, "train_row")
 
-    def __init__(self, hours, **brain):
+    def __init__(self, **brain):
         super().__init__(**brain)
-        self.hours = hours
         self.unreadable = {}
         self.run_log = None
         self._curves_drawn = time.monotonic()
         self._clear_train_sums()
 
     @classmethod
-    def of_run(cls, hparams, run_opts, plan, data, **options):
-        """The Brain of what `open_run` and `prepare_data` give."""
+    def of_run(cls, hparams, run_opts, plan, **options):
+        """The Brain of what `open_run` gives."""
         options |= {key: hparams[key] for key in ("modules", "opt_class")}
-        options |= {"checkpointer": hparams["checkpointer"](), "hours": data.hours}
-        return cls(hparams=hparams, run_opts=run_opts, plan=plan, **options)
+        options |= {"checkpointer": hparams["checkpointer"](), "plan": plan}
+        return cls(hparams=hparams, run_opts=run_opts, **options)
 
     # ---- what a subclass provides ----
 
@@ -199,17 +196,15 @@ class SegmentBrain(MusicBrain):
         """The held-out figures as text; adds to them, by "loss" checkpoints are compared."""
         raise NotImplementedError
 
-    def save_result(self, folder, meta, **metadata):
-        """Writes what was learned, as the model is now.
-
-        `meta` is the checkpoint's (loss, step), `metadata` what it was trained on.
-        """
+    def save_result(self, folder, **metadata):
+        """Writes what was learned, as the model is now; `metadata` say how, see `describe_run`."""
         raise NotImplementedError
 
     # ---- before the first step ----
 
     def fit_corpus(self, data):
         """Trains on a `dataio.corpus.CorpusData`; a finished run has nothing left to do."""
+        self.hours = data.hours
         hparams, place = self.hparams, (self.rank, self.world_size)
         loader = partial(
             make_loader,
@@ -419,23 +414,22 @@ class SegmentBrain(MusicBrain):
         None where nothing is written: without a checkpoint, and in all processes but the first.
         """
         if 0 < self.optimizer_step == self.skipped_steps:
-            raise TrainingError(
+            raise UserError(
                 f"none of the {self.skipped_steps} steps was finite, so nothing was learned: lower "
                 "lr, check the options of the method, and choose another output_folder"
             )
         best = self.checkpointer.recover_if_possible(min_key="loss")
         if best is None or not if_main_process():
             return None
-        run, before = self.hparams, 0
+        run, before = vars(self.hparams), 0
         with suppress(OSError, ValueError, LookupError, TypeError):  # no export, or a damaged one
             before = json.loads((Path(folder) / CONFIG).read_text())["training"]["step"]
         if before > self.optimizer_step:
-            raise TrainingError(
+            raise UserError(
                 f"{folder} holds step {before}, and this run has only {self.optimizer_step} steps: "
                 "rename or remove that folder, or choose another output_folder"
             )
-        metadata = describe_corpora(run.train_csv, run.valid_csv, run.data_folder)
-        self.save_result(folder, best.meta, **metadata)
+        self.save_result(folder, **describe_run(run, best.meta, run["train_csv"], run["valid_csv"]))
         logger.info(f"Exported step {best.meta['step']} to {folder}")
         return best.meta["step"]
 

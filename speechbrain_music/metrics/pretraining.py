@@ -149,9 +149,8 @@ class MaskedPredictionMetrics:
         hits = (logits.argmax(dim=-1) == truth).double().mean(dim=-1)
         nearest_hits = (visible == truth).double().mean(dim=-1)
         place = torch.where(mask)[1] % self.block
-        zeros = torch.zeros(self.block, dtype=torch.float64, device=mask.device)
         by_place = [
-            zeros.index_add(0, place, values)
+            torch.bincount(place, values, minlength=self.block)
             for values in (torch.ones_like(hits), hits, nearest_hits)
         ]
         valid = torch.arange(mask.shape[1], device=mask.device) < lengths.unsqueeze(1)

@@ -1,7 +1,5 @@
 """A trained encoder on disk: weights as safetensors, everything else as JSON, never code."""
 
-import re
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,16 +11,13 @@ from speechbrain_music.models.parts import import_class
 from speechbrain_music.models.safe_folder import (
     ExportError,
     check_keys,
+    check_whole,
     read_folder,
-    state_shapes,
-    weights_of,
     write_folder,
 )
 
 SHIPPED = Path(__file__).parent / "shipped"  # the export of a small encoder; README.md is its card
-PREFIX = "encoder."
-FIRST_LAYER = re.compile(r"^layers\.0\.")
-SIZES = ("num_layers", "d_model", "frame_rate")
+SIZES = {"num_layers": 256, "d_model": 2**16, "frame_rate": 50}  # -> the largest, as in a yaml
 
 
 class WaveEncoder(nn.Module):
@@ -73,27 +68,7 @@ def save_export(folder, encoder, features, **metadata):
     ...     load_export(folder).config["training"]
     {'steps': 10}
     """
-    weights = {f"{PREFIX}{name}": value for name, value in encoder.state_dict().items()}
-    write_folder(folder, features, "encoder", encoder.config, weights, **metadata)
-
-
-def export_run(folder, run, meta, **metadata):
-    """Exports the encoder of a pre-training run, as it is now.
-
-    `run` has the yaml's encoder, features, tokenizer, system and seed; `meta` is the loaded
-    checkpoint's (step, loss); `metadata` are further plain values.
-    """
-    save_export(
-        folder,
-        run["encoder"],
-        run["features"],
-        system=run["system"],
-        seed=run["seed"],
-        step=meta["step"],
-        held_out_loss=meta["loss"],
-        quantizer=run["tokenizer"].config,
-        **metadata,
-    )
+    write_folder(folder, features, "encoder", encoder.config, {"encoder": encoder}, **metadata)
 
 
 def load_export(folder, device="cpu", classes=()):
@@ -109,37 +84,26 @@ def load_export(folder, device="cpu", classes=()):
     a test tone gives hidden states that are not finite.
     """
     classes = [import_class(name) if isinstance(name, str) else name for name in classes]
-    shapes = partial(encoder_shapes, prefix=PREFIX, classes=classes)
-    config, weights, features = read_folder(folder, "encoder", shapes)
-    encoder = encoder_from_weights(config["encoder"], weights, PREFIX, classes)
-    model = WaveEncoder(features, encoder, config).eval()
+
+    def build(described):
+        return {"encoder": build_encoder(described, classes)}
+
+    config, modules, features = read_folder(folder, "encoder", build)
+    model = WaveEncoder(features, modules["encoder"], config).eval()
     _check_output(model, folder)
     return model.to(device)
 
 
-def encoder_shapes(config, tensors, prefix, classes=()):
-    """Name -> shape of the weights of an encoder, of a file of anyone with so many tensors.
+def build_encoder(config, classes=()):
+    """The encoder of a configuration of anyone, whose weights take no memory: on "meta".
 
     ValueError, TypeError and others say what is wrong with the configuration.
     """
-    one, layers = _one_layer(config, classes), config["num_layers"]
-    shapes = state_shapes(one)
-    per_layer = [name for name in shapes if FIRST_LAYER.match(name)]
-    if layers * len(per_layer) > tensors:  # before as many layers are made
-        raise ValueError(f"num_layers is {layers}, the file has {tensors} tensors")
-    of_layers = {name: shapes.pop(name) for name in per_layer}
-    for layer in range(layers):
-        for name, shape in of_layers.items():
-            shapes[FIRST_LAYER.sub(f"layers.{layer}.", name)] = shape
-    return {f"{prefix}{name}": shape for name, shape in shapes.items()}
-
-
-def encoder_from_weights(config, weights, prefix, classes=()):
-    """The encoder with those of the weights whose names begin with a prefix."""
-    with torch.device("meta"):  # its weights take no memory
-        encoder = Encoder.from_config(config, classes)
-    encoder.load_state_dict(weights_of(weights, prefix), assign=True)
-    return encoder
+    check_keys(config, ("frontend", "block", *SIZES))
+    for key, highest in SIZES.items():
+        check_whole(key, config.get(key), highest)
+    with torch.device("meta"):
+        return Encoder.from_config(config, classes)
 
 
 def _check_output(model, folder):
@@ -155,15 +119,3 @@ def _check_output(model, folder):
         raise ExportError(
             f"{folder} gives no hidden states of a test tone ({fault:.200}): export it again"
         )
-
-
-def _one_layer(config, classes):
-    """An encoder of this configuration with one layer, whose weights take no memory."""
-    check_keys(config, ("frontend", "block", *SIZES))
-    for key in SIZES:
-        if key not in config:
-            raise ValueError(f"{key} is missing")
-        if type(config[key]) is not int or config[key] < 0:
-            raise ValueError(f"{key} is {config[key]!r:.100}: it must be a whole number")
-    with torch.device("meta"):
-        return Encoder.from_config(config | {"num_layers": 1}, classes)

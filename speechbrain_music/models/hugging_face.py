@@ -4,7 +4,7 @@
 """
 
 import math
-import re
+from contextlib import suppress
 from pathlib import Path
 from textwrap import shorten
 
@@ -103,15 +103,12 @@ def _load(path, trust):
     except ImportError:
         remedy = "pip install -e '.[hf]' in the clone"
         raise UserError(f"hf:{path} needs transformers: {remedy}") from None
-    if not Path(path).is_dir() and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
-        raise UserError(f"hf:{path} is no folder: pass a model's, or a name on huggingface.co")
     try:
         config = hf.AutoConfig.from_pretrained(path, trust_remote_code=trust)
         options = {"config": config, "trust_remote_code": trust}
-        try:
+        described = {}
+        with suppress(OSError):  # there is no such file
             described, _ = hf.FeatureExtractionMixin.get_feature_extractor_dict(path)
-        except OSError:
-            described = {}
         if "sampling_rate" not in described:  # transformers would take 16 kHz, unexpected
             raise UserError(
                 f"hf:{path} says no sampling_rate in a preprocessor_config.json: "
@@ -129,20 +126,18 @@ def _load(path, trust):
         raise
     except Exception as error:  # of files and code that are not ours
         text = str(error)
-        message = (
-            f"hf:{path} cannot be loaded ({shorten(text, 200)}): pass a model's folder or hub name"
-        )
+        fault = f"cannot be loaded ({shorten(text, 200)}): pass a model's folder or hub name"
         if not trust and "trust_remote_code" in text:
-            message = (
-                f"hf:{path} brings code of its own, which may do anything: allow it to run with "
+            fault = (
+                "brings code of its own, which may do anything: allow it to run with "
                 "--trust_remote_code True if you trust its authors"
             )
         elif not trust and isinstance(error, OSError) and "safetensors" in text:
-            message = (
-                f"hf:{path} has no safetensors weights, and pickle files may run code: convert "
+            fault = (
+                "has no safetensors weights, and pickle files may run code: convert "
                 "them, or allow them with --trust_remote_code True if you trust their authors"
             )
-        raise UserError(message) from error
+        raise UserError(f"hf:{path} {fault}") from error
     missing = sorted(key for key in info["missing_keys"] if not key.endswith(UNUSED))
     if missing:  # transformers fills them at random, with a warning
         raise UserError(

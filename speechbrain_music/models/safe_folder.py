@@ -6,24 +6,22 @@ its model was trained on.
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models import frontend
 from speechbrain_music.models.frozen_encoder import fingerprint
-from speechbrain_music.nnet.normalization import BandNormalization
-from speechbrain_music.utils.atomic import atomic_folder
+from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, did_you_mean
 
 FORMAT_VERSION = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 RUN_YAML, RUN_RESULT = "hyperparams.yaml", "export"  # in the folder of a pre-training run
-CARD = "README.md"  # a model card, which may be with them
 DTYPE = "F32"
 # Larger files are not ours: an export of 12 layers has a config of 2 KB and a header of 36 KB.
 MAX_CONFIG, MAX_HEADER = 2**20, 2**24
@@ -54,14 +52,21 @@ def check_keys(given, known):
             raise ValueError(f"{key:.100} is unknown: there are {', '.join(known)}")
 
 
-def write_folder(folder, features, part, config, weights, **metadata):
-    """Writes both files, whole or not at all; a folder with other contents is replaced.
+def check_whole(name, value, highest):
+    """Raises ValueError for what is no whole number from 0 to `highest`."""
+    if type(value) is not int or not 0 <= value <= highest:
+        raise ValueError(f"{name} is {value!r:.100}: it must be a whole number from 0 to {highest}")
 
-    `part` is "encoder" or "quantizer", the key of config.json for `config`. The statistics of the
-    `LogMel` are added to the weights; `metadata` becomes config.json's "training".
+
+def write_folder(folder, features, part, config, modules, **metadata):
+    """Writes both files, or none; other files of the folder stay as they are.
+
+    `part` is "encoder" or "quantizer", the key of config.json for `config`. The weights are those
+    of `modules`, a dict by name, and the statistics of the `LogMel`; `metadata` becomes
+    config.json's "training".
     """
     statistics = (features.normalize.mean, features.normalize.std)
-    weights = weights | dict(zip(STATISTICS, statistics, strict=True))
+    weights = weights_of(modules) | dict(zip(STATISTICS, statistics, strict=True))
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     model = {"features": features_config(features), part: config}
     described = {
@@ -71,39 +76,34 @@ def write_folder(folder, features, part, config, weights, **metadata):
         "weights": fingerprint(model, weights),
     }
     files = {
-        WEIGHTS: save(weights),  # save_file hides it from other users
-        CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
+        Path(folder, CONFIG): (json.dumps(described, indent=2) + "\n").encode(),
+        Path(folder, WEIGHTS): save(weights),  # save_file hides it from other users
     }
-    paths = [Path(folder, name) for name in files]
-    if {path.name: path.read_bytes() for path in paths if path.is_file()} == files:
+    if {path: path.read_bytes() for path in files if path.is_file()} == files:
         return
-    if Path(folder).is_dir() and any(Path(folder).iterdir()) and not _is_ours(paths[1], part):
+    if any(path.exists() for path in files) and not _is_ours(Path(folder, CONFIG)):
         raise ExportError(f"{folder} holds files that are no {part}'s: choose a new folder")
-    with atomic_folder(folder, {*files, CARD}) as staging:
-        for name, contents in files.items():
-            (staging / name).write_bytes(contents)
-        if Path(folder, CARD).is_file():
-            shutil.copy(Path(folder, CARD), staging)
+    write_together(files)
 
 
-def _is_ours(path, part):
+def _is_ours(path):
     """Whether config.json is one that `write_folder` has written, or the rest of one."""
     try:
-        found = set(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
         return False
-    except (ValueError, RecursionError):  # no JSON at all; other names are checked by the caller
-        return set(os.listdir(path.parent)) <= {WEIGHTS, CONFIG, CARD}
-    return len(found & {"format_version", "features", part, "training"}) > 1
+    except (ValueError, RecursionError):  # no JSON at all
+        return True
+    return isinstance(found, dict) and "format_version" in found
 
 
-def read_folder(folder, part, expected_shapes):
+def read_folder(folder, part, build):
     """Reads a folder of anyone; memory is taken only for what its file holds.
 
-    `expected_shapes` maps the part's config and the number of tensors in the file to the name and
-    shape of all weights; what it raises says why the config is wrong. Returns config.json's dict,
-    the part's weights and a `LogMel` with the features' statistics. Raises ExportError for
-    everything else than a whole folder of this format.
+    `build` makes the modules, a dict by name, from the part's config, on the device "meta"; what it
+    raises says why the config is wrong. Returns config.json's dict, the modules with their weights
+    and a `LogMel` with the features' statistics. Raises ExportError for everything else than a
+    whole folder of this format.
     """
     folder = Path(folder)
     path, weights_path = folder / CONFIG, folder / WEIGHTS
@@ -140,25 +140,23 @@ def read_folder(folder, part, expected_shapes):
     if features != FEATURES | {"normalization": normalization}:
         raise ExportError(f"{folder} was made with features {features!r:.200}, not {FEATURES}")
     try:
+        check_keys(config, ("format_version", "features", part, "training", "weights"))
+        log_mel, modules = frontend.LogMel(normalization), build(described)
+    except (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        fault = str(error).partition("\n")[0]  # torch adds its stack
+        raise ExportError(f"{path} describes no {part} ({fault:.300})") from None
+    shapes = {name: list(value.shape) for name, value in weights_of(modules).items()}
+    shapes |= dict.fromkeys(STATISTICS, [frontend.BANDS])
+    try:
         with open(weights_path, "rb") as file:
             header = int.from_bytes(file.read(8), "little")
         if header > MAX_HEADER:
             raise SafetensorError(f"a header of {header} bytes, at most {MAX_HEADER} are read")
         with safe_open(weights_path, "pt") as file:
-            found = set(file.keys())
-            try:
-                check_keys(config, ("format_version", "features", part, "training", "weights"))
-                BandNormalization(1, normalization)
-                shapes = expected_shapes(described, len(found))
-            except (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-                fault = str(error).partition("\n")[0]  # torch adds its stack
-                raise ExportError(f"{path} describes no {part} ({fault:.300})") from None
-            shapes |= dict.fromkeys(STATISTICS, [frontend.BANDS])
-            fault = _misfit(file, found, shapes)
-            if fault:
+            if fault := _misfit(file, shapes):
                 raise ExportError(f"the weights in {folder} do not fit its {CONFIG}: {fault}")
             # Copies: mapped tensors would change with the file.
-            weights = {name: file.get_tensor(name).clone() for name in found}
+            weights = {name: file.get_tensor(name).clone() for name in shapes}
     except (OSError, SafetensorError) as error:
         raise ExportError(f"{weights_path} cannot be read ({error!s:.300}): {remedy}") from None
     for name, value in weights.items():
@@ -174,13 +172,14 @@ def read_folder(folder, part, expected_shapes):
             f"being replaced: run the same command again, or {remedy}"
         )
     mean, std = (weights.pop(name) for name in STATISTICS)
-    log_mel = frontend.LogMel(normalization)
     log_mel.normalize.load_state_dict({"mean": mean, "std": std})
-    return config, weights, log_mel
+    nn.ModuleDict(modules).load_state_dict(weights, assign=True)
+    return config, modules, log_mel
 
 
-def _misfit(file, found, shapes):
+def _misfit(file, shapes):
     """The first difference between a file's header and the shapes it must have, or None."""
+    found = set(file.keys())
     for name in sorted(found | shapes.keys()):
         if name not in shapes:
             return f"{name:.200} is unknown"
@@ -193,11 +192,6 @@ def _misfit(file, found, shapes):
     return None
 
 
-def weights_of(weights, prefix):
-    """Those of the weights whose names begin with a prefix, without it."""
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-
-
-def state_shapes(module):
-    """Name -> shape, as a list, of a module's state dict."""
-    return {name: list(value.shape) for name, value in module.state_dict().items()}
+def weights_of(modules):
+    """The weights of a dict of modules, each name behind its module's."""
+    return nn.ModuleDict(modules).state_dict()

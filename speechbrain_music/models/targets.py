@@ -3,18 +3,16 @@
 A trained quantizer is a folder of safetensors and JSON, as an export is: loading it runs no code.
 """
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
-from speechbrain_music.models.export import encoder_from_weights, encoder_shapes, load_export
+from speechbrain_music.models.export import build_encoder, load_export
 from speechbrain_music.models.frontend import BANDS, STACK
 from speechbrain_music.models.frozen_encoder import fingerprint
 from speechbrain_music.models.safe_folder import (
     check_keys,
+    check_whole,
     read_folder,
-    state_shapes,
     weights_of,
     write_folder,
 )
@@ -23,13 +21,7 @@ from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 from speechbrain_music.utils.errors import UserError
 
 KIND = "rvq"  # of quantizers
-ARGUMENTS = ("input_dim", "codebook_dim", "codebook_size", "num_codebooks")
-PREFIX, TEACHER = "quantizer.", "teacher."
 QUANTIZER = "quantizer"  # the folder, in that of the run that trained it
-
-
-class TargetsError(UserError):
-    """Targets that a run cannot use; the message names the folder, the fault and the remedy."""
 
 
 class Teacher(nn.Module):
@@ -41,7 +33,7 @@ class Teacher(nn.Module):
 
     def __init__(self, encoder, layer, normalize):
         super().__init__()
-        _check_layer(layer, encoder.config["num_layers"])
+        check_whole("layer", layer, encoder.config["num_layers"])
         self.encoder = encoder.eval().requires_grad_(False)
         self.normalize = normalize
         self.config = {"layer": layer, "encoder": encoder.config}
@@ -61,23 +53,18 @@ class Teacher(nn.Module):
             return nn.functional.layer_norm(hidden, hidden.shape[-1:])
 
 
-def _check_layer(layer, layers):
-    if type(layer) is not int or not 0 <= layer <= layers:
-        raise ValueError(f"layer is {layer!r:.100}: it must be a whole number from 0 to {layers}")
-
-
 def load_teacher(source):
     """The `Teacher` that "EXPORT:LAYER" names; None for None. ExportError as of `load_export`."""
     if source is None:
         return None
     folder, _, layer = str(source).rpartition(":")
     if not folder or not layer.isdecimal():
-        raise TargetsError(f"features_from is {source!r}: write EXPORT:LAYER, such as my/export:3")
+        raise UserError(f"features_from is {source!r}: write EXPORT:LAYER, such as my/export:3")
     model = load_export(folder)
     try:
         return Teacher(model.encoder, int(layer), model.features.normalize)
     except ValueError as error:
-        raise TargetsError(f"features_from is {source!r}: {error}") from None
+        raise UserError(f"features_from is {source!r}: {error}") from None
 
 
 def vector_size(teacher):
@@ -97,7 +84,7 @@ class TrainedTargets(nn.Module):
     def __init__(self, quantizer, mean, std, teacher=None):
         super().__init__()
         self.quantizer, self.teacher = quantizer.requires_grad_(False), teacher
-        weights = _weights(quantizer, teacher) | {"mean": mean, "std": std}
+        weights = weights_of(_modules(quantizer, teacher)) | {"mean": mean, "std": std}
         # With a hash of the weights, so that equal configs mean equal tokens.
         self.config = _config(quantizer, teacher)
         self.config["weights"] = fingerprint(self.config, weights)
@@ -126,31 +113,23 @@ class TrainedTargets(nn.Module):
 def choose_targets(targets, quantizer):
     """The trained quantizer in the folder `targets`, or `quantizer` if that is None.
 
-    Raises TargetsError if there is no such folder, else what `load_targets` does.
+    Raises what `load_targets` does.
     """
-    if targets is None:
-        return quantizer
-    if Path(targets).is_dir():
-        return load_targets(targets)
-    raise TargetsError(
-        f"targets is {targets!r}: pass the folder of a quantizer that recipes/tokenizer has "
-        "trained, or leave it out"
-    )
+    return quantizer if targets is None else load_targets(targets)
 
 
 def save_targets(folder, quantizer, features, teacher=None, **metadata):
     """Writes a quantizer and its `LogMel` features as `model.safetensors` and `config.json`.
 
-    With the teacher's weights, if there is one. The folder is written whole or not at all;
-    `metadata` are plain values to keep with the weights.
+    With the teacher's weights, if there is one. Both files are written or none; `metadata` are
+    plain values to keep with the weights.
     """
-    weights, config = _weights(quantizer, teacher), _config(quantizer, teacher)
-    write_folder(folder, features, QUANTIZER, config, weights, **metadata)
+    config, modules = _config(quantizer, teacher), _modules(quantizer, teacher)
+    write_folder(folder, features, QUANTIZER, config, modules, **metadata)
 
 
-def _weights(quantizer, teacher):
-    parts = {PREFIX: quantizer} | ({TEACHER: teacher.encoder} if teacher else {})
-    return {f"{key}{k}": v for key, part in parts.items() for k, v in part.state_dict().items()}
+def _modules(quantizer, teacher):
+    return {"quantizer": quantizer} | ({"teacher": teacher.encoder} if teacher else {})
 
 
 def _config(quantizer, teacher):
@@ -163,42 +142,29 @@ def load_targets(folder):
     Raises ExportError for the folder of a run, and if a file is missing or damaged, of another
     format version, made with other features, or with weights that do not fit the config.
     """
-    folder = Path(folder)
-
-    def expected_shapes(config, tensors):
-        shapes, size = {}, STACK * BANDS
-        if teacher := isinstance(config, dict) and config.get("teacher"):
-            check_keys(teacher, ("layer", "encoder"))
-            if len(teacher) < 2:
-                raise ValueError("the teacher needs layer and encoder")
-            shapes = encoder_shapes(teacher["encoder"], tensors, TEACHER)
-            _check_layer(teacher["layer"], teacher["encoder"]["num_layers"])
-            size = teacher["encoder"]["d_model"]
-        own = state_shapes(_without_memory(config, size))
-        return shapes | {f"{PREFIX}{name}": shape for name, shape in own.items()}
-
-    config, weights, features = read_folder(folder, QUANTIZER, expected_shapes)
-    quantizer = _without_memory(config[QUANTIZER], config[QUANTIZER]["input_dim"])
-    quantizer.load_state_dict(weights_of(weights, PREFIX), assign=True)
+    config, modules, features = read_folder(folder, QUANTIZER, _build)
     statistics, teacher = features.normalize, None
-    if described := config[QUANTIZER].get("teacher"):
-        encoder = encoder_from_weights(described["encoder"], weights, TEACHER)
-        teacher = Teacher(encoder, described["layer"], statistics)
-    return TrainedTargets(quantizer, statistics.mean, statistics.std, teacher)
+    if "teacher" in modules:
+        layer = config[QUANTIZER]["teacher"]["layer"]
+        teacher = Teacher(modules["teacher"], layer, statistics)
+    return TrainedTargets(modules["quantizer"], statistics.mean, statistics.std, teacher)
 
 
-def _without_memory(config, size):
-    """A quantizer of this configuration whose weights take no memory, or an error."""
+def _build(config):
+    """The modules of a configuration of anyone, whose weights take no memory, or an error."""
     if not isinstance(config, dict) or config.get("kind") != KIND:
         raise TypeError(f"it needs the kind {KIND}")
-    for name in ARGUMENTS:
-        if name not in config:
-            raise ValueError(f"{name} is missing")
-    if config["input_dim"] != size:
-        raise ValueError(f"input_dim is {config['input_dim']!r:.100}: it must be {size!r:.100}")
+    arguments = {key: value for key, value in config.items() if key not in ("kind", "teacher")}
+    size, modules = STACK * BANDS, {}
+    if teacher := config.get("teacher"):
+        check_keys(teacher, ("layer", "encoder"))
+        modules["teacher"] = build_encoder(teacher.get("encoder", {}))
+        check_whole("layer", teacher.get("layer"), teacher["encoder"]["num_layers"])
+        size = teacher["encoder"]["d_model"]
+    if arguments.get("input_dim") != size:
+        raise ValueError(f"input_dim is {arguments.get('input_dim')!r:.100}: it must be {size}")
     with torch.device("meta"):
-        quantizer = ResidualQuantizer(**{name: config[name] for name in ARGUMENTS})
-    check_keys(config, {"kind", "teacher", *quantizer.config})
-    if {"kind": KIND, **quantizer.config} != {k: v for k, v in config.items() if k != "teacher"}:
-        raise ValueError(f"{config!r:.200} contradicts itself: {quantizer.config}")
-    return quantizer
+        modules["quantizer"] = ResidualQuantizer(**arguments)
+    if modules["quantizer"].config != arguments:
+        raise ValueError(f"{arguments!r:.200} is not all of {modules['quantizer'].config!r:.200}")
+    return modules

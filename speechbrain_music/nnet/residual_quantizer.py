@@ -43,7 +43,7 @@ class ResidualQuantizer(nn.Module):
     >>> x = torch.randn(2, 750, 512)
     >>> quantizer(x).shape
     torch.Size([2, 750, 3])
-    >>> quantizer.reconstruct(x).shape
+    >>> quantizer.learn(x).vectors.shape
     torch.Size([2, 750, 512])
     """
 
@@ -102,10 +102,6 @@ class ResidualQuantizer(nn.Module):
             commitment_loss = (latent - near).square().mean(dim=-1)
         return Reconstruction(vectors, tokens, latent.detach(), commitment_loss)
 
-    def reconstruct(self, x):
-        """The quantized vectors, back in the space they came from: (..., input_dim) to the same."""
-        return self.learn(x).vectors
-
     @torch.no_grad()
     def forward(self, x):
         """Tokens (B, T), or (B, T, num_codebooks), int64, as a random projection's.
@@ -119,7 +115,7 @@ class ResidualQuantizer(nn.Module):
 
 
 class CodebookLearner(nn.Module):
-    """Moves the entries of a `ResidualQuantizer` to the means of their vectors.
+    """A `ResidualQuantizer` in training, whose entries move to the means of their vectors.
 
     Online k-means: sums and counts of each entry's vectors are averaged over steps with
     exponentially decaying weights. An entry with much less than its share is dead: it is
@@ -132,6 +128,7 @@ class CodebookLearner(nn.Module):
 
     def __init__(self, quantizer, decay=0.99, dead_code_threshold=0.01):
         super().__init__()
+        self.quantizer = quantizer
         for name, value in (("decay", decay), ("dead_code_threshold", dead_code_threshold)):
             if not 0 < value < 1:
                 raise ValueError(f"{name} is {value!r}: it must be between 0 and 1")
@@ -145,22 +142,26 @@ class CodebookLearner(nn.Module):
         self.register_buffer("window", empty.clone(), persistent=False)
         self.register_buffer("reinitialised", torch.zeros(books, dtype=torch.long))
 
+    def forward(self, x):
+        """Through the quantizer and back: (..., input_dim) to a `Reconstruction`."""
+        return self.quantizer.learn(x)
+
     @torch.no_grad()
-    def observe(self, quantizer, latent, tokens):
+    def observe(self, latent, tokens):
         """Adds M vectors (M, d) and their tokens (M, N) to the sums of this step, `window`."""
         left = latent.double()
         for stage, column in enumerate(tokens.T):
             counted = torch.cat([left, torch.ones_like(left[:, :1])], dim=1)
             self.window[stage].index_add_(0, column, counted)
-            left = left - quantizer.codebook[stage, column]
+            left = left - self.quantizer.codebook[stage, column]
 
     def clear(self):
         """Forgets what was observed since the last step."""
         self.window.zero_()
 
     @torch.no_grad()
-    def update(self, quantizer, window, offered):
-        """Ends a step: moves the entries of `quantizer` in place, re-initialises the dead ones.
+    def update(self, window, offered):
+        """Ends a step: moves the entries in place, re-initialises the dead ones.
 
         `window` is this learner's, summed over all processes; `offered` are (R, d) vectors of the
         batch, the same in all processes, for dead entries.
@@ -168,17 +169,18 @@ class CodebookLearner(nn.Module):
         self.average.lerp_(window, 1 - self.decay)
         count = self.average[..., -1:]
         moved = (self.average[..., :-1] / count.clamp(min=FORGOTTEN)).float()
-        quantizer.codebook.copy_(torch.where(count > FORGOTTEN, moved, quantizer.codebook))
+        codebook = self.quantizer.codebook
+        codebook.copy_(torch.where(count > FORGOTTEN, moved, codebook))
         mean = count.mean(dim=1, keepdim=True)
         dead = (count < self.dead_code_threshold * mean).squeeze(-1)
         for stage in range(len(dead)):
             # Each stage gets vectors of its own: of one that becomes an entry of this stage, no
             # residual is left for the next.
             rows = offered[stage :: len(dead)]
-            rows = rows - quantizer.nearest(rows, stage)[1]
+            rows = rows - self.quantizer.nearest(rows, stage)[1]
             places = dead[stage].nonzero().flatten()[: len(rows)]
             rows = rows[: len(places)]
-            quantizer.codebook[stage, places] = rows
+            codebook[stage, places] = rows
             counted = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
             self.average[stage, places] = counted.double() * mean[stage]
             self.reinitialised[stage] += len(places)

@@ -1,4 +1,4 @@
-"""The corpora of a pre-training run: hours of audio, from its manifests."""
+"""What a run has trained on, for its export: options, steps, hours of audio."""
 
 import csv
 import json
@@ -6,6 +6,18 @@ from pathlib import Path
 
 # At the root of composed music, see data_prep.replica.
 COMPOSED = ("corpus.json", "replica.json")
+
+
+def describe_run(run, meta, train_csv, valid_csv):
+    """What was trained: a dict of plain values, with those of `describe_corpora`.
+
+    `run` are the values of the run's yaml, `meta` is the loaded checkpoint's (step, loss).
+    """
+    training = {"system": run["system"], "seed": run["seed"]}
+    training |= {"step": meta["step"], "held_out_loss": meta["loss"]}
+    if "tokenizer" in run:
+        training["quantizer"] = run["tokenizer"].config
+    return training | describe_corpora(train_csv, valid_csv, run["data_folder"])
 
 
 def describe_corpora(train_csv, valid_csv, data_folder):

@@ -23,27 +23,22 @@ from speechbrain.utils.distributed import (
     run_on_main,
 )
 
-from speechbrain_music.utils.atomic import sync_entries, sync_folder
+from speechbrain_music.utils.atomic import atomic_file, sync_entries, sync_folder
 from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-SAVING = ".saving"  # where a checkpoint is written
 MAX_METADATA = 2**20  # bytes
 
 
-class CheckpointError(UserError):
-    """A checkpoint that cannot be written, or none that can be read."""
-
-
 class AtomicCheckpointer(Checkpointer):
-    """Writes a checkpoint to a temporary folder, then renames it; reads the newest intact one.
+    """Writes a checkpoint's metadata last, without which it is none; reads the newest intact one.
 
     The newest is that of the most steps, if `meta` has a `step`, whatever the clock said. The
     metadata holds a SHA-256 of itself and of each part: a damaged checkpoint is never loaded.
     It also holds `options` (a dict of numbers and texts), see `refuse_other_options`.
 
-    Raises CheckpointError if a checkpoint cannot be written (the ones before stay as they are), or
+    Raises UserError if a checkpoint cannot be written (the ones before stay as they are), or
     if there are some and none can be read, or none has a finite value to choose by.
     """
 
@@ -59,30 +54,21 @@ class AtomicCheckpointer(Checkpointer):
         """
         meta = {k: v if isinstance(v, (int, str)) else float(v) for k, v in (meta or {}).items()}
         meta = {k: v for k, v in meta.items() if isinstance(v, str) or math.isfinite(v)}
-        meta |= self.options
-        folder = self.checkpoints_dir
+        for part, value in self.recoverables.items():
+            if hasattr(value, "state_dict"):
+                self.custom_save_hooks[part] = _save_state
         try:
             self.remove_remains()
-            self.checkpoints_dir = folder / SAVING
+            saved = super().save_checkpoint(meta | self.options, end_of_epoch, name, logging.DEBUG)
             if if_main_process():
-                self.checkpoints_dir.mkdir()
-            for part, value in self.recoverables.items():
-                if hasattr(value, "state_dict"):
-                    self.custom_save_hooks[part] = _save_state
-            saved = super().save_checkpoint(meta, end_of_epoch, name, logging.DEBUG)
-            if if_main_process():
-                _write_digests(saved)
-                saved = _publish(saved, folder)
+                _complete(saved)
                 logger.log(verbosity, f"Saved a checkpoint in {saved.path}")
         except OSError as error:
-            raise CheckpointError(
-                f"no checkpoint could be written to {folder} ({error}): the earlier ones are "
-                "intact; free some space or choose another output_folder, and run it again"
+            self.remove_remains()
+            raise UserError(
+                f"no checkpoint could be written to {self.checkpoints_dir} ({error}): the earlier "
+                "ones are intact; free some space or choose another output_folder, and run it again"
             ) from error
-        finally:
-            if if_main_process():
-                shutil.rmtree(folder / SAVING, ignore_errors=True)
-            self.checkpoints_dir = folder
         ddp_barrier()
         return saved
 
@@ -93,30 +79,13 @@ class AtomicCheckpointer(Checkpointer):
         Only where checkpoints are written, not where they are read: another process may be
         writing there.
         """
-        checkpoints = self.checkpoints_dir.glob(f"{CKPT_PREFIX}*")
-        halves = [path for path in checkpoints if not (path / METAFNAME).exists()]
-        for path in [self.checkpoints_dir / SAVING, *halves]:
-            shutil.rmtree(path, ignore_errors=True)
+        for path in self.checkpoints_dir.glob(f"{CKPT_PREFIX}*"):
+            if not (path / METAFNAME).exists():
+                shutil.rmtree(path, ignore_errors=True)
 
-    def delete_checkpoints(
-        self, *, num_to_keep=1, min_keys=(), max_keys=(), importance_keys=(ckpt_recency,), **options
-    ):
-        """As SpeechBrain's; the metadata goes first: no half deleted one is taken for whole."""
-        orders = [{"min_key": key} for key in min_keys or ()]
-        orders += [{"max_key": key} for key in max_keys or ()]
-        orders += [{"importance_key": key} for key in importance_keys]
-        verbosity = options.pop("verbosity", logging.INFO)
-        found, kept = set(), set()
-        for order in orders:
-            found.update(self.find_checkpoints(**order, **options))
-            kept.update(self.find_checkpoints(**order, **options, max_num_checkpoints=num_to_keep))
-        ddp_barrier()  # all processes have listed them before any is deleted
-        if if_main_process():
-            for checkpoint in found - kept:
-                (checkpoint.path / METAFNAME).unlink()
-                shutil.rmtree(checkpoint.path)
-                logger.log(verbosity, f"Deleted the checkpoint in {checkpoint.path}")
-        ddp_barrier()
+    def _save_checkpoint_metafile(self, fpath, *meta):
+        # `_complete` writes it, when everything else is on the disk.
+        return super()._save_checkpoint_metafile(os.devnull, *meta)
 
     def save_and_keep_only(self, importance_keys=(), **options):
         """As SpeechBrain's, whose default list grows by one sort key with every save."""
@@ -152,13 +121,13 @@ class AtomicCheckpointer(Checkpointer):
                 self._ignore(checkpoint.path, error)
         intact = self.list_checkpoints()
         if candidates or (self._damaged and not intact):
-            raise CheckpointError(
+            raise UserError(
                 f"none of the {len(self._damaged)} checkpoints in {self.checkpoints_dir} fits this "
                 "experiment or can be read: choose another output_folder, or delete that folder "
                 "to start again"
             )
         if any(checkpoint.meta["end-of-epoch"] for checkpoint in intact):
-            raise CheckpointError(
+            raise UserError(
                 f"no checkpoint in {self.checkpoints_dir} has a finite {[*choice.values()][0]}: "
                 "training diverged; lower lr and choose another output_folder"
             )
@@ -189,7 +158,7 @@ class AtomicCheckpointer(Checkpointer):
 
 
 def refuse_other_options(folder, options, may_differ):
-    """Raises CheckpointError if the newest checkpoint of a folder has other `options`.
+    """Raises UserError if the newest checkpoint of a folder has other `options`.
 
     Values of the keys in `may_differ` may differ.
     """
@@ -198,7 +167,7 @@ def refuse_other_options(folder, options, may_differ):
     keys = [k for k in options | before if before.get(k) != options.get(k) and k not in may_differ]
     if keys:
         values = [f"{k} was {before.get(k)!r:.200}, is {options.get(k)!r:.200}" for k in keys]
-        raise CheckpointError(
+        raise UserError(
             f"{folder} is of a run with other options ({'; '.join(values)}): choose another "
             "output_folder, or pass the earlier values to continue that run"
         )
@@ -208,11 +177,16 @@ def _progress(checkpoint):
     return checkpoint.meta.get("step", 0), checkpoint.meta["unixtime"]
 
 
-def _write_digests(saved):
+def _complete(saved):
+    """Adds the metadata to a checkpoint whose parts are written."""
     digests = {file.name: _digest(file) for file in saved.path.glob("*.ckpt")}
     meta = saved.meta | {"sha256": digests}
     digests[METAFNAME] = hashlib.sha256(yaml.safe_dump(meta).encode()).hexdigest()
-    (saved.path / METAFNAME).write_text(yaml.safe_dump(meta), encoding="utf-8")
+    sync_folder(saved.path)
+    with atomic_file(saved.path / METAFNAME, encoding="utf-8") as file:
+        file.write(yaml.safe_dump(meta))
+    for folder in (saved.path, saved.path.parent):
+        sync_entries(folder)
 
 
 def _read(folder):
@@ -255,15 +229,3 @@ def _save_state(value, path):
             torch.save(state, file)
         except RuntimeError as error:  # torch's follow-up error hides the reason
             raise (error.__context__ or error) from None
-
-
-def _publish(saved, folder):
-    sync_folder(saved.path)
-    target, number = folder / saved.path.name, 0
-    while target.exists():
-        number += 1
-        target = folder / f"{saved.path.name}_{number}"
-    os.replace(saved.path, target)
-    sync_entries(folder)
-    paramfiles = {name: target / path.name for name, path in saved.paramfiles.items()}
-    return saved._replace(path=target, paramfiles=paramfiles)

@@ -13,7 +13,7 @@ from tempfile import NamedTemporaryFile
 
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML, ScalarNode, YAMLError
-from speechbrain.utils.run_opts import RunOptions
+from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError, did_you_mean
@@ -27,14 +27,9 @@ REPLACED = {
     "data_parallel_backend": "torchrun",
 }
 
-
 OBJECT_TAG = re.compile(r"!(name|new):")
 # Usual names of options that have another here.
 SYNONYMS = {"epochs": "number_of_epochs", "learning_rate": "lr", "workers": "num_workers"}
-# Of RunOptions, what is no option of its command line.
-NO_OPTIONS = (
-    "param_file overridden_args distributed_launch data_parallel_count tqdm_barcolor".split()
-)
 
 
 class ConfigError(UserError):
@@ -92,7 +87,7 @@ def load_experiment(argv, options, model_options=None):
     run_options = {
         name: RUN_OPTIONS.get(name, kinds.boolean if isinstance(value, bool) else kinds.text)
         for name, value in RunOptions().as_dict().items()
-        if name not in NO_OPTIONS
+        if name in HELP_TEXTS or name.endswith("_module_keys")
     }
     schema = {**run_options, **(model_options or {}), **options}
     refuse_idle_keys(file, source, written, {*options, *run_options})
@@ -102,7 +97,7 @@ def load_experiment(argv, options, model_options=None):
         if key in written and OBJECT_TAG.match(str(written[key].tag)):
             source = _with_class(source, key, value)
         elif key in written:
-            overrides[key] = _without_references(key, _parse(key, value, schema), written)
+            overrides[key] = _parse(key, value, schema)
         elif key in REPLACED:
             raise ConfigError(f"--{key} is not used here: use {REPLACED[key]}")
         elif key in run_options:
@@ -188,16 +183,6 @@ def _nearest_option(key, written, run_options):
         *difflib.get_close_matches(key, plain, n=1),
         *difflib.get_close_matches(key, [*written, *run_options], n=1, cutoff=0),
     ][0]
-
-
-def _without_references(key, value, written):
-    """The value; ConfigError if HyperPyYAML would replace a part of it by another key's value."""
-    for name in re.findall(r"<(\w+)", value) if isinstance(value, str) else ():
-        if name in written:
-            raise ConfigError(
-                f"--{key} {value}: <{name}> stands for the key {name} in a yaml, rename the folder"
-            )
-    return value
 
 
 def _parse(key, value, schema):

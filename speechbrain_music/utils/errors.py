@@ -5,7 +5,6 @@ import errno
 import os
 import re
 import sys
-from contextlib import contextmanager
 from importlib import import_module
 
 
@@ -30,10 +29,19 @@ def did_you_mean(path, siblings, otherwise):
     return f"did you mean {path.with_name(near[0])}?" if near else otherwise
 
 
-@contextmanager
-def _disk_errors_as_user_errors():
+def run_command(command):
+    """Runs `command()`; returns an exit code.
+
+    What the command returns (0 for None), 2 after one line on stderr for a `UserError` or an
+    error of the disk, 130 if it is interrupted. Other errors go through.
+    """
     try:
-        yield
+        return command() or 0
+    except UserError as error:
+        return print_error(error)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command to continue", file=sys.stderr)
+        return 130
     except (ConnectionError, TimeoutError):  # of no disk
         raise
     except OSError as error:
@@ -43,23 +51,7 @@ def _disk_errors_as_user_errors():
             what = error.filename or "a file"
             fault = f"{what} cannot be read or written ({error.strerror or error})"
             remedy = "check the disk and the permissions"
-        raise UserError(f"{fault}: {remedy} and run the same command again") from error
-
-
-def run_command(command):
-    """Runs `command()`; returns an exit code.
-
-    What the command returns (0 for None), 2 after one line on stderr for a `UserError` or an
-    error of the disk, 130 if it is interrupted. Other errors go through.
-    """
-    try:
-        with _disk_errors_as_user_errors():
-            return command() or 0
-    except UserError as error:
-        return print_error(error)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command to continue", file=sys.stderr)
-        return 130
+        return print_error(f"{fault}: {remedy} and run the same command again")
 
 
 def run_recipe(main):

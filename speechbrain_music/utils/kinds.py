@@ -83,7 +83,6 @@ def built(fits, what):
 
 
 module = built(lambda x: isinstance(x, torch.nn.Module), "a torch module")
-modules = built(lambda x: isinstance(x, dict) and all(map(module.fits, x.values())), "modules")
 factory = built(callable, "a class or function")
 yaml_object = built(lambda x: x is not None and not isinstance(x, (str, float, int)), "an object")
 mapping = built(lambda x: isinstance(x, dict), "a mapping")

@@ -44,7 +44,7 @@ def test_two_processes_equal_one(recipe, arguments, options, figures, tone_folde
 
     model = tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
     if recipe is tokenizer:
-        assert model["learner.reinitialised"].min() >= 3
+        assert model["reinitialised"].min() >= 3
     for kind, key in figures:
         first, second = (
             [row[key] for row in tiny.rows(tmp_path / name, kind)] for name in ("one", "two")

@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from speechbrain_music.dataio.loading import make_loader
-from speechbrain_music.utils.checkpoints import AtomicCheckpointer, CheckpointError
+from speechbrain_music.utils.checkpoints import AtomicCheckpointer
+from speechbrain_music.utils.errors import UserError
 
 
 def run(fault, folder, output, **changes):
@@ -34,7 +35,7 @@ def run(fault, folder, output, **changes):
 
 def step_of(output):
     """Optimiser steps of the newest checkpoint, which must be whole; 0 if there is none yet."""
-    if not list(output.glob("save/CKPT*")):
+    if not list(output.glob("save/CKPT*/CKPT.yaml")):
         return 0
     newest = tiny.last_checkpoint(output)
     assert newest.keys() == {"CKPT.yaml", *tiny.STATES}
@@ -48,7 +49,7 @@ def check_end(whole, folder, output, **changes):
     assert code == 0, printed
     assert f"Resuming after step {step}\n" in printed
     tiny.assert_same_end(whole, output)
-    assert not [path for path in output.rglob(".*") if path.name != ".saving"]
+    assert not list(output.rglob(".*"))
     assert len(list(output.glob("save/*"))) == len(list(output.glob("save/CKPT*/optimizer.ckpt")))
 
 
@@ -167,7 +168,7 @@ def test_damaged_checkpoint_falls_back(saved, damage):
     assert newest.path.exists() and len(checkpointer.list_checkpoints()) == 1
     oldest = checkpointer.find_checkpoint()
     cut_end(oldest.paramfiles["model"])
-    with pytest.raises(CheckpointError, match="none of the . checkpoints"):
+    with pytest.raises(UserError, match="none of the . checkpoints"):
         checkpointer.recover_if_possible()
 
 
@@ -189,7 +190,7 @@ def test_newest_checkpoint_has_the_most_steps(saved, monkeypatch):
     assert value_of(model) == 3
     assert checkpointer.recover_if_possible(min_key="loss").meta["step"] == 2
     checkpointer.delete_checkpoints(num_to_keep=1)
-    with pytest.raises(CheckpointError, match="no checkpoint in .* has a finite loss"):
+    with pytest.raises(UserError, match="no checkpoint in .* has a finite loss"):
         checkpointer.recover_if_possible(min_key="loss")
 
 
@@ -213,20 +214,30 @@ def test_failed_save_keeps_previous_checkpoints(saved, monkeypatch):
     model, checkpointer, checkpoints = saved
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", Mock(side_effect=OSError(28, "No space left on device")))
-        with pytest.raises(CheckpointError, match="No space left on device"):
+        with pytest.raises(UserError, match="No space left on device"):
             checkpointer.save_checkpoint()
     assert {c.path for c in checkpointer.list_checkpoints()} == {c.path for c in checkpoints}
-    assert not (checkpointer.checkpoints_dir / ".saving").exists()
+    assert set(checkpointer.checkpoints_dir.iterdir()) == {c.path for c in checkpoints}
     checkpointer.recover_if_possible()
     assert value_of(model) == 2
 
 
-def test_half_deleted_checkpoint_is_removed(saved, monkeypatch):
+@pytest.mark.parametrize("gone", ["CKPT.yaml", "model.ckpt"])
+def test_half_deleted_checkpoint_is_removed(saved, gone):
+    model, checkpointer, (oldest, newest) = saved
+    (oldest.path / gone).unlink()
+    checkpointer.recover_if_possible()
+    assert value_of(model) == 2
+    checkpointer.save_and_keep_only(meta={"step": 3}, num_to_keep=1)
+    assert list(checkpointer.checkpoints_dir.iterdir()) == [checkpointer.find_checkpoint().path]
+
+
+def test_half_written_checkpoint_is_none(saved, monkeypatch):
     model, checkpointer, (oldest, newest) = saved
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("shutil.rmtree", Mock(side_effect=KeyboardInterrupt))
-        checkpointer.delete_checkpoints(num_to_keep=1)
-    assert oldest.path.exists()  # a part of it
-    assert [found.path for found in checkpointer.find_checkpoints()] == [newest.path]
+        patch.setattr("os.replace", Mock(side_effect=KeyboardInterrupt))
+        checkpointer.save_checkpoint(meta={"step": 3})
+    assert len(list(checkpointer.checkpoints_dir.iterdir())) == 3
+    assert [found.path for found in checkpointer.find_checkpoints()] == [newest.path, oldest.path]
     checkpointer.remove_remains()
-    assert list(checkpointer.checkpoints_dir.iterdir()) == [newest.path]
+    assert set(checkpointer.checkpoints_dir.iterdir()) == {newest.path, oldest.path}

@@ -79,7 +79,9 @@ def test_pretraining_on_trained_targets(trained, tone_folder, tmp_path):
     pretrain(tiny.arguments(tone_folder, run, targets=folder, max_steps=3))
     assert export_best(run, tmp_path / "again") in (1, 2, 3)
     rmtree(folder)
-    with pytest.raises(UserError, match="hyperparams.yaml cannot be loaded.*targets is"):
+    with pytest.raises(
+        UserError, match="hyperparams.yaml cannot be loaded.*is no trained quantizer"
+    ):
         export_best(run, tmp_path / "again")
     with pytest.raises(UserError, match="targets was .*quantizer.*, is None"):
         pretrain(tiny.arguments(tone_folder, run, max_steps=4))
@@ -118,7 +120,7 @@ def test_invalid_values(trained, tone_folder, tmp_path):
             main(tiny.tokenizer_arguments("rvq", tone_folder, run, **changes))
     for targets, words in (
         (trained[1], f"is the folder of a run, not an export: pass {trained[1]}/quantizer"),
-        ("rvg", "targets is 'rvg': pass the folder of a quantizer"),
+        ("rvg", "rvg is no trained quantizer, it does not exist"),
     ):
         with pytest.raises(UserError, match=words):
             pretrain(tiny.arguments(tone_folder, run, targets=targets))

@@ -1,4 +1,4 @@
-"""Atomic files and folders under faults."""
+"""Atomic files under faults, folders that change places, locks."""
 
 import multiprocessing
 import os
@@ -9,8 +9,8 @@ from forked import in_child
 from speechbrain_music.utils import atomic
 from speechbrain_music.utils.atomic import (
     atomic_file,
-    atomic_folder,
     locked_folder,
+    replace_folder,
     write_together,
 )
 from speechbrain_music.utils.errors import UserError
@@ -66,7 +66,7 @@ def test_interrupted_file_is_old_or_new(tmp_path, before, monkeypatch, where, fa
 @pytest.mark.parametrize("bad", ["a.txt", "b.txt"])
 def test_write_together_is_all_or_nothing(tmp_path, before, bad):
     texts = {"a.txt": "new", "b.txt": "new"} | {bad: None}  # None cannot be written
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError):
         write_together({tmp_path / name: text for name, text in texts.items()})
     assert contents(tmp_path) == before
 
@@ -80,68 +80,25 @@ def test_write_together_keeps_order(tmp_path):
     assert contents(tmp_path) == {"b.txt": "data", "done.txt": "all is there"}
 
 
-def write_folder(folder, text, fault=lambda: None):
-    with atomic_folder(folder, {"a.txt", "b.txt"}) as staging:
-        (staging / "a.txt").write_text(text)
-        fault()
-        (staging / "b.txt").write_text(text)
-
-
-@pytest.mark.parametrize("fault", [kill, disk_full])
-@pytest.mark.parametrize("again", [False, True])
-def test_interrupted_folder_is_old_or_new(tmp_path, again, fault):
-    if again:
-        write_folder(tmp_path / "export", "old")
-    before = contents(tmp_path)
-    with pytest.raises((KeyboardInterrupt, OSError)):
-        write_folder(tmp_path / "export", "new", fault)
-    assert contents(tmp_path) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["export"] * again
-    write_folder(tmp_path / "export", "new")
-    assert contents(tmp_path) == {"export/a.txt": "new", "export/b.txt": "new"}
-
-
 @pytest.mark.parametrize("renames_done", [0, 1])
-@pytest.mark.parametrize("undone", [True, False], ids=["failed", "killed"])
-def test_kill_between_two_renames(tmp_path, monkeypatch, renames_done, undone):
-    write_folder(tmp_path / "export", "old")
+def test_failure_between_two_renames(tmp_path, monkeypatch, renames_done):
+    """The new folder, which is whole, is still there."""
+    for name in ("out", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
     replace, calls = os.replace, []
 
     def failing(*paths):
         calls.append(paths)
-        # A killed process undoes nothing, so there every later rename fails too.
-        if len(calls) == renames_done + 1 or (not undone and len(calls) > renames_done):
-            disk_full()
-        replace(*paths)
+        disk_full() if len(calls) > renames_done else replace(*paths)
 
     monkeypatch.setattr(atomic.os, "replace", failing)
     with pytest.raises(OSError):
-        write_folder(tmp_path / "export", "new")
+        replace_folder(tmp_path / "new", tmp_path / "out")
     monkeypatch.undo()
-    if undone:
-        assert contents(tmp_path) == {"export/a.txt": "old", "export/b.txt": "old"}
-    # Whatever was left: the next write, even one that fails, ends with a whole folder.
-    with pytest.raises(KeyboardInterrupt):
-        write_folder(tmp_path / "export", "newer", kill)
-    assert contents(tmp_path) == {"export/a.txt": "old", "export/b.txt": "old"}
-
-
-def test_folder_with_other_files_is_not_replaced(tmp_path):
-    write_folder(tmp_path / "export", "old")
-    (tmp_path / "link").symlink_to(tmp_path / "export")
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "run" / "save").mkdir(parents=True)
-    before = contents(tmp_path)
-    for name, words in (
-        ("link", "a file or a link"),
-        ("file", "a file or a link"),
-        ("run", "save"),
-    ):
-        with pytest.raises(UserError, match=words):
-            write_folder(tmp_path / name, "new")
-    with pytest.raises(UserError, match="export"):  # the parent of what is exported
-        write_folder(tmp_path, "new")
-    assert contents(tmp_path) == before and (tmp_path / "run" / "save").is_dir()
+    assert contents(tmp_path)["new/a.txt"] == "new"
+    replace_folder(tmp_path / "new", tmp_path / "out")
+    assert contents(tmp_path) == {"out/a.txt": "new"} and len(list(tmp_path.iterdir())) == 1
 
 
 # ---- several processes ----
@@ -154,7 +111,6 @@ def test_two_processes_write_one_path(tmp_path):
         for number in range(10):
             with atomic_file(tmp_path / "a.txt") as file:
                 file.write("x" * number)
-            write_folder(tmp_path / "export", "x" * number)
 
     writers = [multiprocessing.get_context("fork").Process(target=write_many) for _ in range(3)]
     for writer in writers:
@@ -162,7 +118,7 @@ def test_two_processes_write_one_path(tmp_path):
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "export"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt"}
 
 
 @pytest.mark.parametrize("name", ["a.txt", "n" * 250])
@@ -176,13 +132,6 @@ def test_remains_of_killed_processes_are_removed(tmp_path, name):
     with atomic_file(tmp_path / name) as file:
         file.write("whole")
     assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-def test_remains_inside_a_folder_do_not_count_as_other_files(tmp_path):
-    write_folder(tmp_path / "export", "old")
-    (tmp_path / "export" / ".a.txt.tmp").write_text("half")
-    write_folder(tmp_path / "export", "new")
-    assert contents(tmp_path) == {"export/a.txt": "new", "export/b.txt": "new"}
 
 
 def test_locked_folder_refuses_a_second_process(tmp_path):

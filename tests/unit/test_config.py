@@ -140,7 +140,6 @@ def test_no_number_of_any_yaml_may_be_odd(name):
         ("brn_sum_tiny", "max_steps &a", "max_steps is '&a'"),
         ("brn_sum_tiny", "features collections.OrderedDict", "features is .* torch module"),
         ("brn_sum_tiny", "opt_class x", "opt_class is x: it must be a class"),
-        ("brn_sum_tiny", "data_folder /a/<seed>", "<seed> stands for the key seed"),
         ("brn_sum_tiny", "device warp9", "device is 'warp9': it must be cpu, or a GPU"),
         ("brn_sum_tiny", "device cuda:99", "device is 'cuda:99'"),
         ("brn_sum_tiny", "eval_precision fp16", "eval_precision is 'fp16': .* fp32 or bf16"),

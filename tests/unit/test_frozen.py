@@ -195,8 +195,8 @@ def test_wrong_specs(tmp_path, folder, monkeypatch):
         ([[folder]], "a list holds folders"),
         ([folder, deeper], "one has 3 layers of 16 and deeper 4"),
         ([folder, shutil.copytree(folder, tmp_path / "copy")], "holds one twice"),
-        (f"hf:{tmp_path}/nowhere", "is no folder"),
-        ("hf:./nowhere", "is no folder"),
+        (f"hf:{tmp_path}/nowhere", "cannot be loaded"),
+        ("hf:./nowhere", "cannot be loaded"),
         ("hf:nobody/nothing", "hf:nobody/nothing cannot be loaded"),
     ):
         assert words in refusal(spec)

@@ -12,7 +12,6 @@ from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import (
-    TargetsError,
     load_targets,
     load_teacher,
     save_targets,
@@ -20,6 +19,7 @@ from speechbrain_music.models.targets import (
 )
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.residual_quantizer import CodebookLearner, ResidualQuantizer
+from speechbrain_music.utils.errors import UserError
 
 
 def make(width=512, seed=0):
@@ -51,8 +51,8 @@ def learned(latent, steps=40, seed=0, **sizes):
     quantizer = ResidualQuantizer(latent.shape[1], latent.shape[1], **sizes)
     learner = CodebookLearner(quantizer, decay=0.9)
     for step in range(steps):
-        learner.observe(quantizer, latent, quantizer.nearest(latent)[0])
-        learner.update(quantizer, learner.window, latent.roll(7 * step, dims=0)[:48])
+        learner.observe(latent, quantizer.nearest(latent)[0])
+        learner.update(learner.window, latent.roll(7 * step, dims=0)[:48])
     return quantizer, learner
 
 
@@ -72,8 +72,8 @@ def test_dead_entries_are_reinitialised_and_counted():
     latent = torch.tensor([[5.0, 0.0], [0.0, 5.0]]).repeat(20, 1)
     quantizer.codebook[:, 0], quantizer.codebook[:, 1:] = 0.0, 100.0  # too far for anything
     offered = torch.tensor([[5.0, 0.0], [4.0, 1.0], [0.0, 5.0], [1.0, 4.0]])
-    learner.observe(quantizer, latent, quantizer.nearest(latent)[0])
-    learner.update(quantizer, learner.window, offered)
+    learner.observe(latent, quantizer.nearest(latent)[0])
+    learner.update(learner.window, offered)
     # Of three dead entries in a stage two can be put somewhere: on vectors of the stage's own.
     torch.testing.assert_close(quantizer.codebook[0, 0], latent.mean(dim=0))
     torch.testing.assert_close(quantizer.codebook[0, 1:3], offered[0::2])
@@ -88,7 +88,7 @@ def test_dead_entries_are_reinitialised_and_counted():
 def test_straight_through_gradient():
     quantizer, x = make(12), vectors(1, 30, 12)
     weight = vectors(1, 30, 12, seed=1)
-    (quantizer.reconstruct(x) * weight).sum().backward()
+    (quantizer.learn(x).vectors * weight).sum().backward()
     straight = [quantizer.down.weight.grad.clone(), quantizer.up.bias.grad.clone()]
     quantizer.zero_grad()
     (quantizer.up(quantizer.down(x)) * weight).sum().backward()
@@ -114,7 +114,7 @@ def test_token_shape_is_that_of_random_projection():
     back = quantizer.learn(vectors(2, 7, 512))
     assert torch.equal(back.tokens.squeeze(-1), tokens) and back.tokens.shape == (2, 7, books)
     assert quantizer(torch.zeros(1, 0, 512)).numel() == 0
-    for call in (quantizer, quantizer.reconstruct):
+    for call in (quantizer, quantizer.learn):
         with pytest.raises(ValueError, match=r"512 values.*has 15.*\(B, T, 512\)"):
             call(torch.zeros(1, 2, 15))
 
@@ -122,9 +122,9 @@ def test_token_shape_is_that_of_random_projection():
 def test_float32_under_autocast():
     quantizer, x = make(), vectors(1, 300, 512)
     with torch.autocast("cpu", torch.bfloat16):
-        inside, back = quantizer(x), quantizer.reconstruct(x)
+        inside, back = quantizer(x), quantizer.learn(x).vectors
         coarse = quantizer.nearest(quantizer.down(x).float())[0].squeeze(-1)
-    assert torch.equal(inside, quantizer(x)) and torch.equal(back, quantizer.reconstruct(x))
+    assert torch.equal(inside, quantizer(x)) and torch.equal(back, quantizer.learn(x).vectors)
     assert not torch.equal(inside, coarse)  # so it would have shown
 
 
@@ -239,7 +239,8 @@ def in_teacher(change):
 
 
 TEACHER_FAULTS = {
-    "no layer": (in_teacher(lambda t: t.pop("layer")), "the teacher needs layer and encoder"),
+    "no layer": (in_teacher(lambda t: t.pop("layer")), "layer is None"),
+    "nothing to teach": (in_teacher(lambda t: t.pop("encoder")), "num_layers is None"),
     "no such layer": (in_teacher(lambda t: t.update(layer=3)), "layer is 3.*from 0 to 2"),
     "no whole number": (in_teacher(lambda t: t.update(layer="1")), "layer is '1'"),
     "unknown key": (in_teacher(lambda t: t.update(code="x")), "code is unknown"),
@@ -262,7 +263,7 @@ def test_damaged_teacher_is_one_sentence(taught, name):
 @pytest.mark.parametrize("source", ["export", "export:x", ":1", "export:-1", "export:9"])
 def test_no_teacher_of_that_name(taught, source):
     folder = taught[1].parent
-    with pytest.raises(TargetsError, match="features_from is .*(write EXPORT:LAYER|from 0 to 2)"):
+    with pytest.raises(UserError, match="features_from is .*(write EXPORT:LAYER|from 0 to 2)"):
         load_teacher(source.replace("export", str(folder / "export")))
 
 
@@ -275,12 +276,17 @@ def in_quantizer(**values):
 
 DOWN = "quantizer.down.weight"
 FAULTS = spoil.faults("quantizer", DOWN) | {
+    "unknown key": (in_quantizer(hidden=3), "unexpected keyword argument 'hidden'"),
     "no configuration": (in_config(lambda c: c.update(quantizer=[1])), "it needs the kind"),
     "unknown kind": (in_quantizer(kind="builtins.exec"), "it needs the kind rvq"),
     "kind is a list": (in_quantizer(kind=["rvq"]), "it needs the kind"),
-    "missing key": (in_config(lambda c: c["quantizer"].pop("input_dim")), "input_dim is missing"),
+    "missing key": (
+        in_config(lambda c: c["quantizer"].pop("input_dim")),
+        "input_dim is None: it must be 512",
+    ),
     "other input": (in_quantizer(input_dim=128), "input_dim is 128: it must be 512"),
     "contradiction": (in_quantizer(num_codebooks=2), "config.json"),
+    "no size": (in_config(lambda c: c["quantizer"].pop("codebook_size")), "is not all of"),
     "words for a number": (in_quantizer(codebook_size="20"), "describes no quantizer"),
 }
 SIZES = [{"codebook_size": size} for size in (10**9, 10**30, 0)] + [{"codebook_dim": 10**9}]

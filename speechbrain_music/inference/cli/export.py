@@ -56,10 +56,10 @@ def export_best(source, folder):
     from hyperpyyaml import load_hyperpyyaml
 
     from speechbrain_music.models.encoder import Encoder
-    from speechbrain_music.models.export import export_run
+    from speechbrain_music.models.export import save_export
     from speechbrain_music.models.frontend import LogMel
     from speechbrain_music.models.safe_folder import RUN_YAML
-    from speechbrain_music.reporting.corpora import describe_corpora
+    from speechbrain_music.reporting.corpora import describe_run
     from speechbrain_music.utils.checkpoints import AtomicCheckpointer
 
     source = Path(source)
@@ -82,5 +82,6 @@ def export_best(source, folder):
     csvs = [manifests / name for name in ("train.csv", "valid.csv")]
     if not all(path.is_file() for path in csvs):
         csvs = [run["train_csv"], run["valid_csv"]]
-    export_run(folder, run, best.meta, **describe_corpora(*csvs, run["data_folder"]))
+    training = describe_run(run, best.meta, *csvs)
+    save_export(folder, run["encoder"], parts["features"], **training)
     return best.meta["step"]
