@@ -84,11 +84,9 @@ def load_export(folder, device="cpu", classes=()):
     a test tone gives hidden states that are not finite.
     """
     classes = [import_class(name) if isinstance(name, str) else name for name in classes]
-
-    def build(described):
-        return {"encoder": build_encoder(described, classes)}
-
-    config, modules, features = read_folder(folder, "encoder", build)
+    config, modules, features = read_folder(
+        folder, "encoder", lambda described: {"encoder": build_encoder(described, classes)}
+    )
     model = WaveEncoder(features, modules["encoder"], config).eval()
     _check_output(model, folder)
     return model.to(device)
