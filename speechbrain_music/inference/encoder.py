@@ -27,6 +27,7 @@ from speechbrain_music.models.frozen_encoder import POOLINGS, pool_states
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.errors import UserError
 
+DTYPES = ("float32", "bfloat16", "float16")
 # Tokens per item of a batch if files are encoded whole.
 WHOLE_FILE_TOKENS = 30 * TOKEN_RATE
 
@@ -52,6 +53,8 @@ class MusicEncoder(Pretrained):
 
     `modules` has `features`, as `models.frontend.LogMel`, and `encoder`, as
     `models.encoder.Encoder`, else UserError; `config` is the content of an export's `config.json`.
+    The encoder is brought to `dtype`: "float32", or "bfloat16" or "float16" (UserError for another,
+    or with int8 weights). The log-mel and its statistics, pooling and results are always float32.
     The other arguments are those of `speechbrain.inference.interfaces.Pretrained`; `load_audio`
     resamples to 24 kHz unless `hparams` has an `audio_normalizer`.
 
@@ -71,23 +74,40 @@ class MusicEncoder(Pretrained):
     sample_rate = SAMPLE_RATE
     token_rate = TOKEN_RATE
 
-    def __init__(self, modules=None, hparams=None, run_opts=None, freeze_params=True, config=None):
+    def __init__(
+        self,
+        modules=None,
+        hparams=None,
+        run_opts=None,
+        freeze_params=True,
+        config=None,
+        dtype="float32",
+    ):
         missing = set(self.MODULES_NEEDED) - set(modules or ())
         if missing:
             raise UserError(f"modules lack {' and '.join(sorted(missing))}: set both in the yaml")
+        if dtype not in DTYPES:
+            raise UserError(f"dtype is {dtype!r}: choose {', '.join(DTYPES)}")
+        if dtype != "float32":
+            if modules["encoder"].quantization:
+                raise UserError(
+                    f"dtype is {dtype!r}, but the encoder has int8 weights: use float32, or the "
+                    "export that was compressed"
+                )
+            modules["encoder"].to(getattr(torch, dtype))
         normalizer = {"audio_normalizer": AudioNormalizer(SAMPLE_RATE)}
         super().__init__(modules, normalizer | (hparams or {}), run_opts, freeze_params)
         self.config = config or {}
 
     @classmethod
-    def from_export(cls, source=None, device=None, revision=None, classes=()):
+    def from_export(cls, source=None, device=None, revision=None, classes=(), dtype="float32"):
         """Load an export from JSON and safetensors; no code of the export is run.
 
         `source` is a folder, or a model on the Hugging Face hub, "user/name", with a branch, tag or
         commit as `revision`; None is the small encoder that this package ships. `device` is such as
         "cpu" or "cuda:1", by default the fastest. `classes` outside this package that the export
         may use, and the errors, are those of `models.export.load_export`; UserError if the device
-        does not exist.
+        does not exist. `dtype` is that of the encoder's weights in memory and of its arithmetic.
         """
         try:
             device = str(torch.empty(0, device=device or infer_device()).device)  # with its number
@@ -96,7 +116,7 @@ class MusicEncoder(Pretrained):
             raise UserError(f"device is {device!r}: {fault:.200}; choose cpu or cuda:0") from None
         model = load_export(find_export(source, revision), device, classes)
         modules = {"features": model.features, "encoder": model.encoder}
-        return cls(modules, run_opts={"device": device}, config=model.config)
+        return cls(modules, run_opts={"device": device}, config=model.config, dtype=dtype)
 
     @property
     def num_layers(self):

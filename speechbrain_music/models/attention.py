@@ -5,6 +5,7 @@ A token mixer maps x (B, T, d_model) and an optional (B, T) padding mask (True =
 `nnet.attention.RotaryAttention`.
 """
 
+from contextlib import nullcontext
 from functools import lru_cache
 
 import torch
@@ -41,6 +42,9 @@ class RelativeAttention(RelPosMHAXL):
     def forward(self, x, padding_mask=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
         positions = _positions(self.embed_dim, x.shape[1], x.device).to(x.dtype)
-        return super().forward(
-            x, x, x, positions, key_padding_mask=padding_mask, return_attn_weights=False
-        )
+        # Its softmax gives float32 weights, which a product with half precision does not take.
+        half = torch.autocast(x.device.type, x.dtype) if x.dtype.itemsize == 2 else nullcontext()
+        with half:
+            return super().forward(
+                x, x, x, positions, key_padding_mask=padding_mask, return_attn_weights=False
+            )

@@ -19,9 +19,11 @@ from speechbrain_music.models.frontend import (
 from speechbrain_music.models.parts import build_part, part_config
 from speechbrain_music.nnet.attention import RotaryAttention
 from speechbrain_music.nnet.convolution import zero_padding
+from speechbrain_music.nnet.int8 import quantize_linear_layers
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 
 BLOCKS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
+INT8 = "int8"
 MIXERS = {"summary": SummaryMixing, "attention": RelativeAttention, "rope": RotaryAttention}
 
 
@@ -58,6 +60,7 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         self.steps = steps_per_token(frame_rate)
+        self.quantization = None  # or "int8", after `quantize`
         self.gradient_checkpointing = gradient_checkpointing
         self._parts = {"frontend": frontend, "block": block}
         self._sizes = {"num_layers": num_layers, "d_model": d_model, "frame_rate": frame_rate}
@@ -68,16 +71,38 @@ class Encoder(nn.Module):
     @property
     def config(self):
         """What the encoder is built from, as plain values: exports hold it."""
-        return {name: part_config(part) for name, part in self._parts.items()} | self._sizes
+        parts = {name: part_config(part) for name, part in self._parts.items()}
+        quantization = {"quantization": self.quantization} if self.quantization else {}
+        return parts | self._sizes | quantization
 
     @classmethod
     def from_config(cls, config, classes=()):
         """The encoder that `config` describes, with new weights; see `parts.build_part`."""
         parts = {name: build_part(config[name], classes) for name in ("frontend", "block")}
-        return cls(**(config | parts))
+        quantization = config.get("quantization")
+        if quantization not in (None, INT8):
+            raise ValueError(f"quantization is {quantization!r:.100}: there is {INT8}")
+        sizes = {key: value for key, value in config.items() if key != "quantization"}
+        encoder = cls(**(sizes | parts))
+        return encoder.quantize() if quantization else encoder
+
+    def quantize(self):
+        """Make the weights of linear layers int8, in place, for inference; returns the encoder.
+
+        See `nnet.int8.quantize_linear_layers`.
+        """
+        quantize_linear_layers(self)
+        self.quantization = INT8
+        return self
+
+    def truncate(self, num_layers):
+        """Drop all but the first blocks, in place; returns the encoder."""
+        self.layers = self.layers[:num_layers]
+        self._sizes["num_layers"] = num_layers
+        return self
 
     def untrained(self):
-        """An encoder of the same parts with new weights."""
+        """An encoder of the same parts with new weights, in float32."""
         return type(self)(**self._parts, **self._sizes)
 
     def forward(self, mel, lengths=None):
@@ -92,7 +117,7 @@ class Encoder(nn.Module):
             lengths, mask = full((len(mel),), tokens, device=mel.device), None
         else:
             mask = padding_mask(self.steps * lengths, self.steps * tokens)
-        x = zero_padding(self.frontend(mel), mask)
+        x = zero_padding(self.frontend(mel.to(self.norm.norm.weight.dtype)), mask)
         hidden = [x]
         recompute = self.gradient_checkpointing and self.training and is_grad_enabled()
         for layer in self.layers:

@@ -118,7 +118,7 @@ def load_export(folder, device="cpu", classes=()):
 
 
 def encoder_shapes(config, tensors, prefix, classes=()):
-    """Name -> shape of the weights of an encoder, of a file of anyone with so many tensors.
+    """`state_shapes` of an encoder, of a file of anyone with so many tensors.
 
     ValueError, TypeError and others say what is wrong with the configuration.
     """
@@ -159,7 +159,7 @@ def _check_output(model, folder):
 
 def _one_layer(config, classes):
     """An encoder of this configuration with one layer, whose weights take no memory."""
-    check_keys(config, ("frontend", "block", *SIZES))
+    check_keys(config, ("frontend", "block", *SIZES, "quantization"))
     for key in SIZES:
         if key not in config:
             raise ValueError(f"{key} is missing")

@@ -9,6 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -24,7 +25,8 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 RUN_YAML, RUN_RESULT = "hyperparams.yaml", "export"  # in the folder of a pre-training run
 CARD = "README.md"  # a model card, which may be with them
-DTYPE = "F32"
+# In a file, of a weight in memory. bfloat16 is computed in float32.
+DTYPES = {torch.float32: ("F32", "BF16"), torch.int8: ("I8",)}
 # Larger files are not ours: an export of 12 layers has a config of 2 KB and a header of 36 KB.
 MAX_CONFIG, MAX_HEADER = 2**20, 2**24
 STATISTICS = ("features.normalize.mean", "features.normalize.std")
@@ -100,10 +102,10 @@ def _is_ours(path, part):
 def read_folder(folder, part, expected_shapes):
     """Reads a folder of anyone; memory is taken only for what its file holds.
 
-    `expected_shapes` maps the part's config and the number of tensors in the file to the name and
-    shape of all weights; what it raises says why the config is wrong. Returns config.json's dict,
-    the part's weights and a `LogMel` with the features' statistics. Raises ExportError for
-    everything else than a whole folder of this format.
+    `expected_shapes` maps the part's config and the number of tensors in the file to the
+    `state_shapes` of all weights; what it raises says why the config is wrong. Returns
+    config.json's dict, the part's weights and a `LogMel` with the features' statistics. Raises
+    ExportError for everything else than a whole folder of this format.
     """
     folder = Path(folder)
     path, weights_path = folder / CONFIG, folder / WEIGHTS
@@ -153,7 +155,7 @@ def read_folder(folder, part, expected_shapes):
             except (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
                 fault = str(error).partition("\n")[0]  # torch adds its stack
                 raise ExportError(f"{path} describes no {part} ({fault:.300})") from None
-            shapes |= dict.fromkeys(STATISTICS, [frontend.BANDS])
+            shapes |= dict.fromkeys(STATISTICS, (["F32"], [frontend.BANDS]))
             fault = _misfit(file, found, shapes)
             if fault:
                 raise ExportError(f"the weights in {folder} do not fit its {CONFIG}: {fault}")
@@ -173,6 +175,7 @@ def read_folder(folder, part, expected_shapes):
             f"{weights_path} is not the file that {CONFIG} was written with, is damaged, or was "
             f"being replaced: run the same command again, or {remedy}"
         )
+    weights = {k: v.float() if v.dtype == torch.bfloat16 else v for k, v in weights.items()}
     mean, std = (weights.pop(name) for name in STATISTICS)
     log_mel = frontend.LogMel(normalization)
     log_mel.normalize.load_state_dict({"mean": mean, "std": std})
@@ -180,16 +183,16 @@ def read_folder(folder, part, expected_shapes):
 
 
 def _misfit(file, found, shapes):
-    """The first difference between a file's header and the shapes it must have, or None."""
+    """The first difference between a file's header and the `state_shapes` wanted, or None."""
     for name in sorted(found | shapes.keys()):
         if name not in shapes:
             return f"{name:.200} is unknown"
         if name not in found:
             return f"{name} is missing"
-        part = file.get_slice(name)
-        if part.get_shape() != shapes[name] or part.get_dtype() != DTYPE:
+        part, (dtypes, shape) = file.get_slice(name), shapes[name]
+        if part.get_shape() != shape or part.get_dtype() not in dtypes:
             given = f"{part.get_dtype()} of shape {part.get_shape()}"
-            return f"{name} is {given}, not {DTYPE} of {shapes[name]}"
+            return f"{name} is {given}, not {' or '.join(dtypes)} of {shape}"
     return None
 
 
@@ -199,5 +202,6 @@ def weights_of(weights, prefix):
 
 
 def state_shapes(module):
-    """Name -> shape, as a list, of a module's state dict."""
-    return {name: list(value.shape) for name, value in module.state_dict().items()}
+    """Name -> types that a file may have, and shape as a list, of a module's state dict."""
+    state = module.state_dict()
+    return {name: (DTYPES[value.dtype], list(value.shape)) for name, value in state.items()}

@@ -94,7 +94,18 @@ def add_arguments(parser):
     )
     parser.add_argument("--batch", type=count, default=8, help="chunks per batch (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the fastest)")
+    add_dtype(parser)
     add_classes(parser)
+
+
+def add_dtype(parser):
+    """Add the option --dtype of commands that compute embeddings."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="arithmetic of the encoder (default: float32); embeddings are float32 in any case",
+    )
 
 
 def add_classes(parser):
@@ -119,7 +130,9 @@ def run(args):
 
     keep_freed_memory()
     check_out(args.out, args.pool, len(paths))  # before a model is downloaded or loaded
-    encoder = MusicEncoder.from_export(args.model, args.device, classes=args.classes)
+    encoder = MusicEncoder.from_export(
+        args.model, args.device, classes=args.classes, dtype=args.dtype
+    )
     if args.model is None:
         print("by the small encoder of this package: `sbmusic info` says what it is good for")
     options = {"pool": args.pool, "layers": args.layer, "chunk": args.chunk}
