@@ -28,15 +28,10 @@ def fine_tune(brain_class, best, probes, features, run):
     has int8 weights, or the effective batch does not divide.
     """
     encoder, hparams, splits = features.encoder, run.hparams, features.splits
-    if not isinstance(encoder, ExportEncoder):
+    if not isinstance(encoder, ExportEncoder) or encoder.model.encoder.int8:
         raise ConfigError(
-            f"{encoder.name} cannot be fine-tuned here: pass an export, or random: of one, or "
-            "leave --freeze_encoder True"
-        )
-    if encoder.model.encoder.quantization:
-        raise ConfigError(
-            f"{encoder.name} has {encoder.model.encoder.quantization} weights, which cannot be "
-            "trained: pass the export that was compressed, or leave --freeze_encoder True"
+            f"{encoder.name} cannot be fine-tuned here: pass an export, not of int8 weights, or "
+            "random: of one, or leave --freeze_encoder True"
         )
     model = encoder.model.requires_grad_(True)
     probe, standardize = probes.best_of_mix()

@@ -53,8 +53,8 @@ class MusicEncoder(Pretrained):
 
     `modules` has `features`, as `models.frontend.LogMel`, and `encoder`, as
     `models.encoder.Encoder`, else UserError; `config` is the content of an export's `config.json`.
-    The encoder is brought to `dtype`: "float32", or "bfloat16" or "float16" (UserError for another,
-    or with int8 weights). The log-mel and its statistics, pooling and results are always float32.
+    `dtype` is of the encoder: "float32" (None), "bfloat16" or "float16", with int8 weights float32,
+    else UserError. The log-mel and its statistics, pooling and results are float32 in any case.
     The other arguments are those of `speechbrain.inference.interfaces.Pretrained`; `load_audio`
     resamples to 24 kHz unless `hparams` has an `audio_normalizer`.
 
@@ -75,39 +75,28 @@ class MusicEncoder(Pretrained):
     token_rate = TOKEN_RATE
 
     def __init__(
-        self,
-        modules=None,
-        hparams=None,
-        run_opts=None,
-        freeze_params=True,
-        config=None,
-        dtype="float32",
+        self, modules=None, hparams=None, run_opts=None, freeze_params=True, config=None, dtype=None
     ):
         missing = set(self.MODULES_NEEDED) - set(modules or ())
         if missing:
             raise UserError(f"modules lack {' and '.join(sorted(missing))}: set both in the yaml")
-        if dtype not in DTYPES:
-            raise UserError(f"dtype is {dtype!r}: choose {', '.join(DTYPES)}")
-        if dtype != "float32":
-            if modules["encoder"].quantization:
-                raise UserError(
-                    f"dtype is {dtype!r}, but the encoder has int8 weights: use float32, or the "
-                    "export that was compressed"
-                )
-            modules["encoder"].to(getattr(torch, dtype))
+        allowed = ("float32 (its weights are int8)",) if modules["encoder"].int8 else DTYPES
+        if dtype not in (None, "float32", *allowed):
+            raise UserError(f"dtype is {dtype!r}: choose {', '.join(allowed)}")
+        modules["encoder"].to(getattr(torch, dtype or "float32"))
         normalizer = {"audio_normalizer": AudioNormalizer(SAMPLE_RATE)}
         super().__init__(modules, normalizer | (hparams or {}), run_opts, freeze_params)
         self.config = config or {}
 
     @classmethod
-    def from_export(cls, source=None, device=None, revision=None, classes=(), dtype="float32"):
+    def from_export(cls, source=None, device=None, revision=None, classes=(), dtype=None):
         """Load an export from JSON and safetensors; no code of the export is run.
 
         `source` is a folder, or a model on the Hugging Face hub, "user/name", with a branch, tag or
         commit as `revision`; None is the small encoder that this package ships. `device` is such as
         "cpu" or "cuda:1", by default the fastest. `classes` outside this package that the export
         may use, and the errors, are those of `models.export.load_export`; UserError if the device
-        does not exist. `dtype` is that of the encoder's weights in memory and of its arithmetic.
+        does not exist.
         """
         try:
             device = str(torch.empty(0, device=device or infer_device()).device)  # with its number
@@ -161,7 +150,7 @@ class MusicEncoder(Pretrained):
         Returns an `Embedding` of arrays of the type, and on the device, of `wavs`. Raises UserError
         for other values, and for samples or embeddings that are not finite.
         """
-        chosen, single = self._check(layers, pool)
+        chosen, single = self.choose_layers(layers, pool)
         hidden, tokens = self._encode(_to_mono_24k(wavs, wav_lens, sample_rate))
         hidden = [hidden[layer] for layer in chosen]
         values = torch.stack(hidden, 1) if pool == "none" else pool_states(hidden, tokens, pool)
@@ -210,7 +199,7 @@ class MusicEncoder(Pretrained):
         """
         if isinstance(paths, (str, Path)):
             raise UserError(f"paths is {str(paths)!r}: pass a list of files")
-        chosen, single = self._check(layers, pool)
+        chosen, single = self.choose_layers(layers, pool)
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise UserError(f"batch_size is {batch_size!r}: it must be a whole number above 0")
         shared = _to_tokens("overlap", overlap)
@@ -267,7 +256,7 @@ class MusicEncoder(Pretrained):
             _, hidden, tokens = self.model(wave, lengths)
         return hidden, tokens
 
-    def _check(self, layers, pool):
+    def choose_layers(self, layers, pool):
         """Return a list of layer numbers from 0, and whether the layer axis is dropped."""
         if pool not in ("none", *POOLINGS):
             raise UserError(f"pool is {pool!r}: choose none, {', '.join(POOLINGS)}")

@@ -23,7 +23,6 @@ from speechbrain_music.nnet.int8 import quantize_linear_layers
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 
 BLOCKS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
-INT8 = "int8"
 MIXERS = {"summary": SummaryMixing, "attention": RelativeAttention, "rope": RotaryAttention}
 
 
@@ -49,6 +48,8 @@ class Encoder(nn.Module):
     (torch.Size([2, 10, 32]), 3, tensor([10,  7]))
     """
 
+    int8 = False
+
     def __init__(
         self,
         frontend,
@@ -60,7 +61,6 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         self.steps = steps_per_token(frame_rate)
-        self.quantization = None  # or "int8", after `quantize`
         self.gradient_checkpointing = gradient_checkpointing
         self._parts = {"frontend": frontend, "block": block}
         self._sizes = {"num_layers": num_layers, "d_model": d_model, "frame_rate": frame_rate}
@@ -72,33 +72,20 @@ class Encoder(nn.Module):
     def config(self):
         """What the encoder is built from, as plain values: exports hold it."""
         parts = {name: part_config(part) for name, part in self._parts.items()}
-        quantization = {"quantization": self.quantization} if self.quantization else {}
-        return parts | self._sizes | quantization
+        sizes = self._sizes | {"num_layers": len(self.layers)}
+        return parts | sizes | ({"int8": True} if self.int8 else {})
 
     @classmethod
     def from_config(cls, config, classes=()):
         """The encoder that `config` describes, with new weights; see `parts.build_part`."""
         parts = {name: build_part(config[name], classes) for name in ("frontend", "block")}
-        quantization = config.get("quantization")
-        if quantization not in (None, INT8):
-            raise ValueError(f"quantization is {quantization!r:.100}: there is {INT8}")
-        sizes = {key: value for key, value in config.items() if key != "quantization"}
-        encoder = cls(**(sizes | parts))
-        return encoder.quantize() if quantization else encoder
+        encoder = cls(**{key: value for key, value in (config | parts).items() if key != "int8"})
+        return encoder.quantize() if config.get("int8") else encoder
 
     def quantize(self):
-        """Make the weights of linear layers int8, in place, for inference; returns the encoder.
-
-        See `nnet.int8.quantize_linear_layers`.
-        """
+        """Apply `nnet.int8.quantize_linear_layers` to the encoder; returns it."""
         quantize_linear_layers(self)
-        self.quantization = INT8
-        return self
-
-    def truncate(self, num_layers):
-        """Drop all but the first blocks, in place; returns the encoder."""
-        self.layers = self.layers[:num_layers]
-        self._sizes["num_layers"] = num_layers
+        self.int8 = True
         return self
 
     def untrained(self):
@@ -114,7 +101,7 @@ class Encoder(nn.Module):
         """
         tokens = mel.shape[1] // STACK
         if lengths is None:
-            lengths, mask = full((len(mel),), tokens, device=mel.device), None
+            lengths, mask = full((mel.shape[0],), tokens, device=mel.device), None
         else:
             mask = padding_mask(self.steps * lengths, self.steps * tokens)
         x = zero_padding(self.frontend(mel.to(self.norm.norm.weight.dtype)), mask)

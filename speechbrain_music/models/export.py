@@ -159,7 +159,7 @@ def _check_output(model, folder):
 
 def _one_layer(config, classes):
     """An encoder of this configuration with one layer, whose weights take no memory."""
-    check_keys(config, ("frontend", "block", *SIZES, "quantization"))
+    check_keys(config, ("frontend", "block", *SIZES, "int8"))
     for key in SIZES:
         if key not in config:
             raise ValueError(f"{key} is missing")

@@ -13,14 +13,7 @@ MIN_OUTPUTS = 16  # a smaller layer, as the scores of a merge, has no bytes to s
 
 
 def quantize(x, dim):
-    """int8 values and scales, one per maximum over `dim`; their product is `x` to half a scale.
-
-    Example
-    -------
-    >>> values, scale = quantize(torch.tensor([[1.0, -2.0], [0.0, 0.5]]), dim=1)
-    >>> values.tolist(), scale.shape
-    ([[64, -127], [0, 127]], torch.Size([2, 1]))
-    """
+    """int8 values and scales, one per maximum over `dim`, whose product is x to half a scale."""
     scale = x.abs().amax(dim, keepdim=True).clamp_(min=MIN_SCALE) / LARGEST
     return (x / scale).round_().to(torch.int8), scale
 
@@ -81,19 +74,11 @@ def quantize_linear_layers(module):
     two-dimensional convolutions stay float32.
     """
     module.requires_grad_(False)
-    children = [
-        (parent, name, child)
-        for parent in module.modules()
-        for name, child in parent.named_children()
-    ]
-    for parent, name, child in children:
-        if type(child) in (nn.Linear, MergeLinear) and child.out_features >= MIN_OUTPUTS:
-            setattr(parent, name, Int8Linear(child))
-        elif isinstance(child, GroupedLinear) or _is_pointwise(child):
-            register_parametrization(child, "weight", Int8Weight())
-        elif hasattr(child, "in_proj_weight"):
-            register_parametrization(child, "in_proj_weight", Int8Weight())
-
-
-def _is_pointwise(module):
-    return isinstance(module, nn.Conv1d) and module.kernel_size == (1,) and module.groups == 1
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) in (nn.Linear, MergeLinear) and child.out_features >= MIN_OUTPUTS:
+                setattr(parent, name, Int8Linear(child))
+            elif isinstance(child, GroupedLinear) or getattr(child, "kernel_size", 0) == (1,):
+                register_parametrization(child, "weight", Int8Weight())
+            elif isinstance(getattr(child, "in_proj_weight", None), nn.Parameter):
+                register_parametrization(child, "in_proj_weight", Int8Weight())

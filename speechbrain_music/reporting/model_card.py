@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
-from speechbrain_music.models.compression import describe_compression
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import ExportEncoder
@@ -40,9 +39,9 @@ def model_card(folder, hub_id, results=(), licence=None, classes=()):
     """The README.md of an export for the hub, with the hub's metadata at its head.
 
     hub_id: "user/name". results: paths of `results.json` of tasks on which this very encoder was
-    evaluated. licence: identifier of the weights' licence, such as "cc-by-4.0". classes: as
-    `load_export` takes them. Raises CardError if the licence is none, or a file is damaged or of
-    another encoder, and what `load_export` does.
+    evaluated. licence: identifier of the weights' licence, such as "cc-by-4.0". Raises CardError
+    if the licence is none, or a file is damaged or of another encoder, and what `load_export`,
+    which takes the classes, does.
     """
     if licence is not None and not re.fullmatch(r"[a-z0-9.-]+", licence):
         raise CardError(
@@ -91,9 +90,8 @@ def encoder_metadata(model):
         "steps": lambda: f"{training['step']:,.0f}",
         "seed": lambda: str(training["seed"]),
         "held-out loss": lambda: f"{training['held_out_loss']:.4f}",
+        "compression": lambda: training.get("compression", "none"),
     }
-    if compression := describe_compression(model):
-        stated["compression"] = lambda: compression
     stated = {title: _stated(text) for title, text in stated.items()}
     return {
         "system": stated.pop("system"),

@@ -100,12 +100,8 @@ def add_arguments(parser):
 
 def add_dtype(parser):
     """Add the option --dtype of commands that compute embeddings."""
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="arithmetic of the encoder (default: float32); embeddings are float32 in any case",
-    )
+    choices = ("float32", "bfloat16", "float16")
+    parser.add_argument("--dtype", choices=choices, default="float32", help="of the arithmetic")
 
 
 def add_classes(parser):
