@@ -17,8 +17,9 @@ from speechbrain_music.models.encoder import BLOCKS, MIXERS, make_encoder
 from speechbrain_music.models.export import SHIPPED, WaveEncoder, load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.frozen import make_encoders
-from speechbrain_music.models.targets import Teacher
+from speechbrain_music.models.targets import load_targets, load_teacher, save_targets
 from speechbrain_music.nnet import int8
+from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 from speechbrain_music.nnet.summary_mixing import GroupedLinear, MergeLinear
 from speechbrain_music.utils.errors import UserError
 
@@ -135,9 +136,11 @@ def test_commands_take_each_compressed_export(export, tmp_path, tone_folder, cap
         found = model(wave)[1]
         for state, expected in zip(found[:-1], states, strict=False):
             assert cosine(state, expected) > 0.999 and state.dtype == torch.float32
-        Teacher(model.encoder, 1, model.features.normalize)(
-            torch.randn(1, 4, 512), torch.tensor([4])
-        )
+        teacher, quantizer = load_teacher(f"{out}:1"), ResidualQuantizer(64, 4, 8, 2)
+        folder = tmp_path / f"{out.name}-targets"
+        save_targets(folder, quantizer, model.features, teacher)
+        inputs = torch.randn(1, 4, 512), torch.tensor([4])
+        assert torch.equal(load_targets(folder).teacher(*inputs), teacher(*inputs))
         assert make_encoders(f"random:{out}")[0].layers == encoder.layers
     assert torch.equal(found[0], states[0]) and len(found) == 2  # of layers:1
     assert torch.equal(found[1], original.encoder.norm(states[1]))

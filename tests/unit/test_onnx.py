@@ -10,10 +10,12 @@ import onnxruntime
 import pytest
 import torch
 
+from speechbrain_music.data_prep.files import find_audio
+from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.inference.cli import main
 from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.export import WaveEncoder, save_export
+from speechbrain_music.models.export import SHIPPED, WaveEncoder, load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.onnx import export_onnx
 from speechbrain_music.utils.errors import UserError
@@ -125,11 +127,16 @@ assert not {{"torch", "speechbrain_music"}} & set(sys.modules)
 
 
 def check_parity(session, encoder, samples, layers="all", pool="none"):
-    """The largest difference to `MusicEncoder`, by layer, is below 1e-4 of the largest value."""
+    """`check_wave` of a tone with noise that becomes nearly silent."""
     generator = np.random.default_rng(samples)
     tone = np.sin(np.arange(samples) * generator.uniform(0.01, 1, (2, 1)))
     wave = (0.1 * tone + 0.01 * generator.standard_normal((2, samples))).astype(np.float32)
-    wave[:, samples // 2 :] *= 1e-3  # nearly silent
+    wave[:, samples // 2 :] *= 1e-3
+    check_wave(session, encoder, wave, layers, pool)
+
+
+def check_wave(session, encoder, wave, layers="all", pool="none"):
+    """The largest difference to `MusicEncoder`, by layer, is below 1e-4 of the largest value."""
     expected = encoder.encode_batch(wave, layers=layers, pool=pool).values
     (found,) = session.run(None, {"wave": wave})
     found = found if pool != "none" else found.swapaxes(0, 1)
@@ -155,6 +162,15 @@ def test_wave_gives_what_music_encoder_gives(from_wave):
     assert session.get_outputs()[0].shape == [3, "B", "T", 32]
     for samples in (1, 961, 24000, 5 * 24000 + 7, 30 * 24000):
         check_parity(session, encoder, samples)
+
+
+def test_recordings_by_the_shipped_encoder(real_audio, tmp_path):
+    export_onnx(load_export(SHIPPED), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    names = find_audio(real_audio)[0]
+    for name in names[:: max(len(names) // 8, 1)]:
+        wave = read_segment(real_audio / name, 0, 30 * 24000)[None]
+        check_wave(session, MusicEncoder.from_export(device="cpu"), wave)
 
 
 @pytest.mark.slow
