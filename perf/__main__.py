@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from perf import SIZES, data, embedding, growth, layers, report, steps
+from perf import SIZES, compression, data, embedding, growth, layers, report, steps
 from perf.benchmark import measure
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.errors import UserError, run_command
@@ -17,6 +17,7 @@ BENCHMARKS = {
     build.__name__: build
     for build in (layers.quantizer, layers.summary_mixing, layers.branchformer, layers.conformer)
     + (steps.step, steps.targets, growth.growth, data.data, embedding.embedding)
+    + (compression.compression,)
 }
 
 

@@ -25,13 +25,13 @@ def fine_tune(brain_class, best, probes, features, run):
     linear warm-up. Early stopping ends the training; the weights of the best validation value are
     tested. Training starts from the best of the frozen encoder's `probes` on the mix, and changes
     the encoder of `features` in place. Raises ConfigError if the encoder is not of this package, or
-    the effective batch does not divide.
+    has int8 weights, or the effective batch does not divide.
     """
     encoder, hparams, splits = features.encoder, run.hparams, features.splits
-    if not isinstance(encoder, ExportEncoder):
+    if not isinstance(encoder, ExportEncoder) or encoder.model.encoder.int8:
         raise ConfigError(
-            f"{encoder.name} cannot be fine-tuned here: pass an export, or random: of one, or "
-            "leave --freeze_encoder True"
+            f"{encoder.name} cannot be fine-tuned here: pass an export, not of int8 weights, or "
+            "random: of one, or leave --freeze_encoder True"
         )
     model = encoder.model.requires_grad_(True)
     probe, standardize = probes.best_of_mix()

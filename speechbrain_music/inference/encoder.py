@@ -27,6 +27,7 @@ from speechbrain_music.models.frozen_encoder import POOLINGS, pool_states
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.errors import UserError
 
+DTYPES = ("float32", "bfloat16", "float16")
 # Tokens per item of a batch if files are encoded whole.
 WHOLE_FILE_TOKENS = 30 * TOKEN_RATE
 
@@ -52,6 +53,8 @@ class MusicEncoder(Pretrained):
 
     `modules` has `features`, as `models.frontend.LogMel`, and `encoder`, as
     `models.encoder.Encoder`, else UserError; `config` is the content of an export's `config.json`.
+    `dtype` is of the encoder: "float32" (None), "bfloat16" or "float16", with int8 weights float32,
+    else UserError. The log-mel and its statistics, pooling and results are float32 in any case.
     The other arguments are those of `speechbrain.inference.interfaces.Pretrained`; `load_audio`
     resamples to 24 kHz unless `hparams` has an `audio_normalizer`.
 
@@ -71,16 +74,22 @@ class MusicEncoder(Pretrained):
     sample_rate = SAMPLE_RATE
     token_rate = TOKEN_RATE
 
-    def __init__(self, modules=None, hparams=None, run_opts=None, freeze_params=True, config=None):
+    def __init__(
+        self, modules=None, hparams=None, run_opts=None, freeze_params=True, config=None, dtype=None
+    ):
         missing = set(self.MODULES_NEEDED) - set(modules or ())
         if missing:
             raise UserError(f"modules lack {' and '.join(sorted(missing))}: set both in the yaml")
+        allowed = ("float32 (its weights are int8)",) if modules["encoder"].int8 else DTYPES
+        if dtype not in (None, "float32", *allowed):
+            raise UserError(f"dtype is {dtype!r}: choose {', '.join(allowed)}")
+        modules["encoder"].to(getattr(torch, dtype or "float32"))
         normalizer = {"audio_normalizer": AudioNormalizer(SAMPLE_RATE)}
         super().__init__(modules, normalizer | (hparams or {}), run_opts, freeze_params)
         self.config = config or {}
 
     @classmethod
-    def from_export(cls, source=None, device=None, revision=None, classes=()):
+    def from_export(cls, source=None, device=None, revision=None, classes=(), dtype=None):
         """Load an export from JSON and safetensors; no code of the export is run.
 
         `source` is a folder, or a model on the Hugging Face hub, "user/name", with a branch, tag or
@@ -96,7 +105,7 @@ class MusicEncoder(Pretrained):
             raise UserError(f"device is {device!r}: {fault:.200}; choose cpu or cuda:0") from None
         model = load_export(find_export(source, revision), device, classes)
         modules = {"features": model.features, "encoder": model.encoder}
-        return cls(modules, run_opts={"device": device}, config=model.config)
+        return cls(modules, run_opts={"device": device}, config=model.config, dtype=dtype)
 
     @property
     def num_layers(self):
@@ -141,7 +150,7 @@ class MusicEncoder(Pretrained):
         Returns an `Embedding` of arrays of the type, and on the device, of `wavs`. Raises UserError
         for other values, and for samples or embeddings that are not finite.
         """
-        chosen, single = self._check(layers, pool)
+        chosen, single = self.choose_layers(layers, pool)
         hidden, tokens = self._encode(_to_mono_24k(wavs, wav_lens, sample_rate))
         hidden = [hidden[layer] for layer in chosen]
         values = torch.stack(hidden, 1) if pool == "none" else pool_states(hidden, tokens, pool)
@@ -190,7 +199,7 @@ class MusicEncoder(Pretrained):
         """
         if isinstance(paths, (str, Path)):
             raise UserError(f"paths is {str(paths)!r}: pass a list of files")
-        chosen, single = self._check(layers, pool)
+        chosen, single = self.choose_layers(layers, pool)
         if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise UserError(f"batch_size is {batch_size!r}: it must be a whole number above 0")
         shared = _to_tokens("overlap", overlap)
@@ -247,7 +256,7 @@ class MusicEncoder(Pretrained):
             _, hidden, tokens = self.model(wave, lengths)
         return hidden, tokens
 
-    def _check(self, layers, pool):
+    def choose_layers(self, layers, pool):
         """Return a list of layer numbers from 0, and whether the layer axis is dropped."""
         if pool not in ("none", *POOLINGS):
             raise UserError(f"pool is {pool!r}: choose none, {', '.join(POOLINGS)}")

@@ -5,16 +5,25 @@ A token mixer maps x (B, T, d_model) and an optional (B, T) padding mask (True =
 `nnet.attention.RotaryAttention`.
 """
 
+import math
+from contextlib import nullcontext
 from functools import lru_cache
 
 import torch
-from speechbrain.nnet.attention import RelPosEncXL, RelPosMHAXL
+from speechbrain.nnet.attention import RelPosMHAXL
+from torch.nn import functional as F
 
 
-@lru_cache(maxsize=4)  # the layers of an encoder share it
 def _positions(width, steps, device):
+    """What SpeechBrain's RelPosEncXL makes, (1, 2 T - 1, width), for any T of an ONNX graph."""
     with torch.inference_mode(False):  # what it makes could not be trained through
-        return RelPosEncXL(width).to(device).make_pe(steps)
+        even = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+        distance = torch.arange(1 - steps, steps, device=device).abs().float()
+        angle = torch.outer(distance, torch.exp(even * (-math.log(10000.0) / width)))
+        return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1).unsqueeze(0)
+
+
+_cached_positions = lru_cache(maxsize=4)(_positions)  # the layers of an encoder share it
 
 
 class RelativeAttention(RelPosMHAXL):
@@ -40,7 +49,17 @@ class RelativeAttention(RelPosMHAXL):
 
     def forward(self, x, padding_mask=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
-        positions = _positions(self.embed_dim, x.shape[1], x.device).to(x.dtype)
-        return super().forward(
-            x, x, x, positions, key_padding_mask=padding_mask, return_attn_weights=False
-        )
+        make = _positions if torch.compiler.is_exporting() else _cached_positions
+        positions = make(self.embed_dim, x.shape[1], x.device).to(x.dtype)
+        # Its softmax gives float32 weights, which a product with half precision does not take.
+        half = torch.autocast(x.device.type, x.dtype) if x.dtype.itemsize == 2 else nullcontext()
+        with half:
+            return super().forward(
+                x, x, x, positions, key_padding_mask=padding_mask, return_attn_weights=False
+            )
+
+    def rel_shift(self, x):
+        """(B, heads, T, 2 T - 1) to (B, heads, T, T), as SpeechBrain, with all sizes given."""
+        batch, heads, steps, distances = x.shape
+        x = F.pad(x, (1, 0)).view(batch, heads, distances + 1, steps)[:, :, 1:]
+        return x.reshape(batch, heads, steps, distances)[..., :steps]

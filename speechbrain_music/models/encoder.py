@@ -19,6 +19,7 @@ from speechbrain_music.models.frontend import (
 from speechbrain_music.models.parts import build_part, part_config
 from speechbrain_music.nnet.attention import RotaryAttention
 from speechbrain_music.nnet.convolution import zero_padding
+from speechbrain_music.nnet.int8 import quantize_linear_layers
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 
 BLOCKS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
@@ -47,6 +48,8 @@ class Encoder(nn.Module):
     (torch.Size([2, 10, 32]), 3, tensor([10,  7]))
     """
 
+    int8 = False
+
     def __init__(
         self,
         frontend,
@@ -68,16 +71,25 @@ class Encoder(nn.Module):
     @property
     def config(self):
         """What the encoder is built from, as plain values: exports hold it."""
-        return {name: part_config(part) for name, part in self._parts.items()} | self._sizes
+        parts = {name: part_config(part) for name, part in self._parts.items()}
+        sizes = self._sizes | {"num_layers": len(self.layers)}
+        return parts | sizes | ({"int8": True} if self.int8 else {})
 
     @classmethod
     def from_config(cls, config, classes=()):
         """The encoder that `config` describes, with new weights; see `parts.build_part`."""
         parts = {name: build_part(config[name], classes) for name in ("frontend", "block")}
-        return cls(**(config | parts))
+        encoder = cls(**{key: value for key, value in (config | parts).items() if key != "int8"})
+        return encoder.quantize() if config.get("int8") else encoder
+
+    def quantize(self):
+        """Apply `nnet.int8.quantize_linear_layers` to the encoder; returns it."""
+        quantize_linear_layers(self)
+        self.int8 = True
+        return self
 
     def untrained(self):
-        """An encoder of the same parts with new weights."""
+        """An encoder of the same parts with new weights, in float32."""
         return type(self)(**self._parts, **self._sizes)
 
     def forward(self, mel, lengths=None):
@@ -89,10 +101,10 @@ class Encoder(nn.Module):
         """
         tokens = mel.shape[1] // STACK
         if lengths is None:
-            lengths, mask = full((len(mel),), tokens, device=mel.device), None
+            lengths, mask = full((mel.shape[0],), tokens, device=mel.device), None
         else:
             mask = padding_mask(self.steps * lengths, self.steps * tokens)
-        x = zero_padding(self.frontend(mel), mask)
+        x = zero_padding(self.frontend(mel.to(self.norm.norm.weight.dtype)), mask)
         hidden = [x]
         recompute = self.gradient_checkpointing and self.training and is_grad_enabled()
         for layer in self.layers:

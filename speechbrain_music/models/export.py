@@ -97,7 +97,7 @@ def build_encoder(config, classes=()):
 
     ValueError, TypeError and others say what is wrong with the configuration.
     """
-    check_keys(config, ("frontend", "block", *SIZES))
+    check_keys(config, ("frontend", "block", *SIZES, "int8"))
     for key, highest in SIZES.items():
         check_whole(key, config.get(key), highest)
     with torch.device("meta"):

@@ -162,7 +162,7 @@ class ConvFrontEnd(nn.Module):
         x = nn.functional.gelu(x)  # (B, C, T, 32)
         x = self.linear(x.transpose(1, 2).flatten(2))
         if self.bypass is not None:
-            x = x + self.bypass(mel.reshape(len(mel), -1, self.stack * BANDS))
+            x = x + self.bypass(mel.reshape(mel.shape[0], -1, self.stack * BANDS))
         if self.norm is not None:
             x = self.norm(x)
         return self.dropout(x)

@@ -9,73 +9,102 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from speechbrain_music.models.frontend import BANDS, STACK
+from speechbrain_music.models.frontend import BANDS, SAMPLES_PER_TOKEN, STACK, TOKEN_RATE
+from speechbrain_music.models.frozen_encoder import pool_states
 from speechbrain_music.models.safe_folder import FORMAT_VERSION, features_config
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
-# SpeechBrain's relative positions are a table that Python makes for one T.
-MIXERS = ("SummaryMixing", "RotaryAttention")
+MIXERS = ("SummaryMixing", "RotaryAttention", "RelativeAttention")
 TRACED_TOKENS = 24  # the graph holds for any number
 
 
-class _HiddenStates(nn.Module):
-    def __init__(self, encoder):
+class _Graph(nn.Module):
+    def __init__(self, model, layers, pool):
         super().__init__()
-        self.encoder = encoder
+        self.model, self.layers, self.pool = model, layers, pool
 
-    def forward(self, mel):
-        _, hidden, _ = self.encoder(mel.transpose(1, 2))
-        return torch.stack(hidden)
+    def forward(self, x):
+        if x.ndim == 2:
+            # `token_count` without negative numbers, whose division ONNX rounds towards 0.
+            tokens = (x.shape[1] + SAMPLES_PER_TOKEN - 1) // SAMPLES_PER_TOKEN
+            wave = nn.functional.pad(x, (0, tokens * SAMPLES_PER_TOKEN - x.shape[1]))
+            mel = self.model.features.normalize(self.model.features.transform(wave))
+        else:
+            mel = x.transpose(1, 2)
+        _, hidden, _ = self.model.encoder(mel)
+        hidden = [hidden[layer] for layer in self.layers]
+        if self.pool == "none":
+            return torch.stack(hidden)
+        tokens = torch.full((mel.shape[0],), mel.shape[1] // STACK, device=mel.device)
+        return pool_states(hidden, tokens, self.pool)
 
 
-def export_onnx(model, path):
-    """Write one ONNX file, whole or not at all: from normalised log-mel to all hidden states.
+def export_onnx(model, path, source="wave", layers=None, pool="none"):
+    """Write one ONNX file, whole or not at all: from a wave, or log-mel, to hidden states.
 
-    The graph has one input, `mel`, float32 (1, 128, 4 T), and one output, `hidden`, float32
-    (L + 1, 1, T, d_model), for any T from 1 on: the front-end's state, then each block's, the last
-    one normalised as in `Encoder.forward`. onnxruntime gives what torch gives, to 1e-4 of the
-    largest value. Nothing is padded: one item, of whole tokens of 40 ms.
+    The graph has one input, float32: `wave` (B, N), mono at 24 kHz, for any B and N from 1 on, or
+    with `source` "mel" `mel` (B, 128, 4 T), normalised log-mel. Nothing is padded but the last
+    token of 40 ms. Its output is `hidden`, float32 (L, B, T, d_model), T = ceil(N / 960), or with
+    the `pool` "mean" or "mean_std" `embedding` (B, L, d_model or twice that). `layers` are a
+    list of those from 0, the front-end's; None: all. onnxruntime gives what torch gives, to 1e-4 of
+    the largest value.
 
-    With torch, `LogMel` computes the input: `mel, _ = model.features(wave, lengths)`, then
-    `mel.transpose(1, 2)`; docs/inference.md says how without. The file's metadata has all that is
-    needed to use it alone, each as JSON: "format_version", "features" (sample_rate, n_fft, hop,
+    For "mel", `LogMel` computes the input: `mel, _ = model.features(wave, lengths)`, then
+    `mel.transpose(1, 2)`; docs/inference.md says how without torch. The file's metadata has all
+    that is needed to use it alone, each as JSON: "format_version", "input", "layers", "pool",
+    "tokens" (seconds from one to the next, and of the first), "features" (sample_rate, n_fft, hop,
     bands, stack, floor), "mean" and "std" (128 each, in nats), "encoder" (its configuration),
     "training" (what its export says).
 
     `model` is a `WaveEncoder` on any device, and is not changed; a file at `path` is replaced.
-    Raises UserError if the mixer is neither SummaryMixing nor RotaryAttention, or [onnx] is not
+    Raises UserError if the mixer is not one of this package, the weights are int8, or [onnx] is not
     installed.
     """
     mixer = model.encoder.config["block"]["mixer"]["class"]
     if mixer not in MIXERS:
         raise UserError(
-            f"an encoder with the mixer {mixer} cannot become ONNX: export one with "
-            f"{' or '.join(MIXERS)} (brn_sum and cnf_sum have the first)"
+            f"an encoder with the mixer {mixer} cannot become ONNX: use {', '.join(MIXERS)}"
         )
-    graph = _HiddenStates(deepcopy(model.encoder)).cpu().float().eval()
-    tokens = torch.export.Dim("T", min=1)
+    if model.encoder.int8:
+        raise UserError(
+            "an encoder with int8 weights cannot become ONNX, its products are torch's: export the "
+            "original, and quantize that file by onnxruntime.quantization"
+        )
+    layers = list(range(len(model.encoder.layers) + 1) if layers is None else layers)
+    batch, length = torch.export.Dim("B"), torch.export.Dim("T" if source == "mel" else "N", min=1)
+    if source == "mel":
+        example, dynamic = torch.zeros(2, BANDS, STACK * TRACED_TOKENS), {2: STACK * length}
+    else:
+        example, dynamic = torch.zeros(2, SAMPLES_PER_TOKEN * TRACED_TOKENS), {1: length}
+    graph = _Graph(deepcopy(model), layers, pool).cpu().float().eval()
     try:
         from onnxscript import ir
 
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 graph,
-                (torch.zeros(1, BANDS, STACK * TRACED_TOKENS),),
+                (example,),
                 dynamo=True,
-                dynamic_shapes={"mel": {2: STACK * tokens}},
-                input_names=["mel"],
-                output_names=["hidden"],
+                dynamic_shapes=({0: batch} | dynamic,),
+                input_names=[source],
+                output_names=["hidden" if pool == "none" else "embedding"],
+                opset_version=20,
                 verbose=False,
             )
     except ImportError as error:
         remedy = "pip install -e '.[onnx]' in the clone"
         raise UserError(f"an export to ONNX needs more packages ({error}): {remedy}") from None
-    hidden = program.model.graph.outputs[0]  # whose T has a name that says nothing
-    hidden.shape = ir.Shape([*hidden.shape[:2], "T", hidden.shape[3]])
+    output = program.model.graph.outputs[0]  # whose T has a name that says nothing
+    sizes = [len(layers), "B", "T"] if pool == "none" else ["B", len(layers)]
+    output.shape = ir.Shape([*sizes, output.shape[-1]])
     normalize = model.features.normalize
     metadata = {
         "format_version": FORMAT_VERSION,
+        "input": source,
+        "layers": layers,
+        "pool": pool,
+        "tokens": {"seconds": 1 / TOKEN_RATE, "first": 0.0},
         "features": features_config(model.features),
         "mean": normalize.mean.tolist(),
         "std": normalize.std.tolist(),

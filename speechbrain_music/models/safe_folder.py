@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -22,7 +23,8 @@ FORMAT_VERSION = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 RUN_YAML, RUN_RESULT = "hyperparams.yaml", "export"  # in the folder of a pre-training run
-DTYPE = "F32"
+# In a file, of a weight in memory. bfloat16 is computed in float32.
+DTYPES = {torch.float32: ("F32", "BF16"), torch.int8: ("I8",)}
 # Larger files are not ours: an export of 12 layers has a config of 2 KB and a header of 36 KB.
 MAX_CONFIG, MAX_HEADER = 2**20, 2**24
 STATISTICS = ("features.normalize.mean", "features.normalize.std")
@@ -145,8 +147,8 @@ def read_folder(folder, part, build):
     except (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         fault = str(error).partition("\n")[0]  # torch adds its stack
         raise ExportError(f"{path} describes no {part} ({fault:.300})") from None
-    shapes = {name: list(value.shape) for name, value in weights_of(modules).items()}
-    shapes |= dict.fromkeys(STATISTICS, [frontend.BANDS])
+    shapes = {k: (DTYPES[v.dtype], list(v.shape)) for k, v in weights_of(modules).items()}
+    shapes |= dict.fromkeys(STATISTICS, (["F32"], [frontend.BANDS]))
     try:
         with open(weights_path, "rb") as file:
             header = int.from_bytes(file.read(8), "little")
@@ -171,6 +173,7 @@ def read_folder(folder, part, build):
             f"{weights_path} is not the file that {CONFIG} was written with, is damaged, or was "
             f"being replaced: run the same command again, or {remedy}"
         )
+    weights = {k: v.float() if v.dtype == torch.bfloat16 else v for k, v in weights.items()}
     mean, std = (weights.pop(name) for name in STATISTICS)
     log_mel.normalize.load_state_dict({"mean": mean, "std": std})
     nn.ModuleDict(modules).load_state_dict(weights, assign=True)
@@ -178,17 +181,17 @@ def read_folder(folder, part, build):
 
 
 def _misfit(file, shapes):
-    """The first difference between a file's header and the shapes it must have, or None."""
+    """The first difference between a file's header and the types and shapes wanted, or None."""
     found = set(file.keys())
     for name in sorted(found | shapes.keys()):
         if name not in shapes:
             return f"{name:.200} is unknown"
         if name not in found:
             return f"{name} is missing"
-        part = file.get_slice(name)
-        if part.get_shape() != shapes[name] or part.get_dtype() != DTYPE:
+        part, (dtypes, shape) = file.get_slice(name), shapes[name]
+        if part.get_shape() != shape or part.get_dtype() not in dtypes:
             given = f"{part.get_dtype()} of shape {part.get_shape()}"
-            return f"{name} is {given}, not {DTYPE} of {shapes[name]}"
+            return f"{name} is {given}, not {' or '.join(dtypes)} of {shape}"
     return None
 
 

@@ -27,7 +27,8 @@ def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
     if not x.is_cuda:
         return _along_height(x, weight, bias, context - beyond)
     # A GPU's kernels are fast only with zero padding on both sides, which is cut off again.
-    with_zeros = _along_width if torch.is_autocast_enabled("cuda") else _conv1d
+    half = torch.is_autocast_enabled("cuda") or x.dtype.itemsize == 2
+    with_zeros = _along_width if half else _conv1d
     return with_zeros(x, weight, bias, context)[:, beyond : x.shape[1] - beyond]
 
 

@@ -41,6 +41,17 @@ class GroupedLinear(nn.Module):
         return torch.baddbmm(self.bias.view(len(x), 1, -1), x, self.weight)
 
 
+class MergeLinear(nn.Linear):
+    """A linear layer of frames that are concatenated with a vector of their item."""
+
+    def forward(self, x, constant):
+        """(B, T, n) and (B, m) to (B, T, out), n + m being the layer's inputs."""
+        weight, of_constant = self.weight.split((x.shape[-1], constant.shape[-1]), dim=1)
+        # W [x; c] = W_x x + W_c c: the second product once per item, never per frame.
+        added = F.linear(constant, of_constant, self.bias)
+        return F.linear(x, weight) + added.unsqueeze(1)
+
+
 class SummaryMixing(nn.Module):
     """Mixes every time step with the mean of all valid time steps.
 
@@ -76,7 +87,7 @@ class SummaryMixing(nn.Module):
         widths = (d_model, *((d_model,) if hidden is None else hidden), self.out_features)
         self.f = self._mlp(widths, nhead)
         self.s = self._mlp(widths, nhead)
-        self.merge = nn.Linear(2 * self.out_features, d_model)
+        self.merge = MergeLinear(2 * self.out_features, d_model)
         nn.init.zeros_(self.merge.bias)
         self.dropout = Dropout(dropout)
 
@@ -97,10 +108,8 @@ class SummaryMixing(nn.Module):
         local = self.f(groups).transpose(0, 1).reshape(batch, steps, self.out_features)
         summary = self._mean(self.s(groups).view(self.nhead, batch, steps, -1), padding_mask)
         summary = summary.transpose(0, 1).reshape(batch, self.out_features)
-        # W [f; s_bar] = W_f f + W_s s_bar: the second product once per item, never per frame.
-        frame_weight, summary_weight = self.merge.weight.split(self.out_features, dim=1)
-        context = F.linear(self.dropout(summary).to(x.dtype), summary_weight, self.merge.bias)
-        return F.gelu(F.linear(self.dropout(local), frame_weight) + context.unsqueeze(1))
+        summary = self.dropout(summary).to(x.dtype)
+        return F.gelu(self.merge(self.dropout(local), summary))
 
     @staticmethod
     def _mean(s, padding_mask):

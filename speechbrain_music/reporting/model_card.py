@@ -35,18 +35,19 @@ class CardError(UserError):
     """A card that would be wrong, or cannot be written."""
 
 
-def model_card(folder, hub_id, results=(), licence=None):
+def model_card(folder, hub_id, results=(), licence=None, classes=()):
     """The README.md of an export for the hub, with the hub's metadata at its head.
 
     hub_id: "user/name". results: paths of `results.json` of tasks on which this very encoder was
     evaluated. licence: identifier of the weights' licence, such as "cc-by-4.0". Raises CardError
-    if the licence is none, or a file is damaged or of another encoder, and what `load_export` does.
+    if the licence is none, or a file is damaged or of another encoder, and what `load_export`,
+    which takes the classes, does.
     """
     if licence is not None and not re.fullmatch(r"[a-z0-9.-]+", licence):
         raise CardError(
             f"{licence!r} is not the identifier of a licence: write cc-by-4.0, apache-2.0 ..."
         )
-    model = load_export(folder)
+    model = load_export(folder, classes=classes)
     # Hashes all weights, so once per pooling and not per task.
     identity = cache(lambda pooling: ExportEncoder(model, "", pooling).identity)
     results = [_read_results(path, identity) for path in results]
@@ -89,6 +90,7 @@ def encoder_metadata(model):
         "steps": lambda: f"{training['step']:,.0f}",
         "seed": lambda: str(training["seed"]),
         "held-out loss": lambda: f"{training['held_out_loss']:.4f}",
+        "compression": lambda: training.get("compression", "none"),
     }
     stated = {title: _stated(text) for title, text in stated.items()}
     return {

@@ -258,7 +258,8 @@ def test_export_equals_that_of_the_run(tone_folder, tmp_path, monkeypatch, capsy
     for folder in (own, other):
         assert {p.name: p.read_bytes() for p in folder.iterdir()} == kept
     assert main(["export", str(own), "--onnx", str(tmp_path / "a.onnx")]) == 0
-    ((exported, path),) = graphs
+    ((exported, path, *options),) = graphs
+    assert options == ["wave", [0, 1, 2], "none"]
     assert path == tmp_path / "a.onnx" and exported.encoder.config["d_model"] == 16
     assert main(["info", str(own)]) == 0
     assert re.search("steps +2\n", capsys.readouterr().out)

@@ -11,10 +11,19 @@ import sys
 from functools import partial
 
 from speechbrain_music import __version__
-from speechbrain_music.inference.cli import card, embed, export, info, predict, prepare, similar
+from speechbrain_music.inference.cli import (
+    card,
+    compress,
+    embed,
+    export,
+    info,
+    predict,
+    prepare,
+    similar,
+)
 from speechbrain_music.utils.errors import run_command
 
-COMMANDS = (prepare, embed, similar, predict, info, export, card)
+COMMANDS = (prepare, embed, similar, predict, info, export, compress, card)
 
 
 def main(argv=None):

@@ -94,7 +94,14 @@ def add_arguments(parser):
     )
     parser.add_argument("--batch", type=count, default=8, help="chunks per batch (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the fastest)")
+    add_dtype(parser)
     add_classes(parser)
+
+
+def add_dtype(parser):
+    """Add the option --dtype of commands that compute embeddings."""
+    choices = ("float32", "bfloat16", "float16")
+    parser.add_argument("--dtype", choices=choices, default="float32", help="of the arithmetic")
 
 
 def add_classes(parser):
@@ -119,7 +126,9 @@ def run(args):
 
     keep_freed_memory()
     check_out(args.out, args.pool, len(paths))  # before a model is downloaded or loaded
-    encoder = MusicEncoder.from_export(args.model, args.device, classes=args.classes)
+    encoder = MusicEncoder.from_export(
+        args.model, args.device, classes=args.classes, dtype=args.dtype
+    )
     if args.model is None:
         print("by the small encoder of this package: `sbmusic info` says what it is good for")
     options = {"pool": args.pool, "layers": args.layer, "chunk": args.chunk}

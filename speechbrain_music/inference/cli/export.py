@@ -2,6 +2,7 @@
 
 sbmusic export results/brn_sum/1234
 sbmusic export results/brn_sum/1234/export --onnx brn_sum.onnx
+sbmusic export results/brn_sum/1234/export --onnx pooled.onnx --layer 6 --pool mean
 
 The checkpoint with the lowest held-out loss is exported, also while the run is still training.
 The run's hyperparams.yaml can run code: export only runs that you trust.
@@ -9,6 +10,7 @@ The run's hyperparams.yaml can run code: export only runs that you trust.
 
 from pathlib import Path
 
+from speechbrain_music.inference.cli.embed import layers
 from speechbrain_music.utils.errors import UserError
 
 
@@ -19,13 +21,16 @@ def add_arguments(parser):
     )
     parser.add_argument("--out", type=Path, help="folder of the export (default: RUN/export)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="also write an ONNX file")
+    graph = parser.add_argument_group("the ONNX graph, by default from a wave to all hidden states")
+    graph.add_argument("--input", choices=("wave", "mel"), default="wave")
+    graph.add_argument("--layer", type=layers, default="all", help="as of `sbmusic embed`")
+    graph.add_argument("--pool", choices=("none", "mean", "mean_std"), default="none")
 
 
 def run(args):
     """Write an export, an ONNX file, or both."""
     from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.inference.hub import find_export
-    from speechbrain_music.models.export import load_export
+    from speechbrain_music.inference.encoder import MusicEncoder
     from speechbrain_music.models.safe_folder import RUN_RESULT, RUN_YAML
 
     is_run = (args.source / RUN_YAML).is_file()
@@ -44,8 +49,10 @@ def run(args):
     if args.onnx:
         from speechbrain_music.models.onnx import export_onnx
 
-        export_onnx(load_export(find_export(str(folder))), args.onnx)
-        print(f"{args.onnx}: normalised log-mel (1, 128, 4 T) to hidden states")
+        encoder = MusicEncoder.from_export(str(folder), "cpu")
+        chosen, _ = encoder.choose_layers(args.layer, args.pool)
+        export_onnx(encoder.model, args.onnx, args.input, chosen, args.pool)
+        print(f"{args.onnx}: {args.input} to hidden states")
 
 
 def export_best(source, folder):

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePath
 
 from speechbrain_music.data_prep.manifest import csv_text, printable
-from speechbrain_music.inference.cli.embed import SHIPPED, add_classes, count
+from speechbrain_music.inference.cli.embed import SHIPPED, add_classes, add_dtype, count
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, escaped
 
@@ -39,6 +39,7 @@ def add_arguments(parser):
     parser.add_argument("--device", help="for that model (default: the fastest)")
     parser.add_argument("--top", type=count, default=10, help="number of tracks (default: 10)")
     parser.add_argument("--out", type=Path, help="also write the table to this .csv")
+    add_dtype(parser)
     add_classes(parser)
 
 
@@ -135,7 +136,9 @@ def _embed(args, paths, settings):
             "which they were made"
         )
     audio_info(args.query)  # an unreadable file is reported before a model is loaded
-    encoder = MusicEncoder.from_export(args.model, args.device, classes=args.classes)
+    encoder = MusicEncoder.from_export(
+        args.model, args.device, classes=args.classes, dtype=args.dtype
+    )
     if encoder.fingerprint != settings["model"]:
         raise UserError(
             f"{args.model or SHIPPED} is not the model that made {args.embeddings}, which was "

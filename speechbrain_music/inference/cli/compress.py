@@ -1,0 +1,50 @@
+"""Make a smaller or faster export of an export.
+
+sbmusic compress results/brn_sum/1234/export --method int8 --out brn_sum-int8
+sbmusic compress --method layers:2 --out small    # of the small encoder that this package ships
+
+int8 are weights of linear layers in 8 bits: a quarter of the bytes, faster on CPUs with int8
+instructions (AVX-512 VNNI). bf16 are weights in bfloat16: half of the bytes, computed in float32.
+layers:K keeps the front-end and the first K blocks. The result has a model card (README.md).
+"""
+
+import shlex
+from pathlib import Path
+
+from speechbrain_music.inference.cli.embed import add_classes
+from speechbrain_music.utils.errors import UserError
+
+
+def add_arguments(parser):
+    """Add the options of `sbmusic compress`."""
+    parser.add_argument(
+        "export", nargs="?", metavar="EXPORT", help="export or its hub id (default: shipped)"
+    )
+    parser.add_argument("--method", required=True, help="int8, bf16 or layers:K")
+    parser.add_argument("--out", required=True, type=Path, help="new folder for the result")
+    add_classes(parser)
+
+
+def run(args):
+    """Write the compressed export and its card."""
+    from speechbrain_music.data_prep.files import check_output
+    from speechbrain_music.inference.hub import find_export
+    from speechbrain_music.models.compression import compress
+    from speechbrain_music.models.export import load_export, save_export
+    from speechbrain_music.models.frozen import ExportEncoder
+    from speechbrain_music.reporting.model_card import model_card
+
+    if args.out.exists():
+        raise UserError(f"out is {args.out}, which exists: choose a new folder")
+    check_output(args.out)
+    model = load_export(find_export(args.export), classes=args.classes)
+    encoder = compress(model, args.method)
+    names = [Path(args.export).resolve().name] if args.export else []
+    command = ["sbmusic", "compress", *names, "--method", args.method, "--out", args.out.name]
+    source = ExportEncoder(model, "").identity
+    done = f"{args.method}, by `{shlex.join(command)}`, of the encoder with fingerprint {source}"
+    training = model.config["training"]  # an export may say anything
+    known = training if isinstance(training, dict) else {}
+    save_export(args.out, encoder, model.features, **known | {"compression": done})
+    card = model_card(args.out, f"USER/{args.out.resolve().name}", classes=args.classes)
+    (args.out / "README.md").write_text(card, encoding="utf-8")
