@@ -28,7 +28,7 @@ def run(args):
     if path.is_file() and path.suffix.lower() not in KINDS:
         raise UserError(
             f"{path} holds no embeddings: pass the folder of an export, its hub id, or a file that "
-            f"ends in {', '.join(KINDS)}"
+            f"ends in {' or '.join(KINDS)}"
         )
     metadata = _embeddings(path) if path.is_file() else _model(args.source, args.classes)
     for title, text in metadata.items():
