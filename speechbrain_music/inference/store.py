@@ -1,5 +1,6 @@
 """Embed many files into one file or folder, and resume an interrupted run."""
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import AudioError, audio_info
 from speechbrain_music.inference.embeddings import (
     KINDS,
-    SETTINGS,
+    OPTIONS,
     Embeddings,
     changed_settings,
     check_out,
@@ -23,8 +24,6 @@ from speechbrain_music.inference.embeddings import (
     link,
     read_embeddings,
     read_folder,
-    read_settings,
-    settings_text,
     write_embeddings,
     write_folder,
 )
@@ -34,9 +33,9 @@ from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
 MAX_NAME = 255  # bytes that file systems allow
-# In the folder of a `PartialStore`; an .npy is named by a hash of path and stamp, and the duration.
+# In the folder of a `PartialStore`: hash and duration; also what a kill has left.
 STORED = re.compile(r"([0-9a-f]{32})_(\d+\.\d{3})\.npy")
-OURS = re.compile(rf"{re.escape(LOCK)}|\.?({re.escape(SETTINGS)}|{STORED.pattern})(\.tmp)?")
+OURS = re.compile(rf"{re.escape(LOCK)}|\.?{STORED.pattern}(\.tmp)?")
 
 
 def embed_collection(
@@ -89,15 +88,15 @@ def embed_collection(
             names = _relative_names(paths)
             embeddings = Embeddings(done, durations, npys, settings)
             write_folder(out, embeddings, [names[path] for path in done])
-        store.remove()
+        shutil.rmtree(partial, ignore_errors=True)
     return unreadable
 
 
 @contextmanager
 def open_store(folder, settings, paths):
-    """Open the `PartialStore` in a folder that no other process has open; an empty one is deleted.
+    """Open the `PartialStore` in a folder that no other process has open.
 
-    Raises UserError for a folder that is locked, damaged, of other settings, or something else.
+    Raises UserError for a folder that is locked, a link, or something else.
     """
     folder = Path(folder)
     found = folder.iterdir() if folder.is_dir() else ()
@@ -108,58 +107,38 @@ def open_store(folder, settings, paths):
             "or remove it"
         )
     with locked_folder(folder, "uses"):
-        store = PartialStore(folder, settings, paths)
-        try:
-            yield store
-        finally:
-            if not any(folder.glob("*.npy")):
-                store.remove()
+        yield PartialStore(folder, settings, paths)
 
 
 class PartialStore:
-    """Results of an unfinished `embed_collection`: its settings, and an .npy per file.
+    """Results of an unfinished `embed_collection`: an .npy per file, which is there only whole.
 
-    The name of an .npy has the hash of the file's path and stamp, and its duration; it is there
-    only whole. `rows` maps each of `paths` that is stored, and has not changed since, to stamp,
+    Its name has a hash of the settings, the file's path and its stamp, and the duration. `rows`
+    maps each of `paths` that is stored with these settings, and has not changed since, to stamp,
     duration and .npy.
     """
 
     def __init__(self, folder, settings, paths):
-        self.folder, self.rows = folder, {}
+        self.folder, self.settings = folder, [settings[name] for name in ("model", *OPTIONS)]
         names = [STORED.fullmatch(name) for name in os.listdir(folder)]
         stored = {name[1]: (float(name[2]), folder / name[0]) for name in names if name}
-        if stored:
-            with damage_explained(folder, "delete it to start again"):
-                before = read_settings((folder / SETTINGS).read_text("utf-8"))
-                changed = changed_settings(before, settings)
-            if changed:
-                raise UserError(
-                    f"{folder} was started with other settings ({changed}): pass those to "
-                    "continue, delete it to start again, or choose another --out"
-                )
-        else:
-            write_together({folder / SETTINGS: settings_text(settings)})
-        for path in paths:
-            stamp = _stamp(path)
-            if row := stored.get(_hash(path, stamp)):
-                self.rows[path] = stamp, *row
-
-    def remove(self):
-        """Delete the folder, the settings last: without them, a kill would leave a damaged one."""
-        for npy in self.folder.glob("*.npy"):
-            npy.unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        stamps = {path: _stamp(path) for path in paths}
+        keys = {path: self._hash(path, stamp) for path, stamp in stamps.items()}
+        self.rows = {p: (stamps[p], *stored[key]) for p, key in keys.items() if key in stored}
 
     def add(self, path, duration, values):
         """Store a file's duration and embedding, an array or the path of an .npy."""
         stamp = _stamp(path)
-        npy = self.folder / f"{_hash(path, stamp)}_{duration:.3f}.npy"
+        npy = self.folder / f"{self._hash(path, stamp)}_{duration:.3f}.npy"
         if isinstance(values, Path):
             link(values, npy)
         else:
             with atomic_file(npy, "wb") as file:
                 np.save(file, np.asarray(values, "<f4"))
         self.rows[path] = stamp, duration, npy
+
+    def _hash(self, *file):
+        return blake2b(json.dumps([*self.settings, *file]).encode(), digest_size=16).hexdigest()
 
 
 def _finished(out, paths, settings, overwrite, resumed):
@@ -208,11 +187,6 @@ def _stamp(path):
     with suppress(OSError):
         status = os.stat(path)
         return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _hash(path, stamp):
-    """Name the .npy of a file in a store."""
-    return blake2b(os.fsencode(f"{path}\0{stamp}"), digest_size=16).hexdigest()
 
 
 def _from_the_front(layers, count):

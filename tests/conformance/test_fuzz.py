@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -196,9 +197,9 @@ def make_partial(folder):
     """What `embed` has stored when it is killed before its last step."""
     make_export(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store.PartialStore, "remove", lambda self: None)
-        embed(folder, folder / "e.npz")
-    (folder / "e.npz").unlink()
+        patch.setattr(store, "write_embeddings", Mock(side_effect=UserError("stopped")))
+        with pytest.raises(UserError):
+            embed(folder, folder / "e.npz")
 
 
 def use_partial(folder):
