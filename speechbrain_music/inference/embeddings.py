@@ -13,7 +13,7 @@ import pandas as pd
 from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.models.frontend import TOKEN_RATE
-from speechbrain_music.utils.atomic import atomic_file, atomic_folder, write_together
+from speechbrain_music.utils.atomic import atomic_file, replace_folder, write_together
 from speechbrain_music.utils.errors import UserError, did_you_mean
 
 KINDS = (".npy", ".npz")
@@ -102,7 +102,7 @@ def read_embeddings(path, unpooled=False):
         raise UserError(f"{path} does not exist{near and f'; {near}'}")
     if path.suffix not in KINDS or not path.is_file():
         raise UserError(
-            f"{path} is not a file of embeddings: give a file that `sbmusic embed` wrote, which "
+            f"{path} is not a file of embeddings: pass a file that `sbmusic embed` wrote, which "
             f"ends in {' or '.join(KINDS)}"
         )
     with damage_explained(path):
@@ -131,19 +131,20 @@ def read_embeddings(path, unpooled=False):
     return Embeddings(paths, durations, values, settings)
 
 
-def write_folder(out, embeddings, names):
+def write_folder(out, embeddings, names, staging):
     """Replace `out` by a folder with links to .npy files, an index and the settings.
 
-    `names` are those of the files in the folder.
+    `names` are those of the files in the folder, which is made as `staging`.
     """
     paths, durations, npys, settings = embeddings
     rows = zip(map(printable, paths), durations, map(printable, names), strict=True)
     index = csv_text(rows, (*COLUMNS, "file"))
-    with atomic_folder(out, os.listdir(out) if out.exists() else ()) as folder:
-        for npy, name in zip(npys, names, strict=True):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            link(npy, folder / name)
-        write_together({folder / INDEX: index, folder / SETTINGS: settings_text(settings)})
+    shutil.rmtree(staging, ignore_errors=True)  # left by a kill
+    for npy, name in zip(npys, names, strict=True):
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        link(npy, staging / name)
+    write_together({staging / INDEX: index, staging / SETTINGS: settings_text(settings)})
+    replace_folder(staging, out)
 
 
 def read_folder(folder):

@@ -33,9 +33,10 @@ from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
 MAX_NAME = 255  # bytes that file systems allow
-# In the folder of a `PartialStore`: hash and duration; also what a kill has left.
+# In the folder of a `PartialStore`: hash and duration; and what a kill has left.
 STORED = re.compile(r"([0-9a-f]{32})_(\d+\.\d{3})\.npy")
-OURS = re.compile(rf"{re.escape(LOCK)}|\.?{STORED.pattern}(\.tmp)?")
+WHOLE = "whole"
+OURS = re.compile(rf"{re.escape(LOCK)}|{WHOLE}|\.?{STORED.pattern}(\.tmp)?")
 
 
 def embed_collection(
@@ -87,7 +88,7 @@ def embed_collection(
         else:
             names = _relative_names(paths)
             embeddings = Embeddings(done, durations, npys, settings)
-            write_folder(out, embeddings, [names[path] for path in done])
+            write_folder(out, embeddings, [names[path] for path in done], partial / WHOLE)
         shutil.rmtree(partial, ignore_errors=True)
     return unreadable
 

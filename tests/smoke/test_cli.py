@@ -223,7 +223,7 @@ def test_info(table, model, capsys):
     text = capsys.readouterr().out
     assert "9 files" in text and "9 x 3 x 16" in text and identity in text
     assert main(["info", str(table.parent / "music/sets/hymn.wav")]) == 2
-    assert "holds no embeddings" in capsys.readouterr().err
+    assert "is not a file of embeddings" in capsys.readouterr().err
 
 
 def test_shipped_encoder(music, tmp_path, capsys):
@@ -328,7 +328,7 @@ REFUSED = {
     "similar himn --in TABLE": "hymn.wav",
     "similar hymn --in TABLE --out good.wav": "must end in .csv",
     "similar x --in good.wav": "is not a file of embeddings",
-    "info texts/a.txt": "a.txt holds no embeddings",
+    "info texts/a.txt": "a.txt is not a file of embeddings",
     "export other": "is not a pre-training run",
     "export other --onnx other/model.safetensors": "must end in .onnx",
     "card MODEL me/mine --results foreign.json": "has other weights than this export",
