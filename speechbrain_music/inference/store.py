@@ -28,7 +28,7 @@ from speechbrain_music.inference.embeddings import (
     write_folder,
 )
 from speechbrain_music.models.frontend import TOKEN_RATE
-from speechbrain_music.utils.atomic import LOCK, atomic_file, locked_folder, write_together
+from speechbrain_music.utils.atomic import LOCK, locked_folder, write_together
 from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
@@ -112,7 +112,7 @@ def open_store(folder, settings, paths):
 
 
 class PartialStore:
-    """Results of an unfinished `embed_collection`: an .npy per file, which is there only whole.
+    """Results of an unfinished `embed_collection`: an .npy per file, renamed when it is whole.
 
     Its name has a hash of the settings, the file's path and its stamp, and the duration. `rows`
     maps each of `paths` that is stored with these settings, and has not changed since, to stamp,
@@ -121,8 +121,11 @@ class PartialStore:
 
     def __init__(self, folder, settings, paths):
         self.folder, self.settings = folder, [settings[name] for name in ("model", *OPTIONS)]
-        names = [STORED.fullmatch(name) for name in os.listdir(folder)]
-        stored = {name[1]: (float(name[2]), folder / name[0]) for name in names if name}
+        stored = {}
+        for name in filter(None, map(STORED.fullmatch, os.listdir(folder))):
+            with suppress(Exception):  # cut by a power failure, or damaged: it is embedded again
+                np.load(folder / name[0], mmap_mode="r")
+                stored[name[1]] = float(name[2]), folder / name[0]
         stamps = {path: _stamp(path) for path in paths}
         keys = {path: self._hash(path, stamp) for path, stamp in stamps.items()}
         self.rows = {p: (stamps[p], *stored[key]) for p, key in keys.items() if key in stored}
@@ -134,8 +137,10 @@ class PartialStore:
         if isinstance(values, Path):
             link(values, npy)
         else:
-            with atomic_file(npy, "wb") as file:
+            staging = npy.with_name(f".{npy.name}.tmp")
+            with open(staging, "wb") as file:
                 np.save(file, np.asarray(values, "<f4"))
+            staging.replace(npy)
         self.rows[path] = stamp, duration, npy
 
     def _hash(self, *file):

@@ -203,12 +203,26 @@ def test_another_folder_is_refused_and_kept(tmp_path):
 
 
 @pytest.mark.parametrize("change", [b"", b"do re mi", pickle.dumps([1]), 100, -1])
-def test_damaged_row_is_refused(change, songs, tmp_path):
-    partial = tmp_path / "a.npz.partial"
-    with open_store(partial, SETTINGS | {"chunk": 30.0, "overlap": 0.0}, songs) as store:
-        store.add(songs[0], 0.02, np.zeros(5))
-    (npy,) = partial.glob("*.npy")
+def test_damaged_file_is_embedded_again(change, songs, tmp_path):
+    embed_collection(FakeEncoder(), "m", songs, tmp_path / "whole.npz")
+    whole = read_embeddings(tmp_path / "whole.npz")
+    good = [path for path in songs if "bad" not in path]
+    settings = SETTINGS | {"chunk": 30.0, "overlap": 0.0}
+    with open_store(tmp_path / "a.npz.partial", settings, songs) as store:
+        for row in zip(good, whole.durations.tolist(), whole.values, strict=True):
+            store.add(*row)
+        _, _, npy = store.rows[good[1]]
     npy.write_bytes(npy.read_bytes()[:change] if isinstance(change, int) else change)
+    encoder = FakeEncoder()
+    embed_collection(encoder, "m", songs, tmp_path / "a.npz")
+    assert encoder.encoded == [songs[1], good[1]]
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_stored_arrays_of_another_shape_are_refused(songs, tmp_path):
+    settings = SETTINGS | {"chunk": 30.0, "overlap": 0.0}
+    with open_store(tmp_path / "a.npz.partial", settings, songs) as store:
+        store.add(songs[0], 0.02, np.zeros(7))
     with pytest.raises(UserError, match="a.npz.partial .* is damaged .*: delete it to start again"):
         embed_collection(FakeEncoder(), "m", songs, tmp_path / "a.npz")
 
