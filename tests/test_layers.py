@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "hparams": set(),
 }
 # Imported by all: without dependencies that are slow to import.
-GROUND = {f"{PACKAGE}.dataio.{name}" for name in ("annotations", "audio", "mp3", "source_file")}
+GROUND = {f"{PACKAGE}.dataio.{name}" for name in ("annotations", "audio", "mp3")}
 GROUND |= {f"{PACKAGE}.utils.{name}" for name in ("atomic", "errors", "memory")}
 
 

@@ -3,6 +3,7 @@
 Positions and lengths are in samples at the rate that is asked for, whatever the file's own rate.
 """
 
+import io
 import math
 import os
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from speechbrain_music.dataio import source_file
+from speechbrain_music.dataio import mp3
 from speechbrain_music.utils.errors import UserError
 
 SAMPLE_RATE = 24000
@@ -151,8 +152,6 @@ def _read(file, path, start, length, sample_rate):
     try:
         file.seek(min(first, file.frames))
         wave = _mono(file.read(count, dtype="float32", always_2d=True))
-    except source_file.SourceError as error:
-        raise AudioError(f"{path}: {error}.") from error
     except soundfile.SoundFileError as error:
         raise AudioError(f"{path}: is damaged; fetch it again or remove it.") from error
     peak = max(map(abs, (wave.max(initial=0), wave.min(initial=0))))
@@ -183,9 +182,17 @@ def _open(path):
             f"{path}: does not exist or is not a file; check the data folder and prepare it again."
         )
     try:
-        file = source_file.SourceFile(path)
-    except source_file.SourceError as error:
-        raise AudioError(f"{path}: {error}.") from error
+        # libsndfile is not given the path: it cannot open `song.mp3` if `._song.mp3` exists, nor
+        # names of other encodings.
+        with open(path, "rb") as source:
+            size = os.fstat(source.fileno()).st_size
+            content = mp3.true_content(source)
+            os.lseek(source.fileno(), 0, os.SEEK_SET)
+            file = soundfile.SoundFile(io.BytesIO(content) if content else os.dup(source.fileno()))
+    except OSError as error:
+        raise AudioError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions and the disk."
+        ) from error
     except soundfile.SoundFileError as error:
         raise AudioError(f"{path}: {_why_unreadable(path)}.") from error
     problem = None
@@ -193,7 +200,7 @@ def _open(path):
         problem = f"holds no samples by its header; {_CONVERT}, or fetch it again or remove it"
     elif file.samplerate not in SAMPLE_RATES:
         problem = f"claims a sample rate of {file.samplerate} Hz; repair it or remove it"
-    elif file.frames > _FRAMES_PER_BYTE * file.size or not file.seekable():
+    elif file.frames > _FRAMES_PER_BYTE * size or not file.seekable():
         problem = f"is not seekable; {_CONVERT}"
     if problem:
         file.close()

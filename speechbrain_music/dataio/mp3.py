@@ -15,45 +15,41 @@ _SAMPLE_RATES = (44100, 48000, 32000)  # of MPEG 1; MPEG 2 has a half, 2.5 a qua
 _LARGEST = 1441  # bytes of a frame
 _SURE = 4  # frames in a row that are no accident
 _JUNK = 2**18  # bytes before the first frame
-_BLOCK = 2**20
 _DECODER_DELAY = 529  # samples
 _OTHERS = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b".snd", b"caff")  # not mp3
 _INFO = re.compile(rb"(Xing|Info)(.{12})|VBRI", re.DOTALL)  # in a first frame without music
 _DELAYS = 16 + 100 + 4 + 21  # bytes from `Xing` to the delays, with all of its optional fields
 
 
-def true_parts(file):
-    """The parts of a binary file from which libsndfile decodes all of it; None for the whole file.
+def true_content(file):
+    """The bytes from which libsndfile decodes all of an open binary file; None for the file's own.
 
-    Of mp3: bytes (first frames with a true Xing header), then begin and end of each run of frames
-    in the file. Of other formats: begin and end of what follows an ID3v2 tag, after which
-    libsndfile cannot seek to the end of FLAC.
+    Of mp3: first frames with a true Xing header, then all whole frames of the file. Of other
+    formats: what follows an ID3v2 tag, after which libsndfile cannot seek to the end of FLAC.
     """
-    size = file.seek(0, 2)
     begin, head = _after_tags(file)
     if not begin and (head[:4] in _OTHERS or head[4:8] == b"ftyp"):
         return None
-    for most in (_SURE * _LARGEST, _JUNK):
-        file.seek(begin)
-        block = file.read(most)
-        at = _find(block, 0, begin + len(block) == size)
-        if at < len(block):
-            break
-    else:
-        return [(begin, size)] if 0 < begin < size else None
+    file.seek(begin)
+    block = file.read(_JUNK)
+    at = _find(block, 0, last=len(block) < _JUNK)
+    if at == len(block):
+        return block + file.read() if begin else None
     word, begin = block[at : at + 4], begin + at
     first = block[at : at + _frame_bytes(word)]
     info, claimed, delays = _INFO.search(first, 0, 60), 0, None
     if info and info[1]:
         flags, claimed, stored = (int.from_bytes(info[2][k : k + 4]) for k in (0, 4, 8))
+        size = file.seek(0, 2)
         file.seek(max(0, size - 128))
         end = size - 128 * (file.read(3) == b"TAG")
         if flags & 3 == 3 and abs(begin + stored - end) < 2 * _LARGEST:
             return None
         place = info.start() + _DELAYS if flags & 15 == 15 else len(first)
         delays = int.from_bytes(first[place : place + 3])
-    runs, count = _walk(file, begin + len(first) * bool(info), _stream(word))
-    return [_heading(word, count, delays, count == claimed), *runs]
+    file.seek(begin + len(first) * bool(info))
+    runs, count = _whole_frames(file.read(), _stream(word))
+    return b"".join([_heading(word, count, delays, count == claimed), *runs])
 
 
 def _after_tags(file):
@@ -86,37 +82,27 @@ def _stream(word):
     return word[1] & 0xFE, word[2] & 0x0C, word[3] >> 6 == 3
 
 
-def _find(block, at, last, stream=None):
-    """The place of the next `_SURE` frames (fewer at a file's end), else the block's end."""
-    while (at := block.find(b"\xff", at, max(at, len(block) - 3))) >= 0:
-        own, place, count = stream or _stream(block[at : at + 4]), at, 0
-        while count < _SURE and (step := _frame_bytes(block[place : place + 4], own)):
+def _find(data, at, stream=None, last=True):
+    """The place of the next `_SURE` frames (fewer at a file's end, if `last`), else the end."""
+    while (at := data.find(b"\xff", at, max(at, len(data) - 3))) >= 0:
+        own, place, count = stream or _stream(data[at : at + 4]), at, 0
+        while count < _SURE and (step := _frame_bytes(data[place : place + 4], own)):
             place, count = place + step, count + 1
-        if count == _SURE and place <= len(block) or count and last and place == len(block):
+        if count == _SURE and place <= len(data) or count and last and place == len(data):
             return at
         at += 1
-    return len(block)
+    return len(data)
 
 
-def _walk(file, place, stream):
-    """Begin and end of each run of whole frames in a block, and the number of frames."""
-    runs, count, last = [], 0, False
-    while not last:
-        file.seek(place)
-        block = file.read(_BLOCK)
-        last = len(block) < _BLOCK
-        at, stop = 0, len(block) - (0 if last else _SURE * _LARGEST)
-        while at < stop:
-            begin = at
-            while at < stop and (step := _frame_bytes(block[at : at + 4], stream)):
-                if at + step > len(block):
-                    break
-                at, count = at + step, count + 1
-            if begin < at:
-                runs.append((place + begin, place + at))
-            if at < stop:
-                at = _find(block, at + 1, last, stream)
-        place += stop if at == len(block) else at
+def _whole_frames(data, stream):
+    """Runs of whole frames of a stream, and the number of frames."""
+    runs, count, at = [], 0, 0
+    while at < len(data):
+        begin = at
+        while (step := _frame_bytes(data[at : at + 4], stream)) and at + step <= len(data):
+            at, count = at + step, count + 1
+        runs.append(memoryview(data)[begin:at])
+        at = _find(data, at + 1, stream)
     return runs, count
 
 

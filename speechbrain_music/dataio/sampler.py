@@ -29,16 +29,11 @@ class WeightedSegmentSampler(_BatchSampler):
 
     An epoch is `draws` draws in one global order. Consecutive batches go to consecutive ranks, so
     that an optimiser step of the whole job does not depend on the number of ranks. A track's weight
-    is its duration times its corpus's weight. A ValueError says if `draws` does not divide into
-    whole batches for every rank.
+    is its duration times its corpus's weight. `draws` must divide into whole batches for every
+    rank, as `brains.base.plan_steps` sees to.
     """
 
     def __init__(self, weights, draws, batch_size, seed=0, rank=0, world_size=1):
-        if draws < 1 or draws % (batch_size * world_size):
-            raise ValueError(
-                f"{draws} draws do not divide into batches of {batch_size} "
-                f"on {world_size} processes"
-            )
         super().__init__(draws, batch_size, seed, rank, world_size, epoch=0)
         self.edges = np.cumsum(np.asarray(weights, dtype=np.float64))
 

@@ -164,9 +164,10 @@ class MusicEncoder(Pretrained):
     def encode_file(self, path, layers=-1, pool="none", chunk=30.0, overlap=0.0, batch_size=8):
         """Encode a file of any length, rate and format.
 
-        Memory does not grow with the file's length (unless `chunk` is None): with the defaults, on
-        a CPU, the whole process stays below 2 GiB for a tiny encoder and below 2.5 GiB for
-        `brn_sum`. Results above 512 MB are memory-mapped from a temporary file.
+        Memory does not grow with the file's length (unless `chunk` is None, or the file is mp3
+        without a true Xing header, which is held as it is stored): with the defaults, on a CPU, the
+        whole process stays below 2 GiB for a tiny encoder and below 2.5 GiB for `brn_sum`. Results
+        above 512 MB are memory-mapped from a temporary file.
 
         Arguments
         ---------

@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from contextlib import contextmanager, suppress
-from hashlib import blake2b, file_digest
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +15,28 @@ from tqdm import tqdm
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import AudioError, audio_info
 from speechbrain_music.inference.embeddings import (
-    COLUMNS,
-    INDEX,
     KINDS,
-    SETTINGS,
+    OPTIONS,
     Embeddings,
-    StoreError,
     changed_settings,
     check_out,
+    damage_explained,
+    link,
     read_embeddings,
-    read_index,
-    read_settings,
-    settings_text,
+    read_folder,
     write_embeddings,
+    write_folder,
 )
 from speechbrain_music.models.frontend import TOKEN_RATE
-from speechbrain_music.utils.atomic import LOCK, locked_folder, replace_folder, write_together
+from speechbrain_music.utils.atomic import LOCK, locked_folder, write_together
 from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
-LOG, NPY, WHOLE = "files.jsonl", "npy", "whole"  # in the folder of a `PartialStore`
 MAX_NAME = 255  # bytes that file systems allow
+# In the folder of a `PartialStore`: hash and duration; and what a kill has left.
+STORED = re.compile(r"([0-9a-f]{32})_(\d+\.\d{3})\.npy")
+WHOLE = "whole"
+OURS = re.compile(rf"{re.escape(LOCK)}|{WHOLE}|\.?{STORED.pattern}(\.tmp)?")
 
 
 def embed_collection(
@@ -44,7 +46,7 @@ def embed_collection(
 
     Of an `out` that is there, rows of unchanged files (by size and modification time: hashing
     would read all audio) are reused if the settings are equal. If settings differ, or a file of
-    `out` is not among `paths`, a StoreError is raised, unless `overwrite`.
+    `out` is not among `paths`, a UserError is raised, unless `overwrite`.
 
     `source`, the encoder's name, is stored with the embeddings. Until all files are embedded,
     `<out>.partial` holds the results. `unreadable` has files already known to be unreadable, path
@@ -58,7 +60,7 @@ def embed_collection(
     settings = {"model": encoder.fingerprint, "source": str(source)} | options
     partial = out.with_name(out.name + PARTIAL)
     finished = _finished(out, [*paths, *unreadable], settings, overwrite, partial.exists())
-    with open_store(partial, settings) as store:
+    with open_store(partial, settings, paths) as store:
         for path in paths:
             stamp, *row = finished.get(_key(path), [None])
             if stamp and stamp == _stamp(path) and path not in store.rows:
@@ -74,124 +76,99 @@ def embed_collection(
         if not done:
             path, reason = next(iter(unreadable.items()))
             raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
-        stamps, durations, _ = zip(*(store.rows[path] for path in done), strict=True)
+        stamps, durations, npys = zip(*(store.rows[path] for path in done), strict=True)
         settings["stamps"] = list(stamps)
         if out.suffix in KINDS:
-            mode = "r" if options["pool"] == "none" else None  # one file, perhaps of gigabytes
-            values = [np.load(store.npy_of(path), mmap_mode=mode) for path in done]
-            values = np.stack(values) if len(done) > 1 else values[0][None]
+            with damage_explained(partial, "delete it to start again"):
+                if options["pool"] == "none":  # one file, perhaps of gigabytes
+                    values = np.load(npys[0], mmap_mode="r")[None]
+                else:
+                    values = np.stack([np.load(npy) for npy in npys])
             write_embeddings(out, Embeddings(done, np.array(durations), values, settings))
         else:
             names = _relative_names(paths)
-            rows = [(path, store.rows[path][1], names[path]) for path in done]
-            _write_folder(out, store, rows, settings)
-        store.remove()
+            embeddings = Embeddings(done, durations, npys, settings)
+            write_folder(out, embeddings, [names[path] for path in done], partial / WHOLE)
+        shutil.rmtree(partial, ignore_errors=True)
     return unreadable
 
 
 @contextmanager
-def open_store(folder, settings):
-    """Open the `PartialStore` in a folder that no other process has open; an empty one is deleted.
+def open_store(folder, settings, paths):
+    """Open the `PartialStore` in a folder that no other process has open.
 
-    Raises UserError for a folder that is locked, damaged, of other settings, or something else.
+    Raises UserError for a folder that is locked, a link, or something else.
     """
     folder = Path(folder)
-    if links := [path for path in (folder, *folder.rglob("*")) if path.is_symlink()]:
-        raise UserError(f"{links[0]} is a link, through which would be written: remove it")
-    ours = {LOCK, LOG, f".{LOG}.tmp", NPY, WHOLE}
-    if folder.exists() and not (folder.is_dir() and ours.issuperset(os.listdir(folder))):
+    found = folder.iterdir() if folder.is_dir() else ()
+    others = [path for path in found if path.is_symlink() or not OURS.fullmatch(path.name)]
+    if others or folder.is_symlink() or folder.is_file():
         raise UserError(
             f"{folder} is not a folder of unfinished embeddings, which would be kept there: rename "
             "or remove it"
         )
     with locked_folder(folder, "uses"):
-        store = PartialStore(folder, settings)
-        try:
-            yield store
-        finally:
-            if not store.rows:
-                store.remove()
+        yield PartialStore(folder, settings, paths)
 
 
 class PartialStore:
-    """Results of an unfinished `embed_collection`: an .npy per file, and a log.
+    """Results of an unfinished `embed_collection`: an .npy per file, renamed when it is whole.
 
-    The log's first line has the settings. Each other is of a file: its path, its stamp, its
-    duration, and a hash of these two and of its .npy. `rows` maps the path of each file that is
-    stored whole, and has not changed since, to the last three.
+    Its name has a hash of the settings, the file's path and its stamp, and the duration. `rows`
+    maps each of `paths` that is stored with these settings, and has not changed since, to stamp,
+    duration and .npy.
     """
 
-    def __init__(self, folder, settings):
-        self.folder, self.log, self.rows = folder, folder / LOG, {}
-        if self.log.is_file():
-            before, *lines = self.log.read_bytes().splitlines() or [b""]
-            try:
-                changed = changed_settings(read_settings(before), settings)
-            except (ValueError, TypeError, RecursionError):
-                raise UserError(f"{folder} is damaged: delete it to start again") from None
-            for line in lines:  # perhaps cut by a kill, or damaged; its .npy may be gone
-                with suppress(ValueError, TypeError, RecursionError, OSError):
-                    path, stamp, duration, digest = json.loads(line)
-                    is_same = stamp is not None and stamp == _stamp(path)
-                    if is_same and digest == self._digest(path, stamp, duration):
-                        self.rows[path] = stamp, duration, digest
-            if changed and self.rows:
-                raise UserError(
-                    f"{folder} was started with other settings ({changed}): pass those to "
-                    "continue, delete it to start again, or choose another --out"
-                )
-        lines = [settings, *([path, *row] for path, row in self.rows.items())]
-        write_together({self.log: "".join(json.dumps(line) + "\n" for line in lines)})
-        (folder / NPY).mkdir(exist_ok=True)
-
-    def remove(self):
-        """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def __init__(self, folder, settings, paths):
+        self.folder, self.settings = folder, [settings[name] for name in ("model", *OPTIONS)]
+        stored = {}
+        for name in filter(None, map(STORED.fullmatch, os.listdir(folder))):
+            with suppress(Exception):  # cut by a power failure, or damaged: it is embedded again
+                np.load(folder / name[0], mmap_mode="r")
+                stored[name[1]] = float(name[2]), folder / name[0]
+        stamps = {path: _stamp(path) for path in paths}
+        keys = {path: self._hash(path, stamp) for path, stamp in stamps.items()}
+        self.rows = {p: (stamps[p], *stored[key]) for p, key in keys.items() if key in stored}
 
     def add(self, path, duration, values):
         """Store a file's duration and embedding, an array or the path of an .npy."""
-        npy, stamp = self.npy_of(path), _stamp(path)
-        npy.unlink(missing_ok=True)  # it may be a link to an .npy of an earlier `out`
+        stamp = _stamp(path)
+        npy = self.folder / f"{self._hash(path, stamp)}_{duration:.3f}.npy"
         if isinstance(values, Path):
-            _link(values, npy)
+            link(values, npy)
         else:
-            np.save(npy, np.asarray(values, "<f4"))
-        self.rows[path] = stamp, duration, self._digest(path, stamp, duration)
-        with open(self.log, "a", encoding="utf-8") as file:
-            file.write(json.dumps([path, *self.rows[path]]) + "\n")
+            staging = npy.with_name(f".{npy.name}.tmp")
+            with open(staging, "wb") as file:
+                np.save(file, np.asarray(values, "<f4"))
+            staging.replace(npy)
+        self.rows[path] = stamp, duration, npy
 
-    def npy_of(self, path):
-        """Return the path of the .npy for a file's embedding."""
-        return self.folder / NPY / f"{blake2b(os.fsencode(path), digest_size=16).hexdigest()}.npy"
-
-    def _digest(self, path, *row):
-        with open(self.npy_of(path), "rb") as file:
-            data = file_digest(file, lambda: blake2b(json.dumps(row).encode(), digest_size=16))
-        return data.hexdigest()
+    def _hash(self, *file):
+        return blake2b(json.dumps([*self.settings, *file]).encode(), digest_size=16).hexdigest()
 
 
 def _finished(out, paths, settings, overwrite, resumed):
     """Map a key to stamp, duration and embedding of what `out` holds with the same settings.
 
-    Raises StoreError, unless `overwrite`, if some of it would be lost. An interrupted run that is
+    Raises UserError, unless `overwrite`, if some of it would be lost. An interrupted run that is
     resumed may have replaced some of the files of an .npy.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return {}
     try:
-        before = read_index(out) if out.is_dir() else read_embeddings(out, unpooled=True)
-    except StoreError as error:
+        before = read_folder(out) if out.is_dir() else read_embeddings(out, unpooled=True)
+    except UserError as error:
         if out.is_file() and (overwrite or resumed):
             return {}
         remedy = "pass --overwrite to replace it" if out.is_file() else "choose another --out"
-        raise StoreError(f"{error}, or {remedy}") from error
+        raise UserError(f"{error}, or {remedy}") from error
     given = {_key(path) for path in paths}
     lost = sum(_key(path) not in given for path in before.paths)
     changed = changed_settings(before.settings, settings)
     if (lost or changed) and not overwrite:
         faults = [f"{lost} of its {len(before.paths)} files are not among the {len(paths)} given"]
         faults = faults * bool(lost) + [f"its settings are others ({changed})"] * bool(changed)
-        raise StoreError(
+        raise UserError(
             f"{out} would be replaced, but {' and '.join(faults)}: pass all files and the same "
             "settings, choose another --out, or pass --overwrite"
         )
@@ -209,14 +186,6 @@ def _finished(out, paths, settings, overwrite, resumed):
 def _key(path):
     """Identify a file by its path as embeddings have it, from whichever folder it was given."""
     return os.path.abspath(printable(path))
-
-
-def _link(source, target):
-    """Link to a file, or copy it where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _stamp(path):
@@ -275,19 +244,3 @@ def _seconds(path, tokens):
         return round(min(audio_info(path).seconds, tokens / TOKEN_RATE), 3)
     except AudioError:
         return tokens / TOKEN_RATE
-
-
-def _write_folder(out, store, rows, settings):
-    """Replace `out` by a folder with links to the store's files, an index and the settings.
-
-    rows: path, duration and name of each file.
-    """
-    whole = store.folder / WHOLE
-    shutil.rmtree(whole, ignore_errors=True)  # left by a kill
-    for path, _, name in rows:
-        (whole / name).parent.mkdir(parents=True, exist_ok=True)
-        _link(store.npy_of(path), whole / name)
-    rows = [(printable(path), duration, printable(name)) for path, duration, name in rows]
-    index = csv_text(rows, (*COLUMNS, "file"))
-    write_together({whole / INDEX: index, whole / SETTINGS: settings_text(settings)})
-    replace_folder(whole, out)

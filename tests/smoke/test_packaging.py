@@ -114,7 +114,7 @@ def test_own_yaml_trains_outside_repository(python, tmp_path):
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Modules that only an extra brings.
-HIDDEN = "onnx onnxruntime onnxscript pebble pretty_midi midirenderer pyarrow transformers".split()
+HIDDEN = "onnx onnxruntime onnxscript pebble pretty_midi midirenderer transformers".split()
 HIDDEN += "torchmetrics mir_eval librosa sklearn pytest mkdocs nbclient".split()
 
 

@@ -21,7 +21,7 @@ def frames():
     wave = rng.uniform(-0.5, 0.5, (4 * 44100, 2)) * np.linspace(1, 0, 4 * 44100)[:, None] ** 4
     soundfile.write(file, wave, 44100, format="MP3", bitrate_mode="VARIABLE")
     data = file.getvalue()
-    assert mp3.true_parts(file) is None
+    assert mp3.true_content(file) is None
     size = mp3._frame_bytes(data[:4])
     return data[:size], data[size:]
 

@@ -2,7 +2,7 @@
 
 sbmusic embed song.mp3 --out song.npy    # by the small encoder that this package ships
 sbmusic embed /my/music --model results/brn_sum/1234/export --out music.npz
-find /my/music -name "*.flac" | sbmusic embed - --model USER/NAME --out music.parquet
+find /my/music -name "*.flac" | sbmusic embed - --model USER/NAME --out flac.npz
 sbmusic embed /my/music --model USER/NAME --pool none --out embeddings
 
 The suffix of --out chooses the format; it is written whole or not at all:
@@ -10,7 +10,6 @@ The suffix of --out chooses the format; it is written whole or not at all:
             (settings); of one file with --pool none its (T, D), 25 rows per second
   .npz      embeddings, paths, durations, settings; of one file with --pool none embeddings,
             times, settings
-  .parquet  columns path, duration, embedding (needs pyarrow)
   a folder  with --pool none: one .npy per file, index.csv and settings.json
 Several layers add an axis before D: (files, L, D), (L, T, D).
 

@@ -9,7 +9,7 @@ sbmusic info music.npz
 from pathlib import Path
 
 from speechbrain_music.inference.cli.embed import add_classes
-from speechbrain_music.utils.errors import UserError, escaped
+from speechbrain_music.utils.errors import escaped
 
 
 def add_arguments(parser):
@@ -22,14 +22,7 @@ def add_arguments(parser):
 
 def run(args):
     """Print the metadata of `args.source`."""
-    from speechbrain_music.inference.embeddings import KINDS
-
     path = Path(args.source or "")
-    if path.is_file() and path.suffix.lower() not in KINDS:
-        raise UserError(
-            f"{path} holds no embeddings: pass the folder of an export, its hub id, or a file that "
-            f"ends in {', '.join(KINDS)}"
-        )
     metadata = _embeddings(path) if path.is_file() else _model(args.source, args.classes)
     for title, text in metadata.items():
         print(f"{title:14} {escaped(text)}")

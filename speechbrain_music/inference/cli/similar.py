@@ -33,7 +33,7 @@ def add_arguments(parser):
         metavar="EMBEDDINGS",
         required=True,
         type=Path,
-        help="file that `sbmusic embed` wrote: .npy, .npz or .parquet, one vector per file",
+        help="file that `sbmusic embed` wrote: .npy or .npz, one vector per file",
     )
     parser.add_argument("--model", help="for an audio file: the model that made the embeddings")
     parser.add_argument("--device", help="for that model (default: the fastest)")
