@@ -10,13 +10,14 @@ from speechbrain_music.models.export import SHIPPED, WaveEncoder, load_export
 from speechbrain_music.models.frontend import BANDS, HOP, STACK, TOKEN_RATE, LogMel
 from speechbrain_music.models.frozen_encoder import POOLINGS, FrozenEncoder, fingerprint
 from speechbrain_music.models.hugging_face import HuggingFaceEncoder
+from speechbrain_music.models.peers import LICENCES, PeerEncoder, make_mert
 from speechbrain_music.models.safe_folder import FEATURES, features_config
 from speechbrain_music.utils.errors import UserError
 
 UNTRAINED_SEEDS = (0, 1, 2)
 SPECS = (
     "choose the folder of an export, a list of such folders, shipped, mel, random:FOLDER (of an "
-    "export) or hf:NAME_OR_PATH"
+    "export), hf:NAME_OR_PATH, mert:95M, mert:330M, muq:NAME, omar_rq:NAME or musicfm:FOLDER"
 )
 
 
@@ -85,10 +86,10 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
 
     `spec` is the folder of an export; a list of such folders; "shipped" (the small encoder that
     this package ships); "mel"; "random:FOLDER" (untrained, with the configuration and the band
-    statistics of an export); or "hf:NAME_OR_PATH" (of `transformers`). With `trust_remote_code` a
-    model of `transformers` may bring code of its own and pickled weights. `pooling` of hidden
-    states over time is "mean" or "mean_std"; mel statistics are always both. `classes` are full
-    names of classes outside this package that exports may use.
+    statistics of an export); or a public model of `SPECS`. With `trust_remote_code` it may bring
+    code of its own and, of `transformers`, pickled weights. `pooling` of hidden states over time is
+    "mean" or "mean_std"; mel statistics are always both. `classes` are full names of classes
+    outside this package that exports may use.
 
     Returns a list of `FrozenEncoder` on the CPU; several are seeds of one system (three for
     "random:"), to be averaged. Raises UserError for another spec, exports that are not seeds of one
@@ -109,6 +110,10 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind == "hf" and rest:
             return [HuggingFaceEncoder(rest, trust_remote_code, pooling)]
+        if spec in ("mert:95M", "mert:330M"):
+            return [make_mert(rest, trust_remote_code, pooling)]
+        if kind in LICENCES and rest:
+            return [PeerEncoder(kind, rest, trust_remote_code, pooling)]
         if Path(spec).exists() or "/" in str(spec):
             return [_from_export(spec, pooling, classes)]
     raise UserError(f"encoder is {spec!r}: {SPECS}")
