@@ -1,6 +1,6 @@
 """A data set's record, and its annotated pieces turned into manifests.
 
-The module of a data set holds its `DataSet` record and reads its annotations into `Item`s;
+`data_sets.yaml` has the record of each, and its module reads the annotations into `Item`s;
 `DataSet.prepare` reads the audio headers, checks the counts and writes, all or nothing:
 
     train.csv valid.csv test.csv   manifests (`manifest.py`)
@@ -15,12 +15,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
-
-import yaml
 
 from speechbrain_music.data_prep import duplicates, files, manifest, output
 from speechbrain_music.data_prep.headers import read_headers
@@ -34,12 +31,8 @@ SEVERAL = "|"  # between the values of a label that has several
 MIN_SECONDS = 0.8  # two mask blocks: shorter music cannot be trained on
 _SHOWN = 20  # examples in the report; skipped.csv has all
 
-# Options of `prepare_items`, which several data sets have: name -> help text.
-ALLOW_MISSING = {"allow_missing": "report deviations from the published counts, do not refuse them"}
-HELD_OUT = {
-    "valid_share": "share of the pieces to hold out, whole artists at a time",
-    "seed": "chooses the artists that are held out",
-}
+# Options of `prepare_items`, which some data sets have.
+_COMMON = ("allow_missing", "valid_share", "seed")
 
 
 class Item(NamedTuple):
@@ -87,7 +80,7 @@ class DataSet:
     splits: tuple = SPLITS  # those that are written by default
     counts: dict = field(default_factory=dict)  # variant -> split (or `ALL`) -> published pieces
     assert_counts: bool = True  # whether other counts are refused; otherwise they are reported
-    known_unreadable: frozenset = frozenset()  # IDs that are damaged in the published copies
+    known_unreadable: tuple = ()  # IDs that are damaged in the published copies
     clip_seconds: float | None = None  # cuts pieces into clips; the column `track` has their IDs
     min_seconds: float = 0.0  # shorter files are skipped
     endings: tuple = ()  # of the audio's stems, which some copies have and others have not
@@ -96,7 +89,8 @@ class DataSet:
     # `read(data_folder, out, **options)` returns `Annotations`; `out` is the folder of the
     # manifests, for files that it downloads or caches.
     read: Callable | None = None
-    options: dict = field(default_factory=dict)  # option of `prepare` -> help text
+    # Option of `prepare` -> its allowed values, or a help text.
+    options: dict = field(default_factory=dict)
 
     def prepare(self, data_folder, out, **options):
         """Write the data set's manifests to the folder `out`, and return the report.
@@ -112,26 +106,11 @@ class DataSet:
         root, out = files.existing_folder(data_folder), Path(out)
         files.check_output(out / "report.json")  # also before anything is fetched
         own = [name for name in options if name in self.options]  # any other is a TypeError below
-        common = {name: options.pop(name) for name in own if name in (*ALLOW_MISSING, *HELD_OUT)}
+        for name in own:
+            if not isinstance(allowed := self.options[name], str):
+                check_option(name, options[name], allowed)
+        common = {name: options.pop(name) for name in own if name in _COMMON}
         return prepare_items(self, root, out, self.read(root, out, **options), **common)
-
-
-@cache
-def _published():
-    """The contents of `data_sets.yaml`, and the entries of `references.bib`."""
-    texts = [
-        Path(__file__).with_name(name).read_text(encoding="utf-8")
-        for name in ("data_sets.yaml", "references.bib")
-    ]
-    return yaml.safe_load(texts[0]), texts[1].strip().split("\n\n")
-
-
-def about(name):
-    """What `data_sets.yaml` says about a data set, with its entries of `references.bib`."""
-    known, entries = _published()
-    facts = dict(known[name])
-    cited = [next(e for e in entries if f"{{{key}," in e) for key in facts.pop("cite")]
-    return facts | {"bibtex": "\n".join(cited)}
 
 
 def check_option(name, value, allowed):

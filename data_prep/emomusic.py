@@ -16,7 +16,6 @@ import statistics
 
 from speechbrain_music.data_prep import data_set, files
 
-COUNTS = {"train": 504, "valid": 115, "test": 125}
 EMOTIONS = ("arousal", "valence")
 CLIPS = ("clips_45seconds", "clips_45sec", "clips", "audio", "wav", "mp3", "flac", ".")
 
@@ -50,7 +49,6 @@ def read_emomusic(data_folder, out=None, split="published"):
     `scale` of the report has for each emotion the `mean` and `std` (of the population) over the
     development set: value = mean + std * standardised value.
     """
-    data_set.check_option("split", split, ("published", "artist_disjoint"))
     place = files.locate(data_folder, "EmoMusic", (("songs_info.csv",), ("annotations", "")))[0]
     clips = files.first_place(data_folder, files.AUDIO, CLIPS) or CLIPS[0]
     static = data_folder / place / "static_annotations.csv"
@@ -90,12 +88,3 @@ def read_emomusic(data_folder, out=None, split="published"):
     return data_set.Annotations(
         items, (clips,), settings={"split": split}, variant=split, extra={"scale": scale}
     )
-
-
-EMOMUSIC = data_set.DataSet(
-    **data_set.about("emomusic"),
-    labels=("artist", *EMOTIONS, *(f"{name}_z" for name in EMOTIONS)),
-    counts={"published": COUNTS},
-    read=read_emomusic,
-    options={"split": "published or artist_disjoint"} | data_set.ALLOW_MISSING,
-)

@@ -24,7 +24,6 @@ from speechbrain_music.data_prep import data_set, files
 
 TONICS = tuple("C Db D Eb E F Gb G Ab A Bb B".split())
 KEYS = tuple(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in TONICS)
-COUNTS = {"train": 923, "valid": 236, "test": 604}
 KEY_SET, MTG_SET = "giantsteps-key-dataset", "giantsteps-mtg-key-dataset"
 _STEPS = dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))
 
@@ -106,15 +105,3 @@ def read_giantsteps(data_folder, out=None):
     folders = sorted({test_audio, mtg_audio})
     extra = {"left_out": left_out, "marble_paper": {"train and valid": 1077}}
     return data_set.Annotations(items, folders, extra=extra)
-
-
-GIANTSTEPS = data_set.DataSet(
-    **data_set.about("giantsteps"),
-    labels=("key", "artist"),
-    classes=("key",),
-    counts={"published": COUNTS},
-    clip_seconds=30.0,
-    endings=(".LOFI",),
-    read=read_giantsteps,
-    options=data_set.ALLOW_MISSING,
-)

@@ -45,14 +45,3 @@ def read_mtg_jamendo(data_folder, out=None):
 def _names_tracks(path):
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         return COLUMNS[0] in file.readline()
-
-
-MTG_JAMENDO = data_set.DataSet(
-    **data_set.about("mtg_jamendo"),
-    labels=("artist",),
-    splits=("train", "valid"),
-    min_seconds=data_set.MIN_SECONDS,
-    endings=(".low",),
-    read=read_mtg_jamendo,
-    options=data_set.HELD_OUT,
-)

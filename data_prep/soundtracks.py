@@ -193,7 +193,6 @@ def _of_file(name, table):
 
 def read_soundtracks(data_folder, out=None, split="album"):
     """Tracks with their album (the package), licence and holder."""
-    data_set.check_option("split", split, ("album", "track"))
     missing = fetch(data_folder)
     if len(missing) == len(PACKAGES):
         raise files.PreparationError(
@@ -218,15 +217,3 @@ def read_soundtracks(data_folder, out=None, split="album"):
     page = head + "|---|---|---|\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
     found = {"settings": {"split": split}, "extra": {"missing_packages": missing}}
     return data_set.Annotations(items, **found, texts={"LICENCES.md": page})
-
-
-SOUNDTRACKS = data_set.DataSet(
-    **data_set.about("soundtracks"),
-    labels=("album", "licence", "holder"),
-    classes=("album", "licence"),
-    assert_counts=False,
-    min_seconds=10.0,
-    fetches=True,
-    read=read_soundtracks,
-    options={"split": "album or track"},
-)

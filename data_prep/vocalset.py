@@ -39,7 +39,6 @@ TEST_SINGERS = ("f2", "f8", "m3", "m5", "m10")
 PLACES = ("FULL", "data_by_singer", "VocalSet1-2/data_by_singer", "VocalSet11/FULL", "")
 _COPY = re.compile(r"\(\d+\)$")  # what a copy's name ends in
 CORRECTED = {"vibrado": "vibrato"}
-TASKS, SPLIT_RULES = ("singer", "technique"), ("default", "marble")
 # Recordings of the vibrato folder that MARBLE's code leaves out.
 _MARBLE_LEAVES_OUT = re.compile(
     r"(f2_scales_vibrato_a\(1\)|(caro|dona|row)_vibrato|slow_vibrato_arps)"
@@ -188,8 +187,6 @@ def read_vocalset(data_folder, out, task, split="default"):
 
     `layout_deviations` of the report lists what was corrected or left out.
     """
-    data_set.check_option("task", task, TASKS)
-    data_set.check_option("split", split, SPLIT_RULES)
     items, deviations = (list_as_marble if split == "marble" else find_recordings)(data_folder)
     if split == "marble":
         log = read_headers(data_folder, [i.wav for i in items], out / "headers.jsonl", bar=None)
@@ -203,12 +200,3 @@ def read_vocalset(data_folder, out, task, split="default"):
         variant=f"{task} {split}",
         extra={"layout_deviations": deviations, "published": "another split"},
     )
-
-
-VOCALSET = data_set.DataSet(
-    **data_set.about("vocalset"),
-    labels=("singer", "technique", "vowel"),
-    classes=("singer", "technique"),
-    read=read_vocalset,
-    options={"task": "singer or technique", "split": "default or marble"} | data_set.ALLOW_MISSING,
-)

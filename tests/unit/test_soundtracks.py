@@ -11,7 +11,10 @@ import soundfile
 
 from speechbrain_music.data_prep import soundtracks
 from speechbrain_music.data_prep.files import PreparationError
-from speechbrain_music.data_prep.soundtracks import SOUNDTRACKS, read_copyright
+from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.data_prep.soundtracks import read_copyright
+
+SOUNDTRACKS = DATA_SETS["soundtracks"]
 
 PACKAGES = {
     "gone-music": ("train",),
