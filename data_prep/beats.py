@@ -15,7 +15,6 @@ next validates. --split single: single.split, or one fold validates. GTZAN only 
 --split marble: GTZAN's lists of genres, as in `gtzan`.
 """
 
-import hashlib
 import re
 from pathlib import PurePath
 
@@ -32,7 +31,7 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
     found = found or frames.annotations_in(data_folder, extensions=(".jams",))
     if not found:
         files.locate(data_folder, "a folder of beats", (("*.beats",), ("annotations/beats",)))
-    order = sorted(found.items(), key=lambda pair: hashlib.sha1(pair[0].encode()).digest())
+    order = sorted(found.items(), key=lambda pair: data_set.sha1(pair[0]))
     ranks = {path: rank for rank, (_, path) in enumerate(order)}
     clips = gtzan.read_gtzan(data_folder, out, lists).items if split == "marble" else ()
     listed = {clip.id: clip.split for clip in clips}

@@ -89,10 +89,8 @@ def _add_options(command, options, *functions):
             text = " or ".join(text)
         if default is False:
             command.add_argument(f"--{name}", action="store_true", help=text)
-        elif default is inspect.Parameter.empty:
-            command.add_argument(f"--{name}", required=True, help=text)
-        elif default is None:
-            command.add_argument(f"--{name}", help=text)
+        elif default in (None, inspect.Parameter.empty):
+            command.add_argument(f"--{name}", required=default is not None, help=text)
         else:
             text = f"{text} (default: {default})"
             command.add_argument(f"--{name}", type=type(default), default=default, help=text)

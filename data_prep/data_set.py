@@ -52,9 +52,8 @@ class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
     Audio in `folders` that belongs to no split is counted; `settings` (the options chosen) and
-    `extra` go into the report; `texts` (file name -> text) are written beside the manifests;
-    `variant` says which of the record's counts the pieces must have; `skipped` (path, reason) what
-    could not be looked at.
+    `extra` go into the report; `variant` says which of the record's counts the pieces must have;
+    `skipped` (path, reason) what could not be looked at.
     """
 
     items: list
@@ -62,7 +61,6 @@ class Annotations(NamedTuple):
     settings: dict = {}
     variant: str = "published"
     extra: dict = {}
-    texts: dict = {}
     skipped: list | tuple = ()
 
 
@@ -119,10 +117,9 @@ def check_option(name, value, allowed):
         raise files.PreparationError(f"{name} is {value!r}; choose one of {', '.join(allowed)}.")
 
 
-def check_share(share):
-    """Raise a `PreparationError` for a share to hold out that does not lie between 0 and 1."""
-    if not 0 < share < 1:
-        raise files.PreparationError(f"valid_share is {share}; it must lie between 0 and 1.")
+def sha1(text):
+    """The SHA-1 of a text as a whole number: an order, or a share, that depends on it alone."""
+    return int(hashlib.sha1(text.encode()).hexdigest(), 16)
 
 
 def hold_out(rows, share, seed, groups):
@@ -132,14 +129,13 @@ def hold_out(rows, share, seed, groups):
     At most `share` is held out, but at least one group; at least one is not. The order depends on
     the groups' names and the seed alone, so that few rows change sides when a corpus grows.
     """
-    check_share(share)
     if len(set(groups)) < 2:
         groups = [""] * len(rows)
     members = defaultdict(list)
     for row, group in zip(rows, groups, strict=True):
         members[group or row["ID"]].append(row)
     wanted = min(max(1, round(share * len(rows))), len(rows) - 1)
-    order = sorted(members, key=lambda name: hashlib.sha1(f"{seed}:{name}".encode()).digest())
+    order = sorted(members, key=lambda name: sha1(f"{seed}:{name}"))
     chosen, count = set(), 0
     for name in order:
         if count + len(members[name]) <= wanted:
@@ -167,6 +163,10 @@ def prepare_items(
     held_out = any(item.split is None for item in items)
     settings = annotations.settings
     if held_out:
+        if not 0 < valid_share < 1:
+            raise files.PreparationError(
+                f"valid_share is {valid_share}; it must lie between 0 and 1."
+            )
         settings = settings | {"valid_share": valid_share, "seed": seed}
     paths = {split: out / f"{split}.csv" for split in SPLITS}
     files.check_output(out / "report.json")
@@ -225,8 +225,7 @@ def prepare_items(
     }
     columns = data_set.labels + ("track",) * bool(data_set.clip_seconds) + tuple(made_by)
     texts = {paths[split]: manifest.manifest_text(part, columns) for split, part in splits.items()}
-    beside = {out / name: text for name, text in annotations.texts.items()}
-    output.write_output(out, report, skipped, beside | texts)
+    output.write_output(out, report, skipped, texts)
     for path in set(paths.values()) - set(texts):  # of other settings
         path.unlink(missing_ok=True)
     return report

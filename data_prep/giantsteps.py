@@ -17,7 +17,6 @@ rule it cites gives 1,159.
 """
 
 import csv
-import hashlib
 import re
 
 from speechbrain_music.data_prep import data_set, files
@@ -41,9 +40,7 @@ def one_of_24(text):
 def artist_splits(credits):
     """Artist -> `train` or `valid`, from the artists of each track in the table's order."""
     splits = {
-        artist: "train"
-        if int(hashlib.sha1(artist.lower().encode()).hexdigest(), 16) % 116 < 100
-        else "valid"
+        artist: "train" if data_set.sha1(artist.lower()) % 116 < 100 else "valid"
         for artists in credits
         for artist in artists
     }

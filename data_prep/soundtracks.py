@@ -9,10 +9,9 @@ Expected tree, made and filled by this command:
 Packages that are missing are fetched with apt-get and unpacked with dpkg-deb (no root, about 1 GB),
 each whole or not at all. A package that the mirror lacks is left out. Links and files under 10 s
 (sound effects) are left out; stems of one song are added. Splits: `album` keeps a package on one
-side, `track` does not. `LICENCES.md`, beside the manifests, names the holders of each track.
+side, `track` does not. The columns `licence` and `holder` are of the packages' copyright files.
 """
 
-import hashlib
 import logging
 import os
 import re
@@ -199,7 +198,7 @@ def read_soundtracks(data_folder, out=None, split="album"):
             f"none of the packages can be fetched: run `apt-get update` as root, or download them "
             f"from a Debian mirror into {data_folder}: {', '.join(PACKAGES)}."
         )
-    items, lines = [], []
+    items = []
     for package, (side, *stated) in PACKAGES.items():
         if package in missing:
             continue
@@ -209,11 +208,8 @@ def read_soundtracks(data_folder, out=None, split="album"):
         for name in files.find_audio(data_folder, package)[0]:
             licence, holder = _of_file(name, table)
             if split == "track":
-                digit = hashlib.sha1(name.encode()).digest()[0] % 10
+                digit = (data_set.sha1(name) >> 152) % 10  # of the first byte
                 side = {0: "test", 1: "valid"}.get(digit, "train")
             items.append(data_set.Item(name, name, side, (package, licence, holder)))
-            lines.append([text.replace("|", "/") for text in (name, licence, holder)])
-    head = "# Licences, as the packages' copyright files give them\n\n| file | licence | holder |\n"
-    page = head + "|---|---|---|\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    found = {"settings": {"split": split}, "extra": {"missing_packages": missing}}
-    return data_set.Annotations(items, **found, texts={"LICENCES.md": page})
+    extra = {"missing_packages": missing}
+    return data_set.Annotations(items, settings={"split": split}, extra=extra)

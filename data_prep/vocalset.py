@@ -17,7 +17,6 @@ No counts are published for either, so none are asserted; published figures are 
 """
 
 import filecmp
-import hashlib
 import re
 from collections import defaultdict
 from itertools import chain, count
@@ -44,10 +43,6 @@ _MARBLE_LEAVES_OUT = re.compile(
     r"(f2_scales_vibrato_a\(1\)|(caro|dona|row)_vibrato|slow_vibrato_arps)"
 )
 _MARBLE_SEED, _MARBLE_SECONDS = 42617, 132_000 / 44_100
-
-
-def _rank(name):
-    return hashlib.sha1(name.encode()).digest()
 
 
 def _listed(data_folder):
@@ -103,7 +98,7 @@ def split_singers(items):
         of[item.labels[0]].append(item)
     split = []
     for recordings in of.values():
-        recordings.sort(key=lambda item: _rank(item.id))
+        recordings.sort(key=lambda item: data_set.sha1(item.id))
         test, valid = round(0.2 * len(recordings)), round(0.32 * len(recordings))
         for place, item in enumerate(recordings):
             name = "test" if place < test else "valid" if place < test + valid else "train"
@@ -113,7 +108,7 @@ def split_singers(items):
 
 def split_techniques(items):
     """Items of the ten techniques with a split for the technique task, by singers."""
-    others = sorted((s for s in SINGERS if s not in TEST_SINGERS), key=_rank)
+    others = sorted((s for s in SINGERS if s not in TEST_SINGERS), key=data_set.sha1)
     splits = dict.fromkeys(TEST_SINGERS, "test") | dict.fromkeys(others, "train")
     splits |= dict.fromkeys(others[:6], "valid")
     return [
