@@ -232,17 +232,15 @@ def prepare_items(
 
 
 def _unique(data_set, items):
-    """The items, each once, and the IDs that occurred twice with the same content."""
-    found, repeated = {}, []
-    for item in items:
-        if found.setdefault(item.id, item) is not item:
-            if found[item.id] != item:
-                remedy = "keep one of its rows" if data_set.own else "fix its annotations"
-                raise files.PreparationError(
-                    f"{data_set.title} has two different pieces with the ID {item.id}; {remedy}."
-                )
-            repeated.append(item.id)
-    return list(found.values()), repeated
+    """The items, each once, and the IDs of those that occurred more than once."""
+    counts = Counter(items)
+    for key, count in Counter(item.id for item in counts).items():
+        if count > 1:
+            remedy = "keep one of its rows" if data_set.own else "fix its annotations"
+            raise files.PreparationError(
+                f"{data_set.title} has two different pieces with the ID {key}; {remedy}."
+            )
+    return list(counts), [item.id for item, count in counts.items() if count > 1]
 
 
 def _find_copies(data_set, data_folder, items, faults):
@@ -324,8 +322,7 @@ def _read_replica(data_folder):
     path, keys = Path(data_folder, REPLICA_JSON), ("generator", "scale", "seed", "counts")
     if not path.exists():
         return None
-    made = output.read_json(path)
-    if not made.keys() >= set(keys):
+    if not (made := output.read_json(path)).keys() >= set(keys):
         raise files.PreparationError(f"{path} is damaged; delete the replica and make it again.")
     return {key: made[key] for key in keys}
 

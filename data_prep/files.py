@@ -94,17 +94,12 @@ def describe(root, most=100_000):
         "parts of an archive (`cat FILE.zip.* > FILE.zip`, then `unzip FILE.zip`)": ("*.zip.0*",),
         "files of a converted copy, which is not read (get the data set as published)": CONVERTED,
     }
-    paths = (Path(folder, name) for folder, _, names in os.walk(root) for name in sorted(names))
-    found = {kind: [] for kind in kinds}
-    for path in islice(paths, most):
-        for kind, patterns in kinds.items():
-            if any(fnmatch(path.name.lower(), pattern) for pattern in patterns):
-                found[kind].append(path)
-    said = [
-        f"{len(paths)} {kind}, for example {paths[0].relative_to(root)}"
-        for kind, paths in found.items()
-        if paths
-    ]
+    walked = (Path(folder, name) for folder, _, names in os.walk(root) for name in sorted(names))
+    paths, said = list(islice(walked, most)), []
+    for kind, patterns in kinds.items():
+        found = [path for path in paths if any(fnmatch(path.name.lower(), p) for p in patterns)]
+        if found:
+            said.append(f"{len(found)} {kind}, for example {found[0].relative_to(root)}")
     return f"it holds {' and '.join(said)}; " if said else ""
 
 

@@ -75,23 +75,17 @@ def fetch(root, packages=PACKAGES):
                     Path(folder, package).rename(root / package)
                 else:
                     missing.append(package)
-    if missing and not _apt():
-        logger.warning(
-            "apt-get and dpkg-deb are not there: download these packages from a Debian mirror into "
-            "%s, or go on without: %s",
-            root,
-            ", ".join(missing),
-        )
     return missing
-
-
-def _apt():
-    return shutil.which("apt-get") and shutil.which("dpkg-deb")
 
 
 def _download(package, folder):
     """The archive of a package; None if the mirror lacks it, or without apt."""
-    if not _apt():
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        logger.warning(
+            "%s is left out: apt-get and dpkg-deb are not there; download it from a Debian mirror "
+            "into the folder, or go on without",
+            package,
+        )
         return None
     logger.info("fetching %s", package)
     command = ["apt-get", "-q", "download", package]

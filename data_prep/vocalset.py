@@ -184,7 +184,7 @@ def read_vocalset(data_folder, out, task, split="default"):
     """
     items, deviations = (list_as_marble if split == "marble" else find_recordings)(data_folder)
     if split == "marble":
-        log = read_headers(data_folder, [i.wav for i in items], out / "headers.jsonl", bar=None)
+        log = read_headers(data_folder, [i.wav for i in items], out / "headers.jsonl")
         seconds = {item.id: getattr(log[item.wav], "seconds", 0.0) for item in items}
         items = split_as_marble(items, seconds, task)
     else:

@@ -168,7 +168,7 @@ def test_failed_download_is_no_missing_package(archive):
         SOUNDTRACKS.prepare(archive / "music", archive / "out")
 
 
-def test_refused_preparation_keeps_the_licences(archive):
+def test_refused_preparation_keeps_the_manifests(archive):
     SOUNDTRACKS.prepare(archive / "music", archive / "out")
     before = (archive / "out/test.csv").read_bytes()
     (archive / "other").mkdir()
@@ -187,7 +187,7 @@ def test_without_apt_own_packages_are_used(archive, monkeypatch, caplog):
     report = SOUNDTRACKS.prepare(archive / "music", archive / "out")
     assert report["splits"]["valid"]["files"] == 1 and len(report["missing_packages"]) == 3
     assert (archive / "music" / "songs_1.deb").exists()
-    assert "are not there: download these packages" in caplog.text and "zipped-mus" in caplog.text
+    assert "zipped-music is left out: apt-get and dpkg-deb are not there; downl" in caplog.text
 
 
 def rebuild(archive, package):
