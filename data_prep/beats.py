@@ -15,39 +15,23 @@ next validates. --split single: single.split, or one fold validates. GTZAN only 
 --split marble: GTZAN's lists of genres, as in `gtzan`.
 """
 
-import hashlib
 import re
 from pathlib import PurePath
 
 from speechbrain_music.data_prep import data_set, files, frames, gtzan
 from speechbrain_music.dataio import annotations
 
-# Of beat_this_annotations: pieces of single.split to train on and to validate with.
-PUBLISHED = {
-    **{"asap": (408, 65), "ballroom": (582, 103), "beatles": (153, 27), "candombe": (30, 5)},
-    **{"filosax": (41, 7), "groove_midi": (285, 51), "guitarset": (153, 27), "rwc": (192, 34)},
-    **{"hainsworth": (189, 33), "harmonix": (774, 137), "hjdb": (200, 35), "jaah": (96, 17)},
-    **{"simac": (595, 0), "smc": (217, 0), "tapcorrect": (86, 15)},
-}
-COUNTS = {f"{name} folds": {data_set.ALL: sum(pair)} for name, pair in PUBLISHED.items()}
-COUNTS |= {
-    f"{name} single": {split: n for split, n in zip(("train", "valid"), pair, strict=True) if n}
-    for name, pair in PUBLISHED.items()
-}
-COUNTS |= {"gtzan folds": {"test": 999}, "gtzan single": {"test": 999}}
-COUNTS["gtzan marble"] = gtzan.COUNTS
 FOLDS, FILES = 8, {"folds": "8-folds.split", "single": "single.split", "marble": "none"}
 _CLIP = re.compile(rf"(?:gtzan_)?({'|'.join(gtzan.GENRES)})[._](\d{{5}})")
 
 
 def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
     """Pieces with beats; `without_beats` of the report lists files that are empty."""
-    data_set.check_option("split", split, FILES)
     found = frames.annotations_in(data_folder, extensions=(".beats",))
     found = found or frames.annotations_in(data_folder, extensions=(".jams",))
     if not found:
         files.locate(data_folder, "a folder of beats", (("*.beats",), ("annotations/beats",)))
-    order = sorted(found.items(), key=lambda pair: hashlib.sha1(pair[0].encode()).digest())
+    order = sorted(found.items(), key=lambda pair: data_set.sha1(pair[0]))
     ranks = {path: rank for rank, (_, path) in enumerate(order)}
     clips = gtzan.read_gtzan(data_folder, out, lists).items if split == "marble" else ()
     listed = {clip.id: clip.split for clip in clips}
@@ -88,15 +72,3 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
     settings = {"split": split, "fold": fold}
     variant = f"{' '.join(sorted(names))} {split}"
     return data_set.Annotations(items, ("",), settings, variant, {"without_beats": without})
-
-
-BEATS = data_set.DataSet(
-    **data_set.about("beats"),
-    labels=frames.LABELS,
-    classes=("fold",),
-    counts=COUNTS,
-    known_unreadable=frozenset({"gtzan_jazz_00054", "jazz.00054"}),  # as in `gtzan`
-    read=read_beats,
-    options={"split": "folds, single or marble", "lists": "folder of GTZAN's three lists"}
-    | (frames.FOLD | data_set.ALLOW_MISSING),
-)

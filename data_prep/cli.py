@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 
 from speechbrain_music.data_prep import folder, labelled_folder, merge
-from speechbrain_music.data_prep.data_set import ALLOW_MISSING, prepare_items
+from speechbrain_music.data_prep.data_set import prepare_items
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.utils.errors import run_command
 
@@ -31,30 +31,30 @@ def main(argv=None):
             f"Licence: {data_set.licence}",
             f"Cite:\n{textwrap.indent(data_set.bibtex, '    ')}",
         ]
-        command = _add(names, name, inspect.getmodule(data_set.read), "\n".join(source))
+        module = inspect.getmodule(data_set.read)
+        command = _add(names, name, module, data_set.prepare, "\n".join(source))
         _add_options(command, data_set.options, prepare_items, data_set.read)
-        command.set_defaults(prepare=data_set.prepare)
 
-    command = _add(names, "folder", folder)
-    _add_options(
-        command,
-        {"valid_share": "share of the files to hold out", "seed": "chooses these files"},
-        folder.prepare_folder,
+    command = _add(names, "folder", folder, folder.prepare_folder)
+    options = {"valid_share": "share of the files to hold out", "seed": "chooses these files"}
+    _add_options(command, options, folder.prepare_folder)
+
+    command = _add(
+        names, "labelled_folder", labelled_folder, labelled_folder.prepare_labelled_folder
     )
-    command.set_defaults(prepare=folder.prepare_folder)
-
-    command = _add(names, "labelled_folder", labelled_folder)
     command.add_argument("--labels", nargs="+", required=True, help="columns of the table")
-    options = {"table": "the CSV file in the folder"} | ALLOW_MISSING
+    options = {
+        "table": "the CSV file in the folder",
+        "allow_missing": "report recordings that cannot be read, do not refuse them",
+    }
     _add_options(command, options, labelled_folder.prepare_labelled_folder)
-    command.set_defaults(prepare=labelled_folder.prepare_labelled_folder)
 
-    command = _add(names, "merge", merge, data_folder=False)
+    def prepare_merged(corpora, out):
+        return merge.merge(merge.parse_weights(corpora), out)
+
+    command = _add(names, "merge", merge, prepare_merged, data_folder=False)
     command.add_argument(
         "corpora", nargs="+", help="FOLDER or FOLDER=WEIGHT, where a preparation wrote manifests"
-    )
-    command.set_defaults(
-        prepare=lambda corpora, out: merge.merge(merge.parse_weights(corpora), out)
     )
     options = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -62,7 +62,8 @@ def main(argv=None):
     return run_command(lambda: prepare(**options) and None)
 
 
-def _add(names, name, module, source="", data_folder=True):
+def _add(names, name, module, prepare, source="", data_folder=True):
+    """Add a command, described by its module, that calls `prepare`."""
     command = names.add_parser(
         name,
         help=module.__doc__.splitlines()[0],
@@ -72,20 +73,24 @@ def _add(names, name, module, source="", data_folder=True):
     if data_folder:
         command.add_argument("data_folder", metavar="FOLDER", help="the folder of the data")
     command.add_argument("--out", required=True, type=Path, help="folder for the manifests")
+    command.set_defaults(prepare=prepare)
     return command
 
 
 def _add_options(command, options, *functions):
-    """Add options with their help; type and default are those of the functions' parameters."""
+    """Add options with their help; type and default are those of the functions' parameters.
+
+    `options` are name -> help text, or the values to choose from.
+    """
     parameters = {k: v for f in functions for k, v in inspect.signature(f).parameters.items()}
     for name, text in options.items():
         default = parameters[name].default
+        if not isinstance(text, str):
+            text = " or ".join(text)
         if default is False:
             command.add_argument(f"--{name}", action="store_true", help=text)
-        elif default is inspect.Parameter.empty:
-            command.add_argument(f"--{name}", required=True, help=text)
-        elif default is None:
-            command.add_argument(f"--{name}", help=text)
+        elif default in (None, inspect.Parameter.empty):
+            command.add_argument(f"--{name}", required=default is not None, help=text)
         else:
             text = f"{text} (default: {default})"
             command.add_argument(f"--{name}", type=type(default), default=default, help=text)

@@ -1,6 +1,6 @@
 """A data set's record, and its annotated pieces turned into manifests.
 
-The module of a data set holds its `DataSet` record and reads its annotations into `Item`s;
+`data_sets.yaml` has the record of each, and its module reads the annotations into `Item`s;
 `DataSet.prepare` reads the audio headers, checks the counts and writes, all or nothing:
 
     train.csv valid.csv test.csv   manifests (`manifest.py`)
@@ -15,12 +15,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
-
-import yaml
 
 from speechbrain_music.data_prep import duplicates, files, manifest, output
 from speechbrain_music.data_prep.headers import read_headers
@@ -34,12 +31,8 @@ SEVERAL = "|"  # between the values of a label that has several
 MIN_SECONDS = 0.8  # two mask blocks: shorter music cannot be trained on
 _SHOWN = 20  # examples in the report; skipped.csv has all
 
-# Options of `prepare_items`, which several data sets have: name -> help text.
-ALLOW_MISSING = {"allow_missing": "report deviations from the published counts, do not refuse them"}
-HELD_OUT = {
-    "valid_share": "share of the pieces to hold out, whole artists at a time",
-    "seed": "chooses the artists that are held out",
-}
+# Options of `prepare_items`, which some data sets have.
+_COMMON = ("allow_missing", "valid_share", "seed")
 
 
 class Item(NamedTuple):
@@ -59,9 +52,8 @@ class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
     Audio in `folders` that belongs to no split is counted; `settings` (the options chosen) and
-    `extra` go into the report; `texts` (file name -> text) are written beside the manifests;
-    `variant` says which of the record's counts the pieces must have; `skipped` (path, reason) what
-    could not be looked at.
+    `extra` go into the report; `variant` says which of the record's counts the pieces must have;
+    `skipped` (path, reason) what could not be looked at.
     """
 
     items: list
@@ -69,7 +61,6 @@ class Annotations(NamedTuple):
     settings: dict = {}
     variant: str = "published"
     extra: dict = {}
-    texts: dict = {}
     skipped: list | tuple = ()
 
 
@@ -87,7 +78,7 @@ class DataSet:
     splits: tuple = SPLITS  # those that are written by default
     counts: dict = field(default_factory=dict)  # variant -> split (or `ALL`) -> published pieces
     assert_counts: bool = True  # whether other counts are refused; otherwise they are reported
-    known_unreadable: frozenset = frozenset()  # IDs that are damaged in the published copies
+    known_unreadable: tuple = ()  # IDs that are damaged in the published copies
     clip_seconds: float | None = None  # cuts pieces into clips; the column `track` has their IDs
     min_seconds: float = 0.0  # shorter files are skipped
     endings: tuple = ()  # of the audio's stems, which some copies have and others have not
@@ -96,7 +87,8 @@ class DataSet:
     # `read(data_folder, out, **options)` returns `Annotations`; `out` is the folder of the
     # manifests, for files that it downloads or caches.
     read: Callable | None = None
-    options: dict = field(default_factory=dict)  # option of `prepare` -> help text
+    # Option of `prepare` -> its allowed values, or a help text.
+    options: dict = field(default_factory=dict)
 
     def prepare(self, data_folder, out, **options):
         """Write the data set's manifests to the folder `out`, and return the report.
@@ -112,26 +104,11 @@ class DataSet:
         root, out = files.existing_folder(data_folder), Path(out)
         files.check_output(out / "report.json")  # also before anything is fetched
         own = [name for name in options if name in self.options]  # any other is a TypeError below
-        common = {name: options.pop(name) for name in own if name in (*ALLOW_MISSING, *HELD_OUT)}
+        for name in own:
+            if not isinstance(allowed := self.options[name], str):
+                check_option(name, options[name], allowed)
+        common = {name: options.pop(name) for name in own if name in _COMMON}
         return prepare_items(self, root, out, self.read(root, out, **options), **common)
-
-
-@cache
-def _published():
-    """The contents of `data_sets.yaml`, and the entries of `references.bib`."""
-    texts = [
-        Path(__file__).with_name(name).read_text(encoding="utf-8")
-        for name in ("data_sets.yaml", "references.bib")
-    ]
-    return yaml.safe_load(texts[0]), texts[1].strip().split("\n\n")
-
-
-def about(name):
-    """What `data_sets.yaml` says about a data set, with its entries of `references.bib`."""
-    known, entries = _published()
-    facts = dict(known[name])
-    cited = [next(e for e in entries if f"{{{key}," in e) for key in facts.pop("cite")]
-    return facts | {"bibtex": "\n".join(cited)}
 
 
 def check_option(name, value, allowed):
@@ -140,10 +117,9 @@ def check_option(name, value, allowed):
         raise files.PreparationError(f"{name} is {value!r}; choose one of {', '.join(allowed)}.")
 
 
-def check_share(share):
-    """Raise a `PreparationError` for a share to hold out that does not lie between 0 and 1."""
-    if not 0 < share < 1:
-        raise files.PreparationError(f"valid_share is {share}; it must lie between 0 and 1.")
+def sha1(text):
+    """The SHA-1 of a text as a whole number: an order, or a share, that depends on it alone."""
+    return int(hashlib.sha1(text.encode()).hexdigest(), 16)
 
 
 def hold_out(rows, share, seed, groups):
@@ -153,14 +129,13 @@ def hold_out(rows, share, seed, groups):
     At most `share` is held out, but at least one group; at least one is not. The order depends on
     the groups' names and the seed alone, so that few rows change sides when a corpus grows.
     """
-    check_share(share)
     if len(set(groups)) < 2:
         groups = [""] * len(rows)
     members = defaultdict(list)
     for row, group in zip(rows, groups, strict=True):
         members[group or row["ID"]].append(row)
     wanted = min(max(1, round(share * len(rows))), len(rows) - 1)
-    order = sorted(members, key=lambda name: hashlib.sha1(f"{seed}:{name}".encode()).digest())
+    order = sorted(members, key=lambda name: sha1(f"{seed}:{name}"))
     chosen, count = set(), 0
     for name in order:
         if count + len(members[name]) <= wanted:
@@ -188,6 +163,10 @@ def prepare_items(
     held_out = any(item.split is None for item in items)
     settings = annotations.settings
     if held_out:
+        if not 0 < valid_share < 1:
+            raise files.PreparationError(
+                f"valid_share is {valid_share}; it must lie between 0 and 1."
+            )
         settings = settings | {"valid_share": valid_share, "seed": seed}
     paths = {split: out / f"{split}.csv" for split in SPLITS}
     files.check_output(out / "report.json")
@@ -246,25 +225,22 @@ def prepare_items(
     }
     columns = data_set.labels + ("track",) * bool(data_set.clip_seconds) + tuple(made_by)
     texts = {paths[split]: manifest.manifest_text(part, columns) for split, part in splits.items()}
-    beside = {out / name: text for name, text in annotations.texts.items()}
-    output.write_output(out, report, skipped, beside | texts)
+    output.write_output(out, report, skipped, texts)
     for path in set(paths.values()) - set(texts):  # of other settings
         path.unlink(missing_ok=True)
     return report
 
 
 def _unique(data_set, items):
-    """The items, each once, and the IDs that occurred twice with the same content."""
-    found, repeated = {}, []
-    for item in items:
-        if found.setdefault(item.id, item) is not item:
-            if found[item.id] != item:
-                remedy = "keep one of its rows" if data_set.own else "fix its annotations"
-                raise files.PreparationError(
-                    f"{data_set.title} has two different pieces with the ID {item.id}; {remedy}."
-                )
-            repeated.append(item.id)
-    return list(found.values()), repeated
+    """The items, each once, and the IDs of those that occurred more than once."""
+    counts = Counter(items)
+    for key, count in Counter(item.id for item in counts).items():
+        if count > 1:
+            remedy = "keep one of its rows" if data_set.own else "fix its annotations"
+            raise files.PreparationError(
+                f"{data_set.title} has two different pieces with the ID {key}; {remedy}."
+            )
+    return list(counts), [item.id for item, count in counts.items() if count > 1]
 
 
 def _find_copies(data_set, data_folder, items, faults):
@@ -346,8 +322,7 @@ def _read_replica(data_folder):
     path, keys = Path(data_folder, REPLICA_JSON), ("generator", "scale", "seed", "counts")
     if not path.exists():
         return None
-    made = output.read_json(path)
-    if not made.keys() >= set(keys):
+    if not (made := output.read_json(path)).keys() >= set(keys):
         raise files.PreparationError(f"{path} is damaged; delete the replica and make it again.")
     return {key: made[key] for key in keys}
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import defaultdict
+from contextlib import suppress
 
 COPY = "a copy of another file"  # why a file is skipped
 
@@ -13,22 +14,19 @@ def equal_files(root, names):
     Files are compared by size, then by a block in their middle, then as a whole: few are read.
     Files that cannot be read are like no other.
     """
-    groups = [list(dict.fromkeys(names))]
+    first = {name: name for name in names}
+    groups = [list(first)]
     for look in (os.path.getsize, _middle, _digest):
         groups = [part for group in groups for part in _divide(group, root, look)]
-    first = {name: group[0] for group in groups for name in group}
-    return {name: first.get(name, name) for name in names}
+    return first | {name: group[0] for group in groups for name in group}
 
 
 def _divide(names, root, look):
     """The names in groups of equal looks; those that are alone are left out."""
     found = defaultdict(list)
     for name in names:
-        path = os.path.join(root, name)
-        try:
-            found[look(path)].append(name)
-        except OSError:
-            continue
+        with suppress(OSError):
+            found[look(os.path.join(root, name))].append(name)
     return [group for group in found.values() if len(group) > 1]
 
 

@@ -11,12 +11,10 @@ ASCII letters and single spaces kept, modulo 10; 8 and 9 validate. 43 artists of
 set have music in the development set too: `--split artist_disjoint` leaves that music out.
 """
 
-import hashlib
 import statistics
 
 from speechbrain_music.data_prep import data_set, files
 
-COUNTS = {"train": 504, "valid": 115, "test": 125}
 EMOTIONS = ("arousal", "valence")
 CLIPS = ("clips_45seconds", "clips_45sec", "clips", "audio", "wav", "mp3", "flac", ".")
 
@@ -29,8 +27,7 @@ def plain_name(artist):
 
 def artist_split(artist):
     """`train` or `valid`, by the published rule for artists of the development set."""
-    share = int(hashlib.sha1(plain_name(artist).encode()).hexdigest(), 16) % 10
-    return "train" if share < 8 else "valid"
+    return "train" if data_set.sha1(plain_name(artist)) % 10 < 8 else "valid"
 
 
 def _parse_emotion(text, path):
@@ -50,7 +47,6 @@ def read_emomusic(data_folder, out=None, split="published"):
     `scale` of the report has for each emotion the `mean` and `std` (of the population) over the
     development set: value = mean + std * standardised value.
     """
-    data_set.check_option("split", split, ("published", "artist_disjoint"))
     place = files.locate(data_folder, "EmoMusic", (("songs_info.csv",), ("annotations", "")))[0]
     clips = files.first_place(data_folder, files.AUDIO, CLIPS) or CLIPS[0]
     static = data_folder / place / "static_annotations.csv"
@@ -90,12 +86,3 @@ def read_emomusic(data_folder, out=None, split="published"):
     return data_set.Annotations(
         items, (clips,), settings={"split": split}, variant=split, extra={"scale": scale}
     )
-
-
-EMOMUSIC = data_set.DataSet(
-    **data_set.about("emomusic"),
-    labels=("artist", *EMOTIONS, *(f"{name}_z" for name in EMOTIONS)),
-    counts={"published": COUNTS},
-    read=read_emomusic,
-    options={"split": "published or artist_disjoint"} | data_set.ALLOW_MISSING,
-)

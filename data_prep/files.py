@@ -28,6 +28,7 @@ JUNK = re.compile(  # names of what systems and programs put among music
     r"st(versions|folder)|git|hg|svn|cache|config|local|venv|ipynb_checkpoints)",
     re.IGNORECASE,
 )
+_LOOKED = 1000  # folders of a level that `locate` looks into for a data set
 DOWNLOAD = "download it again"  # what to do about a damaged file of a published data set
 
 
@@ -61,9 +62,11 @@ def locate(root, title, *needs):
         return found
     patterns, places = needs[found.index(None)]
     looked = " or ".join(sorted({str(PurePath(place, patterns[0])) for place in places})[:4])
+    levels = (islice(root.glob("*/" * depth), _LOOKED) for depth in (1, 2, 3))
+    below = (folder for level in levels for folder in sorted(level))
     for relation, folders in (
         ("a part of it", reversed(root.parents[:2])),
-        (f"the parent of {title}", _folders_below(root, 3)),
+        (f"the parent of {title}", below),
     ):
         for folder in folders:
             if all(first_place(folder, *need) is not None for need in needs):
@@ -91,17 +94,12 @@ def describe(root, most=100_000):
         "parts of an archive (`cat FILE.zip.* > FILE.zip`, then `unzip FILE.zip`)": ("*.zip.0*",),
         "files of a converted copy, which is not read (get the data set as published)": CONVERTED,
     }
-    paths = (Path(folder, name) for folder, _, names in os.walk(root) for name in sorted(names))
-    found = {kind: [] for kind in kinds}
-    for path in islice(paths, most):
-        for kind, patterns in kinds.items():
-            if any(fnmatch(path.name.lower(), pattern) for pattern in patterns):
-                found[kind].append(path)
-    said = [
-        f"{len(paths)} {kind}, for example {paths[0].relative_to(root)}"
-        for kind, paths in found.items()
-        if paths
-    ]
+    walked = (Path(folder, name) for folder, _, names in os.walk(root) for name in sorted(names))
+    paths, said = list(islice(walked, most)), []
+    for kind, patterns in kinds.items():
+        found = [path for path in paths if any(fnmatch(path.name.lower(), p) for p in patterns)]
+        if found:
+            said.append(f"{len(found)} {kind}, for example {found[0].relative_to(root)}")
     return f"it holds {' and '.join(said)}; " if said else ""
 
 
@@ -160,19 +158,6 @@ def _composed(text):
     return unicodedata.normalize("NFC", text)
 
 
-def _folders_below(root, levels, most=1000):
-    """Folders below one, the nearest first."""
-    level = [root]
-    for _ in range(levels):
-        level = [
-            Path(entry.path)
-            for folder in level
-            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-            if entry.is_dir() and not entry.name.startswith(".")
-        ][:most]
-        yield from level
-
-
 def find_audio(root, below="", extensions=EXTENSIONS):
     """Find audio (or other) files by extension in `root/below` and its subfolders, except `JUNK`.
 
@@ -223,7 +208,7 @@ def read_table(
     without quoting rows may be long: the tags of MTG-Jamendo fill the columns from the last on.
     """
     if not Path(path).is_file():
-        raise PreparationError(f"{path} does not exist; complete the data set's annotations.")
+        raise PreparationError(f"{path} does not exist; {remedy}.")
     csv.field_size_limit(2**31 - 1)  # biographies are longer than the default
     encoding = _encoding(path)
     with open(path, newline="", encoding=encoding) as file:

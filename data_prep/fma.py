@@ -20,13 +20,6 @@ from speechbrain_music.data_prep import data_set, files
 
 SUBSETS = ("small", "medium", "large", "full")  # each within the next
 SPLIT_NAMES = {"training": "train", "validation": "valid", "test": "test"}
-# The authors' own count of tracks.csv.
-COUNTS = {
-    "small": {"train": 6400, "valid": 800, "test": 800},
-    "medium": {"train": 19922, "valid": 2505, "test": 2573},
-    "large": {"train": 84353, "valid": 10958, "test": 11263},
-    "full": {"train": 84353, "valid": 10958, "test": 11263},
-}
 AUDIO = ("[0-9][0-9][0-9]", *files.AUDIO)
 PLACES = ("fma_{0}", "fma_{0}/fma_{0}")
 
@@ -61,8 +54,6 @@ def read_fma(data_folder, out=None, subset=None, split="official", licence="any"
 
     Their audio may lie in a larger subset's folder; None takes the largest that has audio.
     """
-    data_set.check_option("split", split, ("official", "artist"))
-    data_set.check_option("licence", licence, ("any", "free"))
     if subset is not None:
         data_set.check_option("subset", subset, SUBSETS)
     table = files.locate(data_folder, "FMA", (("tracks.csv",), ("fma_metadata", "")))[0]
@@ -97,19 +88,3 @@ def read_fma(data_folder, out=None, subset=None, split="official", licence="any"
     settings = {"subset": subset, "split": split} | ({"licence": licence} if kinds else {})
     extra = {"licences": dict(sorted(kinds.items()))} if kinds else {}
     return data_set.Annotations(items, settings=settings, variant=variant, extra=extra)
-
-
-FMA = data_set.DataSet(
-    **data_set.about("fma"),
-    labels=("artist", "genre"),
-    counts=COUNTS,
-    assert_counts=False,
-    min_seconds=data_set.MIN_SECONDS,
-    read=read_fma,
-    options={
-        "subset": f"{', '.join(SUBSETS)} (default: the largest that has audio)",
-        "split": "official or artist",
-        "licence": "any, or free: public domain, CC BY, CC BY-SA",
-    }
-    | data_set.HELD_OUT,
-)

@@ -30,7 +30,6 @@ def prepare_folder(data_folder, out, valid_share=0.1, seed=0, keep=False):
     Raises PreparationError if the folder has fewer than two usable files, an argument is out of
     range, or the manifests exist and are another folder's.
     """
-    data_set.check_share(valid_share)
     root, out = files.existing_folder(data_folder), Path(out)
     if keep and all((out / name).exists() for name in ("train.csv", "valid.csv", "report.json")):
         report = output.refuse_other_source(out / "report.json", root, MUSIC.title)

@@ -15,8 +15,6 @@ from speechbrain_music.data_prep.manifest import DATA_ROOT
 from speechbrain_music.dataio.annotations import read_beats, read_intervals
 
 COLUMNS = ("beats", "chords", "segments")
-LABELS = (*COLUMNS, "fold", "artist", "has_downbeats")
-FOLD = {"fold": "the fold to test on; the next validates, the others train"}
 
 
 def annotations_in(root, place="", extensions=(".csv", ".txt", ".lab", ".jams")):

@@ -17,14 +17,12 @@ rule it cites gives 1,159.
 """
 
 import csv
-import hashlib
 import re
 
 from speechbrain_music.data_prep import data_set, files
 
 TONICS = tuple("C Db D Eb E F Gb G Ab A Bb B".split())
 KEYS = tuple(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in TONICS)
-COUNTS = {"train": 923, "valid": 236, "test": 604}
 KEY_SET, MTG_SET = "giantsteps-key-dataset", "giantsteps-mtg-key-dataset"
 _STEPS = dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))
 
@@ -42,9 +40,7 @@ def one_of_24(text):
 def artist_splits(credits):
     """Artist -> `train` or `valid`, from the artists of each track in the table's order."""
     splits = {
-        artist: "train"
-        if int(hashlib.sha1(artist.lower().encode()).hexdigest(), 16) % 116 < 100
-        else "valid"
+        artist: "train" if data_set.sha1(artist.lower()) % 116 < 100 else "valid"
         for artists in credits
         for artist in artists
     }
@@ -106,15 +102,3 @@ def read_giantsteps(data_folder, out=None):
     folders = sorted({test_audio, mtg_audio})
     extra = {"left_out": left_out, "marble_paper": {"train and valid": 1077}}
     return data_set.Annotations(items, folders, extra=extra)
-
-
-GIANTSTEPS = data_set.DataSet(
-    **data_set.about("giantsteps"),
-    labels=("key", "artist"),
-    classes=("key",),
-    counts={"published": COUNTS},
-    clip_seconds=30.0,
-    endings=(".LOFI",),
-    read=read_giantsteps,
-    options=data_set.ALLOW_MISSING,
-)

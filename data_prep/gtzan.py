@@ -23,7 +23,6 @@ from speechbrain_music.utils.atomic import atomic_file
 logger = logging.getLogger(__name__)
 
 GENRES = tuple("blues classical country disco hiphop jazz metal pop reggae rock".split())
-COUNTS = {"train": 443, "valid": 197, "test": 290}
 PLACES = ("genres", "genres_original", "Data/genres_original", "")
 NEEDS = [((g, g.capitalize(), f"{g}.*"), PLACES) for g in ("blues", "rock")]
 LISTS = "https://raw.githubusercontent.com/coreyker/dnn-mgr/master/gtzan/"
@@ -88,14 +87,3 @@ def _download(split, path):
         with atomic_file(path, "wb") as file:
             file.write(data)
     return path
-
-
-GTZAN = data_set.DataSet(
-    **data_set.about("gtzan"),
-    labels=("genre",),
-    classes=("genre",),
-    counts={"published": COUNTS},
-    known_unreadable=frozenset({"jazz.00054"}),  # damaged in the copy that most people have
-    read=read_gtzan,
-    options={"lists": "folder with the three lists, if not with the data"} | data_set.ALLOW_MISSING,
-)

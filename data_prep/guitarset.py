@@ -23,13 +23,3 @@ def read_guitarset(data_folder, out=None, player=0):
     found = {"chords": found, "beats": found}
     items = frames.fold_items(data_folder, found, fold_of, player, PLAYERS, artists, stem="{}_mic")
     return data_set.Annotations(items, settings={"player": player})
-
-
-GUITARSET = data_set.DataSet(
-    **data_set.about("guitarset"),
-    labels=frames.LABELS,
-    classes=("fold",),
-    counts={"published": {data_set.ALL: 360}},
-    read=read_guitarset,
-    options={"player": "the player to test on, 0 to 5"} | data_set.ALLOW_MISSING,
-)

@@ -28,13 +28,3 @@ def read_harmonix(data_folder, out=None, fold=0):
     fold_of = frames.artist_folds(artists, FOLDS)
     items = frames.fold_items(data_folder, found, fold_of, fold, FOLDS, artists)
     return data_set.Annotations(items, settings={"fold": fold})
-
-
-HARMONIX = data_set.DataSet(
-    **data_set.about("harmonix"),
-    labels=frames.LABELS,
-    classes=("fold",),
-    counts={"published": {data_set.ALL: 912}},
-    read=read_harmonix,
-    options=frames.FOLD | data_set.ALLOW_MISSING,
-)

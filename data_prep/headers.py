@@ -14,18 +14,17 @@ _BATCH = 1024  # headers in flight: a pool given all files at once would hold a 
 _UNFIT = re.compile(r"[\r\n\ud800-\udfff]|\$data_root")  # surrogates: bytes that are not UTF-8
 
 
-def read_headers(root, names, log, bar="Reading headers"):
+def read_headers(root, names, log):
     """Name -> `AudioInfo` without channels, or why (str) the audio file `root/name` is unusable.
 
     The log has a JSON list per line: name, bytes, time of the last change (ns), frames, rate.
     Headers of unchanged files come from it; others are read and appended at once, so that an
-    interrupted run continues where it stopped. Files that cannot be read are not logged. `bar`
-    labels the progress bar; None shows none.
+    interrupted run continues where it stopped. Files that cannot be read are not logged.
     """
     root, log, names = Path(root), Path(log), list(names)
     known, found = _read_log(log), {}
     workers = min(32, 4 * (os.cpu_count() or 1))  # headers wait for the disk, not for a core
-    progress = tqdm(total=len(names), desc=bar, unit="file", disable=True if bar is None else None)
+    progress = tqdm(total=len(names), desc="Reading headers", unit="file", disable=None)
     with progress, ThreadPoolExecutor(workers) as pool:
         for begin in range(0, len(names), _BATCH):
             batch = names[begin : begin + _BATCH]

@@ -29,12 +29,8 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
             f"labels has {wrong[0]!r}, a column of every manifest or given twice: rename the "
             "column of the table."
         )
-    if not path.is_file():
-        raise files.PreparationError(
-            f"{path} does not exist; write it or pass its name as --table."
-        )
-    items = []
-    for row in files.read_table(path, ["file", "split", *labels], remedy="fix the table"):
+    items, remedy = [], "fix the table or pass another as --table"
+    for row in files.read_table(path, ["file", "split", *labels], remedy=remedy):
         if row["split"] not in data_set.SPLITS:
             raise files.PreparationError(
                 f"{path} has the split {row['split']!r} at {row['file']}: "

@@ -23,8 +23,6 @@ TAGS = tuple(
     "choral".split(",")
 )
 FOLDERS = dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkeys("def", "test")
-COUNTS = {"train": 18706, "valid": 1825, "test": 5329}
-TAGGED_COUNTS = {"train": 15247, "valid": 1529, "test": 4332}
 UNREADABLE = frozenset({"35644", "55753", "57881"})  # in every copy
 PLACES = ("mp3", "", "audio", "wav", "flac")
 CLIPS = ("[0-9a-f]", *files.AUDIO)  # folders, or all in one
@@ -54,13 +52,3 @@ def read_magnatagatune(data_folder, out=None, tagged_only=False):
         variant="tagged" if tagged_only else "published",
         extra={"left_out": "unreadable as published: " + ", ".join(sorted(UNREADABLE))},
     )
-
-
-MAGNATAGATUNE = data_set.DataSet(
-    **data_set.about("magnatagatune"),
-    labels=("tags",),
-    classes=("tags",),
-    counts={"published": COUNTS, "tagged": TAGGED_COUNTS},
-    read=read_magnatagatune,
-    options={"tagged_only": "leave out clips with none of the 50 tags"} | data_set.ALLOW_MISSING,
-)

@@ -23,8 +23,6 @@ def merge(corpora, out):
     """Merge the manifests in several folders (folder -> weight); returns the report."""
     out = Path(out)
     check_output(out / "train.csv")
-    if not corpora:
-        raise PreparationError("Name at least one folder that a preparation wrote to.")
     if (out / "train.csv").exists() and "corpora" not in _read_report(out):
         raise PreparationError(f"{out} holds a corpus of its own; choose another folder.")
     weights = {Path(folder).resolve().name: weight for folder, weight in corpora.items()}

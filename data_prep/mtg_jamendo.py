@@ -23,8 +23,8 @@ COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 def read_mtg_jamendo(data_folder, out=None):
     """Tracks of the table, or all files without one, with their artists and without split."""
     place = files.locate(data_folder, "MTG-Jamendo", (("[0-9][0-9]",), PLACES))[0]
-    paths = (path for part in ("", "data") for path in (data_folder / part).glob("*.tsv"))
-    tables = filter(_names_tracks, sorted(paths))
+    patterns = (f"{part}{name}*.tsv" for part in ("", "data/") for name in ("raw", "autotagging"))
+    tables = (path for pattern in patterns for path in sorted(data_folder.glob(pattern)))
     table = max(tables, key=lambda path: path.stat().st_size, default=None)
     if table is None:
         logger.warning("No table of artists (raw_30s.tsv): each file is its own artist.")
@@ -40,19 +40,3 @@ def read_mtg_jamendo(data_folder, out=None):
         for row in files.read_table(table, COLUMNS[:5], "\t", csv.QUOTE_NONE)
     ]
     return data_set.Annotations(items, (place,))
-
-
-def _names_tracks(path):
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        return COLUMNS[0] in file.readline()
-
-
-MTG_JAMENDO = data_set.DataSet(
-    **data_set.about("mtg_jamendo"),
-    labels=("artist",),
-    splits=("train", "valid"),
-    min_seconds=data_set.MIN_SECONDS,
-    endings=(".low",),
-    read=read_mtg_jamendo,
-    options=data_set.HELD_OUT,
-)

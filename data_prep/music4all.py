@@ -19,13 +19,3 @@ def read_music4all(data_folder, out=None):
         data_set.Item(row["id"], f"audios/{row['id']}.mp3", None, (row["artist"],)) for row in table
     ]
     return data_set.Annotations(items, ("audios",))
-
-
-MUSIC4ALL = data_set.DataSet(
-    **data_set.about("music4all"),
-    labels=("artist",),
-    splits=("train", "valid"),
-    min_seconds=data_set.MIN_SECONDS,
-    read=read_music4all,
-    options=data_set.HELD_OUT,
-)

@@ -20,7 +20,6 @@ PLACES = tuple(
     for above in ("", "nsynth-data/")
     for name in ("nsynth-{0}", "nsynth-{0}/nsynth-{0}", "nsynth-{0}.jsonwav/nsynth-{0}", "{0}")
 )
-COUNTS = {"train": 289205, "valid": 12678, "test": 4096}
 
 
 def read_nsynth(data_folder, out=None):
@@ -51,13 +50,3 @@ def read_nsynth(data_folder, out=None):
                 f"{path} is damaged or cut off ({what}); download it again."
             ) from error
     return data_set.Annotations(items, folders)
-
-
-NSYNTH = data_set.DataSet(
-    **data_set.about("nsynth"),
-    labels=("pitch", "family", "instrument", "velocity"),
-    classes=("pitch", "family"),
-    counts={"published": COUNTS},
-    read=read_nsynth,
-    options=data_set.ALLOW_MISSING,
-)

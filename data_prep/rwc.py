@@ -22,7 +22,6 @@ TASKS = {"beats": "CGJPR", "chords": "P", "segments": "CGJPR"}  # column -> coll
 
 def read_rwc(data_folder, out=None, task="beats", fold=0):
     """Pieces that have the annotation of a task, with all annotations that they have."""
-    data_set.check_option("task", task, TASKS)
     needs = [(("metadata.csv",), PLACES), ((f"{task}/*",), PLACES)]
     place = files.locate(data_folder, "RWC", *needs)[0]
     artists, works = {}, {}
@@ -37,13 +36,3 @@ def read_rwc(data_folder, out=None, task="beats", fold=0):
     found = {c: frames.annotations_in(data_folder, PurePath(place, c)) for c in columns}
     items = frames.fold_items(data_folder, found, fold_of, fold, FOLDS, artists)
     return data_set.Annotations(items, settings={"task": task, "fold": fold}, variant=task)
-
-
-RWC = data_set.DataSet(
-    **data_set.about("rwc"),
-    labels=frames.LABELS,
-    classes=("fold",),
-    counts={"beats": {data_set.ALL: 328}, "chords": {data_set.ALL: 100}},
-    read=read_rwc,
-    options={"task": "beats, chords or segments"} | frames.FOLD | data_set.ALLOW_MISSING,
-)

@@ -9,10 +9,9 @@ Expected tree, made and filled by this command:
 Packages that are missing are fetched with apt-get and unpacked with dpkg-deb (no root, about 1 GB),
 each whole or not at all. A package that the mirror lacks is left out. Links and files under 10 s
 (sound effects) are left out; stems of one song are added. Splits: `album` keeps a package on one
-side, `track` does not. `LICENCES.md`, beside the manifests, names the holders of each track.
+side, `track` does not. The columns `licence` and `holder` are of the packages' copyright files.
 """
 
-import hashlib
 import logging
 import os
 import re
@@ -76,23 +75,17 @@ def fetch(root, packages=PACKAGES):
                     Path(folder, package).rename(root / package)
                 else:
                     missing.append(package)
-    if missing and not _apt():
-        logger.warning(
-            "apt-get and dpkg-deb are not there: download these packages from a Debian mirror into "
-            "%s, or go on without: %s",
-            root,
-            ", ".join(missing),
-        )
     return missing
-
-
-def _apt():
-    return shutil.which("apt-get") and shutil.which("dpkg-deb")
 
 
 def _download(package, folder):
     """The archive of a package; None if the mirror lacks it, or without apt."""
-    if not _apt():
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        logger.warning(
+            "%s is left out: apt-get and dpkg-deb are not there; download it from a Debian mirror "
+            "into the folder, or go on without",
+            package,
+        )
         return None
     logger.info("fetching %s", package)
     command = ["apt-get", "-q", "download", package]
@@ -193,14 +186,13 @@ def _of_file(name, table):
 
 def read_soundtracks(data_folder, out=None, split="album"):
     """Tracks with their album (the package), licence and holder."""
-    data_set.check_option("split", split, ("album", "track"))
     missing = fetch(data_folder)
     if len(missing) == len(PACKAGES):
         raise files.PreparationError(
             f"none of the packages can be fetched: run `apt-get update` as root, or download them "
             f"from a Debian mirror into {data_folder}: {', '.join(PACKAGES)}."
         )
-    items, lines = [], []
+    items = []
     for package, (side, *stated) in PACKAGES.items():
         if package in missing:
             continue
@@ -210,23 +202,8 @@ def read_soundtracks(data_folder, out=None, split="album"):
         for name in files.find_audio(data_folder, package)[0]:
             licence, holder = _of_file(name, table)
             if split == "track":
-                digit = hashlib.sha1(name.encode()).digest()[0] % 10
+                digit = (data_set.sha1(name) >> 152) % 10  # of the first byte
                 side = {0: "test", 1: "valid"}.get(digit, "train")
             items.append(data_set.Item(name, name, side, (package, licence, holder)))
-            lines.append([text.replace("|", "/") for text in (name, licence, holder)])
-    head = "# Licences, as the packages' copyright files give them\n\n| file | licence | holder |\n"
-    page = head + "|---|---|---|\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    found = {"settings": {"split": split}, "extra": {"missing_packages": missing}}
-    return data_set.Annotations(items, **found, texts={"LICENCES.md": page})
-
-
-SOUNDTRACKS = data_set.DataSet(
-    **data_set.about("soundtracks"),
-    labels=("album", "licence", "holder"),
-    classes=("album", "licence"),
-    assert_counts=False,
-    min_seconds=10.0,
-    fetches=True,
-    read=read_soundtracks,
-    options={"split": "album or track"},
-)
+    extra = {"missing_packages": missing}
+    return data_set.Annotations(items, settings={"split": split}, extra=extra)

@@ -17,7 +17,6 @@ No counts are published for either, so none are asserted; published figures are 
 """
 
 import filecmp
-import hashlib
 import re
 from collections import defaultdict
 from itertools import chain, count
@@ -39,16 +38,11 @@ TEST_SINGERS = ("f2", "f8", "m3", "m5", "m10")
 PLACES = ("FULL", "data_by_singer", "VocalSet1-2/data_by_singer", "VocalSet11/FULL", "")
 _COPY = re.compile(r"\(\d+\)$")  # what a copy's name ends in
 CORRECTED = {"vibrado": "vibrato"}
-TASKS, SPLIT_RULES = ("singer", "technique"), ("default", "marble")
 # Recordings of the vibrato folder that MARBLE's code leaves out.
 _MARBLE_LEAVES_OUT = re.compile(
     r"(f2_scales_vibrato_a\(1\)|(caro|dona|row)_vibrato|slow_vibrato_arps)"
 )
 _MARBLE_SEED, _MARBLE_SECONDS = 42617, 132_000 / 44_100
-
-
-def _rank(name):
-    return hashlib.sha1(name.encode()).digest()
 
 
 def _listed(data_folder):
@@ -104,7 +98,7 @@ def split_singers(items):
         of[item.labels[0]].append(item)
     split = []
     for recordings in of.values():
-        recordings.sort(key=lambda item: _rank(item.id))
+        recordings.sort(key=lambda item: data_set.sha1(item.id))
         test, valid = round(0.2 * len(recordings)), round(0.32 * len(recordings))
         for place, item in enumerate(recordings):
             name = "test" if place < test else "valid" if place < test + valid else "train"
@@ -114,7 +108,7 @@ def split_singers(items):
 
 def split_techniques(items):
     """Items of the ten techniques with a split for the technique task, by singers."""
-    others = sorted((s for s in SINGERS if s not in TEST_SINGERS), key=_rank)
+    others = sorted((s for s in SINGERS if s not in TEST_SINGERS), key=data_set.sha1)
     splits = dict.fromkeys(TEST_SINGERS, "test") | dict.fromkeys(others, "train")
     splits |= dict.fromkeys(others[:6], "valid")
     return [
@@ -188,11 +182,9 @@ def read_vocalset(data_folder, out, task, split="default"):
 
     `layout_deviations` of the report lists what was corrected or left out.
     """
-    data_set.check_option("task", task, TASKS)
-    data_set.check_option("split", split, SPLIT_RULES)
     items, deviations = (list_as_marble if split == "marble" else find_recordings)(data_folder)
     if split == "marble":
-        log = read_headers(data_folder, [i.wav for i in items], out / "headers.jsonl", bar=None)
+        log = read_headers(data_folder, [i.wav for i in items], out / "headers.jsonl")
         seconds = {item.id: getattr(log[item.wav], "seconds", 0.0) for item in items}
         items = split_as_marble(items, seconds, task)
     else:
@@ -203,12 +195,3 @@ def read_vocalset(data_folder, out, task, split="default"):
         variant=f"{task} {split}",
         extra={"layout_deviations": deviations, "published": "another split"},
     )
-
-
-VOCALSET = data_set.DataSet(
-    **data_set.about("vocalset"),
-    labels=("singer", "technique", "vowel"),
-    classes=("singer", "technique"),
-    read=read_vocalset,
-    options={"task": "singer or technique", "split": "default or marble"} | data_set.ALLOW_MISSING,
-)

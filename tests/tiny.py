@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from speechbrain_music.evaluation.tasks import find_task
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import LogMel
@@ -79,7 +80,7 @@ def task_arguments(task, folder, **changes):
 
 def run_task(task, folder, **changes):
     """A task's recipe in this process; returns its results, the test logits and its folder."""
-    out = import_module(f"recipes.{task}.train").main(task_arguments(task, folder, **changes))
+    out = import_module(find_task(task).recipe).main(task_arguments(task, folder, **changes))
     with np.load(out / "predictions.npz") as stored:
         return json.loads((out / "results.json").read_text()), stored["logits"], out
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.merge import merge
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.trees import make_replica
-from speechbrain_music.data_prep.soundtracks import SOUNDTRACKS
 
 FOLDER = "data/replica/study_{:g}h"
 LONGEST = 30.0  # seconds of a track: many short tracks are more varied than few long ones
@@ -35,7 +35,7 @@ def prepare_mixture(hours, manifests, soundtracks=None):
         report = prepare_folder(part, out)
         weights[out] = SHARES[name] / report["splits"]["train"]["hours"]
     if soundtracks:
-        report = SOUNDTRACKS.prepare(soundtracks, manifests / "recordings")
+        report = DATA_SETS["soundtracks"].prepare(soundtracks, manifests / "recordings")
         weights[manifests / "recordings"] = RECORDINGS / report["splits"]["train"]["hours"]
     merged = manifests / "all"
     root = merge(weights, merged)["data_folder"]

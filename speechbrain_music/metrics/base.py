@@ -58,13 +58,7 @@ class Task:
 
         Each equals `figures` on the rows repeated that often; nan where that is not defined.
         """
-        targets, counts = self._checked(logits, targets), np.asarray(counts)
-        if counts.ndim != 2 or counts.shape[1] != len(logits) or counts.dtype.kind not in "iu":
-            raise ValueError(
-                f"counts {counts.shape} of {counts.dtype} do not fit {len(logits)} tracks: pass "
-                "whole numbers (R, N)"
-            )
-        return self._resampled(logits.detach(), targets, counts)
+        return self._resampled(logits.detach(), self._checked(logits, targets), counts)
 
     def _resampled(self, logits, targets, counts):
         raise NotImplementedError
@@ -117,10 +111,6 @@ class Task:
             )
         if not len(targets):
             raise ValueError("there is no track to evaluate: pass one or more")
-        if self.per_output and not targets.isfinite().all():
-            raise ValueError("targets are not finite: pass them as encode makes them")
-        if not self.per_output and not 0 <= targets.min() <= targets.max() < self.outputs:
-            raise ValueError(f"targets are not all classes from 0 to {self.outputs - 1}")
         targets = targets.to(logits.device)
         return targets.double() if self.per_output else targets
 

@@ -280,7 +280,7 @@ def make_headers(folder):
 
 
 def use_headers(folder):
-    read_headers(folder, ["a.wav", "b.wav"], folder / "headers.jsonl", bar=None)
+    read_headers(folder, ["a.wav", "b.wav"], folder / "headers.jsonl")
 
 
 def make_features(folder):

@@ -142,7 +142,7 @@ def test_mel_statistics_score_over_chance(task, root_of, tmp_path):
     options = {"encoder": "mel", "quick": True, "data_folder": root_of(find_task(task).data_set)}
     options |= {"output_folder": tmp_path / "out", "feature_folder": tmp_path / "features"}
     pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-    out = import_module(f"recipes.{task}.train").main(
+    out = import_module(find_task(task).recipe).main(
         [str(ROOT / f"hparams/{task}.yaml"), *pairs, "--noprogressbar"]
     )
     figure = json.loads(Path(out, "results.json").read_text())["figures"]["accuracy"]

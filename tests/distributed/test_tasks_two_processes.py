@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 import tiny
 
+from speechbrain_music.evaluation.tasks import find_task
+
 TASK = "nsynth_instrument"
 OPTIONS = {
     "hidden": 16,
@@ -30,7 +32,7 @@ def test_two_processes_equal_one(replica, tmp_path):
     options = OPTIONS | {"encoder": encoder, "data_folder": replica("nsynth")}
     one, logits, _ = tiny.run_task(TASK, tmp_path / "one", **options, fine_tune_batch=24)
     arguments = tiny.task_arguments(TASK, tmp_path / "two", **options, fine_tune_batch=12)
-    done = tiny.torchrun(tiny.ROOT / f"recipes/{TASK}/train.py", arguments)
+    done = tiny.torchrun(tiny.ROOT / f"recipes/{find_task(TASK).folder}/train.py", arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Beginning experiment!") == 1  # they know of each other
     two = json.loads((tmp_path / "two/out/results.json").read_text())

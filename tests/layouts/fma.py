@@ -7,8 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from speechbrain_music.data_prep.fma import COUNTS, SPLIT_NAMES
+from speechbrain_music.data_prep.fma import SPLIT_NAMES
 from speechbrain_music.data_prep.manifest import csv_text
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled
 
@@ -24,7 +25,7 @@ def plan(scale, seed):
     rows, sounds, counts, number = [], [], {}, 0
     done = dict.fromkeys(SPLIT_NAMES.values(), 0)
     for subset in ("small", "medium", "large"):  # each holds the ones before it
-        counts[subset] = scaled(COUNTS[subset], scale)
+        counts[subset] = scaled(DATA_SETS["fma"].counts[subset], scale)
         for part, (spelled, split) in enumerate(SPLIT_NAMES.items()):
             for index in range(done[split], counts[subset][split]):
                 number += 1 + (7 * number + part) % 3  # with gaps, as in the original

@@ -3,10 +3,9 @@
 import inspect
 
 import pytest
-from small_trees import TEXTS, assert_whole, notes, prepare
+from small_trees import TEXTS, assert_whole, notes, prepare, refused
 
 from speechbrain_music.data_prep.cli import main
-from speechbrain_music.data_prep.data_set import ALLOW_MISSING, HELD_OUT
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.inference.cli import main as sbmusic
 
@@ -19,10 +18,14 @@ def test_help_and_report_of_a_record(name, tree, out, capsys):
     assert set(TEXTS) == {*DATA_SETS} - {"soundtracks", *FRAMES}
     assert record.licence and record.reference and "@" in record.bibtex
     own = list(inspect.signature(record.read).parameters)[2:]
-    common = {*ALLOW_MISSING, *HELD_OUT}
+    common = {"allow_missing", "valid_share", "seed"}
     assert set(own) <= set(record.options) <= {*own, *common} and not common & set(own)
     with pytest.raises(TypeError, match="unexpected keyword argument 'alow_missing'"):
         record.prepare(tree(name), out, alow_missing=True)
+    for option, allowed in record.options.items():
+        if not isinstance(allowed, str):
+            with refused(f"{option} is 'x'; choose one of {', '.join(allowed)}"):
+                record.prepare(tree(name), out, **{option: "x"})
     with pytest.raises(SystemExit) as left:
         main([name, "--help"])
     shown = capsys.readouterr().out

@@ -146,7 +146,7 @@ def test_unusable_audio_is_skipped(tree, out):
 
 def test_counts_are_asserted(tree, out, tmp_path, monkeypatch):
     counts = {"published": {"train": 2, "valid": 1, "test": 1}}
-    monkeypatch.setitem(DATA_SETS, "gtzan", replace(gtzan.GTZAN, counts=counts))
+    monkeypatch.setitem(DATA_SETS, "gtzan", replace(DATA_SETS["gtzan"], counts=counts))
     root = tree("gtzan")
     write(root / "genres" / "jazz" / "jazz.00054.wav", "x" * 99)  # as in most copies
     wav(root / "genres" / "metal" / "metal.00009.wav")

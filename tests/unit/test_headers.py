@@ -27,7 +27,7 @@ def test_headers_are_read_again_where_something_changed(change, read, tmp_path, 
 
     def scan():
         opened.reset_mock()
-        found = read_headers(tmp_path, names, tmp_path / "log", bar=None)
+        found = read_headers(tmp_path, names, tmp_path / "log")
         return found, sorted(os.path.basename(call.args[0]) for call in opened.call_args_list)
 
     first = scan()[0]
@@ -43,10 +43,10 @@ def test_headers_are_read_again_where_something_changed(change, read, tmp_path, 
 def test_damaged_lines_of_the_log_are_ignored(number, value, tmp_path):
     wav(tmp_path / "a.wav")
     log = tmp_path / "log"
-    (header,) = read_headers(tmp_path, ["a.wav"], log, bar=None).values()
+    (header,) = read_headers(tmp_path, ["a.wav"], log).values()
     line = json.loads(log.read_text())
     line[number] = value
     sys.set_int_max_str_digits(0)
     log.write_text("\n".join(["[" * 10**5, "5", "{}", "[]", json.dumps(line)]))
     sys.set_int_max_str_digits(4300)
-    assert read_headers(tmp_path, ["a.wav"], log, bar=None) == {"a.wav": header}
+    assert read_headers(tmp_path, ["a.wav"], log) == {"a.wav": header}

@@ -53,8 +53,6 @@ def test_invalid_merges_are_refused(corpora, out, tmp_path, capsys):
             merge.merge({mine: 1.0, tmp_path / "music": 1.0}, out)
     with refused("holds a corpus of its own"):
         merge.merge({mine: 1.0}, yours)
-    with refused("Name at least one"):
-        merge.merge({}, out)
     (tmp_path / "again").mkdir()
     yours.rename(tmp_path / "again" / "mine")
     with refused("the same name"):

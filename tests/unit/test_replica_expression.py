@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from speechbrain_music.data_prep.data_set import SPLITS
-from speechbrain_music.data_prep.frames import COLUMNS, LABELS
+from speechbrain_music.data_prep.frames import COLUMNS
 from speechbrain_music.data_prep.manifest import DATA_ROOT
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import storage, trees
@@ -117,7 +117,7 @@ def test_annotation_files_agree_with_what_is_composed(name, tmp_path, monkeypatc
     assert {item.split for item in items} == set(SPLITS) and len(items) == len(keys)
     for item in items[::3]:
         piece = draw(*keys[item.wav])[-2]
-        files = dict(zip(LABELS, item.labels, strict=True))
+        files = dict(zip(DATA_SETS[name].labels, item.labels, strict=True))
         files = {c: files[c].replace(DATA_ROOT, str(root)) for c in COLUMNS if files[c]}
         beats = read_beats(files["beats"])
         assert beats.times == pytest.approx(piece.beats, abs=1e-3)

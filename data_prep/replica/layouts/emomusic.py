@@ -10,8 +10,9 @@ from itertools import count
 
 import numpy as np
 
-from speechbrain_music.data_prep.emomusic import COUNTS, artist_split, plain_name
+from speechbrain_music.data_prep.emomusic import artist_split, plain_name
 from speechbrain_music.data_prep.manifest import csv_text
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.trees import Tree, draw_song, mix_song, scaled
@@ -24,7 +25,7 @@ COLUMNS = read_yaml("tables.yaml")["emomusic"]
 
 def plan(scale, seed):
     """The tree at a share of the published counts; four clips per split or more."""
-    counts = scaled(COUNTS, scale, least=4)
+    counts = scaled(DATA_SETS["emomusic"].counts["published"], scale, least=4)
     songs = _songs(counts)
     info, static, sounds = [], [], []
     for index, (name, group, part) in enumerate(songs):

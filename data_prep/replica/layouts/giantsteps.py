@@ -6,7 +6,8 @@ so that the published rule gives the published counts; some make music together.
 
 from itertools import count
 
-from speechbrain_music.data_prep.giantsteps import COUNTS, KEY_SET, MTG_SET, TONICS, artist_splits
+from speechbrain_music.data_prep.giantsteps import KEY_SET, MTG_SET, TONICS, artist_splits
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed
 from speechbrain_music.data_prep.replica.theory import MODES
 from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled
@@ -21,7 +22,7 @@ PER_ARTIST = 3
 def plan(scale, seed):
     """The tree at a share of the published counts; one track per split or more."""
     rng = keyed(seed, PLAN)
-    counts = scaled(COUNTS, scale)
+    counts = scaled(DATA_SETS["giantsteps"].counts["published"], scale)
     texts, sounds = {}, []
 
     def add_track(number, folder, part, artist):

@@ -1,7 +1,8 @@
 """GTZAN: `genres/blues/blues.00000.wav`, 22.05 kHz, and three lists; artists keep to one split."""
 
 from speechbrain_music.data_prep.data_set import SPLITS
-from speechbrain_music.data_prep.gtzan import COUNTS, GENRES
+from speechbrain_music.data_prep.gtzan import GENRES
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed
 from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled
 
@@ -11,7 +12,7 @@ PER_ARTIST = 4
 
 def plan(scale, seed, genres=10):
     """The tree at a share of the published counts; a clip per split of the first genres or more."""
-    counts = scaled(COUNTS, scale, genres)
+    counts = scaled(DATA_SETS["gtzan"].counts["published"], scale, genres)
     unlisted = round(UNLISTED * sum(counts.values()))
     lists, sounds = {split: [] for split in SPLITS}, []
     for which, genre in enumerate(GENRES):

@@ -9,7 +9,8 @@ from dataclasses import replace
 from itertools import product
 
 from speechbrain_music.data_prep.data_set import ALL
-from speechbrain_music.data_prep.guitarset import GUITARSET, PLAYERS
+from speechbrain_music.data_prep.guitarset import PLAYERS
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed
 from speechbrain_music.data_prep.replica.expression import perform
@@ -26,7 +27,7 @@ ROLES = {"comp": ("bass", "comp"), "solo": ("bass", "comp", "melody")}
 def plan(scale, seed):
     """The tree at a share of the published excerpts; one per player or more."""
     texts, sounds = {}, []
-    counts = trees.scaled(GUITARSET.counts["published"], scale, PLAYERS)
+    counts = trees.scaled(DATA_SETS["guitarset"].counts["published"], scale, PLAYERS)
     for index in range(counts[ALL]):
         key = (seed, *divmod(index, PLAYERS))
         name, _, piece, _ = draw_excerpt(*key)

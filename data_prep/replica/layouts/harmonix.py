@@ -1,14 +1,15 @@
 """Harmonix: `audio/0001_song.mp3` at 44.1 kHz, sections with Harmonix's words, and beats."""
 
 from speechbrain_music.data_prep.data_set import ALL
-from speechbrain_music.data_prep.harmonix import FOLDS, HARMONIX
+from speechbrain_music.data_prep.harmonix import FOLDS
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.draws import read_yaml
 
 
 def plan(scale, seed):
     """The tree at a share of the published songs; one per fold or more."""
-    counts = trees.scaled(HARMONIX.counts["published"], scale, FOLDS)
+    counts = trees.scaled(DATA_SETS["harmonix"].counts["published"], scale, FOLDS)
     rows, texts, sounds = [read_yaml("tables.yaml")["harmonix"]], {}, []
     for artist, key in trees.song_keys(seed, counts[ALL], FOLDS):
         number, piece = len(rows), trees.draw_performance(*key)[1]

@@ -10,12 +10,11 @@ from dataclasses import replace
 import numpy as np
 
 from speechbrain_music.data_prep.magnatagatune import (
-    COUNTS,
     FOLDERS,
-    TAGGED_COUNTS,
     TAGS,
     UNREADABLE,
 )
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
@@ -66,7 +65,9 @@ def tags_of(player, singer, rng):
 
 def plan(scale, seed):
     """The tree at a share of the published counts; per split 6 clips or more, 5 with tags."""
-    counts, tagged = scaled(COUNTS, scale, least=6), scaled(TAGGED_COUNTS, scale, least=5)
+    known = DATA_SETS["magnatagatune"].counts
+    counts = scaled(known["published"], scale, least=6)
+    tagged = scaled(known["tagged"], scale, least=5)
     columns = [*TAGS, *(f"tag {number}" for number in range(len(TAGS), len(TAGS) + OTHERS))]
     rows, sounds = [], []
     number = 2

@@ -10,11 +10,12 @@ from itertools import product
 
 import numpy as np
 
-from speechbrain_music.data_prep.nsynth import COUNTS
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import mix, synth
 from speechbrain_music.data_prep.replica.draws import FIRST, PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.trees import Tree, scaled
 
+COUNTS = DATA_SETS["nsynth"].counts["published"]
 PARTS = len(COUNTS)
 NOTES = 300  # per instrument, at most: about 1,000 instruments, as in the original
 LEVELS = (-34, -26)  # dBFS RMS
