@@ -52,8 +52,9 @@ class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
     Audio in `folders` that belongs to no split is counted; `settings` (the options chosen) and
-    `extra` go into the report; `variant` says which of the record's counts the pieces must have;
-    `skipped` (path, reason) what could not be looked at.
+    `extra` go into the report; `texts` (file name -> text) are written beside the manifests;
+    `variant` says which of the record's counts the pieces must have; `skipped` (path, reason) what
+    could not be looked at.
     """
 
     items: list
@@ -61,6 +62,7 @@ class Annotations(NamedTuple):
     settings: dict = {}
     variant: str = "published"
     extra: dict = {}
+    texts: dict = {}
     skipped: list | tuple = ()
 
 
@@ -225,7 +227,8 @@ def prepare_items(
     }
     columns = data_set.labels + ("track",) * bool(data_set.clip_seconds) + tuple(made_by)
     texts = {paths[split]: manifest.manifest_text(part, columns) for split, part in splits.items()}
-    output.write_output(out, report, skipped, texts)
+    beside = {out / name: text for name, text in annotations.texts.items()}
+    output.write_output(out, report, skipped, beside | texts)
     for path in set(paths.values()) - set(texts):  # of other settings
         path.unlink(missing_ok=True)
     return report

@@ -9,7 +9,7 @@ Expected tree, made and filled by this command:
 Packages that are missing are fetched with apt-get and unpacked with dpkg-deb (no root, about 1 GB),
 each whole or not at all. A package that the mirror lacks is left out. Links and files under 10 s
 (sound effects) are left out; stems of one song are added. Splits: `album` keeps a package on one
-side, `track` does not. The columns `licence` and `holder` are of the packages' copyright files.
+side, `track` does not. `LICENCES.md`, beside the manifests, names the holders of each track.
 """
 
 import logging
@@ -75,17 +75,23 @@ def fetch(root, packages=PACKAGES):
                     Path(folder, package).rename(root / package)
                 else:
                     missing.append(package)
+    if missing and not _apt():
+        logger.warning(
+            "apt-get and dpkg-deb are not there: download these packages from a Debian mirror into "
+            "%s, or go on without: %s",
+            root,
+            ", ".join(missing),
+        )
     return missing
+
+
+def _apt():
+    return shutil.which("apt-get") and shutil.which("dpkg-deb")
 
 
 def _download(package, folder):
     """The archive of a package; None if the mirror lacks it, or without apt."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        logger.warning(
-            "%s is left out: apt-get and dpkg-deb are not there; download it from a Debian mirror "
-            "into the folder, or go on without",
-            package,
-        )
+    if not _apt():
         return None
     logger.info("fetching %s", package)
     command = ["apt-get", "-q", "download", package]
@@ -205,5 +211,8 @@ def read_soundtracks(data_folder, out=None, split="album"):
                 digit = (data_set.sha1(name) >> 152) % 10  # of the first byte
                 side = {0: "test", 1: "valid"}.get(digit, "train")
             items.append(data_set.Item(name, name, side, (package, licence, holder)))
-    extra = {"missing_packages": missing}
-    return data_set.Annotations(items, settings={"split": split}, extra=extra)
+    lines = [[x.replace("|", "/") for x in (item.wav, *item.labels[1:])] for item in items]
+    head = "# Licences, as the packages' copyright files give them\n\n| file | licence | holder |\n"
+    page = head + "|---|---|---|\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    found = {"settings": {"split": split}, "extra": {"missing_packages": missing}}
+    return data_set.Annotations(items, **found, texts={"LICENCES.md": page})
