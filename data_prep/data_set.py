@@ -77,7 +77,6 @@ class DataSet:
     bibtex: str = ""
     labels: tuple = ()  # the manifest's columns after the first five
     classes: tuple = ()  # those whose values are counted in the report
-    splits: tuple = SPLITS  # those that are written by default
     counts: dict = field(default_factory=dict)  # variant -> split (or `ALL`) -> published pieces
     assert_counts: bool = True  # whether other counts are refused; otherwise they are reported
     known_unreadable: tuple = ()  # IDs that are damaged in the published copies

@@ -4,7 +4,6 @@ import ctypes
 import gc
 import os
 import re
-import resource
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -144,10 +143,8 @@ def peak_growth(call, device="cpu"):
 
 
 def _peak():
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage includes the parent's peak
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
+    status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage counts the parent's
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
 def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, device="cpu"):

@@ -75,7 +75,15 @@ def jobs(work, tones):
             lambda out: tree(out / "music"),
         ),
         "folder": (
-            lambda out: [*SBMUSIC, "prepare", "folder", tones, "--out", out / "m"],
+            lambda out: [
+                *PYTHON,
+                "-m",
+                "speechbrain_music.data_prep",
+                "folder",
+                tones,
+                "--out",
+                out / "m",
+            ],
             lambda out: tree(out / "m"),
         ),
     }

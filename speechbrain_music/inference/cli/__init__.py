@@ -18,12 +18,11 @@ from speechbrain_music.inference.cli import (
     export,
     info,
     predict,
-    prepare,
     similar,
 )
 from speechbrain_music.utils.errors import run_command
 
-COMMANDS = (prepare, embed, similar, predict, info, export, compress, card)
+COMMANDS = (embed, similar, predict, info, export, compress, card)
 
 
 def main(argv=None):

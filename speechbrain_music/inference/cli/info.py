@@ -22,24 +22,20 @@ def add_arguments(parser):
 
 def run(args):
     """Print the metadata of `args.source`."""
-    path = Path(args.source or "")
-    metadata = _embeddings(path) if path.is_file() else _model(args.source, args.classes)
+    from speechbrain_music.inference.embeddings import read_embeddings
+    from speechbrain_music.inference.encoder import MusicEncoder
+    from speechbrain_music.reporting.model_card import encoder_metadata
+
+    if (path := Path(args.source or "")).is_file():
+        metadata = _of_embeddings(*read_embeddings(path, unpooled=True))
+    else:
+        encoder = MusicEncoder.from_export(args.source, device="cpu", classes=args.classes)
+        metadata = encoder_metadata(encoder.model) | {"fingerprint": encoder.fingerprint}
     for title, text in metadata.items():
         print(f"{title:14} {escaped(text)}")
 
 
-def _model(source, classes):
-    from speechbrain_music.inference.encoder import MusicEncoder
-    from speechbrain_music.reporting.model_card import encoder_metadata
-
-    encoder = MusicEncoder.from_export(source, device="cpu", classes=classes)
-    return encoder_metadata(encoder.model) | {"fingerprint": encoder.fingerprint}
-
-
-def _embeddings(path):
-    from speechbrain_music.inference.embeddings import read_embeddings
-
-    paths, durations, values, settings = read_embeddings(path, unpooled=True)
+def _of_embeddings(paths, durations, values, settings):
     return {
         "embeddings": f"{len(paths)} files, {durations.sum() / 3600:.2f} h",
         "shape": " x ".join(map(str, values.shape)),

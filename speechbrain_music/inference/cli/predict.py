@@ -1,7 +1,8 @@
 """Predict the beats, chords or sections of a track with a trained probe.
 
 sbmusic predict song.mp3 --probe results/gtzan_beats/mel/probe_tcn.safetensors --out song.beats
-sbmusic predict song.mp3 --probe results/rwc_chords/mel --out song.lab --picture song.png
+sbmusic predict song.mp3 --probe results/rwc_chords/mel/probe_mlp.safetensors --out song.lab \\
+    --picture song.png
 
 Recipes of beats, chords and structure save the probes. Beats are written as `seconds position` per
 line, position 1 being a downbeat; chords and sections as `start end label` (.lab).
@@ -10,15 +11,11 @@ line, position 1 being a downbeat; chords and sections as `start end label` (.la
 import sys
 from pathlib import Path
 
-EXTENSIONS = (".beats", ".lab")
-
 
 def add_arguments(parser):
     """Add the options of `sbmusic predict`."""
     parser.add_argument("audio", metavar="AUDIO", type=Path, help="an audio file of any length")
-    parser.add_argument(
-        "--probe", required=True, type=Path, help="probe_*.safetensors, or a folder with one"
-    )
+    parser.add_argument("--probe", required=True, type=Path, help="a probe_*.safetensors")
     parser.add_argument(
         "--out", required=True, type=Path, help="a .beats, or a .lab of chords or sections"
     )
@@ -36,8 +33,8 @@ def run(args):
     from speechbrain_music.reporting.annotation_picture import draw_annotation
     from speechbrain_music.utils.errors import UserError
 
-    probe = load_probe(_probe(args.probe), args.encoder, args.trust_remote_code)
-    suffix = EXTENSIONS[not probe.task.names[0] == "beat"]
+    probe = load_probe(args.probe, args.encoder, args.trust_remote_code)
+    suffix = ".beats" if probe.task.column == "beats" else ".lab"
     for path, ending in ((args.out, suffix), (args.picture, ".png")):
         if path and path.suffix != ending:
             raise UserError(f"{path} must end in {ending}: change the name")
@@ -50,14 +47,3 @@ def run(args):
     print(
         f"{len(annotation[0])} {probe.task.column} of {args.audio} in {args.out}", file=sys.stderr
     )
-
-
-def _probe(path):
-    """The probe's file: `path`, or the only one in that folder."""
-    from speechbrain_music.utils.errors import UserError
-
-    found = sorted(path.glob("probe_*.safetensors")) if path.is_dir() else [path]
-    if len(found) != 1:
-        names = ", ".join(each.name for each in found) or "no probe_*.safetensors"
-        raise UserError(f"{path} has {names}: pass one file as --probe")
-    return found[0]
