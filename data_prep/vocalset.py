@@ -32,7 +32,6 @@ TECHNIQUES = tuple(
     "belt breathy inhaled lip_trill spoken straight trill trillo vibrato vocal_fry".split()
 )
 OTHERS = tuple("fast_forte fast_piano forte messa pp slow_forte slow_piano".split())
-VOWELS = tuple("aeiou")
 SINGERS = tuple(f"f{i}" for i in range(1, 10)) + tuple(f"m{i}" for i in range(1, 12))
 TEST_SINGERS = ("f2", "f8", "m3", "m5", "m10")
 PLACES = ("FULL", "data_by_singer", "VocalSet1-2/data_by_singer", "VocalSet11/FULL", "")
@@ -56,17 +55,11 @@ def _singer(folder):
     return folder.replace("female", "f").replace("male", "m")
 
 
-def _vowel(stem):
-    """The last word of a name without the number of a copy, if it is a vowel."""
-    last = _COPY.sub("", stem).rpartition("_")[2]
-    return last if last in VOWELS else ""
-
-
 def find_recordings(data_folder):
     """Items of the twenty singers without split, and how their layout deviates.
 
-    Labels are singer, technique (also those of `OTHERS`) and vowel ("" if none). The deviations
-    are path -> what was corrected, or why the file is left out.
+    Labels are singer and technique (also those of `OTHERS`). The deviations are path -> what was
+    corrected, or why the file is left out.
     """
     items, deviations = {}, {}
     copies_last = sorted(_listed(data_folder), key=lambda listed: bool(_COPY.search(listed[1])))
@@ -84,10 +77,9 @@ def find_recordings(data_folder):
         if twin and filecmp.cmp(data_folder / twin, data_folder / name, shallow=False):
             deviations[name] = f"left out: the same as {twin}"
             continue
-        vowel = _vowel(key)
         names = chain([key], (f"{key}_{number}" for number in count(2)))
         key = next(name for name in names if name not in items)
-        items[key] = data_set.Item(key, name, None, (singer, technique, vowel))
+        items[key] = data_set.Item(key, name, None, (singer, technique))
     return list(items.values()), deviations
 
 
@@ -138,8 +130,8 @@ def list_as_marble(data_folder):
             stem = f"{_singer(folder)}_{stem}"
         singer = stem.split("_")[0]
         if singer in SINGERS:
-            labels = (singer, technique, _vowel(stem))
-            items.append(data_set.Item(f"{technique}/{stem}", path, None, labels))
+            key = f"{technique}/{stem}"
+            items.append(data_set.Item(key, path, None, (singer, technique)))
             del deviations[path]
     return sorted(items, key=lambda item: (item.labels[1], f"{item.id}.wav")), deviations
 
@@ -178,7 +170,7 @@ def split_as_marble(items, seconds, task):
 
 
 def read_vocalset(data_folder, out, task, split="default"):
-    """Recordings with singer, technique and vowel, split for a task.
+    """Recordings with singer and technique, split for a task.
 
     `layout_deviations` of the report lists what was corrected or left out.
     """

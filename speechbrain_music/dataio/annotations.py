@@ -19,6 +19,7 @@ import numpy as np
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
 
+LAST = 999  # position in a bar
 _ROUNDING = 0.01  # seconds by which intervals may overlap: the resolution of some annotations
 _HEADERS = ("t", "time", "t_start", "start")  # the first cell of a header
 _REMEDY = "fix it, or download the file again"
@@ -58,7 +59,7 @@ def read_beats(path):
         if times[-1] < times[max(0, len(times) - 2)]:
             raise UserError(f"{where} has the time {time} after {times[-2]:g}: {_REMEDY}")
         text = rest[0] if rest and rest[0] not in ("", None) else 0
-        if not _is_number(text, 0) or float(text) % 1:
+        if not _is_number(text, 0) or float(text) % 1 or float(text) > LAST:
             raise UserError(f"{where} has {text!r}, no position in a bar from 1 on: {_REMEDY}")
         positions.append(int(float(text)))
     return Beats(np.array(times, dtype=np.float64), np.array(positions, dtype=np.int64))
@@ -135,7 +136,7 @@ def _rows(path, from_jams, empty=False):
             empty &= not text
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check the path") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # a file of anyone may raise anything
         kind = "JAMS with such annotations" if str(path).endswith(".jams") else "text in UTF-8"
         raise UserError(f"{path} is no {kind} ({error!r}): {_REMEDY}") from error
     if not rows and not empty:
@@ -144,7 +145,7 @@ def _rows(path, from_jams, empty=False):
 
 
 def _is_number(text=0, lowest=-math.inf):
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, OverflowError):
         return lowest <= float(text) < math.inf
     return False
 
@@ -196,4 +197,8 @@ def _jams_intervals(annotations):
     """Rows of start, end and label; an IndexError if there is no such annotation."""
     kinds = ("chord", "segment_open")
     chosen = [a for kind in kinds for a in annotations if a["namespace"] == kind][0]
-    return [[o["time"], o["time"] + o["duration"], o["value"]] for o in _observations(chosen)]
+    found = _observations(chosen)
+    ends = np.array([o["time"] + o["duration"] for o in found], dtype=float)
+    if not np.isfinite(ends).all():
+        raise ValueError("a duration that is not finite")
+    return [[o["time"], end, o["value"]] for o, end in zip(found, ends.tolist(), strict=True)]

@@ -52,8 +52,21 @@ def cut_tracks(manifests, hparams):
         columns[0][split] = tracks["ID"].tolist()
         paths = read_column(tracks, task.column)
         seconds = columns[2][split] = tracks["duration"].tolist()
-        columns[1][split] = list(map(task.read, paths, seconds))
+        columns[1][split] = [_read(task, *place) for place in zip(paths, seconds, strict=True)]
     return AnnotatedTracks(pd.concat(tables, ignore_index=True), *columns)
+
+
+def _read(task, path, seconds):
+    """The annotation of a track; UserError if its times are not of so many seconds."""
+    annotation = task.read(path, seconds)
+    times = np.asarray(annotation[0])
+    last = times[np.isfinite(times)].max(initial=0)
+    if last > 2 * seconds + 60:
+        raise UserError(
+            f"{path} has the time {last:g} s, and its audio ends at {seconds:g} s: write seconds, "
+            "or give the audio that was annotated"
+        )
+    return annotation
 
 
 def plan_tracks(tracks, chunk_seconds=None, overlap_seconds=0.0):

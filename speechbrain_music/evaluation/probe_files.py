@@ -1,18 +1,20 @@
 """Trained heads of frame tasks on disk, and their predictions for audio files."""
 
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
 from speechbrain_music.dataio.audio import audio_info
 from speechbrain_music.evaluation.frame_features import FrameCache, plan_tracks
 from speechbrain_music.evaluation.frames import predict_track
+from speechbrain_music.evaluation.protocol import OPTIONS
 from speechbrain_music.metrics.frame_tasks import BeatTracking, ChordRecognition, StructureAnalysis
 from speechbrain_music.models.frozen import make_encoders
 from speechbrain_music.models.frozen_encoder import fingerprint
@@ -36,10 +38,12 @@ class Probe(NamedTuple):
 
 def save_probe(path, task, head, cache, hparams):
     """Writes a head as one safetensors file; what else a prediction needs is in its header."""
+    spec = hparams["encoder"]
+    spec = spec if isinstance(spec, str) else spec[0]  # of several encoders the first
     described = {
         "task": {"name": type(task).__name__} | task.config,
         "head": {"kind": head.kind, "up": head.up, "down": head.down},
-        "encoder": hparams["encoder"],
+        "encoder": str(Path(spec).absolute()) if Path(spec).is_dir() else spec,
         "identity": cache.encoder.identity,
         "layers": cache.layers,
         **{key: hparams[key] for key in CONTEXT},
@@ -53,8 +57,8 @@ def save_probe(path, task, head, cache, hparams):
 def load_probe(path, encoder=None, trust_remote_code=False):
     """Reads what `save_probe` wrote, and the encoder that it was trained on; no code runs from it.
 
-    encoder: as the recipes' --encoder, in place of the one that the file names. Raises UserError
-    for another file, and for another encoder.
+    encoder: as the recipes' --encoder, in place of the one that the file names, which is not
+    fetched from a hub unasked. Raises UserError for another file, and for another encoder.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -75,20 +79,29 @@ def load_probe(path, encoder=None, trust_remote_code=False):
         )
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
-    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a file of anyone may raise anything
         raise UserError(
             f"{path} is no trained probe ({error!s:.200}): pass a probe_*.safetensors of a recipe "
             "of beats, chords or structure"
         ) from error
-    if not all(value.isfinite().all() for value in weights.values()):
-        raise UserError(f"{path} has values that are not finite: train the probe again")
+    if encoder is None and re.match(r"(?!random:)\w+:", str(spec)):
+        raise UserError(f"{path} is for {spec}: pass that as --encoder to load it")
     frozen = make_encoders(encoder or spec, trust_remote_code)[0]
     if frozen.identity != identity:
         raise UserError(
             f"{path} was trained on another encoder than {frozen.name}: pass --encoder with that "
             "one, or train a probe on this one"
         )
-    return Probe(task, frozen, head.eval(), layers, dict(zip(CONTEXT, context, strict=True)))
+    context = dict(zip(CONTEXT, context, strict=True))
+    fits = [OPTIONS[key].fits(value) for key, value in context.items()]
+    fits += [x.dtype == torch.float32 and bool(x.isfinite().all()) for x in weights.values()]
+    fits += [type(step) is int and step > 0 for step in (head.up, head.down)]
+    if not all(fits) or (
+        mean.shape != (len(set(layers)), frozen.frame_width)
+        or task.rate != frozen.frame_rate * head.up / head.down
+    ):
+        raise UserError(f"{path} is damaged, or not of {frozen.name}: train the probe again")
+    return Probe(task, frozen, head.eval(), layers, context)
 
 
 def predict_file(probe, path, device="cpu", batch_size=4):
@@ -104,4 +117,7 @@ def predict_file(probe, path, device="cpu", batch_size=4):
         if not readable.all():
             raise UserError(next(iter(reasons.values())))
         frames = torch.from_numpy(values.astype("float32"))
-    return predict_track(probe.head.to(device), probe.task, frames, device)
+    try:
+        return predict_track(probe.head.to(device), probe.task, frames, device)
+    except Exception as error:  # of a file of anyone
+        raise UserError(f"the probe predicts nothing for {path} ({error!s:.200})") from error

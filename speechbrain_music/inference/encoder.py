@@ -44,6 +44,15 @@ class Embedding(NamedTuple):
     times: np.ndarray = None  # (T,) seconds at which the tokens of an unpooled file begin
 
 
+def find_device(device=None):
+    """The name of a device, with its number, or of the fastest; UserError if it does not exist."""
+    try:
+        return str(torch.empty(0, device=device or infer_device()).device)
+    except (RuntimeError, AssertionError) as error:
+        fault = str(error).partition("\n")[0]
+        raise UserError(f"device is {device!r}: {fault:.200}; choose cpu or cuda:0") from None
+
+
 class MusicEncoder(Pretrained):
     """Embeddings of music from any layer: 25 vectors per second, or one vector per file.
 
@@ -98,11 +107,7 @@ class MusicEncoder(Pretrained):
         may use, and the errors, are those of `models.export.load_export`; UserError if the device
         does not exist.
         """
-        try:
-            device = str(torch.empty(0, device=device or infer_device()).device)  # with its number
-        except (RuntimeError, AssertionError) as error:
-            fault = str(error).partition("\n")[0]
-            raise UserError(f"device is {device!r}: {fault:.200}; choose cpu or cuda:0") from None
+        device = find_device(device)
         model = load_export(find_export(source, revision), device, classes)
         modules = {"features": model.features, "encoder": model.encoder}
         return cls(modules, run_opts={"device": device}, config=model.config, dtype=dtype)

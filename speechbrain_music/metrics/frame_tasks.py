@@ -196,7 +196,7 @@ class BeatTracking(FrameTask):
         bars = [np.diff(np.flatnonzero(track.positions == 1)) for track in tracks]
         interval, bar = (np.median(np.concatenate(x)) if any(map(len, x)) else 0
                          for x in (intervals, bars))  # fmt: skip
-        times = np.arange(0, duration, interval) if interval else np.zeros(0)
+        times = np.arange(0, duration, max(interval, 0.01)) if interval else np.zeros(0)
         return Beats(times, positions(len(times), np.arange(0, len(times) if bar else 0, bar or 1)))
 
     def _compare(self, reference, estimate, duration):

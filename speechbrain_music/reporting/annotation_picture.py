@@ -4,10 +4,11 @@ import numpy as np
 import torch
 
 from speechbrain_music.dataio.annotations import Beats
-from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
+from speechbrain_music.dataio.audio import SAMPLE_RATE, audio_info, read_segments
 from speechbrain_music.models.frontend import TOKEN_RATE, LogMel
 from speechbrain_music.reporting.pictures import picture
 
+PART = 60  # seconds of audio
 ROW_SECONDS, ROWS = 20.0, 16  # of a row; longer tracks have longer rows
 
 
@@ -17,15 +18,19 @@ def draw_annotation(path, audio, annotation, title):
     Beats are lines, downbeats with their number of the bar; intervals begin at a line with their
     label, and neighbours of other labels have other colours.
     """
-    wave = torch.from_numpy(read_segment(audio))
-    mel = LogMel()(wave[None], torch.tensor([len(wave)]))[0][0]  # four frames a token
-    mel = mel.unflatten(0, (-1, 4)).mean(1).T.numpy()
+    parts, features, length = [], LogMel(), PART * SAMPLE_RATE  # at a time, for the memory
+    starts = range(0, round(audio_info(audio).seconds * SAMPLE_RATE), length)
+    for wave in read_segments(audio, [(start, length) for start in starts]):
+        if len(wave):
+            mel = features(torch.from_numpy(wave[None]), torch.tensor([len(wave)]))[0][0]
+            parts.append(mel.unflatten(0, (-1, 4)).mean(1).T.numpy())  # four frames a token
+    mel = np.concatenate(parts, axis=1)
     low, high = np.percentile(mel, [5, 99.5])
-    seconds = len(wave) / SAMPLE_RATE
+    seconds = mel.shape[1] / TOKEN_RATE
     length = max(ROW_SECONDS, seconds / ROWS)
     rows = max(1, int(np.ceil(seconds / length - 1e-6)))
     with picture(path, (15, 1 + 1.5 * rows)) as figure:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
         for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
             start = row * length
             part = mel[:, int(start * TOKEN_RATE) : int((start + length) * TOKEN_RATE)]
@@ -42,7 +47,7 @@ def _text(axes, time, text):
     """A label above the row, if the row shows this time."""
     low, high = axes.get_xlim()
     if low <= time < high:
-        axes.text(time, 1.02, text, fontsize=7, clip_on=False)
+        axes.text(time, 1.02, text, fontsize=7, clip_on=False, parse_math=False)
 
 
 def _draw_beats(axes, beats):

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from speechbrain_music.utils.errors import UserError
@@ -123,11 +123,13 @@ def _staging(path):
 @contextmanager
 def _locked(path):
     """Locks a file, made if missing; yields False if another process has it."""
-    mine = descriptor = None
+    mine, descriptor, patience = None, None, 100
     while mine is None:
         _close(descriptor)
         os.makedirs(path.parent, exist_ok=True)
-        with suppress(FileNotFoundError):  # another has just renamed it
+        patience -= 1
+        # Another has just renamed it; or it is a place, as /proc, where no file can be made.
+        with suppress(FileNotFoundError) if patience else nullcontext():
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             _held.add(descriptor)
             try:

@@ -20,7 +20,7 @@ from speechbrain_music.dataio.audio import read_segment, resampled_length
 
 EMOTIONS = dict.fromkeys(("arousal", "valence"), lambda text: 1 <= float(text) <= 9)
 NOTES = {"pitch": lambda text: int(text) in range(128), "family": nsynth.FAMILIES}
-SUNG = {"singer": vocal.SINGERS, "vowel": ("", *vocal.VOWELS)}
+SUNG = {"singer": vocal.SINGERS}
 TAGS = {"tags": lambda text: set(text.split("|")) <= {"", *magnatagatune.TAGS}}
 BEATS = {"beats": lambda path: len(read_beats(path).times) > 5, "has_downbeats": "1"}
 BY_ARTIST = {"split": "artist", "valid_share": 0.3}

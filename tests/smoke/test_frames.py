@@ -7,11 +7,13 @@ from importlib import import_module
 import numpy as np
 import pytest
 import soundfile
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import ROOT
 
 from recipes import marble
 from speechbrain_music.dataio.annotations import (
+    Beats,
     LabelledIntervals,
     read_beats,
     read_intervals,
@@ -21,6 +23,8 @@ from speechbrain_music.evaluation.frame_features import FrameCache
 from speechbrain_music.evaluation.probe_files import load_probe, predict_file
 from speechbrain_music.evaluation.tasks import FRAME_TASKS
 from speechbrain_music.inference.cli import main as sbmusic
+from speechbrain_music.models.frozen_encoder import fingerprint
+from speechbrain_music.reporting.annotation_picture import draw_annotation
 from speechbrain_music.utils.config import ConfigError
 from speechbrain_music.utils.errors import UserError
 
@@ -123,8 +127,11 @@ def test_half_precision_costs_nothing(trained, clicks, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--out", "song.mp3"], "must end in .beats"),
-        (["--picture", "song.jpg"], "must end in .png"),
+        (["--out", "song.mp3"], "must be a new file that ends in .beats"),
+        (["--picture", "song.jpg"], "must be a new file that ends in .png"),
+        (["--out", "mine.beats"], "mine.beats must be a new file"),
+        (["--out", "/proc/song.beats"], "cannot be read or written (No such file"),
+        (["--device", "gpu"], "device is 'gpu'"),
         (["--probe", "nowhere.safetensors"], "cannot be read"),
         (["--probe", "TRAINED"], "cannot be read"),
         (["--probe", "text.safetensors"], "is no trained probe"),
@@ -136,6 +143,7 @@ def test_half_precision_costs_nothing(trained, clicks, tmp_path, monkeypatch):
 def test_refused(trained, clicks, tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.safetensors").write_text("no weights")
+    (tmp_path / "mine.beats").write_text("1.5\t1\n")
     save_file(load_file(trained / "probe_mlp.safetensors"), tmp_path / "other.safetensors")
     given = {"AUDIO": clicks / "click 1#.wav", "--out": "song.beats"}
     given |= {"--probe": trained / "probe_tcn.safetensors"}
@@ -144,12 +152,49 @@ def test_refused(trained, clicks, tmp_path, monkeypatch, capsys, options, messag
     argv = ["predict", str(audio), *(str(part) for pair in given.items() for part in pair)]
     assert sbmusic(argv) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "song.beats").exists()
+    assert (tmp_path / "mine.beats").read_text() == "1.5\t1\n"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"layers": ["0", "mel"]}, "is damaged, or not of mel"),
+        ({"chunk_seconds": "30"}, "is damaged, or not of mel"),
+        ({"overlap_seconds": float("nan")}, "is damaged, or not of mel"),
+        ({"head": {"kind": "tcn", "up": 4, "down": 1}}, "is no trained probe"),
+        ({"head": {"kind": "tcn", "up": 2, "down": "x"}}, "is "),
+        ({"task": {"name": "BeatTracking", "rate": 10.0}}, "is damaged, or not of mel"),
+        ({"task": 3}, "is no trained probe"),
+        ({"encoder": "hf:no/where"}, "is for hf:no/where: pass that as --encoder"),
+    ],
+)
+def test_probes_of_anyone(trained, clicks, tmp_path, changes, message):
+    """Headers with other values and a hash that fits: one sentence, no prediction, no download."""
+    with safe_open(trained / "probe_tcn.safetensors", "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}
+        described = json.loads(file.metadata()["probe"]) | changes
+    described.pop("weights")
+    described["weights"] = fingerprint(described, weights)
+    save_file(weights, tmp_path / "p.safetensors", {"probe": json.dumps(described)})
+    with pytest.raises(UserError, match=message):
+        predict_file(load_probe(tmp_path / "p.safetensors"), clicks / "click 1#.wav")
+
+
+def test_picture_of_a_long_track_with_an_odd_name(tmp_path):
+    wave = 0.1 * np.sin(np.arange(130 * RATE) / 5)
+    soundfile.write(tmp_path / "a $b^{$ _.wav", wave, RATE)
+    beats = Beats(np.array([1.0, 129.0]), np.array([1, 2]))
+    draw_annotation(tmp_path / "x.png", tmp_path / "a $b^{$ _.wav", beats, "a $b^{$ _.wav")
+    assert (tmp_path / "x.png").stat().st_size
 
 
 def test_a_missing_annotation_and_another_recipe(clicks, tmp_path):
     folder = shutil.copytree(clicks, tmp_path / "copy")
     (folder / "click 1#.beats").write_text("now\n")
     with pytest.raises(UserError, match="click 1#.beats"):
+        run("gtzan_beats", tmp_path / "out", data_folder=folder, **CLICKS)
+    (folder / "click 1#.beats").write_text("500 1\n1000 2\n1500 1\n")  # milliseconds
+    with pytest.raises(UserError, match="click 1#.beats has the time 1500 s, and its audio ends"):
         run("gtzan_beats", tmp_path / "out", data_folder=folder, **CLICKS)
     assert not (tmp_path / "out" / "results.json").exists()
     with pytest.raises(ConfigError, match=r"run recipes/beats/train.py"):

@@ -36,7 +36,7 @@ def test_training_steps_train_everything_on_equal_tokens():
             loss = brain.losses["cross_entropy"] / count
         assert abs(loss - np.log(64)) < 2  # of a uniform prediction
         counts.add(count)
-    assert len(candidates) == 6 and len(counts) == 1
+    assert len(candidates) == 7 and len(counts) == 1
 
 
 @pytest.mark.parametrize(

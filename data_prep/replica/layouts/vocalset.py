@@ -47,7 +47,7 @@ def plan(scale, seed):
             path = f"FULL/{folder}/{context}/{technique}/{name}.wav"
             path = DEVIATIONS.get((singer, technique), path) if index < len(techniques) else path
             sounds.append((path, (seed, who, technique, context, vowel, index)))
-            items.append(Item(name, path, None, (singer, technique, vowel)))
+            items.append(Item(name, path, None, (singer, technique)))
     path, key = sounds[0]
     sounds.append((path.replace(".wav", "(1).wav"), key))
     counts = {
