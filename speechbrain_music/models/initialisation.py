@@ -151,14 +151,15 @@ def _make(form, names, state, path):
     """Returns a tensor of ours in float32."""
     tensors = [state[name] for name in names]
     try:
-        if any(tensor.nbytes > tensor.untyped_storage().nbytes() for tensor in tensors):
-            raise ValueError("an expanded tensor could take all memory")
+        # Expanded tensors could take all memory; int8 values need their scales.
+        if any(t.nbytes > t.untyped_storage().nbytes() or t.dtype == torch.int8 for t in tensors):
+            raise ValueError
         value = form(*(tensor.float() for tensor in tensors))
         valid = value.isfinite().all()
     except (ArithmeticError, LookupError, RuntimeError, ValueError):  # of other shapes
         valid = False
     if not valid:
-        raise UserError(f"{path} is damaged in {', '.join(names)}: take another checkpoint")
+        raise UserError(f"{path} is damaged, or of int8, in {', '.join(names)}: take another one")
     return value
 
 

@@ -13,7 +13,7 @@ def describe_run(run, meta, train_csv, valid_csv):
 
     `run` are the values of the run's yaml, `meta` is the loaded checkpoint's (step, loss).
     """
-    training = {"system": run["system"], "seed": run["seed"]}
+    training = {"system": run["system"], "seed": run["seed"], "init_from": run.get("init_from")}
     training |= {"step": meta["step"], "held_out_loss": meta["loss"]}
     if "tokenizer" in run:
         training["quantizer"] = run["tokenizer"].config

@@ -89,6 +89,7 @@ def encoder_metadata(model):
         ),
         "steps": lambda: f"{training['step']:,.0f}",
         "seed": lambda: str(training["seed"]),
+        "initialised": lambda: str(training.get("init_from") or "at random"),
         "held-out loss": lambda: f"{training['held_out_loss']:.4f}",
         "compression": lambda: training.get("compression", "none"),
     }

@@ -118,10 +118,14 @@ HIDDEN = "onnx onnxruntime onnxscript pebble pretty_midi midirenderer transforme
 HIDDEN += "torchmetrics mir_eval librosa sklearn pytest mkdocs nbclient".split()
 
 
+PEERS = ("muq", "omar_rq", "musicfm")  # not installed with the project: of transformers 4
+
+
 def test_pins_are_within_ranges():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
-    for requirement in map(Requirement, sum(EXTRAS.values(), PROJECT["dependencies"])):
+    ours = [names for extra, names in EXTRAS.items() if extra not in PEERS]
+    for requirement in map(Requirement, sum(ours, PROJECT["dependencies"])):
         assert pins[requirement.name] in requirement.specifier, requirement
         assert not {"==", "~="} & {part.operator for part in requirement.specifier}
 

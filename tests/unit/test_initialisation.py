@@ -306,9 +306,12 @@ def test_hostile_and_damaged_files(how, suffix, tmp_path):
 def test_hostile_tensors(tmp_path):
     name, good = "layers.1.norm1.norm.weight", conformer().state_dict()
     infinite = good[name].clone().index_fill_(0, torch.tensor([3]), torch.inf)
-    for bad in (infinite, torch.zeros(1).expand(2**40), torch.eye(WIDTH).to_sparse()):
+    expanded, sparse = torch.zeros(1).expand(2**40), torch.eye(WIDTH).to_sparse()
+    for bad in (infinite, expanded, sparse, good[name].to(torch.int8)):
         torch.save(good | {name: bad}, tmp_path / "model.ckpt")
-        with pytest.raises(UserError, match="is damaged in layers.1.norm1.norm.weight"):
+        with pytest.raises(
+            UserError, match="is damaged, or of int8, in layers.1.norm1.norm.weight"
+        ):
             initialise({"encoder": encoder()}, tmp_path, ["blocks"])
     save_file({"x": torch.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match="holds no known encoder"):

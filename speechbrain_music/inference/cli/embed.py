@@ -129,7 +129,7 @@ def run(args):
         args.model, args.device, classes=args.classes, dtype=args.dtype
     )
     if args.model is None:
-        print("by the small encoder of this package: `sbmusic info` says what it is good for")
+        print("by the small encoder of this package: its card is models/shipped/README.md")
     options = {"pool": args.pool, "layers": args.layer, "chunk": args.chunk}
     options |= {"overlap": args.overlap, "batch_size": args.batch, "unreadable": unreadable}
     options["overwrite"] = args.overwrite

@@ -141,7 +141,7 @@ def _embed(args, paths, settings):
     )
     if encoder.fingerprint != settings["model"]:
         raise UserError(
-            f"{args.model or SHIPPED} is not the model that made {args.embeddings}, which was "
-            f"{settings['source']} ({settings['model']}): pass that one, or embed again"
+            f"{args.model or SHIPPED} is not the model that made {args.embeddings}: pass "
+            f"{settings['source']} ({settings['model']}) with its --dtype, or embed again"
         )
     return encoder.encode_file(args.query, **{name: settings[name] for name in OPTIONS}).values
