@@ -110,9 +110,8 @@ class FeatureCache:
                 f"{self.folder} is no complete feature cache ({error}): delete it, features are "
                 "then computed again"
             ) from error
-        if metadata | {"name": self.metadata["name"]} != self.metadata or values.shape != tuple(
-            self.metadata["shape"]
-        ):
+        same = metadata | {"name": self.metadata["name"]} == self.metadata  # whatever it is called
+        if not same or values.shape != tuple(self.metadata["shape"]):
             raise UserError(
                 f"{self.folder} holds features of {metadata.get('name')} with shape "
                 f"{metadata.get('shape')}, not those of {self.metadata['name']} with shape "

@@ -21,7 +21,6 @@ class TaskEntry(NamedTuple):
         return f"hparams/{self.name}.yaml"
 
 
-FOLDERS = {"nsynth": "nsynth", "vocalset": "vocalset"}  # data sets with one recipe for two tasks
 DATA_SETS = {
     "mtt_tagging": "magnatagatune",
     "giantsteps_key": "giantsteps",
@@ -39,9 +38,10 @@ FRAME_DATA_SETS = {
     "harmonix_structure": "harmonix",
     "rwc_structure": "rwc",
 }
-# The paper's eight tasks on whole clips; tasks by the frame on whole tracks.
-TASKS = {name: TaskEntry(name, d, FOLDERS.get(d, name)) for name, d in DATA_SETS.items()}
-FRAME_TASKS = {
+# The paper's eight tasks on whole clips; a data set of several has one recipe for them.
+_USED = list(DATA_SETS.values())
+TASKS = {n: TaskEntry(n, d, d if _USED.count(d) > 1 else n) for n, d in DATA_SETS.items()}
+FRAME_TASKS = {  # by the frame, on whole tracks
     name: TaskEntry(name, data_set, name.rpartition("_")[2])
     for name, data_set in FRAME_DATA_SETS.items()
 }

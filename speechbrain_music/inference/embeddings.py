@@ -75,7 +75,6 @@ def write_embeddings(out, embeddings):
     """
     out, (paths, durations, values, settings) = Path(out), embeddings
     paths = [printable(path) for path in paths]
-    rows = csv_text(zip(paths, durations.round(3).tolist(), strict=True), COLUMNS)
     arrays = {"paths": np.array(paths), "durations": durations}
     csv, sidecar = _sidecars(out)
     if is_unpooled := settings["pool"] == "none":
@@ -85,6 +84,7 @@ def write_embeddings(out, embeddings):
     with atomic_file(out, "wb") as file:
         if out.suffix == ".npy":
             np.save(file, values)
+            rows = csv_text(zip(paths, durations.round(3).tolist(), strict=True), COLUMNS)
             write_together({sidecar: text} if is_unpooled else {sidecar: text, csv: rows})
         else:
             np.savez(file, embeddings=values, **arrays, settings=text)

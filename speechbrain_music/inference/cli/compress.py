@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 
 from speechbrain_music.inference.cli.embed import add_classes
+from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError
 
 
@@ -47,4 +48,4 @@ def run(args):
     known = training if isinstance(training, dict) else {}
     save_export(args.out, encoder, model.features, **known | {"compression": done})
     card = model_card(args.out, f"USER/{args.out.resolve().name}", classes=args.classes)
-    (args.out / "README.md").write_text(card, encoding="utf-8")
+    write_together({args.out / "README.md": card})
