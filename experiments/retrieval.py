@@ -28,7 +28,6 @@ from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
 from speechbrain_music.metrics.retrieval import (
     FEATURES,
-    METRICS,
     chance_level,
     retrieve,
     unit_vectors,
@@ -84,7 +83,7 @@ def evaluate(values, recordings, places, gap, groups=None):
             retrieve(unit_vectors(layer, kind), recordings, places, gap, groups)
             for layer in tqdm(values.swapaxes(0, 1), desc=f"comparing {kind}", unit="layer")
         ]
-        table = {m: np.stack([by_recording(x[m], recordings) for x in layers]) for m in METRICS}
+        table = {m: np.stack([by_recording(x[m], recordings) for x in layers]) for m in TITLES}
         best = [
             int(np.nanmean(table[CHOSEN_BY][:, part], axis=1).argmax()) for part in (half, ~half)
         ]

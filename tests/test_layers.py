@@ -15,8 +15,14 @@ from packaging.utils import canonicalize_name
 from speechbrain.utils.run_opts import RunOptions
 
 from recipes.pretrain.train import OPTIONS
-from speechbrain_music.evaluation.protocol import FINE_TUNING, FRAMES, PROTOCOL, load_task
-from speechbrain_music.evaluation.tasks import FRAME_TASKS, TASKS, find_task
+from speechbrain_music.evaluation.protocol import FINE_TUNING, FRAMES, PROTOCOL, VERSIONS, load_task
+from speechbrain_music.evaluation.tasks import (
+    ALL_TASKS,
+    FRAME_TASKS,
+    TASKS,
+    VERSION_TASKS,
+    find_task,
+)
 from speechbrain_music.utils.config import refuse_idle_keys
 
 ROOT = Path(__file__).parents[1]
@@ -184,10 +190,11 @@ def test_task_recipes_differ_in_names_only(tasks, base):
     assert len(set(texts.values())) == 1
 
 
-@pytest.mark.parametrize("task", TASKS | FRAME_TASKS)
+@pytest.mark.parametrize("task", ALL_TASKS)
 def test_registry_agrees_with_yaml(task):
     entry = find_task(task)
     _, hparams, _, _ = load_task([str(ROOT / entry.yaml), "--encoder", "mel"])
     assert hparams["prepare"].keywords["data_set"] == entry.data_set
-    assert set({**PROTOCOL, **FINE_TUNING} if task in TASKS else FRAMES) <= set(blocks(task))
+    options = {**PROTOCOL, **FINE_TUNING} if task in TASKS else FRAMES
+    assert set(VERSIONS if task in VERSION_TASKS else options) <= set(blocks(task))
     assert (ROOT / entry.recipe.replace(".", "/")).with_suffix(".py").exists()

@@ -143,16 +143,20 @@ def collate(items):
     )
 
 
-def split_tracks(tracks, segment_seconds, min_seconds):
-    """Cut tracks into consecutive pieces of one segment; a shorter remainder is dropped."""
+def split_tracks(tracks, segment_seconds, min_seconds, hop_seconds=None):
+    """Cut tracks into pieces of one segment; a remainder shorter than `min_seconds` is dropped.
+
+    Pieces follow each other, or begin every `hop_seconds`.
+    """
     pieces = []
     for track in tracks.to_dict("records"):
         rate = (track["stop"] - track["start"]) / track["duration"]
-        step = round(segment_seconds * rate)
+        length = round(segment_seconds * rate)
+        step = round((hop_seconds or segment_seconds) * rate)
         # A whole piece is long enough, even if the manifest's duration is rounded down.
-        least = min(step, min_seconds * rate)
+        least = min(length, min_seconds * rate)
         for start in range(track["start"], track["stop"], step):
-            stop = min(start + step, track["stop"])
+            stop = min(start + length, track["stop"])
             if start == track["start"] or stop - start >= least:
                 duration = (stop - start) / rate
                 pieces.append(track | {"start": start, "stop": stop, "duration": duration})

@@ -18,10 +18,13 @@ from speechbrain_music.evaluation.probes import (
 )
 from speechbrain_music.evaluation.protocol import is_finished, open_evaluation, prepare_data
 from speechbrain_music.evaluation.results import write_results
+from speechbrain_music.evaluation.version_results import write_version_results
+from speechbrain_music.evaluation.versions import VersionBrain, rank_versions
 
 __all__ = [
     "FrameBrain",
     "ProbeBrain",
+    "VersionBrain",
     "choose_on_validation",
     "cut_splits",
     "cut_tracks",
@@ -35,8 +38,10 @@ __all__ = [
     "open_evaluation",
     "predict_test",
     "prepare_data",
+    "rank_versions",
     "train_heads",
     "train_probes",
     "write_frame_results",
     "write_results",
+    "write_version_results",
 ]

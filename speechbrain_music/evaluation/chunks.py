@@ -17,12 +17,15 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "valid", "test")
 
 
-def cut_into_chunks(tracks, chunk_seconds=None, min_last_chunk_seconds=1.0, max_seconds=None):
+def cut_into_chunks(
+    tracks, chunk_seconds=None, min_last_chunk_seconds=1.0, max_seconds=None, hop_seconds=None
+):
     """Cuts a manifest's rows into chunks: one row each, with the columns of `tracks` and `track`.
 
     Rows with the same `track` (a column of data sets that come in clips), else with the same ID,
-    share one prediction. Without `chunk_seconds` rows stay whole. A last chunk shorter than
-    `min_last_chunk_seconds` is left out, unless it is the only one.
+    share one prediction. Without `chunk_seconds` rows stay whole. Chunks follow each other, or
+    begin every `hop_seconds`. A last chunk shorter than `min_last_chunk_seconds` is left out,
+    unless it is the only one.
     """
     tracks = tracks.copy()
     if "track" not in tracks:
@@ -33,7 +36,7 @@ def cut_into_chunks(tracks, chunk_seconds=None, min_last_chunk_seconds=1.0, max_
         tracks["stop"] = tracks["start"] + (rate * tracks["duration"]).round().astype("int64")
     if chunk_seconds is None:
         return tracks.reset_index(drop=True)
-    return split_tracks(tracks, chunk_seconds, min_last_chunk_seconds)
+    return split_tracks(tracks, chunk_seconds, min_last_chunk_seconds, hop_seconds)
 
 
 class LabelledChunks(NamedTuple):
@@ -56,9 +59,8 @@ def cut_splits(manifests, hparams):
     Raises UserError for a bad label, or if the training tracks have fewer than two classes.
     """
     task = hparams["task"]
-    options = {
-        key: hparams.get(key) for key in ("chunk_seconds", "min_last_chunk_seconds", "max_seconds")
-    }
+    keys = "chunk_seconds", "min_last_chunk_seconds", "max_seconds", "hop_seconds"
+    options = {key: hparams.get(key) for key in keys}
     parts = {split: cut_into_chunks(manifests[split], **options) for split in SPLITS}
     names = {split: list(dict.fromkeys(part["track"])) for split, part in parts.items()}
     # All chunks of a track have its labels.

@@ -1,18 +1,16 @@
 """Frame tasks: heads trained on windows of tracks, evaluated on whole tracks."""
 
-import copy
 import logging
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import speechbrain as sb
 import torch
 
-from speechbrain_music.brains.base import MusicBrain
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.evaluation.frame_features import TrainingWindows
+from speechbrain_music.evaluation.heads import HeadBrain, best_rate
 from speechbrain_music.evaluation.probes import on_frozen_features
 from speechbrain_music.metrics.feature_statistics import mean_and_std
 from speechbrain_music.nnet.frame_heads import FrameHead, step_count
@@ -23,12 +21,8 @@ logger = logging.getLogger(__name__)
 STATISTICS = 20_000  # frames, evenly spaced, from which features are standardised
 
 
-class FrameBrain(MusicBrain):
+class FrameBrain(HeadBrain):
     """Trains one head on a frame task; a recipe subclasses it.
-
-    Validation is on whole tracks: their decoded annotations are scored, and the mean of the task's
-    `selected` metrics decides which weights are kept, when the learning rate is halved and when
-    training ends.
 
     Arguments
     ---------
@@ -36,17 +30,13 @@ class FrameBrain(MusicBrain):
         At the rate of the head's logits.
     tracks : TrackSplit
         To validate on.
-    patience : PlateauEarlyStopping
-        Of this one head.
     **brain
-        As `MusicBrain`. `modules` has a `head`, a FrameHead.
+        As `HeadBrain`. The head is a FrameHead.
     """
 
-    def __init__(self, task, tracks, patience, **brain):
+    def __init__(self, task, tracks, **brain):
         super().__init__(**brain)
-        self.task, self.tracks, self.patience = task, tracks, patience
-        self.distributed_launch, self.world_size = False, 1  # every process does the same
-        self.best = None
+        self.task, self.tracks = task, tracks
 
     def compute_forward(self, batch, stage):
         """Logits (B, S, C) of a `FrameBatch`."""
@@ -60,32 +50,12 @@ class FrameBrain(MusicBrain):
         """Logits."""
         return batch.valid.sum()
 
-    def parameter_groups(self):
-        """One group: a head has no weight decay."""
-        return [{"params": list(self.modules.head.parameters()), "lr": self.hparams.lr}]
-
-    def on_stage_start(self, stage, epoch=None):
-        """Sets where training starts."""
-        if stage == sb.Stage.TRAIN:
-            self.train_data.start(epoch, batch=self.step)
-
-    def fit(self, epoch_counter, train_set, **options):
-        """As SpeechBrain's; validation follows each epoch. Restores the best weights."""
-        self.train_data = train_set.dataset
-        super().fit(epoch_counter, train_set, progressbar=False, **options)
-        self.modules.head.load_state_dict(self.best)
-
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """After an epoch of training: validates, keeps the best weights, may end the training."""
+    def validate(self):
+        """The mean of the selected metrics over whole tracks, decoded."""
         tracks, predicted = self.tracks, self.predict(self.tracks)
         found = zip(tracks.annotations, predicted, tracks.seconds, strict=True)
         scores = pd.DataFrame([self.task.score(*track) for track in found])
-        value = scores[list(self.task.selected)].mean().mean()
-        if self.patience.update(torch.tensor([value], dtype=torch.float64)) or self.best is None:
-            self.best = copy.deepcopy(self.modules.head.state_dict())
-        self.learning_rates = [self.hparams.lr * float(self.patience.factor)]
-        if not self.patience.alive:
-            self.hparams.epoch_counter.limit = epoch
+        return scores[list(self.task.selected)].mean().mean()
 
     def predict(self, tracks):
         """The annotations, Beats or LabelledIntervals, of the tracks of a `TrackSplit`."""
@@ -149,7 +119,7 @@ def train_heads(brain_class, features, run):
         brain = brain_class(
             task,
             features.splits["valid"],
-            patience,
+            patience=patience,
             modules={"head": head},
             **on_frozen_features(hparams, run.run_opts, len(windows), lr=lr, seed=seed),
         )
@@ -159,10 +129,7 @@ def train_heads(brain_class, features, run):
         brains.append(brain)
         logger.info("head {head}, learning rate {lr:g}, seed {seed}: {valid:.4f}".format(**row))
     table = pd.DataFrame(table)
-    chosen = {}
-    for kind, part in table.groupby("head", sort=False):
-        rates = part.groupby("lr")
-        chosen[kind] = rates.groups[rates["valid"].mean().idxmax()].tolist()
+    chosen = {kind: best_rate(part) for kind, part in table.groupby("head", sort=False)}
     return TrainedHeads(task, table, brains, chosen)
 
 

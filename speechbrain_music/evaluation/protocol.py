@@ -14,7 +14,6 @@ from speechbrain.utils.distributed import run_on_main
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
 from speechbrain_music.evaluation.tasks import find_task
 from speechbrain_music.models.frozen import make_encoders
-from speechbrain_music.nnet.frame_heads import HEADS
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import locked_folder
 from speechbrain_music.utils.config import ConfigError, load_experiment
@@ -57,8 +56,15 @@ PROTOCOL = {
 FRAMES = {
     "overlap_seconds": kinds.number(0, 3600),
     "layers": kinds.optional(kinds.list_of(kinds.natural)),
-    "heads": kinds.list_of(kinds.choice(*HEADS)),
+    "heads": kinds.list_of(kinds.text),  # those of the task
     "window_seconds": seconds,
+}
+# The same of version identification alone.
+VERSIONS = {
+    "hop_seconds": seconds,
+    "matches": kinds.optional(kinds.whole),
+    "embedding_width": kinds.size,
+    "temperature": kinds.positive,
 }
 # The same for fine-tuning.
 FINE_TUNING = {
@@ -77,6 +83,7 @@ OPTIONS = {
     **BRAIN_OPTIONS,
     **PROTOCOL,
     **FRAMES,
+    **VERSIONS,
     **FINE_TUNING,
     "name": kinds.text,
     "task": kinds.yaml_object,
@@ -170,6 +177,9 @@ def load_task(argv):
             "encoder is not set: pass --encoder with an export's folder, mel, random:FOLDER or "
             "hf:NAME"
         )
+    for head in hparams.get("heads", ()):
+        if head not in (known := hparams["task"].heads):
+            raise ConfigError(f"heads has {head!r}: choose of {', '.join(known)}")
     short = {}
     quick = {k: v for k, v in QUICK.items() if k != "learning_rates" or "heads" not in hparams}
     for name, changes in (("marble_compat", MARBLE | hparams.get("marble", {})), ("quick", quick)):
@@ -195,7 +205,7 @@ def output_folder(hparams, encoder):
 
 def protocol_of(hparams):
     """The options that the results depend on, of those that the task has."""
-    return {name: hparams[name] for name in (PROTOCOL | FRAMES) if name in hparams}
+    return {name: hparams[name] for name in (PROTOCOL | FRAMES | VERSIONS) if name in hparams}
 
 
 def results_key(hparams, caches, labels):

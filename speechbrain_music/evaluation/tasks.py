@@ -45,8 +45,10 @@ FRAME_TASKS = {  # by the frame, on whole tracks
     name: TaskEntry(name, data_set, name.rpartition("_")[2])
     for name, data_set in FRAME_DATA_SETS.items()
 }
+VERSION_TASKS = {"covers": TaskEntry("covers", "covers", "covers")}  # of retrieval
+ALL_TASKS = TASKS | FRAME_TASKS | VERSION_TASKS
 
 
 def find_task(name):
     """The entry of a task; a task of the user's own has its name as folder and data set."""
-    return (TASKS | FRAME_TASKS).get(name) or TaskEntry(name, name, name)
+    return ALL_TASKS.get(name) or TaskEntry(name, name, name)

@@ -61,16 +61,17 @@ def whitening(spectrum):
 def make_standardizations(values, rows, kinds):
     """kind -> Standardization by a training split.
 
-    kind: True scales each dimension, "whiten" also decorrelates, False leaves features as they are.
+    kind: False leaves features as they are, "centre" subtracts the mean, True also scales each
+    dimension, "whiten" also decorrelates them.
     """
     mean, std = mean_and_std(values, rows)
     spectrum = measure_spectrum(values, rows, mean, std)
-    scale = torch.from_numpy(mean), torch.from_numpy(std)
+    mean, std, none, one = *map(torch.from_numpy, (mean, std)), torch.zeros(()), torch.ones(())
+    scales = {False: (none, one), "centre": (mean, one), True: (mean, std), "whiten": (mean, std)}
     found = {}
     for kind in kinds:
         matrix = torch.from_numpy(whitening(spectrum)) if kind == "whiten" else None
-        identity = torch.zeros(()), torch.ones(())
-        found[kind] = Standardization(*(scale if kind else identity), matrix)
+        found[kind] = Standardization(*scales[kind], matrix)
     return found
 
 

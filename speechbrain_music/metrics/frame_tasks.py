@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from speechbrain_music.dataio import annotations
 from speechbrain_music.dataio.annotations import Beats, LabelledIntervals
+from speechbrain_music.nnet.frame_heads import HEADS
 from speechbrain_music.utils.errors import UserError
 
 WINDOW = 0.07  # seconds: the tolerance of the F-measure of beats, and the distance of peaks
@@ -43,7 +44,7 @@ class FrameTask:
     times in the loss; None: as often as there are noes for each, see `balance`.
     """
 
-    note = ""
+    note, heads = "", HEADS
     shift_tolerant = False  # whether the loss tolerates a shift by `reach` frames
 
     def __init__(self, names, column, rate, groups=(), positive_weight=1.0):

@@ -1,8 +1,9 @@
-"""Retrieval of excerpts of the same recording or label: top-1 accuracy, average precision."""
+"""Retrieval of items of the same recording, label or work: average precision and others."""
 
 import numpy as np
 
-METRICS = ("top1", "average_precision")
+METRICS = ("top1", "average_precision", "precision_at_10", "first_rank", "rank_percentile")
+TOP = 10
 FEATURES = ("raw", "centred")  # how the features of a study become vectors
 
 
@@ -22,27 +23,46 @@ def unit_vectors(features, kind="standardised"):
 
 
 def retrieve(vectors, recordings, places, gap=0, groups=None):
-    """Rank the other excerpts by cosine similarity to each excerpt; those of its group are
-    relevant.
+    """Rank the other excerpts by similarity to each excerpt; those of its group are relevant.
 
-    vectors (N, D) are of length 1; recordings and places (N,) int are the recording of each
-    excerpt and the excerpt's number in it; `gap` neighbours on each side are not ranked, with
-    infinity no excerpt of the same recording is. groups (N,) are the recordings by default. Ties
-    are averaged. Returns top1 (whether the most similar excerpt is of the group) and
-    average_precision, each (N,) float64, nan where no relevant excerpt is ranked.
+    vectors (N, D) are of length 1, their similarity is the cosine; or a function from rows (R,) to
+    their similarities (R, N). recordings and places (N,) int are the recording of each excerpt and
+    the excerpt's number in it; `gap` neighbours on each side are not ranked, with infinity no
+    excerpt of the same recording is. groups (N,) are the recordings by default. Returns the values
+    of `rank_scores`, each (N,) float64, nan where no relevant excerpt is ranked.
     """
-    found = {name: np.full(len(vectors), np.nan) for name in METRICS}
-    for query, own, same, row in _queries(recordings, places, gap, groups, vectors):
-        relevant = row[same]
-        ranked = np.delete(row, own)
-        best = ranked.max()
-        found["top1"][query] = (relevant == best).sum() / (ranked == best).sum()
-        through, hits = (  # how many score as high as each relevant one, or higher
-            len(values) - np.searchsorted(np.sort(values), relevant, "left")
-            for values in (ranked, relevant)
-        )
-        found["average_precision"][query] = np.mean(hits / through)
+    found = {name: np.full(len(recordings), np.nan) for name in METRICS}
+    similarities = vectors if callable(vectors) else lambda rows: vectors[rows] @ vectors.T
+    for query, own, same, row in _queries(recordings, places, gap, groups, similarities):
+        for name, value in rank_scores(np.delete(row, own), row[same]).items():
+            found[name][query] = value
     return found
+
+
+def rank_scores(ranked, relevant):
+    """The scores of a query, by `METRICS`: similarities (n,) of all candidates and (r,) of the
+    relevant ones among them.
+
+    top1: whether the most similar candidate is relevant. average_precision: mean over the relevant
+    ones of the share of relevant ones down to their rank. precision_at_10: share of the first ten
+    that is relevant. first_rank: of the first relevant one, from 1. rank_percentile: mean of the
+    relevant ones' ranks, from 0 (first) to 1 (last). Candidates of equal similarity are in random
+    order, of which this is the mean; in average_precision all of them rank as the last.
+    """
+    ranked, hits = np.sort(ranked), np.sort(relevant)
+
+    def above(values, side):  # how many score higher, or as high ("left")
+        return len(values) - np.searchsorted(values, hits, side)
+
+    higher, through = above(ranked, "right"), above(ranked, "left")
+    tied, best = through - higher, hits == hits[-1]
+    return {
+        "top1": best.sum() / tied[-1] if not higher[-1] else 0.0,
+        "average_precision": np.mean(above(hits, "left") / through),
+        "precision_at_10": ((TOP - higher) / tied).clip(0, 1).sum() / TOP,
+        "first_rank": higher[-1] + (tied[-1] + 1) / (best.sum() + 1),
+        "rank_percentile": np.mean(higher + (tied - 1) / 2) / max(1, len(ranked) - 1),
+    }
 
 
 def chance_level(recordings, places, gap=0, groups=None):
@@ -60,16 +80,19 @@ def chance_level(recordings, places, gap=0, groups=None):
         share = (relevant - 1) / (ranked - 1) if ranked > 1 else 0.0
         chance["top1"][query] = relevant / ranked
         chance["average_precision"][query] = (h + share * (ranked - h)) / ranked
+        chance["precision_at_10"][query] = min(TOP, ranked) * relevant / ranked / TOP
+        chance["first_rank"][query] = (ranked + 1) / (relevant + 1)
+        chance["rank_percentile"][query] = 0.5 if ranked > 1 else 0.0
     return chance
 
 
-def _queries(recordings, places, gap, groups, vectors=None):
+def _queries(recordings, places, gap, groups, similarities=None):
     """For each excerpt with relevant ones: its row, the rows that are not ranked (itself and its
     neighbours), those that are relevant, and (N,) similarities."""
     groups = recordings if groups is None else groups
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
-        similar = None if vectors is None else vectors[rows] @ vectors.T
+        similar = None if similarities is None else similarities(rows)
         for number, query in enumerate(rows):
             near = np.abs(places[rows] - places[query]) <= gap
             near &= recordings[rows] == recordings[query]

@@ -10,14 +10,11 @@ from speechbrain_music.reporting.pictures import picture
 
 PART = 60  # seconds of audio
 ROW_SECONDS, ROWS = 20.0, 16  # of a row; longer tracks have longer rows
+IMAGE = {"origin": "lower", "aspect": "auto", "cmap": "gray_r"}
 
 
-def draw_annotation(path, audio, annotation, title):
-    """Draws an audio file and its `Beats` or `LabelledIntervals` into a PNG.
-
-    Beats are lines, downbeats with their number of the bar; intervals begin at a line with their
-    label, and neighbours of other labels have other colours.
-    """
+def spectrogram(audio):
+    """The log-mel (bands, tokens of 40 ms) of an audio file, and limits to draw it between."""
     parts, features, length = [], LogMel(), PART * SAMPLE_RATE  # at a time, for the memory
     starts = range(0, round(audio_info(audio).seconds * SAMPLE_RATE), length)
     for wave in read_segments(audio, [(start, length) for start in starts]):
@@ -26,6 +23,16 @@ def draw_annotation(path, audio, annotation, title):
             parts.append(mel.unflatten(0, (-1, 4)).mean(1).T.numpy())  # four frames a token
     mel = np.concatenate(parts, axis=1)
     low, high = np.percentile(mel, [5, 99.5])
+    return mel, {"vmin": low, "vmax": max(high, low + 1e-3)}
+
+
+def draw_annotation(path, audio, annotation, title):
+    """Draws an audio file and its `Beats` or `LabelledIntervals` into a PNG.
+
+    Beats are lines, downbeats with their number of the bar; intervals begin at a line with their
+    label, and neighbours of other labels have other colours.
+    """
+    mel, limits = spectrogram(audio)
     seconds = mel.shape[1] / TOKEN_RATE
     length = max(ROW_SECONDS, seconds / ROWS)
     rows = max(1, int(np.ceil(seconds / length - 1e-6)))
@@ -35,8 +42,7 @@ def draw_annotation(path, audio, annotation, title):
             start = row * length
             part = mel[:, int(start * TOKEN_RATE) : int((start + length) * TOKEN_RATE)]
             extent = (start, start + part.shape[1] / TOKEN_RATE, 0, 1)
-            axes.imshow(part, origin="lower", aspect="auto", extent=extent, cmap="gray_r",
-                        vmin=low, vmax=max(high, low + 1e-3))  # fmt: skip
+            axes.imshow(part, extent=extent, **limits, **IMAGE)
             axes.set_xlim(start, start + length)
             axes.set_yticks([])
             (_draw_beats if isinstance(annotation, Beats) else _draw_spans)(axes, annotation)

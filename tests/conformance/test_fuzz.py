@@ -38,7 +38,7 @@ from speechbrain_music.dataio.audio import audio_info, read_segment  # noqa: E40
 from speechbrain_music.evaluation.features import FeatureCache  # noqa: E402
 from speechbrain_music.evaluation.probe_files import load_probe, save_probe  # noqa: E402
 from speechbrain_music.evaluation.protocol import load_task  # noqa: E402
-from speechbrain_music.evaluation.tasks import FRAME_TASKS, TASKS  # noqa: E402
+from speechbrain_music.evaluation.tasks import ALL_TASKS  # noqa: E402
 from speechbrain_music.inference import MusicEncoder, cli, store  # noqa: E402
 from speechbrain_music.inference.embeddings import read_embeddings  # noqa: E402
 from speechbrain_music.metrics.frame_tasks import BeatTracking  # noqa: E402
@@ -439,7 +439,7 @@ def recipes():
         "brn_sum_tiny": lambda argv: load_experiment(argv, pretrain.OPTIONS, MODEL_OPTIONS),
         "rvq": lambda argv: load_experiment(argv, tokenizer.OPTIONS, MODEL_OPTIONS),
     }
-    return found | {name: load_task for name in TASKS | FRAME_TASKS}
+    return found | {name: load_task for name in ALL_TASKS}
 
 
 def fuzz_options(yaml):
@@ -450,7 +450,7 @@ def fuzz_options(yaml):
     keys = [line.partition(":")[0] for line in lines if line[:1].isalpha() and ":" in line]
     for number, key in enumerate(keys * 2):
         value = random.Random(f"{yaml} {number}").choice(OPTIONS)
-        mel = ["--encoder", "mel"] if yaml in TASKS | FRAME_TASKS and key != "encoder" else []
+        mel = ["--encoder", "mel"] if yaml in ALL_TASKS and key != "encoder" else []
         given = [str(file), *mel]
         found = outcome(lambda argv: load(argv) and None, [*given, f"--{key}", value])
         counts[found if found in ("refused", "harmless") else "wrong"] += 1

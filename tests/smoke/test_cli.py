@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import PurePath
 from unittest.mock import Mock
 
 import numpy as np
@@ -26,6 +27,7 @@ from speechbrain_music.inference.embeddings import read_embeddings
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.models.frozen_encoder import pool_states
+from speechbrain_music.reporting.pairs_page import pairs_page
 from speechbrain_music.utils.errors import UserError
 
 DIM = 16
@@ -204,9 +206,42 @@ def test_similar_finds_the_twin(query, table, model, tmp_path, capsys):
     assert found["similarity"].is_monotonic_decreasing
 
 
+def test_pairs(table, tmp_path, capsys):
+    """The twins come first; the page has players, spectrograms, and what is gone."""
+    out, page = tmp_path / "pairs.csv", tmp_path / "pairs.html"
+    command = ["similar", "--pairs", "--in", str(table), "--top", "100", "--out", str(out)]
+    assert main([*command, "--page", str(page)]) == 0
+    found = pd.read_csv(out)
+    assert len(found) == 9 * 8 / 2 and found["similarity"].is_monotonic_decreasing
+    names = [PurePath(path).name for path in found.loc[0, ["path", "path2"]]]
+    assert set(names) == {"hymn.wav", "twin.flac"} and found["similarity"][0] > 0.99
+    text = page.read_text()
+    assert text.count("<audio") == text.count("data:image/png;base64,") == 9 * 8
+    assert f"<h2>1. {found['similarity'][0]:.4f}</h2>" in text
+    gone = pairs_page("<b>", [(0.5, str(tmp_path / "a & b.wav"), found["path"][0])])
+    assert "a &amp; b.wav: does not exist" in gone and "<b>" not in gone
+    capsys.readouterr()
+    for options in ([], ["song", "--pairs"], ["song", "--page", "a.html"]):
+        assert main(["similar", *options, "--in", str(table)]) == 2
+        assert "pass either QUERY, or --pairs" in capsys.readouterr().err
+    assert main([*command[:-2], "--page", str(tmp_path / "a.txt")]) == 2
+    assert "a.txt must end in .html" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("top", [1, 7, 10_000])
+def test_closest_pairs_equal_brute_force(top, monkeypatch):
+    monkeypatch.setattr(similar, "AT_A_TIME", 5)
+    values = np.random.default_rng(0).normal(size=(23, 2, 3))
+    every = [[*similar.rank(values, row, 99)] for row in range(23)]
+    expected = sorted((-s, i, j) for i, row in enumerate(every) for j, s in row if i < j)[:top]
+    found = similar.closest_pairs(values, top)
+    assert [(i, j) for _, i, j in found] == [(i, j) for _, i, j in expected]
+    np.testing.assert_allclose([s for s, *_ in found], [-s for s, *_ in expected], atol=1e-6)
+
+
 def test_similar_refuses_what_is_not_finite():
     values = np.random.default_rng(0).normal(size=(5, 2, 3))
-    assert set(similar.rank(values, 2, 9)[0]) == {0, 1, 3, 4}
+    assert {row for row, _ in similar.rank(values, 2, 9)} == {0, 1, 3, 4}
     values[1, 0, 2] = np.nan
     with pytest.raises(UserError, match="not finite"):
         similar.rank(values, 2, 9)

@@ -34,8 +34,8 @@ def test_ties_give_the_expected_value():
     for order in (np.arange(9), np.arange(9)[::-1]):
         found = retrieve(np.ones((9, 2)), RECORDINGS[order], PLACES[order])
         expected = np.array([3, 3, 3, 3, 2, 2, 2, 1, 1])[order] / 8
-        for values in found.values():
-            np.testing.assert_allclose(values, expected)
+        for name in retrieval.TITLES:
+            np.testing.assert_allclose(found[name], expected)
 
 
 @pytest.mark.parametrize("gap", [0, 1, 2])

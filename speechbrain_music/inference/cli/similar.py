@@ -1,10 +1,12 @@
-"""List the tracks most similar to one.
+"""List the tracks most similar to one, or the most similar pairs of all.
 
 sbmusic similar song.mp3 --in music.npz
 sbmusic similar other.mp3 --in music.npz --model results/brn_sum/1234/export --out similar.csv
+sbmusic similar --pairs --in music.npz --top 50 --page pairs.html
 
-Similarity is the cosine of embeddings whose dimensions are standardised over all files; several
-layers have equal weights. The query itself is left out.
+Pairs are where versions of a work and copies are found first; the page has players and
+spectrograms. Similarity is the cosine of embeddings whose dimensions are standardised over all
+files; several layers have equal weights. The query itself is left out.
 """
 
 import os
@@ -18,6 +20,7 @@ from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, escaped
 
 MIN_FILES = 3  # two standardised vectors always have the similarity -1
+AT_A_TIME = 256  # rows whose pairs are compared
 
 
 def add_arguments(parser):
@@ -25,6 +28,7 @@ def add_arguments(parser):
     parser.add_argument(
         "query",
         metavar="QUERY",
+        nargs="?",
         help="path among the embeddings, the end of one, or a name; or an audio file",
     )
     parser.add_argument(
@@ -35,9 +39,13 @@ def add_arguments(parser):
         type=Path,
         help="file that `sbmusic embed` wrote: .npy or .npz, one vector per file",
     )
+    parser.add_argument("--pairs", action="store_true", help="in place of QUERY: of all tracks")
+    parser.add_argument("--page", type=Path, help="with --pairs: also write this .html")
     parser.add_argument("--model", help="for an audio file: the model that made the embeddings")
     parser.add_argument("--device", help="for that model (default: the fastest)")
-    parser.add_argument("--top", type=count, default=10, help="number of tracks (default: 10)")
+    parser.add_argument(
+        "--top", type=count, default=10, help="number of tracks or pairs (default: 10)"
+    )
     parser.add_argument("--out", type=Path, help="also write the table to this .csv")
     add_dtype(parser)
     add_classes(parser)
@@ -45,39 +53,59 @@ def add_arguments(parser):
 
 def run(args):
     """Print the table of similar tracks."""
-    import numpy as np
-
     from speechbrain_music.data_prep.files import check_output
     from speechbrain_music.inference.embeddings import read_embeddings
 
-    if args.out:
-        if not str(args.out).endswith(".csv"):
-            raise UserError(f"out is {args.out}: it must end in .csv")
-        if args.out.with_suffix("") == args.embeddings.with_suffix(""):
-            raise UserError(f"{args.out} is a file of {args.embeddings}: choose another name")
-        check_output(args.out)
+    if (args.query is None) != args.pairs or (args.page and not args.pairs):
+        raise UserError("pass either QUERY, or --pairs, perhaps with --page")
+    for path, ending in ((args.out, ".csv"), (args.page, ".html")):
+        if path:
+            if path.suffix != ending:
+                raise UserError(f"{path} must end in {ending}")
+            if path.with_suffix("") == args.embeddings.with_suffix(""):
+                raise UserError(f"{path} is a file of {args.embeddings}: choose another name")
+            check_output(path)
     paths, durations, values, settings = read_embeddings(args.embeddings)
-    query = find_row(paths, printable(args.query))
-    if query is None:
-        values = np.concatenate([values, _embed(args, paths, settings)[None]])
-        query = len(paths)
-    elif args.model:
-        print("the query is among the embeddings: --model is not used", file=sys.stderr)
-    rows, similarities = rank(values, query, args.top)
-    table = [
-        (place, f"{similarity:.4f}", f"{durations[row]:.1f}", paths[row])
-        for place, (row, similarity) in enumerate(zip(rows, similarities, strict=True), start=1)
-    ]
-    columns = ("rank", "similarity", "seconds", "path")
+    if args.pairs:
+        title = f"Most similar pairs of the {len(paths)} files in {args.embeddings}"
+        pairs = [(s, paths[i], paths[j]) for s, i, j in closest_pairs(values, args.top)]
+        columns = ("rank", "similarity", "path", "path2")
+        table = [(place, f"{s:.4f}", *both) for place, (s, *both) in enumerate(pairs, start=1)]
+        shape = "{:>6}  {:>10}  {}  {}"
+    else:
+        query, values = _find_query(args, paths, values, settings)
+        title = f"Most similar to {paths[query] if query < len(paths) else args.query}"
+        columns = ("rank", "similarity", "seconds", "path")
+        table = [
+            (place, f"{similarity:.4f}", f"{durations[row]:.1f}", paths[row])
+            for place, (row, similarity) in enumerate(rank(values, query, args.top), start=1)
+        ]
+        shape = "{:>6}  {:>10}  {:>8}  {}"
     if args.out:
         write_together({args.out: csv_text(table, columns)})
-    print(f"Most similar to {escaped(paths[query] if query < len(paths) else args.query)}:")
+    print(f"{escaped(title)}:")
     for line in [columns, *table]:
-        print("{:>6}  {:>10}  {:>8}  {}".format(*map(escaped, line)))
+        print(shape.format(*map(escaped, line)))
+    if args.page:
+        from speechbrain_music.reporting.pairs_page import pairs_page
+
+        write_together({args.page: pairs_page(title, pairs)})
 
 
-def rank(values, query, top):
-    """Return the rows of (N, D) or (N, L, D) most similar to row `query`, and similarities."""
+def _find_query(args, paths, values, settings):
+    """The query's row, and the embeddings, which then have it."""
+    import numpy as np
+
+    row = find_row(paths, printable(args.query))
+    if row is None:
+        return len(paths), np.concatenate([values, _embed(args, paths, settings)[None]])
+    if args.model:
+        print("the query is among the embeddings: --model is not used", file=sys.stderr)
+    return row, values
+
+
+def _unit_layers(values):
+    """Layers of (N, D) or (N, L, D) embeddings, standardised, each (N, D) of length 1."""
     import numpy as np
 
     from speechbrain_music.metrics.retrieval import unit_vectors
@@ -87,12 +115,32 @@ def rank(values, query, top):
     if not np.isfinite(values).all():
         raise UserError("embeddings are not finite: embed the files again")
     layers = values.reshape(len(values), -1, values.shape[-1]).swapaxes(0, 1)
-    similarities = np.zeros(len(values))
-    for vectors in map(unit_vectors, layers):
-        similarities += vectors @ vectors[query] / len(layers)
+    return list(map(unit_vectors, layers))
+
+
+def rank(values, query, top):
+    """(row, similarity) of the embeddings (N, D) or (N, L, D) most similar to row `query`."""
+    import numpy as np
+
+    layers = _unit_layers(values)
+    similarities = np.mean([vectors @ vectors[query] for vectors in layers], axis=0)
     order = np.argsort(-similarities, kind="stable")
-    rows = order[order != query][:top]
-    return rows, similarities[rows]
+    return [(row, similarities[row]) for row in order[order != query][:top]]
+
+
+def closest_pairs(values, top):
+    """(similarity, row, row) of the most similar pairs of embeddings (N, D) or (N, L, D)."""
+    import numpy as np
+
+    layers, found = _unit_layers(values), []
+    for begin in range(0, len(values), AT_A_TIME):
+        similar = np.mean([v[begin : begin + AT_A_TIME] @ v[begin:].T for v in layers], axis=0)
+        similar[np.tril_indices(len(similar))] = -np.inf  # each pair once
+        best = np.argpartition(-similar, min(top, similar.size) - 1, axis=None)[:top]
+        rows, columns = np.unravel_index(best, similar.shape)
+        found += zip(similar[rows, columns], begin + rows, begin + columns, strict=True)
+        found = sorted(found, key=lambda pair: (-pair[0], *pair[1:]))[:top]
+    return [pair for pair in found if np.isfinite(pair[0])]
 
 
 def find_row(paths, query):

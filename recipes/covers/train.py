@@ -1,0 +1,37 @@
+"""Version identification: which tracks are performances of the same work (cover songs).
+
+python recipes/covers/train.py hparams/covers.yaml --encoder EXPORT
+
+--data_folder is a folder of music with a table of works, or with a folder per work; without it a
+replica is made once and used. Any top-level key of the yaml is an option. README.md describes the
+protocol.
+"""
+
+import speechbrain as sb
+
+from speechbrain_music import evaluation
+from speechbrain_music.utils.errors import run_recipe
+
+
+class CoverBrain(evaluation.VersionBrain):
+    """A head that pools chunks into an embedding of the work."""
+
+
+def main(argv):
+    """Evaluates an encoder on this task; see the head of this file. Returns the output folder."""
+    with evaluation.open_evaluation(argv, __file__) as run:
+        report, manifests = evaluation.prepare_data(run)
+        chunks = evaluation.cut_splits(manifests, run.hparams)
+        caches = evaluation.make_caches(run, chunks)
+        if evaluation.is_finished(run, caches, chunks):
+            return run.output
+        sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
+        tested = []
+        for cache in caches:  # several encoders are seeds of one system
+            features = evaluation.extract_features(run, cache, chunks)
+            tested.append((features, evaluation.rank_versions(CoverBrain, features, run)))
+        return evaluation.write_version_results(run, report, chunks, tested)
+
+
+if __name__ == "__main__":
+    run_recipe(main)

@@ -1,0 +1,120 @@
+"""Results of version identification: figures, also by kind of change, the report, a picture."""
+
+import numpy as np
+import pandas as pd
+import torch
+from speechbrain.utils.distributed import if_main_process
+
+from speechbrain_music.evaluation.frame_results import scored_task
+from speechbrain_music.evaluation.results import (
+    LAYERS,
+    SIZE,
+    describe,
+    report,
+    summarise,
+    write_files,
+)
+from speechbrain_music.evaluation.versions import FEATURES
+from speechbrain_music.metrics.base import read_column
+from speechbrain_music.reporting.pictures import picture
+
+
+def write_version_results(run, data_report, chunks, tested):
+    """Writes results.json, scores of works, the report and a picture; returns the output folder.
+
+    tested: for each encoder (Features, RankedVersions).
+    """
+    if not if_main_process():
+        return run.output
+    hparams, task, (features, first) = run.hparams, run.hparams["task"], tested[0]
+    test, table = features.splits["test"], chunks.table.drop_duplicates("track").set_index("track")
+    table = table.loc[test.names]
+    works, changes = (np.array(read_column(table, c)) for c in (task.column, task.changes))
+    scores, seeds = scored_task(hparams), range(len(hparams["probe_seeds"]))
+
+    def of_queries(found, seed, tracks=None):
+        """The scores of the queries (K, metrics of all heads)."""
+        by_head = {
+            head: task.score(similarities[seed], works, tracks)
+            for head, similarities in found.similarities.items()
+        }
+        return _table(by_head)[list(scores.metrics)]
+
+    # A work's score is the mean over its queries, and its weight is their number.
+    by_chance = _table(dict.fromkeys(hparams["heads"], task.chance(works))).groupby(works)
+    chance = by_chance.mean().dropna()
+    weights = torch.tensor(by_chance.count().loc[chance.index].to_numpy(float))
+    figures = np.array(
+        [
+            [of_queries(found, seed).groupby(works).mean().dropna().to_numpy() for seed in seeds]
+            for _, found in tested
+        ]
+    )
+    figures, mean_chance = torch.tensor(figures), torch.tensor(chance.to_numpy())
+    summary = summarise(scores, figures, weights, mean_chance, hparams["resamples"])
+    for change in sorted(set(changes) - {""}):
+        tracks = np.flatnonzero((changes == "") | (changes == change))
+        found = [of_queries(found, seed, tracks) for _, found in tested for seed in seeds]
+        mean = pd.concat(found).mean()
+        summary["by_class"][change] = mean.filter(like=" map").to_dict()
+        summary["by_class"][change]["count"] = int((changes == change).sum())
+    runs = [
+        {"identity": part.encoder.identity, "standardize": ", ".join(hparams["heads"])}
+        | {
+            key: "/".join(str(found.table[key][rows[0]]) for rows in found.chosen.values())
+            for key in ("layer", "lr", "valid")
+        }
+        for part, found in tested
+    ]
+    sizes = {split: len(part.rows) for split, part in features.splits.items()}
+    results = describe(run, data_report, tested, chunks.labels, sizes, {}, runs, summary)
+    with picture(run.output / LAYERS, SIZE) as figure:
+        _layers(figure, first.table, features.encoder)
+    whole = pd.concat([part[1].table.assign(encoder=i) for i, part in enumerate(tested)])
+    text = report(results, _chosen(tested), _settings(hparams, features))
+    write_files(run.output, results, whole, text, figures, weights, chance.index.tolist())
+    return run.output
+
+
+def _table(by_head):
+    """Head -> metric -> values as a table."""
+    return pd.DataFrame({f"{h} {m}": v for h, found in by_head.items() for m, v in found.items()})
+
+
+def _chosen(tested):
+    parts = []
+    for place, (_, found) in enumerate(tested):
+        which = f"Encoder {place + 1}: " if len(tested) > 1 else "Chosen: "
+        choices = []
+        for head, rows in found.chosen.items():
+            how = found.table.loc[rows[0]]
+            what = f"layer {how['layer']}" if head in FEATURES else f"learning rate {how['lr']:g}"
+            mean = found.table["valid"][rows].mean()
+            choices.append(f"{head} {what} (validation {mean:.4f})")
+        parts.append(f"{which}{', '.join(choices)}.")
+    return " ".join(parts)
+
+
+def _settings(hparams, features):
+    compared = "the cosine of the means of their chunks"
+    if hparams["matches"]:
+        compared = f"the {hparams['matches']} best matches of their chunks"
+    train = features.splits["train"]
+    return (
+        f"Chunks of {hparams['chunk_seconds']:g} s every {hparams['hop_seconds']:g} s; tracks are "
+        f"compared by {compared}. Means and covariances of {features.encoder.dim} dimensions are "
+        f"those of {len(train.rows)} training chunks; whitening is shrunk where they are few. "
+        "The unit of intervals is the work."
+    )
+
+
+def _layers(figure, table, encoder):
+    axes = figure.subplots()
+    for head, part in table[table["head"].isin(FEATURES)].groupby("head", sort=False):
+        axes.plot(range(len(part)), part["valid"], marker=".", label=head)
+    axes.set_xticks(range(len(encoder.layers)), encoder.layers)
+    axes.set_title(f"Versions: {encoder.name}")
+    axes.set_xlabel("layer (0 is the front-end)")
+    axes.set_ylabel("mean average precision of the validation works")
+    axes.legend()
+    axes.grid(alpha=0.3)

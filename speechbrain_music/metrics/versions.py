@@ -1,0 +1,77 @@
+"""Version identification (cover songs): which tracks are performances of the same work."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from speechbrain_music.metrics.base import read_column
+from speechbrain_music.metrics.retrieval import chance_level, retrieve
+
+# Name in the field -> that of `metrics.retrieval`.
+METRICS = {
+    "map": "average_precision",
+    "p10": "precision_at_10",
+    "mr1": "first_rank",
+    "rank_percentile": "rank_percentile",
+}
+
+
+class VersionIdentification:
+    """The task: each track is a query, and all others of its split are ranked by similarity.
+
+    Relevant are those of the same work. A query is not ranked itself; one without another version
+    is ranked, and asks nothing. `metrics` are means over queries: map (mean average precision), p10
+    (precision at 10: with fewer than ten versions it is below 1), mr1 (mean rank of the first
+    version) and rank_percentile (of all versions, 0 is best). Attributes as of `Task`.
+
+    Arguments
+    ---------
+    column : str
+        The manifest's column with the name of the work.
+    changes : str
+        The column with the kind of change against the work's first version, "" for that one; all
+        are empty where nothing is known.
+    """
+
+    metrics, corpus_metrics = tuple(METRICS), ()
+    selected = scored = ("map",)
+    outputs, note = 2, ""
+    heads = "raw", "centred", "whitened", "attention"
+
+    def __init__(self, column="work", changes="change"):
+        self.column, self.changes = column, changes
+
+    def encode(self, table):
+        """The work of each row of a manifest: a number (M,) int64."""
+        return torch.from_numpy(pd.factorize(np.array(read_column(table, self.column)))[0])
+
+    def absent(self, targets):
+        """No class can lack tracks."""
+        return []
+
+    def bounds(self, metric):
+        """The least and the greatest value of a metric, None where there is no bound."""
+        return (1, None) if metric.endswith("mr1") else (0, 1)
+
+    def score(self, similarities, works, tracks=None):
+        """The metrics of each query: name -> (M,) float64, nan of a track without versions.
+
+        similarities: a function from rows (R,) of tracks to (R, M); works (M,) are numbers or
+        names. With `tracks` (K,), only these rows are ranked, and have scores (K,).
+        """
+        if tracks is None:
+            tracks = np.arange(len(works))
+        found = retrieve(
+            lambda rows: similarities(tracks[rows])[:, tracks], *self._each(works[tracks])
+        )
+        return {name: found[source] for name, source in METRICS.items()}
+
+    def chance(self, works):
+        """The metrics of each query in a random order, as `score`."""
+        found = chance_level(*self._each(works))
+        return {name: found[source] for name, source in METRICS.items()}
+
+    @staticmethod
+    def _each(works):
+        """Arguments of `retrieve`: each track is a recording of one excerpt."""
+        return np.arange(len(works)), np.zeros(len(works), np.int64), 0, works
