@@ -14,6 +14,7 @@ from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import storage
+from speechbrain_music.data_prep.replica.layouts import covers
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
 from speechbrain_music.dataio.annotations import read_beats
 from speechbrain_music.dataio.audio import read_segment, resampled_length
@@ -43,11 +44,13 @@ CASES = [
     ("rwc", {}, BEATS | {"fold": "01234"}, "artist"),
     ("guitarset", {"player": 2}, BEATS | {"fold": "012345"}, "artist"),
     ("harmonix", {"fold": 5}, BEATS | {"fold": "01234567"}, "artist"),
+    ("covers", {}, {"work": bool, "change": covers.CHANGES}, "work"),
     ("folder", {}, {}, "wav"),
 ]
 # Sample rate, channels and format, as the data sets have them.
 FILES = {
     "beats": (22050, 1, "WAV"),
+    "covers": (24000, 1, "MP3"),
     "emomusic": (44100, 1, "MP3"),
     "fma": (44100, 2, "MP3"),
     "giantsteps": (44100, 1, "MP3"),

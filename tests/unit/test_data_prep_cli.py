@@ -14,7 +14,7 @@ FRAMES = ("beats", "rwc", "guitarset", "harmonix")  # test_data_prep_frames.py
 @pytest.mark.parametrize("name", TEXTS)
 def test_help_and_report_of_a_record(name, tree, out, capsys):
     record = DATA_SETS[name]
-    assert set(TEXTS) == {*DATA_SETS} - {"soundtracks", *FRAMES}
+    assert set(TEXTS) == {*DATA_SETS} - {"soundtracks", "covers", *FRAMES}
     assert record.licence and record.reference and "@" in record.bibtex
     own = list(inspect.signature(record.read).parameters)[2:]
     common = {"allow_missing", "valid_share", "seed"}

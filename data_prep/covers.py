@@ -1,0 +1,184 @@
+"""Cover songs: versions of the same works, as listed by Covers80, SHS100K, Da-TACOS or yourself.
+
+Expected tree, one of three (audio anywhere, by its stem: the track):
+
+    COVERS/covers.csv                     work_id,track_id (or work,track), and if known artist,
+    COVERS/audio/TRACK.mp3                change (against the first version), split (train ...)
+
+    SHS100K/list                          set_id, ver_id, title, performer, url, status; tabs
+    SHS100K/SHS100K-{TRAIN,VAL,TEST}      set_id, ver_id
+    SHS100K/audio/1536_2.mp3              SET_VER, or the YouTube ID of the url
+
+    COVERS/WORK/TRACK.mp3                 no table: a folder per work
+
+Tracks without audio are normal: they are listed in skipped.csv, and the report compares the number
+that is left with the published list. Lists without splits: in the order of the SHA-1 of the works'
+names, half of the works test; a fifth of the others validates (--fold 1: the halves change places).
+"""
+
+import re
+from collections import Counter
+from pathlib import PurePath
+from typing import NamedTuple
+
+from speechbrain_music.data_prep import data_set, files, frames
+
+SHS100K = {"train": "SHS100K-TRAIN", "valid": "SHS100K-VAL", "test": "SHS100K-TEST"}
+# (tracks, works) of a table, or of SHS100K's list of tests, of which there are two -> its counts.
+PUBLISHED = {(164, 80): "covers80", (15000, 3000): "da_tacos"}
+PUBLISHED_TESTS = {2983: "shs100k", 10545: "shs100k2"}
+LEAST = 2  # works per split that have two tracks or more: otherwise nothing can be retrieved
+
+
+class Version(NamedTuple):
+    """A row of a list: `stems` are those that its audio may have, unless `wav` says where it is."""
+
+    track: str
+    work: str
+    artist: str = ""
+    change: str = ""
+    split: str = ""
+    stems: tuple = ()
+    wav: str = ""
+
+
+def read_covers(data_folder, out=None, fold=0):
+    """Tracks with the labels work, artist and change; `lists` of the report counts their rows."""
+    versions, lists, variant = list_versions(data_folder)
+    splits = _split_works(versions, fold)
+    audio, items = frames.audio_finder(data_folder), []
+    for version in versions:
+        wav, labels = version.wav or audio(*version.stems), (*version[1:4],)
+        items.append(data_set.Item(version.track, wav, splits[version.work], labels))
+    present = {item for item in items if (data_folder / item.wav).is_file()}
+    works = {}
+    for split in data_set.SPLITS:
+        tracks = Counter(item.labels[0] for item in present if item.split == split)
+        several = sum(count > 1 for count in tracks.values())
+        works[split] = {"works": len(tracks), "with_several_tracks": several}
+        if several < LEAST:
+            raise files.PreparationError(
+                f"{data_folder} is not enough for cover songs: {split} has {several} work(s) with "
+                f"two or more tracks that have audio, and each split needs {LEAST}; "
+                f"{files.describe(data_folder)}add audio, or pass another folder (--help shows "
+                "the expected trees)."
+            )
+    extra = {"lists": lists, "works": works}
+    return data_set.Annotations(items, ("",), {"fold": fold}, variant, extra)
+
+
+def list_versions(root):
+    """The `Version`s in a folder, (rows, works) of each of its lists, and the name of its counts.
+
+    No audio is needed, except where folders stand for works.
+    """
+    if (root / "list").is_file():
+        return _read_shs100k(root)
+    tables = sorted(root.glob("*.csv"))
+    if len(tables) > 1:
+        raise files.PreparationError(
+            f"{root} has the tables {' and '.join(path.name for path in tables[:3])}: keep one."
+        )
+    if tables:
+        versions = _read_table(tables[0])
+        lists = {tables[0].name: _count(versions)}
+    else:
+        names = (PurePath(name) for name in files.find_audio(root)[0])
+        versions = [
+            Version(str(name.with_suffix("")), name.parts[0], wav=str(name))
+            for name in names
+            if len(name.parts) > 1
+        ]
+        lists = {"folders": _count(versions)}
+    size = (len(versions), len({version.work for version in versions}))
+    return versions, lists, PUBLISHED.get(size, "published")
+
+
+def _read_table(path):
+    """The rows of a table with a header, whose columns are in any order."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        header = set(re.findall(r"\w+", file.readline()))
+    work, track = (n if n in header else f"{n}_id" for n in ("work", "track"))
+    remedy = "name its columns work_id (or work) and track_id (or track)"
+    versions = []
+    for row in files.read_table(path, (work, track), remedy=remedy):
+        split = row.get("split", "")
+        if not (row[work] and row[track]):
+            raise files.PreparationError(
+                f"{path} has a row without a work or a track ({','.join(row.values())}); fix it."
+            )
+        if "split" in row and split not in data_set.SPLITS:
+            raise files.PreparationError(
+                f"{path} has the split {split!r} at {row[track]}: write "
+                f"{', '.join(data_set.SPLITS)}, or remove the column."
+            )
+        more = (row.get("artist", ""), row.get("change", ""), split)
+        versions.append(Version(row[track], row[work], *more, (row[track],)))
+    return versions
+
+
+def _read_shs100k(root):
+    """The rows of SHS100K's lists of splits, or all of its `list` if there are none of them."""
+    rows = []
+    for cells in _read_cells(root / "list", 5):
+        video = re.search(r"(?:v=|youtu\.be/)([\w-]{11})", cells[4])
+        track = "_".join(cells[:2])
+        stems = (video[1], track) if video else (track,)
+        rows.append(Version(track, cells[0], cells[3], stems=stems))
+    known = {version.track: version for version in rows}
+    versions, lists = [], {"list": _count(rows)}
+    for split, name in SHS100K.items():
+        if (root / name).is_file():
+            part = []
+            for cells in _read_cells(root / name, 2):
+                track = "_".join(cells[:2])
+                version = known.get(track, Version(track, cells[0], stems=(track,)))
+                part.append(version._replace(split=split))
+            lists[name] = _count(part)
+            versions += part
+    variant = PUBLISHED_TESTS.get(lists.get(SHS100K["test"], {}).get("rows"), "published")
+    return versions or rows, lists, variant
+
+
+def _read_cells(path, count):
+    """The cells of each line of a table without a header, separated by tabs; `count` or more."""
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        cells = [cell.strip() for cell in line.split("\t")]
+        if cells == [""]:
+            continue
+        if len(cells) < count or not (cells[0].isdigit() and cells[1].isdigit()):
+            raise files.PreparationError(
+                f"{path} is damaged at line {number}: it must begin with set_id and ver_id and "
+                f"have {count} cells or more, separated by tabs; {files.DOWNLOAD}."
+            )
+        yield cells
+
+
+def _count(versions):
+    return {"rows": len(versions), "works": len({version.work for version in versions})}
+
+
+def _split_works(versions, fold):
+    """Work -> its split: the lists' own, or else halves by the SHA-1 of the works' names."""
+    data_set.check_option("fold", str(fold), ("0", "1"))
+    splits = {}
+    for version in versions:
+        if (other := splits.setdefault(version.work, version.split)) != version.split:
+            raise files.PreparationError(
+                f"The work {version.work} is in {other} and in {version.split}: put all of its "
+                "tracks into one split."
+            )
+    if any(splits.values()):
+        if int(fold):
+            raise files.PreparationError(
+                "fold is 1, but the list has splits: leave fold at 0, or remove the splits."
+            )
+        return splits
+    order = sorted(splits, key=data_set.sha1)
+    middle = (len(order) + 1) // 2
+    halves = order[:middle], order[middle:]
+    tested, others = halves[int(fold)], halves[1 - int(fold)]
+    held_out = max(LEAST, round(len(others) / 5))
+    splits = dict.fromkeys(tested, "test") | dict.fromkeys(others[:held_out], "valid")
+    return splits | dict.fromkeys(others[held_out:], "train")
