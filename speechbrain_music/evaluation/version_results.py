@@ -16,6 +16,7 @@ from speechbrain_music.evaluation.results import (
 )
 from speechbrain_music.evaluation.versions import FEATURES
 from speechbrain_music.metrics.base import read_column
+from speechbrain_music.metrics.versions import ORIGINAL
 from speechbrain_music.reporting.pictures import picture
 
 
@@ -52,8 +53,8 @@ def write_version_results(run, data_report, chunks, tested):
     )
     figures, mean_chance = torch.tensor(figures), torch.tensor(chance.to_numpy())
     summary = summarise(scores, figures, weights, mean_chance, hparams["resamples"])
-    for change in sorted(set(changes) - {""}):
-        tracks = np.flatnonzero((changes == "") | (changes == change))
+    for change in sorted(set(changes) - {"", ORIGINAL}):
+        tracks = np.flatnonzero((changes == ORIGINAL) | (changes == change))
         found = [of_queries(found, seed, tracks) for _, found in tested for seed in seeds]
         mean = pd.concat(found).mean()
         summary["by_class"][change] = mean.filter(like=" map").to_dict()

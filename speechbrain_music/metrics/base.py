@@ -69,7 +69,7 @@ class Task:
 
     def bounds(self, metric):
         """The least and the greatest value of a metric, None where there is no bound."""
-        return None if metric.startswith("r2") else 0, 1
+        return None if metric.startswith("r2") else 0, None if metric.endswith("mr1") else 1
 
     def marble_compat(self, logits, targets):
         """As `figures`, of the metrics that MARBLE's code averages in another way."""

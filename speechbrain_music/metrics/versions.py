@@ -16,6 +16,9 @@ METRICS = {
 }
 
 
+ORIGINAL = "original"
+
+
 class VersionIdentification:
     """The task: each track is a query, and all others of its split are ranked by similarity.
 
@@ -48,10 +51,6 @@ class VersionIdentification:
     def absent(self, targets):
         """No class can lack tracks."""
         return []
-
-    def bounds(self, metric):
-        """The least and the greatest value of a metric, None where there is no bound."""
-        return (1, None) if metric.endswith("mr1") else (0, 1)
 
     def score(self, similarities, works, tracks=None):
         """The metrics of each query: name -> (M,) float64, nan of a track without versions.
