@@ -50,6 +50,10 @@ def notes(piece, roles, start=0.0, factor=1.0):
     every = np.concatenate([p.notes for p in piece.parts if p.role in roles])
     times = start + factor * every["start"]
     table = np.stack([times, every["pitch"] % 12, every["velocity"]], axis=1)
+    return in_order(table)
+
+
+def in_order(table):
     return table[np.lexsort(table.T[::-1].round(6))]
 
 
@@ -82,20 +86,15 @@ def test_works_performers_and_splits(tree, table, versions):
 def test_versions_have_the_notes_of_the_original(name, versions):
     shifts = set()
     for _, change, original, _, piece in versions[name]:
-        for roles in (("drums",), PITCHED):
-            if not any(part.role in roles for part in original.parts):
-                continue
-            expected = notes(original, roles, change.start, change.time_factor)
-            if roles == PITCHED:
-                expected[:, 1] = (expected[:, 1] + change.semitones) % 12
-                expected = expected[np.lexsort(expected.T[::-1].round(6))]
-            found = notes(piece, roles)
-            assert found.shape == expected.shape and np.allclose(found, expected, atol=1e-5)
+        expected = notes(original, PITCHED, change.start, change.time_factor)
+        expected[:, 1] = (expected[:, 1] + change.semitones) % 12
+        expected, found = in_order(expected), notes(piece, PITCHED)
+        assert found.shape == expected.shape and np.allclose(found, expected, atol=1e-5)
         assert len(change.sections) == len(original.sections)
         music = change.start + change.time_factor * original.seconds
-        assert 0.1 <= piece.seconds - music <= 1 and 0.1 <= change.start <= 1
+        assert 0.1 <= piece.seconds - music <= 2.4 and 0.1 <= change.start <= 2.4
         ends = max(part.notes["end"].max() for part in piece.parts)
-        assert ends <= music + 1e-6
+        assert ends <= music + 0.03
         shifts.add((change.semitones, change.time_factor))
     if name == "key":
         assert all(1 <= abs(shift) <= 6 and factor == 1 for shift, factor in shifts)
@@ -125,19 +124,36 @@ def test_sections_are_left_out_and_in_another_order(versions):
         edges = [*(start for start, *_ in original.sections), original.downbeats[-1] + bar]
         assert np.allclose(np.diff(edges) / bar, np.rint(np.diff(edges) / bar))  # whole bars
         spans = list(pairwise(edges))
-        every, position, expected = notes(original, (*PITCHED, "drums")), change.start, []
+        every, position, expected = notes(original, PITCHED), change.start, []
         for begin, end in (spans[number - 1] for number in played):
             early = every[:, 0] + covers.EARLY
             own = every[(begin <= early) & (early < end)]
             expected.append(own + (position - begin, 0, 0))
             position += end - begin
         position = min(position, change.start + covers.LONGEST)
-        assert 0.1 <= piece.seconds - position <= 1
-        expected, found = np.concatenate(expected), notes(piece, (*PITCHED, "drums"))
+        assert 0.1 <= piece.seconds - position <= 2.4
+        expected, found = np.concatenate(expected), notes(piece, PITCHED)
         expected = expected[expected[:, 0] < position - covers.EARLY]
         expected[:, 0] = np.maximum(change.start, expected[:, 0])
-        expected = expected[np.lexsort(expected.T[::-1].round(6))]
+        expected = in_order(expected)
         assert found.shape == expected.shape and np.allclose(found, expected, atol=1e-5)
+
+
+def test_drums_are_those_of_the_performer(versions):
+    patterns = defaultdict(list)
+    for name in ("original", "timbre", "key", "tempo"):
+        for row, change, original, player, piece in versions[name]:
+            drums = [part.notes for part in piece.parts if part.role == "drums"]
+            if player.genre == "disco":
+                assert drums
+            for strokes in drums:  # on the downbeats, too
+                times = (strokes["start"] - change.start) / change.time_factor
+                downbeats = np.array(original.downbeats)
+                assert np.median([np.abs(times - beat).min() for beat in downbeats[:-1]]) < 0.05
+                counts = np.bincount(strokes["pitch"], minlength=128) / len(downbeats)
+                patterns[row["work"]].append(counts)
+    apart = [np.abs(np.subtract(a, b)).sum() for p in patterns.values() for a, b in pairwise(p)]
+    assert len(apart) > 20 and np.mean(np.array(apart) > 0.5) > 0.8
 
 
 def test_same_seed_same_bytes(tree, tmp_path):

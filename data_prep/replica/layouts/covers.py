@@ -1,9 +1,10 @@
 """Cover songs: `audio/3f0a1b2c4d.mp3` at 24 kHz and `covers.csv`, which has the truth.
 
 Of each work there are an original and four versions by other performers, each of another genre,
-who play its notes on their instruments with their balance and sound. One version changes nothing
-else (`timbre`), one is transposed, one faster or slower, one leaves sections out and plays the
-others in another order, some of them again. A performer plays a track of each of several works.
+who play its notes on their instruments, with their balance and sound, to drums of their own (the
+same drums would reveal the work). One version changes nothing else (`timbre`), one is transposed,
+one is faster or slower, one leaves sections out and plays the others in another order, some of them
+again. Each performer plays tracks of several works.
 """
 
 import hashlib
@@ -17,16 +18,16 @@ import numpy as np
 from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.manifest import csv_text
 from speechbrain_music.data_prep.replica import trees
-from speechbrain_music.data_prep.replica.compose import _finish, compose
+from speechbrain_music.data_prep.replica.compose import Part, _Clock, _finish, compose
 from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.players import METERS
-from speechbrain_music.data_prep.replica.synth import DRUMS, RATE, load_bank
+from speechbrain_music.data_prep.replica.players import METERS, Drummer
+from speechbrain_music.data_prep.replica.synth import DRUMS, NOTE, RATE, load_bank
 
 WORKS = {"train": 96, "valid": 24}  # at scale 1; as many again test
 CHANGES = ("original", "timbre", "key", "tempo", "form")
-SHORTEST, LONGEST = 25.0, 38.0  # seconds of music
-PAUSE = (0.1, 1.0)  # seconds of silence before and after it: no two tracks are of one length
+SHORTEST, LONGEST = 25.0, 35.0  # seconds of music
+PAUSE = (0.1, 2.4)  # seconds of silence before and after it, so that the length tells little
 SLOWER, FASTER = (1.1, 1.35), (0.72, 0.9)  # factors on times
 EARLY = 0.04  # seconds; a note may begin so much before the section that it belongs to
 COLUMNS = ("work", "track", "artist", "change", "split")
@@ -124,7 +125,9 @@ def draw_version(seed, part, work, author, performer, which):
     start, pause = rng.uniform(*PAUSE, 2).tolist()
     change = Change(start, 0, 1.0, tuple(range(1, 1 + len(original.sections))))
     change = change._replace(**changes.get(CHANGES[which], {}))
-    parts, seconds = change.play(original)
+    own = [part for part in original.parts if part.role != "drums"]
+    own += _drums(original, composer.swing, player, rng)
+    parts, seconds = change.play(replace(original, parts=own))
     seconds += pause
     # A melody and its solo have two instruments in the version, too.
     programs = {("drums", DRUMS): DRUMS}
@@ -152,17 +155,30 @@ def draw_original(seed, part, work, author):
     order = (1 + rng.permutation(sections)[rng.integers(1, max(2, sections // 2)) :]).tolist()
     if order == sorted(order):
         order.reverse()
+    lengths, again = [end - begin for begin, end in section_spans(piece)], cycle(tuple(order))
+    while sum(lengths[number - 1] for number in order) < SHORTEST:
+        order.append(next(again))
     changes = {"key": {"semitones": semitones}, "tempo": {"time_factor": factor}}
-    # Played again from the first on, until the music is long enough.
-    lengths = [end - begin for begin, end in section_spans(piece)]
-    numbers, left = list(order), SHORTEST - sum(lengths[number - 1] for number in order)
-    for number in cycle(order):
-        if left <= 0:
-            break
-        numbers.append(number)
-        left -= lengths[number - 1]
-    changes["form"] = {"sections": tuple(numbers)}
-    return composer, piece, changes
+    return composer, piece, changes | {"form": {"sections": tuple(order)}}
+
+
+def _drums(piece, swing, player, rng):
+    """The drums that a performer adds to a piece: no part if its genre has none."""
+    if rng.random() >= GENRES[player.genre].drums:
+        return []
+    meter, events = METERS[piece.meter], []
+    clock = _Clock(piece.tempo, meter, swing, piece.downbeats[0])
+    drummer = Drummer(player.ways["beats"], meter, rng)
+    for bar in range(len(piece.downbeats)):
+        for step, length, pitch, velocity in drummer.bar(rng, False, bar % 4 == 3):
+            begin, end = (float(clock(bar * meter.bar + s)) for s in (step, step + length))
+            late = player.tightness * rng.standard_normal()
+            loud = int(np.clip(velocity + 4 * rng.standard_normal(), 20, 127))
+            events.append((max(0.0, begin + late), end + late, pitch, loud))
+    notes = np.array(sorted(events), NOTE)
+    notes = notes[notes["start"] < piece.seconds - EARLY]
+    notes["end"] = np.minimum(notes["end"], piece.seconds)
+    return [Part("drums", DRUMS, notes)]
 
 
 def _draw_artist(seed, part, number):
