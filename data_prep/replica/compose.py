@@ -66,7 +66,7 @@ class Piece:
         return truth | {"instruments": instruments}
 
 
-class _Clock:
+class Clock:
     """Convert sixteenths to seconds; with swing, off-beats come late."""
 
     pick_up = 0  # the beat of the first bar at which the music starts: nothing is before it
@@ -102,7 +102,7 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     lead, end = float(rng.uniform(0, 0.4)), seconds
     if expression:
         lead, end = expression.start, expression.end
-    clock = _Clock(tempo, meter, artist.swing, lead)
+    clock = Clock(tempo, meter, artist.swing, lead)
     bars = max(1, round((end - lead) / (clock.beat * meter.beats)))
 
     material = _Material(genre, artist, mode, rng, expression)
@@ -118,7 +118,7 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     home = Chord.parse("I" if mode == "major" else "i", (tonic + shifts[-1]) % 12)
     harmony[-1] = [(0, meter.bar, home)]
     parts = _perform(genre, artist, meter, form, shifts, tonic, SCALES[scale], harmony, clock, rng)
-    parts = _finish(parts, end, bank)
+    parts = finish(parts, end, bank)
 
     def at(step):
         return float(clock(step)) if step < bars * meter.bar else end
@@ -276,7 +276,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     ]
 
 
-def _finish(parts, seconds, bank):
+def finish(parts, seconds, bank):
     """Cut at the end, shift or drop notes that the bank cannot play, shorten overlapping ones."""
     finished = []
     for part in parts:

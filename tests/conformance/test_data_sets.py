@@ -50,7 +50,7 @@ CASES = [
 # Sample rate, channels and format, as the data sets have them.
 FILES = {
     "beats": (22050, 1, "WAV"),
-    "covers": (24000, 1, "MP3"),
+    "covers": (24000, 1, "FLAC"),
     "emomusic": (44100, 1, "MP3"),
     "fma": (44100, 2, "MP3"),
     "giantsteps": (44100, 1, "MP3"),

@@ -121,7 +121,7 @@ def test_statistics_of_features():
     np.testing.assert_array_equal(raw, mixed[:, 0])
     np.testing.assert_allclose(centred, raw - raw.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(scaled.std(axis=0), 1, rtol=1e-4)
-    np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(3), atol=0.02)
+    np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(3), atol=0.1)
 
 
 def test_contrastive_loss_by_hand():

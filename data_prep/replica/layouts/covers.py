@@ -1,4 +1,4 @@
-"""Cover songs: `audio/3f0a1b2c4d.mp3` at 24 kHz and `covers.csv`, which has the truth.
+"""Cover songs: `audio/3f0a1b2c4d.flac` at 24 kHz and `covers.csv`, which has the truth.
 
 Of each work there are an original and four versions by other performers, each of another genre,
 who play its notes on their instruments, with their balance and sound, to drums of their own (the
@@ -18,7 +18,7 @@ import numpy as np
 from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.manifest import csv_text
 from speechbrain_music.data_prep.replica import trees
-from speechbrain_music.data_prep.replica.compose import Part, _Clock, _finish, compose
+from speechbrain_music.data_prep.replica.compose import Part, Clock, finish, compose
 from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.players import METERS, Drummer
@@ -107,7 +107,7 @@ def plan(scale, seed):
                 amounts = (f"{change.start:.3f}", change.semitones, f"{change.time_factor:.3f}")
                 sections = " ".join(map(str, change.sections))
                 rows.append((f"W{number:03d}", track, player.name, name, split, *amounts, sections))
-                sounds.append((f"audio/{track}.mp3", key))
+                sounds.append((f"audio/{track}.flac", key))
     texts = {"covers.csv": csv_text(sorted(rows, key=lambda row: row[1]), COLUMNS)}
     counts = {split: len(CHANGES) * number for split, number in works.items()}
     return trees.Tree({"published": counts}, texts, sounds, render, RATE)
@@ -134,7 +134,7 @@ def draw_version(seed, part, work, author, performer, which):
     for role, own in composer.programs.items():
         programs |= {(role, old): new for old, new in zip(own, player.programs[role], strict=True)}
     parts = [replace(p, program=programs[p.role, p.program]) for p in parts]
-    parts = _finish(parts, seconds, load_bank())
+    parts = finish(parts, seconds, load_bank())
     return player, replace(original, artist=player.name, seconds=seconds, parts=parts), rng, change
 
 
@@ -167,7 +167,7 @@ def _drums(piece, swing, player, rng):
     if rng.random() >= GENRES[player.genre].drums:
         return []
     meter, events = METERS[piece.meter], []
-    clock = _Clock(piece.tempo, meter, swing, piece.downbeats[0])
+    clock = Clock(piece.tempo, meter, swing, piece.downbeats[0])
     drummer = Drummer(player.ways["beats"], meter, rng)
     for bar in range(len(piece.downbeats)):
         for step, length, pitch, velocity in drummer.bar(rng, False, bar % 4 == 3):
