@@ -147,7 +147,7 @@ def test_systems_differ_in_mixer_and_block_only():
         one, two = blocks(one), blocks(two)
         differing = {key for key in one | two if one.get(key) != two.get(key)}
         assert "system" in differing
-        assert differing <= {"system", "mixer", "block", "ffn_units", "merge"}
+        assert differing <= {"system", "mixer", "block", "ffn_units"}
 
 
 @pytest.mark.parametrize("system", FULL + TINY)

@@ -79,7 +79,6 @@ MODEL_OPTIONS = {
     **dict.fromkeys(("frontend_bypass", "frontend_norm", "quantizer_center"), kinds.boolean),
     "gradient_checkpointing": kinds.boolean,
     "quantizer_seed": kinds.seed,
-    "merge": kinds.choice("concat", "average", "global", "local"),
     "frame_rate": kinds.choice(25, 50),
     "dropout": kinds.dropout,
     "decay": kinds.share,

@@ -130,7 +130,6 @@ def make_encoder(
     frontend_bypass=False,
     frontend_norm=False,
     frame_rate=TOKEN_RATE,
-    **block_options,
 ):
     """One of the shipped encoders by the names of its parts; the yamls in hparams/ do the same.
 
@@ -138,8 +137,8 @@ def make_encoder(
     (SpeechBrain's relative positions) or "rope"; else ValueError. `nhead` is the heads or groups of
     the mixer, `ffn_units` the width inside the blocks (None: the block's default), `kernel_size`
     the tokens of their depthwise convolutions; `dropout` is in the front-end, the mixers and the
-    blocks; `block_options` are further arguments of the block, such as `merge` of a Branchformer.
-    For the others see `ConvFrontEnd` and `Encoder`; the yamls in hparams/ have bypass and norm.
+    blocks. For the others see `ConvFrontEnd` and `Encoder`; the yamls in hparams/ have bypass and
+    norm.
 
     Example
     -------
@@ -150,13 +149,14 @@ def make_encoder(
     for name, value, known in (("block", block, BLOCKS), ("mixer", mixer, MIXERS)):
         if value not in known:
             raise ValueError(f"{name} is {value!r}: choose {', '.join(known)}")
-    if ffn_units is not None:
-        block_options["ffn_units"] = ffn_units
     frontend = partial(
         ConvFrontEnd,
         *(d_model, frontend_channels, dropout, frontend_bypass, frame_rate, frontend_norm),
     )
     make_mixer = partial(MIXERS[mixer], d_model, nhead, dropout=dropout)
-    block_options |= {"kernel_size": kernel_size, "dropout": dropout}
-    make_block = partial(BLOCKS[block], d_model, make_mixer, **block_options)
+    make_block = partial(
+        BLOCKS[block], d_model, make_mixer, kernel_size=kernel_size, dropout=dropout
+    )
+    if ffn_units is not None:
+        make_block = partial(make_block, ffn_units=ffn_units)
     return Encoder(frontend, make_block, num_layers, d_model, frame_rate)

@@ -9,7 +9,7 @@ from speechbrain_music.nnet.summary_mixing import GroupedLinear, MergeLinear
 
 LARGEST = 127  # int8 values are symmetric around 0
 MIN_SCALE = 1e-12  # of rows of zeros
-MIN_OUTPUTS = 16  # a smaller layer, as the scores of a merge, has no bytes to save
+MIN_OUTPUTS = 16  # a smaller layer has no bytes to save
 
 
 def quantize(x, dim):

@@ -20,7 +20,6 @@ from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
 
 LAYERS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
 SYSTEMS = [(*system, {}) for system in product(LAYERS, ("summary", "attention", "rope"))]
-SYSTEMS += [("branchformer", "summary", {"merge": m}) for m in ("average", "global", "local")]
 SYSTEMS += [("conformer", "summary", {"frame_rate": 50})]
 
 
@@ -107,9 +106,8 @@ def test_padded_item_equals_item_alone(system, factor, dtype):
 
 @torch.no_grad()
 def test_padding_values_have_no_effect(system):
-    block, mixer, choice = system
-    choice = {key: value for key, value in choice.items() if key == "merge"}
-    tested = randomise(layer(block, mixer, ffn_units=32, **choice)).eval()
+    block, mixer, _ = system
+    tested = randomise(layer(block, mixer, ffn_units=32)).eval()
     lengths = torch.tensor([40, 1, 7, 0])  # the last one is all padding
     mask = torch.arange(40) >= lengths.unsqueeze(1)
     x = torch.randn(4, 40, 32).masked_fill(mask.unsqueeze(-1), 0)
@@ -141,30 +139,6 @@ def test_every_parameter_gets_a_gradient_also_in_bfloat16(system):
         loss.backward()
         optimizer.step()
         assert all(p.isfinite().all() and p.grad.isfinite().all() for p in model.parameters())
-
-
-@torch.no_grad()
-def test_average_merge():
-    torch.manual_seed(0)
-    block = randomise(layer("branchformer", "summary", ffn_units=32, merge="average")).eval()
-    x, mask = torch.randn(2, 12, 32), torch.arange(12) >= torch.tensor([[12], [7]])
-    far = block.mixer(block.norm_mhsa(x), mask)
-    near = block.convolution_branch(block.norm_conv(x), mask)
-    for item, length in enumerate((12, 7)):
-        scores = []
-        for branch, query, score in zip((far, near), *block.branch_weights.children(), strict=True):
-            steps = branch[item, :length]
-            attention = (query(steps) / 32**0.5).softmax(dim=0)
-            scores.append(score((attention * steps).sum(dim=0)))
-        first, second = torch.cat(scores).softmax(dim=0)
-        expected = block.merge_proj(first * far[item, :length] + second * near[item, :length])
-        torch.testing.assert_close(block(x, mask)[item, :length], x[item, :length] + expected)
-
-
-@pytest.mark.parametrize("merge, absent", [("global", "convolution"), ("local", "mixer")])
-def test_single_branch(merge, absent):
-    names = dict(layer("branchformer", "summary", merge=merge).named_parameters())
-    assert names and not [name for name in names if name.startswith(absent)]
 
 
 @pytest.mark.parametrize("steps", [40, 100])
@@ -245,8 +219,6 @@ def test_gradient_checkpointing_saves_memory():
         ({"d_model": 30, "mixer": "attention"}, ["30", "multiple of 4"]),
         ({"d_model": 36, "mixer": "rope"}, ["36", "multiple of 8"]),
         ({"frame_rate": 100}, ["100", "25 or 50"]),
-        ({"merge": "sum"}, ["sum", "concat", "average", "global", "local"]),
-        ({"merge": "average", "block": "conformer"}, ["merge"]),
     ],
 )
 def test_invalid_choices(choice, words):

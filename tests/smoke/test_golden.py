@@ -33,7 +33,6 @@ VARIANTS = {
     "dropout": ("brn_sum", {"dropout": 0.1, "augment": True}),
     "embedding_all": ("brn_sum", {"mask_fill": "embedding", "reconstruct": "all"}),
     "interpolation": ("brn_sum", {"mel_residual": "interpolation", "frontend_bypass": True}),
-    "average": ("brn_att", {"merge": "average"}),
     "50_hz": ("brn_sum", {"frame_rate": 50, "gradient_checkpointing": True}),
     "scalar": ("brn_sum", {"normalization": "scalar"}),
     "codebooks": ("cnf_sum", {"num_codebooks": 2}),

@@ -28,8 +28,7 @@ def folder(tmp_path):
 
 
 CHOICES = [{"block": b, "mixer": m} for b, m in product(("branchformer", "conformer"), MIXERS)]
-CHOICES += [{"merge": "average", "normalization": "scalar"}, {"merge": "global", "frame_rate": 50}]
-CHOICES += [{"merge": "local"}]
+CHOICES += [{"normalization": "scalar"}, {"frame_rate": 50}]
 CHOICES += [{"frontend_norm": True, "frontend_bypass": True}]
 
 
@@ -96,6 +95,7 @@ FAULTS = spoil.faults("encoder", NORM) | {
     ),
     "a number for a part": (in_part("block", mixer=3), "mixer of BranchformerLayer is 3"),
     "words for a number": (in_part("block", dropout="0.1"), "dropout of BranchformerLayer"),
+    "another merge": (in_part("block", merge="average"), "merge is 'average': set concat"),
     "truth for a number": (in_part("block", "mixer", nhead=True), "nhead of SummaryMixing is True"),
     "negative depth": (in_part(num_layers=-2), "num_layers is -2"),
     "no depth": (in_config(lambda c: c["encoder"].pop("num_layers")), "num_layers is None"),

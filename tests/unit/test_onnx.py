@@ -32,7 +32,7 @@ def make_model(*args, **kwargs):
 TINY = {"num_layers": 1, "d_model": 32, "nhead": 2, "ffn_units": 48, "frontend_channels": 4}
 SYSTEMS = {
     "cnf_sum": ("conformer", "summary", TINY | {"frame_rate": 50}),
-    "brn_rope": ("branchformer", "rope", TINY | {"merge": "average"}),
+    "brn_rope": ("branchformer", "rope", TINY),
     "brn_sum": ("branchformer", "summary", {"num_layers": 6}),  # the full width
 }
 
@@ -103,7 +103,7 @@ def test_file_and_its_metadata_without_torch(exported):
 WAVES = {
     "brn_sum": ("branchformer", "summary", {"frontend_bypass": True}),
     "cnf_sum": ("conformer", "summary", {"frame_rate": 50, "frontend_norm": True}),
-    "brn_att": ("branchformer", "attention", {"merge": "average"}),
+    "brn_att": ("branchformer", "attention", {}),
     "cnf_att": ("conformer", "attention", {}),
 }
 
