@@ -27,7 +27,6 @@ from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-FIRST_TOKENS = 50_000
 LOW_PERPLEXITY = 100
 
 
@@ -144,12 +143,9 @@ def _make(key, dataset, parts, cqt, batch_size, workers, bar, keep):
         arrays |= {k: v.cpu().numpy() for k, v in features.normalize.state_dict().items()}
     _set_features(arrays, parts)
     if quantizer is not None:
-        tokens, first = _token_statistics(batches("tokens"), features, quantizer, cqt)
-        value = min(perplexity(counts) for counts in first)
-        logger.info(
-            f"corpus: {tokens.unigram[0].sum():.0f} tokens; perplexity {value:.0f} over the first "
-            f"{first[0].sum():.0f} of them"
-        )
+        tokens = _token_statistics(batches("tokens"), features, quantizer, cqt)
+        value = min(perplexity(counts) for counts in tokens.unigram)
+        logger.info(f"corpus: {tokens.unigram[0].sum():.0f} tokens; perplexity {value:.0f}")
         if value < LOW_PERPLEXITY:
             logger.warning(
                 f"the codebook's perplexity is {value:.0f}, below {LOW_PERPLEXITY}: the corpus is "
@@ -184,18 +180,15 @@ def _band_statistics(batches, parts):
 
 
 def _token_statistics(batches, features, quantizer, cqt):
-    """`TokenStatistics`, and (N, K) counts over the first 50,000 tokens alone."""
-    unigram, first = np.zeros((2, *_size(quantizer)))
+    """The `TokenStatistics` of all valid tokens."""
+    unigram = np.zeros(_size(quantizer))
     cqt_unigram = None if cqt is None else np.zeros(_size(cqt.quantizer))
     entries, codes, counts = unigram.shape[1], [], []
     for wave, samples, mask in batches:
         mel, lengths = features(wave, samples)
         tokens = tokenize(quantizer, stack_frames(mel), lengths)
         valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
-        for book, column in enumerate(tokens[valid].T.cpu().numpy()):
-            room = int(FIRST_TOKENS - first[book].sum())
-            first[book] += np.bincount(column[:room], minlength=entries)
-            unigram[book] += np.bincount(column, minlength=entries)
+        unigram += count_codes(tokens[valid], entries).view(unigram.shape).cpu().numpy()
         code, count = count_pairs(tokens, mask, lengths, entries)
         if cqt is not None:
             used = count_codes(cqt(wave, samples, valid), cqt_unigram.shape[1])
@@ -204,4 +197,4 @@ def _token_statistics(batches, features, quantizer, cqt):
         counts.append(count)
     pairs, place = np.unique(np.concatenate(codes), return_inverse=True)
     pair_counts = np.bincount(place, weights=np.concatenate(counts)).astype(np.int64)
-    return TokenStatistics(unigram, pairs, pair_counts, cqt_unigram), first
+    return TokenStatistics(unigram, pairs, pair_counts, cqt_unigram)
