@@ -117,6 +117,19 @@ def write_annotation(path, annotation):
             file.write("\t".join([*times, str(text)]).rstrip() + "\n")
 
 
+def positions(beats, starts):
+    """Positions (N,) int64 of N beats in bars that begin at the beats `starts` (M,), ascending.
+
+    A pick-up counts as the end of a bar like the first; 0 is unknown.
+    """
+    starts, places = np.asarray(starts, dtype=np.int64), np.arange(beats)
+    if not len(starts):
+        return places * 0
+    ahead, bar = starts[0] - places, np.diff(starts[:2]).sum()
+    begun = starts[np.searchsorted(starts, places, side="right") - 1]
+    return np.where(ahead <= 0, places - begun + 1, np.where(ahead < bar, bar + 1 - ahead, 0))
+
+
 def _rows(path, from_jams, empty=False):
     """A list of (file and line, cells); `from_jams(annotations)` gives the cells of a JAMS."""
     try:
@@ -178,19 +191,8 @@ def _jams_beats(annotations):
         beats = [(o["time"], o["value"]) for o in kinds["beat"]]
         return [(time, 0 if value != value else value) for time, value in beats]  # it may be NaN
     times, downbeats = ([o["time"] for o in kinds[kind]] for kind in ("beat", "downbeat"))
-    return list(zip(times, _positions(times, downbeats), strict=True))
-
-
-def _positions(times, downbeats):
-    """Positions in the bar by counting from downbeats; a pick-up ends with the first bar's last."""
-    first = sorted({int(np.abs(np.subtract(times, time)).argmin()) for time in downbeats})
-    if not first:
-        return [0] * len(times)
-    beat = np.arange(len(times))
-    length = first[1] - first[0] if len(first) > 1 else 4
-    counted = beat - np.array(first)[np.searchsorted(first, beat, "right") - 1] + 1
-    pick_up = np.maximum(beat - first[0] + length + 1, 2)
-    return np.where(beat < first[0], pick_up, counted).tolist()
+    starts = sorted({int(np.abs(np.subtract(times, time)).argmin()) for time in downbeats})
+    return list(zip(times, positions(len(times), starts).tolist(), strict=True))
 
 
 def _jams_intervals(annotations):

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from speechbrain_music.dataio import annotations
-from speechbrain_music.dataio.annotations import Beats, LabelledIntervals
+from speechbrain_music.dataio.annotations import Beats, LabelledIntervals, positions
 from speechbrain_music.nnet.frame_heads import HEADS
 from speechbrain_music.utils.errors import UserError
 
@@ -358,19 +358,6 @@ class StructureAnalysis(IntervalTask):
         scores.append(segment.pairwise(*true, *found)[2])
         pairs = [*((score, 1) for score in scores), agreement(*tracks, self.classes)]
         return dict(zip(self.metrics, pairs, strict=True))
-
-
-def positions(beats, starts):
-    """Positions (N,) int64 of N beats in bars that begin at the beats `starts` (M,), ascending.
-
-    A pick-up counts as the end of a bar like the first; 0 is unknown.
-    """
-    starts, places = np.asarray(starts, dtype=np.int64), np.arange(beats)
-    if not len(starts):
-        return places * 0
-    ahead, bar = starts[0] - places, np.diff(starts[:2]).sum()
-    begun = starts[np.searchsorted(starts, places, side="right") - 1]
-    return np.where(ahead <= 0, places - begun + 1, np.where(ahead < bar, bar + 1 - ahead, 0))
 
 
 def spanned(annotation, start, end, filler, slack=0):

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from speechbrain_music.dataio.annotations import Beats, LabelledIntervals
+from speechbrain_music.dataio.annotations import Beats, LabelledIntervals, positions
 from speechbrain_music.metrics import frame_tasks
 from speechbrain_music.metrics.frame_tasks import (
     BeatTracking,
@@ -435,7 +435,7 @@ def test_downbeats_move_to_beats():
     (6, [4, 6], [0, 0, 0, 2, 1, 2]),
 ])  # fmt: skip
 def test_positions(beats, starts, expected):
-    assert frame_tasks.positions(beats, starts).tolist() == expected
+    assert positions(beats, starts).tolist() == expected
 
 
 def test_constant_predictions():
