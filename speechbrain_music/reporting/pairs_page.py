@@ -21,13 +21,13 @@ figure{margin:0 0 1em}section{border-top:1px solid #aaa}</style>
 def pairs_page(title, pairs):
     """The text of an HTML page: `pairs` are (similarity, path, path).
 
-    Each track has a player and its spectrogram from the beginning, both of a pair at one scale; a
-    file that cannot be read has its reason instead. Audio is linked, not copied.
+    Each track has a player and its spectrogram; a file that cannot be read has its reason instead.
+    Audio is linked, not copied.
     """
     sections = []
     for place, (similarity, *paths) in enumerate(pairs, start=1):
         tracks = "".join(map(_figure, paths))
-        sections.append(f"<section><h2>{place}. {similarity:.4f}</h2>{tracks}</section>\n")
+        sections.append(f"<section><h2>{place}. similarity {similarity:.4f}</h2>{tracks}</section>\n")
     return f"{HEAD}<h1>{escape(escaped(title))}</h1>\n{''.join(sections)}"
 
 

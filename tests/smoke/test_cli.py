@@ -217,7 +217,7 @@ def test_pairs(table, tmp_path, capsys):
     assert set(names) == {"hymn.wav", "twin.flac"} and found["similarity"][0] > 0.99
     text = page.read_text()
     assert text.count("<audio") == text.count("data:image/png;base64,") == 9 * 8
-    assert f"<h2>1. {found['similarity'][0]:.4f}</h2>" in text
+    assert f"<h2>1. similarity {found['similarity'][0]:.4f}</h2>" in text
     gone = pairs_page("<b>", [(0.5, str(tmp_path / "a & b.wav"), found["path"][0])])
     assert "a &amp; b.wav: does not exist" in gone and "<b>" not in gone
     capsys.readouterr()
