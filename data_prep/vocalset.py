@@ -90,16 +90,15 @@ def split_techniques(items):
     ]
 
 
-def read_vocalset(data_folder, out, task, split="default"):
-    """Recordings with singer and technique, split for a task; `split` has one value.
+def read_vocalset(data_folder, out, task):
+    """Recordings with singer and technique, split for a task.
 
     `layout_deviations` of the report lists what was corrected or left out.
     """
-    data_set.check_option("split", split, ("default",))
     items, deviations = find_recordings(data_folder)
     return data_set.Annotations(
         {"singer": split_singers, "technique": split_techniques}[task](items),
-        settings={"task": task, "split": split},
-        variant=f"{task} {split}",
+        settings={"task": task},
+        variant=f"{task} default",
         extra={"layout_deviations": deviations, "published": "another split"},
     )
