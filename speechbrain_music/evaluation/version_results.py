@@ -8,15 +8,16 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain_music.evaluation.frame_results import scored_task
 from speechbrain_music.evaluation.results import (
     LAYERS,
+    REPORTS,
     SIZE,
     describe,
-    report,
     summarise,
     write_files,
 )
 from speechbrain_music.evaluation.versions import FEATURES
 from speechbrain_music.metrics.base import read_column
 from speechbrain_music.metrics.versions import ORIGINAL
+from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.pictures import picture
 
 
@@ -72,7 +73,16 @@ def write_version_results(run, data_report, chunks, tested):
     with picture(run.output / LAYERS, SIZE) as figure:
         _layers(figure, first.table, features.encoder)
     whole = pd.concat([part[1].table.assign(encoder=i) for i, part in enumerate(tested)])
-    text = report(results, _chosen(tested), _settings(hparams, features))
+    # With the validation metric as the mean over seeds.
+    choices = [
+        {
+            head: found.table.loc[rows[0]].to_dict() | {"valid": found.table["valid"][rows].mean()}
+            for head, rows in found.chosen.items()
+        }
+        for _, found in tested
+    ]
+    dim = features.encoder.dim
+    text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, choices=choices, **results)
     write_files(run.output, results, whole, text, figures, weights, chance.index.tolist())
     return run.output
 
@@ -80,33 +90,6 @@ def write_version_results(run, data_report, chunks, tested):
 def _table(by_head):
     """Head -> metric -> values as a table."""
     return pd.DataFrame({f"{h} {m}": v for h, found in by_head.items() for m, v in found.items()})
-
-
-def _chosen(tested):
-    parts = []
-    for place, (_, found) in enumerate(tested):
-        which = f"Encoder {place + 1}: " if len(tested) > 1 else "Chosen: "
-        choices = []
-        for head, rows in found.chosen.items():
-            how = found.table.loc[rows[0]]
-            what = f"layer {how['layer']}" if head in FEATURES else f"learning rate {how['lr']:g}"
-            mean = found.table["valid"][rows].mean()
-            choices.append(f"{head} {what} (validation {mean:.4f})")
-        parts.append(f"{which}{', '.join(choices)}.")
-    return " ".join(parts)
-
-
-def _settings(hparams, features):
-    compared = "the cosine of the means of their chunks"
-    if hparams["matches"]:
-        compared = f"the {hparams['matches']} best matches of their chunks"
-    train = features.splits["train"]
-    return (
-        f"Chunks of {hparams['chunk_seconds']:g} s every {hparams['hop_seconds']:g} s; tracks are "
-        f"compared by {compared}. Means and covariances of {features.encoder.dim} dimensions are "
-        f"those of {len(train.rows)} training chunks; whitening is shrunk where they are few. "
-        "The unit of intervals is the work."
-    )
 
 
 def _layers(figure, table, encoder):

@@ -101,7 +101,7 @@ def test_point_beyond_the_limits_is_a_result(tmp_path, monkeypatch):
 
 def test_committed_pages_are_made_of_their_json():
     folder = ROOT / "docs/results/speed"
-    for device in report.PAGES:
+    for device in ("cpu", "cuda"):
         text = report.page(device, report.read(folder / f"{device}.json"))
         assert (folder / f"{device}.md").read_text(encoding="utf-8") == text, device
 
