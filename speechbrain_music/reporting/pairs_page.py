@@ -27,7 +27,9 @@ def pairs_page(title, pairs):
     sections = []
     for place, (similarity, *paths) in enumerate(pairs, start=1):
         tracks = "".join(map(_figure, paths))
-        sections.append(f"<section><h2>{place}. similarity {similarity:.4f}</h2>{tracks}</section>\n")
+        sections.append(
+            f"<section><h2>{place}. similarity {similarity:.4f}</h2>{tracks}</section>\n"
+        )
     return f"{HEAD}<h1>{escape(escaped(title))}</h1>\n{''.join(sections)}"
 
 
