@@ -17,12 +17,7 @@ import torch
 import yaml
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-from speechbrain_music.brains.base import (
-    BRAIN_OPTIONS,
-    MusicBrain,
-    join_processes,
-    plan_steps,
-)
+from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, join_processes, plan_steps
 from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.loading import make_loader
