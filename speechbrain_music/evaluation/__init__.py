@@ -3,11 +3,7 @@
 from speechbrain_music.evaluation.chunks import cut_splits
 from speechbrain_music.evaluation.features import extract_features, make_caches
 from speechbrain_music.evaluation.fine_tuning import fine_tune
-from speechbrain_music.evaluation.frame_features import (
-    cut_tracks,
-    extract_frames,
-    make_frame_caches,
-)
+from speechbrain_music.evaluation.frame_features import cut_tracks, make_frame_caches
 from speechbrain_music.evaluation.frame_results import write_frame_results
 from speechbrain_music.evaluation.frames import FrameBrain, predict_test, train_heads
 from speechbrain_music.evaluation.probes import (
@@ -30,7 +26,6 @@ __all__ = [
     "cut_tracks",
     "evaluate_on_test",
     "extract_features",
-    "extract_frames",
     "fine_tune",
     "is_finished",
     "make_caches",
