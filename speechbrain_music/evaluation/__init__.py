@@ -16,27 +16,3 @@ from speechbrain_music.evaluation.protocol import is_finished, open_evaluation, 
 from speechbrain_music.evaluation.results import write_results
 from speechbrain_music.evaluation.version_results import write_version_results
 from speechbrain_music.evaluation.versions import VersionBrain, rank_versions
-
-__all__ = [
-    "FrameBrain",
-    "ProbeBrain",
-    "VersionBrain",
-    "choose_on_validation",
-    "cut_splits",
-    "cut_tracks",
-    "evaluate_on_test",
-    "extract_features",
-    "fine_tune",
-    "is_finished",
-    "make_caches",
-    "make_frame_caches",
-    "open_evaluation",
-    "predict_test",
-    "prepare_data",
-    "rank_versions",
-    "train_heads",
-    "train_probes",
-    "write_frame_results",
-    "write_results",
-    "write_version_results",
-]
