@@ -157,8 +157,8 @@ def rank_versions(brain_class, features, run):
             lambda kind: VersionHead(scale.mean, scale.std, hparams["embedding_width"]),
             lambda head, seed: TrainingVersions(train, hparams["batch_size"], seed),
         )
-        rows += [{"head": ATTENTION, "layer": "all"} | row for row in trained]
-    table = pd.DataFrame(rows)
+        rows += [row | {"layer": "all"} for row in trained]
+    table = pd.DataFrame(rows, columns="head layer valid lr seed epoch".split())
     for kind, part in table.groupby("head", sort=False):
         if kind == ATTENTION:
             chosen[kind] = best_rate(part)
