@@ -26,11 +26,10 @@ def main(argv):
             return run.output
         sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
         tested = []
-        for cache in caches:  # several encoders are seeds of one system
-            features = evaluation.extract_frames(run, cache, tracks)
+        for features in evaluation.extract_features(run, caches, tracks):  # seeds of one system
             heads = evaluation.train_heads(BeatBrain, features, run)
             tested.append((features, heads, evaluation.predict_test(heads, features)))
-        return evaluation.write_frame_results(run, report, tracks, tested)
+        return evaluation.write_frame_results(run, report, tested)
 
 
 if __name__ == "__main__":

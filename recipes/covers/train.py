@@ -27,10 +27,9 @@ def main(argv):
             return run.output
         sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
         tested = []
-        for cache in caches:  # several encoders are seeds of one system
-            features = evaluation.extract_features(run, cache, chunks)
+        for features in evaluation.extract_features(run, caches, chunks):  # seeds of one system
             tested.append((features, evaluation.rank_versions(CoverBrain, features, run)))
-        return evaluation.write_version_results(run, report, chunks, tested)
+        return evaluation.write_version_results(run, report, tested)
 
 
 if __name__ == "__main__":

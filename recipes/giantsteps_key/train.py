@@ -26,8 +26,7 @@ def main(argv):
             return run.output
         sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
         tested = []
-        for cache in caches:  # several encoders are seeds of one system
-            features = evaluation.extract_features(run, cache, chunks)
+        for features in evaluation.extract_features(run, caches, chunks):  # seeds of one system
             probes = evaluation.train_probes(KeyBrain, features, run)
             best = evaluation.choose_on_validation(probes)
             if not run.hparams["freeze_encoder"]:

@@ -3,11 +3,7 @@
 from speechbrain_music.evaluation.chunks import cut_splits
 from speechbrain_music.evaluation.features import extract_features, make_caches
 from speechbrain_music.evaluation.fine_tuning import fine_tune
-from speechbrain_music.evaluation.frame_features import (
-    cut_tracks,
-    extract_frames,
-    make_frame_caches,
-)
+from speechbrain_music.evaluation.frame_features import cut_tracks, make_frame_caches
 from speechbrain_music.evaluation.frame_results import write_frame_results
 from speechbrain_music.evaluation.frames import FrameBrain, predict_test, train_heads
 from speechbrain_music.evaluation.probes import (
@@ -20,28 +16,3 @@ from speechbrain_music.evaluation.protocol import is_finished, open_evaluation, 
 from speechbrain_music.evaluation.results import write_results
 from speechbrain_music.evaluation.version_results import write_version_results
 from speechbrain_music.evaluation.versions import VersionBrain, rank_versions
-
-__all__ = [
-    "FrameBrain",
-    "ProbeBrain",
-    "VersionBrain",
-    "choose_on_validation",
-    "cut_splits",
-    "cut_tracks",
-    "evaluate_on_test",
-    "extract_features",
-    "extract_frames",
-    "fine_tune",
-    "is_finished",
-    "make_caches",
-    "make_frame_caches",
-    "open_evaluation",
-    "predict_test",
-    "prepare_data",
-    "rank_versions",
-    "train_heads",
-    "train_probes",
-    "write_frame_results",
-    "write_results",
-    "write_version_results",
-]

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +16,14 @@ from tqdm import tqdm
 
 from speechbrain_music.brains.base import among_processes
 from speechbrain_music.dataio.loading import make_loader
-from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset, LabelledChunks, batches_of
+from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset, batches_of
 from speechbrain_music.nnet.probes import dropout_masks
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-METADATA, VALUES, REASONS = "metadata.json", "features.npy", "unreadable.jsonl"
+METADATA, VALUES = "metadata.json", "features.npy"
 AT_ONCE = 1024  # rows that are searched for missing features
 ORDER, DROPOUT = 20, 21  # first part of a random key: its purpose (see `dataio.segments`)
 
@@ -36,7 +35,8 @@ class FeatureCache:
     """(chunks, layers, dim) float32 features on disk, memory-mapped.
 
     Several processes can fill it together, each its own chunks. Finished chunks stay: a killed
-    extraction is continued by the next one. Features that are missing are nan.
+    extraction is continued by the next one. Features that are missing are nan. `reasons` tells why
+    chunks have none, by row: of this process, until `extract_features` has those of all.
 
     `folder` holds the caches of many encoders and data sets, each under its key. Labels do not
     count: tasks on the same chunks (from `chunks.cut_into_chunks`) share a cache.
@@ -45,7 +45,7 @@ class FeatureCache:
     kind = "f4"
 
     def __init__(self, folder, encoder, chunks):
-        self.encoder, self.chunks = encoder, chunks
+        self.encoder, self.chunks, self.reasons = encoder, chunks, {}
         self.ends = self._rows().cumsum()  # (chunks,) of each chunk's rows in the features
         self.metadata = {
             "encoder": encoder.identity,
@@ -91,11 +91,6 @@ class FeatureCache:
                 f"{self.folder} cannot be written ({error.strerror}): choose another "
                 "feature_folder, or free disk space"
             ) from error
-        # A line that is cut would spoil the next one, too.
-        path, reasons = self.folder / REASONS, self._reasons()
-        lines = "".join(_reason_line(*item) for item in reasons.items())
-        if path.exists() and path.read_bytes() != lines.encode():
-            write_together({path: lines})
         return self.check()
 
     def check(self):
@@ -123,27 +118,14 @@ class FeatureCache:
         return np.load(self.folder / VALUES, mmap_mode=mode)
 
     def _missing(self):
-        """The chunks with neither finite features nor a reason why there are none."""
+        """The chunks without finite features."""
         values, starts = self._values(), range(0, int(self.ends[-1]), AT_ONCE)
         finite = [np.isfinite(values[row : row + AT_ONCE]).all(axis=(1, 2)) for row in starts]
         whole = np.logical_and.reduceat(np.concatenate(finite), self.ends - self._rows())
-        whole[list(self._reasons())] = True
         return np.flatnonzero(~whole).tolist()
 
-    def _reasons(self):
-        """Row -> reason, from the lines that are whole."""
-        path, reasons = self.folder / REASONS, {}
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        for line in text.splitlines():
-            with suppress(ValueError, LookupError, TypeError, RecursionError):
-                found = json.loads(line)
-                row, reason = found["row"], found["reason"]
-                if type(row) is int and 0 <= row < len(self.chunks) and isinstance(reason, str):
-                    reasons[row] = reason
-        return reasons
-
     def extract(self, batch_size, workers=0, rank=0, world_size=1, device="cpu", bar=True):
-        """Computes the missing rows of this process's share; lists unreadable chunks."""
+        """Computes the missing features of this process's share, and the reasons for others."""
         rows = [row for row in self._missing() if row % world_size == rank]
         if not rows:
             return
@@ -154,7 +136,7 @@ class FeatureCache:
         encoder = self.encoder.to(device).eval()
         title = f"features of {self.encoder.name}"
         for batch in tqdm(loader, title, unit="batch", disable=not bar, dynamic_ncols=True):
-            errors = batch.errors
+            reasons = dict(batch.errors)
             if len(batch.rows):
                 found = self.encode(batch.to(device))
                 for row, part in zip(batch.rows.tolist(), found, strict=True):
@@ -162,22 +144,33 @@ class FeatureCache:
                         values[self.rows_of(row)] = part
                         continue
                     wav = self.chunks["wav"].iloc[row]
-                    errors.append((row, f"{wav}: features of {encoder.name} are not finite."))
+                    reasons[row] = f"{wav}: features of {encoder.name} are not finite."
                 values.flush()
-            for row, reason in errors:
+            for reason in reasons.values():
                 logger.warning("%s It is left out.", reason)
-                with open(self.folder / REASONS, "a", encoding="utf-8") as file:
-                    file.write(_reason_line(row, reason))
+            self.reasons |= reasons
 
     def load(self):
         """Features (chunks, layers, dim), which of them are readable (chunks,), row -> reason."""
-        assert not self._missing(), "extract() has not run on every process"
-        reasons = self._reasons()
-        return self._values(), ~np.isin(np.arange(len(self.chunks)), list(reasons)), reasons
+        missing = self._missing()
+        assert set(missing) <= set(self.reasons), "extract() has not run on every process"
+        readable = ~np.isin(np.arange(len(self.chunks)), missing)
+        return self._values(), readable, {row: self.reasons[row] for row in missing}
 
-
-def _reason_line(row, reason):
-    return json.dumps({"row": row, "reason": reason}) + "\n"
+    def split(self, chunks, values, readable):
+        """split -> FeatureSplit of the tracks of LabelledChunks with a readable chunk."""
+        splits = {}
+        for split in SPLITS:
+            names, targets = chunks.names[split], chunks.targets[split]
+            rows = ((chunks.table["split"] == split) & readable).to_numpy().nonzero()[0]
+            if not len(rows):
+                raise UserError(f"no {split} track could be read: check the data folder")
+            number = {name: number for number, name in enumerate(names)}
+            tracks = torch.tensor([number[name] for name in chunks.table["track"].iloc[rows]])
+            left, tracks = tracks.unique(return_inverse=True)
+            names = [names[i] for i in left.tolist()]
+            splits[split] = FeatureSplit(values, rows, tracks, targets[left], names)
+        return splits
 
 
 def _write_missing(path, kind, shape):
@@ -228,9 +221,9 @@ class Features(NamedTuple):
     """An encoder's features of a task."""
 
     cache: FeatureCache
-    chunks: LabelledChunks
-    splits: dict  # split -> FeatureSplit
-    reasons: dict  # row -> why the chunk could not be read
+    chunks: object  # LabelledChunks or AnnotatedTracks
+    splits: dict  # split -> FeatureSplit or TrackSplit of what can be read
+    reasons: dict  # row of the table of chunks -> why the chunk could not be read
 
     @property
     def encoder(self):
@@ -244,42 +237,29 @@ def make_caches(run, chunks):
     return [FeatureCache(folder, encoder, chunks.table) for encoder in run.encoders]
 
 
-def extract_features(run, cache, chunks):
-    """Fills an encoder's cache, together with other processes; returns its `Features`."""
-    values, readable, reasons = fill_cache(run, cache)
-    return Features(cache, chunks, split_features(chunks, values, readable), reasons)
-
-
-def fill_cache(run, cache):
-    """Computes what a cache lacks, together with other processes; returns its `load()`."""
-    if if_main_process():  # not by run_on_main, which would send the encoder to all processes
-        cache.open()
-    ddp_barrier()
-    cache.check().extract(
-        run.hparams["extract_batch"],
-        run.hparams["num_workers"],
-        *among_processes(),
-        run.run_opts.device or sb.utils.distributed.infer_device(),
-        bar=not run.run_opts.noprogressbar,
-    )
-    ddp_barrier()
-    return cache.load()
-
-
-def split_features(chunks, values, readable):
-    """split -> FeatureSplit of the tracks with at least one readable chunk."""
-    splits = {}
-    for split in SPLITS:
-        names, targets = chunks.names[split], chunks.targets[split]
-        rows = ((chunks.table["split"] == split) & readable).to_numpy().nonzero()[0]
-        if not len(rows):
-            raise UserError(f"no {split} track could be read: check the data folder")
-        number = {name: number for number, name in enumerate(names)}
-        tracks = torch.tensor([number[name] for name in chunks.table["track"].iloc[rows]])
-        left, tracks = tracks.unique(return_inverse=True)
-        names = [names[i] for i in left.tolist()]
-        splits[split] = FeatureSplit(values, rows, tracks, targets[left], names)
-    return splits
+def extract_features(run, caches, chunks):
+    """Fills the caches, together with other processes; yields the `Features` of each encoder."""
+    rank, world = among_processes()
+    for cache in caches:
+        if if_main_process():  # not by run_on_main, which would send the encoder to all processes
+            cache.open()
+        ddp_barrier()
+        size = np.prod(cache.metadata["shape"]) * np.dtype(cache.kind).itemsize
+        logger.info(f"features of {cache.encoder.name}: {size / 1e6:.0f} MB")
+        cache.check().extract(
+            run.hparams["extract_batch"],
+            run.hparams["num_workers"],
+            rank,
+            world,
+            run.run_opts.device or sb.utils.distributed.infer_device(),
+            bar=not run.run_opts.noprogressbar,
+        )
+        if world > 1:
+            each = [None] * world
+            torch.distributed.all_gather_object(each, cache.reasons)  # waits for all
+            cache.reasons = dict(item for reasons in each for item in reasons.items())
+        values, readable, reasons = cache.load()
+        yield Features(cache, chunks, cache.split(chunks, values, readable), reasons)
 
 
 # ---- batches ----
@@ -298,26 +278,51 @@ class FeatureBatch(NamedTuple):
         return FeatureBatch(*(t if t is None else t.to(device) for t in self))
 
 
-class TrainingBatches(IterableDataset):
-    """One epoch of a split in FeatureBatches, shuffled for each seed by (seed, epoch).
+class EpochBatches(IterableDataset):
+    """Batches of one epoch of items, which `start` sets."""
 
-    Its chunks are independent examples; `hidden` and `dropout` are those of `dropout_masks`.
-    """
+    epoch = 1
 
-    def __init__(self, split, batch_size, seeds, hidden, dropout):
-        self.split, self.batch_size, self.seeds = split, batch_size, list(seeds)
-        self.hidden, self.dropout = hidden, dropout
-        self.start(1)
+    def __init__(self, items, batch_size):
+        self.items, self.batch_size = items, batch_size
 
     def start(self, epoch, batch=0):
         """Sets the epoch of the next iteration, which starts with its first batch."""
         self.epoch = epoch
 
     def __len__(self):
-        return -(-len(self.split.rows) // self.batch_size)
+        return -(-len(self.items) // self.batch_size)
+
+
+class ShuffledBatches(EpochBatches):
+    """Batches of items in an order that follows, as all random choices, from (seed, epoch).
+
+    A subclass has `make_batch`, from some items and a random generator.
+    """
+
+    def __init__(self, items, batch_size, seed):
+        super().__init__(items, batch_size)
+        self.seed = seed
 
     def __iter__(self):
-        split, count = self.split, len(self.split.rows)
+        rng = np.random.default_rng([ORDER, self.seed, self.epoch])
+        order = rng.permutation(self.items)
+        for begin in range(0, len(order), self.batch_size):
+            yield self.make_batch(order[begin : begin + self.batch_size], rng)
+
+
+class TrainingBatches(EpochBatches):
+    """One epoch of a split in FeatureBatches, shuffled for each seed by (seed, epoch).
+
+    Its chunks are independent examples; `hidden` and `dropout` are those of `dropout_masks`.
+    """
+
+    def __init__(self, split, batch_size, seeds, hidden, dropout):
+        super().__init__(split.rows, batch_size)
+        self.split, self.seeds, self.hidden, self.dropout = split, list(seeds), hidden, dropout
+
+    def __iter__(self):
+        split, count = self.split, len(self.items)
         orders = [
             np.random.default_rng([ORDER, seed, self.epoch]).permutation(count)
             for seed in self.seeds
@@ -334,14 +339,12 @@ class TrainingBatches(IterableDataset):
             )
 
 
-class SequentialChunks(IterableDataset):
+class SequentialChunks(EpochBatches):
     """All chunks of a split in order, in FeatureBatches with S = 1 that all probes share."""
 
     def __init__(self, split, batch_size=256):
-        self.split, self.batch_size = split, batch_size
-
-    def __len__(self):
-        return -(-len(self.split.rows) // self.batch_size)
+        super().__init__(split.rows, batch_size)
+        self.split = split
 
     def __iter__(self):
         split = self.split

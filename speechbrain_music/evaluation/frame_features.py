@@ -1,6 +1,5 @@
 """Features by the frame: whole tracks in overlapping chunks, cached, read in windows and whole."""
 
-import logging
 import math
 from typing import NamedTuple
 
@@ -8,16 +7,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import IterableDataset
 
 from speechbrain_music.dataio.overlap import plan_chunks
 from speechbrain_music.evaluation.chunks import SPLITS
-from speechbrain_music.evaluation.features import ORDER, FeatureCache, fill_cache, wave_parts
+from speechbrain_music.evaluation.features import FeatureCache, ShuffledBatches, wave_parts
 from speechbrain_music.metrics.base import read_column
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 class AnnotatedTracks(NamedTuple):
@@ -29,6 +25,8 @@ class AnnotatedTracks(NamedTuple):
     names: dict  # split -> (M,) of the tracks
     annotations: dict  # split -> (M,) Beats or LabelledIntervals
     seconds: dict  # split -> (M,) durations
+
+    absent = {}  # there are no classes that a track could lack
 
     @property
     def labels(self):
@@ -139,6 +137,21 @@ class FrameCache(FeatureCache):
                 found.append(kept if count > skip else np.full_like(kept, np.nan))
         return found
 
+    def split(self, chunks, values, readable):
+        """split -> TrackSplit of the `AnnotatedTracks` that can be read whole."""
+        splits = {}
+        for split in SPLITS:
+            rows = rows_of_tracks(chunks.table[chunks.table["split"] == split], self, readable)
+            kept = [number for number, name in enumerate(chunks.names[split]) if name in rows]
+            if not kept:
+                raise UserError(f"no {split} track could be read: check the data folder")
+            names, *others = (
+                [column[split][number] for number in kept]
+                for column in (chunks.names, chunks.annotations, chunks.seconds)
+            )
+            splits[split] = TrackSplit(values, [rows[name] for name in names], names, *others)
+        return splits
+
 
 class TrackSplit(NamedTuple):
     """M tracks of a split with the rows of their frames."""
@@ -154,42 +167,10 @@ class TrackSplit(NamedTuple):
         return torch.from_numpy(self.values[self.rows[track]].astype(np.float32))
 
 
-class FrameFeatures(NamedTuple):
-    """An encoder's frames of a task's tracks."""
-
-    cache: FrameCache
-    splits: dict  # split -> TrackSplit of the tracks that can be read whole
-    reasons: dict  # row of the table -> why the chunk could not be read
-
-    @property
-    def encoder(self):
-        """The encoder that computed them."""
-        return self.cache.encoder
-
-
 def make_frame_caches(run, tracks):
     """The `FrameCache` of each encoder of a run."""
     folder, layers = run.hparams["feature_folder"], run.hparams["layers"]
     return [FrameCache(folder, encoder, tracks.table, layers) for encoder in run.encoders]
-
-
-def extract_frames(run, cache, tracks):
-    """Fills an encoder's cache, together with other processes; returns its `FrameFeatures`."""
-    frames, layers, dim = cache.metadata["shape"]
-    logger.info(f"{frames} frames x {layers} x {dim}: {frames * layers * dim * 2 / 1e6:.0f} MB")
-    values, readable, reasons = fill_cache(run, cache)
-    splits = {}
-    for split in SPLITS:
-        rows = rows_of_tracks(tracks.table[tracks.table["split"] == split], cache, readable)
-        kept = [number for number, name in enumerate(tracks.names[split]) if name in rows]
-        if not kept:
-            raise UserError(f"no {split} track could be read: check the data folder")
-        names, *others = (
-            [column[split][number] for number in kept]
-            for column in (tracks.names, tracks.annotations, tracks.seconds)
-        )
-        splits[split] = TrackSplit(values, [rows[name] for name in names], names, *others)
-    return FrameFeatures(cache, splits, reasons)
 
 
 def rows_of_tracks(table, cache, readable):
@@ -214,35 +195,22 @@ class FrameBatch(NamedTuple):
         return FrameBatch(*(part.to(device) for part in self))
 
 
-class TrainingWindows(IterableDataset):
+class TrainingWindows(ShuffledBatches):
     """One epoch of `FrameBatch`es: each track in windows of `window` frames, placed at random.
 
-    A window begins at a multiple of `head.down` frames. Order and places follow from
-    (seed, epoch). `targets` are (steps, ...) of each track.
+    A window begins at a multiple of `head.down` frames. `targets` are (steps, ...) of each track.
     """
 
     def __init__(self, split, targets, head, window, batch_size, seed):
         self.split, self.targets, self.head = split, targets, head
         self.window = -(-window // head.down) * head.down
-        self.batch_size, self.seed = batch_size, seed
         sizes = [rows.stop - rows.start for rows in split.rows]
-        self.draws = [
-            track for track, size in enumerate(sizes) for _ in range(max(1, size // self.window))
-        ]
-        self.start(1)
+        draws = [[track] * max(1, size // self.window) for track, size in enumerate(sizes)]
+        super().__init__(sum(draws, []), batch_size, seed)
 
-    def start(self, epoch, batch=0):
-        """Sets the epoch of the next iteration, which starts with its first batch."""
-        self.epoch = epoch
-
-    def __len__(self):
-        return -(-len(self.draws) // self.batch_size)
-
-    def __iter__(self):
-        rng = np.random.default_rng([ORDER, self.seed, self.epoch])
-        order = rng.permutation(self.draws).tolist()
-        for begin in range(0, len(order), self.batch_size):
-            yield pad_windows([self._draw(i, rng) for i in order[begin : begin + self.batch_size]])
+    def make_batch(self, items, rng):
+        """Windows of some tracks."""
+        return pad_windows([self._draw(track, rng) for track in items])
 
     def _draw(self, track, rng):
         rows, down = self.split.rows[track], self.head.down

@@ -1,19 +1,24 @@
 """Results of a frame task: scores of whole tracks, results.json, the report, the trained heads."""
 
-import pandas as pd
 import torch
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.evaluation.probe_files import save_probe
 from speechbrain_music.evaluation.probes import STANDARDIZE
-from speechbrain_music.evaluation.results import REPORTS, describe, summarise, write_files
+from speechbrain_music.evaluation.results import (
+    REPORTS,
+    describe,
+    summarise,
+    table_of,
+    write_files,
+)
 from speechbrain_music.metrics.track_scores import TrackScores
 from speechbrain_music.reporting.pages import render
 
 PROBE = "probe_{}.safetensors"
 
 
-def write_frame_results(run, data_report, tracks, tested):
+def write_frame_results(run, data_report, tested):
     """Writes results.json, scores of tracks, the report and the heads; returns the output folder.
 
     tested: for each encoder (FrameFeatures, TrainedHeads, predictions of the test tracks). The
@@ -51,14 +56,13 @@ def write_frame_results(run, data_report, tracks, tested):
         | {"lr": "/".join(f"{head['lr']:g}" for head in best.best.values())}
         for part, best, _ in tested
     ]
-    chunks = tracks.table["split"].value_counts()[list(features.splits)].to_dict()
-    results = describe(run, data_report, tested, tracks.labels, chunks, {}, runs, summary)
-    table = pd.concat([part[1].table.assign(encoder=i) for i, part in enumerate(tested)])
+    chunks = features.chunks.table["split"].value_counts()[list(features.splits)].to_dict()
+    results = describe(run, data_report, tested, chunks, runs, summary)
     for kind, rows in first.chosen.items():
         head = first.brains[rows[0]].modules.head
         save_probe(run.output / PROBE.format(kind), task, head, features.cache, hparams)
     text = render(REPORTS / "frames.md", metrics=task.metrics, rate=task.rate, **results)
-    write_files(run.output, results, table, text, figures, weights, test.names)
+    write_files(run.output, results, table_of(tested), text, figures, weights, test.names)
     return run.output
 
 

@@ -1,46 +1,23 @@
 """Frame tasks: heads trained on windows of tracks, evaluated on whole tracks."""
 
-import logging
-from itertools import product
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.evaluation.frame_features import TrainingWindows
-from speechbrain_music.evaluation.heads import HeadBrain, best_rate
-from speechbrain_music.evaluation.probes import on_frozen_features
+from speechbrain_music.evaluation.heads import HeadBrain, best_rate, train_grid
 from speechbrain_music.metrics.feature_statistics import mean_and_std
 from speechbrain_music.nnet.frame_heads import FrameHead, step_count
-from speechbrain_music.optim.patience import PlateauEarlyStopping
-
-logger = logging.getLogger(__name__)
 
 STATISTICS = 20_000  # frames, evenly spaced, from which features are standardised
 
 
 class FrameBrain(HeadBrain):
-    """Trains one head on a frame task; a recipe subclasses it.
-
-    Arguments
-    ---------
-    task : FrameTask
-        At the rate of the head's logits.
-    tracks : TrackSplit
-        To validate on.
-    **brain
-        As `HeadBrain`. The head is a FrameHead.
-    """
-
-    def __init__(self, task, tracks, **brain):
-        super().__init__(**brain)
-        self.task, self.tracks = task, tracks
-
-    def compute_forward(self, batch, stage):
-        """Logits (B, S, C) of a `FrameBatch`."""
-        return self.modules.head(batch.x, batch.lengths)
+    """Trains one head, a FrameHead, on a frame task at the rate of its logits; a recipe subclasses
+    it. Batches are `FrameBatch`es."""
 
     def compute_objectives(self, logits, batch, stage):
         """The task's loss, summed over the logits that count."""
@@ -52,7 +29,7 @@ class FrameBrain(HeadBrain):
 
     def validate(self):
         """The mean of the selected metrics over whole tracks, decoded."""
-        tracks, predicted = self.tracks, self.predict(self.tracks)
+        tracks, predicted = self.split, self.predict(self.split)
         found = zip(tracks.annotations, predicted, tracks.seconds, strict=True)
         scores = pd.DataFrame([self.task.score(*track) for track in found])
         return scores[list(self.task.selected)].mean().mean()
@@ -95,40 +72,25 @@ def train_heads(brain_class, features, run):
     rows = np.concatenate([np.arange(part.start, part.stop) for part in train.rows])
     rows = rows[:: -(-len(rows) // STATISTICS)]
     mean, std = map(torch.from_numpy, mean_and_std(train.values, rows))
-    shape = {
-        "mean": mean,
-        "std": std,
-        "outputs": task.outputs,
-        "up": up,
-        "down": down,
-        "hidden": hparams["hidden"],
-    }
     steps = [step_count(part.stop - part.start, up, down) for part in train.rows]
     targets = list(map(task.targets, train.annotations, steps))
     task.balance(targets)
-    table, brains = [], []
-    for kind, lr, seed in product(
-        hparams["heads"], hparams["learning_rates"], hparams["probe_seeds"]
-    ):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            head = FrameHead(kind, **shape, dropout=hparams["probe_dropout"])
-        window = round(hparams["window_seconds"] * rate)
-        windows = TrainingWindows(train, targets, head, window, hparams["batch_size"], seed)
-        patience = PlateauEarlyStopping(1, hparams["plateau_patience"], hparams["patience"])
-        brain = brain_class(
-            task,
-            features.splits["valid"],
-            patience=patience,
-            modules={"head": head},
-            **on_frozen_features(hparams, run.run_opts, len(windows), lr=lr, seed=seed),
-        )
-        brain.fit(brain.hparams.epoch_counter, make_loader(windows, batch_size=None))
-        row = {"head": kind, "lr": lr, "seed": seed, "valid": float(patience.best)}
-        table.append(row | {"epoch": int(patience.best_epoch)})
-        brains.append(brain)
-        logger.info("head {head}, learning rate {lr:g}, seed {seed}: {valid:.4f}".format(**row))
-    table = pd.DataFrame(table)
+    make_head = partial(
+        FrameHead,
+        mean=mean,
+        std=std,
+        outputs=task.outputs,
+        up=up,
+        down=down,
+        hidden=hparams["hidden"],
+        dropout=hparams["probe_dropout"],
+    )
+    window, batch_size = round(hparams["window_seconds"] * rate), hparams["batch_size"]
+    make_batches = partial(TrainingWindows, train, targets, window=window, batch_size=batch_size)
+    rows, brains = train_grid(
+        brain_class, task, features, run, hparams["heads"], make_head, make_batches
+    )
+    table = pd.DataFrame(rows)
     chosen = {kind: best_rate(part) for kind, part in table.groupby("head", sort=False)}
     return TrainedHeads(task, table, brains, chosen)
 

@@ -1,31 +1,46 @@
-"""Base class of Brains that train one head on frozen features, and keep its best weights."""
+"""Training of heads on frozen features: one for each kind, learning rate and seed."""
 
 import copy
+import logging
+from itertools import product
 
 import speechbrain as sb
 import torch
 
 from speechbrain_music.brains.base import MusicBrain
+from speechbrain_music.dataio.loading import make_loader
+from speechbrain_music.evaluation.probes import on_frozen_features
+from speechbrain_music.optim.patience import PlateauEarlyStopping
+
+logger = logging.getLogger(__name__)
 
 
 class HeadBrain(MusicBrain):
     """Trains one head; after each epoch `validate` decides which weights are kept, when the
     learning rate is halved and when training ends.
 
-    A subclass has `compute_forward`, `compute_objectives`, `count` and `validate`.
+    A subclass has `compute_objectives`, `count` and `validate`.
 
     Arguments
     ---------
-    patience : PlateauEarlyStopping
-        Of this one head.
+    task : FrameTask or VersionIdentification
+        Its selected metrics are what validation maximises.
+    split : TrackSplit or FeatureSplit
+        To validate on.
     **brain
         As `MusicBrain`. `modules` has a `head`; `hparams` has `lr`, its learning rate.
     """
 
-    def __init__(self, patience, **brain):
+    def __init__(self, task, split, **brain):
         super().__init__(**brain)
-        self.patience, self.best = patience, None
+        self.task, self.split, self.best = task, split, None
+        limits = self.hparams.plateau_patience, self.hparams.patience
+        self.patience = PlateauEarlyStopping(1, *limits)
         self.distributed_launch, self.world_size = False, 1  # every process does the same
+
+    def compute_forward(self, batch, stage):
+        """What the head makes of a batch's x, (B, T, L, d), and lengths (B,)."""
+        return self.modules.head(batch.x, batch.lengths)
 
     def validate(self):
         """What is to be maximised, of the validation split: a number."""
@@ -54,6 +69,32 @@ class HeadBrain(MusicBrain):
         self.learning_rates = [self.hparams.lr * float(self.patience.factor)]
         if not self.patience.alive:
             self.hparams.epoch_counter.limit = epoch
+
+
+def train_grid(brain_class, task, features, run, kinds, make_head, make_batches):
+    """Trains a head of each kind for each learning rate and seed.
+
+    make_head: kind -> a new head; make_batches: (head, seed) -> `ShuffledBatches`. Returns, for
+    each head, a dict with head, lr, seed, valid (its best) and epoch; and its `brain_class`.
+    """
+    hparams, rows, brains = run.hparams, [], []
+    for kind, lr, seed in product(kinds, hparams["learning_rates"], hparams["probe_seeds"]):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = make_head(kind)
+        batches = make_batches(head=head, seed=seed)
+        brain = brain_class(
+            task,
+            features.splits["valid"],
+            modules={"head": head},
+            **on_frozen_features(hparams, run.run_opts, len(batches), lr=lr, seed=seed),
+        )
+        brain.fit(brain.hparams.epoch_counter, make_loader(batches, batch_size=None))
+        row = {"head": kind, "lr": lr, "seed": seed, "valid": float(brain.patience.best)}
+        logger.info("head {head}, learning rate {lr:g}, seed {seed}: {valid:.4f}".format(**row))
+        rows.append(row | {"epoch": int(brain.patience.best_epoch)})
+        brains.append(brain)
+    return rows, brains
 
 
 def best_rate(table):

@@ -132,11 +132,9 @@ def write_results(run, data_report, tested):
     runs = [{"identity": f.encoder.identity} | best.chosen for f, _, best, _ in tested]
     chunks = {split: len(part.rows) for split, part in splits.items()}
     summary = summarise(task, logits, test.targets, train.targets, hparams["resamples"])
-    labels, absent = features.chunks.labels, features.chunks.absent
-    results = describe(run, data_report, tested, labels, chunks, absent, runs, summary)
+    results = describe(run, data_report, tested, chunks, runs, summary)
     results["protocol"]["halved"] = len(train.rows) > hparams["successive_halving_above"]
-    tables = [part[1].table.assign(encoder=i) for i, part in enumerate(tested)]
-    table = pd.concat(tables, ignore_index=True)
+    table = table_of(tested)
     with picture(run.output / LAYERS, SIZE) as figure:
         _layers(figure, table, results, task.selected)
     if results["confusion"] is not None:
@@ -148,11 +146,11 @@ def write_results(run, data_report, tested):
     return run.output
 
 
-def describe(run, data_report, tested, labels, chunks, absent, runs, summary):
+def describe(run, data_report, tested, chunks, runs, summary):
     """The dict of results.json: what was evaluated, on what, how, and what was found.
 
-    tested: for each encoder a tuple that begins with its features. labels: of `results_key`;
-    chunks and absent: split -> number of chunks, classes that no track has.
+    tested: for each encoder a tuple that begins with its features; runs: for each a dict with its
+    identity and what was chosen; chunks: split -> number of chunks; summary: see `summarise`.
     """
     hparams, replica, features = run.hparams, data_report["replica"], tested[0][0]
     published = []
@@ -162,7 +160,7 @@ def describe(run, data_report, tested, labels, chunks, absent, runs, summary):
     return {
         "task": hparams["name"],
         "command": [str(part) for part in run.argv],
-        "key": results_key(hparams, [part[0].cache for part in tested], labels),
+        "key": results_key(hparams, [part[0].cache for part in tested], features.chunks.labels),
         "encoder": {"spec": hparams["encoder"], "name": run.encoders[0].name, "runs": runs},
         "data": {
             "data_set": data_report["data_set"],
@@ -174,7 +172,7 @@ def describe(run, data_report, tested, labels, chunks, absent, runs, summary):
             "chunks": chunks,
             "unreadable": len(features.reasons),
             "reasons": list(features.reasons.values())[:20],
-            "absent": absent,
+            "absent": features.chunks.absent,
         },
         "protocol": protocol_of(hparams),
         "note": hparams["task"].note,
@@ -183,6 +181,12 @@ def describe(run, data_report, tested, labels, chunks, absent, runs, summary):
         "versions": versions(),
         "seconds": round(time.time() - run.began, 1),
     }
+
+
+def table_of(tested):
+    """The rows of all probes; tested: for each encoder a tuple, the second has its `table`."""
+    tables = [part[1].table.assign(encoder=i) for i, part in enumerate(tested)]
+    return pd.concat(tables, ignore_index=True)
 
 
 def write_files(folder, results, table, text, logits, targets, names):

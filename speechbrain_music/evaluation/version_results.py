@@ -12,6 +12,7 @@ from speechbrain_music.evaluation.results import (
     SIZE,
     describe,
     summarise,
+    table_of,
     write_files,
 )
 from speechbrain_music.evaluation.versions import FEATURES
@@ -21,7 +22,7 @@ from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.pictures import picture
 
 
-def write_version_results(run, data_report, chunks, tested):
+def write_version_results(run, data_report, tested):
     """Writes results.json, scores of works, the report and a picture; returns the output folder.
 
     tested: for each encoder (Features, RankedVersions).
@@ -29,8 +30,8 @@ def write_version_results(run, data_report, chunks, tested):
     if not if_main_process():
         return run.output
     hparams, task, (features, first) = run.hparams, run.hparams["task"], tested[0]
-    test, table = features.splits["test"], chunks.table.drop_duplicates("track").set_index("track")
-    table = table.loc[test.names]
+    table = features.chunks.table.drop_duplicates("track").set_index("track")
+    table = table.loc[features.splits["test"].names]
     works, changes = (np.array(read_column(table, c)) for c in (task.column, task.changes))
     scores, seeds = scored_task(hparams), range(len(hparams["probe_seeds"]))
 
@@ -69,10 +70,9 @@ def write_version_results(run, data_report, chunks, tested):
         for part, found in tested
     ]
     sizes = {split: len(part.rows) for split, part in features.splits.items()}
-    results = describe(run, data_report, tested, chunks.labels, sizes, {}, runs, summary)
+    results = describe(run, data_report, tested, sizes, runs, summary)
     with picture(run.output / LAYERS, SIZE) as figure:
         _layers(figure, first.table, features.encoder)
-    whole = pd.concat([part[1].table.assign(encoder=i) for i, part in enumerate(tested)])
     # With the validation metric as the mean over seeds.
     choices = [
         {
@@ -81,9 +81,9 @@ def write_version_results(run, data_report, chunks, tested):
         }
         for _, found in tested
     ]
-    dim = features.encoder.dim
+    dim, tracks = features.encoder.dim, chance.index.tolist()
     text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, choices=choices, **results)
-    write_files(run.output, results, whole, text, figures, weights, chance.index.tolist())
+    write_files(run.output, results, table_of(tested), text, figures, weights, tracks)
     return run.output
 
 

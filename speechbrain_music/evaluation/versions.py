@@ -1,6 +1,5 @@
 """Version identification: similarities of tracks from frozen features, and from a trained head."""
 
-import logging
 from itertools import product
 from typing import NamedTuple
 
@@ -8,19 +7,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import IterableDataset
 
-from speechbrain_music.dataio.loading import make_loader
-from speechbrain_music.evaluation.features import ORDER
-from speechbrain_music.evaluation.heads import HeadBrain, best_rate
-from speechbrain_music.evaluation.probes import on_frozen_features
+from speechbrain_music.evaluation.features import ShuffledBatches
+from speechbrain_music.evaluation.heads import HeadBrain, best_rate, train_grid
 from speechbrain_music.metrics.feature_statistics import make_standardizations
 from speechbrain_music.metrics.retrieval import unit_vectors
 from speechbrain_music.nnet.version_head import VersionHead, contrastive_loss
-from speechbrain_music.optim.patience import PlateauEarlyStopping
 from speechbrain_music.utils.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 # What is done to the features of one layer (see `make_standardizations`), and the trained head.
 FEATURES = {"raw": False, "centred": "centre", "whitened": "whiten"}
@@ -48,60 +41,32 @@ def take_tracks(split, tracks):
     return VersionBatch(pad_sequence(parts, batch_first=True), lengths, split.targets[tracks])
 
 
-class TrainingVersions(IterableDataset):
+class TrainingVersions(ShuffledBatches):
     """One epoch of `VersionBatch`es: each work once, with two of its tracks.
 
-    Order and tracks follow from (seed, epoch). Works with one track are left out.
+    Works with one track are left out.
     """
 
     def __init__(self, split, works_per_batch, seed):
-        self.split, self.works_per_batch, self.seed = split, works_per_batch, seed
         works = split.targets.numpy()
-        self.tracks = [np.flatnonzero(works == work) for work in np.unique(works)]
-        self.tracks = [tracks for tracks in self.tracks if len(tracks) > 1]
+        tracks = [np.flatnonzero(works == work) for work in np.unique(works)]
+        self.split, self.tracks = split, [each for each in tracks if len(each) > 1]
         if len(self.tracks) < 2:
             raise UserError(
                 f"{len(self.tracks)} training works have two tracks that can be read, two are "
                 "needed: use more data, or a larger --replica_scale"
             )
-        self.start(1)
+        super().__init__(range(len(self.tracks)), works_per_batch, seed)
 
-    def start(self, epoch, batch=0):
-        """Sets the epoch of the next iteration, which starts with its first batch."""
-        self.epoch = epoch
-
-    def __len__(self):
-        return -(-len(self.tracks) // self.works_per_batch)
-
-    def __iter__(self):
-        rng = np.random.default_rng([ORDER, self.seed, self.epoch])
-        order = rng.permutation(len(self.tracks))
-        for begin in range(0, len(order), self.works_per_batch):
-            works = order[begin : begin + self.works_per_batch]
-            pairs = [rng.choice(self.tracks[work], 2, replace=False) for work in works]
-            yield take_tracks(self.split, np.concatenate(pairs))
+    def make_batch(self, items, rng):
+        """Two tracks of each of some works."""
+        pairs = [rng.choice(self.tracks[work], 2, replace=False) for work in items]
+        return take_tracks(self.split, np.concatenate(pairs))
 
 
 class VersionBrain(HeadBrain):
-    """Trains a head whose embeddings of a work's tracks are similar; a recipe subclasses it.
-
-    Arguments
-    ---------
-    task : VersionIdentification
-        Its mean average precision is what validation maximises.
-    split : FeatureSplit
-        To validate on.
-    **brain
-        As `HeadBrain`. The head is a VersionHead; `hparams` has the loss's `temperature`.
-    """
-
-    def __init__(self, task, split, **brain):
-        super().__init__(**brain)
-        self.task, self.split = task, split
-
-    def compute_forward(self, batch, stage):
-        """Embeddings (B, width) of a `VersionBatch`."""
-        return self.modules.head(batch.x, batch.lengths)
+    """Trains one head, a VersionHead, whose embeddings of a work's tracks are similar; a recipe
+    subclasses it. Batches are `VersionBatch`es; `hparams` has the loss's `temperature`."""
 
     def compute_objectives(self, embeddings, batch, stage):
         """The contrastive loss, summed over tracks."""
@@ -171,50 +136,37 @@ def rank_versions(brain_class, features, run):
     task, train, valid = hparams["task"], splits["train"], splits["valid"]
     kinds = [name for name in hparams["heads"] if name in FEATURES]
     found = make_standardizations(train.values, train.rows, [FEATURES[name] for name in kinds])
-    rows, chosen, similarities = [], {}, {}
+    rows, chosen, similarities, brains = [], {}, {}, []
 
     def compare(kind, split, layer):
         values = torch.from_numpy(np.asarray(split.values[split.rows]))
         values = found[FEATURES[kind]](values)[:, layer].numpy()
         return track_similarities(values, split.tracks.numpy(), hparams["matches"])
 
-    for kind in kinds:
-        first = len(rows)
-        for layer, name in enumerate(layers):
-            value = mean_precision(task, compare(kind, valid, layer), valid)
-            rows.append({"head": kind, "layer": name, "valid": value})
-        best = int(np.argmax([row["valid"] for row in rows[first:]]))
-        chosen[kind] = [first + best]
-        similarities[kind] = [compare(kind, splits["test"], best)] * len(hparams["probe_seeds"])
+    for kind, (layer, name) in product(kinds, enumerate(layers)):
+        value = mean_precision(task, compare(kind, valid, layer), valid)
+        rows.append({"head": kind, "layer": name, "valid": value})
     if ATTENTION in hparams["heads"]:
-        first, brains = len(rows), {}
-        for lr, seed in product(hparams["learning_rates"], hparams["probe_seeds"]):
-            brain = _train(brain_class, features, run, lr, seed)
-            value, epoch = float(brain.patience.best), int(brain.patience.best_epoch)
-            brains[len(rows)] = brain
-            rows.append({"head": ATTENTION, "layer": "all", "lr": lr, "seed": seed})
-            rows[-1] |= {"valid": value, "epoch": epoch}
-            logger.info(f"attention, learning rate {lr:g}, seed {seed}: {value:.4f}")
-        chosen[ATTENTION] = best_rate(pd.DataFrame(rows).iloc[first:])
-        similarities[ATTENTION] = [
-            brains[row].similarities(splits["test"]) for row in chosen[ATTENTION]
-        ]
-    return RankedVersions(pd.DataFrame(rows), chosen, similarities)
-
-
-def _train(brain_class, features, run, lr, seed):
-    hparams, train = run.hparams, features.splits["train"]
-    scale = make_standardizations(train.values, train.rows, [True])[True]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = VersionHead(scale.mean, scale.std, hparams["embedding_width"])
-    versions = TrainingVersions(train, hparams["batch_size"], seed)
-    brain = brain_class(
-        hparams["task"],
-        features.splits["valid"],
-        patience=PlateauEarlyStopping(1, hparams["plateau_patience"], hparams["patience"]),
-        modules={"head": head},
-        **on_frozen_features(hparams, run.run_opts, len(versions), lr=lr, seed=seed),
-    )
-    brain.fit(brain.hparams.epoch_counter, make_loader(versions, batch_size=None))
-    return brain
+        scale = make_standardizations(train.values, train.rows, [True])[True]
+        trained, brains = train_grid(
+            brain_class,
+            task,
+            features,
+            run,
+            [ATTENTION],
+            lambda kind: VersionHead(scale.mean, scale.std, hparams["embedding_width"]),
+            lambda head, seed: TrainingVersions(train, hparams["batch_size"], seed),
+        )
+        rows += [row | {"layer": "all"} for row in trained]
+    table = pd.DataFrame(rows, columns="head layer valid lr seed epoch".split())
+    for kind, part in table.groupby("head", sort=False):
+        if kind == ATTENTION:
+            chosen[kind] = best_rate(part)
+            best = [brains[row - len(rows)] for row in chosen[kind]]  # their rows are the last
+            similarities[kind] = [brain.similarities(splits["test"]) for brain in best]
+        else:
+            chosen[kind] = [part["valid"].idxmax()]
+            layer = layers.index(part["layer"][chosen[kind][0]])
+            same = compare(kind, splits["test"], layer)
+            similarities[kind] = [same] * len(hparams["probe_seeds"])
+    return RankedVersions(table, chosen, similarities)

@@ -1,12 +1,10 @@
 """Classes of task: one label, a key, tags, numbers.
 
-A track has one row of logits, averaged over its chunks by the caller. `figures` uses torchmetrics
-and mir_eval (the extra [probe]), imported where they are used: they load for seconds. `select` and
-`resampled` compute the same for many probes and many resamples at once.
+A track has one row of logits, averaged over its chunks by the caller. `select` computes a metric of
+many probes at once, `resampled` all metrics of one probe in many resamples.
 """
 
 import inspect
-import warnings
 from functools import partial
 
 import numpy as np
@@ -60,10 +58,6 @@ class SingleLabel(Task):
             name: self.score_matrix[name].to(logits.device)[targets, predicted]
             for name in self.metrics
         }
-
-    def figures(self, logits, targets):
-        points = self._points(logits, self._checked(logits, targets))
-        return {metric: float(values.mean()) for metric, values in points.items()}
 
     def _select(self, logits, targets):
         points = self._points(logits, targets)
@@ -159,29 +153,20 @@ class MultiLabel(Task):
         losses = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
         return losses.mean(dim=-1)
 
-    def figures(self, logits, targets):
-        scoreable, found = self._by_tag(logits, targets)
-        return {m: float(np.mean(values[scoreable].tolist())) for m, values in found.items()}
-
     def marble_compat(self, logits, targets):
-        # The ROC-AUC of a tag that no track has counts as 0, its precision does not count.
-        return {
-            m: float(values.nanmean()) for m, values in self._by_tag(logits, targets)[1].items()
-        }
+        # A tag that cannot be scored counts as 0; the precision of one that all tracks have as 1.
+        truth = self._checked(logits, targets) > 0
+        found = {m: np.nan_to_num(v) for m, v in self._by_tag(logits, targets).items()}
+        found["average_precision"][truth.all(dim=0).cpu().numpy()] = 1
+        return {metric: float(values.mean()) for metric, values in found.items()}
 
     def _by_tag(self, logits, targets):
-        """Indices of the tags that can be scored, and metric -> (C,) values of all tags."""
-        from torchmetrics.functional import classification
-
-        targets = self._checked(logits, targets)
-        # Ranks of tracks for each tag, in [0, 1): a sigmoid would make ties of large logits.
-        ranks = [column.unique(return_inverse=True)[1] for column in logits.T]
-        pair = torch.stack(ranks, dim=1).double() / len(logits), targets.long(), self.outputs
-        found = {"roc_auc": classification.multilabel_auroc}
-        found["average_precision"] = classification.multilabel_average_precision
-        with warnings.catch_warnings(action="ignore"):  # of tags that no track has
-            found = {m: metric(*pair, "none", validate_args=False) for m, metric in found.items()}
-        return self._scoreable(targets), found
+        """metric -> (C,) values of all tags, nan for those that cannot be scored."""
+        scores, truth = logits.double().cpu().numpy(), targets.cpu().numpy() > 0
+        once = np.ones((1, len(scores)), np.int64)
+        pairs = zip(scores.T, truth.T, strict=True)
+        found = np.concatenate([ranking.in_resamples(*pair, once) for pair in pairs], axis=1)
+        return dict(zip(self.metrics, found, strict=True))
 
     def _scoreable(self, targets):
         """Indices of the tags that some tracks have and some have not."""
@@ -221,12 +206,10 @@ class MultiLabel(Task):
         return [self.names[tag] for tag in (~targets.any(dim=0)).nonzero().flatten().tolist()]
 
     def by_class(self, logits, targets):
-        scoreable, found = self._by_tag(logits, targets)
-        figures = {}
+        self._checked(logits, targets)
+        found, figures = self._by_tag(logits, targets), {}
         for tag, (name, count) in enumerate(zip(self.names, targets.sum(dim=0), strict=True)):
-            row = {
-                m: float(values[tag]) if tag in scoreable else None for m, values in found.items()
-            }
+            row = {m: None if np.isnan(v[tag]) else float(v[tag]) for m, v in found.items()}
             figures[name] = {"count": int(count)} | row
         return figures
 
@@ -258,14 +241,6 @@ class Regression(Task):
     def loss(self, logits, targets):
         return (logits.float() - targets).square().mean(dim=-1)
 
-    def figures(self, logits, targets):
-        from torchmetrics.functional import r2_score
-
-        targets = self._checked(logits, targets)
-        self._refuse_constant(targets)
-        found = r2_score(logits.double(), targets, multioutput="raw_values")
-        return dict(zip(self.metrics, found.reshape(-1).tolist(), strict=True))
-
     def _refuse_constant(self, targets):
         for name, column in zip(self.names, targets.T, strict=True):
             if (column == column[0]).all():
@@ -281,6 +256,7 @@ class Regression(Task):
         return (1 - errors / spread).mean(dim=-1)
 
     def _resampled(self, logits, targets, counts):
+        self._refuse_constant(targets)
         errors = (logits.double() - targets).square().cpu().numpy()
         truth = (targets - targets.mean(dim=0)).cpu().numpy()
         figures = {}

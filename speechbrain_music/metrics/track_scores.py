@@ -42,10 +42,6 @@ class TrackScores(Task):
             rows.append([(np.nan_to_num(score), weight) for score, weight in both])
         return torch.tensor(rows, dtype=torch.float64).unbind(2)
 
-    def figures(self, logits, targets):
-        counts = np.ones((1, len(logits)), np.int64)
-        return {name: float(v[0]) for name, v in self._resampled(logits, targets, counts).items()}
-
     def _resampled(self, logits, targets, counts):
         weights = targets.double().cpu().numpy()
         sums = counts @ (logits.double().cpu().numpy() * weights)
