@@ -10,13 +10,12 @@ from itertools import product
 
 import numpy as np
 
-from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.replica import mix, synth
 from speechbrain_music.data_prep.replica.draws import FIRST, PLAN, STYLE, keyed, read_yaml
-from speechbrain_music.data_prep.replica.trees import Tree, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, published
 
-COUNTS = DATA_SETS["nsynth"].counts["published"]
-PARTS = len(COUNTS)
+PARTS = len(SPLITS)
 NOTES = 300  # per instrument, at most: about 1,000 instruments, as in the original
 LEVELS = (-34, -26)  # dBFS RMS
 SOURCES = ("acoustic", "electronic", "synthetic")
@@ -29,7 +28,7 @@ FAMILIES = read_yaml("programs.yaml")["families"]
 
 def plan(scale, seed):
     """The tree at a share of the published counts; one note per family and split or more."""
-    counts = scaled(COUNTS, scale, least=len(FAMILIES))
+    counts = published("nsynth", scale, least=len(FAMILIES))
     bank = synth.load_bank()
     able = {(f, h): playable(bank, f, h) for f in FAMILIES for h in (False, True)}
     texts, sounds = {}, []
