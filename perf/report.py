@@ -17,6 +17,7 @@ from speechbrain_music.utils.environment import where_it_ran
 
 # Of a device's page: title, introduction.
 PAGES = yaml.safe_load(Path(__file__).with_name("pages.yaml").read_text(encoding="utf-8"))
+SIDES = ("candidate", "baseline")  # of a comparison
 
 
 def describe_run(command):
@@ -68,13 +69,15 @@ def _section(result):
         ]
         head = ["model", "parameters", "tokens per second of audio", "audio seconds per second"]
         yield markdown_table([*head, ""], rows, " rrr")
-    outcomes = {None: "", True: "met", False: "**missed**"}
-    rows = [
-        [c["sub_label"], *(_figure(result, c[x], c["of"]) for x in ("candidate", "baseline"))]
-        + [_ratio(c), c["target"] and f"{c['bound']} {c['target']:g}" or "", outcomes[c["met"]]]
-        for c in result["comparisons"]
-    ]
-    head = ["", "candidate", "baseline", "ratio (quartiles)", "target", "result"]
+    ms = {name: f"{_three_digits(1e3 * of['median'])} ms" for name, of in result["seconds"].items()}
+    mib = {name: f"{size / 2**20:.1f} MiB" for name, size in result["extra_bytes"].items()}
+    outcomes, rows = {None: "", True: "met", False: "**missed**"}, []
+    for c in result["comparisons"]:
+        figures = mib if c["of"] == "memory" else ms
+        sides = [f"{name}: {figures.get(name, 'not measured')}" for name in map(c.get, SIDES)]
+        target = f"{c['bound']} {c['target']:g}" if c["target"] else ""
+        rows.append([c["sub_label"], *sides, _ratio(c), target, outcomes[c["met"]]])
+    head = ["", *SIDES, "ratio (quartiles)", "target", "result"]
     yield markdown_table(head, rows, "   rr")
     yield f"{result['rounds']} rounds. {result['note']}".strip()
 
@@ -89,16 +92,6 @@ def _growth(result):
         table = cells.unstack(fill_value="", sort=False)
         head = [f"{unit} per second of audio", *table]
         yield markdown_table(head, table.reset_index().values, " ".ljust(len(head), "r"))
-
-
-def _figure(result, name, of="time"):
-    """A candidate with its time or memory."""
-    figures = result["extra_bytes"] if of == "memory" else result["seconds"]
-    if name not in figures:
-        return f"{name}: not measured"
-    if of == "memory":
-        return f"{name}: {figures[name] / 2**20:.1f} MiB"
-    return f"{name}: {_three_digits(1e3 * figures[name]['median'])} ms"
 
 
 def _three_digits(value):
