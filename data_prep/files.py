@@ -200,7 +200,8 @@ def read_table(
 ):
     """Yield each row of an annotation table as a dict: column -> cell without outer white space.
 
-    A column of several header rows is named by their cells, joined by spaces.
+    A column of several header rows is named by their cells, joined by spaces; without a header row
+    `columns` are the first ones.
     Line ends of any kind, line breaks in quotes and a byte order mark are accepted; so are latin-1
     and another delimiter (comma, tab or semicolon), which are logged. Raises a `PreparationError`
     that ends in `remedy` if the file or one of `columns` is missing, a column is there twice, a
@@ -219,7 +220,8 @@ def read_table(
         rows = csv.reader(file, delimiter=delimiter, quoting=quoting)
         try:
             heads = [next(rows, []) for _ in range(header_rows)]
-            header = [" ".join(cells).strip() for cells in zip(*heads, strict=False)]
+            names = [" ".join(cells).strip() for cells in zip(*heads, strict=False)]
+            header = names if header_rows else columns
             lacking = [name for name in columns if name not in header]
             if lacking:
                 raise PreparationError(
