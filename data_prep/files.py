@@ -7,9 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from contextlib import suppress
 from fnmatch import fnmatch
-from functools import cache
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -108,54 +106,50 @@ def find_pieces(root, names, endings=(), flat=True):
 
     A piece is the file of that name, or else the only audio file with its stem, in any format.
     Names match in any Unicode form, folders in any case, stems with and without one of `endings`.
-    With `flat`, pieces of a folder that does not exist may lie in the one above.
+    With `flat`, pieces of a folder without audio may lie in the one above.
     """
 
-    @cache
-    def listed(folder):
-        """The names in a folder; stem -> its audio files."""
-        names, stems = set(), defaultdict(list)
-        with suppress(OSError):
-            names.update(os.listdir(root / folder))
-        for name in sorted(names):
-            stem, extension = os.path.splitext(name)
-            if extension.lower() in EXTENSIONS and not JUNK.fullmatch(name):
-                stems[plain(stem)].append(name)
-        return names, stems
+    def key(path):
+        ending = next((end for end in endings if path.stem.lower().endswith(end.lower())), "")
+        folder = composed(path.parent.as_posix()).casefold()
+        return folder, composed(path.stem[: len(path.stem) - len(ending)])
 
-    def plain(stem):
-        ending = next((end for end in endings if stem.lower().endswith(end.lower())), "")
-        return _composed(stem[: len(stem) - len(ending)])
+    found = group_audio(root, key)
+    folders = {folder for folder, _ in found}
 
-    @cache
-    def actual(folder):
-        """The folder on disk; None if there is none."""
-        if (root / folder).is_dir():
-            return folder
-        if above := actual(folder.parent):
-            wanted = _composed(folder.name).casefold()
-            same = [name for name in listed(above)[0] if _composed(name).casefold() == wanted]
-            if len(same) == 1:
-                return above / same[0]
-        return above if flat else None
+    def find(path):
+        name, (folder, stem) = path.as_posix(), key(path)
+        while flat and folder not in folders and folder != ".":
+            folder = str(PurePath(folder).parent)
+        same = found.get((folder, stem), [])
+        if not same or name in same or (root / name).is_file():
+            return name
+        return only_one(root, same, name)
 
-    def find(name):
-        piece = PurePath(name)
-        folder = actual(piece.parent)
-        names, stems = listed(folder) if folder else ((), {})
-        same = [piece.name] if piece.name in names else stems.get(plain(piece.stem), [])
-        if len(same) > 1:
-            raise PreparationError(
-                f"{root / folder} has {' and '.join(same)} for the piece {name}: remove all but "
-                "one of them."
-            )
-        return (folder / same[0] if same else piece).as_posix()
-
-    return {name: find(name) for name in names}
+    return {name: find(PurePath(name)) for name in names}
 
 
-def _composed(text):
+def composed(text):
+    """A name in the Unicode form NFC: some systems store another."""
     return unicodedata.normalize("NFC", text)
+
+
+def group_audio(root, key, below="", extensions=EXTENSIONS):
+    """Key of a path -> the files of `find_audio` that have it; `key` takes a `PurePath`."""
+    groups = defaultdict(list)
+    for name in find_audio(root, below, extensions)[0]:
+        groups[key(PurePath(name))].append(name)
+    return groups
+
+
+def only_one(root, names, piece):
+    """The only one of the files of a piece, or a `PreparationError`."""
+    if len(names) > 1:
+        raise PreparationError(
+            f"{root} has {' and '.join(names[:3])} for the piece {piece}: remove all but one of "
+            "them."
+        )
+    return names[0]
 
 
 def find_audio(root, below="", extensions=EXTENSIONS):

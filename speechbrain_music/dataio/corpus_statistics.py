@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +30,16 @@ LOW_PERPLEXITY = 100
 
 
 def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
-    """The statistics of a run's corpus, computed by one process and read by all.
+    """Make the statistics of a run's corpus, or read those made before, and set the features.
 
-    See `prepare_statistics` for the other arguments and what is returned.
+    Two passes over the data set, by one process: means and standard deviations of the mel bands;
+    then tokens, and pairs of a masked token with its nearest visible one. A trained quantizer
+    follows the features. The features' own statistics stay if `init_parts` has "statistics".
+    Returns the `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises
+    a `UserError` if the file is of another corpus or other options, or if no item of the data set
+    could be read.
     """
-    features = hparams["features"]
+    features, path = hparams["features"], Path(hparams["output_folder"]) / "corpus_statistics.npz"
     cqt = hparams["cqt"] if hparams.get("cqt_weight") else None
     key = [Path(hparams["train_csv"])]
     key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
@@ -47,33 +51,26 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     kept = hparams.get("init_from") if "statistics" in hparams.get("init_parts", ()) else None
     if kept:
         key.append(["statistics", kept])
-    path = Path(hparams["output_folder"]) / "corpus_statistics.npz"
-    prepare = partial(prepare_statistics, path, statistics_key(*key), dataset, quantizer, features)
-    prepare = partial(prepare, hparams["batch_size"], hparams["num_workers"], bar, cqt, bool(kept))
-    run_on_main(prepare)
-    return prepare()
-
-
-def prepare_statistics(
-    path, key, dataset, quantizer, features, batch_size, workers=0, bar=True, cqt=None, keep=False
-):
-    """Make a corpus's statistics, or read those made before, and set the features by them.
-
-    Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
-    pairs of a masked token with its nearest visible one. A trained quantizer follows the features.
-    `cqt` are `CQTTargets`, if any. With `keep` the features' own statistics stay. Returns the
-    `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises a
-    `UserError` if the file has another `key` (see `statistics_key`), or if no item of the data set
-    could be read.
-    """
-    path = Path(path)
+    key = statistics_key(*key)
     # By the prefix of their statistics' names.
     parts = {"": (features, quantizer)} | ({"cqt_": (cqt.features, cqt.quantizer)} if cqt else {})
-    values = _read(path, key, parts)
-    if values is None:
-        values = _make(key, dataset, parts, cqt, batch_size, workers, bar, keep)
-        with atomic_file(path, "wb") as file:
-            np.savez(file, **values)
+    loader = make_loader(
+        dataset,
+        batch_sampler=every_row(len(dataset), hparams["batch_size"]),
+        collate_fn=collate,
+        num_workers=hparams["num_workers"],
+    )
+
+    def prepare():
+        values = _read(path, key, parts)
+        if values is None:
+            values = {"key": np.array(key), **_make(loader, parts, cqt, bool(kept), bar)}
+            with atomic_file(path, "wb") as file:
+                np.savez(file, **values)
+        return values
+
+    run_on_main(prepare)
+    values = prepare()
     if quantizer is None:
         return None
     return TokenStatistics(**{name: values.get(name) for name in TokenStatistics._fields})
@@ -121,16 +118,10 @@ def _set_features(values, parts):
 
 
 @torch.no_grad()
-def _make(key, dataset, parts, cqt, batch_size, workers, bar, keep):
+def _make(loader, parts, cqt, keep, bar):
     features, quantizer = parts[""]
 
     def batches(what):
-        loader = make_loader(
-            dataset,
-            batch_sampler=every_row(len(dataset), batch_size),
-            collate_fn=collate,
-            num_workers=workers,
-        )
         device = features.normalize.mean.device
         for batch in tqdm(loader, desc=f"corpus: {what}", disable=not bar, dynamic_ncols=True):
             batch = batch.to(device)
@@ -138,7 +129,7 @@ def _make(key, dataset, parts, cqt, batch_size, workers, bar, keep):
             if readable.any():
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
-    arrays = {"key": np.array(key), **_band_statistics(batches("mel bands"), parts)}
+    arrays = _band_statistics(batches("mel bands"), parts)
     if keep:
         arrays |= {k: v.cpu().numpy() for k, v in features.normalize.state_dict().items()}
     _set_features(arrays, parts)
