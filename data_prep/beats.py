@@ -71,4 +71,4 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
             )
     settings = {"split": split, "fold": fold}
     variant = f"{' '.join(sorted(names))} {split}"
-    return data_set.Annotations(items, ("",), settings, variant, {"without_beats": without})
+    return data_set.Annotations(items, settings, variant, {"without_beats": without})

@@ -15,7 +15,6 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,14 +50,12 @@ class Item(NamedTuple):
 class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
-    Audio in `folders` that belongs to no split is counted; `settings` (the options chosen) and
-    `extra` go into the report; `texts` (file name -> text) are written beside the manifests;
-    `variant` says which of the record's counts the pieces must have; `skipped` (path, reason) what
-    could not be looked at.
+    `settings` (the options chosen) and `extra` go into the report; `texts` (file name -> text) are
+    written beside the manifests; `variant` says which of the record's counts the pieces must have;
+    `skipped` (path, reason) what could not be looked at.
     """
 
     items: list
-    folders: tuple = ()
     settings: dict = {}
     variant: str = "published"
     extra: dict = {}
@@ -158,8 +155,9 @@ def prepare_items(
     held out by the label `artist`, if there is one.
     """
     items, repeated = _unique(data_set, annotations.items)
+    audio = files.find_audio(data_folder)[0]
     names = (item.wav for item in items)
-    found = files.find_pieces(data_folder, names, data_set.endings, flat=not data_set.own)
+    found = files.find_pieces(data_folder, audio, names, data_set.endings, flat=not data_set.own)
     items = [item._replace(wav=found[item.wav]) for item in items]
     held_out = any(item.split is None for item in items)
     settings = annotations.settings
@@ -200,8 +198,8 @@ def prepare_items(
         rows = hold_out(rows[None], valid_share, seed, artists)
     splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
     used = Counter(item.split for item in usable)
-    listed = (files.find_audio(data_folder, place)[0] for place in annotations.folders)
-    unlisted = [name for name in chain.from_iterable(listed) if name not in headers]
+    reasons = Counter(reason for _, reason in skipped)
+    unlisted = [name for name in audio if name not in headers]
     report = {
         "data_set": data_set.title,
         "data_folder": str(data_folder),
@@ -214,7 +212,8 @@ def prepare_items(
             | {"classes": {name: _class_counts(part, name) for name in data_set.classes}}
             for split, part in splits.items()
         },
-        **output.skipped_counts(skipped),
+        "skipped": len(skipped),
+        "reasons": dict(sorted(reasons.items())),
         "examples": dict(skipped[:_SHOWN]),
         "repeated": repeated[:_SHOWN],
         "unlisted": {"files": len(unlisted), "examples": unlisted[:_SHOWN]},
@@ -253,9 +252,6 @@ def _find_copies(data_set, data_folder, items, faults):
     """
     splits = {item.wav: item.split for item in items if item.wav not in faults}
     first = duplicates.equal_files(data_folder, sorted(splits))
-    if set(splits.values()) == {None} and len(splits) > 1 == len(set(first.values())):
-        logger.warning("All files have the same content: what is held out is in training, too.")
-        return []
     apart = [name for name in first if splits[name] != splits[first[name]]]
     for name in first:
         if splits[name] is None and first[name] != name:

@@ -83,6 +83,4 @@ def read_emomusic(data_folder, out=None, split="published"):
             for name, value in zip(EMOTIONS, values, strict=True)
         ]
         items.append(data_set.Item(song, f"{clips}/{song}.mp3", part, (artist, *values, *standard)))
-    return data_set.Annotations(
-        items, (clips,), settings={"split": split}, variant=split, extra={"scale": scale}
-    )
+    return data_set.Annotations(items, {"split": split}, split, {"scale": scale})

@@ -101,10 +101,10 @@ def describe(root, most=100_000):
     return f"it holds {' and '.join(said)}; " if said else ""
 
 
-def find_pieces(root, names, endings=(), flat=True):
+def find_pieces(root, audio_files, names, endings=(), flat=True):
     """Where annotated pieces are: name -> its file, both relative to `root`; the name if nowhere.
 
-    A piece is the file of that name, or else the only audio file with its stem, in any format.
+    A piece is the file of that name, or else the only one of `audio_files` with its stem.
     Names match in any Unicode form, folders in any case, stems with and without one of `endings`.
     With `flat`, pieces of a folder without audio may lie in the one above.
     """
@@ -114,7 +114,7 @@ def find_pieces(root, names, endings=(), flat=True):
         folder = composed(path.parent.as_posix()).casefold()
         return folder, composed(path.stem[: len(path.stem) - len(ending)])
 
-    found = group_audio(root, key)
+    found = group_files(audio_files, key)
     folders = {folder for folder, _ in found}
 
     def find(path):
@@ -134,10 +134,10 @@ def composed(text):
     return unicodedata.normalize("NFC", text)
 
 
-def group_audio(root, key, below="", extensions=EXTENSIONS):
-    """Key of a path -> the files of `find_audio` that have it; `key` takes a `PurePath`."""
+def group_files(names, key):
+    """Key of a path -> the names that have it; `key` is a function of a `PurePath`."""
     groups = defaultdict(list)
-    for name in find_audio(root, below, extensions)[0]:
+    for name in names:
         groups[key(PurePath(name))].append(name)
     return groups
 

@@ -18,7 +18,8 @@ COLUMNS = ("beats", "chords", "segments")
 
 def annotations_in(root, place="", extensions=(".csv", ".txt", ".lab", ".jams")):
     """Stem -> annotation file, relative to `root`, anywhere in `root/place`."""
-    found = files.group_audio(root, attrgetter("stem"), place, extensions)
+    names = files.find_audio(root, place, extensions)[0]
+    found = files.group_files(names, attrgetter("stem"))
     return {stem: files.only_one(root, names, stem) for stem, names in found.items()}
 
 
@@ -31,7 +32,7 @@ def audio_finder(root):
     def plain(stem):
         return files.composed(stem).casefold().replace(".", "_")
 
-    found = files.group_audio(root, lambda path: plain(path.stem))
+    found = files.group_files(files.find_audio(root)[0], lambda path: plain(path.stem))
 
     def find(*stems):
         names = next(filter(None, (found.get(plain(s)) for s in stems)), [f"{stems[-1]}.wav"])

@@ -99,6 +99,5 @@ def read_giantsteps(data_folder, out=None):
             wav = f"{mtg_audio}/{track}.LOFI.mp3"
             split = splits[credits[track][0]]
             items.append(data_set.Item(track, wav, split, (key, ", ".join(credits[track]))))
-    folders = sorted({test_audio, mtg_audio})
     extra = {"left_out": left_out, "marble_paper": {"train and valid": 1077}}
-    return data_set.Annotations(items, folders, extra=extra)
+    return data_set.Annotations(items, extra=extra)

@@ -63,7 +63,7 @@ def read_gtzan(data_folder, out=None, lists=None):
                 )
             wav = PurePosixPath(place, clip.parent.name, f"{clip.stem}.wav").as_posix()
             items.append(data_set.Item(clip.stem, wav, split, (clip.parent.name,)))
-    return data_set.Annotations(items, (place,), extra={"official_lists": official})
+    return data_set.Annotations(items, extra={"official_lists": official})
 
 
 def _download(split, path):

@@ -47,7 +47,6 @@ def read_magnatagatune(data_folder, out=None, tagged_only=False):
             items.append(data_set.Item(row["clip_id"], wav, split, (data_set.SEVERAL.join(tags),)))
     return data_set.Annotations(
         items,
-        (audio,),
         settings={"tagged_only": tagged_only},
         variant="tagged" if tagged_only else "published",
         extra={"left_out": "unreadable as published: " + ", ".join(sorted(UNREADABLE))},

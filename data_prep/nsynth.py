@@ -28,9 +28,8 @@ def read_nsynth(data_folder, out=None):
 
     needs = [(("examples.json",), [p.format(split) for p in PLACES]) for split in data_set.SPLITS]
     places = files.locate(data_folder, "NSynth", *needs)
-    items, folders = [], []
+    items = []
     for split, folder in zip(data_set.SPLITS, places, strict=True):
-        folders.append(f"{folder}/audio")
         path = data_folder / folder / "examples.json"
         try:
             with open(path, "rb") as file:
@@ -49,4 +48,4 @@ def read_nsynth(data_folder, out=None):
             raise files.PreparationError(
                 f"{path} is damaged or cut off ({what}); download it again."
             ) from error
-    return data_set.Annotations(items, folders)
+    return data_set.Annotations(items)

@@ -75,23 +75,14 @@ def fetch(root, packages=PACKAGES):
                     Path(folder, package).rename(root / package)
                 else:
                     missing.append(package)
-    if missing and not _apt():
-        logger.warning(
-            "apt-get and dpkg-deb are not there: download these packages from a Debian mirror into "
-            "%s, or go on without: %s",
-            root,
-            ", ".join(missing),
-        )
     return missing
-
-
-def _apt():
-    return shutil.which("apt-get") and shutil.which("dpkg-deb")
 
 
 def _download(package, folder):
     """The archive of a package; None if the mirror lacks it, or without apt."""
-    if not _apt():
+    if not shutil.which("apt-get"):
+        where = f"download it from a Debian mirror into {folder.parent}"
+        logger.warning("%s is left out: apt-get is not there; %s, or go on without", package, where)
         return None
     logger.info("fetching %s", package)
     command = ["apt-get", "-q", "download", package]
@@ -152,9 +143,8 @@ def _add_stems(paths):
         waves, rates = zip(*(soundfile.read(p, always_2d=True) for p in paths), strict=True)
         if len({(rate, wave.shape[1]) for wave, rate in zip(waves, rates, strict=True)}) > 1:
             raise ValueError(f"the stems in {paths[0].parent.name} differ in rate or channels")
-        mix = np.zeros((max(map(len, waves)), waves[0].shape[1]))
-        for wave in waves:
-            mix[: len(wave)] += wave
+        longest = max(map(len, waves))
+        mix = sum(np.pad(wave, ((0, longest - len(wave)), (0, 0))) for wave in waves)
         peak = max(1.0, np.abs(mix).max())
         soundfile.write(paths[0].with_name("mix.flac"), mix / peak, rates[0], subtype="PCM_16")
         for path in paths:
