@@ -16,7 +16,7 @@ _UNFIT = re.compile(r"[\r\n\ud800-\udfff]|\$data_root")  # surrogates: bytes tha
 
 
 def read_headers(root, names, log):
-    """Name -> `AudioInfo` without channels, or why (str) the audio file `root/name` is unusable.
+    """Name -> `AudioInfo`, or why (str) the audio file `root/name` is unusable.
 
     The log has a JSON list per line: name, bytes, time of the last change (ns), frames, rate.
     Headers of unchanged files come from it; others are read and appended as they come, so that an
@@ -69,4 +69,4 @@ def _look(root, known, name):
         return str(error).removeprefix(f"{path}: ").rstrip("."), ""
     entry = [*(state or (name, 0, 0)), info.frames, info.sample_rate]
     # The line break comes first, so that a torn last line does not swallow this one.
-    return info._replace(channels=None), f"\n{json.dumps(entry)}"
+    return info, f"\n{json.dumps(entry)}"

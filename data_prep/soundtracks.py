@@ -25,29 +25,14 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import soundfile
+import yaml
 
 from speechbrain_music.data_prep import data_set, files
 from speechbrain_music.utils.atomic import locked_folder, sync_folder
 
 logger = logging.getLogger(__name__)
 
-# Package -> its side in the split `album`, of which the test side has enough recordings to tell
-# encoders apart; then, where its copyright file is no table of files, the licence and the holder
-# of its music, as read in that file.
-PACKAGES = {
-    "asc-music": ("train",),
-    "drascula-music": ("train",),
-    "fretsonfire-songs-muldjord": ("valid", "CC-BY-SA-3.0", "El Senator (Muldjord)"),
-    "fretsonfire-songs-sectoid": ("valid", "Expat", "Carlos Viola Iborra"),
-    "hedgewars-data": ("test",),
-    "hyperrogue-music": ("test",),
-    "nexuiz-music": ("train", "GPL-2+", "Alientrap, Lee Vermeulen"),
-    "singularity-music": ("test", "CC-BY-SA-3.0", "Max McCracken"),
-    "supertux-data": ("test",),
-    "ufoai-music": ("test",),
-    "warzone2100-music": ("train",),
-    "wesnoth-1.16-music": ("test", "GPL-2+", "the Battle for Wesnoth project"),
-}
+PACKAGES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 NO_MUSIC = {"sounds", "speech"}  # folders of effects
 # What apt-get says of a package that the mirror lacks; anything else is a failure.
 LACKED = ("Unable to locate package", "no installation candidate", "find a source to download")
@@ -56,12 +41,12 @@ COPYRIGHT = "copyright"
 FETCHING = ".fetching_"
 
 
-def fetch(root, packages=PACKAGES):
+def fetch(root):
     """Fetch and unpack what is missing; return the packages that the mirror lacks.
 
     Raises a PreparationError if one cannot be fetched for another reason, such as the network.
     """
-    wanted, missing = [name for name in packages if not any((root / name).glob("*"))], []
+    wanted, missing = [name for name in PACKAGES if not any((root / name).glob("*"))], []
     with locked_folder(root, "fetches into") if wanted else nullcontext():
         for rest in root.glob(f"{FETCHING}????????"):  # of a run that was killed
             shutil.rmtree(rest, ignore_errors=True)

@@ -151,21 +151,21 @@ def _make(loader, parts, cqt, keep, bar):
 
 def _band_statistics(batches, parts):
     """Mean and standard deviation of each band, in nats, over all valid frames."""
-    sums = {prefix: [0, 0.0, 0.0] for prefix in parts}  # count, sum, sum of squares
+    counts, sums = dict.fromkeys(parts, 0), dict.fromkeys(parts, 0.0)  # sums: of values, of squares
     for wave, samples, _ in batches:
         for prefix, (features, _) in parts.items():
             values, tokens = features.raw(wave, samples)
             mask = padding_mask(features.rate * tokens, values.shape[1])
             frames = (values.flatten(0, 1) if mask is None else values[~mask]).double().cpu()
-            terms = len(frames), frames.sum(dim=0), frames.square().sum(dim=0)
-            sums[prefix] = [total + term for total, term in zip(sums[prefix], terms, strict=True)]
+            counts[prefix] += len(frames)
+            sums[prefix] += torch.stack([frames.sum(dim=0), frames.square().sum(dim=0)])
+    if not counts[""]:
+        raise UserError("none of the training tracks could be read: check the manifest's paths")
     statistics = {}
-    for prefix, (count, total, squares) in sums.items():
-        if not count:
-            raise UserError("none of the training tracks could be read: check the manifest's paths")
-        mean = total / count
+    for prefix, count in counts.items():
+        mean, square = sums[prefix] / count
         statistics[f"{prefix}mean"] = mean.float().numpy()
-        std = (squares / count - mean.square()).clamp(min=0).sqrt()
+        std = (square - mean.square()).clamp(min=0).sqrt()
         statistics[f"{prefix}std"] = std.float().numpy()
     return statistics
 
