@@ -51,8 +51,7 @@ class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
     `settings` (the options chosen) and `extra` go into the report; `texts` (file name -> text) are
-    written beside the manifests; `variant` says which of the record's counts the pieces must have;
-    `skipped` (path, reason) what could not be looked at.
+    written beside the manifests; `variant` says which of the record's counts the pieces must have.
     """
 
     items: list
@@ -60,7 +59,6 @@ class Annotations(NamedTuple):
     variant: str = "published"
     extra: dict = {}
     texts: dict = {}
-    skipped: list | tuple = ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def prepare_items(
     held out by the label `artist`, if there is one.
     """
     items, repeated = _unique(data_set, annotations.items)
-    audio = files.find_audio(data_folder)[0]
+    audio, unlisted_folders, _ = files.find_audio(data_folder)
     names = (item.wav for item in items)
     found = files.find_pieces(data_folder, audio, names, data_set.endings, flat=not data_set.own)
     items = [item._replace(wav=found[item.wav]) for item in items]
@@ -184,7 +182,7 @@ def prepare_items(
     copied = []
     if held_out or data_set.own or not data_set.assert_counts:
         copied = _find_copies(data_set, data_folder, items, faults)
-    skipped = sorted([*annotations.skipped, *faults.items()])
+    skipped = sorted([*unlisted_folders, *faults.items()])
     usable = [item for item in items if item.wav not in faults]
     deviations = copied + _check_counts(data_set, data_folder, items, faults, counts, allow_missing)
     made_by = {"generator": replica["generator"]} if replica else {}

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from fnmatch import fnmatch
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePath
 
 from speechbrain_music.dataio import audio
@@ -32,6 +32,11 @@ DOWNLOAD = "download it again"  # what to do about a damaged file of a published
 
 class PreparationError(UserError):
     """Data that cannot be prepared; the message is one sentence with the remedy."""
+
+
+def damaged(path, what, remedy=DOWNLOAD):
+    """The error for a file of a data set that cannot be right."""
+    return PreparationError(f"{path} {what}; {remedy}.")
 
 
 def existing_folder(data_folder):
@@ -60,18 +65,14 @@ def locate(root, title, *needs):
         return found
     patterns, places = needs[found.index(None)]
     looked = " or ".join(sorted({str(PurePath(place, patterns[0])) for place in places})[:4])
-    levels = (islice(root.glob("*/" * depth), _LOOKED) for depth in (1, 2, 3))
-    below = (folder for level in levels for folder in sorted(level))
-    for relation, folders in (
-        ("a part of it", reversed(root.parents[:2])),
-        (f"the parent of {title}", below),
-    ):
-        for folder in folders:
-            if all(first_place(folder, *need) is not None for need in needs):
-                raise PreparationError(
-                    f"{root} is not {title} ({looked} is not there); this looks like {relation}: "
-                    f"did you mean {folder}?"
-                )
+    levels = (sorted(islice(root.glob("*/" * depth), _LOOKED)) for depth in (1, 2, 3))
+    for folder in chain(reversed(root.parents[:2]), chain.from_iterable(levels)):
+        if all(first_place(folder, *need) is not None for need in needs):
+            relation = "a part of it" if folder in root.parents else f"the parent of {title}"
+            raise PreparationError(
+                f"{root} is not {title} ({looked} is not there); this looks like {relation}: "
+                f"did you mean {folder}?"
+            )
     raise PreparationError(
         f"{root} is not {title}: {looked} is not there; {describe(root)}"
         "--help shows the expected tree."
@@ -202,7 +203,7 @@ def read_table(
     without quoting rows may be long: the tags of MTG-Jamendo fill the columns from the last on.
     """
     if not Path(path).is_file():
-        raise PreparationError(f"{path} does not exist; {remedy}.")
+        raise damaged(path, "does not exist", remedy)
     csv.field_size_limit(2**31 - 1)  # biographies are longer than the default
     encoding = _encoding(path)
     with open(path, newline="", encoding=encoding) as file:
@@ -216,16 +217,14 @@ def read_table(
             header = [" ".join(cells).strip() for cells in zip(*heads, strict=False)]
             lacking = [name for name in columns if name not in header]
             if lacking:
-                raise PreparationError(
-                    f"{path} lacks the column(s) {', '.join(lacking)}, it has "
-                    f"{', '.join(header)[:200]}; complete it or {remedy}."
-                )
+                what = f"lacks the column(s) {', '.join(lacking)}, it has {', '.join(header)[:200]}"
+                raise damaged(path, what, f"complete it or {remedy}")
             if twice := [name for name in columns if header.count(name) > 1]:
-                raise PreparationError(f"{path} has two columns {twice[0]!r}; {remedy}.")
+                raise damaged(path, f"has two columns {twice[0]!r}", remedy)
             for row in filter(None, rows):
                 where = f"line {rows.line_num} ({len(row)} cells for {len(header)} columns)"
                 if len(row) < len(header):
-                    raise PreparationError(f"{path} is cut off at {where}; {remedy}.")
+                    raise damaged(path, f"is cut off at {where}", remedy)
                 if any(row[len(header) :]) and quoting != csv.QUOTE_NONE:
                     raise PreparationError(
                         f"{path} has too many cells at {where}: put a cell with {delimiter!r} in "
@@ -238,7 +237,7 @@ def read_table(
                     )
                 yield {name: cell.strip() for name, cell in zip(header, row, strict=False)}
         except (UnicodeDecodeError, csv.Error) as error:
-            raise PreparationError(f"{path} is damaged ({error}); {remedy}.") from error
+            raise damaged(path, f"is damaged ({error})", remedy) from error
 
 
 def _encoding(path):

@@ -44,8 +44,6 @@ def read_nsynth(data_folder, out=None):
                     wav = f"{folder}/audio/{name}.wav"
                     items.append(data_set.Item(name, wav, split, labels))
         except (ijson.JSONError, UnicodeDecodeError, LookupError, TypeError) as error:
-            what = " ".join(str(error).split())
-            raise files.PreparationError(
-                f"{path} is damaged or cut off ({what}); download it again."
-            ) from error
+            what = f"is damaged or cut off ({' '.join(str(error).split())})"
+            raise files.damaged(path, what) from error
     return data_set.Annotations(items)
