@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain_music.data_prep import duplicates, files, manifest, output
+from speechbrain_music.data_prep import files, manifest, output
 from speechbrain_music.data_prep.headers import read_headers
 
 logger = logging.getLogger(__name__)
@@ -249,11 +249,11 @@ def _find_copies(data_set, data_folder, items, faults):
     stays as it is, with a deviation, but one file in two splits of a user's table is refused.
     """
     splits = {item.wav: item.split for item in items if item.wav not in faults}
-    first = duplicates.equal_files(data_folder, sorted(splits))
+    first = files.equal_files(data_folder, sorted(splits))
     apart = [name for name in first if splits[name] != splits[first[name]]]
     for name in first:
         if splits[name] is None and first[name] != name:
-            faults[name] = duplicates.COPY
+            faults[name] = "a copy of another file"
     if not apart:
         return []
     same = [

@@ -36,10 +36,9 @@ def read_nsynth(data_folder, out=None):
                 for name, note in ijson.kvitems(file, ""):
                     pitch, family = note["pitch"], note["instrument_family_str"]
                     if pitch not in PITCHES or family not in FAMILIES:
-                        raise files.PreparationError(
-                            f"{path} gives {name} the pitch {pitch!r} and the family {family!r}; "
-                            f"0 to 127 and one of {', '.join(FAMILIES)} are allowed."
-                        )
+                        what = f"gives {name} the pitch {pitch!r} and the family {family!r}"
+                        allowed = f"0 to 127 and one of {', '.join(FAMILIES)} are allowed"
+                        raise files.damaged(path, what, allowed)
                     labels = (pitch, family, note["instrument_str"], note["velocity"])
                     wav = f"{folder}/audio/{name}.wav"
                     items.append(data_set.Item(name, wav, split, labels))

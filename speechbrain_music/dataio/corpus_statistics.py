@@ -105,8 +105,10 @@ def statistics_key(*parts):
     return digest.hexdigest()
 
 
-def _size(quantizer):
-    return quantizer.config["num_codebooks"], quantizer.config["codebook_size"]
+def _count(tokens, quantizer):
+    """How often each code occurs, (codebooks, entries)."""
+    size = quantizer.config["num_codebooks"], quantizer.config["codebook_size"]
+    return count_codes(tokens, size[1]).view(size).cpu().numpy()
 
 
 def _set_features(values, parts):
@@ -172,18 +174,16 @@ def _band_statistics(batches, parts):
 
 def _token_statistics(batches, features, quantizer, cqt):
     """The `TokenStatistics` of all valid tokens."""
-    unigram = np.zeros(_size(quantizer))
-    cqt_unigram = None if cqt is None else np.zeros(_size(cqt.quantizer))
-    entries, codes, counts = unigram.shape[1], [], []
+    unigram, cqt_unigram = 0.0, None if cqt is None else 0.0
+    codes, counts = [], []
     for wave, samples, mask in batches:
         mel, lengths = features(wave, samples)
         tokens = tokenize(quantizer, stack_frames(mel), lengths)
         valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
-        unigram += count_codes(tokens[valid], entries).view(unigram.shape).cpu().numpy()
-        code, count = count_pairs(tokens, mask, lengths, entries)
+        unigram += _count(tokens[valid], quantizer)
+        code, count = count_pairs(tokens, mask, lengths, quantizer.config["codebook_size"])
         if cqt is not None:
-            used = count_codes(cqt(wave, samples, valid), cqt_unigram.shape[1])
-            cqt_unigram += used.view(cqt_unigram.shape).cpu().numpy()
+            cqt_unigram += _count(cqt(wave, samples, valid), cqt.quantizer)
         codes.append(code)
         counts.append(count)
     pairs, place = np.unique(np.concatenate(codes), return_inverse=True)
