@@ -61,7 +61,7 @@ def read_covers(data_folder, out=None, fold=0):
                 "the expected trees)."
             )
     extra = {"lists": lists, "works": works}
-    return data_set.Annotations(items, ("",), {"fold": fold}, variant, extra)
+    return data_set.Annotations(items, {"fold": fold}, variant, extra)
 
 
 def list_versions(root):

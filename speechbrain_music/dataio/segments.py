@@ -4,7 +4,7 @@ Nothing depends on history: draw number `index` of an epoch is a function of the
 and the index, on any worker or rank and after a restart.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +30,7 @@ class SegmentIndex(NamedTuple):
     row: int
 
 
-@dataclass
-class SegmentBatch:
+class SegmentBatch(NamedTuple):
     """A batch of B items, with T tokens in the longest and M masked tokens in all.
 
     wave (B, N) float32, samples (B,) int64, mask (B, T) bool, noise (4 M, 128) float32, rows (B,)
@@ -48,17 +47,12 @@ class SegmentBatch:
 
     def to(self, device, non_blocking=True):
         """The batch with its tensors on a device."""
-        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self):
-        """The batch in pinned memory; a DataLoader with pin_memory=True calls it."""
-        return self._with_tensors(torch.Tensor.pin_memory)
-
-    def _with_tensors(self, change):
-        tensors = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return replace(self, **tensors)
+        *tensors, errors = self
+        tensors = (tensor.to(device, non_blocking=non_blocking) for tensor in tensors)
+        return SegmentBatch(*tensors, errors)
 
 
+@dataclass(eq=False, repr=False)
 class SegmentDataset(Dataset):
     """Crops of tracks; an index is a `SegmentIndex`.
 
@@ -68,28 +62,20 @@ class SegmentDataset(Dataset):
     sets can share it. `augment` changes speed, level and timbre, see `dataio.augment`.
     """
 
-    def __init__(
-        self,
-        tracks,
-        segment_tokens,
-        mask_block=10,
-        mask_probability=0.2,
-        noise_std=0.1,
-        seed=0,
-        stream=TRAIN,
-        kept=None,
-        augment=False,
-    ):
+    tracks: InitVar[pd.DataFrame]
+    segment_tokens: int
+    mask_block: int = 10
+    mask_probability: float = 0.2
+    noise_std: float = 0.1
+    seed: int = 0
+    stream: int = TRAIN
+    kept: dict | None = None
+    augment: bool = False
+
+    def __post_init__(self, tracks):
         self.paths = tracks["wav"].tolist()
         self.starts, self.samples = segment_bounds(tracks, SAMPLE_RATE)
-        self.segment_samples = segment_tokens * SAMPLES_PER_TOKEN
-        self.mask_block = mask_block
-        self.mask_probability = mask_probability
-        self.noise_std = noise_std
-        self.seed = seed
-        self.stream = stream
-        self.kept = kept
-        self.augment = augment
+        self.segment_samples = self.segment_tokens * SAMPLES_PER_TOKEN
 
     def __len__(self):
         return len(self.paths)
