@@ -244,8 +244,7 @@ def read_table(
                         f"{rows.line_num}; fix it or {remedy}."
                     )
                 if quoting == csv.QUOTE_NONE:
-                    last = len(header) - 1
-                    row[last:] = [delimiter.join(row[last:])]
+                    row[len(header) - 1 :] = [delimiter.join(row[len(header) - 1 :])]
                 yield {name: cell.strip() for name, cell in zip(header, row, strict=False)}
         except (UnicodeDecodeError, csv.Error) as error:
             raise PreparationError(f"{path} is damaged ({error}); {remedy}.") from error

@@ -1,7 +1,7 @@
 """MTG-Jamendo tagging: genres, instruments, moods and themes, or the 50 most frequent tags.
 
-Expected tree (the lists may also lie in splits/split-0/, split-0/, at the top, or in a clone of the
-data set's repository, mtg-jamendo-dataset/; audio may lie where `mtg_jamendo` has it):
+Expected tree (the lists may also lie in split-0/, at the top, or in a clone of the data set's
+repository, mtg-jamendo-dataset/; audio may lie where `mtg_jamendo` has it):
 
     mtg-jamendo/data/splits/split-0/autotagging_genre-{train,validation,test}.tsv    of the task
     mtg-jamendo/audio-low/14/214.low.mp3
@@ -11,35 +11,28 @@ and themes: only tags that all three parts have. A track is in a list if it has 
 """
 
 import csv
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import yaml
 
 from speechbrain_music.data_prep import data_set, files, mtg_jamendo
 
+LISTS = "data/splits/split-0"
+PLACES = (LISTS, f"mtg-jamendo-dataset/{LISTS}", "split-0", "")
+PARTS = {"train": "train", "valid": "validation", "test": "test"}
 TAGS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-GENRES, INSTRUMENTS, MOODS, TOP50 = map(tuple, TAGS.values())
-SPLIT = "data/splits/split-0"
-PLACES = (SPLIT, "splits/split-0", "split-0", f"mtg-jamendo-dataset/{SPLIT}", "")
-PARTS = dict(zip(data_set.SPLITS, ("train", "validation", "test"), strict=True))
+GENRES, INSTRUMENTS, MOODS, TOP50 = TAGS.values()
 
 
 def read_mtg_tagging(data_folder, out=None, *, task):
     """Tracks of a task's lists with their artists; `tags` are joined by "|", without category."""
-    lists = {split: f"autotagging_{task}-{part}.tsv" for split, part in PARTS.items()}
-    needs = ((lists["train"],), PLACES), (("[0-9][0-9]",), mtg_jamendo.PLACES)
-    place, audio = files.locate(data_folder, "MTG-Jamendo tagging", *needs)
+    needs = ((f"autotagging_{task}-train.tsv",), PLACES), (("[0-9][0-9]",), mtg_jamendo.PLACES)
+    lists, audio = files.locate(data_folder, "MTG-Jamendo tagging", *needs)
     items = []
-    for split, name in lists.items():
-        table = data_folder / place / name
+    for split, part in PARTS.items():
+        table = data_folder / lists / f"autotagging_{task}-{part}.tsv"
         for row in files.read_table(table, mtg_jamendo.COLUMNS, "\t", csv.QUOTE_NONE):
             tags = [tag.partition("---")[2] for tag in row["TAGS"].split("\t")]
-            if unknown := [tag for tag in tags if tag not in TAGS[task]]:
-                raise files.PreparationError(
-                    f"{table} gives {row['TRACK_ID']} the tag {unknown[0]!r}, which is none of the "
-                    f"{len(TAGS[task])} of this task; {files.DOWNLOAD}."
-                )
-            wav = PurePosixPath(audio, row["PATH"]).as_posix()
-            labels = data_set.SEVERAL.join(tags), row["ARTIST_ID"]
-            items.append(data_set.Item(row["TRACK_ID"], wav, split, labels))
+            labels, wav = (data_set.SEVERAL.join(tags), row["ARTIST_ID"]), f"{audio}/{row['PATH']}"
+            items.append(data_set.Item(row["TRACK_ID"], wav.lstrip("/"), split, labels))
     return data_set.Annotations(items, (audio,), settings={"task": task}, variant=task)

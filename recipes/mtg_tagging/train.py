@@ -1,12 +1,9 @@
 """MTG-Jamendo tagging: which genres, instruments, moods or most frequent tags a track has.
 
 python recipes/mtg_tagging/train.py hparams/mtg_genre.yaml --encoder EXPORT
-python recipes/mtg_tagging/train.py hparams/mtg_instrument.yaml --encoder EXPORT
-python recipes/mtg_tagging/train.py hparams/mtg_mood.yaml --encoder EXPORT
-python recipes/mtg_tagging/train.py hparams/mtg_top50.yaml --encoder EXPORT
 
---data_folder is the data set's folder; without it a replica is made once and used. Any top-level
-key of the yaml is an option. README.md describes the protocol.
+or mtg_instrument, mtg_mood, mtg_top50. --data_folder is the data set's folder; without it a replica
+is made once and used. Any top-level key of the yaml is an option. README.md describes the protocol.
 """
 
 import speechbrain as sb

@@ -54,7 +54,7 @@ def test_every_recipe(task, run):
 
 
 def test_the_middle_and_whole_tracks(run, tmp_path):
-    """Tracks of the replica last 30.5 to 45 s: whole ones have a second chunk of 1 s or more."""
+    """Tracks of the replica last 45 s: whole ones have two chunks."""
     options = {"encoder": "mel", "feature_folder": tmp_path / "f"}
     middle, logits, _ = run("mtg_mood", **options)
     assert middle["task"] == "mtg_mood" and logits.shape[2:] == (6, 56)
@@ -63,7 +63,7 @@ def test_the_middle_and_whole_tracks(run, tmp_path):
     options |= {"marble_compat": True, "output_folder": tmp_path / "whole"}
     assert run("mtg_mood", **options)[1].shape == logits.shape
     (other,) = set((tmp_path / "f").rglob("features.npy")) - {path}
-    assert len(np.load(path)) == 18 < 27 < len(np.load(other)) <= 36
+    assert len(np.load(path)) == 18 and len(np.load(other)) == 36
 
 
 # One of each loss; golden.json has gtzan_genre.

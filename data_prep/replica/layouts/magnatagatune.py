@@ -100,18 +100,11 @@ def plan(scale, seed):
     return Tree(variants, texts, sounds, render, 16000, folders=folders)
 
 
-def compose_clip(seed, part, artist, index, seconds=SECONDS):
-    """Artist and singer of `draw_clip`, the `Piece`, and the generator left for its mix."""
+def render(seed, part, artist, index):
+    """A clip of 29 s, its melody sung if it has a singer."""
     player, singer, _ = draw_clip(seed, part, artist, index)
-    rng = keyed(seed, PIECE, part, index, FIRST)
-    return player, singer, compose(player, seconds, rng, load_bank()), rng
-
-
-def render(*key):
-    """Render a clip of `compose_clip`, its melody sung if it has a singer."""
-    player, singer, piece, rng = compose_clip(*key)
-    seed, _, artist, *_ = key
-    bank = load_bank()
+    rng, bank = keyed(seed, PIECE, part, index, FIRST), load_bank()
+    piece = compose(player, SECONDS, rng, bank)
     if singer is None:
         return add_noise_floor(mix(piece, player, rng, bank), rng)
     others = [part for part in piece.parts if part.role != "melody"]
