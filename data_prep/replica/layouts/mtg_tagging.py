@@ -29,8 +29,8 @@ def tags_of(piece, rng):
 
 
 def plan(scale, seed):
-    """The tree at a share of the published tracks with genres; six or more per split."""
-    wanted = scaled(DATA_SETS["mtg_tagging"].counts["genre"], scale, least=6)
+    """The tree at a share of the published tracks with genres; four or more per split."""
+    wanted = scaled(DATA_SETS["mtg_tagging"].counts["genre"], scale, least=4)
     counts, tables, sounds = defaultdict(Counter), defaultdict(lambda: [COLUMNS]), []
     for part, split in enumerate(PARTS):
         for index in range(wanted[split]):
