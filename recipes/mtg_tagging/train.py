@@ -2,8 +2,8 @@
 
 python recipes/mtg_tagging/train.py hparams/mtg_genre.yaml --encoder EXPORT
 
-or mtg_instrument, mtg_mood, mtg_top50. --data_folder is the data set's folder; without it a replica
-is made once and used. Any top-level key of the yaml is an option. README.md describes the protocol.
+Other yamls: mtg_instrument, mtg_mood, mtg_top50. --data_folder is the data set's folder; without it
+a replica is made once and used. Any top-level key of the yaml is an option. Protocol: README.md.
 """
 
 import speechbrain as sb
