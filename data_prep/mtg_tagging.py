@@ -35,4 +35,4 @@ def read_mtg_tagging(data_folder, out=None, *, task):
             tags = [tag.partition("---")[2] for tag in row["TAGS"].split("\t")]
             labels, wav = (data_set.SEVERAL.join(tags), row["ARTIST_ID"]), f"{audio}/{row['PATH']}"
             items.append(data_set.Item(row["TRACK_ID"], wav.lstrip("/"), split, labels))
-    return data_set.Annotations(items, (audio,), settings={"task": task}, variant=task)
+    return data_set.Annotations(items, settings={"task": task}, variant=task)
