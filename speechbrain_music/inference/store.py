@@ -18,7 +18,6 @@ from speechbrain_music.inference.embeddings import (
     KINDS,
     OPTIONS,
     Embeddings,
-    changed_settings,
     check_out,
     damage_explained,
     link,
@@ -164,10 +163,12 @@ def _finished(out, paths, settings, overwrite, resumed):
         raise UserError(f"{error}, or {remedy}") from error
     given = {_key(path) for path in paths}
     lost = sum(_key(path) not in given for path in before.paths)
-    changed = changed_settings(before.settings, settings)
+    names = [name for name in ("model", *OPTIONS) if before.settings[name] != settings[name]]
+    changed = [f"{name} {before.settings[name]!s:.99}, now {settings[name]}" for name in names]
     if (lost or changed) and not overwrite:
         faults = [f"{lost} of its {len(before.paths)} files are not among the {len(paths)} given"]
-        faults = faults * bool(lost) + [f"its settings are others ({changed})"] * bool(changed)
+        faults *= bool(lost)
+        faults += [f"its settings are others ({', '.join(changed)})"] * bool(changed)
         raise UserError(
             f"{out} would be replaced, but {' and '.join(faults)}: pass all files and the same "
             "settings, choose another --out, or pass --overwrite"
