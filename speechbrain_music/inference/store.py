@@ -55,7 +55,9 @@ def embed_collection(
     options = {"pool": "mean", "layers": -1, "chunk": 30.0, "overlap": 0.0} | options
     out, paths, unreadable = Path(out), list(map(os.fspath, paths)), dict(unreadable or {})
     check_out(out, options["pool"], len(paths))
-    options["layers"] = _from_the_front(options["layers"], encoder.num_layers)
+    if options["layers"] != "all":  # negative ones are counted from the front
+        chosen, single = encoder.choose_layers(options["layers"], options["pool"])
+        options["layers"] = chosen[0] if single else chosen
     settings = {"model": encoder.fingerprint, "source": str(source)} | options
     partial = out.with_name(out.name + PARTIAL)
     finished = _finished(out, [*paths, *unreadable], settings, overwrite, partial.exists())
@@ -194,13 +196,6 @@ def _stamp(path):
     with suppress(OSError):
         status = os.stat(path)
         return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _from_the_front(layers, count):
-    """Count negative layers from 0; the encoder refuses those that are out of range."""
-    if isinstance(layers, list):
-        return [_from_the_front(layer, count) for layer in layers]
-    return layers + count if layers != "all" and -count <= layers < 0 else layers
 
 
 def _relative_names(paths):
