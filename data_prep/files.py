@@ -50,8 +50,7 @@ def existing_folder(data_folder):
         raise PreparationError(f"{folder} is a file; pass the folder that holds it.")
     parent = next(p for p in folder.absolute().parents if p.is_dir())
     missing = folder.absolute().relative_to(parent).parts[0]
-    siblings = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
-    hint = did_you_mean(parent / missing, siblings, f"{parent} is the last that exists.")
+    hint = did_you_mean(parent / missing, f"{parent} is the last that exists.", "*/")
     raise PreparationError(f"There is no folder {folder}; {hint}")
 
 

@@ -5,7 +5,6 @@ its model was trained on.
 """
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -121,8 +120,7 @@ def read_folder(folder, part, build):
                 f"`sbmusic export {folder}`"
             )
         if not folder.exists():
-            siblings = os.listdir(folder.parent) if folder.parent.is_dir() else []
-            hint = did_you_mean(folder, siblings, "check the path")
+            hint = did_you_mean(folder, "check the path")
             raise ExportError(f"{folder} is no {what}, it does not exist: {hint}")
         raise ExportError(f"{folder} is no {what}: it needs {CONFIG} and {WEIGHTS}")
     try:
