@@ -4,7 +4,6 @@ Nothing depends on history: draw number `index` of an epoch is a function of the
 and the index, on any worker or rank and after a restart.
 """
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +29,7 @@ class SegmentIndex(NamedTuple):
     row: int
 
 
-@dataclass
-class SegmentBatch:
+class SegmentBatch(NamedTuple):
     """A batch of B items, with T tokens in the longest and M masked tokens in all.
 
     wave (B, N) float32, samples (B,) int64, mask (B, T) bool, noise (4 M, 128) float32, rows (B,)
@@ -45,18 +43,6 @@ class SegmentBatch:
     noise: torch.Tensor
     rows: torch.Tensor
     errors: list
-
-    def to(self, device, non_blocking=True):
-        """The batch with its tensors on a device."""
-        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self):
-        """The batch in pinned memory; a DataLoader with pin_memory=True calls it."""
-        return self._with_tensors(torch.Tensor.pin_memory)
-
-    def _with_tensors(self, change):
-        tensors = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return replace(self, **tensors)
 
 
 class SegmentDataset(Dataset):
