@@ -22,6 +22,7 @@ from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
 from speechbrain.utils.distributed import ddp_init_group
 from torch.nn.parallel import DistributedDataParallel
 
+from speechbrain_music.dataio.loading import to_device
 from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
 from speechbrain_music.utils import kinds
@@ -195,7 +196,7 @@ class MusicBrain(sb.Brain):
 
     def fit_batch(self, batch):
         """Forward and backward; at the end of an accumulation window, a step."""
-        batch = batch.to(self.device)
+        batch = to_device(batch, self.device)
         should_step = self.step % self.grad_accumulation_factor == 0
         # Dropout does not depend on what ran before, so that resuming cannot change it.
         micro = (self.step - 1) % self.grad_accumulation_factor
@@ -270,8 +271,8 @@ class MusicBrain(sb.Brain):
         self._window = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     def evaluate_batch(self, batch, stage):
-        """As SpeechBrain's, on a batch that knows how to move itself."""
-        return super().evaluate_batch(batch.to(self.device), stage)
+        """As SpeechBrain's, on a batch that is a NamedTuple."""
+        return super().evaluate_batch(to_device(batch, self.device), stage)
 
     # ---- position and checkpoints ----
 

@@ -20,7 +20,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, join_processes, plan_steps
 from speechbrain_music.data_prep.fallback import prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
-from speechbrain_music.dataio.loading import make_loader
+from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
@@ -266,7 +266,7 @@ class SegmentBrain(MusicBrain):
             batch = collate([loader.dataset[draw] for draw in draws])
             read = time.perf_counter() - begun
             begun = time.perf_counter()
-            batch = batch.to(self.device)
+            batch = to_device(batch, self.device)
             with self.no_sync(warm), self.training_ctx:
                 outputs = self.compute_forward(batch, sb.Stage.TRAIN)
                 loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
@@ -361,7 +361,7 @@ class SegmentBrain(MusicBrain):
 
     def evaluate_batch(self, batch, stage):
         """Loss of a held-out batch per counted item; `compute_objectives` updates the metrics."""
-        batch = batch.to(self.device)
+        batch = to_device(batch, self.device)
         self.note_unreadable(batch)
         with torch.no_grad(), self.evaluation_ctx:
             outputs = self.compute_forward(batch, stage)

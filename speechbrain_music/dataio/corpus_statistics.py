@@ -9,7 +9,7 @@ import torch
 from speechbrain.utils.distributed import run_on_main
 from tqdm import tqdm
 
-from speechbrain_music.dataio.loading import make_loader
+from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics.pretraining import (
@@ -126,7 +126,7 @@ def _make(loader, parts, cqt, keep, bar):
     def batches(what):
         device = features.normalize.mean.device
         for batch in tqdm(loader, desc=f"corpus: {what}", disable=not bar, dynamic_ncols=True):
-            batch = batch.to(device)
+            batch = to_device(batch, device)
             readable = batch.mask.any(dim=1)
             if readable.any():
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]

@@ -26,6 +26,12 @@ def make_loader(dataset, **options):
     return DataLoader(dataset, generator=torch.Generator(), worker_init_fn=begin, **options)
 
 
+def to_device(batch, device):
+    """A batch, a NamedTuple, with its tensors on a device."""
+    tensors = {k: v for k, v in batch._asdict().items() if isinstance(v, torch.Tensor)}
+    return batch._replace(**{k: v.to(device, non_blocking=True) for k, v in tensors.items()})
+
+
 def _begin(parent, _):
     # A worker ends when its parent changes. If the parent is killed before the worker first looks,
     # it would stay forever.

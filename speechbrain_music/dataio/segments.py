@@ -45,12 +45,6 @@ class SegmentBatch(NamedTuple):
     rows: torch.Tensor
     errors: list
 
-    def to(self, device, non_blocking=True):
-        """The batch with its tensors on a device."""
-        *tensors, errors = self
-        tensors = (tensor.to(device, non_blocking=non_blocking) for tensor in tensors)
-        return SegmentBatch(*tensors, errors)
-
 
 @dataclass(eq=False, repr=False)
 class SegmentDataset(Dataset):

@@ -99,12 +99,6 @@ class WaveBatch(NamedTuple):
     targets: torch.Tensor  # (B, ...), or None
     errors: list  # (row, reason)
 
-    def to(self, device):
-        """The batch with its tensors on a device."""
-        return WaveBatch(
-            *(part.to(device) if isinstance(part, torch.Tensor) else part for part in self)
-        )
-
 
 class ChunkDataset(Dataset):
     """Waves of chunks; an index is a list of rows, an item a `WaveBatch`.

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
 from speechbrain_music.brains.base import among_processes
-from speechbrain_music.dataio.loading import make_loader
+from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset, batches_of
 from speechbrain_music.nnet.probes import dropout_masks
 from speechbrain_music.utils.atomic import atomic_file, write_together
@@ -138,7 +138,7 @@ class FeatureCache:
         for batch in tqdm(loader, title, unit="batch", disable=not bar, dynamic_ncols=True):
             reasons = dict(batch.errors)
             if len(batch.rows):
-                found = self.encode(batch.to(device))
+                found = self.encode(to_device(batch, device))
                 for row, part in zip(batch.rows.tolist(), found, strict=True):
                     if np.isfinite(part).all():
                         values[self.rows_of(row)] = part
@@ -272,10 +272,6 @@ class FeatureBatch(NamedTuple):
     targets: torch.Tensor  # (S, B, ...)
     tracks: torch.Tensor  # (B,) int64, of the first seed
     dropout: torch.Tensor  # (S, B, hidden) factors, or None
-
-    def to(self, device):
-        """The batch on a device."""
-        return FeatureBatch(*(t if t is None else t.to(device) for t in self))
 
 
 class EpochBatches(IterableDataset):

@@ -190,10 +190,6 @@ class FrameBatch(NamedTuple):
     targets: torch.Tensor  # (B, S, ...)
     valid: torch.Tensor  # (B, S) bool: whether the logit belongs to the window
 
-    def to(self, device):
-        """The batch on a device."""
-        return FrameBatch(*(part.to(device) for part in self))
-
 
 class TrainingWindows(ShuffledBatches):
     """One epoch of `FrameBatch`es: each track in windows of `window` frames, placed at random.

@@ -13,7 +13,7 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from tqdm import tqdm
 
 from speechbrain_music.brains.base import MusicBrain, Plan
-from speechbrain_music.dataio.loading import make_loader
+from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.evaluation.features import SequentialChunks, TrainingBatches
 from speechbrain_music.metrics.feature_statistics import make_standardizations
 from speechbrain_music.models.frozen_encoder import pool_states
@@ -152,7 +152,7 @@ class ProbeBrain(MusicBrain):
 
     def evaluate_batch(self, batch, stage):
         """Adds a batch's logits to the sums of their tracks."""
-        batch = batch.to(self.device)
+        batch = to_device(batch, self.device)
         if not len(batch.tracks):  # files that have vanished since features were computed
             return torch.zeros(())
         with torch.no_grad(), self.evaluation_ctx:

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from speechbrain_music.dataio.loading import to_device
 from speechbrain_music.evaluation.features import ShuffledBatches
 from speechbrain_music.evaluation.heads import HeadBrain, best_rate, train_grid
 from speechbrain_music.metrics.feature_statistics import make_standardizations
@@ -27,10 +28,6 @@ class VersionBatch(NamedTuple):
     x: torch.Tensor  # (B, K, L, d) float32
     lengths: torch.Tensor  # (B,) int64 chunks
     works: torch.Tensor  # (B,) int64
-
-    def to(self, device):
-        """The batch on a device."""
-        return VersionBatch(*(part.to(device) for part in self))
 
 
 def take_tracks(split, tracks):
@@ -86,7 +83,7 @@ class VersionBrain(HeadBrain):
         head, found = self.modules.head.eval(), []
         for begin in range(0, len(split.names), AT_A_TIME):
             tracks = np.arange(len(split.names))[begin : begin + AT_A_TIME]
-            batch = take_tracks(split, tracks).to(self.device)
+            batch = to_device(take_tracks(split, tracks), self.device)
             found.append(head(batch.x, batch.lengths).cpu().numpy())
         return track_similarities(np.concatenate(found), np.arange(len(split.names)))
 

@@ -7,6 +7,7 @@ from speechbrain import Stage
 
 from perf.training import make_batch, make_brain, make_waves
 from recipes.pretrain.train import main
+from speechbrain_music.dataio.loading import to_device
 from speechbrain_music.inference.encoder import MusicEncoder
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.nnet.precision import full_float32
@@ -22,7 +23,7 @@ def test_step_equals_cpu(system):
     waves, found = make_waves(2, 6), []
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
-        batch = make_batch(waves).to(device)
+        batch = to_device(make_batch(waves), device)
         brain = make_brain(system, device, **options)
         with full_float32(device):  # else the ten bits of TF32 are what is measured
             mel, _ = brain.modules.features(batch.wave, batch.samples)
