@@ -41,15 +41,12 @@ FRAME_DATA_SETS = {
 # The paper's eight tasks on whole clips; a data set of several has one recipe for them.
 _USED = list(DATA_SETS.values())
 TASKS = {n: TaskEntry(n, d, d if _USED.count(d) > 1 else n) for n, d in DATA_SETS.items()}
-# MARBLE's other tasks of this kind.
-_MTG = ("mtg_genre", "mtg_instrument", "mtg_mood", "mtg_top50")
-MTG_TASKS = {name: TaskEntry(name, "mtg_tagging", "mtg_tagging") for name in _MTG}
 FRAME_TASKS = {  # by the frame, on whole tracks
     name: TaskEntry(name, data_set, name.rpartition("_")[2])
     for name, data_set in FRAME_DATA_SETS.items()
 }
 VERSION_TASKS = {"covers": TaskEntry("covers", "covers", "covers")}  # of retrieval
-ALL_TASKS = TASKS | MTG_TASKS | FRAME_TASKS | VERSION_TASKS
+ALL_TASKS = TASKS | FRAME_TASKS | VERSION_TASKS
 
 
 def find_task(name):
