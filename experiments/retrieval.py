@@ -26,12 +26,7 @@ from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
-from speechbrain_music.metrics.retrieval import (
-    FEATURES,
-    chance_level,
-    retrieve,
-    unit_vectors,
-)
+from speechbrain_music.metrics.retrieval import FEATURES, chance_level, retrieve, unit_vectors
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.models.frozen_encoder import POOLINGS
 from speechbrain_music.reporting.pages import by_encoder, render

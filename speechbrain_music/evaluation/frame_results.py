@@ -5,13 +5,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.evaluation.probe_files import save_probe
 from speechbrain_music.evaluation.probes import STANDARDIZE
-from speechbrain_music.evaluation.results import (
-    REPORTS,
-    describe,
-    summarise,
-    table_of,
-    write_files,
-)
+from speechbrain_music.evaluation.results import REPORTS, describe, summarise, table_of, write_files
 from speechbrain_music.metrics.track_scores import TrackScores
 from speechbrain_music.reporting.pages import render
 

@@ -15,11 +15,7 @@ import soundfile
 from forked import in_child
 
 from speechbrain_music.dataio.audio import AudioError
-from speechbrain_music.inference.embeddings import (
-    Embeddings,
-    read_embeddings,
-    write_embeddings,
-)
+from speechbrain_music.inference.embeddings import Embeddings, read_embeddings, write_embeddings
 from speechbrain_music.inference.encoder import Embedding
 from speechbrain_music.inference.store import embed_collection, open_store
 from speechbrain_music.utils.errors import UserError

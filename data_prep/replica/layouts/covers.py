@@ -18,13 +18,7 @@ import numpy as np
 from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.manifest import csv_text
 from speechbrain_music.data_prep.replica import trees
-from speechbrain_music.data_prep.replica.compose import (
-    Clock,
-    Part,
-    compose,
-    finish,
-    perform_bar,
-)
+from speechbrain_music.data_prep.replica.compose import Clock, Part, compose, finish, perform_bar
 from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.players import METERS, Drummer
