@@ -50,8 +50,7 @@ def write_frame_results(run, data_report, tested):
         | {"lr": "/".join(f"{head['lr']:g}" for head in best.best.values())}
         for part, best, _ in tested
     ]
-    chunks = features.chunks.table["split"].value_counts()[list(features.splits)].to_dict()
-    results = describe(run, data_report, tested, chunks, runs, summary)
+    results = describe(run, data_report, tested, runs, summary)
     for kind, rows in first.chosen.items():
         head = first.brains[rows[0]].modules.head
         save_probe(run.output / PROBE.format(kind), task, head, features.cache, hparams)

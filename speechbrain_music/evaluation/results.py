@@ -130,9 +130,8 @@ def write_results(run, data_report, tested):
     logits = torch.stack([part[3] for part in tested])
     test, train = splits["test"], splits["train"]
     runs = [{"identity": f.encoder.identity} | best.chosen for f, _, best, _ in tested]
-    chunks = {split: len(part.rows) for split, part in splits.items()}
     summary = summarise(task, logits, test.targets, train.targets, hparams["resamples"])
-    results = describe(run, data_report, tested, chunks, runs, summary)
+    results = describe(run, data_report, tested, runs, summary)
     results["protocol"]["halved"] = len(train.rows) > hparams["successive_halving_above"]
     table = table_of(tested)
     with picture(run.output / LAYERS, SIZE) as figure:
@@ -146,13 +145,14 @@ def write_results(run, data_report, tested):
     return run.output
 
 
-def describe(run, data_report, tested, chunks, runs, summary):
+def describe(run, data_report, tested, runs, summary):
     """The dict of results.json: what was evaluated, on what, how, and what was found.
 
     tested: for each encoder a tuple that begins with its features; runs: for each a dict with its
-    identity and what was chosen; chunks: split -> number of chunks; summary: see `summarise`.
+    identity and what was chosen; summary: see `summarise`.
     """
     hparams, replica, features = run.hparams, data_report["replica"], tested[0][0]
+    readable = features.chunks.table["split"].drop(list(features.reasons)).value_counts()
     published = []
     if replica is None and not data_report["deviations"]:
         path, metrics = run.recipe / "published.csv", hparams["task"].metrics
@@ -169,7 +169,7 @@ def describe(run, data_report, tested, chunks, runs, summary):
             "published": data_report.get("published"),
             "deviations": data_report["deviations"],
             "tracks": {split: len(part.names) for split, part in features.splits.items()},
-            "chunks": chunks,
+            "chunks": {split: int(readable[split]) for split in features.splits},
             "unreadable": len(features.reasons),
             "reasons": list(features.reasons.values())[:20],
             "absent": features.chunks.absent,

@@ -69,8 +69,7 @@ def write_version_results(run, data_report, tested):
         }
         for part, found in tested
     ]
-    sizes = {split: len(part.rows) for split, part in features.splits.items()}
-    results = describe(run, data_report, tested, sizes, runs, summary)
+    results = describe(run, data_report, tested, runs, summary)
     with picture(run.output / LAYERS, SIZE) as figure:
         _layers(figure, first.table, features.encoder)
     # With the validation metric as the mean over seeds.

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from speechbrain_music.dataio.loading import to_device
 from speechbrain_music.evaluation.features import ShuffledBatches
 from speechbrain_music.evaluation.heads import HeadBrain, best_rate, train_grid
-from speechbrain_music.metrics.feature_statistics import make_standardizations
+from speechbrain_music.metrics.feature_statistics import make_standardizations, mean_and_std
 from speechbrain_music.metrics.retrieval import unit_vectors
 from speechbrain_music.nnet.version_head import VersionHead, contrastive_loss
 from speechbrain_music.utils.errors import UserError
@@ -144,14 +144,14 @@ def rank_versions(brain_class, features, run):
         value = mean_precision(task, compare(kind, valid, layer), valid)
         rows.append({"head": kind, "layer": name, "valid": value})
     if ATTENTION in hparams["heads"]:
-        scale = make_standardizations(train.values, train.rows, [True])[True]
+        mean, std = map(torch.from_numpy, mean_and_std(train.values, train.rows))
         trained, brains = train_grid(
             brain_class,
             task,
             features,
             run,
             [ATTENTION],
-            lambda kind: VersionHead(scale.mean, scale.std, hparams["embedding_width"]),
+            lambda kind: VersionHead(mean, std, hparams["embedding_width"]),
             lambda head, seed: TrainingVersions(train, hparams["batch_size"], seed),
         )
         rows += [row | {"layer": "all"} for row in trained]

@@ -65,14 +65,17 @@ def make_standardizations(values, rows, kinds):
     dimension, "whiten" also decorrelates them.
     """
     mean, std = mean_and_std(values, rows)
-    spectrum = measure_spectrum(values, rows, mean, std)
+    matrix = None
+    if "whiten" in kinds:
+        matrix = torch.from_numpy(whitening(measure_spectrum(values, rows, mean, std)))
     mean, std, none, one = *map(torch.from_numpy, (mean, std)), torch.zeros(()), torch.ones(())
-    scales = {False: (none, one), "centre": (mean, one), True: (mean, std), "whiten": (mean, std)}
-    found = {}
-    for kind in kinds:
-        matrix = torch.from_numpy(whitening(spectrum)) if kind == "whiten" else None
-        found[kind] = Standardization(*scales[kind], matrix)
-    return found
+    scales = {
+        False: (none, one),
+        "centre": (mean, one),
+        True: (mean, std),
+        "whiten": (mean, std, matrix),
+    }
+    return {kind: Standardization(*scales[kind]) for kind in kinds}
 
 
 def _parts(values, rows):

@@ -22,14 +22,15 @@ def unit_vectors(features, kind="standardised"):
     return (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def retrieve(vectors, recordings, places, gap=0, groups=None):
+def retrieve(vectors, recordings, places=None, gap=0, groups=None):
     """Rank the other excerpts by similarity to each excerpt; those of its group are relevant.
 
     vectors (N, D) are of length 1, their similarity is the cosine; or a function from rows (R,) to
     their similarities (R, N). recordings and places (N,) int are the recording of each excerpt and
     the excerpt's number in it; `gap` neighbours on each side are not ranked, with infinity no
-    excerpt of the same recording is. groups (N,) are the recordings by default. Returns the values
-    of `rank_scores`, each (N,) float64, nan where no relevant excerpt is ranked.
+    excerpt of the same recording is. Without places a recording is one excerpt. groups (N,) are the
+    recordings by default. Returns the values of `rank_scores`, each (N,) float64, nan where no
+    relevant excerpt is ranked.
     """
     found = {name: np.full(len(recordings), np.nan) for name in METRICS}
     similarities = vectors if callable(vectors) else lambda rows: vectors[rows] @ vectors.T
@@ -65,7 +66,7 @@ def rank_scores(ranked, relevant):
     }
 
 
-def chance_level(recordings, places, gap=0, groups=None):
+def chance_level(recordings, places=None, gap=0, groups=None):
     """The expected values of `retrieve` if the order is random.
 
     Of N ranked excerpts, R of them relevant, the expected average precision is
@@ -90,6 +91,7 @@ def _queries(recordings, places, gap, groups, similarities=None):
     """For each excerpt with relevant ones: its row, the rows that are not ranked (itself and its
     neighbours), those that are relevant, and (N,) similarities."""
     groups = recordings if groups is None else groups
+    places = np.zeros(len(recordings)) if places is None else places
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
         similar = None if similarities is None else similarities(rows)

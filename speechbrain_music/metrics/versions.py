@@ -60,17 +60,13 @@ class VersionIdentification:
         """
         if tracks is None:
             tracks = np.arange(len(works))
+        each = np.arange(len(tracks))
         found = retrieve(
-            lambda rows: similarities(tracks[rows])[:, tracks], *self._each(works[tracks])
+            lambda rows: similarities(tracks[rows])[:, tracks], each, groups=works[tracks]
         )
         return {name: found[source] for name, source in METRICS.items()}
 
     def chance(self, works):
         """The metrics of each query in a random order, as `score`."""
-        found = chance_level(*self._each(works))
+        found = chance_level(np.arange(len(works)), groups=works)
         return {name: found[source] for name, source in METRICS.items()}
-
-    @staticmethod
-    def _each(works):
-        """Arguments of `retrieve`: each track is a recording of one excerpt."""
-        return np.arange(len(works)), np.zeros(len(works), np.int64), 0, works
