@@ -47,13 +47,11 @@ def write_version_results(run, data_report, tested):
     by_chance = _table(dict.fromkeys(hparams["heads"], task.chance(works))).groupby(works)
     chance = by_chance.mean().dropna()
     weights = torch.tensor(by_chance.count().loc[chance.index].to_numpy(float))
-    figures = np.array(
-        [
-            [of_queries(found, seed).groupby(works).mean().dropna().to_numpy() for seed in seeds]
-            for _, found in tested
-        ]
-    )
-    figures, mean_chance = torch.tensor(figures), torch.tensor(chance.to_numpy())
+    figures = [
+        [of_queries(found, seed).groupby(works).mean().dropna().to_numpy() for seed in seeds]
+        for _, found in tested
+    ]
+    figures, mean_chance = torch.tensor(np.array(figures)), torch.tensor(chance.to_numpy())
     summary = summarise(scores, figures, weights, mean_chance, hparams["resamples"])
     for change in sorted(set(changes) - {"", ORIGINAL}):
         tracks = np.flatnonzero((changes == ORIGINAL) | (changes == change))
