@@ -60,7 +60,7 @@ def read_covers(data_folder, out=None, fold=0):
                 f"{files.describe(data_folder)}add audio, or pass another folder (--help shows "
                 "the expected trees)."
             )
-    extra = {"lists": lists, "works": works}
+    extra = {"lists": lists, "works": works, "published": "all of Covers80"}
     return data_set.Annotations(items, {"fold": fold}, variant, extra)
 
 

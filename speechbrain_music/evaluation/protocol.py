@@ -177,9 +177,9 @@ def load_task(argv):
             "encoder is not set: pass --encoder with an export's folder, mel, random:FOLDER or "
             "hf:NAME"
         )
-    for head in hparams.get("heads", ()):
-        if head not in (known := hparams["task"].heads):
-            raise ConfigError(f"heads has {head!r}: choose of {', '.join(known)}")
+    for head in (heads := hparams.get("heads", [])):
+        if head not in (known := hparams["task"].heads) or heads.count(head) > 1:
+            raise ConfigError(f"heads has {head!r}: choose of {', '.join(known)}, each once")
     short = {}
     quick = {k: v for k, v in QUICK.items() if k != "learning_rates" or "heads" not in hparams}
     for name, changes in (("marble_compat", MARBLE | hparams.get("marble", {})), ("quick", quick)):

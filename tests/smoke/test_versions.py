@@ -80,7 +80,13 @@ def test_copies_are_found_and_others_are_not(songs, tmp_path):
         f"whitened {m}" for m in ("map", "p10", "mr1", "rank_percentile")
     ]
     assert results["by_class"]["copy"]["raw map"] == 1
+    assert "all of Covers80" in (closest / "report.md").read_text()
     assert "the 1 best matches" in (closest / "report.md").read_text()
+
+
+def test_whole_tracks(songs, tmp_path):
+    out = run(tmp_path / "out", data_folder=songs, chunk_seconds="null", heads="[raw]")
+    assert "\nWhole tracks; tracks are compared by" in (out / "report.md").read_text()
 
 
 def test_in_a_table_of_encoders(songs, tiny_export, tmp_path):
@@ -98,6 +104,7 @@ def test_in_a_table_of_encoders(songs, tiny_export, tmp_path):
     "options, message",
     [
         ({"heads": "[mlp]"}, "heads has 'mlp': choose of raw, centred, whitened, attention"),
+        ({"heads": "[raw,raw]"}, "heads has 'raw': choose .*, each once"),
         ({"matches": 0}, "matches is 0"),
         ({"temperature": 0}, "temperature is 0"),
         ({"hop_seconds": 0}, "hop_seconds is 0"),
