@@ -52,7 +52,7 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
             continue
         elif sides is not None and stem not in sides:
             place = data_folder / source / FILES[split]
-            raise files.PreparationError(f"{place} has no {stem}; {files.DOWNLOAD}.")
+            raise files.damaged(place, f"has no {stem}")
         elif split == "folds":
             number = int(sides[stem]) if sides else number
             side = frames.split_of(number, fold, FOLDS)
@@ -71,4 +71,4 @@ def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
             )
     settings = {"split": split, "fold": fold}
     variant = f"{' '.join(sorted(names))} {split}"
-    return data_set.Annotations(items, ("",), settings, variant, {"without_beats": without})
+    return data_set.Annotations(items, settings, variant, {"without_beats": without})

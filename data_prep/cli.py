@@ -39,20 +39,16 @@ def main(argv=None):
     options = {"valid_share": "share of the files to hold out", "seed": "chooses these files"}
     _add_options(command, options, folder.prepare_folder)
 
-    command = _add(
-        names, "labelled_folder", labelled_folder, labelled_folder.prepare_labelled_folder
-    )
+    prepare = labelled_folder.prepare_labelled_folder
+    command = _add(names, "labelled_folder", labelled_folder, prepare)
     command.add_argument("--labels", nargs="+", required=True, help="columns of the table")
     options = {
         "table": "the CSV file in the folder",
         "allow_missing": "report recordings that cannot be read, do not refuse them",
     }
-    _add_options(command, options, labelled_folder.prepare_labelled_folder)
+    _add_options(command, options, prepare)
 
-    def prepare_merged(corpora, out):
-        return merge.merge(merge.parse_weights(corpora), out)
-
-    command = _add(names, "merge", merge, prepare_merged, data_folder=False)
+    command = _add(names, "merge", merge, merge.merge, data_folder=False)
     command.add_argument(
         "corpora", nargs="+", help="FOLDER or FOLDER=WEIGHT, where a preparation wrote manifests"
     )

@@ -16,6 +16,7 @@ that is left with the published list. Lists without splits: in the order of the 
 names, half of the works test; a fifth of the others validates (--fold 1: the halves change places).
 """
 
+import csv
 import re
 from collections import Counter
 from pathlib import PurePath
@@ -31,25 +32,21 @@ LEAST = 2  # works per split that have two tracks or more: otherwise nothing can
 
 
 class Version(NamedTuple):
-    """A row of a list: `stems` are those that its audio may have, unless `wav` says where it is."""
+    """A row of a list, and its audio file, relative to the folder."""
 
     track: str
+    wav: str
     work: str
     artist: str = ""
     change: str = ""
     split: str = ""
-    stems: tuple = ()
-    wav: str = ""
 
 
 def read_covers(data_folder, out=None, fold=0):
     """Tracks with the labels work, artist and change; `lists` of the report counts their rows."""
     versions, lists, variant = list_versions(data_folder)
     splits = _split_works(versions, fold)
-    audio, items = frames.audio_finder(data_folder), []
-    for version in versions:
-        wav, labels = version.wav or audio(*version.stems), (*version[1:4],)
-        items.append(data_set.Item(version.track, wav, splits[version.work], labels))
+    items = [data_set.Item(*v[:2], splits[v.work], v[2:5]) for v in versions]
     present = {item for item in items if (data_folder / item.wav).is_file()}
     works = {}
     for split in data_set.SPLITS:
@@ -64,7 +61,7 @@ def read_covers(data_folder, out=None, fold=0):
                 "the expected trees)."
             )
     extra = {"lists": lists, "works": works}
-    return data_set.Annotations(items, ("",), {"fold": fold}, variant, extra)
+    return data_set.Annotations(items, {"fold": fold}, variant, extra)
 
 
 def list_versions(root):
@@ -80,29 +77,24 @@ def list_versions(root):
             f"{root} has the tables {' and '.join(path.name for path in tables[:3])}: keep one."
         )
     if tables:
-        versions = _read_table(tables[0])
-        lists = {tables[0].name: _count(versions)}
+        versions = list(_read_table(tables[0]))
     else:
-        names = (PurePath(name) for name in files.find_audio(root)[0])
-        versions = [
-            Version(str(name.with_suffix("")), name.parts[0], wav=str(name))
-            for name in names
-            if len(name.parts) > 1
-        ]
-        lists = {"folders": _count(versions)}
-    size = (len(versions), len({version.work for version in versions}))
-    return versions, lists, PUBLISHED.get(size, "published")
+        paths = (PurePath(name) for name in files.find_audio(root)[0] if "/" in name)
+        versions = [Version(str(p.with_suffix("")), str(p), p.parts[0]) for p in paths]
+    count = _count(versions)
+    lists = {tables[0].name if tables else "folders": count}
+    return versions, lists, PUBLISHED.get(tuple(count.values()), "published")
 
 
 def _read_table(path):
-    """The rows of a table with a header, whose columns are in any order."""
+    """Yield the rows of a table with a header, whose columns are in any order."""
     with open(path, encoding="utf-8", errors="replace") as file:
         header = set(re.findall(r"\w+", file.readline()))
     work, track = (n if n in header else f"{n}_id" for n in ("work", "track"))
     remedy = "name its columns work_id (or work) and track_id (or track)"
-    versions = []
+    audio = frames.audio_finder(path.parent)
     for row in files.read_table(path, (work, track), remedy=remedy):
-        split = row.get("split", "")
+        artist, change, split = (row.get(name, "") for name in ("artist", "change", "split"))
         if not (row[work] and row[track]):
             raise files.PreparationError(
                 f"{path} has a row without a work or a track ({','.join(row.values())}); fix it."
@@ -112,27 +104,21 @@ def _read_table(path):
                 f"{path} has the split {split!r} at {row[track]}: write "
                 f"{', '.join(data_set.SPLITS)}, or remove the column."
             )
-        more = (row.get("artist", ""), row.get("change", ""), split)
-        versions.append(Version(row[track], row[work], *more, (row[track],)))
-    return versions
+        yield Version(row[track], audio(row[track]), row[work], artist, change, split)
 
 
 def _read_shs100k(root):
     """The rows of SHS100K's lists of splits, or all of its `list` if there are none of them."""
-    rows = []
-    for cells in _read_cells(root / "list", 5):
-        video = re.search(r"(?:v=|youtu\.be/)([\w-]{11})", cells[4])
-        track = "_".join(cells[:2])
-        stems = (video[1], track) if video else (track,)
-        rows.append(Version(track, cells[0], cells[3], stems=stems))
-    known = {version.track: version for version in rows}
-    versions, lists = [], {"list": _count(rows)}
+    audio, rows, versions = frames.audio_finder(root), [], []
+    for track, row in _read_list(root / "list", "title", "artist", "url"):
+        video = re.findall(r"(?:v=|youtu\.be/)([\w-]{11})", row["url"])[:1]
+        rows.append(Version(track, audio(*video, track), row["set_id"], row["artist"]))
+    known, lists = {version.track: version for version in rows}, {"list": _count(rows)}
     for split, name in SHS100K.items():
         if (root / name).is_file():
             part = []
-            for cells in _read_cells(root / name, 2):
-                track = "_".join(cells[:2])
-                version = known.get(track, Version(track, cells[0], stems=(track,)))
+            for track, row in _read_list(root / name):
+                version = known.get(track, Version(track, audio(track), row["set_id"]))
                 part.append(version._replace(split=split))
             lists[name] = _count(part)
             versions += part
@@ -140,19 +126,11 @@ def _read_shs100k(root):
     return versions or rows, lists, variant
 
 
-def _read_cells(path, count):
-    """The cells of each line of a table without a header, separated by tabs; `count` or more."""
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    for number, line in enumerate(lines, 1):
-        cells = [cell.strip() for cell in line.split("\t")]
-        if cells == [""]:
-            continue
-        if len(cells) < count or not (cells[0].isdigit() and cells[1].isdigit()):
-            raise files.PreparationError(
-                f"{path} is damaged at line {number}: it must begin with set_id and ver_id and "
-                f"have {count} cells or more, separated by tabs; {files.DOWNLOAD}."
-            )
-        yield cells
+def _read_list(path, *more):
+    """Yield track (SET_VER) and row of a table without header and quotes, separated by tabs."""
+    columns = ("set_id", "ver_id", *more)
+    for row in files.read_table(path, columns, "\t", csv.QUOTE_NONE, header_rows=0):
+        yield f"{row['set_id']}_{row['ver_id']}", row
 
 
 def _count(versions):

@@ -15,11 +15,10 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain_music.data_prep import duplicates, files, manifest, output
+from speechbrain_music.data_prep import files, manifest, output
 from speechbrain_music.data_prep.headers import read_headers
 
 logger = logging.getLogger(__name__)
@@ -51,19 +50,15 @@ class Item(NamedTuple):
 class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
-    Audio in `folders` that belongs to no split is counted; `settings` (the options chosen) and
-    `extra` go into the report; `texts` (file name -> text) are written beside the manifests;
-    `variant` says which of the record's counts the pieces must have; `skipped` (path, reason) what
-    could not be looked at.
+    `settings` (the options chosen) and `extra` go into the report; `texts` (file name -> text) are
+    written beside the manifests; `variant` says which of the record's counts the pieces must have.
     """
 
     items: list
-    folders: tuple = ()
     settings: dict = {}
     variant: str = "published"
     extra: dict = {}
     texts: dict = {}
-    skipped: list | tuple = ()
 
 
 @dataclass(frozen=True)
@@ -158,8 +153,9 @@ def prepare_items(
     held out by the label `artist`, if there is one.
     """
     items, repeated = _unique(data_set, annotations.items)
+    audio, unlisted_folders, _ = files.find_audio(data_folder)
     names = (item.wav for item in items)
-    found = files.find_pieces(data_folder, names, data_set.endings, flat=not data_set.own)
+    found = files.find_pieces(data_folder, audio, names, data_set.endings, flat=not data_set.own)
     items = [item._replace(wav=found[item.wav]) for item in items]
     held_out = any(item.split is None for item in items)
     settings = annotations.settings
@@ -186,7 +182,7 @@ def prepare_items(
     copied = []
     if held_out or data_set.own or not data_set.assert_counts:
         copied = _find_copies(data_set, data_folder, items, faults)
-    skipped = sorted([*annotations.skipped, *faults.items()])
+    skipped = sorted([*unlisted_folders, *faults.items()])
     usable = [item for item in items if item.wav not in faults]
     deviations = copied + _check_counts(data_set, data_folder, items, faults, counts, allow_missing)
     made_by = {"generator": replica["generator"]} if replica else {}
@@ -200,8 +196,8 @@ def prepare_items(
         rows = hold_out(rows[None], valid_share, seed, artists)
     splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
     used = Counter(item.split for item in usable)
-    listed = (files.find_audio(data_folder, place)[0] for place in annotations.folders)
-    unlisted = [name for name in chain.from_iterable(listed) if name not in headers]
+    reasons = Counter(reason for _, reason in skipped)
+    unlisted = [name for name in audio if name not in headers]
     report = {
         "data_set": data_set.title,
         "data_folder": str(data_folder),
@@ -214,7 +210,8 @@ def prepare_items(
             | {"classes": {name: _class_counts(part, name) for name in data_set.classes}}
             for split, part in splits.items()
         },
-        **output.skipped_counts(skipped),
+        "skipped": len(skipped),
+        "reasons": dict(sorted(reasons.items())),
         "examples": dict(skipped[:_SHOWN]),
         "repeated": repeated[:_SHOWN],
         "unlisted": {"files": len(unlisted), "examples": unlisted[:_SHOWN]},
@@ -252,14 +249,11 @@ def _find_copies(data_set, data_folder, items, faults):
     stays as it is, with a deviation, but one file in two splits of a user's table is refused.
     """
     splits = {item.wav: item.split for item in items if item.wav not in faults}
-    first = duplicates.equal_files(data_folder, sorted(splits))
-    if set(splits.values()) == {None} and len(splits) > 1 == len(set(first.values())):
-        logger.warning("All files have the same content: what is held out is in training, too.")
-        return []
+    first = files.equal_files(data_folder, sorted(splits))
     apart = [name for name in first if splits[name] != splits[first[name]]]
     for name in first:
         if splits[name] is None and first[name] != name:
-            faults[name] = duplicates.COPY
+            faults[name] = "a copy of another file"
     if not apart:
         return []
     same = [

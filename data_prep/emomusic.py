@@ -36,9 +36,7 @@ def _parse_emotion(text, path):
             return float(text)
     except ValueError:
         pass
-    raise files.PreparationError(
-        f"{path} has the emotion {text!r}, which is not 1 to 9; download it again."
-    )
+    raise files.damaged(path, f"has the emotion {text!r}, which is not 1 to 9")
 
 
 def read_emomusic(data_folder, out=None, split="published"):
@@ -58,16 +56,13 @@ def read_emomusic(data_folder, out=None, split="published"):
     for row in files.read_table(info, ("song_id", "Artist", "Mediaeval 2013 set")):
         song, artist, part = row["song_id"], row["Artist"], row["Mediaeval 2013 set"]
         if song not in emotions or part not in ("development", "evaluation"):
-            raise files.PreparationError(
-                f"{info} has a song {song!r} of the set {part!r}; sets are development and "
-                f"evaluation, and {static.name} must have each song: download both again."
-            )
+            remedy = f"and {static.name} must have each song: download both again"
+            what = f"has a song {song!r} of the set {part!r}; sets are development and evaluation"
+            raise files.damaged(info, what, remedy)
         songs[song] = artist, "test" if part == "evaluation" else artist_split(artist)
     developed = [emotions[song] for song, (_, part) in songs.items() if part != "test"]
     if not developed:
-        raise files.PreparationError(
-            f"{info} has no song of the development set; download it again."
-        )
+        raise files.damaged(info, "has no song of the development set")
     scale = {
         name: {"mean": statistics.fmean(values), "std": statistics.pstdev(values) or 1.0}
         for name, values in zip(EMOTIONS, zip(*developed, strict=True), strict=True)
@@ -83,6 +78,4 @@ def read_emomusic(data_folder, out=None, split="published"):
             for name, value in zip(EMOTIONS, values, strict=True)
         ]
         items.append(data_set.Item(song, f"{clips}/{song}.mp3", part, (artist, *values, *standard)))
-    return data_set.Annotations(
-        items, (clips,), settings={"split": split}, variant=split, extra={"scale": scale}
-    )
+    return data_set.Annotations(items, {"split": split}, split, {"scale": scale})

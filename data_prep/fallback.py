@@ -18,8 +18,6 @@ logger = logging.getLogger(__name__)
 
 REPLICA_FOLDER = "data/replica/{}_{:g}"  # data set, scale
 MUSIC_FOLDER = "data/replica/corpus_{:g}h"  # hours
-# What `prepare_music` takes of a recipe's yaml.
-MUSIC = ("data_folder", "replica_hours", "train_csv", "valid_csv", "valid_share", "seed")
 
 
 def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
@@ -49,24 +47,24 @@ def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
     return report, tables
 
 
-def prepare_music(
-    data_folder, replica_hours, train_csv, valid_csv, valid_share, seed, own_manifests=False
-):
+def prepare_music(hparams, own_manifests):
     """Prepare a folder of music to pre-train on, or `replica_hours` of composed music without one.
 
-    `valid_share` and `seed` are those of `folder.prepare_folder`, which writes to the folder of
-    `train_csv`. With `own_manifests` the CSV files are the user's and nothing is written. Returns
-    the folder that `$data_root` stands for, and the manifests to train on and to validate with as
-    `manifest.read_manifest` does.
+    Of a recipe's yaml, `valid_share` and `seed` are those of `folder.prepare_folder`, which writes
+    to the folder of `train_csv`. With `own_manifests` the CSV files are the user's and nothing is
+    written. Returns the folder that `$data_root` stands for, and the manifests to train on and to
+    validate with as `manifest.read_manifest` does.
     """
+    data_folder, train_csv = hparams["data_folder"], hparams["train_csv"]
     if own_manifests and data_folder is None:
         raise PreparationError("data_folder is not set: pass the folder that $data_root stands for")
     if data_folder is None:
-        data_folder = MUSIC_FOLDER.format(replica_hours)
-        logger.warning(
-            f"No data_folder: using {replica_hours:g} hours of composed music in {data_folder}"
-        )
-        make_corpus(data_folder, replica_hours)
+        hours = hparams["replica_hours"]
+        data_folder = MUSIC_FOLDER.format(hours)
+        logger.warning(f"No data_folder: using {hours:g} hours of composed music in {data_folder}")
+        make_corpus(data_folder, hours)
     if not own_manifests:
-        prepare_folder(data_folder, Path(train_csv).parent, valid_share, seed, keep=True)
-    return data_folder, *(read_manifest(path, data_folder) for path in (train_csv, valid_csv))
+        options = {name: hparams[name] for name in ("valid_share", "seed")}
+        prepare_folder(data_folder, Path(train_csv).parent, **options, keep=True)
+    tables = (read_manifest(path, data_folder) for path in (train_csv, hparams["valid_csv"]))
+    return data_folder, *tables

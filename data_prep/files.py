@@ -1,7 +1,8 @@
-"""A data set's files: find the folder, its audio and its tables; errors in one sentence."""
+"""A data set's files: find the folder, its audio, copies and tables; errors in one sentence."""
 
 import codecs
 import csv
+import hashlib
 import logging
 import os
 import re
@@ -9,8 +10,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from contextlib import suppress
 from fnmatch import fnmatch
-from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePath
 
 from speechbrain_music.dataio import audio
@@ -36,6 +36,11 @@ class PreparationError(UserError):
     """Data that cannot be prepared; the message is one sentence with the remedy."""
 
 
+def damaged(path, what, remedy=DOWNLOAD):
+    """The error for a file of a data set that cannot be right."""
+    return PreparationError(f"{path} {what}; {remedy}.")
+
+
 def existing_folder(data_folder):
     """The folder as an absolute path, or a `PreparationError` that names the nearest one."""
     folder = Path(data_folder).expanduser()
@@ -45,8 +50,7 @@ def existing_folder(data_folder):
         raise PreparationError(f"{folder} is a file; pass the folder that holds it.")
     parent = next(p for p in folder.absolute().parents if p.is_dir())
     missing = folder.absolute().relative_to(parent).parts[0]
-    siblings = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
-    hint = did_you_mean(parent / missing, siblings, f"{parent} is the last that exists.")
+    hint = did_you_mean(parent / missing, f"{parent} is the last that exists.", "*/")
     raise PreparationError(f"There is no folder {folder}; {hint}")
 
 
@@ -62,18 +66,14 @@ def locate(root, title, *needs):
         return found
     patterns, places = needs[found.index(None)]
     looked = " or ".join(sorted({str(PurePath(place, patterns[0])) for place in places})[:4])
-    levels = (islice(root.glob("*/" * depth), _LOOKED) for depth in (1, 2, 3))
-    below = (folder for level in levels for folder in sorted(level))
-    for relation, folders in (
-        ("a part of it", reversed(root.parents[:2])),
-        (f"the parent of {title}", below),
-    ):
-        for folder in folders:
-            if all(first_place(folder, *need) is not None for need in needs):
-                raise PreparationError(
-                    f"{root} is not {title} ({looked} is not there); this looks like {relation}: "
-                    f"did you mean {folder}?"
-                )
+    levels = (sorted(islice(root.glob("*/" * depth), _LOOKED)) for depth in (1, 2, 3))
+    for folder in chain(reversed(root.parents[:2]), chain.from_iterable(levels)):
+        if all(first_place(folder, *need) is not None for need in needs):
+            relation = "a part of it" if folder in root.parents else f"the parent of {title}"
+            raise PreparationError(
+                f"{root} is not {title} ({looked} is not there); this looks like {relation}: "
+                f"did you mean {folder}?"
+            )
     raise PreparationError(
         f"{root} is not {title}: {looked} is not there; {describe(root)}"
         "--help shows the expected tree."
@@ -103,59 +103,55 @@ def describe(root, most=100_000):
     return f"it holds {' and '.join(said)}; " if said else ""
 
 
-def find_pieces(root, names, endings=(), flat=True):
+def find_pieces(root, audio_files, names, endings=(), flat=True):
     """Where annotated pieces are: name -> its file, both relative to `root`; the name if nowhere.
 
-    A piece is the file of that name, or else the only audio file with its stem, in any format.
+    A piece is the file of that name, or else the only one of `audio_files` with its stem.
     Names match in any Unicode form, folders in any case, stems with and without one of `endings`.
-    With `flat`, pieces of a folder that does not exist may lie in the one above.
+    With `flat`, pieces of a folder without audio may lie in the one above.
     """
 
-    @cache
-    def listed(folder):
-        """The names in a folder; stem -> its audio files."""
-        names, stems = set(), defaultdict(list)
-        with suppress(OSError):
-            names.update(os.listdir(root / folder))
-        for name in sorted(names):
-            stem, extension = os.path.splitext(name)
-            if extension.lower() in EXTENSIONS and not JUNK.fullmatch(name):
-                stems[plain(stem)].append(name)
-        return names, stems
+    def key(path):
+        ending = next((end for end in endings if path.stem.lower().endswith(end.lower())), "")
+        folder = composed(path.parent.as_posix()).casefold()
+        return folder, composed(path.stem[: len(path.stem) - len(ending)])
 
-    def plain(stem):
-        ending = next((end for end in endings if stem.lower().endswith(end.lower())), "")
-        return _composed(stem[: len(stem) - len(ending)])
+    found = group_files(audio_files, key)
+    folders = {folder for folder, _ in found}
 
-    @cache
-    def actual(folder):
-        """The folder on disk; None if there is none."""
-        if (root / folder).is_dir():
-            return folder
-        if above := actual(folder.parent):
-            wanted = _composed(folder.name).casefold()
-            same = [name for name in listed(above)[0] if _composed(name).casefold() == wanted]
-            if len(same) == 1:
-                return above / same[0]
-        return above if flat else None
+    def find(path):
+        name, (folder, stem) = path.as_posix(), key(path)
+        while flat and folder not in folders and folder != ".":
+            folder = str(PurePath(folder).parent)
+        same = found.get((folder, stem), [])
+        if not same or name in same or (root / name).is_file():
+            return name
+        return only_one(root, same, name)
 
-    def find(name):
-        piece = PurePath(name)
-        folder = actual(piece.parent)
-        names, stems = listed(folder) if folder else ((), {})
-        same = [piece.name] if piece.name in names else stems.get(plain(piece.stem), [])
-        if len(same) > 1:
-            raise PreparationError(
-                f"{root / folder} has {' and '.join(same)} for the piece {name}: remove all but "
-                "one of them."
-            )
-        return (folder / same[0] if same else piece).as_posix()
-
-    return {name: find(name) for name in names}
+    return {name: find(PurePath(name)) for name in names}
 
 
-def _composed(text):
+def composed(text):
+    """A name in the Unicode form NFC: some systems store another."""
     return unicodedata.normalize("NFC", text)
+
+
+def group_files(names, key):
+    """Key of a path -> the names that have it; `key` is a function of a `PurePath`."""
+    groups = defaultdict(list)
+    for name in names:
+        groups[key(PurePath(name))].append(name)
+    return groups
+
+
+def only_one(root, names, piece):
+    """The only one of the files of a piece, or a `PreparationError`."""
+    if len(names) > 1:
+        raise PreparationError(
+            f"{root} has {' and '.join(names[:3])} for the piece {piece}: remove all but one of "
+            "them."
+        )
+    return names[0]
 
 
 def find_audio(root, below="", extensions=EXTENSIONS):
@@ -186,6 +182,39 @@ def find_audio(root, below="", extensions=EXTENSIONS):
     return names, skipped, others
 
 
+def equal_files(root, names):
+    """Name -> the first of the names, in their order, whose file has the same bytes.
+
+    Files are compared by size, then by a block in their middle, then as a whole: few are read.
+    Files that cannot be read are like no other.
+    """
+    first = {name: name for name in names}
+    groups = [list(first)]
+    for look in (os.path.getsize, _middle, _digest):
+        groups = [part for group in groups for part in _divide(group, root, look)]
+    return first | {name: group[0] for group in groups for name in group}
+
+
+def _divide(names, root, look):
+    """The names in groups of equal looks; those that are alone are left out."""
+    found = defaultdict(list)
+    for name in names:
+        with suppress(OSError):
+            found[look(os.path.join(root, name))].append(name)
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _middle(path):
+    with open(path, "rb") as file:
+        file.seek(os.path.getsize(path) // 2)
+        return file.read(4096)
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha1").digest()
+
+
 def no_audio(root, others):
     """The error for a folder in which `find_audio` found only `others`."""
     found = ", ".join(f"{ext} ({n})" for ext, n in others.most_common(8)) or "no files at all"
@@ -200,7 +229,8 @@ def read_table(
 ):
     """Yield each row of an annotation table as a dict: column -> cell without outer white space.
 
-    A column of several header rows is named by their cells, joined by spaces.
+    A column of several header rows is named by their cells, joined by spaces; without a header row
+    `columns` are the first ones.
     Line ends of any kind, line breaks in quotes and a byte order mark are accepted; so are latin-1
     and another delimiter (comma, tab or semicolon), which are logged. Raises a `PreparationError`
     that ends in `remedy` if the file or one of `columns` is missing, a column is there twice, a
@@ -208,7 +238,7 @@ def read_table(
     without quoting rows may be long: the tags of MTG-Jamendo fill the columns from the last on.
     """
     if not Path(path).is_file():
-        raise PreparationError(f"{path} does not exist; {remedy}.")
+        raise damaged(path, "does not exist", remedy)
     csv.field_size_limit(2**31 - 1)  # biographies are longer than the default
     encoding = _encoding(path)
     with open(path, newline="", encoding=encoding) as file:
@@ -219,19 +249,18 @@ def read_table(
         rows = csv.reader(file, delimiter=delimiter, quoting=quoting)
         try:
             heads = [next(rows, []) for _ in range(header_rows)]
-            header = [" ".join(cells).strip() for cells in zip(*heads, strict=False)]
+            names = [" ".join(cells).strip() for cells in zip(*heads, strict=False)]
+            header = names if header_rows else columns
             lacking = [name for name in columns if name not in header]
             if lacking:
-                raise PreparationError(
-                    f"{path} lacks the column(s) {', '.join(lacking)}, it has "
-                    f"{', '.join(header)[:200]}; complete it or {remedy}."
-                )
+                what = f"lacks the column(s) {', '.join(lacking)}, it has {', '.join(header)[:200]}"
+                raise damaged(path, what, f"complete it or {remedy}")
             if twice := [name for name in columns if header.count(name) > 1]:
-                raise PreparationError(f"{path} has two columns {twice[0]!r}; {remedy}.")
+                raise damaged(path, f"has two columns {twice[0]!r}", remedy)
             for row in filter(None, rows):
                 where = f"line {rows.line_num} ({len(row)} cells for {len(header)} columns)"
                 if len(row) < len(header):
-                    raise PreparationError(f"{path} is cut off at {where}; {remedy}.")
+                    raise damaged(path, f"is cut off at {where}", remedy)
                 if any(row[len(header) :]) and quoting != csv.QUOTE_NONE:
                     raise PreparationError(
                         f"{path} has too many cells at {where}: put a cell with {delimiter!r} in "
@@ -244,7 +273,7 @@ def read_table(
                     )
                 yield {name: cell.strip() for name, cell in zip(header, row, strict=False)}
         except (UnicodeDecodeError, csv.Error) as error:
-            raise PreparationError(f"{path} is damaged ({error}); {remedy}.") from error
+            raise damaged(path, f"is damaged ({error})", remedy) from error
 
 
 def _encoding(path):

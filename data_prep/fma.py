@@ -73,9 +73,7 @@ def read_fma(data_folder, out=None, subset=None, split="official", licence="any"
     for row in files.read_table(path, columns, header_rows=3):
         track, artist, genre, part, smallest, *named = (row[column] for column in columns)
         if not track.isdigit() or part not in SPLIT_NAMES or smallest not in SUBSETS:
-            raise files.PreparationError(
-                f"{path} is damaged at the track {track!r}; download it again."
-            )
+            raise files.damaged(path, f"is damaged at the track {track!r}")
         if SUBSETS.index(smallest) <= size:
             kinds.update(map(licence_kind, named))
             if "other" in map(licence_kind, named):

@@ -49,6 +49,5 @@ def prepare_folder(data_folder, out, valid_share=0.1, seed=0, keep=False):
         [data_set.Item(name, name, None, ()) for name in names],
         variant="",  # of a replica's folder, too, any part is taken
         extra={"other_files": dict(sorted(others.most_common(_SHOWN)))},
-        skipped=unlisted,
     )
     return data_set.prepare_items(MUSIC, root, out, annotations, valid_share=valid_share, seed=seed)

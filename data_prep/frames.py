@@ -6,9 +6,8 @@ without beats.
 """
 
 import re
-import unicodedata
 from collections import defaultdict
-from pathlib import PurePath
+from operator import attrgetter
 
 from speechbrain_music.data_prep import data_set, files
 from speechbrain_music.data_prep.manifest import DATA_ROOT
@@ -19,11 +18,9 @@ COLUMNS = ("beats", "chords", "segments")
 
 def annotations_in(root, place="", extensions=(".csv", ".txt", ".lab", ".jams")):
     """Stem -> annotation file, relative to `root`, anywhere in `root/place`."""
-    found = {}
-    for path in files.find_audio(root, place, extensions)[0]:
-        if (first := found.setdefault(PurePath(path).stem, path)) != path:
-            raise files.PreparationError(f"{root} has {first} and {path}: remove one of them.")
-    return found
+    names = files.find_audio(root, place, extensions)[0]
+    found = files.group_files(names, attrgetter("stem"))
+    return {stem: files.only_one(root, names, stem) for stem, names in found.items()}
 
 
 def audio_finder(root):
@@ -33,20 +30,13 @@ def audio_finder(root):
     """
 
     def plain(stem):
-        return unicodedata.normalize("NFC", stem).casefold().replace(".", "_")
+        return files.composed(stem).casefold().replace(".", "_")
 
-    found = defaultdict(list)
-    for name in files.find_audio(root)[0]:
-        found[plain(PurePath(name).stem)].append(name)
+    found = files.group_files(files.find_audio(root)[0], lambda path: plain(path.stem))
 
     def find(*stems):
         names = next(filter(None, (found.get(plain(s)) for s in stems)), [f"{stems[-1]}.wav"])
-        if len(names) > 1:
-            raise files.PreparationError(
-                f"{root} has {' and '.join(names[:3])} for the piece {stems[0]}: remove all but "
-                "one of them."
-            )
-        return names[0]
+        return files.only_one(root, names, stems[0])
 
     return find
 

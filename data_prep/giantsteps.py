@@ -73,10 +73,8 @@ def read_giantsteps(data_folder, out=None):
         track = path.name.partition(".")[0]
         key = one_of_24(text)
         if key is None:
-            raise files.PreparationError(
-                f"{path} holds {text.strip()!r}, which is not a key like 'Eb minor'; download it "
-                "again."
-            )
+            what = f"holds {text.strip()!r}, which is not a key like 'Eb minor'"
+            raise files.damaged(path, what)
         items.append(data_set.Item(track, f"{test_audio}/{track}.LOFI.mp3", "test", (key, "")))
 
     names = mtg / "annotations" / "beatport_metadata.txt"
@@ -92,13 +90,11 @@ def read_giantsteps(data_folder, out=None):
         elif key is None:
             left_out["no key or several"] += 1
         elif track not in credits:
-            raise files.PreparationError(
-                f"{names} has no track {track}, which {path} has; download both again."
-            )
+            what = f"has no track {track}, which {path} has"
+            raise files.damaged(names, what, "download both again")
         else:
             wav = f"{mtg_audio}/{track}.LOFI.mp3"
             split = splits[credits[track][0]]
             items.append(data_set.Item(track, wav, split, (key, ", ".join(credits[track]))))
-    folders = sorted({test_audio, mtg_audio})
     extra = {"left_out": left_out, "marble_paper": {"train and valid": 1077}}
-    return data_set.Annotations(items, folders, extra=extra)
+    return data_set.Annotations(items, extra=extra)

@@ -48,22 +48,18 @@ def read_gtzan(data_folder, out=None, lists=None):
         path = next((folder / name for folder in where if (folder / name).is_file()), None)
         if path is None:
             if lists or out is None:
-                raise files.PreparationError(
-                    f"{where[0]} has no {name}; get it from {LISTS}{name}."
-                )
+                raise files.damaged(where[0], f"has no {name}", f"get it from {LISTS}{name}")
             path = _download(split, out / "lists" / name)
         data = path.read_bytes()
         official &= hashlib.sha256(data).hexdigest() == SHA256[split]
         for line in data.decode("utf-8-sig", errors="replace").split():
             clip = PurePosixPath(line.replace("\\", "/"))
             if clip.parent.name not in GENRES:
-                raise files.PreparationError(
-                    f"{path} names {line!r}, which is in none of the genres "
-                    f"{', '.join(GENRES)}; download the list again."
-                )
+                what = f"names {line!r}, which is in none of the genres {', '.join(GENRES)}"
+                raise files.damaged(path, what, "download the list again")
             wav = PurePosixPath(place, clip.parent.name, f"{clip.stem}.wav").as_posix()
             items.append(data_set.Item(clip.stem, wav, split, (clip.parent.name,)))
-    return data_set.Annotations(items, (place,), extra={"official_lists": official})
+    return data_set.Annotations(items, extra={"official_lists": official})
 
 
 def _download(split, path):

@@ -37,18 +37,13 @@ def read_magnatagatune(data_folder, out=None, tagged_only=False):
     for row in files.read_table(table, ("clip_id", *TAGS, "mp3_path"), delimiter="\t"):
         path = PurePosixPath(row["mp3_path"])
         if path.parent.name not in FOLDERS:
-            raise files.PreparationError(
-                f"{table} has the path {row['mp3_path']!r}, which is in none of the folders 0 to "
-                "f; download it again."
-            )
+            what = f"has the path {row['mp3_path']!r}, which is in none of the folders 0 to f"
+            raise files.damaged(table, what)
         tags = [tag for tag in TAGS if row[tag] == "1"]
         if row["clip_id"] not in UNREADABLE and (tags or not tagged_only):
             wav, split = PurePosixPath(audio, path).as_posix(), FOLDERS[path.parent.name]
             items.append(data_set.Item(row["clip_id"], wav, split, (data_set.SEVERAL.join(tags),)))
-    return data_set.Annotations(
-        items,
-        (audio,),
-        settings={"tagged_only": tagged_only},
-        variant="tagged" if tagged_only else "published",
-        extra={"left_out": "unreadable as published: " + ", ".join(sorted(UNREADABLE))},
-    )
+    variant = "tagged" if tagged_only else "published"
+    left_out = "unreadable as published: " + ", ".join(sorted(UNREADABLE))
+    settings = {"tagged_only": tagged_only}
+    return data_set.Annotations(items, settings, variant, {"left_out": left_out})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
 from speechbrain_music.data_prep.files import PreparationError, check_output
-from speechbrain_music.data_prep.output import read_json, skipped_counts, split_counts, write_output
+from speechbrain_music.data_prep.output import read_json, split_counts, write_output
 
 logger = logging.getLogger(__name__)
 
@@ -20,21 +20,23 @@ SPLITS = ("train", "valid")
 
 
 def merge(corpora, out):
-    """Merge the manifests in several folders (folder -> weight); returns the report."""
+    """Merge the manifests in several folders, given as FOLDER or FOLDER=WEIGHT.
+
+    Returns the report. Raises a `PreparationError` if a folder holds no prepared corpus, a weight
+    is not above 0, two folders have the same name, or `out` holds a corpus of its own.
+    """
     out = Path(out)
     check_output(out / "train.csv")
     if (out / "train.csv").exists() and "corpora" not in _read_report(out):
         raise PreparationError(f"{out} holds a corpus of its own; choose another folder.")
-    weights = {Path(folder).resolve().name: weight for folder, weight in corpora.items()}
+    parsed = [_parse_weight(str(text)) for text in corpora]
+    weights = {folder.resolve().name: weight for folder, weight in parsed}
     if len(weights) < len(corpora):
         raise PreparationError("Two corpora have the same name; rename the folder of one.")
-    for folder, weight in corpora.items():
-        if not (math.isfinite(weight) and weight > 0):
-            raise PreparationError(f"The weight of {folder} is {weight}; it must be above 0.")
-    roots = {folder: _read_report(folder)["data_folder"] for folder in map(Path, corpora)}
-    root = os.path.commonpath(roots.values())
+    roots = [_read_report(folder)["data_folder"] for folder, _ in parsed]
+    root = os.path.commonpath(roots)
     rows = {split: [] for split in SPLITS}
-    for (folder, own_root), (name, weight) in zip(roots.items(), weights.items(), strict=True):
+    for (folder, weight), own_root, name in zip(parsed, roots, weights, strict=True):
         for split in SPLITS:
             table = manifest.read_manifest(folder / f"{split}.csv", own_root)
             table["ID"] = f"{name}/" + table["ID"]
@@ -45,7 +47,8 @@ def merge(corpora, out):
         "data_folder": root,
         "corpora": weights,
         "splits": {split: split_counts(part) for split, part in rows.items()},
-        **skipped_counts([]),
+        "skipped": 0,
+        "reasons": {},
     }
     texts = {
         out / f"{split}.csv": manifest.manifest_text(part, ("corpus", "weight"))
@@ -54,6 +57,17 @@ def merge(corpora, out):
     write_output(out, report, [], texts)
     logger.info("pass --data_folder %s", root)
     return report
+
+
+def _parse_weight(text):
+    """The folder and the weight in a text `FOLDER` or `FOLDER=WEIGHT`."""
+    folder, _, weight = text.rpartition("=") if "=" in text else (text, "=", "1")
+    try:
+        if 0 < float(weight) < math.inf:
+            return Path(folder), float(weight)
+    except ValueError:
+        pass
+    raise PreparationError(f"{weight!r} is not a weight above 0; write {folder}=2.")
 
 
 def _read_report(folder):
@@ -65,17 +79,3 @@ def _read_report(folder):
             "prepare it first."
         )
     return report | {"data_folder": os.path.abspath(folder / report["data_folder"])}
-
-
-def parse_weights(texts):
-    """Folder -> weight, from texts `FOLDER` or `FOLDER=WEIGHT`."""
-    weights = {}
-    for text in texts:
-        folder, _, weight = text.rpartition("=") if "=" in text else (text, "=", "1")
-        if folder in weights:
-            raise PreparationError(f"{folder} is named twice; give it one weight.")
-        try:
-            weights[folder] = float(weight)
-        except ValueError as error:
-            raise PreparationError(f"{weight!r} is not a weight; write FOLDER=2.") from error
-    return weights

@@ -18,4 +18,4 @@ def read_music4all(data_folder, out=None):
     items = [
         data_set.Item(row["id"], f"audios/{row['id']}.mp3", None, (row["artist"],)) for row in table
     ]
-    return data_set.Annotations(items, ("audios",))
+    return data_set.Annotations(items)

@@ -28,25 +28,21 @@ def read_nsynth(data_folder, out=None):
 
     needs = [(("examples.json",), [p.format(split) for p in PLACES]) for split in data_set.SPLITS]
     places = files.locate(data_folder, "NSynth", *needs)
-    items, folders = [], []
+    items = []
     for split, folder in zip(data_set.SPLITS, places, strict=True):
-        folders.append(f"{folder}/audio")
         path = data_folder / folder / "examples.json"
         try:
             with open(path, "rb") as file:
                 for name, note in ijson.kvitems(file, ""):
                     pitch, family = note["pitch"], note["instrument_family_str"]
                     if pitch not in PITCHES or family not in FAMILIES:
-                        raise files.PreparationError(
-                            f"{path} gives {name} the pitch {pitch!r} and the family {family!r}; "
-                            f"0 to 127 and one of {', '.join(FAMILIES)} are allowed."
-                        )
+                        what = f"gives {name} the pitch {pitch!r} and the family {family!r}"
+                        allowed = f"0 to 127 and one of {', '.join(FAMILIES)} are allowed"
+                        raise files.damaged(path, what, allowed)
                     labels = (pitch, family, note["instrument_str"], note["velocity"])
                     wav = f"{folder}/audio/{name}.wav"
                     items.append(data_set.Item(name, wav, split, labels))
         except (ijson.JSONError, UnicodeDecodeError, LookupError, TypeError) as error:
-            what = " ".join(str(error).split())
-            raise files.PreparationError(
-                f"{path} is damaged or cut off ({what}); download it again."
-            ) from error
-    return data_set.Annotations(items, folders)
+            what = f"is damaged or cut off ({' '.join(str(error).split())})"
+            raise files.damaged(path, what) from error
+    return data_set.Annotations(items)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections import Counter
 
 from speechbrain_music.data_prep import manifest
 from speechbrain_music.data_prep.files import PreparationError
@@ -15,12 +14,6 @@ def split_counts(rows, files=None):
     """The report on a split: `files`, `rows` and `hours`."""
     hours = round(sum(row["duration"] for row in rows) / 3600, 6)
     return {"files": len(rows) if files is None else files, "rows": len(rows), "hours": hours}
-
-
-def skipped_counts(skipped):
-    """The report on what was skipped, a list of (path, reason): `skipped` and `reasons`."""
-    reasons = Counter(reason for _, reason in skipped)
-    return {"skipped": len(skipped), "reasons": dict(sorted(reasons.items()))}
 
 
 def read_json(path):

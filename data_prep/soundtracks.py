@@ -25,29 +25,14 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import soundfile
+import yaml
 
 from speechbrain_music.data_prep import data_set, files
 from speechbrain_music.utils.atomic import locked_folder, sync_folder
 
 logger = logging.getLogger(__name__)
 
-# Package -> its side in the split `album`, of which the test side has enough recordings to tell
-# encoders apart; then, where its copyright file is no table of files, the licence and the holder
-# of its music, as read in that file.
-PACKAGES = {
-    "asc-music": ("train",),
-    "drascula-music": ("train",),
-    "fretsonfire-songs-muldjord": ("valid", "CC-BY-SA-3.0", "El Senator (Muldjord)"),
-    "fretsonfire-songs-sectoid": ("valid", "Expat", "Carlos Viola Iborra"),
-    "hedgewars-data": ("test",),
-    "hyperrogue-music": ("test",),
-    "nexuiz-music": ("train", "GPL-2+", "Alientrap, Lee Vermeulen"),
-    "singularity-music": ("test", "CC-BY-SA-3.0", "Max McCracken"),
-    "supertux-data": ("test",),
-    "ufoai-music": ("test",),
-    "warzone2100-music": ("train",),
-    "wesnoth-1.16-music": ("test", "GPL-2+", "the Battle for Wesnoth project"),
-}
+PACKAGES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 NO_MUSIC = {"sounds", "speech"}  # folders of effects
 # What apt-get says of a package that the mirror lacks; anything else is a failure.
 LACKED = ("Unable to locate package", "no installation candidate", "find a source to download")
@@ -56,12 +41,12 @@ COPYRIGHT = "copyright"
 FETCHING = ".fetching_"
 
 
-def fetch(root, packages=PACKAGES):
+def fetch(root):
     """Fetch and unpack what is missing; return the packages that the mirror lacks.
 
     Raises a PreparationError if one cannot be fetched for another reason, such as the network.
     """
-    wanted, missing = [name for name in packages if not any((root / name).glob("*"))], []
+    wanted, missing = [name for name in PACKAGES if not any((root / name).glob("*"))], []
     with locked_folder(root, "fetches into") if wanted else nullcontext():
         for rest in root.glob(f"{FETCHING}????????"):  # of a run that was killed
             shutil.rmtree(rest, ignore_errors=True)
@@ -75,23 +60,14 @@ def fetch(root, packages=PACKAGES):
                     Path(folder, package).rename(root / package)
                 else:
                     missing.append(package)
-    if missing and not _apt():
-        logger.warning(
-            "apt-get and dpkg-deb are not there: download these packages from a Debian mirror into "
-            "%s, or go on without: %s",
-            root,
-            ", ".join(missing),
-        )
     return missing
-
-
-def _apt():
-    return shutil.which("apt-get") and shutil.which("dpkg-deb")
 
 
 def _download(package, folder):
     """The archive of a package; None if the mirror lacks it, or without apt."""
-    if not _apt():
+    if not shutil.which("apt-get"):
+        where = f"download it from a Debian mirror into {folder.parent}"
+        logger.warning("%s is left out: apt-get is not there; %s, or go on without", package, where)
         return None
     logger.info("fetching %s", package)
     command = ["apt-get", "-q", "download", package]
@@ -152,9 +128,8 @@ def _add_stems(paths):
         waves, rates = zip(*(soundfile.read(p, always_2d=True) for p in paths), strict=True)
         if len({(rate, wave.shape[1]) for wave, rate in zip(waves, rates, strict=True)}) > 1:
             raise ValueError(f"the stems in {paths[0].parent.name} differ in rate or channels")
-        mix = np.zeros((max(map(len, waves)), waves[0].shape[1]))
-        for wave in waves:
-            mix[: len(wave)] += wave
+        longest = max(map(len, waves))
+        mix = sum(np.pad(wave, ((0, longest - len(wave)), (0, 0))) for wave in waves)
         peak = max(1.0, np.abs(mix).max())
         soundfile.write(paths[0].with_name("mix.flac"), mix / peak, rates[0], subtype="PCM_16")
         for path in paths:

@@ -96,9 +96,6 @@ def read_vocalset(data_folder, out, task):
     `layout_deviations` of the report lists what was corrected or left out.
     """
     items, deviations = find_recordings(data_folder)
-    return data_set.Annotations(
-        {"singer": split_singers, "technique": split_techniques}[task](items),
-        settings={"task": task},
-        variant=f"{task} default",
-        extra={"layout_deviations": deviations, "published": "another split"},
-    )
+    items = {"singer": split_singers, "technique": split_techniques}[task](items)
+    extra = {"layout_deviations": deviations, "published": "another split"}
+    return data_set.Annotations(items, {"task": task}, f"{task} default", extra)

@@ -28,7 +28,7 @@ from scipy import stats
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.mixture import prepare_mixture
-from speechbrain_music.evaluation.frame_probe import CHORD, MEL, PITCH, FrameProbe
+from speechbrain_music.evaluation.frame_probe import CHORD, PITCH, FrameProbe
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.comparison import LEVEL
 from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
@@ -36,8 +36,8 @@ from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.safe_folder import RUN_RESULT
 from speechbrain_music.models.targets import QUANTIZER
+from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.run_log import read_rows
-from speechbrain_music.reporting.tables import markdown_page, markdown_table, signed_interval
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run_recipe
@@ -191,50 +191,15 @@ def compare(found, key):
 
 def page(stored):
     """The comparison's Markdown, from what its .json holds."""
-    found, name = stored["figures"], stored["name"]
-    mel = next(iter(found.values()))[0]
-    kinds = {PITCH: "pitch classes, R2", CHORD: "chord roots, accuracy"}
-    cells = [f"{mel[f'{kind}_{MEL}']:.3f}" for kind in kinds]
-    rows = [["mel stack, no encoder", "", "", *cells, "", ""]]
-    for variant, runs in found.items():
-        cells = [_over_seeds(runs, key) for key in ("nats below unigram", "mel_mse", *kinds)]
-        for kind in kinds:
-            difference = stored["differences"][kind].get(variant)
-            mark = "**" if difference and difference["p"] < LEVEL else ""
-            cells.append(f"{mark}{signed_interval(difference)}{mark}" if difference else "")
-        rows.append([variant, *cells])
-    first = next(iter(found))
-    head = ["variant", "nats below unigram", "mel MSE", *kinds.values()]
-    head += [f"{label.split(',')[0]}: minus {first}" for label in kinds.values()]
-    layers = [key for key in mel if key.startswith(f"{PITCH}_layer")]
-    by_layer = [
-        [variant, *(_over_seeds(runs, key) for key in layers)] for variant, runs in found.items()
-    ]
-    held_out = [
-        [variant, *(f"{row[key]:.3f} ({format_baselines(row, of)})" for _, key, of in HELD_OUT)]
-        for variant, (row, *_) in found.items()
-        if variant != UNTRAINED
-    ]
-    resolved = [
-        f"{kinds[kind]} {half:.3f}" for kind, half in stored["resolves"].items() if half is not None
-    ]
-    return markdown_page(
-        f"# {name}: {stored['question']}",
-        f"Written by `{stored['command']}`. Machine: {stored['machine']}. {stored['corpus']}",
-        markdown_table(head, rows, " ".ljust(len(head), "r")),
-        f"Means over {len(stored['seeds'])} seed(s), in brackets least and greatest. Probes are "
-        "ridge regressions from 40 ms frames of composed music by artists that were not trained "
-        "on; the best layer after the front-end. Differences with a 95% interval (Student's t, the "
-        "spread of seeds pooled over variants); **bold** where p, after Holm's correction, is "
-        "under 0.05. The least difference that so many seeds resolve: "
-        f"{', '.join(resolved) or 'none, with one'}.",
-        "Pitch classes, R2, by layer (0 is the front-end):",
-        markdown_table(["variant", *(key.rpartition("_")[2] for key in layers)], by_layer),
-        "Masked prediction on held-out tracks, with its baselines; the first seed:",
-        markdown_table(["variant", *(title for title, *_ in HELD_OUT)], held_out),
-        [f"- [{title}]({file})" for title, file in stored["pages"].items()],
-        "Each run's folder has its curves (`curves.png`) and its encoder (`export`):",
-        [f"- {variant}: `{'`, `'.join(runs)}`" for variant, runs in stored["runs"].items()],
+    return render(
+        HERE.with_name("templates") / "compare.md",
+        pitch=PITCH,
+        chord=CHORD,
+        untrained=UNTRAINED,
+        held_out=HELD_OUT,
+        over_seeds=_over_seeds,
+        format_baselines=format_baselines,
+        **stored,
     )
 
 

@@ -26,20 +26,10 @@ from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
-from speechbrain_music.metrics.retrieval import (
-    FEATURES,
-    chance_level,
-    retrieve,
-    unit_vectors,
-)
+from speechbrain_music.metrics.retrieval import FEATURES, chance_level, retrieve, unit_vectors
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.models.frozen_encoder import POOLINGS
-from speechbrain_music.reporting.tables import (
-    encoders_table,
-    markdown_page,
-    markdown_table,
-    signed_interval,
-)
+from speechbrain_music.reporting.pages import by_encoder, render
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_recipe
 
@@ -117,27 +107,6 @@ def summarise(systems, chances, resamples):
             row |= {"high": high, "chance": float(chances[metric][defined].mean())}
             rows.append(row | {"by_encoder": values.mean(axis=1).tolist()})
     return rows, compare(drawn)
-
-
-def page(title, same, music, rows, pairs):
-    """Return the text of retrieval.md; `music` is a sentence, and a dict with numbers."""
-    rows = [r | {"metric": title} for m, title in TITLES.items() for r in rows if r["metric"] == m]
-    differences = [
-        [f"{pair['first']} minus {pair['second']}", *map(signed_interval, pair["tasks"].values())]
-        for pair in pairs
-    ]
-    return markdown_page(
-        f"# Retrieval of excerpts of the same {same}: {title}",
-        music[0],
-        markdown_table(["", ""], [(k, n) for k, n in music[1].items() if k != "reasons"], " r"),
-        encoders_table(rows, keys=("metric", "features")),
-        markdown_table(["difference", *pairs[0]["tasks"]], differences) if pairs else "",
-        "Means over recordings, each counted once; 95% intervals over recordings and encoders of a "
-        f"system. Top-1 accuracy: how often the most similar other excerpt is of the same {same}. "
-        f"Average precision: how high all excerpts of the same {same} rank. Chance: a random "
-        "order, exact. The layer is chosen by mean average precision on half of the recordings and "
-        "scored on the other half, both ways round; retrieval.json names the layers.",
-    )
 
 
 def parse(argv):
@@ -228,8 +197,19 @@ def main(argv):
         f"Excerpts of {args.seconds:g} s. A query is not compared with {left_out}; recordings that "
         "are too short for the gap are ranked but are no queries."
     )
-    title = args.manifest or args.folder
-    text = page(title, same, [summary, counts], table, pairs)
+    ranked = [
+        r | {"metric": title} for m, title in TITLES.items() for r in table if r["metric"] == m
+    ]
+    text = render(
+        Path(__file__).parent / "templates/retrieval.md",
+        title=args.manifest or args.folder,
+        same=same,
+        summary=summary,
+        counts=counts,
+        encoders=list(systems),
+        figures=by_encoder(ranked, "metric", "features"),
+        pairs=pairs,
+    )
     stored = vars(args) | {
         "same": same,
         "counts": counts,

@@ -2,17 +2,12 @@
 
 import ctypes
 import gc
-import os
 import re
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
-from time import sleep
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +15,6 @@ import torch
 from torch.utils.benchmark import timer
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 200
-MEASURED, NO_MEMORY, TIMEOUT = "measured", "does not fit", "over the time limit"
 
 
 class Comparison(NamedTuple):
@@ -41,9 +35,10 @@ class Benchmark:
     label: str  # the work and its sizes
     candidates: dict[str, Callable] = field(default_factory=dict)  # name -> the work, done once
     comparisons: list[Comparison] = field(default_factory=list)
+    memory_of: dict[str, Callable] = field(default_factory=dict)  # name -> work of that memory
     times: dict[str, list] = field(default_factory=dict)  # name -> seconds, measured already
     extra_bytes: dict[str, float] = field(default_factory=dict)  # the same of memory
-    details: Callable[[], dict] = dict  # more fields of the result
+    details: dict = field(default_factory=dict)  # more fields of the result
 
 
 def gpu_batch(device):
@@ -56,15 +51,8 @@ def measure(build, sizes, size="full", device="cpu", seconds=60.0):
     with TemporaryDirectory() as folder:
         benchmark = build(sizes[size], device, folder)
         times = benchmark.times | time_interleaved(benchmark.candidates, seconds)
-        extra = dict(benchmark.extra_bytes)
-        sides = {name for c in benchmark.comparisons if c.of == "memory" for name in c[1:3]}
-        for name in sorted(sides & benchmark.candidates.keys()):
-            works = [sizes[size], sizes["tiny"]]
-            outcome, found = run_isolated(
-                extra_memory, build, name, works, device, folder, device=device
-            )
-            extra |= {name: found} if outcome == MEASURED else {}
-        details = benchmark.details()
+        extra = {name: peak_growth(call, device) for name, call in benchmark.memory_of.items()}
+    extra |= benchmark.extra_bytes
     return {
         "label": benchmark.label,
         "seconds": {name: quartiles(samples) for name, samples in times.items()},
@@ -72,7 +60,7 @@ def measure(build, sizes, size="full", device="cpu", seconds=60.0):
         "extra_bytes": extra,
         "comparisons": [compare(each, times, extra) for each in benchmark.comparisons],
         "note": " ".join(build.__doc__.split()),
-        **details,
+        **benchmark.details,
     }
 
 
@@ -104,7 +92,7 @@ def time_interleaved(candidates, seconds):
     for call in candidates.values():  # warm-up
         call()
     start = timer()
-    for rounds in range(MAX_ROUNDS if candidates else 0):
+    for rounds in range(MAX_ROUNDS):
         if rounds >= MIN_ROUNDS and timer() - start > seconds:
             break
         for name in list(times)[:: (-1) ** rounds]:
@@ -112,16 +100,6 @@ def time_interleaved(candidates, seconds):
             candidates[name]()
             times[name].append(timer() - before)
     return times
-
-
-def extra_memory(build, candidate, works, device="cpu", folder=None):
-    """Bytes that one call needs at its peak beyond its inputs and weights, in this process.
-
-    works: the size of the work, and a tiny one, done before.
-    """
-    call, warm_up = (build(work, device, folder).candidates[candidate] for work in works)
-    warm_up()  # threads, handles, library buffers
-    return peak_growth(call, device)
 
 
 def peak_growth(call, device="cpu"):
@@ -137,62 +115,26 @@ def peak_growth(call, device="cpu"):
         ctypes.CDLL(None).malloc_trim(0)  # freed memory would be used again without being seen
     if (reset := Path("/proc/self/clear_refs")).exists():
         reset.write_text("5", encoding="ascii")  # the peak restarts at what is resident now
-    before = _peak()
+    before = peak_resident()
     call()
-    return max(_peak() - before, 1)
+    return max(peak_resident() - before, 1)
 
 
-def _peak():
+def peak_resident():
+    """Bytes of this process that were resident at the peak."""
     status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage counts the parent's
     return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
-def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, device="cpu"):
-    """Do work in a process of its own, which is killed beyond the limits.
-
-    Returns `MEASURED` and the result, or `NO_MEMORY` or `TIMEOUT` and None.
-    """
-    from pebble import ProcessPool  # in the extra [replica]
-
-    # A process forked from one that looked for GPUs cannot use them.
-    context = get_context("spawn" if device == "cuda" else "forkserver")
-    context.set_forkserver_preload(["perf.growth"])
-    arguments = max_bytes, torch.get_num_threads(), work, *arguments
-    try:
-        with ProcessPool(1, context=context) as pool:
-            return MEASURED, pool.schedule(_limited, arguments, timeout=max_seconds).result()
-    except TimeoutError:
-        return TIMEOUT, None
-    except (MemoryError, RuntimeError, OSError) as error:
-        killed = getattr(error, "exitcode", None) == -9  # by `_kill_beyond`, or by the kernel
-        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not (killed or memory or "allocate memory" in str(error)):
-            raise
-        return NO_MEMORY, None
+def describe_model(model, token_rate, what):
+    """A model in the table of `details["models"]`."""
+    parameters = sum(map(torch.numel, model.parameters()))
+    return {"parameters": parameters, "token_rate": token_rate, "what": what}
 
 
-def _limited(max_bytes, threads, work, *arguments):
-    torch.set_num_threads(threads)
-    if max_bytes:
-        Thread(target=_kill_beyond, args=(max_bytes,), daemon=True).start()
-    return work(*arguments)
-
-
-def _kill_beyond(max_bytes):
-    while _peak() <= max_bytes:
-        sleep(0.02)
-    os.kill(os.getpid(), signal.SIGKILL)  # torch's errors where memory runs out are many
-
-
-def forward_backward(module, x, parameters=None):
-    """A call that runs a module (or a function of `parameters`) forward and backward."""
+def forward_backward(module, x):
+    """A call that runs a module (or a function) forward and backward, as a training step does."""
     x = x.clone().requires_grad_()
-    leaves = [x, *(module.parameters() if parameters is None else parameters)]
     with torch.no_grad():
-        out = module(x)
-    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
-
-    def call():
-        torch.autograd.grad(module(x), leaves, upstream, allow_unused=True)
-
-    return call
+        upstream = torch.randn_like(module(x))
+    return lambda: module(x).backward(upstream)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cosine_similarity
 
-from perf.benchmark import Benchmark, Comparison
+from perf.benchmark import Benchmark, Comparison, describe_model
 from perf.data import make_music
 from speechbrain_music.data_prep.files import find_audio
 from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segment
@@ -32,21 +32,13 @@ def compression(seconds, device, folder):
         save_export(exports[method], compress(model, method), model.features)
     encoders = {name: MusicEncoder.from_export(export, device) for name, export in exports.items()}
     candidates = {name: partial(_embed, encoder, waves) for name, encoder in encoders.items()}
-
-    def details():
-        expected, models = candidates["float32"](), {}
-        for name, encoder in encoders.items():
-            size = (exports[name] / WEIGHTS).stat().st_size
-            cosine = cosine_similarity(candidates[name](), expected)
-            what = f"{size:,} bytes; cosine {cosine.mean():.5f}, smallest {cosine.min():.5f}"
-            parameters = sum(map(torch.numel, encoder.mods.encoder.parameters()))
-            models[name] = {
-                "parameters": parameters,
-                "token_rate": encoder.token_rate,
-                "what": what,
-            }
-        return {"audio_seconds": sum(map(torch.numel, waves)) / SAMPLE_RATE, "models": models}
-
+    expected, models = candidates["float32"](), {}
+    for name, encoder in encoders.items():
+        size = (exports[name] / WEIGHTS).stat().st_size
+        cosine = cosine_similarity(candidates[name](), expected)
+        what = f"{size:,} bytes; cosine {cosine.mean():.5f}, smallest {cosine.min():.5f}"
+        models[name] = describe_model(encoder, encoder.token_rate, what)
+    details = {"audio_seconds": sum(map(torch.numel, waves)) / SAMPLE_RATE, "models": models}
     label = f"the shipped encoder, {len(waves)} x {seconds} s"
     comparisons = [Comparison(f"{name}, time", name, "float32", TARGETS[name]) for name in TARGETS]
     return Benchmark(label, candidates, comparisons, details=details)

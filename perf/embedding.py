@@ -1,6 +1,6 @@
 """Embedding a file, end to end, against encoders of others with random weights."""
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import yaml
 from hyperpyyaml import load_hyperpyyaml
 from torch.nn import functional as F
 
-from perf.benchmark import Benchmark, Comparison, gpu_batch
+from perf.benchmark import Benchmark, Comparison, describe_model, gpu_batch
 from perf.data import FILE_RATE, make_music
 from perf.training import HPARAMS
 from speechbrain_music.dataio.audio import read_segments
@@ -23,13 +23,13 @@ TARGET = 8  # times the speed of each baseline, for brn_sum
 PEERS = yaml.safe_load(Path(__file__).with_name("peers.yaml").read_text(encoding="utf-8"))
 
 
-def make_peer(name, size="full"):
+def make_peer(name, size="full", device=None):
     """An encoder of others, a model of `transformers`, with random weights."""
     import transformers  # it takes seconds, and is an extra
 
     peer = PEERS[name]
     config = getattr(transformers, peer["config"])(**peer[size])
-    return transformers.AutoModel.from_config(config).eval()
+    return transformers.AutoModel.from_config(config).eval().to(device)
 
 
 def last_hidden_state(model, waves):
@@ -44,46 +44,41 @@ def embedding(size, device, folder):
     batch in float32; memory also loading the model.
     """
     (seconds, suffix), batch = size, gpu_batch(device)
-    folder = Path(folder, str(seconds))
-    music, candidates, comparisons, models = folder / "music.flac", {}, [], {}
+    music, candidates, memory_of, models, comparisons = Path(folder, "music.flac"), {}, {}, {}, []
+    soundfile.write(music, make_music(batch * seconds), FILE_RATE)
+
+    def add(name, load, embed, token_rate, what):
+        """A candidate; its memory is that of loading the model and embedding once."""
+        model = load()
+        candidates[name] = partial(embed, model, music, seconds, batch)
+        memory_of[name] = lambda: embed(load(), music, seconds, batch)
+        models[name] = describe_model(model, token_rate, what)
+
     for name, peer in PEERS.items():
-        model = cache(lambda name=name: make_peer(name, "tiny" if suffix else "full").to(device))
-        models[name] = model, peer["token_rate"], peer["what"]
-        candidates[name] = partial(_theirs, model, peer["sample_rate"], music, seconds, batch)
+        load = partial(make_peer, name, "tiny" if suffix else "full", device)
+        embed = partial(_theirs, sample_rate=peer["sample_rate"])
+        add(name, load, embed, peer["token_rate"], peer["what"])
     for name in SYSTEMS:
-        export = folder / name
-        if not export.exists():
-            with open(f"{HPARAMS / name}{suffix}.yaml", encoding="utf-8") as file:
-                save_export(export, load_hyperpyyaml(file)["encoder"], LogMel())
-        model = cache(partial(MusicEncoder.from_export, export, device=device))
-        models[name] = model, TOKEN_RATE, f"`hparams/{name}.yaml`"
-        candidates[name] = partial(_ours, model, music, seconds, batch)
+        with open(f"{HPARAMS / name}{suffix}.yaml", encoding="utf-8") as file:
+            save_export(Path(folder, name), load_hyperpyyaml(file)["encoder"], LogMel())
+        load = partial(MusicEncoder.from_export, Path(folder, name), device)
+        add(name, load, _ours, TOKEN_RATE, f"`hparams/{name}.yaml`")
         target = TARGET if name == "brn_sum" else None
         comparisons += [Comparison(f"{name}, time", name, peer, target) for peer in PEERS]
-        if not suffix:
-            comparisons.append(Comparison(f"{name}, memory", name, "MERT-like", of="memory"))
-    if not music.exists():
-        soundfile.write(music, make_music(batch * seconds), FILE_RATE)
-
-    def details():
-        described = {}
-        for name, (model, token_rate, what) in models.items():
-            parameters = sum(map(torch.numel, model().parameters()))
-            described[name] = {"parameters": parameters, "token_rate": token_rate, "what": what}
-        return {"audio_seconds": batch * seconds, "models": described}
-
+        comparisons.append(Comparison(f"{name}, memory", name, "MERT-like", of="memory"))
+    details = {"audio_seconds": batch * seconds, "models": models}
     label = f"embedding of {batch} x {seconds} s"
-    return Benchmark(label, candidates, comparisons, details=details)
+    return Benchmark(label, candidates, comparisons, memory_of, details=details)
 
 
 @torch.no_grad()
-def _theirs(model, sample_rate, music, seconds, batch):
-    length, model = seconds * sample_rate, model()
+def _theirs(model, music, seconds, batch, sample_rate):
+    length = seconds * sample_rate
     segments = [(index * length, length) for index in range(batch)]
     waves = torch.from_numpy(np.stack(list(read_segments(music, segments, sample_rate))))
     return last_hidden_state(model, waves.to(model.device)).mean(1).cpu().numpy()
 
 
 def _ours(model, music, seconds, batch):
-    [(_, found)] = model().encode_files([music], chunk=float(seconds), batch_size=batch)
+    [(_, found)] = model.encode_files([music], chunk=float(seconds), batch_size=batch)
     return found.values

@@ -1,17 +1,22 @@
 """Growth of time and memory with the length of the audio."""
 
 import os
+import signal
 from functools import partial
+from multiprocessing import get_context
+from threading import Thread
+from time import sleep
 
 import torch
 from torch.utils.benchmark import Timer
 
-from perf.benchmark import Benchmark, Comparison, peak_growth, run_isolated
+from perf.benchmark import Benchmark, Comparison, peak_growth, peak_resident
 from perf.training import make_batch, make_brain, make_waves
 from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.frontend import BANDS, STACK, TOKEN_RATE
 from speechbrain_music.utils.memory import keep_freed_memory
 
+MEASURED, NO_MEMORY, TIMEOUT = "measured", "does not fit", "over the time limit"
 FORWARD, TRAINING, STEP = "forward", "forward + backward", "training step"
 LINEAR = "summary"  # the mixer that has a target
 SYSTEM = "brn_sum"  # whose whole training step is measured too
@@ -49,8 +54,8 @@ def growth(size, device, folder):
             label = f"{of} per second of audio, {lengths[-1]} s against {base} s, {work}"
             sides = [NAME.format(LINEAR, work, seconds) for seconds in (lengths[-1], base)]
             comparisons.append(Comparison(label, *sides, TARGET, of, "<="))
-    details = {"outcomes": outcomes}
-    return Benchmark("growth of SummaryMixing", {}, comparisons, times, extra, lambda: details)
+    label, details = "growth of SummaryMixing", {"outcomes": outcomes}
+    return Benchmark(label, {}, comparisons, times=times, extra_bytes=extra, details=details)
 
 
 def measure_point(model, work, seconds, options, device="cpu"):
@@ -83,3 +88,40 @@ def make_work(model, work, options, device="cpu"):
 
     frames = TOKEN_RATE * STACK
     return lambda seconds: partial(call, torch.randn(1, seconds * frames, BANDS, device=device))
+
+
+def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, device="cpu"):
+    """Do work in a process of its own, which is killed beyond the limits.
+
+    Returns `MEASURED` and the result, or `NO_MEMORY` or `TIMEOUT` and None.
+    """
+    from pebble import ProcessPool  # in the extra [replica]
+
+    # A process forked from one that looked for GPUs cannot use them.
+    context = get_context("spawn" if device == "cuda" else "forkserver")
+    context.set_forkserver_preload(["perf.growth"])
+    arguments = max_bytes, torch.get_num_threads(), work, *arguments
+    try:
+        with ProcessPool(1, context=context) as pool:
+            return MEASURED, pool.schedule(_limited, arguments, timeout=max_seconds).result()
+    except TimeoutError:
+        return TIMEOUT, None
+    except (MemoryError, RuntimeError, OSError) as error:
+        killed = getattr(error, "exitcode", None) == -9  # by `_kill_beyond`, or by the kernel
+        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (killed or memory or "allocate memory" in str(error)):
+            raise
+        return NO_MEMORY, None
+
+
+def _limited(max_bytes, threads, work, *arguments):
+    torch.set_num_threads(threads)
+    if max_bytes:
+        Thread(target=_kill_beyond, args=(max_bytes,), daemon=True).start()
+    return work(*arguments)
+
+
+def _kill_beyond(max_bytes):
+    while peak_resident() <= max_bytes:
+        sleep(0.02)
+    os.kill(os.getpid(), signal.SIGKILL)  # torch's errors where memory runs out are many

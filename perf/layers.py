@@ -26,7 +26,7 @@ def quantizer(frames, device, folder):
     theirs = quantisers.RandomProjectionQuantizer(512, cb_dim=16, cb_vocab=8192).to(device)
     sides = {"ours": lambda: ours(x), "SpeechBrain": torch.no_grad()(lambda: theirs(x))}
     targets = Comparison("time", *sides, 15), Comparison("extra memory", *sides, 10, of="memory")
-    return Benchmark(f"quantizer, 8192 x 16, {x[..., 0].numel()} frames", sides, targets)
+    return Benchmark(f"quantizer, 8192 x 16, {x[..., 0].numel()} frames", sides, targets, sides)
 
 
 def summary_mixing(size, device, folder):
@@ -34,7 +34,7 @@ def summary_mixing(size, device, folder):
     x, positions = _inputs(size, device)
     mixing = SummaryMixing(D_MODEL, NHEAD).to(device)
     attention = RelPosMHAXL(D_MODEL, NHEAD).to(device)
-    attend = forward_backward(lambda x: attention(x, x, x, positions)[0], x, attention.parameters())
+    attend = forward_backward(lambda x: attention(x, x, x, positions)[0], x)
     sides = {"SummaryMixing": forward_backward(mixing, x), "RelPosMHAXL": attend}
     label = f"SummaryMixing, {tuple(x.shape)}, forward + backward"
     return Benchmark(label, sides, [Comparison("against attention", *sides, 2)])
@@ -57,12 +57,9 @@ def _blocks(name, make, theirs, size, device):
     theirs, candidates = theirs.to(device), {}
     for mixer in TARGETS:
         make_mixer = partial(MIXERS[mixer], D_MODEL, NHEAD, dropout=DROPOUT)
-        candidates[mixer] = forward_backward(
-            make(D_MODEL, make_mixer, dropout=DROPOUT).to(device), x
-        )
-    candidates["SpeechBrain"] = forward_backward(
-        lambda x: theirs(x, pos_embs=positions)[0], x, theirs.parameters()
-    )
+        block = make(D_MODEL, make_mixer, dropout=DROPOUT).to(device)
+        candidates[mixer] = forward_backward(block, x)
+    candidates["SpeechBrain"] = forward_backward(lambda x: theirs(x, pos_embs=positions)[0], x)
     comparisons = [Comparison(mixer, mixer, "SpeechBrain", TARGETS[mixer]) for mixer in TARGETS]
     label = f"{name} block, {tuple(x.shape)}, forward + backward"
     return Benchmark(label, candidates, comparisons)

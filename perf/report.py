@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
 
-from speechbrain_music.reporting.tables import markdown_page, markdown_table
+from speechbrain_music.reporting.pages import render
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 
-# Of a device's page: title, introduction.
-PAGES = yaml.safe_load(Path(__file__).with_name("pages.yaml").read_text(encoding="utf-8"))
+PAGE = Path(__file__).with_name("templates") / "speed.md"
 
 
 def describe_run(command):
@@ -49,75 +47,29 @@ def read(path):
 
 def page(device, found):
     """Markdown of a device, from name -> result."""
-    title, introduction = PAGES[device]
-    blocks = [block for result in found.values() for block in _section(result)]
-    return markdown_page(f"# {title}", introduction, *blocks, "## Runs", *_runs(found))
-
-
-def _section(result):
-    """A benchmark's heading, tables and conditions."""
-    yield f"## {result['label']}"
-    if "outcomes" in result:
-        yield from _growth(result)
-    if models := result.get("models"):  # that embed a file
-        seconds = {key: result["seconds"][key] for key in models}
-        rows = [
-            [key, f"{model['parameters'] / 1e6:.1f} M", model["token_rate"]]
-            + [f"{result['audio_seconds'] / seconds[key]['median']:.1f}", model["what"]]
-            for key, model in models.items()
-        ]
-        head = ["model", "parameters", "tokens per second of audio", "audio seconds per second"]
-        yield markdown_table([*head, ""], rows, " rrr")
-    outcomes = {None: "", True: "met", False: "**missed**"}
-    rows = [
-        [c["sub_label"], *(_figure(result, c[x], c["of"]) for x in ("candidate", "baseline"))]
-        + [_ratio(c), c["target"] and f"{c['bound']} {c['target']:g}" or "", outcomes[c["met"]]]
-        for c in result["comparisons"]
-    ]
-    head = ["", "candidate", "baseline", "ratio (quartiles)", "target", "result"]
-    yield markdown_table(head, rows, "   rr")
-    yield f"{result['rounds']} rounds. {result['note']}".strip()
+    runs = pd.DataFrame([{"names": name, "remark": ""} | of["run"] for name, of in found.items()])
+    runs = runs.groupby(["command", "date", "commit", "machine", "remark"], sort=False)
+    return render(
+        PAGE,
+        device=device,
+        found=found,
+        growth={name: _growth(result) for name, result in found.items() if "outcomes" in result},
+        three_digits=_three_digits,
+        runs=runs["names"].agg(", ".join).reset_index().to_dict("records"),
+    )
 
 
 def _growth(result):
-    """Tables of time and memory: a row per model and work, a column per length in seconds."""
+    """Time and memory: unit -> model and work -> length -> text."""
     ms = {name: _three_digits(1e3 * of["median"]) for name, of in result["seconds"].items()}
     mib = {name: _three_digits(size / 2**20) for name, size in result["extra_bytes"].items()}
+    tables = {}
     for unit, figures in {"ms": ms, "MiB": mib}.items():
         cells = pd.Series(result["outcomes"] | figures)
         cells.index = cells.index.str.rsplit(", ", n=1, expand=True)
-        table = cells.unstack(fill_value="", sort=False)
-        head = [f"{unit} per second of audio", *table]
-        yield markdown_table(head, table.reset_index().values, " ".ljust(len(head), "r"))
-
-
-def _figure(result, name, of="time"):
-    """A candidate with its time or memory."""
-    figures = result["extra_bytes"] if of == "memory" else result["seconds"]
-    if name not in figures:
-        return f"{name}: not measured"
-    if of == "memory":
-        return f"{name}: {figures[name] / 2**20:.1f} MiB"
-    return f"{name}: {_three_digits(1e3 * figures[name]['median'])} ms"
+        tables[unit] = cells.unstack(fill_value="", sort=False).to_dict("index")
+    return tables
 
 
 def _three_digits(value):
     return f"{float(f'{value:.3g}'):g}"
-
-
-def _ratio(comparison):
-    """A comparison's ratio, that of times with its quartiles."""
-    if comparison["ratio"] is None:
-        return "not measured"
-    median, low, high = (f"{comparison['ratio'][key]:.2f}" for key in ("median", "q1", "q3"))
-    return median if comparison["of"] == "memory" else f"{median} ({low} to {high})"
-
-
-def _runs(found):
-    """A table of commands and machines, then remarks."""
-    runs = pd.DataFrame([{"names": name, "remark": ""} | of["run"] for name, of in found.items()])
-    runs["command"] = "`" + runs["command"] + "`"
-    columns = ["command", "date", "commit", "machine"]
-    runs = runs.groupby([*columns, "remark"], sort=False)["names"].agg(", ".join).reset_index()
-    yield markdown_table(["benchmarks", *columns], runs[["names", *columns]].values)
-    yield from runs["remark"]

@@ -38,7 +38,7 @@ def make_batch(waves, masked=None):
     )
 
 
-def make_brain(system, device="cpu", compiled=False, **overrides):
+def make_brain(system, device="cpu", **overrides):
     """The Brain that trains a system of hparams/; `overrides` are top-level keys of its yaml."""
     torch.manual_seed(0)
     with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
@@ -47,13 +47,12 @@ def make_brain(system, device="cpu", compiled=False, **overrides):
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
         hparams=hparams,
-        run_opts={"device": device, "compile": compiled},
+        run_opts={"device": device},
         checkpointer=None,
         plan=Plan(1, 1, 1),
         learning_rate_factor=lambda step: 1.0,
         statistics=None,
     )
-    brain._compile()  # as `fit` does; nothing unless asked for
     brain.init_optimizers()
     brain.modules.train()
     return brain

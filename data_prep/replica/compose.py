@@ -73,7 +73,7 @@ class Clock:
     played = None  # a monotone map: seconds of the score, of the performance
 
     def __init__(self, tempo, meter, swing, lead):
-        self.beat, self.steps, self.lead = 60.0 / tempo, meter.steps, lead
+        self.beat, self.steps, self.bar, self.lead = 60.0 / tempo, meter.steps, meter.bar, lead
         self.swing = swing if meter.steps == 4 else 0.0
 
     def __call__(self, step):
@@ -225,20 +225,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
         name: Soloist(artist.ways["melody"], meter, rng, CENTERS["melody"] + lift)
         for name, lift in (("verse", -2), ("chorus", 3), ("bridge", 1))
     }
-    played = {}
-
-    def play(role, program, bar, notes, dynamics):
-        events = played.setdefault((role, program), [])
-        for step, length, pitch, velocity in notes:
-            begin, end = clock(bar * meter.bar + step), clock(bar * meter.bar + step + length)
-            if end <= begin:  # before the pick-up
-                continue
-            start = max(0.0, float(begin) + artist.tightness * rng.standard_normal())
-            stop = start + max(0.05, artist.legato * float(end - begin))
-            loud = dynamics * force * velocity + 4 * rng.standard_normal()
-            events.append((start, stop, pitch, int(np.clip(loud, 20, 127))))
-
-    bar = 0
+    played, bar = {}, 0
     for (name, length), shift in zip(form, shifts, strict=True):
         silent = SILENT.get(name, set())
         classes = {(tonic + shift + step) % 12 for step in scale}
@@ -267,13 +254,27 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
                 program = DRUMS if role == "drums" else programs[role]
                 if role == "melody" and name in ("bridge", "solo"):
                     program = solo
-                play(role, program, bar, events, DYNAMICS[name])
+                events = perform_bar(events, bar, artist, clock, rng, DYNAMICS[name] * force)
+                played.setdefault((role, program), []).extend(events)
             bar += 1
     return [
         Part(role, program, np.array(sorted(events), NOTE))
         for (role, program), events in sorted(played.items())
         if events
     ]
+
+
+def perform_bar(notes, bar, artist, clock, rng, dynamics=1.0):
+    """Yield `NOTE`s, as an artist plays the (step, length, pitch, velocity) of a bar."""
+    first = bar * clock.bar
+    for step, length, pitch, velocity in notes:
+        begin, end = clock(first + step), clock(first + step + length)
+        if end <= begin:  # before the pick-up
+            continue
+        start = max(0.0, float(begin) + artist.tightness * rng.standard_normal())
+        stop = start + max(0.05, artist.legato * float(end - begin))
+        loud = dynamics * velocity + 4 * rng.standard_normal()
+        yield start, stop, pitch, int(np.clip(loud, 20, 127))
 
 
 def finish(parts, seconds, bank):

@@ -10,12 +10,14 @@ import logging
 import math
 import pkgutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soxr
 
 from speechbrain_music.data_prep.data_set import REPLICA_JSON
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import GENERATOR, layouts, storage
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, PLAN, STYLE, keyed
@@ -47,6 +49,11 @@ class Tree:
 def scaled(counts, scale, least=1):
     """Counts in proportion, `least` or more of each."""
     return {name: max(least, round(scale * count)) for name, count in counts.items()}
+
+
+def published(data_set, scale, least=1, variant="published"):
+    """A data set's counts in proportion, see `scaled`."""
+    return scaled(DATA_SETS[data_set].counts[variant], scale, least)
 
 
 def draw_artist(genre, seed, *key, held_out=False):
@@ -87,24 +94,20 @@ def draw_song(
     return player, (play or compose)(player, seconds, rng, load_bank(), tonic), rng
 
 
-def mix_song(player, song, rng):
-    """Render what `draw_song` returns, over a noise floor: (samples,) float32 at 24 kHz."""
+def render_drawn(draw, *key):
+    """Render the song that `draw` draws as `draw_song` does: (samples,) float32 at 24 kHz."""
+    player, song, rng, *_ = draw(*key)
     return add_noise_floor(mix(song, player, rng, load_bank()), rng)
 
 
 def render_song(seed, genre, artist, piece, *options):
     """Compose and render a piece; arguments of `draw_song`."""
-    return mix_song(*draw_song(seed, genre, artist, (*piece, FIRST), *options))
+    return render_drawn(draw_song, seed, genre, artist, (*piece, FIRST), *options)
 
 
-def draw_performance(*key):
-    """Compose a piece that is played with expression; arguments of `draw_song`."""
-    return draw_song(*key, play=perform)
-
-
-def render_performance(*key):
-    """Render a piece of `draw_performance`."""
-    return mix_song(*draw_performance(*key))
+# A piece that is played with expression; arguments of `draw_song`.
+draw_performance = partial(draw_song, play=perform)
+render_performance = partial(render_drawn, draw_performance)
 
 
 def make_replica(name, out, scale=1.0, seed=0, workers=None):

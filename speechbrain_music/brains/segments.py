@@ -17,13 +17,8 @@ import torch
 import yaml
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-from speechbrain_music.brains.base import (
-    BRAIN_OPTIONS,
-    MusicBrain,
-    join_processes,
-    plan_steps,
-)
-from speechbrain_music.data_prep.fallback import MUSIC, prepare_music
+from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, join_processes, plan_steps
+from speechbrain_music.data_prep.fallback import prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
@@ -120,9 +115,8 @@ def prepare_data(file, hparams, overrides, **masking):
 
     Manifests of the user's own are read and not written; `masking` is of `make_datasets`.
     """
-    options = {key: hparams[key] for key in MUSIC}
-    options["own_manifests"] = bool({"train_csv", "valid_csv"} & set(overrides))
-    hparams["data_folder"], train, valid = run_on_main(prepare_music, kwargs=options)
+    own = bool({"train_csv", "valid_csv"} & set(overrides))
+    hparams["data_folder"], train, valid = run_on_main(prepare_music, args=[hparams, own])
     data = make_datasets(hparams, train, valid, **masking)
     sb.create_experiment_directory(hparams["output_folder"], file, overrides)
     return data

@@ -44,11 +44,10 @@ class AudioError(UserError):
 
 
 class AudioInfo(NamedTuple):
-    """A file's header: frames at its own rate, that rate in Hz, number of channels if known."""
+    """A file's header: frames at its own rate, and that rate in Hz."""
 
     frames: int
     sample_rate: int
-    channels: int | None = None
 
     @property
     def seconds(self):
@@ -68,10 +67,10 @@ def audio_info(path):
     >>> path = os.path.join(tempfile.mkdtemp(), "silence.wav")
     >>> soundfile.write(path, np.zeros((44100, 2)), 44100)
     >>> audio_info(path)
-    AudioInfo(frames=44100, sample_rate=44100, channels=2)
+    AudioInfo(frames=44100, sample_rate=44100)
     """
     with _open(path) as file:
-        return AudioInfo(file.frames, file.samplerate, file.channels)
+        return AudioInfo(file.frames, file.samplerate)
 
 
 def resampled_length(frames, sample_rate, target=SAMPLE_RATE):

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +30,16 @@ LOW_PERPLEXITY = 100
 
 
 def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
-    """The statistics of a run's corpus, computed by one process and read by all.
+    """Make the statistics of a run's corpus, or read those made before, and set the features.
 
-    See `prepare_statistics` for the other arguments and what is returned.
+    Two passes over the data set, by one process: means and standard deviations of the mel bands;
+    then tokens, and pairs of a masked token with its nearest visible one. A trained quantizer
+    follows the features. The features' own statistics stay if `init_parts` has "statistics".
+    Returns the `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises
+    a `UserError` if the file is of another corpus or other options, or if no item of the data set
+    could be read.
     """
-    features = hparams["features"]
+    features, path = hparams["features"], Path(hparams["output_folder"]) / "corpus_statistics.npz"
     cqt = hparams["cqt"] if hparams.get("cqt_weight") else None
     key = [Path(hparams["train_csv"])]
     key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
@@ -47,33 +51,26 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     kept = hparams.get("init_from") if "statistics" in hparams.get("init_parts", ()) else None
     if kept:
         key.append(["statistics", kept])
-    path = Path(hparams["output_folder"]) / "corpus_statistics.npz"
-    prepare = partial(prepare_statistics, path, statistics_key(*key), dataset, quantizer, features)
-    prepare = partial(prepare, hparams["batch_size"], hparams["num_workers"], bar, cqt, bool(kept))
-    run_on_main(prepare)
-    return prepare()
-
-
-def prepare_statistics(
-    path, key, dataset, quantizer, features, batch_size, workers=0, bar=True, cqt=None, keep=False
-):
-    """Make a corpus's statistics, or read those made before, and set the features by them.
-
-    Two passes over the data set: means and standard deviations of the mel bands; then tokens, and
-    pairs of a masked token with its nearest visible one. A trained quantizer follows the features.
-    `cqt` are `CQTTargets`, if any. With `keep` the features' own statistics stay. Returns the
-    `TokenStatistics`, or None without a quantizer. A damaged file is made again. Raises a
-    `UserError` if the file has another `key` (see `statistics_key`), or if no item of the data set
-    could be read.
-    """
-    path = Path(path)
+    key = statistics_key(*key)
     # By the prefix of their statistics' names.
     parts = {"": (features, quantizer)} | ({"cqt_": (cqt.features, cqt.quantizer)} if cqt else {})
-    values = _read(path, key, parts)
-    if values is None:
-        values = _make(key, dataset, parts, cqt, batch_size, workers, bar, keep)
-        with atomic_file(path, "wb") as file:
-            np.savez(file, **values)
+    loader = make_loader(
+        dataset,
+        batch_sampler=every_row(len(dataset), hparams["batch_size"]),
+        collate_fn=collate,
+        num_workers=hparams["num_workers"],
+    )
+
+    def prepare():
+        values = _read(path, key, parts)
+        if values is None:
+            values = {"key": np.array(key), **_make(loader, parts, cqt, bool(kept), bar)}
+            with atomic_file(path, "wb") as file:
+                np.savez(file, **values)
+        return values
+
+    run_on_main(prepare)
+    values = prepare()
     if quantizer is None:
         return None
     return TokenStatistics(**{name: values.get(name) for name in TokenStatistics._fields})
@@ -108,8 +105,10 @@ def statistics_key(*parts):
     return digest.hexdigest()
 
 
-def _size(quantizer):
-    return quantizer.config["num_codebooks"], quantizer.config["codebook_size"]
+def _count(tokens, quantizer):
+    """How often each code occurs, (codebooks, entries)."""
+    size = quantizer.config["num_codebooks"], quantizer.config["codebook_size"]
+    return count_codes(tokens, size[1]).view(size).cpu().numpy()
 
 
 def _set_features(values, parts):
@@ -121,16 +120,10 @@ def _set_features(values, parts):
 
 
 @torch.no_grad()
-def _make(key, dataset, parts, cqt, batch_size, workers, bar, keep):
+def _make(loader, parts, cqt, keep, bar):
     features, quantizer = parts[""]
 
     def batches(what):
-        loader = make_loader(
-            dataset,
-            batch_sampler=every_row(len(dataset), batch_size),
-            collate_fn=collate,
-            num_workers=workers,
-        )
         device = features.normalize.mean.device
         for batch in tqdm(loader, desc=f"corpus: {what}", disable=not bar, dynamic_ncols=True):
             batch = to_device(batch, device)
@@ -138,7 +131,7 @@ def _make(key, dataset, parts, cqt, batch_size, workers, bar, keep):
             if readable.any():
                 yield batch.wave[readable], batch.samples[readable], batch.mask[readable]
 
-    arrays = {"key": np.array(key), **_band_statistics(batches("mel bands"), parts)}
+    arrays = _band_statistics(batches("mel bands"), parts)
     if keep:
         arrays |= {k: v.cpu().numpy() for k, v in features.normalize.state_dict().items()}
     _set_features(arrays, parts)
@@ -160,39 +153,37 @@ def _make(key, dataset, parts, cqt, batch_size, workers, bar, keep):
 
 def _band_statistics(batches, parts):
     """Mean and standard deviation of each band, in nats, over all valid frames."""
-    sums = {prefix: [0, 0.0, 0.0] for prefix in parts}  # count, sum, sum of squares
+    counts, sums = dict.fromkeys(parts, 0), dict.fromkeys(parts, 0.0)  # sums: of values, of squares
     for wave, samples, _ in batches:
         for prefix, (features, _) in parts.items():
             values, tokens = features.raw(wave, samples)
             mask = padding_mask(features.rate * tokens, values.shape[1])
             frames = (values.flatten(0, 1) if mask is None else values[~mask]).double().cpu()
-            terms = len(frames), frames.sum(dim=0), frames.square().sum(dim=0)
-            sums[prefix] = [total + term for total, term in zip(sums[prefix], terms, strict=True)]
+            counts[prefix] += len(frames)
+            sums[prefix] += torch.stack([frames.sum(dim=0), frames.square().sum(dim=0)])
+    if not counts[""]:
+        raise UserError("none of the training tracks could be read: check the manifest's paths")
     statistics = {}
-    for prefix, (count, total, squares) in sums.items():
-        if not count:
-            raise UserError("none of the training tracks could be read: check the manifest's paths")
-        mean = total / count
+    for prefix, count in counts.items():
+        mean, square = sums[prefix] / count
         statistics[f"{prefix}mean"] = mean.float().numpy()
-        std = (squares / count - mean.square()).clamp(min=0).sqrt()
+        std = (square - mean.square()).clamp(min=0).sqrt()
         statistics[f"{prefix}std"] = std.float().numpy()
     return statistics
 
 
 def _token_statistics(batches, features, quantizer, cqt):
     """The `TokenStatistics` of all valid tokens."""
-    unigram = np.zeros(_size(quantizer))
-    cqt_unigram = None if cqt is None else np.zeros(_size(cqt.quantizer))
-    entries, codes, counts = unigram.shape[1], [], []
+    unigram, cqt_unigram = 0.0, None if cqt is None else 0.0
+    codes, counts = [], []
     for wave, samples, mask in batches:
         mel, lengths = features(wave, samples)
         tokens = tokenize(quantizer, stack_frames(mel), lengths)
         valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
-        unigram += count_codes(tokens[valid], entries).view(unigram.shape).cpu().numpy()
-        code, count = count_pairs(tokens, mask, lengths, entries)
+        unigram += _count(tokens[valid], quantizer)
+        code, count = count_pairs(tokens, mask, lengths, quantizer.config["codebook_size"])
         if cqt is not None:
-            used = count_codes(cqt(wave, samples, valid), cqt_unigram.shape[1])
-            cqt_unigram += used.view(cqt_unigram.shape).cpu().numpy()
+            cqt_unigram += _count(cqt(wave, samples, valid), cqt.quantizer)
         codes.append(code)
         counts.append(count)
     pairs, place = np.unique(np.concatenate(codes), return_inverse=True)

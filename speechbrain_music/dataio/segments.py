@@ -4,6 +4,7 @@ Nothing depends on history: draw number `index` of an epoch is a function of the
 and the index, on any worker or rank and after a restart.
 """
 
+from dataclasses import InitVar, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,7 @@ class SegmentBatch(NamedTuple):
     errors: list
 
 
+@dataclass(eq=False, repr=False)
 class SegmentDataset(Dataset):
     """Crops of tracks; an index is a `SegmentIndex`.
 
@@ -54,28 +56,20 @@ class SegmentDataset(Dataset):
     sets can share it. `augment` changes speed, level and timbre, see `dataio.augment`.
     """
 
-    def __init__(
-        self,
-        tracks,
-        segment_tokens,
-        mask_block=10,
-        mask_probability=0.2,
-        noise_std=0.1,
-        seed=0,
-        stream=TRAIN,
-        kept=None,
-        augment=False,
-    ):
+    tracks: InitVar[pd.DataFrame]
+    segment_tokens: int
+    mask_block: int = 10
+    mask_probability: float = 0.2
+    noise_std: float = 0.1
+    seed: int = 0
+    stream: int = TRAIN
+    kept: dict | None = None
+    augment: bool = False
+
+    def __post_init__(self, tracks):
         self.paths = tracks["wav"].tolist()
         self.starts, self.samples = segment_bounds(tracks, SAMPLE_RATE)
-        self.segment_samples = segment_tokens * SAMPLES_PER_TOKEN
-        self.mask_block = mask_block
-        self.mask_probability = mask_probability
-        self.noise_std = noise_std
-        self.seed = seed
-        self.stream = stream
-        self.kept = kept
-        self.augment = augment
+        self.segment_samples = self.segment_tokens * SAMPLES_PER_TOKEN
 
     def __len__(self):
         return len(self.paths)

@@ -5,14 +5,9 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.evaluation.probe_files import save_probe
 from speechbrain_music.evaluation.probes import STANDARDIZE
-from speechbrain_music.evaluation.results import (
-    describe,
-    report,
-    summarise,
-    table_of,
-    write_files,
-)
+from speechbrain_music.evaluation.results import REPORTS, describe, summarise, table_of, write_files
 from speechbrain_music.metrics.track_scores import TrackScores
+from speechbrain_music.reporting.pages import render
 
 PROBE = "probe_{}.safetensors"
 
@@ -59,7 +54,7 @@ def write_frame_results(run, data_report, tested):
     for kind, rows in first.chosen.items():
         head = first.brains[rows[0]].modules.head
         save_probe(run.output / PROBE.format(kind), task, head, features.cache, hparams)
-    text = report(results, _chosen(runs), _settings(hparams, summary["perfect"], task))
+    text = render(REPORTS / "frames.md", metrics=task.metrics, rate=task.rate, **results)
     write_files(run.output, results, table_of(tested), text, figures, weights, test.names)
     return run.output
 
@@ -68,31 +63,3 @@ def scored_task(hparams):
     """The task that figures and comparisons of systems are of: that of a frame task's tracks."""
     task = hparams["task"]
     return TrackScores(task, hparams["heads"]) if "heads" in hparams else task
-
-
-def _chosen(runs):
-    parts = []
-    for place, run in enumerate(runs):
-        which = f"Encoder {place + 1}: " if len(runs) > 1 else "Chosen: "
-        heads = (
-            f"{head} with learning rate {best['lr']:g} (validation {best['valid']:.4f})"
-            for head, best in run["heads"].items()
-        )
-        parts.append(f"{which}{', '.join(heads)}.")
-    return " ".join(parts)
-
-
-def _settings(hparams, perfect, task):
-    whole = "whole tracks"
-    if hparams["chunk_seconds"]:
-        whole = f"chunks of {hparams['chunk_seconds']:g} s, which overlap by "
-        whole += f"{hparams['overlap_seconds']:g} s"
-    layers = "all layers" if hparams["layers"] is None else f"layers {hparams['layers']}"
-    head = hparams["heads"][0]
-    limits = ", ".join(f"{m} {perfect[f'{head} {m}']:.4f}" for m in task.metrics)
-    return (
-        f"Encoded in {whole}; {layers} in a learned mix. Heads: windows of "
-        f"{hparams['window_seconds']:g} s, {len(hparams['learning_rates'])} learning rates, "
-        f"{len(hparams['probe_seeds'])} seed(s). Figures are of whole tracks, on the times of the "
-        f"annotations. Perfect logits at {task.rate:g} Hz would score {limits}."
-    )

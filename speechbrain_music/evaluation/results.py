@@ -20,8 +20,8 @@ from speechbrain_music.metrics.resampling import (
     recentred,
     score,
 )
+from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.pictures import picture
-from speechbrain_music.reporting.tables import markdown_page, markdown_table
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.environment import versions
 from speechbrain_music.utils.errors import UserError
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 PREDICTIONS, REPORT = "predictions.npz", "report.md"
 LAYERS, CONFUSION = "layers.png", "confusion.png"
 SIZE = (8, 6)  # inches, of both
-FEW_TRACKS = 30  # with fewer of them a report warns
+REPORTS = Path(__file__).with_name("templates")  # of results.json and what the text adds to it
 
 
 # ---- figures ----
@@ -139,7 +139,8 @@ def write_results(run, data_report, tested):
     if results["confusion"] is not None:
         with picture(run.output / CONFUSION, SIZE) as figure:
             _confusion(figure, np.array(results["confusion"]), task.names, _title(results))
-    text = report(results, _chosen(results), _settings(results["protocol"]))
+    words = STANDARDIZE | {"auto": " or ".join(STANDARDIZE[kind] for kind in AUTO)}
+    text = render(REPORTS / "probes.md", standardize=words[hparams["standardize"]], **results)
     write_files(run.output, results, table, text, logits, test.targets, test.names)
     return run.output
 
@@ -207,88 +208,9 @@ def write_files(folder, results, table, text, logits, targets, names):
     for metric, figure in results["figures"].items():
         logger.info(
             f"{results['task']}, {results['encoder']['name']}: {metric} {figure['mean']:.4f} "
-            f"({_span(figure)}), chance {figure['chance']:.4f}"
+            f"({figure['low']:.4f} to {figure['high']:.4f}), chance {figure['chance']:.4f}"
         )
     logger.info(f"The report is {folder / REPORT}")
-
-
-def report(results, chosen, settings):
-    """The text of `report.md`; how the probes were chosen and trained is said by the caller."""
-    data, compat, published = results["data"], results["marble_compat"], results["published"]
-    made, tracks = data["replica"], data["tracks"]
-    single = len(results["each"]) * len(results["each"][0]) == 1
-    figures = [
-        [metric, f"{f['mean']:.4f}", "one seed" if single else f"{f['sd']:.4f}", _span(f)]
-        + [f"{f['chance']:.4f}"]
-        for metric, f in results["figures"].items()
-    ]
-    head = ["metric", "mean", "sd over seeds", "95% interval over tracks", "chance"]
-    as_marble = ", ".join(f"{metric} {value:.4f}" for metric, value in compat.items())
-    sources = [
-        [row["model"], row["metric"], f"{float(row['value']):.4g}", row["source"]]
-        for row in published
-    ]
-    columns = list(next(iter(results["by_class"].values()), []))
-    classes = [
-        [name] + ["" if f[c] is None else f"{f[c]:.{0 if c == 'count' else 3}f}" for c in columns]
-        for name, f in results["by_class"].items()
-    ]
-    return markdown_page(
-        f"# {results['task']}: {results['encoder']['name']}",
-        made
-        and f"**On a replica** ({made['generator']}, scale {made['scale']}): music composed by a "
-        "program. These figures say nothing about recorded music: do not compare them with "
-        "published ones.",
-        *(f"**Not the published data**: {deviation}." for deviation in data["deviations"]),
-        markdown_table(head, figures, " rr r"),
-        f"{tracks['test']} test tracks, {tracks['train']} training, {tracks['valid']} validation "
-        f"tracks. {chosen}",
-        " ".join([settings, results["note"]]).strip(),
-        compat and f"As MARBLE's code averages (a tag that no test track has is 0): {as_marble}.",
-        tracks["test"] < FEW_TRACKS
-        and f"**Fewer than {FEW_TRACKS} test tracks**: the interval is unreliable.",
-        results["protocol"].get("halved")
-        and "Successive halving: half of the probes ended after 1, 2, 4 and 8 epochs.",
-        data["unreadable"] and f"{data['unreadable']} chunks could not be read and are left out.",
-        *(
-            f"No {split} track of: {', '.join(absent)}."
-            for split, absent in data["absent"].items()
-            if absent
-        ),
-        classes and f"![score by layer]({LAYERS})",
-        results["confusion"] and f"![confusion]({CONFUSION})",
-        published and data["published"] and f"Published figures are on {data['published']}.",
-        published and markdown_table(["published", "metric", "value", "source"], sources, "  r"),
-        classes and markdown_table(["class", *columns], classes, " " + "r" * len(columns)),
-    )
-
-
-def _settings(protocol):
-    """The options of the sweep that matter most, as a sentence."""
-    words = STANDARDIZE | {"auto": " or ".join(STANDARDIZE[kind] for kind in AUTO)}
-    return (
-        f"Probes: {len(protocol['learning_rates'])} learning rates, "
-        f"{len(protocol['probe_seeds'])} seed(s), at most {protocol['number_of_epochs']} epochs. "
-        f"Features: {protocol['pooling']} over time, {words[protocol['standardize']]}."
-    )
-
-
-def _span(figure):
-    return f"{figure['low']:.4f} to {figure['high']:.4f}"
-
-
-def _chosen(results):
-    parts = []
-    for place, run in enumerate(results["encoder"]["runs"]):
-        which = f"Encoder {place + 1}: " if len(results["encoder"]["runs"]) > 1 else "Chosen: "
-        layer = "the mix of all layers" if run["layer"] == "all" else f"layer {run['layer']}"
-        text = f"{which}{layer}, {run['standardize']}, learning rate {run['lr']:g} "
-        text += f"(validation {run['valid']:.4f})."
-        if run["fine_tuned"]:
-            tuned = run["fine_tuned"]
-            text += f" Fine-tuned: epoch {tuned['epoch']} (validation {tuned['valid']:.4f})."
-        parts.append(text)
-    return " ".join(parts)
 
 
 def _title(results):

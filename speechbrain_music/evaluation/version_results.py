@@ -8,9 +8,9 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain_music.evaluation.frame_results import scored_task
 from speechbrain_music.evaluation.results import (
     LAYERS,
+    REPORTS,
     SIZE,
     describe,
-    report,
     summarise,
     table_of,
     write_files,
@@ -18,6 +18,7 @@ from speechbrain_music.evaluation.results import (
 from speechbrain_music.evaluation.versions import FEATURES
 from speechbrain_music.metrics.base import read_column
 from speechbrain_music.metrics.versions import ORIGINAL
+from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.pictures import picture
 
 
@@ -46,13 +47,11 @@ def write_version_results(run, data_report, tested):
     by_chance = _table(dict.fromkeys(hparams["heads"], task.chance(works))).groupby(works)
     chance = by_chance.mean().dropna()
     weights = torch.tensor(by_chance.count().loc[chance.index].to_numpy(float))
-    figures = np.array(
-        [
-            [of_queries(found, seed).groupby(works).mean().dropna().to_numpy() for seed in seeds]
-            for _, found in tested
-        ]
-    )
-    figures, mean_chance = torch.tensor(figures), torch.tensor(chance.to_numpy())
+    figures = [
+        [of_queries(found, seed).groupby(works).mean().dropna().to_numpy() for seed in seeds]
+        for _, found in tested
+    ]
+    figures, mean_chance = torch.tensor(np.array(figures)), torch.tensor(chance.to_numpy())
     summary = summarise(scores, figures, weights, mean_chance, hparams["resamples"])
     for change in sorted(set(changes) - {"", ORIGINAL}):
         tracks = np.flatnonzero((changes == ORIGINAL) | (changes == change))
@@ -71,8 +70,16 @@ def write_version_results(run, data_report, tested):
     results = describe(run, data_report, tested, runs, summary)
     with picture(run.output / LAYERS, SIZE) as figure:
         _layers(figure, first.table, features.encoder)
-    text = report(results, _chosen(tested), _settings(hparams, features))
-    tracks = chance.index.tolist()
+    # With the validation metric as the mean over seeds.
+    choices = [
+        {
+            head: found.table.loc[rows[0]].to_dict() | {"valid": found.table["valid"][rows].mean()}
+            for head, rows in found.chosen.items()
+        }
+        for _, found in tested
+    ]
+    dim, tracks = features.encoder.dim, chance.index.tolist()
+    text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, choices=choices, **results)
     write_files(run.output, results, table_of(tested), text, figures, weights, tracks)
     return run.output
 
@@ -80,33 +87,6 @@ def write_version_results(run, data_report, tested):
 def _table(by_head):
     """Head -> metric -> values as a table."""
     return pd.DataFrame({f"{h} {m}": v for h, found in by_head.items() for m, v in found.items()})
-
-
-def _chosen(tested):
-    parts = []
-    for place, (_, found) in enumerate(tested):
-        which = f"Encoder {place + 1}: " if len(tested) > 1 else "Chosen: "
-        choices = []
-        for head, rows in found.chosen.items():
-            how = found.table.loc[rows[0]]
-            what = f"layer {how['layer']}" if head in FEATURES else f"learning rate {how['lr']:g}"
-            mean = found.table["valid"][rows].mean()
-            choices.append(f"{head} {what} (validation {mean:.4f})")
-        parts.append(f"{which}{', '.join(choices)}.")
-    return " ".join(parts)
-
-
-def _settings(hparams, features):
-    compared = "the cosine of the means of their chunks"
-    if hparams["matches"]:
-        compared = f"the {hparams['matches']} best matches of their chunks"
-    train = features.splits["train"]
-    return (
-        f"Chunks of {hparams['chunk_seconds']:g} s every {hparams['hop_seconds']:g} s; tracks are "
-        f"compared by {compared}. Means and covariances of {features.encoder.dim} dimensions are "
-        f"those of {len(train.rows)} training chunks; whitening is shrunk where they are few. "
-        "The unit of intervals is the work."
-    )
 
 
 def _layers(figure, table, encoder):

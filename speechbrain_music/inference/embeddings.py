@@ -80,7 +80,7 @@ def write_embeddings(out, embeddings):
     if is_unpooled := settings["pool"] == "none":
         values, settings = values[0], settings | {"path": paths[0]}
         arrays = {"times": np.arange(values.shape[-2]) / TOKEN_RATE}
-    text = settings_text(settings)
+    text = json.dumps(settings, indent=2) + "\n"
     with atomic_file(out, "wb") as file:
         if out.suffix == ".npy":
             np.save(file, values)
@@ -98,7 +98,7 @@ def read_embeddings(path, unpooled=False):
     """
     path = Path(path)
     if not path.exists():
-        near = did_you_mean(path, os.listdir(path.parent) if path.parent.is_dir() else [], "")
+        near = did_you_mean(path, "")
         raise UserError(f"{path} does not exist{near and f'; {near}'}")
     if path.suffix not in KINDS or not path.is_file():
         raise UserError(
@@ -143,7 +143,8 @@ def write_folder(out, embeddings, names, staging):
     for npy, name in zip(npys, names, strict=True):
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
         link(npy, staging / name)
-    write_together({staging / INDEX: index, staging / SETTINGS: settings_text(settings)})
+    text = json.dumps(settings, indent=2) + "\n"
+    write_together({staging / INDEX: index, staging / SETTINGS: text})
     replace_folder(staging, out)
 
 
@@ -185,23 +186,12 @@ def damage_explained(path, remedy="embed the files again"):
         ) from error
 
 
-def changed_settings(before, now):
-    """Return "name old, now new" for all settings that embeddings depend on and that differ."""
-    names = [name for name in ("model", *OPTIONS) if before[name] != now[name]]
-    return ", ".join(f"{name} {before[name]!s:.99}, now {now[name]}" for name in names)
-
-
 def read_settings(text):
     """Return the settings of JSON; raise a ValueError or RecursionError for others."""
     settings = json.loads(text)
     if not isinstance(settings, dict) or not {"model", "source", *OPTIONS} <= settings.keys():
         raise ValueError(f"its settings lack one of model, source, {', '.join(OPTIONS)}")
     return settings
-
-
-def settings_text(settings):
-    """Return the settings as JSON."""
-    return json.dumps(settings, indent=2) + "\n"
 
 
 def _read_csv(path):

@@ -18,7 +18,6 @@ from speechbrain_music.inference.embeddings import (
     KINDS,
     OPTIONS,
     Embeddings,
-    changed_settings,
     check_out,
     damage_explained,
     link,
@@ -56,7 +55,9 @@ def embed_collection(
     options = {"pool": "mean", "layers": -1, "chunk": 30.0, "overlap": 0.0} | options
     out, paths, unreadable = Path(out), list(map(os.fspath, paths)), dict(unreadable or {})
     check_out(out, options["pool"], len(paths))
-    options["layers"] = _from_the_front(options["layers"], encoder.num_layers)
+    if options["layers"] != "all":  # negative ones are counted from the front
+        chosen, single = encoder.choose_layers(options["layers"], options["pool"])
+        options["layers"] = chosen[0] if single else chosen
     settings = {"model": encoder.fingerprint, "source": str(source)} | options
     partial = out.with_name(out.name + PARTIAL)
     finished = _finished(out, [*paths, *unreadable], settings, overwrite, partial.exists())
@@ -164,10 +165,12 @@ def _finished(out, paths, settings, overwrite, resumed):
         raise UserError(f"{error}, or {remedy}") from error
     given = {_key(path) for path in paths}
     lost = sum(_key(path) not in given for path in before.paths)
-    changed = changed_settings(before.settings, settings)
+    names = [name for name in ("model", *OPTIONS) if before.settings[name] != settings[name]]
+    changed = [f"{name} {before.settings[name]!s:.99}, now {settings[name]}" for name in names]
     if (lost or changed) and not overwrite:
         faults = [f"{lost} of its {len(before.paths)} files are not among the {len(paths)} given"]
-        faults = faults * bool(lost) + [f"its settings are others ({changed})"] * bool(changed)
+        faults *= bool(lost)
+        faults += [f"its settings are others ({', '.join(changed)})"] * bool(changed)
         raise UserError(
             f"{out} would be replaced, but {' and '.join(faults)}: pass all files and the same "
             "settings, choose another --out, or pass --overwrite"
@@ -193,13 +196,6 @@ def _stamp(path):
     with suppress(OSError):
         status = os.stat(path)
         return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _from_the_front(layers, count):
-    """Count negative layers from 0; the encoder refuses those that are out of range."""
-    if isinstance(layers, list):
-        return [_from_the_front(layer, count) for layer in layers]
-    return layers + count if layers != "all" and -count <= layers < 0 else layers
 
 
 def _relative_names(paths):

@@ -6,9 +6,6 @@ from speechbrain.nnet.normalization import LayerNorm
 from torch import full, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
-from speechbrain_music.models.attention import RelativeAttention
-from speechbrain_music.models.branchformer import BranchformerLayer
-from speechbrain_music.models.conformer import ConformerLayer
 from speechbrain_music.models.frontend import (
     STACK,
     TOKEN_RATE,
@@ -16,14 +13,9 @@ from speechbrain_music.models.frontend import (
     padding_mask,
     steps_per_token,
 )
-from speechbrain_music.models.parts import build_part, part_config
-from speechbrain_music.nnet.attention import RotaryAttention
+from speechbrain_music.models.parts import BLOCKS, MIXERS, build_part, part_config
 from speechbrain_music.nnet.convolution import zero_padding
 from speechbrain_music.nnet.int8 import quantize_linear_layers
-from speechbrain_music.nnet.summary_mixing import SummaryMixing
-
-BLOCKS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
-MIXERS = {"summary": SummaryMixing, "attention": RelativeAttention, "rope": RotaryAttention}
 
 
 class Encoder(nn.Module):
@@ -40,8 +32,8 @@ class Encoder(nn.Module):
     Example
     -------
     >>> import torch
-    >>> mixer = partial(SummaryMixing, 32)
-    >>> block = partial(BranchformerLayer, 32, mixer, ffn_units=64)
+    >>> mixer = partial(MIXERS["summary"], 32)
+    >>> block = partial(BLOCKS["branchformer"], 32, mixer, ffn_units=64)
     >>> encoder = Encoder(partial(ConvFrontEnd, 32), block, num_layers=2, d_model=32)
     >>> out, hidden, lengths = encoder(torch.randn(2, 40, 128), torch.tensor([10, 7]))
     >>> out.shape, len(hidden), lengths

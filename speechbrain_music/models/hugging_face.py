@@ -49,8 +49,7 @@ class HuggingFaceEncoder(FrozenEncoder):
         self.model = model.eval().requires_grad_(False)
         self.normalize = extractor.do_normalize
         self.shortest = 1
-        convolutions = zip(config.conv_kernel, config.conv_stride, strict=True)
-        for kernel, stride in reversed(list(convolutions)):
+        for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
             self.shortest = (self.shortest - 1) * stride + kernel
         with torch.no_grad():
             found = len(self._states(torch.zeros(1, self.shortest)))

@@ -12,7 +12,7 @@ from torch import nn
 from speechbrain_music.models.frontend import BANDS, SAMPLES_PER_TOKEN, STACK, TOKEN_RATE
 from speechbrain_music.models.frozen_encoder import pool_states
 from speechbrain_music.models.safe_folder import FORMAT_VERSION, features_config
-from speechbrain_music.utils.atomic import atomic_file
+from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError
 
 MIXERS = ("SummaryMixing", "RotaryAttention", "RelativeAttention")
@@ -112,8 +112,7 @@ def export_onnx(model, path, source="wave", layers=None, pool="none"):
         "training": model.config.get("training", {}),
     }
     program.model.metadata_props.update({k: json.dumps(v) for k, v in metadata.items()})
-    with atomic_file(path, "wb") as file:
-        file.write(program.model_proto.SerializeToString())
+    write_together({path: program.model_proto.SerializeToString()})
 
 
 @contextmanager
@@ -122,8 +121,7 @@ def _quiet():
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(disabled)

@@ -20,14 +20,10 @@ from speechbrain_music.nnet.attention import RotaryAttention
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 from speechbrain_music.utils.errors import UserError
 
-SHIPPED = (
-    ConvFrontEnd,
-    BranchformerLayer,
-    ConformerLayer,
-    SummaryMixing,
-    RelativeAttention,
-    RotaryAttention,
-)
+# Blocks and mixers by the names that `make_encoder` takes.
+BLOCKS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
+MIXERS = {"summary": SummaryMixing, "attention": RelativeAttention, "rope": RotaryAttention}
+SHIPPED = (ConvFrontEnd, *BLOCKS.values(), *MIXERS.values())
 CLASS = "class"  # the key of a part's name
 MAX_VALUES = 16  # of a list: widths of hidden layers
 

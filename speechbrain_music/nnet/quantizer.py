@@ -35,13 +35,7 @@ class RandomProjectionQuantizer(nn.Module):
     """
 
     def __init__(
-        self,
-        input_dim,
-        codebook_dim=16,
-        codebook_size=8192,
-        num_codebooks=1,
-        seed=0,
-        center=False,
+        self, input_dim, codebook_dim=16, codebook_size=8192, num_codebooks=1, seed=0, center=False
     ):
         super().__init__()
         self.input_dim = input_dim

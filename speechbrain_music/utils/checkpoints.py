@@ -23,7 +23,7 @@ from speechbrain.utils.distributed import (
     run_on_main,
 )
 
-from speechbrain_music.utils.atomic import atomic_file, sync_entries, sync_folder
+from speechbrain_music.utils.atomic import sync_entries, sync_folder, write_together
 from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -183,8 +183,7 @@ def _complete(saved):
     meta = saved.meta | {"sha256": digests}
     digests[METAFNAME] = hashlib.sha256(yaml.safe_dump(meta).encode()).hexdigest()
     sync_folder(saved.path)
-    with atomic_file(saved.path / METAFNAME, encoding="utf-8") as file:
-        file.write(yaml.safe_dump(meta))
+    write_together({saved.path / METAFNAME: yaml.safe_dump(meta)})
     for folder in (saved.path, saved.path.parent):
         sync_entries(folder)
 

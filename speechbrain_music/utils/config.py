@@ -79,8 +79,7 @@ def load_experiment(argv, options, model_options=None):
         nodes = YAML(pure=True).compose(source)
         written = {key.value: value for key, value in nodes.value}
     except (OSError, UnicodeError) as error:
-        siblings = [path.name for path in file.parent.glob("*.yaml")]
-        hint = did_you_mean(file, siblings, "pass an experiment's yaml")
+        hint = did_you_mean(file, "pass an experiment's yaml", "*.yaml")
         raise ConfigError(f"{file} cannot be read ({error}): {hint}") from None
     except (YAMLError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{file} is no yaml of an experiment: {error}") from None

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import machine, python_version
@@ -15,12 +16,10 @@ PACKAGES = (
 
 def versions():
     """Package -> version of what figures depend on; None where it is not installed."""
-    found = {}
+    found = dict.fromkeys(PACKAGES)
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):  # of a host that brings its own
             found[package] = version(package)
-        except PackageNotFoundError:  # of a host that brings its own
-            found[package] = None
     return found
 
 

@@ -23,9 +23,9 @@ def print_error(error):
     return 2
 
 
-def did_you_mean(path, siblings, otherwise):
-    """A hint for a path that is missing: the nearest name of `siblings`, or `otherwise`."""
-    near = difflib.get_close_matches(path.name, siblings, n=1)
+def did_you_mean(path, otherwise, pattern="*"):
+    """A hint for a path that is missing: the nearest name in its folder, or `otherwise`."""
+    near = difflib.get_close_matches(path.name, (p.name for p in path.parent.glob(pattern)), n=1)
     return f"did you mean {path.with_name(near[0])}?" if near else otherwise
 
 

@@ -117,7 +117,7 @@ def test_manifests(name, options, labels, apart, replica, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_formats_and_continuing_a_replica(name, replica):
     root = replica(name)
-    audio = [p for p in sorted(root.rglob("*.*")) if p.suffix in (".mp3", ".wav", ".au")]
+    audio = [p for p in sorted(root.rglob("*.*")) if p.suffix in (".mp3", ".wav", ".au", ".flac")]
     audio = [path for path in audio if path.stat().st_size]  # but the damaged ones of a data set
     for path in audio:
         info = soundfile.info(path)

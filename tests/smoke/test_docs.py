@@ -23,6 +23,8 @@ import pytest
 from speechbrain.utils.run_opts import RunOptions
 from tones import write_tones
 
+from speechbrain_music.inference.cli.options import OPTIONS as SBMUSIC
+
 ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 FOLDERS = ("recipes", "experiments", "data_prep", "perf", "docs/results", "speechbrain_music")
@@ -79,6 +81,9 @@ def command_faults(words):
             yield module
         if module.startswith("speechbrain_music.data_prep"):
             known = options_of(*words[1:4])
+        elif module == "speechbrain_music.inference.cli":
+            names = " ".join(SBMUSIC.get(words[3 if words[1] == "-m" else 1], ()))
+            known = {"help", "version", *re.findall(r"--(\w+)", names)}
         elif module.split(".")[0] not in ("speechbrain_music", "perf"):
             return
     elif script is None:

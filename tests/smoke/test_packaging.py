@@ -69,7 +69,7 @@ def test_wheel_contents(wheel):
         f"speechbrain_music/{place}{path.relative_to(ROOT / folder).as_posix()}"
         for folder, place in places.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in SHIPPED or path.name == "model_card.md" or path.parent.name == "shipped"
+        if path.suffix in SHIPPED or path.parent.name in ("shipped", "templates")
     }
     assert names == expected
     assert wheel.stat().st_size < 8e6

@@ -179,7 +179,7 @@ def test_lists_of_shs100k(tmp_path, out):
     write(root / "SHS100K-TEST", text + "".join(f"6\t{number}\n" for number in range(7562)))
     assert prepare(root, out)["deviations"] == ["test has 6 of 10545"]
     write(root / "SHS100K-VAL", "2\t0\n2 1\n")
-    with refused("SHS100K-VAL is damaged at line 2", "separated by tabs"):
+    with refused("SHS100K-VAL is cut off at line 2 (1 cells for 2 columns)"):
         prepare(root, out)
     for name in sides:
         (root / f"SHS100K-{name}").unlink()

@@ -125,7 +125,7 @@ def test_beats_of_ones_own(tmp_path, out):
         prepare("beats", root, out)
     (root / "more" / "7.wav").unlink()
     write(root / "more" / "7.beats", "")
-    with refused("has more/7.beats and notes/7.beats: remove one"):
+    with refused("more/7.beats and notes/7.beats", "remove all but one"):
         prepare("beats", root, out)
     (root / "more" / "7.beats").unlink()
     write(root / "8-folds.split", "1\t0\n")

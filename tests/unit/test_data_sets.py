@@ -65,16 +65,13 @@ def test_line_ends_byte_order_marks_and_missing_annotations(name, tree, out, tmp
         assert_whole(name, out)
     for path in texts:
         (root / path).unlink()
-        if path.endswith((".key", ".tsv")):  # may be missing
+        if path.endswith(".key"):  # may be missing
             continue
-        with refused(os.path.basename(path)):
+        with refused("raw*.tsv" if name == "mtg_jamendo" else os.path.basename(path)):
             new = tmp_path / "new"
             prepare(name, root, new, **{"lists": root} if name == "gtzan" else {})
         assert not new.exists()
         write(root / path, TEXTS[name][path])
-    if name == "mtg_jamendo":
-        prepare(name, root, out)
-        assert {key for split in pieces(out) for key in split} == {"audio/14/214", "audio/15/215"}
 
 
 CUT = object()  # the file ends after the old text

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from small_trees import SOUNDS, prepare, refused
 
-from speechbrain_music.data_prep.duplicates import equal_files
+from speechbrain_music.data_prep.files import equal_files
 from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
 
 

@@ -17,11 +17,7 @@ import torch.nn.functional as F
 
 from speechbrain_music.dataio.annotations import Beats, LabelledIntervals, positions
 from speechbrain_music.metrics import frame_tasks
-from speechbrain_music.metrics.frame_tasks import (
-    BeatTracking,
-    ChordRecognition,
-    StructureAnalysis,
-)
+from speechbrain_music.metrics.frame_tasks import BeatTracking, ChordRecognition, StructureAnalysis
 from speechbrain_music.utils.errors import UserError
 
 ROOT = Path(os.environ.get("SBMUSIC_ANNOTATIONS", "/nonexistent"))

@@ -33,7 +33,7 @@ def versions(tree, table):
     """(row, original, performer, piece) of each track, by the kind of change."""
     found = defaultdict(list)
     for path, key in tree.sounds:
-        row = table[path.removeprefix("audio/").removesuffix(".mp3")]
+        row = table[path.removeprefix("audio/").removesuffix(".flac")]
         player, piece, _, change = covers.draw_version(*key)
         original = covers.draw_original(*key[:4])[1]
         assert row["change"] == covers.CHANGES[key[-1]] and row["artist"] == player.name
@@ -162,11 +162,11 @@ def test_same_seed_same_bytes(tree, tmp_path):
     for name, plan in (("1", tree), ("2", covers.plan(0.05, 0)), ("3", covers.plan(0.05, 1))):
         sounds = dict(plan.sounds)
         key = sounds.get(path) or list(sounds.values())[8]
-        trees.write_sound(tmp_path / f"{name}.mp3", plan.rate, 1, plan.render, key)
-        found.append(((tmp_path / f"{name}.mp3").read_bytes(), plan.texts, plan.sounds))
+        trees.write_sound(tmp_path / f"{name}.flac", plan.rate, 1, plan.render, key)
+        found.append(((tmp_path / f"{name}.flac").read_bytes(), plan.texts, plan.sounds))
     assert found[0] == found[1]
     assert all(one != other for one, other in zip(found[0], found[2], strict=True))
     # A track depends on its own key alone: in any order, whatever was drawn before.
     covers.draw_original.cache_clear()
-    trees.write_sound(tmp_path / "4.mp3", tree.rate, 1, tree.render, dict(tree.sounds)[path])
-    assert (tmp_path / "4.mp3").read_bytes() == found[0][0]
+    trees.write_sound(tmp_path / "4.flac", tree.rate, 1, tree.render, dict(tree.sounds)[path])
+    assert (tmp_path / "4.flac").read_bytes() == found[0][0]

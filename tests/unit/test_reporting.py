@@ -1,12 +1,13 @@
-"""Logs, curves and corpora of a training run."""
+"""Logs, curves and corpora of a training run; pages."""
 
 import pytest
+from jinja2 import UndefinedError
 
 from speechbrain_music.metrics.pretraining import HELD_OUT, format_held_out
 from speechbrain_music.reporting.corpora import describe_corpora
 from speechbrain_music.reporting.curves import PANELS, draw_curves
+from speechbrain_music.reporting.pages import by_encoder, render
 from speechbrain_music.reporting.run_log import METRICS, RunLog, read_rows
-from speechbrain_music.reporting.tables import encoders_table, markdown_table
 
 KEYS = [name for _, key, baselines in HELD_OUT for name in (key, *baselines)]
 FIGURES = dict.fromkeys(KEYS, 0.5) | {"accuracy_at_0": 0.25, "codes_used": 9, "perplexity": 4.0}
@@ -50,17 +51,27 @@ def test_hours_of_corpora(tmp_path):
     assert describe_corpora(tmp_path / "gone.csv", tmp_path / "valid.csv", "/data") == {}
 
 
-def test_tables_in_markdown():
-    assert markdown_table(["a", ""], [["x", 1], ["", 2]], " r") == [
-        "| a | |",
-        "|---|---:|",
-        "| x | 1 |",
-        "| | 2 |",
-    ]
+def test_rendering(tmp_path):
+    text = "{{ a }}\n{% if a %}\n\n\n\nb\n{% endif %}\n"
+    for name, shown in {"page.md": "<b>", "page.html": "&lt;b&gt;"}.items():
+        (tmp_path / name).write_text(text)
+        assert render(tmp_path / name, a="<b>") == f"{shown}\n\nb\n"
+        with pytest.raises(UndefinedError, match="'a' is undefined"):
+            render(tmp_path / name)
+
+
+def test_figures_by_encoder(tmp_path):
     row = {"task": "key", "metric": "accuracy", "chance": 0.1, "mean": 0.5, "low": 0.4, "high": 0.6}
     rows = [row | {"encoder": "mel"}, row | {"encoder": "mine", "metric": "weighted_score"}]
-    assert encoders_table(rows, {"mel": row})[2:] == [
-        "| key | accuracy | 0.100 | 0.500 (0.400 to 0.600) | missing |",
-        "| key | weighted_score | 0.100 | missing | 0.500 (0.400 to 0.600) |",
-        "| **score** | (metric - chance) / (1 - chance) | 0 | 0.500 (0.400 to 0.600) | missing |",
+    figures = by_encoder(rows, "task", "metric")
+    assert list(figures) == [("key", "accuracy", "0.100"), ("key", "weighted_score", "0.100")]
+    (tmp_path / "cells.md").write_text(
+        '{% from "tables.md" import cell, of_encoders %}\n'
+        '{% for found in figures %}|{{ of_encoders(found, ["mel", "mine"]) }}\n{% endfor %}\n'
+        '|{{ cell("") }}{{ cell(0.5) }}'
+    )
+    assert render(tmp_path / "cells.md", figures=figures.values()).splitlines() == [
+        "| 0.500 (0.400 to 0.600) | missing |",
+        "| missing | 0.500 (0.400 to 0.600) |",
+        "| | 0.5 |",
     ]

@@ -8,7 +8,9 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from speechbrain_music.evaluation.protocol import QUICK
 from speechbrain_music.evaluation.results import (
+    REPORTS,
     _confusion,
     _layers,
     resampled_figures,
@@ -16,6 +18,7 @@ from speechbrain_music.evaluation.results import (
 )
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.tasks import MultiLabel, Regression, SingleLabel
+from speechbrain_music.reporting.pages import render
 
 LETTER = SingleLabel("letter", list("abc"))
 TARGETS = torch.tensor([0, 0, 1, 1])
@@ -167,3 +170,50 @@ def test_pictures_say_what_they_show():
     figure = Figure()
     _confusion(figure, np.array([[3, 1], [0, 4]]), ["a", "b"], "letters: mel")
     assert figure.axes[0].get_title() == "letters: mel, accuracy 0.875"
+
+
+def test_report_says_everything():
+    logits = predicts([[0, 0, 1, 1], [0, 0, 1, 0]], [[0, 1, 1, 0], [0, 0, 0, 0]])
+    chosen = {"standardize": "whitened", "layer": "2", "lr": 0.01, "valid": 0.75}
+    data = {"replica": None, "published": "fold 1", "deviations": ["a has 3", "b has 4"]}
+    data |= {"tracks": {"test": 4, "train": 9, "valid": 5}, "unreadable": 2}
+    results = {
+        "task": "letters",
+        "encoder": {
+            "name": "mine",
+            "runs": [
+                chosen | {"fine_tuned": None},
+                chosen | {"layer": "all", "fine_tuned": {"epoch": 3, "valid": 0.5}},
+            ],
+        },
+        "data": data | {"absent": {"train": [], "test": ["c"]}},
+        "protocol": dict(QUICK, pooling="mean", halved=True),
+        "note": "A note.",
+        "published": [{"model": "other", "metric": "accuracy", "value": "0.5", "source": "a"}],
+        **summarise(LETTER, logits, TARGETS, TRAIN, resamples=20),
+        "marble_compat": {"precision": 0.5, "recall": 0.25},
+    }
+    paragraphs = render(REPORTS / "probes.md", standardize="whitened", **results).split("\n\n")
+    assert paragraphs[:3] == [
+        "# letters: mine",
+        "**Not the published data**: a has 3.",
+        "**Not the published data**: b has 4.",
+    ]
+    assert paragraphs[4:-2] == [
+        "4 test tracks, 9 training, 5 validation tracks. Encoder 1: layer 2, whitened, learning "
+        "rate 0.01 (validation 0.7500). Encoder 2: the mix of all layers, whitened, learning rate "
+        "0.01 (validation 0.7500). Fine-tuned: epoch 3 (validation 0.5000).",
+        "Probes: 3 learning rates, 1 seed(s), at most 30 epochs. Features: mean over time, "
+        "whitened. A note.",
+        "As MARBLE's code averages (a tag that no test track has is 0): precision 0.5000, recall "
+        "0.2500.",
+        "**Fewer than 30 test tracks**: the interval is unreliable.",
+        "Successive halving: half of the probes ended after 1, 2, 4 and 8 epochs.",
+        "2 chunks could not be read and are left out.",
+        "No test track of: c.",
+        "![score by layer](layers.png)",
+        "![confusion](confusion.png)",
+        "Published figures are on fold 1.",
+    ]
+    assert paragraphs[-2].splitlines()[2] == "| other | accuracy | 0.5 | a |"
+    assert paragraphs[-1].splitlines()[-1] == "| c | 0 | | |"

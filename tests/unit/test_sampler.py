@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from speechbrain_music.dataio import corpus, segments
 from speechbrain_music.dataio.audio import audio_info
-from speechbrain_music.dataio.corpus_statistics import prepare_statistics
+from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import (
     TRAIN,
@@ -265,14 +265,20 @@ def flipped(data):
 def test_damaged_statistics_are_made_again(damage, reads, tmp_path):
     features, quantizer = LogMel(), RandomProjectionQuantizer(512, 4, 16)
     dataset = SegmentDataset(one_track(0, 48000, 24000), 50)
-    options = {"path": tmp_path / "a.npz", "key": "k", "dataset": dataset, "bar": False}
-    options |= {"quantizer": quantizer, "features": features, "batch_size": 1}
-    first = prepare_statistics(**options)
-    DAMAGE[damage](options["path"])
+    (tmp_path / "train.csv").touch()
+    hparams = {"features": features, "train_csv": tmp_path / "train.csv", "batch_size": 1}
+    hparams |= {"output_folder": tmp_path, "num_workers": 0, "segment_seconds": 2, "seed": 0}
+    hparams["statistics_segments"] = 1
+
+    def prepare(**changes):
+        return corpus_statistics(hparams | changes, dataset, quantizer, bar=False)
+
+    first = prepare()
+    DAMAGE[damage](tmp_path / "corpus_statistics.npz")
     reads.clear()
-    again = prepare_statistics(**options)
+    again = prepare()
     assert reads and all(map(np.array_equal, first, again))
     reads.clear()
-    assert all(map(np.array_equal, first, prepare_statistics(**options))) and not reads
+    assert all(map(np.array_equal, first, prepare())) and not reads
     with pytest.raises(UserError, match="was made for another corpus"):
-        prepare_statistics(**options | {"key": "other"})
+        prepare(seed=1)

@@ -88,7 +88,6 @@ def archive(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("ARCHIVE", str(tmp_path))
     monkeypatch.setattr(soundtracks, "PACKAGES", PACKAGES)
-    monkeypatch.setattr(soundtracks.fetch, "__defaults__", (PACKAGES,))
     return tmp_path
 
 
@@ -189,7 +188,7 @@ def test_without_apt_own_packages_are_used(archive, monkeypatch, caplog):
     report = SOUNDTRACKS.prepare(archive / "music", archive / "out")
     assert report["splits"]["valid"]["files"] == 1 and len(report["missing_packages"]) == 3
     assert (archive / "music" / "songs_1.deb").exists()
-    assert "are not there: download these packages" in caplog.text and "zipped-mus" in caplog.text
+    assert "zipped-music is left out: apt-get is not there; download it" in caplog.text
 
 
 def rebuild(archive, package):
@@ -217,7 +216,6 @@ def test_damaged_package_is_one_sentence(damage, archive):
 
 
 def test_empty_folders_are_filled_and_a_whole_corpus_is_not_locked(archive, monkeypatch):
-    monkeypatch.setattr(soundtracks.fetch, "__defaults__", ({"songs": (), "table-music": ()},))
     monkeypatch.setattr(soundtracks, "PACKAGES", {k: PACKAGES[k] for k in ("songs", "table-music")})
     (archive / "music/songs").mkdir(parents=True)
     SOUNDTRACKS.prepare(archive / "music", archive / "out")

@@ -11,12 +11,7 @@ from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.models.ssl import stack_frames, tokenize
-from speechbrain_music.models.targets import (
-    load_targets,
-    load_teacher,
-    save_targets,
-    vector_size,
-)
+from speechbrain_music.models.targets import load_targets, load_teacher, save_targets, vector_size
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.residual_quantizer import CodebookLearner, ResidualQuantizer
 from speechbrain_music.utils.errors import UserError

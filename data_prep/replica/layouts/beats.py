@@ -8,7 +8,6 @@ from pathlib import PurePath
 
 from speechbrain_music.data_prep.beats import FOLDS
 from speechbrain_music.data_prep.data_set import ALL
-from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.layouts import gtzan
@@ -18,7 +17,7 @@ def plan(scale, seed):
     """The tree at a share of the published counts; a clip per fold of Ballroom or more."""
     clips = gtzan.plan(scale, seed, genres=2)
     sounds, folds, sides = list(clips.sounds), [], []
-    count = trees.scaled(DATA_SETS["beats"].counts["ballroom folds"], scale, FOLDS)[ALL]
+    count = trees.published("beats", scale, FOLDS, "ballroom folds")[ALL]
     for index in range(count):
         name, key = f"Media-{103401 + index}", (len(GENRES), index)  # GTZAN's begin with 0 to 9
         genre, fold = list(GENRES)[index % len(GENRES)], index % FOLDS

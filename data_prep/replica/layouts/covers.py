@@ -9,7 +9,7 @@ again. Each performer plays tracks of several works.
 
 import hashlib
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count, cycle, pairwise
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.manifest import csv_text
 from speechbrain_music.data_prep.replica import trees
-from speechbrain_music.data_prep.replica.compose import Clock, Part, compose, finish
+from speechbrain_music.data_prep.replica.compose import Clock, Part, compose, finish, perform_bar
 from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.players import METERS, Drummer
@@ -47,18 +47,32 @@ class Change(NamedTuple):
     sections: tuple
 
     def play(self, piece):
-        """The parts of a piece as they are played in the version, and when they end (seconds)."""
-        parts, seconds = piece.parts, piece.seconds
-        if self.sections != tuple(range(1, 1 + len(piece.sections))):
-            parts, seconds = rearrange(piece, self.sections)
-        played = []
-        for part in parts:
-            notes = part.notes.copy()
+        """The parts of a piece as they are played in the version, and when they end (seconds).
+
+        Music of other sections than the original's is cut after `LONGEST` seconds.
+        """
+        spans = section_spans(piece)
+        if self.sections == tuple(range(1, 1 + len(spans))):
+            spans = [(0.0, piece.seconds)]
+        else:
+            spans = [spans[number - 1] for number in self.sections]
+        parts = []
+        for part in piece.parts:
+            position, played = 0.0, []
+            for begin, end in spans:
+                end = min(end, begin + LONGEST - position)
+                onset = part.notes["start"] + EARLY
+                notes = part.notes[(begin <= onset) & (onset < end)]
+                notes["start"] = np.maximum(0, notes["start"] - begin + position)
+                notes["end"] = np.minimum(notes["end"], end) - begin + position
+                played.append(notes)
+                position += end - begin
+            notes = np.sort(np.concatenate(played))
             for edge in ("start", "end"):
                 notes[edge] = self.start + self.time_factor * notes[edge]
             notes["pitch"] += self.semitones * (part.role != "drums")
-            played.append(replace(part, notes=notes))
-        return played, self.start + self.time_factor * seconds
+            parts.append(replace(part, notes=notes))
+        return parts, self.start + self.time_factor * position
 
 
 def section_spans(piece):
@@ -66,29 +80,6 @@ def section_spans(piece):
     bar = METERS[piece.meter].beats * 60 / piece.tempo
     starts = [start for start, *_ in piece.sections]
     return list(pairwise([*starts, piece.downbeats[-1] + bar]))
-
-
-def rearrange(piece, numbers):
-    """The parts of a piece whose sections are played in another order, and its length.
-
-    `numbers` are those of the sections, from 1 on; the music is cut after `LONGEST` seconds.
-    """
-    spans, position, events = section_spans(piece), 0.0, [[] for _ in piece.parts]
-    for begin, end in (spans[number - 1] for number in numbers):
-        for part, played in zip(piece.parts, events, strict=True):
-            onset = part.notes["start"] + EARLY
-            notes = part.notes[(begin <= onset) & (onset < end)]
-            notes["start"] = np.maximum(0, notes["start"] - begin + position)
-            notes["end"] = np.minimum(notes["end"], end) - begin + position
-            played.append(notes)
-        position += end - begin
-    seconds, parts = min(position, LONGEST), []
-    for part, played in zip(piece.parts, events, strict=True):
-        notes = np.sort(np.concatenate(played))
-        notes = notes[notes["start"] < seconds - EARLY]
-        notes["end"] = np.minimum(notes["end"], seconds)
-        parts.append(replace(part, notes=notes))
-    return parts, seconds
 
 
 def plan(scale, seed):
@@ -103,13 +94,14 @@ def plan(scale, seed):
                 key = (seed, part, work, work % performers, (work + which) % performers, which)
                 track = hashlib.sha1(str(key).encode()).hexdigest()[:10]  # tells nothing
                 player, _, _, change = draw_version(*key)
-                number = sum(works[before] for before in SPLITS[:part]) + work
+                number = len(rows) // len(CHANGES)
                 amounts = (f"{change.start:.3f}", change.semitones, f"{change.time_factor:.3f}")
                 sections = " ".join(map(str, change.sections))
                 rows.append((f"W{number:03d}", track, player.name, name, split, *amounts, sections))
                 sounds.append((f"audio/{track}.flac", key))
     texts = {"covers.csv": csv_text(sorted(rows, key=lambda row: row[1]), COLUMNS)}
     counts = {split: len(CHANGES) * number for split, number in works.items()}
+    render = partial(trees.render_drawn, draw_version)
     return trees.Tree({"published": counts}, texts, sounds, render, RATE)
 
 
@@ -125,15 +117,14 @@ def draw_version(seed, part, work, author, performer, which):
     start, pause = rng.uniform(*PAUSE, 2).tolist()
     change = Change(start, 0, 1.0, tuple(range(1, 1 + len(original.sections))))
     change = change._replace(**changes.get(CHANGES[which], {}))
-    own = [part for part in original.parts if part.role != "drums"]
+    own = []
+    for p in original.parts:
+        if p.role != "drums":  # a melody and its solo have two instruments in the version, too
+            choice = composer.programs[p.role].index(p.program)
+            own.append(replace(p, program=player.programs[p.role][choice]))
     own += _drums(original, composer.swing, player, rng)
     parts, seconds = change.play(replace(original, parts=own))
     seconds += pause
-    # A melody and its solo have two instruments in the version, too.
-    programs = {("drums", DRUMS): DRUMS}
-    for role, own in composer.programs.items():
-        programs |= {(role, old): new for old, new in zip(own, player.programs[role], strict=True)}
-    parts = [replace(p, program=programs[p.role, p.program]) for p in parts]
     parts = finish(parts, seconds, load_bank())
     return player, replace(original, artist=player.name, seconds=seconds, parts=parts), rng, change
 
@@ -170,22 +161,12 @@ def _drums(piece, swing, player, rng):
     clock = Clock(piece.tempo, meter, swing, piece.downbeats[0])
     drummer = Drummer(player.ways["beats"], meter, rng)
     for bar in range(len(piece.downbeats)):
-        for step, length, pitch, velocity in drummer.bar(rng, False, bar % 4 == 3):
-            begin, end = (float(clock(bar * meter.bar + s)) for s in (step, step + length))
-            late = player.tightness * rng.standard_normal()
-            loud = int(np.clip(velocity + 4 * rng.standard_normal(), 20, 127))
-            events.append((max(0.0, begin + late), end + late, pitch, loud))
-    notes = np.array(sorted(events), NOTE)
-    notes = notes[notes["start"] < piece.seconds - EARLY]
-    notes["end"] = np.minimum(notes["end"], piece.seconds)
-    return [Part("drums", DRUMS, notes)]
+        strokes = drummer.bar(rng, False, bar % 4 == 3)
+        events += perform_bar(strokes, bar, player, clock, rng)
+    drums = Part("drums", DRUMS, np.array(sorted(events), NOTE))
+    return finish([drums], piece.seconds, load_bank())
 
 
 def _draw_artist(seed, part, number):
     genre = list(GENRES)[number % len(GENRES)]
     return trees.draw_artist(genre, seed, part, number, held_out=SPLITS[part] == "test")
-
-
-def render(*key):
-    """Render a version."""
-    return trees.mix_song(*draw_version(*key)[:3])

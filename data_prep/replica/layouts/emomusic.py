@@ -6,16 +6,16 @@ artists of the evaluation set have music in the development set too.
 """
 
 from collections import Counter
+from functools import partial
 from itertools import count
 
 import numpy as np
 
 from speechbrain_music.data_prep.emomusic import artist_split, plain_name
 from speechbrain_music.data_prep.manifest import csv_text
-from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
-from speechbrain_music.data_prep.replica.trees import Tree, draw_song, mix_song, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, draw_song, published, render_drawn
 
 SECONDS = 45.0
 PER_ARTIST = 2
@@ -25,7 +25,7 @@ COLUMNS = read_yaml("tables.yaml")["emomusic"]
 
 def plan(scale, seed):
     """The tree at a share of the published counts; four clips per split or more."""
-    counts = scaled(DATA_SETS["emomusic"].counts["published"], scale, least=4)
+    counts = published("emomusic", scale, least=4)
     songs = _songs(counts)
     info, static, sounds = [], [], []
     for index, (name, group, part) in enumerate(songs):
@@ -53,6 +53,7 @@ def plan(scale, seed):
         part for name, _, part in songs if part == "test" or plain_name(name) not in tested
     )
     variants = {"published": counts, "artist_disjoint": dict(apart)}
+    render = partial(render_drawn, draw_clip)
     return Tree(variants, texts, sounds, render, 44100, folders=("clips_45seconds",))
 
 
@@ -78,8 +79,3 @@ def _songs(counts):
 def draw_clip(seed, genre, group, number):
     """A clip of 45 s; see `draw_song`."""
     return draw_song(seed, genre, (group,), (number,), SECONDS)
-
-
-def render(*key):
-    """Render a clip of `draw_clip`."""
-    return mix_song(*draw_clip(*key))

@@ -7,10 +7,9 @@ so that the published rule gives the published counts; some make music together.
 from itertools import count
 
 from speechbrain_music.data_prep.giantsteps import KEY_SET, MTG_SET, TONICS, artist_splits
-from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed
 from speechbrain_music.data_prep.replica.theory import MODES
-from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, published, render_song
 
 GENRES = ("disco", "hiphop", "pop")  # nearest to electronic dance music
 SHARPS = dict(zip(TONICS, "C C# D D# E F F# G G# A A# B".split(), strict=True))
@@ -22,7 +21,7 @@ PER_ARTIST = 3
 def plan(scale, seed):
     """The tree at a share of the published counts; one track per split or more."""
     rng = keyed(seed, PLAN)
-    counts = scaled(DATA_SETS["giantsteps"].counts["published"], scale)
+    counts = published("giantsteps", scale)
     texts, sounds = {}, []
 
     def add_track(number, folder, part, artist):

@@ -2,9 +2,8 @@
 
 from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.gtzan import GENRES
-from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed
-from speechbrain_music.data_prep.replica.trees import Tree, render_song, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, published, render_song
 
 UNLISTED = 0.07  # share of clips that are in no list
 PER_ARTIST = 4
@@ -12,7 +11,7 @@ PER_ARTIST = 4
 
 def plan(scale, seed, genres=10):
     """The tree at a share of the published counts; a clip per split of the first genres or more."""
-    counts = scaled(DATA_SETS["gtzan"].counts["published"], scale, genres)
+    counts = published("gtzan", scale, genres)
     unlisted = round(UNLISTED * sum(counts.values()))
     lists, sounds = {split: [] for split in SPLITS}, []
     for which, genre in enumerate(GENRES):

@@ -6,11 +6,11 @@ same songs in five styles. Performed chords are what sounds, instructed ones hav
 
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 from speechbrain_music.data_prep.data_set import ALL
 from speechbrain_music.data_prep.guitarset import PLAYERS
-from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed
 from speechbrain_music.data_prep.replica.expression import perform
@@ -27,17 +27,18 @@ ROLES = {"comp": ("bass", "comp"), "solo": ("bass", "comp", "melody")}
 def plan(scale, seed):
     """The tree at a share of the published excerpts; one per player or more."""
     texts, sounds = {}, []
-    counts = trees.scaled(DATA_SETS["guitarset"].counts["published"], scale, PLAYERS)
+    counts = trees.published("guitarset", scale, PLAYERS)
     for index in range(counts[ALL]):
         key = (seed, *divmod(index, PLAYERS))
-        name, _, piece, _ = draw_excerpt(*key)
+        _, piece, _, name = draw_excerpt(*key)
         texts[f"annotation/{name}.jams"] = _jams(piece)
         sounds.append((f"audio_mono-mic/{name}_mic.wav", key))
+    render = partial(trees.render_drawn, draw_excerpt)
     return trees.Tree({"published": counts}, texts, sounds, render, 44100)
 
 
 def draw_excerpt(seed, number, player):
-    """Name of one of a player's 60 excerpts; guitarist, piece, generator as of `draw_song`."""
+    """One of a player's 60 excerpts: guitarist, piece, generator as of `draw_song`; its name."""
     tempi, song, style, kind = list(product(TEMPI, (1, 2, 3), STYLES, ROLES))[number]
     rng = keyed(seed, PLAN, number // len(ROLES))  # all players play the same songs
     tonic, artist = int(rng.integers(12)), trees.draw_artist(STYLES[style], seed, player)
@@ -50,12 +51,7 @@ def draw_excerpt(seed, number, player):
     for part in piece.parts:
         part.notes["pitch"] += 12 * (part.role == "bass")  # a guitar's range begins an octave up
     name = f"{player:02d}_{style}{song}-{piece.tempo:.0f}-{TONICS[tonic]}_{kind}"
-    return name, artist, piece, rng
-
-
-def render(*key):
-    """Render an excerpt."""
-    return trees.mix_song(*draw_excerpt(*key)[1:])
+    return artist, piece, rng, name
 
 
 def _jams(piece):

@@ -2,14 +2,13 @@
 
 from speechbrain_music.data_prep.data_set import ALL
 from speechbrain_music.data_prep.harmonix import FOLDS
-from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.draws import read_yaml
 
 
 def plan(scale, seed):
     """The tree at a share of the published songs; one per fold or more."""
-    counts = trees.scaled(DATA_SETS["harmonix"].counts["published"], scale, FOLDS)
+    counts = trees.published("harmonix", scale, FOLDS)
     rows, texts, sounds = [read_yaml("tables.yaml")["harmonix"]], {}, []
     for artist, key in trees.song_keys(seed, counts[ALL], FOLDS):
         number, piece = len(rows), trees.draw_performance(*key)[1]

@@ -9,18 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from speechbrain_music.data_prep.magnatagatune import (
-    FOLDERS,
-    TAGS,
-    UNREADABLE,
-)
-from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.data_prep.magnatagatune import FOLDERS, TAGS, UNREADABLE
 from speechbrain_music.data_prep.replica.compose import compose
 from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.mix import active_rms, add_noise_floor, mix, scale_to
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
-from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, lines, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, draw_artist, lines, published
 from speechbrain_music.data_prep.replica.voice import SHORTEST, VOICES, make_singer, sing
 
 SECONDS = 29.0
@@ -65,9 +60,8 @@ def tags_of(player, singer, rng):
 
 def plan(scale, seed):
     """The tree at a share of the published counts; per split 6 clips or more, 5 with tags."""
-    known = DATA_SETS["magnatagatune"].counts
-    counts = scaled(known["published"], scale, least=6)
-    tagged = scaled(known["tagged"], scale, least=5)
+    counts = published("magnatagatune", scale, least=6)
+    tagged = published("magnatagatune", scale, 5, "tagged")
     columns = [*TAGS, *(f"tag {number}" for number in range(len(TAGS), len(TAGS) + OTHERS))]
     rows, sounds = [], []
     number = 2

@@ -10,13 +10,12 @@ from itertools import product
 
 import numpy as np
 
-from speechbrain_music.data_prep.registry import DATA_SETS
+from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.replica import mix, synth
 from speechbrain_music.data_prep.replica.draws import FIRST, PLAN, STYLE, keyed, read_yaml
-from speechbrain_music.data_prep.replica.trees import Tree, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, published
 
-COUNTS = DATA_SETS["nsynth"].counts["published"]
-PARTS = len(COUNTS)
+PARTS = len(SPLITS)
 NOTES = 300  # per instrument, at most: about 1,000 instruments, as in the original
 LEVELS = (-34, -26)  # dBFS RMS
 SOURCES = ("acoustic", "electronic", "synthetic")
@@ -29,22 +28,24 @@ FAMILIES = read_yaml("programs.yaml")["families"]
 
 def plan(scale, seed):
     """The tree at a share of the published counts; one note per family and split or more."""
-    counts = scaled(COUNTS, scale, least=len(FAMILIES))
+    counts = published("nsynth", scale, least=len(FAMILIES))
     bank = synth.load_bank()
     able = {(f, h): playable(bank, f, h) for f in FAMILIES for h in (False, True)}
     texts, sounds = {}, []
     for part, (split, count) in enumerate(counts.items()):
-        notes = list(_notes(seed, part, count, able))
-        texts[f"nsynth-{split}/examples.json"] = "".join(_json(notes))
-        for name, number, family, program, pitch, velocity in notes:
-            key = (seed, family, number, program, pitch, velocity)
+        lines = []
+        for record, key in _notes(seed, part, count, able):
+            name = record["note_str"]
+            lines.append(f'\n    "{name}": {json.dumps(record)}')
             sounds.append((f"nsynth-{split}/audio/{name}.wav", key))
+        texts[f"nsynth-{split}/examples.json"] = f"{{{','.join(lines)}\n}}\n"
     folders = tuple(f"nsynth-{split}/audio" for split in counts)
     return Tree({"published": counts}, texts, sounds, render, 16000, folders=folders)
 
 
 def _notes(seed, part, count, able):
-    """Yield (name, instrument, family, program, pitch, velocity) of each note of a split."""
+    """Yield the record of each note of a split in examples.json, and its arguments of `render`."""
+    index = 0
     for which, family in enumerate(FAMILIES):
         programs = able[family, part > 0]
         rng = keyed(seed, PLAN, part, which)
@@ -53,42 +54,30 @@ def _notes(seed, part, count, able):
             program = list(programs)[number % len(programs)]
             # Validation and test share programs, not instruments.
             instrument = PARTS * (len(FAMILIES) * number + which) + part
-            name = f"{family}_{_source(instrument)}_{instrument:03d}"
+            source = number % len(SOURCES)
+            name = f"{family}_{SOURCES[source]}_{instrument:03d}"
             range_ = list(product(programs[program], VELOCITIES))
             most = max(1, min(left, NOTES, left // 3))
             chosen = rng.permutation(len(range_))[:most]
             for pitch, velocity in (range_[place] for place in sorted(chosen)):
-                note = f"{name}-{pitch:03d}-{velocity:03d}"
-                yield note, instrument, family, program, pitch, velocity
+                record = {
+                    "qualities": [0] * 10,
+                    "pitch": pitch,
+                    "note": 100000 + (7919 * index) % 400009,
+                    "instrument_source_str": SOURCES[source],
+                    "velocity": velocity,
+                    "instrument_str": name,
+                    "instrument": instrument,
+                    "sample_rate": 16000,
+                    "qualities_str": [],
+                    "instrument_source": source,
+                    "note_str": f"{name}-{pitch:03d}-{velocity:03d}",
+                    "instrument_family": which,
+                    "instrument_family_str": family,
+                }
+                yield record, (seed, family, instrument, program, pitch, velocity)
+                index += 1
             left, number = left - len(chosen), number + 1
-
-
-def _source(instrument):
-    return SOURCES[instrument // (PARTS * len(FAMILIES)) % len(SOURCES)]
-
-
-def _json(notes):
-    """Yield the JSON text record by record."""
-    families = list(FAMILIES)
-    for index, (name, instrument, family, _, pitch, velocity) in enumerate(notes):
-        source = _source(instrument)
-        record = {
-            "qualities": [0] * 10,
-            "pitch": pitch,
-            "note": 100000 + (7919 * index) % 400009,
-            "instrument_source_str": source,
-            "velocity": velocity,
-            "instrument_str": name.rpartition("-")[0].rpartition("-")[0],
-            "instrument": instrument,
-            "sample_rate": 16000,
-            "qualities_str": [],
-            "instrument_source": SOURCES.index(source),
-            "note_str": name,
-            "instrument_family": families.index(family),
-            "instrument_family_str": family,
-        }
-        yield ("{" if index == 0 else ",") + f'\n    "{name}": {json.dumps(record)}'
-    yield "\n}\n"
 
 
 def render(seed, family, instrument, program, pitch, velocity):

@@ -4,7 +4,6 @@ Each piece has beats, chords and sections. No two have the same title: only arti
 """
 
 from speechbrain_music.data_prep.data_set import ALL
-from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.draws import read_yaml
 from speechbrain_music.data_prep.rwc import FOLDS, TASKS
@@ -12,7 +11,7 @@ from speechbrain_music.data_prep.rwc import FOLDS, TASKS
 
 def plan(scale, seed):
     """The tree at a share of the pieces with chords; a piece per fold or more."""
-    counts = trees.scaled(DATA_SETS["rwc"].counts["chords"], scale, FOLDS)
+    counts = trees.published("rwc", scale, FOLDS, "chords")
     rows, texts, sounds = [read_yaml("tables.yaml")["rwc"]], {}, []
     for artist, key in trees.song_keys(seed, counts[ALL], FOLDS):
         number, piece = len(rows), trees.draw_performance(*key)[1]

@@ -11,15 +11,8 @@ import sys
 from functools import partial
 
 from speechbrain_music import __version__
-from speechbrain_music.inference.cli import (
-    card,
-    compress,
-    embed,
-    export,
-    info,
-    predict,
-    similar,
-)
+from speechbrain_music.inference.cli import card, compress, embed, export, info, predict, similar
+from speechbrain_music.inference.cli.options import add_options
 from speechbrain_music.utils.errors import run_command
 
 COMMANDS = (embed, similar, predict, info, export, compress, card)
@@ -33,13 +26,14 @@ def main(argv=None):
     parser.add_argument("--version", action="version", version=f"sbmusic {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(
-            module.__name__.rpartition(".")[2],
+            name,
             help=module.__doc__.splitlines()[0],
             description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.add_arguments(command)
+        add_options(command, name)
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):

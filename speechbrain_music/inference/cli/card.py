@@ -8,26 +8,7 @@ The card lists the configuration, corpora, hours, steps, results of tasks with i
 composed music in a table of their own), licence, limits and usage.
 """
 
-from pathlib import Path
-
 from speechbrain_music.utils.errors import UserError
-
-
-def add_arguments(parser):
-    """Add the options of `sbmusic card`."""
-    parser.add_argument("export", metavar="EXPORT", type=Path, help="folder of the export")
-    parser.add_argument("hub_id", metavar="HUB_ID", help="USER/NAME on the Hugging Face hub")
-    parser.add_argument(
-        "--results",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="results.json of tasks on which this export was evaluated",
-    )
-    parser.add_argument(
-        "--licence", "--license", metavar="ID", help="of the weights, such as cc-by-4.0"
-    )
 
 
 def run(args):

@@ -11,19 +11,8 @@ layers:K keeps the front-end and the first K blocks. The result has a model card
 import shlex
 from pathlib import Path
 
-from speechbrain_music.inference.cli.embed import add_classes
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError
-
-
-def add_arguments(parser):
-    """Add the options of `sbmusic compress`."""
-    parser.add_argument(
-        "export", nargs="?", metavar="EXPORT", help="export or its hub id (default: shipped)"
-    )
-    parser.add_argument("--method", required=True, help="int8, bf16 or layers:K")
-    parser.add_argument("--out", required=True, type=Path, help="new folder for the result")
-    add_classes(parser)
 
 
 def run(args):

@@ -20,98 +20,14 @@ Unreadable files are skipped and listed with reasons in OUT.unreadable.csv; the 
 is 0 if at least one file could be read, else 2.
 """
 
-import argparse
 import os
 import sys
 from codecs import BOM_UTF8
-from pathlib import Path
 
 from speechbrain_music.utils.errors import UserError
 
 LIST = "-"
 SHIPPED = "the shipped encoder"  # as embeddings name their source
-
-
-def _checked(convert, is_right, wanted):
-    """Return a type of argparse whose error is a sentence."""
-
-    def read(text):
-        try:
-            if is_right(value := convert(text)):
-                return value
-        except (ValueError, OverflowError):
-            pass
-        raise argparse.ArgumentTypeError(f"{text!r:.50} is not {wanted}")
-
-    return read
-
-
-def _layers(text):
-    numbers = text if text == "all" else [int(part) for part in text.split(",")]
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-layers = _checked(_layers, lambda _: True, "a layer: give a number, several as 0,6,12, or all")
-count = _checked(int, lambda n: n > 0, "a whole number above 0")
-seconds = _checked(
-    float, lambda s: s >= 0 and abs(25 * s - round(25 * s)) < 1e-6, "a multiple of 0.04 s"
-)
-
-
-def add_arguments(parser):
-    """Add the options of `sbmusic embed`."""
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="audio file, folder, or - for a list on stdin"
-    )
-    parser.add_argument("--model", help="folder of an export, or its hub id (default: shipped)")
-    parser.add_argument("--out", required=True, type=Path, help="file or folder to write")
-    parser.add_argument(
-        "--layer",
-        type=layers,
-        default=-1,
-        help="hidden state: a number, several as --layer=0,6,-1, or all (default: -1, the last)",
-    )
-    parser.add_argument(
-        "--pool",
-        choices=("mean", "mean_std", "none"),
-        default="mean",
-        help="per file: mean, mean and standard deviation, or none for 25 vectors per second",
-    )
-    parser.add_argument(
-        "--chunk",
-        type=lambda text: None if text == "none" else seconds(text),
-        default=30.0,
-        help="context in seconds, or none for whole files (default: 30)",
-    )
-    parser.add_argument(
-        "--overlap", type=seconds, default=0.0, help="seconds that chunks share (default: 0)"
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace OUT although its settings differ or it holds files that are not given",
-    )
-    parser.add_argument("--batch", type=count, default=8, help="chunks per batch (default: 8)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: the fastest)")
-    add_dtype(parser)
-    add_classes(parser)
-
-
-def add_dtype(parser):
-    """Add the option --dtype of commands that compute embeddings."""
-    choices = ("float32", "bfloat16", "float16")
-    parser.add_argument("--dtype", choices=choices, default="float32", help="of the arithmetic")
-
-
-def add_classes(parser):
-    """Add the option --classes of commands that load an export."""
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        default=(),
-        metavar="CLASS",
-        help="classes of your own that the export uses, as my_package.MyMixer; their code runs",
-    )
 
 
 def run(args):

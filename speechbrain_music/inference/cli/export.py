@@ -10,21 +10,7 @@ The run's hyperparams.yaml can run code: export only runs that you trust.
 
 from pathlib import Path
 
-from speechbrain_music.inference.cli.embed import layers
 from speechbrain_music.utils.errors import UserError
-
-
-def add_arguments(parser):
-    """Add the options of `sbmusic export`."""
-    parser.add_argument(
-        "source", metavar="RUN_OR_EXPORT", type=Path, help="folder of a run or of an export"
-    )
-    parser.add_argument("--out", type=Path, help="folder of the export (default: RUN/export)")
-    parser.add_argument("--onnx", type=Path, metavar="FILE", help="also write an ONNX file")
-    graph = parser.add_argument_group("the ONNX graph, by default from a wave to all hidden states")
-    graph.add_argument("--input", choices=("wave", "mel"), default="wave")
-    graph.add_argument("--layer", type=layers, default="all", help="as of `sbmusic embed`")
-    graph.add_argument("--pool", choices=("none", "mean", "mean_std"), default="none")
 
 
 def run(args):

@@ -8,16 +8,7 @@ sbmusic info music.npz
 
 from pathlib import Path
 
-from speechbrain_music.inference.cli.embed import add_classes
 from speechbrain_music.utils.errors import escaped
-
-
-def add_arguments(parser):
-    """Add the argument of `sbmusic info`."""
-    parser.add_argument(
-        "source", nargs="?", metavar="MODEL", help="export, its hub id, or embeddings"
-    )
-    add_classes(parser)
 
 
 def run(args):

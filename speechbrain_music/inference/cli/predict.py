@@ -9,20 +9,6 @@ line, position 1 being a downbeat; chords and sections as `start end label` (.la
 """
 
 import sys
-from pathlib import Path
-
-
-def add_arguments(parser):
-    """Add the options of `sbmusic predict`."""
-    parser.add_argument("audio", metavar="AUDIO", type=Path, help="an audio file of any length")
-    parser.add_argument("--probe", required=True, type=Path, help="a probe_*.safetensors")
-    parser.add_argument(
-        "--out", required=True, type=Path, help="a .beats, or a .lab of chords or sections"
-    )
-    parser.add_argument("--picture", type=Path, help="also draw the track into this .png")
-    parser.add_argument("--encoder", help="where the probe's encoder is now, as in the recipes")
-    parser.add_argument("--trust_remote_code", action="store_true", help="of an hf: encoder")
-    parser.add_argument("--device", default="cpu", help="of the encoder (default: cpu)")
 
 
 def run(args):

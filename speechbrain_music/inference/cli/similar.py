@@ -15,40 +15,12 @@ from difflib import get_close_matches
 from pathlib import Path, PurePath
 
 from speechbrain_music.data_prep.manifest import csv_text, printable
-from speechbrain_music.inference.cli.embed import SHIPPED, add_classes, add_dtype, count
+from speechbrain_music.inference.cli.embed import SHIPPED
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, escaped
 
 MIN_FILES = 3  # two standardised vectors always have the similarity -1
 AT_A_TIME = 256  # rows whose pairs are compared
-
-
-def add_arguments(parser):
-    """Add the options of `sbmusic similar`."""
-    parser.add_argument(
-        "query",
-        metavar="QUERY",
-        nargs="?",
-        help="path among the embeddings, the end of one, or a name; or an audio file",
-    )
-    parser.add_argument(
-        "--in",
-        dest="embeddings",
-        metavar="EMBEDDINGS",
-        required=True,
-        type=Path,
-        help="file that `sbmusic embed` wrote: .npy or .npz, one vector per file",
-    )
-    parser.add_argument("--pairs", action="store_true", help="in place of QUERY: of all tracks")
-    parser.add_argument("--page", type=Path, help="with --pairs: also write this .html")
-    parser.add_argument("--model", help="for an audio file: the model that made the embeddings")
-    parser.add_argument("--device", help="for that model (default: the fastest)")
-    parser.add_argument(
-        "--top", type=count, default=10, help="number of tracks or pairs (default: 10)"
-    )
-    parser.add_argument("--out", type=Path, help="also write the table to this .csv")
-    add_dtype(parser)
-    add_classes(parser)
 
 
 def run(args):
