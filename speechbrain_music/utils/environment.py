@@ -10,7 +10,7 @@ from platform import machine, python_version
 import torch
 
 PACKAGES = (
-    "speechbrain-music torch torchaudio speechbrain numpy torchmetrics mir_eval soxr transformers"
+    "speechbrain-music torch torchaudio speechbrain numpy mir_eval soxr transformers"
 ).split()
 
 

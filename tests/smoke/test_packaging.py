@@ -115,7 +115,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Modules that only an extra brings.
 HIDDEN = "onnx onnxruntime onnxscript pebble pretty_midi midirenderer transformers".split()
-HIDDEN += "torchmetrics mir_eval librosa sklearn pytest mkdocs nbclient".split()
+HIDDEN += "mir_eval librosa sklearn pytest mkdocs nbclient".split()
 
 
 PEERS = ("muq", "omar_rq", "musicfm")  # not installed with the project: of transformers 4
