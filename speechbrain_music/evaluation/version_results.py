@@ -62,10 +62,11 @@ def write_version_results(run, data_report, tested):
     runs = [
         {"identity": part.encoder.identity, "standardize": ", ".join(hparams["heads"])}
         | {
-            key: "/".join(str(found.table[key][rows[0]]) for rows in found.chosen.values())
-            for key in ("layer", "lr", "valid")
+            key: "/".join(str(shown[key][rows[0]]) for rows in found.chosen.values())
+            for key in ("layer", "lr")
         }
         for part, found in tested
+        for shown in [found.table.astype(object).fillna("-")]
     ]
     results = describe(run, data_report, tested, runs, summary)
     with picture(run.output / LAYERS, SIZE) as figure:

@@ -106,7 +106,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
         if str(spec) == "shipped":
             return [ExportEncoder(load_export(SHIPPED), "shipped", pooling)]
         if kind == "random" and rest:
-            model = load_export(rest, classes=classes)
+            model = load_export(SHIPPED if rest == "shipped" else rest, classes=classes)
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind == "hf" and rest:
             return [HuggingFaceEncoder(rest, trust_remote_code, pooling)]

@@ -177,6 +177,12 @@ def test_specs_of_exports(tmp_path, folder):
     assert (shipped.name, shipped.dim) == ("shipped", 160)
 
 
+def test_untrained_as_the_shipped_encoder():
+    shipped, *others = make_encoders("shipped"), *make_encoders("random:shipped")
+    assert len({each.identity for each in [*shipped, *others]}) == 4
+    assert {(each.layers, each.dim) for each in others} == {(shipped[0].layers, shipped[0].dim)}
+
+
 def test_wrong_specs(tmp_path, folder, monkeypatch):
     for spec in ("mell", "random:", "hf:", "random", 3, None, [], {"a": 1}):
         message = refusal(spec)
