@@ -32,7 +32,7 @@ def _track(path):
     axes = figure.subplots()
     axes.imshow(mel, extent=(0, mel.shape[1] / TOKEN_RATE, 0, 1), **limits, **IMAGE)
     axes.set_yticks([])
-    figure.savefig(file, format="png", dpi=100)
+    figure.savefig(file, format="png", dpi=60)
     image = base64.b64encode(file.getvalue()).decode()
     source = Path(path).absolute().as_uri()
     return {"fault": None, "name": escaped(path), "source": source, "image": image}
