@@ -35,28 +35,25 @@ def write_version_results(run, data_report, tested):
     works, changes = (np.array(read_column(table, c)) for c in (task.column, task.changes))
     scores, seeds = scored_task(hparams), range(len(hparams["probe_seeds"]))
 
-    def of_queries(found, seed, tracks=None):
-        """The scores of the queries (K, metrics of all heads)."""
+    def of_queries(found, tracks=None):
+        """For each seed the scores of the queries (K, metrics of all heads)."""
         by_head = {
-            head: task.score(similarities[seed], works, tracks)
+            head: [task.score(each, works, tracks) for each in similarities]
             for head, similarities in found.similarities.items()
         }
-        return _table(by_head)[list(scores.metrics)]
+        of_seeds = ({h: each[seed % len(each)] for h, each in by_head.items()} for seed in seeds)
+        return [_table(each)[list(scores.metrics)] for each in of_seeds]
 
     # A work's score is the mean over its queries, and its weight is their number.
     by_chance = _table(dict.fromkeys(hparams["heads"], task.chance(works))).groupby(works)
     chance = by_chance.mean().dropna()
     weights = torch.tensor(by_chance.count().loc[chance.index].to_numpy(float))
-    figures = [
-        [of_queries(found, seed).groupby(works).mean().dropna().to_numpy() for seed in seeds]
-        for _, found in tested
-    ]
+    figures = [[q.groupby(works).mean().dropna() for q in of_queries(found)] for _, found in tested]
     figures, mean_chance = torch.tensor(np.array(figures)), torch.tensor(chance.to_numpy())
     summary = summarise(scores, figures, weights, mean_chance, hparams["resamples"])
     for change in sorted(set(changes) - {"", ORIGINAL}):
         tracks = np.flatnonzero((changes == ORIGINAL) | (changes == change))
-        found = [of_queries(found, seed, tracks) for _, found in tested for seed in seeds]
-        mean = pd.concat(found).mean()
+        mean = pd.concat([q for _, found in tested for q in of_queries(found, tracks)]).mean()
         summary["by_class"][change] = mean.filter(like=" map").to_dict()
         summary["by_class"][change]["count"] = int((changes == change).sum())
     runs = [

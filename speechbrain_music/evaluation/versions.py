@@ -1,6 +1,5 @@
 """Version identification: similarities of tracks from frozen features, and from a trained head."""
 
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +31,8 @@ class VersionBatch(NamedTuple):
 
 def take_tracks(split, tracks):
     """The `VersionBatch` of some tracks of a `FeatureSplit`."""
-    rows = [split.rows[(split.tracks == track).numpy()] for track in tracks]
+    bounds = (np.searchsorted(split.tracks.numpy(), tracks, side) for side in ("left", "right"))
+    rows = [split.rows[begin:end] for begin, end in zip(*bounds, strict=True)]
     parts = [torch.from_numpy(np.asarray(split.values[part])) for part in rows]
     lengths = torch.tensor([len(part) for part in parts])
     return VersionBatch(pad_sequence(parts, batch_first=True), lengths, split.targets[tracks])
@@ -81,11 +81,11 @@ class VersionBrain(HeadBrain):
     def similarities(self, split):
         """As `track_similarities`, of the tracks of a `FeatureSplit` embedded by the head."""
         head, found = self.modules.head.eval(), []
-        for begin in range(0, len(split.names), AT_A_TIME):
-            tracks = np.arange(len(split.names))[begin : begin + AT_A_TIME]
+        every = np.arange(len(split.names))
+        for tracks in np.split(every, every[AT_A_TIME::AT_A_TIME]):
             batch = to_device(take_tracks(split, tracks), self.device)
             found.append(head(batch.x, batch.lengths).cpu().numpy())
-        return track_similarities(np.concatenate(found), np.arange(len(split.names)))
+        return track_similarities(np.concatenate(found), every)
 
 
 def track_similarities(values, tracks, matches=None):
@@ -120,7 +120,7 @@ class RankedVersions(NamedTuple):
 
     table: pd.DataFrame  # a row per choice: head, layer, lr, seed, valid, epoch
     chosen: dict  # head -> rows of the best choice: one, or one per seed
-    similarities: dict  # head -> for each seed a function as `track_similarities` gives
+    similarities: dict  # head -> functions as `track_similarities` gives: one, or one per seed
 
 
 def rank_versions(brain_class, features, run):
@@ -135,14 +135,16 @@ def rank_versions(brain_class, features, run):
     found = make_standardizations(train.values, train.rows, [FEATURES[name] for name in kinds])
     rows, chosen, similarities, brains = [], {}, {}, []
 
-    def compare(kind, split, layer):
+    def compare(kind, split, chosen):
+        """The similarities of a split's tracks in each of the chosen layers."""
         values = torch.from_numpy(np.asarray(split.values[split.rows]))
-        values = found[FEATURES[kind]](values)[:, layer].numpy()
-        return track_similarities(values, split.tracks.numpy(), hparams["matches"])
+        values, tracks = found[FEATURES[kind]](values).numpy(), split.tracks.numpy()
+        return (track_similarities(values[:, i], tracks, hparams["matches"]) for i in chosen)
 
-    for kind, (layer, name) in product(kinds, enumerate(layers)):
-        value = mean_precision(task, compare(kind, valid, layer), valid)
-        rows.append({"head": kind, "layer": name, "valid": value})
+    for kind in kinds:
+        for name, similar in zip(layers, compare(kind, valid, range(len(layers))), strict=True):
+            value = mean_precision(task, similar, valid)
+            rows.append({"head": kind, "layer": name, "valid": value})
     if ATTENTION in hparams["heads"]:
         mean, std = map(torch.from_numpy, mean_and_std(train.values, train.rows))
         trained, brains = train_grid(
@@ -164,6 +166,5 @@ def rank_versions(brain_class, features, run):
         else:
             chosen[kind] = [part["valid"].idxmax()]
             layer = layers.index(part["layer"][chosen[kind][0]])
-            same = compare(kind, splits["test"], layer)
-            similarities[kind] = [same] * len(hparams["probe_seeds"])
+            similarities[kind] = list(compare(kind, splits["test"], [layer]))
     return RankedVersions(table, chosen, similarities)

@@ -19,7 +19,8 @@ def pairs_page(title, pairs):
     Each track has a player and its spectrogram; a file that cannot be read has its reason instead.
     Audio is linked, not copied.
     """
-    tracks = [(similarity, list(map(_track, paths))) for similarity, *paths in pairs]
+    found = {path: _track(path) for path in {path for _, *paths in pairs for path in paths}}
+    tracks = [(similarity, list(map(found.get, paths))) for similarity, *paths in pairs]
     return render(TEMPLATES / "pairs.html", title=escaped(title), pairs=tracks)
 
 
