@@ -196,6 +196,7 @@ def page(stored):
         pitch=PITCH,
         chord=CHORD,
         untrained=UNTRAINED,
+        level=LEVEL,
         held_out=HELD_OUT,
         over_seeds=_over_seeds,
         format_baselines=format_baselines,
