@@ -11,7 +11,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from speechbrain_music.data_prep import folder, labelled_folder, merge
+from speechbrain_music.data_prep import folder, merge
 from speechbrain_music.data_prep.data_set import prepare_items
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.utils.errors import run_command
@@ -26,27 +26,17 @@ def main(argv=None):
     )
     names = parser.add_subparsers(required=True, metavar="NAME")
     for name, data_set in DATA_SETS.items():
-        source = [
-            f"Source: {data_set.reference}{data_set.home_page and ', ' + data_set.home_page}",
-            f"Licence: {data_set.licence}",
-            f"Cite:\n{textwrap.indent(data_set.bibtex, '    ')}",
-        ]
+        source = (
+            f"Source: {data_set.reference}{data_set.home_page and ', ' + data_set.home_page}\n"
+            f"Licence: {data_set.licence}\nCite:\n{textwrap.indent(data_set.bibtex, '    ')}"
+        )
         module = inspect.getmodule(data_set.read)
-        command = _add(names, name, module, data_set.prepare, "\n".join(source))
+        command = _add(names, name, module, data_set.prepare, "" if data_set.own else source)
         _add_options(command, data_set.options, prepare_items, data_set.read)
 
     command = _add(names, "folder", folder, folder.prepare_folder)
     options = {"valid_share": "share of the files to hold out", "seed": "chooses these files"}
     _add_options(command, options, folder.prepare_folder)
-
-    prepare = labelled_folder.prepare_labelled_folder
-    command = _add(names, "labelled_folder", labelled_folder, prepare)
-    command.add_argument("--labels", nargs="+", required=True, help="columns of the table")
-    options = {
-        "table": "the CSV file in the folder",
-        "allow_missing": "report recordings that cannot be read, do not refuse them",
-    }
-    _add_options(command, options, prepare)
 
     command = _add(names, "merge", merge, merge.merge, data_folder=False)
     command.add_argument(
@@ -86,7 +76,9 @@ def _add_options(command, options, *functions):
         if default is False:
             command.add_argument(f"--{name}", action="store_true", help=text)
         elif default in (None, inspect.Parameter.empty):
-            command.add_argument(f"--{name}", required=default is not None, help=text)
+            several = "+" if name == "labels" else None
+            required = default is not None
+            command.add_argument(f"--{name}", required=required, nargs=several, help=text)
         else:
             text = f"{text} (default: {default})"
             command.add_argument(f"--{name}", type=type(default), default=default, help=text)

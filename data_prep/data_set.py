@@ -14,7 +14,7 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +51,8 @@ class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
     `settings` (the options chosen) and `extra` go into the report; `texts` (file name -> text) are
-    written beside the manifests; `variant` says which of the record's counts the pieces must have.
+    written beside the manifests; `variant` says which of the record's counts the pieces must have;
+    `record` has fields of the `DataSet` that only the annotations tell.
     """
 
     items: list
@@ -59,6 +60,7 @@ class Annotations(NamedTuple):
     variant: str = "published"
     extra: dict = {}
     texts: dict = {}
+    record: dict = {}
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ class DataSet:
             if not isinstance(allowed := self.options[name], str):
                 check_option(name, options[name], allowed)
         common = {name: options.pop(name) for name in own if name in _COMMON}
-        return prepare_items(self, root, out, self.read(root, out, **options), **common)
+        annotations = self.read(root, out, **options)
+        return prepare_items(replace(self, **annotations.record), root, out, annotations, **common)
 
 
 def check_option(name, value, allowed):

@@ -7,12 +7,11 @@ from pathlib import Path
 from speechbrain_music.data_prep.data_set import SPLITS, check_option
 from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.folder import prepare_folder
-from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.data_prep.replica.synth import SOUNDFONT
-from speechbrain_music.data_prep.replica.trees import make_replica
+from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +22,16 @@ MUSIC_FOLDER = "data/replica/corpus_{:g}h"  # hours
 def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
     """Prepare a task's data set, or its replica of that scale if there is no data folder.
 
-    `data_set` is a name in `registry.DATA_SETS`; or `labelled_folder` or a function
-    `prepare(data_folder, out, **options)`, for which there is no replica. Returns the report, and
-    split -> manifest, see `manifest.read_manifest`.
+    `data_set` is a name in `registry.DATA_SETS`, or a function `prepare(data_folder, out,
+    **options)`, for which there is no replica. Returns the report, and split -> manifest, see
+    `manifest.read_manifest`.
     """
-    prepares = {name: record.prepare for name, record in DATA_SETS.items()}
-    prepares["labelled_folder"] = prepare_labelled_folder
+    prepare = data_set
     if not callable(data_set):
-        check_option("data_set", data_set, prepares)
+        check_option("data_set", data_set, DATA_SETS)
+        prepare = DATA_SETS[data_set].prepare
     if data_folder is None:
-        if data_set not in DATA_SETS:
+        if data_set not in NAMES:
             raise PreparationError("data_folder is not set: pass --data_folder")
         data_folder = Path(REPLICA_FOLDER.format(data_set, replica_scale))
         if bank := os.environ.get(SOUNDFONT):
@@ -42,7 +41,7 @@ def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
             "a program; its figures say nothing about recorded music"
         )
         make_replica(data_set, data_folder, replica_scale)
-    report = prepares.get(data_set, data_set)(data_folder, out, **options)
+    report = prepare(data_folder, out, **options)
     tables = {s: read_manifest(Path(out, f"{s}.csv"), data_folder) for s in SPLITS}
     return report, tables
 

@@ -16,7 +16,7 @@ def _read_records():
     records = {}
     for name, fields in declared.items():
         module = import_module(f"speechbrain_music.data_prep.{name}")
-        cited = [next(e for e in entries if f"{{{key}," in e) for key in fields.pop("cite")]
+        cited = [next(e for e in entries if f"{{{key}," in e) for key in fields.pop("cite", ())]
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         fields |= {"bibtex": "\n".join(cited), "read": getattr(module, f"read_{name}")}
         records[name] = DataSet(**fields)
