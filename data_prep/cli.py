@@ -30,15 +30,16 @@ def main(argv=None):
             f"Source: {data_set.reference}{data_set.home_page and ', ' + data_set.home_page}\n"
             f"Licence: {data_set.licence}\nCite:\n{textwrap.indent(data_set.bibtex, '    ')}"
         )
-        module = inspect.getmodule(data_set.read)
-        command = _add(names, name, module, data_set.prepare, "" if data_set.own else source)
+        about = f"{inspect.getmodule(data_set.read).__doc__}\n\n{data_set.layout}"
+        about += "" if data_set.own else f"\n{source}"
+        command = _add(names, name, about, data_set.prepare)
         _add_options(command, data_set.options, prepare_items, data_set.read)
 
-    command = _add(names, "folder", folder, folder.prepare_folder)
+    command = _add(names, "folder", folder.__doc__, folder.prepare_folder)
     options = {"valid_share": "share of the files to hold out", "seed": "chooses these files"}
     _add_options(command, options, folder.prepare_folder)
 
-    command = _add(names, "merge", merge, merge.merge, data_folder=False)
+    command = _add(names, "merge", merge.__doc__, merge.merge, data_folder=False)
     command.add_argument(
         "corpora", nargs="+", help="FOLDER or FOLDER=WEIGHT, where a preparation wrote manifests"
     )
@@ -48,12 +49,12 @@ def main(argv=None):
     return run_command(lambda: prepare(**options) and None)
 
 
-def _add(names, name, module, prepare, source="", data_folder=True):
-    """Add a command, described by its module, that calls `prepare`."""
+def _add(names, name, about, prepare, data_folder=True):
+    """Add a command that calls `prepare`; its help begins with the text `about`."""
     command = names.add_parser(
         name,
-        help=module.__doc__.splitlines()[0],
-        description=f"{module.__doc__}\n{source}",
+        help=about.splitlines()[0],
+        description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if data_folder:

@@ -1,15 +1,4 @@
-"""GTZAN genre: 930 clips of 30 s in ten genres, split by the fault-filtered lists.
-
-Expected tree (the folders of genres may also lie in genres_original/, Data/genres_original/ or at
-the top, be capitalised, or be missing, with all clips in one folder):
-
-    GTZAN/genres/blues/blues.00000.wav
-    GTZAN/{train,valid,test}_filtered.txt    one path per line; downloaded if missing
-
-The archive is no longer at its first address; copies are on the Hugging Face hub and on Kaggle.
-The lists leave out repeated, distorted and mislabelled clips and keep artists apart. jazz.00054,
-unreadable in most copies, is reported and is not a deviation.
-"""
+"""GTZAN genre: 930 clips of 30 s in ten genres, split by the fault-filtered lists."""
 
 import hashlib
 import logging

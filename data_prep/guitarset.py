@@ -1,12 +1,4 @@
-"""GuitarSet: chords and beats of 360 excerpts of solo guitar, by six players.
-
-Expected tree (the audio anywhere, by its stem):
-
-    GuitarSet/annotation/00_BN1-129-Eb_comp.jams
-    GuitarSet/audio_mono-mic/00_BN1-129-Eb_comp_mic.wav
-
-A player is a fold: --player tests, the next validates, the other four train.
-"""
+"""GuitarSet: chords and beats of 360 excerpts of solo guitar, by six players."""
 
 from speechbrain_music.data_prep import data_set, files, frames
 

@@ -1,14 +1,4 @@
-"""Harmonix: the structure and beats of 912 pop songs; the audio is your own.
-
-Expected tree (annotations at the top or in dataset/; audio anywhere, by its stem):
-
-    HARMONIX/dataset/metadata.csv
-    HARMONIX/dataset/{segments,beats_and_downbeats}/0001_12step.txt
-    HARMONIX/audio/0001_12step.mp3
-
-Times fit the recordings that were annotated, which are not published. Eight folds by artist: --fold
-tests, the next validates.
-"""
+"""Harmonix: the structure and beats of 912 pop songs; the audio is your own."""
 
 from pathlib import PurePath
 

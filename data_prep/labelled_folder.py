@@ -1,8 +1,4 @@
-"""A folder of recordings with a table of labels -> manifests: a data set of your own.
-
-The table, `labels.csv` in the folder, has a row per recording: its file (relative to the folder),
-its split (train, valid or test) and the labels; several values of a label are written "a|b".
-"""
+"""A folder of recordings with a table of labels -> manifests: a data set of your own."""
 
 import os
 from collections import Counter

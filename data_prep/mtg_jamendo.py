@@ -1,13 +1,4 @@
-"""MTG-Jamendo: 55,701 full tracks to pre-train on.
-
-Expected tree (audio may be in audio/, audios/, audio-low/, raw_30s/audio/, raw_30s/audio-low/ or at
-the top, with or without .low in its names; the table at the top or in data/):
-
-    mtg-jamendo/data/raw_30s.tsv    or autotagging_moodtheme.tsv and the like; the largest is taken
-    mtg-jamendo/audio/14/214.mp3
-
-A share of the tracks is held out by their artists. Without a table, use `folder`.
-"""
+"""MTG-Jamendo: 55,701 full tracks to pre-train on."""
 
 import csv
 import logging

@@ -1,16 +1,4 @@
-"""RWC, version 2: beats (328 pieces), chords (the 100 of RWC-P), or sections.
-
-Expected tree (annotations at the top or in annotations/; audio anywhere, by its stem):
-
-    RWC/RWC-P/RWC_P001.wav
-    RWC/annotations/metadata.csv
-    RWC/annotations/{beats,chords}/RWC-P/RWC_P001.csv
-    RWC/annotations/segments/RWC_P001.txt            sections of your own: .txt, .lab, .csv, .jams
-
-Of RWC-P's audio (4.1 GB) the md5 is 960a11a2d7fb603ad0dae8428f53d4f0. Five folds: --fold tests, the
-next validates. Pieces of one artist, or one title (RWC-J has five in seven arrangements), are in
-one fold, whichever files are there.
-"""
+"""RWC, version 2: beats (328 pieces), chords (the 100 of RWC-P), or sections."""
 
 from pathlib import PurePath
 

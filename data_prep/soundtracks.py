@@ -1,16 +1,4 @@
-"""Soundtracks of free games, from Debian's archive: about 17 hours of recordings to pre-train on.
-
-Expected tree, made and filled by this command:
-
-    soundtracks/
-        wesnoth-1.16-music/...     the audio of a package, and its copyright file
-        wesnoth-1.16-music_*.deb   or a package that you have downloaded
-
-Packages that are missing are fetched with apt-get and unpacked with dpkg-deb (no root, about 1 GB),
-each whole or not at all. A package that the mirror lacks is left out. Links and files under 10 s
-(sound effects) are left out; stems of one song are added. Splits: `album` keeps a package on one
-side, `track` does not. `LICENCES.md`, beside the manifests, names the holders of each track.
-"""
+"""Soundtracks of free games, from Debian's archive: 17 hours of recordings to pre-train on."""
 
 import logging
 import os
