@@ -143,7 +143,7 @@ async function compare(file) {
     const total = reading + encoding;
     say(
       `${seconds.toFixed(1)} s of audio in ${total.toFixed(2)} s: ${reading.toFixed(2)} s to ` +
-        `decode, ${encoding.toFixed(2)} s in the encoder. Real-time factor ` +
+        `decode and resample, ${encoding.toFixed(2)} s in the encoder. Real-time factor ` +
         `${(total / seconds).toFixed(3)} (${(seconds / total).toFixed(0)} times real time).`,
     );
   } catch (error) {
