@@ -73,6 +73,19 @@ TEXTS = {
         "track_1\tartist_1\talbum_1\t14/214.mp3\t30.0\tgenre---rock\tmood---sad\r\n"
         'track_2\tartist_2\talbum_2\t15/215.mp3\t30.0\tgenre---12" pop\r\n',
     },
+    "mtg_tagging": {
+        f"data/splits/split-0/autotagging_top50tags-{part}.tsv": "TRACK_ID\tARTIST_ID\tALBUM_ID\t"
+        f"PATH\tDURATION\tTAGS\r\n{row}\r\n"
+        for part, row in (
+            (
+                "train",
+                "track_1\tartist_1\talbum_1\t14/214.mp3\t30.0\tgenre---rock\tinstrument---voice\t"
+                "mood/theme---happy",
+            ),
+            ("validation", "track_2\tartist_2\talbum_2\t15/215.mp3\t30.0\tinstrument---bass"),
+            ("test", "track_3\tartist_3\talbum_3\t16/216.mp3\t30.0\tmood/theme---film"),
+        )
+    },
     "music4all": {
         "id_information.csv": "id\tartist\tsong\talbum_name\n"
         'a\t"The ""Who"", etc."\ta: b\tx\nb\tA 12" B\t"two\nlines"\tx\nc\tC, D\t[x]\tyzzy\n'
@@ -88,6 +101,7 @@ SOUNDS = {
     "genres/pop/pop.2.au".split(),
     "magnatagatune": ["mp3/c/c.mp3", f"mp3/0/{ODD}", "mp3/6/damaged.mp3", "mp3/f/f.mp3"],
     "mtg_jamendo": ["audio/14/214.mp3", "audio/15/215.low.mp3"],
+    "mtg_tagging": [f"audio-low/{name}.low.mp3" for name in ("14/214", "15/215", "16/216")],
     "music4all": [f"audios/{letter}.mp3" for letter in "abc"],
     "nsynth": [f"nsynth-{split}/audio/{split}-{n}.wav" for split in SPLITS for n in (1, 2)],
     "vocalset": "FULL/female1/scales/belt/f1_scales_belt_a.wav FULL/male4/x/trill/m4_trill.wav "
@@ -100,6 +114,7 @@ PIECES = {
     "gtzan": [{"blues.0": "blues", "jazz.00054": "jazz"}, {"rock.1": "rock"}, {"pop.2": "pop"}],
     "magnatagatune": [{"2": "guitar|classical|no vocals"}, {"6": "choral"}, {"10": ""}],
     "mtg_jamendo": {"track_1": "artist_1", "track_2": "artist_2"},  # held out by chance
+    "mtg_tagging": [{"track_1": "rock|voice|happy"}, {"track_2": "bass"}, {"track_3": "film"}],
     "music4all": {"a": 'The "Who", etc.', "b": 'A 12" B', "c": "C, D"},
     "nsynth": [{f"{split}-{n}": "60" for n in (1, 2)} for split in SPLITS],
     "vocalset": [{"f1_scales_belt_a": "f1"}, {"m4_trill": "m4"}, {"f2_trill": "f2"}],
@@ -130,7 +145,8 @@ def make_tree(root, name, texts=(), folder="data"):
 def prepare(name, root, out, **options):
     """Prepare a data set that may be incomplete."""
     defaults = {"allow_missing": True} if "allow_missing" in DATA_SETS[name].options else {}
-    defaults |= {"task": "technique"} if name == "vocalset" else {}
+    tasks = {"vocalset": "technique", "mtg_tagging": "top50tags"}
+    defaults |= {"task": tasks[name]} if name in tasks else {}
     return DATA_SETS[name].prepare(root, out, **defaults | options)
 
 

@@ -95,6 +95,7 @@ OPTIONS = {
     "output_folder": kinds.optional(kinds.path),
     "feature_folder": kinds.path,
     "max_seconds": kinds.optional(seconds),
+    "excerpt": kinds.choice("beginning", "middle"),
     "extract_batch": kinds.whole,
     "num_workers": kinds.workers,
     "fine_tune_batch": kinds.whole,

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from speechbrain_music.data_prep import fma, giantsteps, gtzan, magnatagatune, nsynth
+from speechbrain_music.data_prep import fma, giantsteps, gtzan, magnatagatune, mtg_tagging, nsynth
 from speechbrain_music.data_prep import vocalset as vocal
 from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.folder import prepare_folder
@@ -23,6 +23,12 @@ EMOTIONS = dict.fromkeys(("arousal", "valence"), lambda text: 1 <= float(text) <
 NOTES = {"pitch": lambda text: int(text) in range(128), "family": nsynth.FAMILIES}
 SUNG = {"singer": vocal.SINGERS}
 TAGS = {"tags": lambda text: set(text.split("|")) <= {"", *magnatagatune.TAGS}}
+
+
+def tags_of(task):
+    return lambda text: set(text.split("|")) <= set(mtg_tagging.TAGS[task])
+
+
 BEATS = {"beats": lambda path: len(read_beats(path).times) > 5, "has_downbeats": "1"}
 BY_ARTIST = {"split": "artist", "valid_share": 0.3}
 # Data set, options, labels with their allowed values, the column that no two splits share.
@@ -32,6 +38,8 @@ CASES = [
     ("music4all", {}, {"artist": bool}, "artist"),
     ("mtg_jamendo", {}, {"artist": bool}, "artist"),
     ("magnatagatune", {}, TAGS, "wav"),
+    ("mtg_tagging", {"task": "genre"}, {"tags": tags_of("genre")}, "artist"),
+    ("mtg_tagging", {"task": "top50tags"}, {"tags": tags_of("top50tags")}, "artist"),
     ("gtzan", {}, {"genre": gtzan.GENRES}, "wav"),
     ("giantsteps", {}, {"key": giantsteps.KEYS}, "track"),
     ("emomusic", {}, EMOTIONS, "wav"),
@@ -59,6 +67,7 @@ FILES = {
     "harmonix": (44100, 1, "MP3"),
     "magnatagatune": (16000, 1, "MP3"),
     "mtg_jamendo": (44100, 2, "MP3"),
+    "mtg_tagging": (44100, 1, "MP3"),
     "music4all": (44100, 2, "MP3"),
     "nsynth": (16000, 1, "WAV"),
     "rwc": (44100, 2, "WAV"),
@@ -164,6 +173,9 @@ def test_the_published_counts():
     for name, counts in published.items():
         assert tuple(DATA_SETS[name].counts["published"].values()) == counts
     assert tuple(DATA_SETS["magnatagatune"].counts["tagged"].values()) == (15247, 1529, 4332)
+    tags = [tuple(counts.values()) for counts in DATA_SETS["mtg_tagging"].counts.values()]
+    genres, top50 = (32572, 11043, 11479), (32136, 10888, 11356)
+    assert tags == [genres, (14395, 5466, 5115), (9949, 3802, 4231), top50]
     fma_counts = [tuple(counts.values()) for counts in DATA_SETS["fma"].counts.values()]
     large = (84353, 10958, 11263)
     assert fma_counts == [(6400, 800, 800), (19922, 2505, 2573), large, large]
