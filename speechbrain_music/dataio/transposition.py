@@ -14,8 +14,7 @@ OVERLAP, SEARCH = 1024, 512  # samples, 43 and 21 ms at 24 kHz
 def transpose(wave, semitones):
     """Shift the pitch of waves (B, N) float32 by equal-tempered semitones: (B, N) float32.
 
-    The wave is made longer by the ratio of frequencies, and resampled to its length. The ratio is
-    right to 1 cent. Zeros at an item's end change nothing before them. What would lie above half
+    Right to 1 cent; zeros at an item's end change nothing before them. What would lie above half
     the sample rate is lost; downwards, the highest frequencies are left empty.
     """
     if not semitones:

@@ -67,7 +67,7 @@ def take_tracks(split, tracks, transposed=0):
 
 
 class TrainingVersions(ShuffledBatches):
-    """One epoch of `VersionBatch`es: each work once, two of its tracks, in random transpositions.
+    """One epoch of `VersionBatch`es: each work once, two of its tracks in a random transposition.
 
     Works with one track are left out.
     """
@@ -86,7 +86,7 @@ class TrainingVersions(ShuffledBatches):
     def make_batch(self, items, rng):
         """Two tracks of each of some works."""
         pairs = [rng.choice(self.tracks[work], 2, replace=False) for work in items]
-        transposed = rng.integers(self.split.values.shape[1], size=2 * len(items))
+        transposed = rng.integers(self.split.values.shape[1], size=len(items)).repeat(2)
         return take_tracks(self.split, np.concatenate(pairs), transposed)
 
 
@@ -163,28 +163,30 @@ def rank_versions(brain_class, features, run):
     """Chooses the layer of each kind of features, and trains the head; returns `RankedVersions`.
 
     Layers and learning rates are chosen by the mean average precision of the validation works;
-    means and covariances are those of the training works' chunks, as recorded.
+    means and covariances of each transposition are those of the training works' chunks in it.
     """
     hparams, layers, splits = run.hparams, features.encoder.layers, features.splits
     task, train, valid = hparams["task"], splits["train"], splits["valid"]
     kinds = [name for name in hparams["heads"] if name in FEATURES]
-    recorded, count = train.values[:, 0], train.values.shape[1]
-    found = make_standardizations(recorded, train.rows, [FEATURES[name] for name in kinds])
+    pitches = np.moveaxis(train.values, 1, 0)
+    needed = [FEATURES[name] for name in kinds]
+    found = [make_standardizations(values, train.rows, needed) for values in pitches]
     rows, chosen, similarities, brains = [], {}, {}, []
 
     def compare(kind, split, chosen):
         """The similarities of a split's tracks in each of the chosen layers."""
-        each = (torch.from_numpy(split.values[split.rows, number]) for number in range(count))
-        pitches = np.stack([found[FEATURES[kind]](x).numpy()[:, chosen] for x in each])
+        values = (torch.from_numpy(x[split.rows]) for x in np.moveaxis(split.values, 1, 0))
+        pairs = zip(found, values, strict=True)
+        pitches = [by[FEATURES[kind]](x).numpy().swapaxes(0, 1)[chosen] for by, x in pairs]
         tracks, matches = split.tracks.numpy(), hparams["matches"]
-        return (track_similarities(x, tracks, matches) for x in np.moveaxis(pitches, 2, 0))
+        return (track_similarities(x, tracks, matches) for x in zip(*pitches, strict=True))
 
     for kind in kinds:
         for name, similar in zip(layers, compare(kind, valid, range(len(layers))), strict=True):
             value = mean_precision(task, similar, valid)
             rows.append({"head": kind, "layer": name, "valid": value})
     if ATTENTION in hparams["heads"]:
-        mean, std = map(torch.from_numpy, mean_and_std(recorded, train.rows))
+        mean, std = map(torch.from_numpy, mean_and_std(pitches[0], train.rows))
         trained, brains = train_grid(
             brain_class,
             task,

@@ -68,9 +68,8 @@ class VersionIdentification:
 
     def bounds(self, metric, queries):
         """Least and greatest mean of a metric; each of W works has `queries` (W,) tracks."""
-        if metric == "mr1":
-            return 1, None
-        return 0, min(TOP, int(max(queries)) - 1) / TOP if metric == "p10" else 1
+        bounds = {"mr1": (1, None), "p10": (0, min(TOP, int(max(queries)) - 1) / TOP)}
+        return bounds.get(metric, (0, 1))
 
     def chance(self, works):
         """The metrics of each query in a random order, as `score`."""
