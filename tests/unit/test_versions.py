@@ -5,14 +5,19 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
+from tones import melody
 
+from speechbrain_music.dataio.audio import read_segment
+from speechbrain_music.dataio.transposition import transpose
 from speechbrain_music.evaluation.results import summarise
-from speechbrain_music.evaluation.versions import track_similarities
+from speechbrain_music.evaluation.versions import TransposedCache, track_similarities
 from speechbrain_music.metrics.feature_statistics import make_standardizations
 from speechbrain_music.metrics.retrieval import METRICS, rank_scores
 from speechbrain_music.metrics.track_scores import TrackScores
 from speechbrain_music.metrics.versions import VersionIdentification
+from speechbrain_music.models.frozen import MelEncoder
 from speechbrain_music.nnet.version_head import VersionHead, contrastive_loss
 
 TASK = VersionIdentification()
@@ -123,6 +128,27 @@ def test_the_best_transposition_counts(matches):
         joined, both = np.concatenate([values, pitches[0]]), np.concatenate([tracks, 3 + tracks])
         each.append(track_similarities([joined], both, matches)(np.arange(3))[:, 3:])
     np.testing.assert_allclose(found, np.max(each, axis=0), rtol=1e-5)
+
+
+def test_features_of_transpositions(tmp_path):
+    """Those of the transposed waves, each chunk's as it is alone."""
+    rows = []
+    for number, seconds in enumerate((0.9, 0.4)):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, melody(seconds, 24000, 1, np.random.default_rng(number)), 24000)
+        rows.append([str(number), str(path), 0, int(24000 * seconds), seconds])
+    chunks = pd.DataFrame(rows, columns=["ID", "wav", "start", "stop", "duration"])
+    encoder = MelEncoder()
+    cache = TransposedCache(tmp_path / "features", encoder, chunks, 3).open()
+    cache.extract(batch_size=2, bar=False)
+    values, readable, reasons = cache.load()
+    assert values.shape == (2, 3, 1, 256) and readable.all() and not reasons
+    for row, path in enumerate(chunks["wav"]):
+        wave = torch.from_numpy(read_segment(path)).unsqueeze(0)
+        for place, semitones in enumerate((0, 1, -1)):
+            alone = encoder(transpose(wave, semitones), torch.tensor([wave.shape[1]]))
+            np.testing.assert_allclose(values[row, place], alone[0], atol=2e-3)
+    assert TransposedCache(tmp_path, encoder, chunks, 12).folder.name != cache.folder.name
 
 
 def test_bounds_of_means():
