@@ -63,6 +63,7 @@ FRAMES = {
 VERSIONS = {
     "hop_seconds": seconds,
     "matches": kinds.optional(kinds.whole),
+    "transpositions": kinds.whole_number(1, 12),
     "embedding_width": kinds.size,
     "temperature": kinds.positive,
 }
