@@ -15,6 +15,7 @@ SHARES = {"music": 60, "voices": 20, "notes": 20}
 RECORDINGS = 100  # as much audio of them as of all others
 OTHER_SEED = 1000
 VOICES, NOTES = 0.075, 0.0025  # scale of VocalSet's and NSynth's replicas per hour of music
+SPEECH = 0.01  # scale of LibriSpeech's replica per hour of speech
 
 
 def prepare_mixture(hours, manifests, soundtracks=None):
@@ -37,6 +38,14 @@ def prepare_mixture(hours, manifests, soundtracks=None):
         DATA_SETS["soundtracks"].prepare(soundtracks, manifests / "recordings")
         corpora[manifests / "recordings"] = RECORDINGS
     return merged_data(corpora, manifests / "all")
+
+
+def prepare_speech(hours, manifests):
+    """Makes about so many hours of speech; returns the folder of its manifests."""
+    folder = Path(FOLDER.format(hours)) / "speech"
+    make_replica("librispeech", folder, min(1.0, hours * SPEECH), OTHER_SEED)
+    DATA_SETS["librispeech"].prepare(folder, manifests / "speech")
+    return manifests / "speech"
 
 
 def merged_data(corpora, out):
