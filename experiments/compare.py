@@ -34,6 +34,7 @@ from speechbrain_music.metrics.comparison import LEVEL
 from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
 from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.export import load_export
+from speechbrain_music.models.frozen import untrained
 from speechbrain_music.models.safe_folder import RUN_RESULT
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.reporting.pages import render
@@ -164,8 +165,8 @@ def probe_all(runs, variants):
                 figures["steps"] = [row["step"] for row in rows if row["cross_entropy"] <= goal][:1]
             found[name].append(figures | _summary(probe(model.features, model.encoder.eval())))
             if len(found.setdefault(UNTRAINED, [])) < len(runs.args.seeds):
-                untrained = probe(model.features, model.encoder.untrained().eval())
-                found[UNTRAINED].append(_summary(untrained))
+                new = untrained(model, runs.args.seeds[len(found[UNTRAINED])]).model
+                found[UNTRAINED].append(_summary(probe(new.features, new.encoder)))
     return found
 
 

@@ -25,8 +25,7 @@ TECHNIQUES = {
     name: SimpleNamespace(**_TABLES["neutral"] | changes)
     for name, changes in _TABLES["techniques"].items()
 }
-# As spoken, but with the pitch of each syllable given.
-SPEECH = SimpleNamespace(**vars(TECHNIQUES["spoken"]) | {"motion": "sung"})
+SPEECH = SimpleNamespace(**vars(TECHNIQUES["spoken"]) | {"motion": "sung"})  # at given pitches
 TYPICAL_RATE = 5.5  # Hz: singers whose vibrato has this rate speak at the table's lengths
 
 

@@ -6,7 +6,7 @@ from speechbrain_music.data_prep.replica.trees import Tree, scaled
 from speechbrain_music.data_prep.replica.voice import make_singer, speak
 
 SUBSETS = ("train-clean-100", "dev-clean", "test-clean")
-PER_SPEAKER = 20  # utterances, in one chapter; fewer than the original's, for more speakers
+PER_SPEAKER = 5  # utterances, in one chapter; fewer than the original's, for more speakers
 SHORTEST, LONGEST = 4.0, 21.0  # seconds; the mean is about that of train-clean-100
 
 
