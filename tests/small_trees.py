@@ -60,6 +60,7 @@ TEXTS = {
         "train_filtered.txt": "blues/blues.0.au\njazz\\jazz.00054.wav\n",
         **{"valid_filtered.txt": "rock/rock.1.wav\n", "test_filtered.txt": "pop/pop.2.wav\n"},
     },
+    "librispeech": {},
     "magnatagatune": {
         "annotations_final.csv": mtt(
             ("2", ["classical", "guitar", "no vocals"], f"0/{ODD}"),
@@ -99,6 +100,8 @@ SOUNDS = {
     "giantsteps": [*(f"{MTG}/audio/{n}.LOFI.mp3" for n in (5, 6, 7, 8)), "audio/1.LOFI.wav"],
     "gtzan": "genres/blues/blues.0.wav genres/jazz/jazz.00054.wav genres/rock/rock.1.wav "
     "genres/pop/pop.2.au".split(),
+    "librispeech": "train-clean-100/84/121123/84-121123-0000.flac dev-clean/7/1/7-1-0003.flac "
+    "train-clean-100/84/12/84-12-0000.flac test-other/367/130732/367-130732-0000.flac".split(),
     "magnatagatune": ["mp3/c/c.mp3", f"mp3/0/{ODD}", "mp3/6/damaged.mp3", "mp3/f/f.mp3"],
     "mtg_jamendo": ["audio/14/214.mp3", "audio/15/215.low.mp3"],
     "mtg_tagging": [f"audio-low/{name}.low.mp3" for name in ("14/214", "15/215", "16/216")],
@@ -112,6 +115,11 @@ PIECES = {
     "fma": [{"000002": "1"}, {"000003": "2"}, {"001005": "3"}],
     "giantsteps": [{"5-0": "Bb minor"}, {"6-0": "E major"}, {"1-0": "Eb minor"}],
     "gtzan": [{"blues.0": "blues", "jazz.00054": "jazz"}, {"rock.1": "rock"}, {"pop.2": "pop"}],
+    "librispeech": [
+        {"84-121123-0000": "84", "84-12-0000": "84"},
+        {"7-1-0003": "7"},
+        {"367-130732-0000": "367"},
+    ],
     "magnatagatune": [{"2": "guitar|classical|no vocals"}, {"6": "choral"}, {"10": ""}],
     "mtg_jamendo": {"track_1": "artist_1", "track_2": "artist_2"},  # held out by chance
     "mtg_tagging": [{"track_1": "rock|voice|happy"}, {"track_2": "bass"}, {"track_3": "film"}],

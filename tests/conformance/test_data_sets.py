@@ -1,5 +1,6 @@
 """Manifests of the replica of every data set, and published counts."""
 
+import shutil
 from collections import Counter
 from unittest.mock import Mock
 
@@ -14,10 +15,11 @@ from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import storage
-from speechbrain_music.data_prep.replica.layouts import covers
+from speechbrain_music.data_prep.replica.layouts import covers, espeak
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
 from speechbrain_music.dataio.annotations import read_beats
 from speechbrain_music.dataio.audio import read_segment, resampled_length
+from speechbrain_music.utils.errors import UserError
 
 EMOTIONS = dict.fromkeys(("arousal", "valence"), lambda text: 1 <= float(text) <= 9)
 NOTES = {"pitch": lambda text: int(text) in range(128), "family": nsynth.FAMILIES}
@@ -53,6 +55,7 @@ CASES = [
     ("guitarset", {"player": 2}, BEATS | {"fold": "012345"}, "artist"),
     ("harmonix", {"fold": 5}, BEATS | {"fold": "01234567"}, "artist"),
     ("covers", {}, {"work": bool, "change": covers.CHANGES}, "work"),
+    ("librispeech", {}, {"speaker": str.isdigit}, "speaker"),
     ("folder", {}, {}, "wav"),
 ]
 # Sample rate, channels and format, as the data sets have them.
@@ -60,11 +63,13 @@ FILES = {
     "beats": (22050, 1, "WAV"),
     "covers": (24000, 1, "FLAC"),
     "emomusic": (44100, 1, "MP3"),
+    "espeak": (16000, 1, "FLAC"),
     "fma": (44100, 2, "MP3"),
     "giantsteps": (44100, 1, "MP3"),
     "gtzan": (22050, 1, "WAV"),
     "guitarset": (44100, 1, "WAV"),
     "harmonix": (44100, 1, "MP3"),
+    "librispeech": (16000, 1, "FLAC"),
     "magnatagatune": (16000, 1, "MP3"),
     "mtg_jamendo": (44100, 2, "MP3"),
     "mtg_tagging": (44100, 1, "MP3"),
@@ -125,6 +130,8 @@ def test_manifests(name, options, labels, apart, replica, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_formats_and_continuing_a_replica(name, replica):
+    if name == "espeak" and not shutil.which(espeak.PROGRAM):
+        pytest.skip("espeak-ng is not installed")
     root = replica(name)
     audio = [p for p in sorted(root.rglob("*.*")) if p.suffix in (".mp3", ".wav", ".au", ".flac")]
     audio = [path for path in audio if path.stat().st_size]  # but the damaged ones of a data set
@@ -162,6 +169,12 @@ def test_full_annotations_give_the_published_counts(name, tmp_path, monkeypatch)
             assert found == DATA_SETS[name].counts[subset]
 
 
+def test_speech_of_espeak_needs_the_program(monkeypatch):
+    monkeypatch.setattr(espeak.shutil, "which", lambda program: None)
+    with pytest.raises(UserError, match="apt-get install espeak-ng"):
+        espeak.render(0, 1, 0)
+
+
 def test_the_published_counts():
     published = {
         "emomusic": (504, 115, 125),
@@ -178,6 +191,9 @@ def test_the_published_counts():
     assert tags == [genres, (14395, 5466, 5115), (9949, 3802, 4231), top50]
     fma_counts = [tuple(counts.values()) for counts in DATA_SETS["fma"].counts.values()]
     large = (84353, 10958, 11263)
+    train, *others = (28539, 104014, 148688), 2703, 2864, 2620, 2939
+    speech = [n for counts in DATA_SETS["librispeech"].counts.values() for n in counts.values()]
+    assert speech == [*train, *others] and sum(train) == 281241
     assert fma_counts == [(6400, 800, 800), (19922, 2505, 2573), large, large]
 
 

@@ -189,6 +189,7 @@ def test_counts_are_asserted(tree, out, tmp_path, monkeypatch):
         ("mtg_tagging", "data/splits/split-0", "split-0"),
         ("nsynth", ".", "nsynth-data"),
         ("vocalset", "FULL", "data_by_singer"),
+        ("librispeech", "dev-clean", "dev-clean-2"),
     ],
 )
 def test_layouts_of_other_releases(name, old, new, tree, out):
@@ -397,6 +398,24 @@ def test_emotions_are_standardised_and_artists_split_by_their_plain_names(tree, 
             assert np.allclose(back, values, atol=1e-4)
         developed = np.concatenate([train, valid])[:, 1]
         assert np.allclose([developed.mean(), developed.std()], [0, 1], atol=1e-5)
+
+
+def test_subsets_of_librispeech(tree, out):
+    root, record = tree("librispeech"), DATA_SETS["librispeech"]
+    with refused("train has 2 of 28539, valid has 1 of 2703, test has 1 of 2939"):
+        record.prepare(root, out)
+    wav(root / "train-other-500/20/205/20-205-0000.flac")
+    report = record.prepare(root, out, allow_missing=True)
+    assert report["counts"] == {"train": 28539 + 148688, "valid": 2703, "test": 2939}
+    assert report["splits"]["train"]["classes"]["subset"] == {
+        "train-clean-100": 2,
+        "train-other-500": 1,
+    }
+    (root / "train-other-500").rename(root / "train-clean-5")  # of which no counts are known
+    assert record.prepare(root, out)["counts"] is None
+    wav(root / "dev-clean/84/9/84-9-0000.flac")
+    with refused("dev-clean has speaker 84 of another split"):
+        record.prepare(root, out)
 
 
 def test_options_that_leave_pieces_out(tree, out):
