@@ -50,16 +50,14 @@ class Item(NamedTuple):
 class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
-    `settings` (the options chosen) and `extra` go into the report; `texts` (file name -> text) are
-    written beside the manifests; `variant` names the record's counts, several joined by `+`;
-    `record` has fields of the `DataSet` that only the annotations tell.
+    `settings` (the options chosen) and `extra` go into the report; `variant` names the record's
+    counts, several joined by `+`; `record` has fields of the `DataSet` that only these files tell.
     """
 
     items: list
     settings: dict = {}
     variant: str = "published"
     extra: dict = {}
-    texts: dict = {}
     record: dict = {}
 
 
@@ -231,8 +229,7 @@ def prepare_items(
     }
     columns = data_set.labels + ("track",) * bool(data_set.clip_seconds) + tuple(made_by)
     texts = {paths[split]: manifest.manifest_text(part, columns) for split, part in splits.items()}
-    beside = {out / name: text for name, text in annotations.texts.items()}
-    output.write_output(out, report, skipped, beside | texts)
+    output.write_output(out, report, skipped, texts)
     for path in set(paths.values()) - set(texts):  # of other settings
         path.unlink(missing_ok=True)
     return report

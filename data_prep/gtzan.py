@@ -59,16 +59,13 @@ def _download(split, path):
         try:
             with urllib.request.urlopen(url, timeout=30) as response:
                 data = response.read()
+            if hashlib.sha256(data).hexdigest() != SHA256[split]:
+                raise OSError("its sha256 is not that of the published list")
         except (OSError, HTTPException) as error:
             raise files.PreparationError(
                 f"{url} could not be downloaded ({error}); put {path.name} into the data folder, "
                 "or name its folder with --lists."
             ) from error
-        if hashlib.sha256(data).hexdigest() != SHA256[split]:
-            raise files.PreparationError(
-                f"{url} is not the published list (its sha256 differs); find the published one "
-                "and name its folder with --lists."
-            )
         with atomic_file(path, "wb") as file:
             file.write(data)
     return path

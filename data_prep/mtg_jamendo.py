@@ -1,12 +1,9 @@
 """MTG-Jamendo: 55,701 full tracks to pre-train on."""
 
 import csv
-import logging
 from itertools import chain
 
 from speechbrain_music.data_prep import data_set, files
-
-logger = logging.getLogger(__name__)
 
 TABLES = ("raw*.tsv", "data/raw*.tsv", "autotagging*.tsv", "data/autotagging*.tsv")
 PLACES = ("audio", "audios", "audio-low", "raw_30s/audio", "raw_30s/audio-low", "")
@@ -19,11 +16,10 @@ def read_mtg_jamendo(data_folder, out=None):
     place = files.locate(data_folder, "MTG-Jamendo", *needs)[0]
     tables = chain.from_iterable(sorted(data_folder.glob(pattern)) for pattern in TABLES)
     table = max(tables, key=lambda path: path.stat().st_size)
-    logger.info("Artists are those of %s.", table)
     items = [
         data_set.Item(
             row["TRACK_ID"], f"{place}/{row['PATH']}".lstrip("/"), None, (row["ARTIST_ID"],)
         )
         for row in files.read_table(table, COLUMNS[:5], "\t", csv.QUOTE_NONE)
     ]
-    return data_set.Annotations(items)
+    return data_set.Annotations(items, extra={"table": table.name})
