@@ -1,4 +1,4 @@
-"""Beats and downbeats: any folder with audio and beats (.beats, or else JAMS) of the same stems."""
+"""Read beats: any folder with `.beats` files or JAMS, in folds or split by GTZAN's lists."""
 
 import re
 from pathlib import PurePath

@@ -30,8 +30,7 @@ def main(argv=None):
             f"Source: {data_set.reference}{data_set.home_page and ', ' + data_set.home_page}\n"
             f"Licence: {data_set.licence}\nCite:\n{textwrap.indent(data_set.bibtex, '    ')}"
         )
-        about = f"{inspect.getmodule(data_set.read).__doc__}\n\n{data_set.layout}"
-        about += "" if data_set.own else f"\n{source}"
+        about = data_set.description + ("" if data_set.own else f"\n{source}")
         command = _add(names, name, about, data_set.prepare)
         _add_options(command, data_set.options, prepare_items, data_set.read)
 

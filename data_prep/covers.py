@@ -1,4 +1,4 @@
-"""Cover songs: versions of the same works, as listed by Covers80, SHS100K, Da-TACOS or yourself."""
+"""Read lists of cover songs: a table, SHS100K's lists, or a folder per work."""
 
 import csv
 import re

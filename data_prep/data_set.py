@@ -70,7 +70,7 @@ class DataSet:
     licence: str = "not stated"
     home_page: str = ""
     bibtex: str = ""
-    layout: str = ""  # the expected tree, other trees that are read, and the splits, for --help
+    description: str = ""  # for --help: what it is, the expected tree, the splits
     labels: tuple = ()  # the manifest's columns after the first five
     classes: tuple = ()  # those whose values are counted in the report
     counts: dict = field(default_factory=dict)  # variant -> split (or `ALL`) -> published pieces

@@ -1,4 +1,4 @@
-"""Free Music Archive (FMA), small to full: music to pre-train on, with its official split."""
+"""Read the Free Music Archive: the tracks of a subset, by their split, artists or licences."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""GTZAN genre: 930 clips of 30 s in ten genres, split by the fault-filtered lists."""
+"""Read GTZAN: the clips of the fault-filtered lists, which are downloaded if missing."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""A folder of recordings with a table of labels -> manifests: a data set of your own."""
+"""Read a folder of recordings with a table of labels."""
 
 import os
 from collections import Counter

@@ -1,4 +1,4 @@
-"""LibriSpeech: read English to pre-train on, in its own subsets."""
+"""Read LibriSpeech: the utterances of the subsets that are there."""
 
 from pathlib import PurePath
 

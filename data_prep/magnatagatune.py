@@ -1,4 +1,4 @@
-"""MagnaTagATune tagging: 25,860 clips of 29 s, the 50 most frequent tags, split by folder."""
+"""Read MagnaTagATune: clips with the 50 most frequent tags."""
 
 from pathlib import PurePosixPath
 

@@ -1,4 +1,4 @@
-"""MTG-Jamendo: 55,701 full tracks to pre-train on."""
+"""Read MTG-Jamendo: all tracks with their artists."""
 
 import csv
 from itertools import chain

@@ -1,4 +1,4 @@
-"""MTG-Jamendo tagging: genres, instruments, moods and themes, or the 50 most frequent tags."""
+"""Read MTG-Jamendo's tags: the lists of split 0 of a task."""
 
 import csv
 from pathlib import Path

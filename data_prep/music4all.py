@@ -1,4 +1,4 @@
-"""Music4All: 109,269 clips of 30 s to pre-train on."""
+"""Read Music4All: all clips with their artists."""
 
 from speechbrain_music.data_prep import data_set, files
 

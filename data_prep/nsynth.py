@@ -1,4 +1,4 @@
-"""NSynth pitch and instrument: 305,979 notes of 4 s, 128 pitches, 11 families."""
+"""Read NSynth: notes with pitch and instrument, from files too large to be read at once."""
 
 from speechbrain_music.data_prep import data_set, files
 

@@ -1,4 +1,4 @@
-"""Soundtracks of free games, from Debian's archive: 17 hours of recordings to pre-train on."""
+"""Fetch and read soundtracks of free games, from Debian's archive."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""VocalSet: who sings (20 singers), and how (10 techniques)."""
+"""Read VocalSet: recordings with singer and technique, whatever their names lack."""
 
 import filecmp
 import re

@@ -29,7 +29,7 @@ def test_help_and_report_of_a_record(name, tree, out, capsys):
         main([name, "--help"])
     shown = capsys.readouterr().out
     assert left.value.code == 0 and "Expected tree" in shown
-    lines = [inspect.getmodule(record.read).__doc__, *record.layout.split("\n")]
+    lines = record.description.split("\n")
     options = ["--out", *(f"--{option}" for option in record.options)]
     for text in (record.licence, record.home_page, *lines, *options):
         assert text in shown
