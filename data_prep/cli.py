@@ -11,7 +11,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from speechbrain_music.data_prep import folder, merge
+from speechbrain_music.data_prep import merge
 from speechbrain_music.data_prep.data_set import prepare_items
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.utils.errors import run_command
@@ -32,13 +32,10 @@ def main(argv=None):
         )
         about = data_set.description + ("" if data_set.own else f"\n{source}")
         command = _add(names, name, about, data_set.prepare)
-        _add_options(command, data_set.options, prepare_items, data_set.read)
+        command.add_argument("data_folder", metavar="FOLDER", help="the folder of the data")
+        _add_options(command, data_set)
 
-    command = _add(names, "folder", folder.__doc__, folder.prepare_folder)
-    options = {"valid_share": "share of the files to hold out", "seed": "chooses these files"}
-    _add_options(command, options, folder.prepare_folder)
-
-    command = _add(names, "merge", merge.__doc__, merge.merge, data_folder=False)
+    command = _add(names, "merge", merge.__doc__, merge.merge)
     command.add_argument(
         "corpora", nargs="+", help="FOLDER or FOLDER=WEIGHT, where a preparation wrote manifests"
     )
@@ -48,7 +45,7 @@ def main(argv=None):
     return run_command(lambda: prepare(**options) and None)
 
 
-def _add(names, name, about, prepare, data_folder=True):
+def _add(names, name, about, prepare):
     """Add a command that calls `prepare`; its help begins with the text `about`."""
     command = names.add_parser(
         name,
@@ -56,21 +53,18 @@ def _add(names, name, about, prepare, data_folder=True):
         description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    if data_folder:
-        command.add_argument("data_folder", metavar="FOLDER", help="the folder of the data")
     command.add_argument("--out", required=True, type=Path, help="folder for the manifests")
     command.set_defaults(prepare=prepare)
     return command
 
 
-def _add_options(command, options, *functions):
-    """Add options with their help; type and default are those of the functions' parameters.
-
-    `options` are name -> help text, or the values to choose from.
-    """
-    parameters = {k: v for f in functions for k, v in inspect.signature(f).parameters.items()}
-    for name, text in options.items():
-        default = parameters[name].default
+def _add_options(command, data_set):
+    """Add a data set's options, with the type and default of the parameter that takes them."""
+    functions = (prepare_items, data_set.read)
+    defaults = {k: v.default for f in functions for k, v in inspect.signature(f).parameters.items()}
+    defaults["valid_share"] = data_set.valid_share
+    for name, text in data_set.options.items():
+        default = defaults[name]
         if not isinstance(text, str):
             text = " or ".join(text)
         if default is False:

@@ -80,6 +80,7 @@ class DataSet:
     min_seconds: float = 0.0  # shorter files are skipped
     endings: tuple = ()  # of the audio's stems, which some copies have and others have not
     fetches: bool = False  # whether `read` downloads what is missing: the folder is made
+    valid_share: float = 0.05  # of the pieces, to hold out where there are no splits, by default
     own: bool = False  # a user's table: nothing was published, and nothing can be downloaded again
     # `read(data_folder, out, **options)` returns `Annotations`; `out` is the folder of the
     # manifests, for files that it downloads or caches.
@@ -147,12 +148,13 @@ def hold_out(rows, share, seed, groups):
 
 
 def prepare_items(
-    data_set, data_folder, out, annotations, allow_missing=False, valid_share=0.05, seed=0
+    data_set, data_folder, out, annotations, allow_missing=False, valid_share=None, seed=0
 ):
     """Write the manifests and the report of annotated pieces, and return the report.
 
-    With `allow_missing` counts that differ are reported, not refused. Pieces without a split are
-    held out by the label `artist`, if there is one.
+    With `allow_missing` counts that differ are reported, not refused. Of pieces without a split a
+    share is held out, by the label `artist` if there is one, in an order that depends on the names
+    and the seed alone, so that few change sides when a folder grows.
     """
     items, repeated = _unique(data_set, annotations.items)
     audio, unlisted_folders, _ = files.find_audio(data_folder)
@@ -162,13 +164,13 @@ def prepare_items(
     held_out = any(item.split is None for item in items)
     settings = annotations.settings
     if held_out:
+        valid_share = data_set.valid_share if valid_share is None else valid_share
         if not 0 < valid_share < 1:
             raise files.PreparationError(
                 f"valid_share is {valid_share}; it must lie between 0 and 1."
             )
         settings = settings | {"valid_share": valid_share, "seed": seed}
     paths = {split: out / f"{split}.csv" for split in SPLITS}
-    files.check_output(out / "report.json")
     if any(path.exists() for path in (out / "report.json", *paths.values())):
         report = output.refuse_other_source(out / "report.json", data_folder, data_set.title)
         if (replaced := report.get("settings")) != settings:

@@ -4,9 +4,9 @@ import logging
 import os
 from pathlib import Path
 
+from speechbrain_music.data_prep import output
 from speechbrain_music.data_prep.data_set import SPLITS, check_option
-from speechbrain_music.data_prep.files import PreparationError
-from speechbrain_music.data_prep.folder import prepare_folder
+from speechbrain_music.data_prep.files import PreparationError, existing_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.corpus import make_corpus
@@ -49,10 +49,10 @@ def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
 def prepare_music(hparams, own_manifests):
     """Prepare a folder of music to pre-train on, or `replica_hours` of composed music without one.
 
-    Of a recipe's yaml, `valid_share` and `seed` are those of `folder.prepare_folder`, which writes
-    to the folder of `train_csv`. With `own_manifests` the CSV files are the user's and nothing is
-    written. Returns the folder that `$data_root` stands for, and the manifests to train on and to
-    validate with as `manifest.read_manifest` does.
+    `hparams` are a recipe's; `valid_share` and `seed` are options of the data set `folder`, whose
+    manifests are written to the folder of `train_csv`. With `own_manifests` the CSV files are the
+    user's and nothing is written. Returns the folder that `$data_root` stands for, and the
+    manifests to train on and to validate with as `manifest.read_manifest` does.
     """
     data_folder, train_csv = hparams["data_folder"], hparams["train_csv"]
     if own_manifests and data_folder is None:
@@ -64,6 +64,22 @@ def prepare_music(hparams, own_manifests):
         make_corpus(data_folder, hours)
     if not own_manifests:
         options = {name: hparams[name] for name in ("valid_share", "seed")}
-        prepare_folder(data_folder, Path(train_csv).parent, **options, keep=True)
+        prepare_once(data_folder, Path(train_csv).parent, **options)
     tables = (read_manifest(path, data_folder) for path in (train_csv, hparams["valid_csv"]))
     return data_folder, *tables
+
+
+def prepare_once(data_folder, out, **settings):
+    """Prepare a folder of music; manifests of it that exist stay, as for a run that resumes."""
+    folder, report_json = DATA_SETS["folder"], out / "report.json"
+    if not all((out / name).exists() for name in ("train.csv", "valid.csv", "report.json")):
+        return folder.prepare(data_folder, out, **settings)
+    report = output.refuse_other_source(report_json, existing_folder(data_folder), folder.title)
+    if changed := [key for key in settings if report["settings"].get(key) != settings[key]]:
+        logger.warning(
+            "Kept the manifests in %s, made with another %s; delete them to renew them.",
+            out,
+            ", ".join(changed),
+        )
+    output.log_report(report)
+    return report

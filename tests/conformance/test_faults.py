@@ -16,7 +16,6 @@ import soundfile
 import tiny
 
 from speechbrain_music.data_prep.files import PreparationError
-from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment
 from speechbrain_music.inference import cli
@@ -34,7 +33,7 @@ def copy(tmp_path):
 
 
 def prepared(folder):
-    report = prepare_folder(folder, folder, valid_share=0.2)
+    report = DATA_SETS["folder"].prepare(folder, folder, valid_share=0.2)
     return report, *(pd.read_csv(folder / f"{split}.csv")["wav"] for split in ("train", "valid"))
 
 

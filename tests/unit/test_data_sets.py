@@ -248,7 +248,7 @@ def test_tables_that_were_exported_again(tree, out, caplog):
 def test_what_is_there_instead_is_said(files, message, out, tmp_path):
     for name in files:
         write(tmp_path / "data" / name, "x")
-    for name in set(DATA_SETS) - {"vocalset", "soundtracks", "labelled_folder"}:
+    for name in set(DATA_SETS) - {"vocalset", "soundtracks", "labelled_folder", "folder"}:
         with refused(tmp_path / "data", message):
             prepare(name, tmp_path / "data", out)
 
