@@ -27,7 +27,6 @@ SPLITS = ("train", "valid", "test")
 ALL = "the data set"  # the key of a count of all pieces, where splits are folds
 REPLICA_JSON = "replica.json"  # at the root of a replica: its generator and its counts
 SEVERAL = "|"  # between the values of a label that has several
-MIN_SECONDS = 0.8  # two mask blocks: shorter music cannot be trained on
 _SHOWN = 20  # examples in the report; skipped.csv has all
 
 # Options of `prepare_items`, which some data sets have.

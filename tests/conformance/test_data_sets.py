@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from speechbrain_music.data_prep import fma, giantsteps, gtzan, magnatagatune, mtg_tagging, nsynth
+from speechbrain_music.data_prep import fma, giantsteps, gtzan, magnatagatune, mtg_jamendo, nsynth
 from speechbrain_music.data_prep import vocalset as vocal
 from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.manifest import read_manifest
@@ -27,7 +27,7 @@ TAGS = {"tags": lambda text: set(text.split("|")) <= {"", *magnatagatune.TAGS}}
 
 
 def tags_of(task):
-    return lambda text: set(text.split("|")) <= set(mtg_tagging.TAGS[task])
+    return lambda text: set(text.split("|")) <= set(mtg_jamendo.TAGS[task])
 
 
 BEATS = {"beats": lambda path: len(read_beats(path).times) > 5, "has_downbeats": "1"}
