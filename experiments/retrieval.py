@@ -9,7 +9,6 @@ the same label in the manifest. Encoders are named as for recipes/marble.py. REA
 protocol.
 """
 
-import argparse
 import json
 import logging
 import math
@@ -28,8 +27,8 @@ from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
 from speechbrain_music.metrics.retrieval import FEATURES, chance_level, retrieve, unit_vectors
 from speechbrain_music.models.frozen import make_encoders, name_specs
-from speechbrain_music.models.frozen_encoder import POOLINGS
 from speechbrain_music.reporting.pages import by_encoder, render
+from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_recipe
 
@@ -109,33 +108,9 @@ def summarise(systems, chances, resamples):
     return rows, compare(drawn)
 
 
-def parse(argv):
-    """Parse and check the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--encoders", nargs="+", required=True)
-    parser.add_argument("--out", type=Path, default=Path("results/retrieval"))
-    parser.add_argument("--features", type=Path, help="a folder to share (default: in --out)")
-    parser.add_argument("--manifest", type=Path, help="of the folder's recordings to take")
-    parser.add_argument("--same", help="a column of the manifest, in place of the recording")
-    parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="of hidden states")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of an excerpt")
-    parser.add_argument("--max_seconds", type=float, help="of a recording")
-    parser.add_argument("--gap", type=int, default=1, help="neighbours per side that are left out")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the recordings")
-    parser.add_argument("--trust_remote_code", action="store_true", help="for hf: encoders")
-    args = parser.parse_args(argv)
-    if not 0.1 <= args.seconds < float("inf"):
-        raise UserError(f"seconds is {args.seconds}: it must be at least 0.1, pass --seconds 5")
-    for name, least in (("gap", 0), ("resamples", 1)):
-        if getattr(args, name) < least:
-            raise UserError(f"{name} is {getattr(args, name)}: it must be {least} or more")
-    return args
-
-
 def main(argv):
     """Compare encoders on a folder of music; see the head of this file."""
-    args = parse(argv)
+    args = make_parser(__file__, __doc__).parse_args(argv)
     specs = name_specs(args.encoders)
     options = args.trust_remote_code, args.pooling
     systems = {name: make_encoders(spec, *options) for name, spec in specs.items()}

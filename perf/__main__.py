@@ -1,14 +1,15 @@
 """The command: `python -m perf [NAME ...] [--size full|quick|tiny] [--device cuda] ...`."""
 
-import argparse
 import shlex
 import sys
 
 import torch
 
+import perf
 from perf import SIZES, compression, data, embedding, growth, layers, report, steps
 from perf.benchmark import measure
 from speechbrain_music.nnet.precision import full_float32
+from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.errors import UserError, run_command
 from speechbrain_music.utils.memory import keep_freed_memory
 
@@ -23,27 +24,11 @@ BENCHMARKS = {
 
 def main(argv):
     """Measure benchmarks, write their pages where --out says, and print them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m perf",
-        description="Measure speed and memory against SpeechBrain and other encoders.",
-        epilog=f"benchmarks: {', '.join(BENCHMARKS)}",
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (all)")
-    parser.add_argument("--size", choices=SECONDS, default="full", help="of the work (full)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--seconds", type=float, help="of timing each (by size: 60, 2, 0)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of torch on a CPU (all cores)")
-    parser.add_argument(
-        "--out",
-        metavar="FOLDER",
-        default="results/speed",
-        help="for the pages and their JSON; other benchmarks in it are kept",
-    )
+    names = f"benchmarks: {', '.join(BENCHMARKS)}"
+    parser = make_parser(__file__, perf.__doc__, prog="python -m perf", epilog=names)
     args = parser.parse_args(argv)
     if unknown := [name for name in args.names if name not in BENCHMARKS]:
         raise UserError(f"unknown benchmark {unknown[0]}: choose from {', '.join(BENCHMARKS)}")
-    if args.threads is not None and args.threads < 1:
-        raise UserError(f"threads is {args.threads}: it must be 1 or more")
     keep_freed_memory()
     torch.set_num_threads(args.threads or torch.get_num_threads())
     seconds = SECONDS[args.size] if args.seconds is None else args.seconds

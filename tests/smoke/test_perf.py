@@ -120,7 +120,6 @@ def test_second_run_keeps_the_other_benchmarks(tmp_path):
     ("options", "message"),
     [
         ("quantiser", "unknown benchmark quantiser: choose from quantizer, summary"),
-        ("--threads=-1", "threads is -1: it must be 1 or more"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -145,9 +145,6 @@ def test_last_excerpt_is_kept_at_every_rate(tmp_path):
     [
         ("--encoders mel --seconds 7", "0 of 9 recordings in .* have two excerpts of 7 s"),
         ("--encoders mel --seconds 2.5 --gap 9", "0 recording.* have an excerpt"),
-        ("--encoders mel --gap -1", "gap is -1: it must be 0 or more"),
-        ("--encoders mel --seconds 0", "seconds is 0.0: it must be at least 0.1"),
-        ("--encoders mel --seconds nan", "seconds is nan"),
         ("--encoders mel mel", "two encoders are named 'mel': write NAME=ENCODER"),
         ("--encoders =mel", "two encoders are named '': write NAME=ENCODER"),
         ("--encoders nowhere", "encoder is 'nowhere': choose"),
@@ -159,3 +156,18 @@ def test_wrong_input(options, message, music, tmp_path):
     with pytest.raises(UserError, match=message):
         retrieval.main([str(folder), "--out", str(tmp_path / "out"), *options.split()])
     assert not (tmp_path / "out" / "retrieval.md").exists()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("--gap=-1", "argument --gap: '-1' is not a whole number of 0 or more"),
+        ("--seconds 0", "argument --seconds: '0' is not 0.1 or more"),
+        ("--seconds nan", "argument --seconds: 'nan' is not 0.1 or more"),
+        ("--resamples 0", "argument --resamples: '0' is not a whole number above 0"),
+    ],
+)
+def test_wrong_values_are_refused(options, message, music, capsys):
+    with pytest.raises(SystemExit):
+        retrieval.main([str(music), "--encoders", "mel", *options.split()])
+    assert message in capsys.readouterr().err
