@@ -180,7 +180,7 @@ class ProbeBrain(MusicBrain):
             return
         left = self.stack.places
         values = torch.full((len(self.patience.best),), math.nan, dtype=torch.float64)
-        values[left] = self.task.select(self.track_logits(), self.targets[stage]).cpu()
+        values[left] = self.task.select(self.track_logits(), self.targets[stage])
         improved = self.patience.update(values)
         if epoch in self.stages:
             self._successive_halving()

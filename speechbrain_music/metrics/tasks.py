@@ -1,7 +1,6 @@
 """Classes of task: one label, a key, tags, numbers.
 
-A track has one row of logits, averaged over its chunks by the caller. `select` computes a metric of
-many probes at once, `resampled` all metrics of one probe in many resamples.
+A track has one row of logits, averaged over its chunks by the caller.
 """
 
 import inspect
@@ -51,22 +50,11 @@ class SingleLabel(Task):
         rows = logits.float().flatten(0, -2)
         return F.cross_entropy(rows, targets.flatten(), reduction="none").view(targets.shape)
 
-    def _points(self, logits, targets):
-        """metric -> score of each prediction, float64: logits (..., N, C) -> (..., N)."""
-        predicted = logits.argmax(dim=-1)
-        return {
-            name: self.score_matrix[name].to(logits.device)[targets, predicted]
-            for name in self.metrics
-        }
-
-    def _select(self, logits, targets):
-        points = self._points(logits, targets)
-        return torch.stack([points[metric] for metric in self.selected]).mean(dim=(0, -1))
-
     def _resampled(self, logits, targets, counts):
-        points, drawn = self._points(logits, targets), counts.sum(axis=1)
+        pairs, drawn = (targets.cpu(), logits.argmax(dim=-1).cpu()), counts.sum(axis=1)
         return {
-            name: ratio(counts @ values.cpu().numpy(), drawn) for name, values in points.items()
+            name: ratio(counts @ self.score_matrix[name][pairs].numpy(), drawn)
+            for name in self.metrics
         }
 
     def chance(self, train_targets, targets):
@@ -178,13 +166,6 @@ class MultiLabel(Task):
             )
         return tags
 
-    def _select(self, logits, targets):
-        # numpy sorts many times faster than torch does on a CPU; each tag's scores lie together.
-        scores = logits.detach().movedim(-1, 0).double().contiguous().cpu().numpy()
-        truth = targets.cpu().numpy() > 0
-        figures = [ranking.roc_auc(scores[i], truth[:, i]) for i in self._scoreable(targets)]
-        return torch.from_numpy(np.mean(figures, axis=0)).to(logits.device)
-
     def _resampled(self, logits, targets, counts):
         scores, truth = logits.double().cpu().numpy(), targets.cpu().numpy() > 0
         sums, tags = np.zeros((2, 2, len(counts)))  # of each metric and resample
@@ -241,22 +222,13 @@ class Regression(Task):
     def loss(self, logits, targets):
         return (logits.float() - targets).square().mean(dim=-1)
 
-    def _refuse_constant(self, targets):
+    def _resampled(self, logits, targets, counts):
         for name, column in zip(self.names, targets.T, strict=True):
             if (column == column[0]).all():
                 raise ValueError(
                     f"R2 of {name} is not defined, all {len(column)} targets are {column[0]:g}: "
                     "use more tracks"
                 )
-
-    def _select(self, logits, targets):
-        self._refuse_constant(targets)
-        errors = (logits.double() - targets).square().sum(dim=1)
-        spread = (targets - targets.mean(dim=0)).square().sum(dim=0)
-        return (1 - errors / spread).mean(dim=-1)
-
-    def _resampled(self, logits, targets, counts):
-        self._refuse_constant(targets)
         errors = (logits.double() - targets).square().cpu().numpy()
         truth = (targets - targets.mean(dim=0)).cpu().numpy()
         figures = {}
