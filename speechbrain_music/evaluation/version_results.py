@@ -35,6 +35,11 @@ def write_version_results(run, data_report, tested):
     works, changes = (np.array(read_column(table, c)) for c in (task.column, task.changes))
     scores, seeds = scored_task(hparams), range(len(hparams["probe_seeds"]))
 
+    def table_of_heads(by_head):
+        """Head -> metric -> (K,) values, as a table."""
+        columns = {f"{h} {m}": v for h, found in by_head.items() for m, v in found.items()}
+        return pd.DataFrame(columns)[list(scores.metrics)]
+
     def of_queries(found, tracks=None):
         """For each seed the scores of the queries (K, metrics of all heads)."""
         by_head = {
@@ -42,10 +47,11 @@ def write_version_results(run, data_report, tested):
             for head, similarities in found.similarities.items()
         }
         of_seeds = ({h: each[seed % len(each)] for h, each in by_head.items()} for seed in seeds)
-        return [_table(each)[list(scores.metrics)] for each in of_seeds]
+        return [table_of_heads(each) for each in of_seeds]
 
     # A work's score is the mean over its queries, and its weight is their number.
-    by_chance = _table(dict.fromkeys(hparams["heads"], task.chance(works))).groupby(works)
+    by_chance = dict.fromkeys(hparams["heads"], task.chance(works))
+    by_chance = table_of_heads(by_chance).groupby(works)
     chance = by_chance.mean().dropna()
     weights = torch.tensor(by_chance.count().loc[chance.index].to_numpy(float))
     figures = [[q.groupby(works).mean().dropna() for q in of_queries(found)] for _, found in tested]
@@ -81,11 +87,6 @@ def write_version_results(run, data_report, tested):
     text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, choices=choices, **results)
     write_files(run.output, results, table_of(tested), text, figures, weights, tracks)
     return run.output
-
-
-def _table(by_head):
-    """Head -> metric -> values as a table."""
-    return pd.DataFrame({f"{h} {m}": v for h, found in by_head.items() for m, v in found.items()})
 
 
 def _layers(figure, table, encoder):
