@@ -50,23 +50,15 @@ from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = SEGMENT_OPTIONS | {
-    "augment": kinds.boolean,
-    "mask_block": kinds.whole,
-    "mask_probability": kinds.share,
-    "noise_std": kinds.positive,
-    "reconstruct": kinds.choice("masked", "all"),
-    "mel_residual": kinds.choice("none", "interpolation"),
-    "reconstruction_weight": kinds.not_negative,
-    "cqt_weight": kinds.not_negative,
-    "init_from": kinds.optional(kinds.path),
-    "init_parts": kinds.list_of(kinds.choice(*PARTS))._replace(parse=partial(re.findall, r"\w+")),
-    "init_lr_scale": kinds.positive,
-    "init_freeze_steps": kinds.natural,
-    **dict.fromkeys(("encoder", "tokenizer", "token_head", "mel_head"), kinds.module),
-    **dict.fromkeys(("cqt", "cqt_head"), kinds.module),
-}
-
+OPTIONS = (
+    SEGMENT_OPTIONS
+    | kinds.read(Path(__file__).with_name("options.yaml"))["pretrain"]
+    | {
+        "init_parts": kinds.list_of(kinds.choice(*PARTS))._replace(
+            parse=partial(re.findall, r"\w+")
+        )
+    }
+)
 MASKING = ("mask_block", "mask_probability", "noise_std", "augment")
 # With fewer hours than these, an encoder needs other options: docs/your_corpus.md.
 FEW_HOURS = 0.5
