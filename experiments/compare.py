@@ -211,18 +211,9 @@ def page(stored):
         untrained=UNTRAINED,
         level=LEVEL,
         held_out=HELD_OUT,
-        over_seeds=_over_seeds,
         format_baselines=format_baselines,
         **stored,
     )
-
-
-def _over_seeds(runs, key):
-    values = [figures[key] for figures in runs if key in figures]
-    if not values:
-        return ""
-    spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
 
 
 def evaluate(args, exports, music):

@@ -170,11 +170,6 @@ def main(argv):
         "skipped files": report["skipped"],
         "reasons": report["reasons"],
     }
-    left_out = "the same recording" if args.same else f"excerpts up to {args.gap} places away"
-    summary = (
-        f"Excerpts of {args.seconds:g} s. A query is not compared with {left_out}; recordings that "
-        "are too short for the gap are ranked but are no queries."
-    )
     ranked = [
         r | {"metric": title} for m, title in TITLES.items() for r in table if r["metric"] == m
     ]
@@ -182,7 +177,7 @@ def main(argv):
         Path(__file__).parent / "templates/retrieval.md",
         title=args.manifest or args.folder,
         same=same,
-        summary=summary,
+        args=args,
         counts=counts,
         encoders=list(systems),
         figures=by_encoder(ranked, "metric", "features"),

@@ -43,16 +43,9 @@ def make_brain(system, device="cpu", **overrides):
     torch.manual_seed(0)
     with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
-    brain = BestRQBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts={"device": device},
-        checkpointer=None,
-        plan=Plan(1, 1, 1),
-        learning_rate_factor=lambda step: 1.0,
-        statistics=None,
-    )
+    hparams["checkpointer"] = lambda: None
+    constant = {"learning_rate_factor": lambda step: 1.0, "statistics": None}
+    brain = BestRQBrain.of_run(hparams, {"device": device}, Plan(1, 1, 1), **constant)
     brain.init_optimizers()
     brain.modules.train()
     return brain

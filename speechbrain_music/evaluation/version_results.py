@@ -9,7 +9,6 @@ from speechbrain_music.evaluation.frame_results import scored_task
 from speechbrain_music.evaluation.results import (
     LAYERS,
     REPORTS,
-    SIZE,
     describe,
     summarise,
     table_of,
@@ -19,7 +18,7 @@ from speechbrain_music.evaluation.versions import FEATURES
 from speechbrain_music.metrics.base import read_column
 from speechbrain_music.metrics.versions import ORIGINAL
 from speechbrain_music.reporting.pages import render
-from speechbrain_music.reporting.pictures import picture
+from speechbrain_music.reporting.pictures import draw_layers, picture
 
 
 def write_version_results(run, data_report, tested):
@@ -73,8 +72,13 @@ def write_version_results(run, data_report, tested):
     ]
     results = describe(run, data_report, tested, runs, summary)
     results["data"]["works"] = len(chance)
-    with picture(run.output / LAYERS, SIZE) as figure:
-        _layers(figure, first.table, features.encoder)
+    layers = first.table[first.table["head"].isin(FEATURES)]
+    curves = layers.pivot(index="layer", columns="head", values="valid")
+    curves = curves.loc[features.encoder.layers, layers["head"].unique()]
+    with picture(run.output / LAYERS) as figure:
+        title = f"Versions: {features.encoder.name}"
+        ylabel = "mean average precision of the validation works"
+        draw_layers(figure, title, curves, ylabel)
     # With the validation metric as the mean over seeds.
     choices = [
         {
@@ -87,15 +91,3 @@ def write_version_results(run, data_report, tested):
     text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, choices=choices, **results)
     write_files(run.output, results, table_of(tested), text, figures, weights, tracks)
     return run.output
-
-
-def _layers(figure, table, encoder):
-    axes = figure.subplots()
-    for head, part in table[table["head"].isin(FEATURES)].groupby("head", sort=False):
-        axes.plot(range(len(part)), part["valid"], marker=".", label=head)
-    axes.set_xticks(range(len(encoder.layers)), encoder.layers)
-    axes.set_title(f"Versions: {encoder.name}")
-    axes.set_xlabel("layer (0 is the front-end)")
-    axes.set_ylabel("mean average precision of the validation works")
-    axes.legend()
-    axes.grid(alpha=0.3)
