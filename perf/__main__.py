@@ -6,7 +6,7 @@ import sys
 import torch
 
 import perf
-from perf import SIZES, compression, data, embedding, growth, layers, report, steps
+from perf import compression, data, embedding, growth, layers, report, steps
 from perf.benchmark import measure
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.arguments import make_parser
@@ -36,7 +36,7 @@ def main(argv):
     for name in dict.fromkeys(args.names or BENCHMARKS):
         print(f"{name} ...", file=sys.stderr, flush=True)
         with full_float32(args.device):  # on all sides
-            result = measure(BENCHMARKS[name], SIZES[name], args.size, args.device, seconds)
+            result = measure(name, BENCHMARKS[name], args.size, args.device, seconds)
         print(report.write(args.out, args.device, name, result | {"run": run}, list(BENCHMARKS)))
 
 
