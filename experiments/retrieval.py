@@ -39,6 +39,7 @@ from speechbrain_music.utils.errors import UserError, run_recipe
 
 TITLES = {"top1": "top-1 accuracy", "map": "mean average precision"}
 CHOSEN_BY = "map"
+PAGE = Path(__file__).parent / "templates/retrieval.md"
 
 
 def find_recordings(args):
@@ -170,19 +171,6 @@ def main(argv):
         "skipped files": report["skipped"],
         "reasons": report["reasons"],
     }
-    ranked = [
-        r | {"metric": title} for m, title in TITLES.items() for r in table if r["metric"] == m
-    ]
-    text = render(
-        Path(__file__).parent / "templates/retrieval.md",
-        title=args.manifest or args.folder,
-        same=same,
-        args=args,
-        counts=counts,
-        encoders=list(systems),
-        figures=by_encoder(ranked, "metric", "features"),
-        pairs=pairs,
-    )
     stored = vars(args) | {
         "same": same,
         "counts": counts,
@@ -194,6 +182,8 @@ def main(argv):
         "rows": table,
         "pairs": pairs,
     }
+    figures = by_encoder(table, "metric", "features")
+    text = render(PAGE, **stored, by_label=bool(args.same), titles=TITLES, figures=figures)
     dump = json.dumps(stored, indent=2, default=str) + "\n"
     write_together({args.out / "retrieval.md": text, args.out / "retrieval.json": dump})
     print(text)

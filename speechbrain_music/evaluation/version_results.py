@@ -63,12 +63,9 @@ def write_version_results(run, data_report, tested):
         summary["by_class"][change]["count"] = int((changes == change).sum())
     runs = [
         {"identity": part.encoder.identity, "standardize": ", ".join(hparams["heads"])}
-        | {
-            key: "/".join(str(shown[key][rows[0]]) for rows in found.chosen.values())
-            for key in ("layer", "lr")
-        }
+        | {key: "/".join(str(b[key]) for b in found.best.values()) for key in ("layer", "lr")}
+        | {"heads": found.best}
         for part, found in tested
-        for shown in [found.table.astype(object).fillna("-")]
     ]
     results = describe(run, data_report, tested, runs, summary)
     results["data"]["works"] = len(chance)
@@ -79,15 +76,7 @@ def write_version_results(run, data_report, tested):
         title = f"Versions: {features.encoder.name}"
         ylabel = "mean average precision of the validation works"
         draw_layers(figure, title, curves, ylabel)
-    # With the validation metric as the mean over seeds.
-    choices = [
-        {
-            head: found.table.loc[rows[0]].to_dict() | {"valid": found.table["valid"][rows].mean()}
-            for head, rows in found.chosen.items()
-        }
-        for _, found in tested
-    ]
     dim, tracks = features.encoder.dim, chance.index.tolist()
-    text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, choices=choices, **results)
+    text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, **results)
     write_files(run.output, results, table_of(tested), text, figures, weights, tracks)
     return run.output
