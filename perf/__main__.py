@@ -6,7 +6,7 @@ import sys
 import torch
 
 import perf
-from perf import compression, data, embedding, growth, layers, report, steps
+from perf import compression, data, embedding, growth, layers, report, training
 from perf.benchmark import measure
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.arguments import make_parser
@@ -17,7 +17,7 @@ SECONDS = {"full": 60.0, "quick": 2.0, "tiny": 0.0}  # of timing, per benchmark
 BENCHMARKS = {
     build.__name__: build
     for build in (layers.quantizer, layers.summary_mixing, layers.branchformer, layers.conformer)
-    + (steps.step, growth.growth, data.data, embedding.embedding, embedding.search)
+    + (training.step, growth.growth, data.data, embedding.embedding, embedding.search)
     + (compression.compression,)
 }
 

@@ -1,6 +1,5 @@
 """Results of an encoder on a task: figures, intervals, results.json, a report and pictures."""
 
-import csv
 import json
 import logging
 import time
@@ -107,9 +106,8 @@ def read_published(path, name, metrics):
     """Rows of a recipe's `published.csv` for a task's metrics, as dicts; [] if there is no file."""
     if not Path(path).exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("task", name) == name]
-    return [row for row in rows if row["metric"] in metrics]
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    return [row for row in rows if row.get("task", name) == name and row["metric"] in metrics]
 
 
 # ---- files ----

@@ -148,13 +148,17 @@ class MultiLabel(Task):
         found["average_precision"][truth.all(dim=0).cpu().numpy()] = 1
         return {metric: float(values.mean()) for metric, values in found.items()}
 
-    def _by_tag(self, logits, targets):
-        """metric -> (C,) values of all tags, nan for those that cannot be scored."""
+    def _by_tag(self, logits, targets, counts=None):
+        """metric -> (C, R) values of all tags, nan where they cannot be scored; once by default."""
         scores, truth = logits.double().cpu().numpy(), targets.cpu().numpy() > 0
-        once = np.ones((1, len(scores)), np.int64)
-        pairs = zip(scores.T, truth.T, strict=True)
-        found = np.concatenate([ranking.in_resamples(*pair, once) for pair in pairs], axis=1)
-        return dict(zip(self.metrics, found, strict=True))
+        counts = np.ones((1, len(scores)), np.int64) if counts is None else counts
+        step = max(1, AT_A_TIME // len(scores))
+        parts = np.split(counts, range(step, len(counts), step))
+        found = [
+            np.concatenate([ranking.in_resamples(*tag, part) for part in parts], axis=1)
+            for tag in zip(scores.T, truth.T, strict=True)
+        ]
+        return dict(zip(self.metrics, np.stack(found, axis=1), strict=True))
 
     def _scoreable(self, targets):
         """Indices of the tags that some tracks have and some have not."""
@@ -167,16 +171,11 @@ class MultiLabel(Task):
         return tags
 
     def _resampled(self, logits, targets, counts):
-        scores, truth = logits.double().cpu().numpy(), targets.cpu().numpy() > 0
-        sums, tags = np.zeros((2, 2, len(counts)))  # of each metric and resample
-        step = max(1, AT_A_TIME // len(logits))
-        for tag in self._scoreable(targets):
-            for start in range(0, len(counts), step):
-                part = slice(start, start + step)
-                found = np.stack(ranking.in_resamples(scores[:, tag], truth[:, tag], counts[part]))
-                sums[:, part] += np.nan_to_num(found)
-                tags[:, part] += ~np.isnan(found)
-        return dict(zip(self.metrics, ratio(sums, tags), strict=True))
+        self._scoreable(targets)
+        return {
+            metric: ratio(np.nan_to_num(values).sum(axis=0), (~np.isnan(values)).sum(axis=0))
+            for metric, values in self._by_tag(logits, targets, counts).items()
+        }
 
     def chance(self, train_targets, targets):
         # With equal scores for all tracks the precision is the share of positive ones.
@@ -190,7 +189,7 @@ class MultiLabel(Task):
         self._checked(logits, targets)
         found, figures = self._by_tag(logits, targets), {}
         for tag, (name, count) in enumerate(zip(self.names, targets.sum(dim=0), strict=True)):
-            row = {m: None if np.isnan(v[tag]) else float(v[tag]) for m, v in found.items()}
+            row = {m: None if np.isnan(v[tag]) else v[tag].item() for m, v in found.items()}
             figures[name] = {"count": int(count)} | row
         return figures
 
@@ -234,11 +233,10 @@ class Regression(Task):
         figures = {}
         for metric, error, values in zip(self.metrics, errors.T, truth.T, strict=True):
             mean = ratio(counts @ values, counts.sum(axis=1))
-            spread = counts @ values**2 - counts.sum(axis=1) * mean**2
-            # Rounding leaves a spread where all values drawn are one.
-            lowest = np.where(counts > 0, values, np.inf).min(axis=1)
-            highest = np.where(counts > 0, values, -np.inf).max(axis=1)
-            figures[metric] = 1 - ratio(counts @ error, np.where(lowest < highest, spread, 0))
+            total = counts @ values**2
+            spread = total - counts.sum(axis=1) * mean**2
+            spread[spread < 1e-12 * total] = 0  # rounding leaves one where all values are the same
+            figures[metric] = 1 - ratio(counts @ error, spread)
         return figures
 
     def chance(self, train_targets, targets):
