@@ -30,7 +30,7 @@ from speechbrain_music.data_prep.replica.mixture import merged_data, prepare_mix
 from speechbrain_music.evaluation.frame_probe import CHORD, PITCH, FrameProbe
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.comparison import LEVEL
-from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
+from speechbrain_music.metrics.pretraining import HELD_OUT
 from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frozen import untrained
@@ -211,7 +211,6 @@ def page(stored):
         untrained=UNTRAINED,
         level=LEVEL,
         held_out=HELD_OUT,
-        format_baselines=format_baselines,
         **stored,
     )
 

@@ -30,11 +30,10 @@ from speechbrain_music.brains.segments import (
 )
 from speechbrain_music.dataio.audio import AudioError
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
-from speechbrain_music.evaluation.frame_probe import FrameProbe, format_frame_probe
+from speechbrain_music.evaluation.frame_probe import FrameProbe
 from speechbrain_music.metrics.pretraining import (
     BlockShares,
     MaskedPredictionMetrics,
-    format_held_out,
     sum_cross_entropy,
 )
 from speechbrain_music.models.export import save_export
@@ -43,6 +42,7 @@ from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
 from speechbrain_music.optim.groups import separate_groups
 from speechbrain_music.reporting.curves import PANELS
+from speechbrain_music.reporting.run_log import format_held_out
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.config import with_preset
@@ -184,7 +184,7 @@ class BestRQBrain(SegmentBrain):
         if self.frame_probe and if_main_process():
             with suppress(AudioError):  # a track is gone
                 figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
-        return "\n".join(filter(None, (format_held_out(figures), format_frame_probe(figures))))
+        return format_held_out(figures)
 
     def save_result(self, folder, **metadata):
         """Export the encoder, without the heads."""

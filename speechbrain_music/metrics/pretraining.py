@@ -33,26 +33,6 @@ HELD_OUT = (
 CQT_ENTROPY = ("CQT cross-entropy", "cqt_cross_entropy", {"cqt_cross_entropy_unigram": "unigram"})
 
 
-def format_held_out(figures):
-    """Held-out figures with their baselines, in aligned columns for the console."""
-    lines = [
-        f"  {title:22s}{figures[key]:8.4f}   {format_baselines(figures, baselines, digits=4)}"
-        for title, key, baselines in (*HELD_OUT, CQT_ENTROPY)
-        if key in figures
-    ]
-    positions = [f"{v:.3f}" for name, v in figures.items() if name.startswith("accuracy_at_")]
-    lines.append(f"  accuracy by position in the block   {' '.join(positions)}")
-    codes, perplexity = figures["codes_used"], figures["perplexity"]
-    lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
-    shares = [f"{v:.2f}" for name, v in figures.items() if name.startswith("block_share_")]
-    return "\n".join([*lines, f"  added by each block, over its input   {' '.join(shares)}"])
-
-
-def format_baselines(figures, baselines, digits=3):
-    """The baselines of a row of `HELD_OUT` as text, such as "unigram 7.600, bigram 7.100"."""
-    return ", ".join(f"{label} {figures[key]:.{digits}f}" for key, label in baselines.items())
-
-
 class TokenStatistics(NamedTuple):
     """Counts in the training corpus."""
 
