@@ -17,13 +17,7 @@ import torch
 import yaml
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-from speechbrain_music.brains.base import (
-    BRAIN_OPTIONS,
-    KINDS,
-    MusicBrain,
-    join_processes,
-    plan_steps,
-)
+from speechbrain_music.brains.base import KINDS, MusicBrain, join_processes, plan_steps
 from speechbrain_music.data_prep.fallback import prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.loading import make_loader, to_device
@@ -42,7 +36,7 @@ logger = logging.getLogger(__name__)
 CURVES_SECONDS = 60  # between two drawings of curves.png, which takes seconds; the last is drawn
 
 # Keys of yamls, see options.yaml: those that recipes read, and those of the yamls' own objects.
-SEGMENT_OPTIONS, MODEL_OPTIONS = BRAIN_OPTIONS | KINDS["segments"], KINDS["model"]
+SEGMENT_OPTIONS, MODEL_OPTIONS = KINDS["brain"] | KINDS["segments"], KINDS["model"]
 # Keys whose values a run may change when it continues; the manifests tell other music.
 MAY_DIFFER = set(
     "max_steps number_of_epochs batch_size num_workers keep_in_memory gradient_checkpointing "
