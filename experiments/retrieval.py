@@ -187,7 +187,6 @@ def main(argv):
     dump = json.dumps(stored, indent=2, default=str) + "\n"
     write_together({args.out / "retrieval.md": text, args.out / "retrieval.json": dump})
     print(text)
-    return args.out
 
 
 if __name__ == "__main__":

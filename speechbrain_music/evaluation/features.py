@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
@@ -157,14 +158,13 @@ class FeatureCache:
         """split -> FeatureSplit of the tracks of LabelledChunks with a readable chunk."""
         splits = {}
         for split in SPLITS:
-            names, targets = chunks.names[split], chunks.targets[split]
-            rows = ((chunks.table["split"] == split) & readable).to_numpy().nonzero()[0]
+            names, targets = pd.Index(chunks.names[split]), chunks.targets[split]
+            rows = np.flatnonzero((chunks.table["split"] == split) & readable)
             if not len(rows):
                 raise UserError(f"no {split} track could be read: check the data folder")
-            number = {name: number for number, name in enumerate(names)}
-            tracks = torch.tensor([number[name] for name in chunks.table["track"].iloc[rows]])
+            tracks = torch.from_numpy(names.get_indexer(chunks.table["track"].iloc[rows]))
             left, tracks = tracks.unique(return_inverse=True)
-            names = [names[i] for i in left.tolist()]
+            names = names[left.numpy()].tolist()
             splits[split] = FeatureSplit(values, rows, tracks, targets[left], names)
         return splits
 

@@ -30,9 +30,8 @@ MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds"
 
 # Option -> kind, see options.yaml.
 KINDS = kinds.read(Path(__file__).with_name("options.yaml"))
-PROTOCOL, FRAMES, VERSIONS, DATA_OPTIONS = map(
-    KINDS.get, ("protocol", "frames", "versions", "data")
-)
+PROTOCOL, FRAMES, VERSIONS = (KINDS[name] for name in ("protocol", "frames", "versions"))
+DATA_OPTIONS = KINDS["data"]
 FINE_TUNING = KINDS["fine_tuning"] | {
     key: BRAIN_OPTIONS[key] for key in ("seed", "weight_decay", "max_grad_norm", "precision")
 }

@@ -81,11 +81,6 @@ def perplexity(counts):
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def collisions(counts):
-    """Share of tokens that occur more than once: mel stacks that share a token with another."""
-    return float(counts[counts > 1].sum() / counts.sum())
-
-
 class MaskedPredictionMetrics:
     """Sums over held-out masked tokens, to be added over processes, and figures from them.
 
@@ -167,7 +162,8 @@ class MaskedPredictionMetrics:
     def figures(self, sums):
         """A dict of floats, from `sums` added over all processes; {} if no token was masked.
 
-        Cross-entropies in nats, accuracies as shares, mel MSEs over normalised values.
+        Cross-entropies in nats, accuracies as shares, mel MSEs over normalised values. collisions:
+        the share of tokens that occur more than once, of mel stacks that have the same.
         """
         values = dict(zip(self.names, sums[: len(self.names)].tolist(), strict=True))
         count = values["count"]
@@ -184,7 +180,8 @@ class MaskedPredictionMetrics:
         used = sums[len(self.names) :].view(self.codebooks, -1).cpu().numpy()
         figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))
         figures["perplexity"] = float(np.mean([perplexity(counts) for counts in used]))
-        figures["collisions"] = float(np.mean([collisions(counts) for counts in used]))
+        shared = [counts[counts > 1].sum() / counts.sum() for counts in used]
+        figures["collisions"] = float(np.mean(shared))
         figures["masked_tokens"] = count
         return figures
 
