@@ -9,20 +9,20 @@ import io
 import os
 import sys
 from functools import partial
+from pathlib import Path
 
 from speechbrain_music import __version__
 from speechbrain_music.inference.cli import card, compress, embed, export, info, predict, similar
-from speechbrain_music.inference.cli.options import add_options
+from speechbrain_music.utils.arguments import FORM, add_options, read_options
 from speechbrain_music.utils.errors import run_command
 
+OPTIONS = read_options(Path(__file__).parent)  # command -> its options
 COMMANDS = (embed, similar, predict, info, export, compress, card)
 
 
 def main(argv=None):
     """Run `sbmusic` and return the exit code; `argv` is that of this process by default."""
-    parser = argparse.ArgumentParser(
-        prog="sbmusic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="sbmusic", description=__doc__, formatter_class=FORM)
     parser.add_argument("--version", action="version", version=f"sbmusic {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in COMMANDS:
@@ -31,9 +31,9 @@ def main(argv=None):
             name,
             help=module.__doc__.splitlines()[0],
             description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=FORM,
         )
-        add_options(command, name)
+        add_options(command, OPTIONS[name])
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
