@@ -1,19 +1,4 @@
-"""Beats and downbeats: any folder with audio and beats (.beats, or else JAMS) of the same stems.
-
-Expected tree (audio and beats may lie anywhere in the folder, also behind links):
-
-    BEATS/audio/Albums-AnaBelen_Veneo-01.wav
-    BEATS/ballroom/annotations/beats/ballroom_Albums-AnaBelen_Veneo-01.beats
-    BEATS/ballroom/{8-folds,single}.split        optional
-
-These are beat_this_annotations; audio may lack their prefix. The counts of each of their sets are
-known: 685 of Ballroom's 698 recordings have beats (the others are copies). Empty files, as of
-GTZAN's reggae.00086, are left out.
-
---split folds: of eight folds (8-folds.split, or by the rank of the stem's SHA-1) --fold tests, the
-next validates. --split single: single.split, or one fold validates. GTZAN only tests in both.
---split marble: GTZAN's lists of genres, as in `gtzan`.
-"""
+"""Read beats: any folder with `.beats` files or JAMS, in folds or split by GTZAN's lists."""
 
 import re
 from pathlib import PurePath

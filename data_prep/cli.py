@@ -11,7 +11,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from speechbrain_music.data_prep import folder, labelled_folder, merge
+from speechbrain_music.data_prep import merge
 from speechbrain_music.data_prep.data_set import prepare_items
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.utils.errors import run_command
@@ -26,29 +26,16 @@ def main(argv=None):
     )
     names = parser.add_subparsers(required=True, metavar="NAME")
     for name, data_set in DATA_SETS.items():
-        source = [
-            f"Source: {data_set.reference}{data_set.home_page and ', ' + data_set.home_page}",
-            f"Licence: {data_set.licence}",
-            f"Cite:\n{textwrap.indent(data_set.bibtex, '    ')}",
-        ]
-        module = inspect.getmodule(data_set.read)
-        command = _add(names, name, module, data_set.prepare, "\n".join(source))
-        _add_options(command, data_set.options, prepare_items, data_set.read)
+        source = (
+            f"Source: {data_set.reference}{data_set.home_page and ', ' + data_set.home_page}\n"
+            f"Licence: {data_set.licence}\nCite:\n{textwrap.indent(data_set.bibtex, '    ')}"
+        )
+        about = data_set.description + ("" if data_set.own else f"\n{source}")
+        command = _add(names, name, about, data_set.prepare)
+        command.add_argument("data_folder", metavar="FOLDER", help="the folder of the data")
+        _add_options(command, data_set)
 
-    command = _add(names, "folder", folder, folder.prepare_folder)
-    options = {"valid_share": "share of the files to hold out", "seed": "chooses these files"}
-    _add_options(command, options, folder.prepare_folder)
-
-    prepare = labelled_folder.prepare_labelled_folder
-    command = _add(names, "labelled_folder", labelled_folder, prepare)
-    command.add_argument("--labels", nargs="+", required=True, help="columns of the table")
-    options = {
-        "table": "the CSV file in the folder",
-        "allow_missing": "report recordings that cannot be read, do not refuse them",
-    }
-    _add_options(command, options, prepare)
-
-    command = _add(names, "merge", merge, merge.merge, data_folder=False)
+    command = _add(names, "merge", merge.__doc__, merge.merge)
     command.add_argument(
         "corpora", nargs="+", help="FOLDER or FOLDER=WEIGHT, where a preparation wrote manifests"
     )
@@ -58,35 +45,34 @@ def main(argv=None):
     return run_command(lambda: prepare(**options) and None)
 
 
-def _add(names, name, module, prepare, source="", data_folder=True):
-    """Add a command, described by its module, that calls `prepare`."""
+def _add(names, name, about, prepare):
+    """Add a command that calls `prepare`; its help begins with the text `about`."""
     command = names.add_parser(
         name,
-        help=module.__doc__.splitlines()[0],
-        description=f"{module.__doc__}\n{source}",
+        help=about.splitlines()[0],
+        description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    if data_folder:
-        command.add_argument("data_folder", metavar="FOLDER", help="the folder of the data")
     command.add_argument("--out", required=True, type=Path, help="folder for the manifests")
     command.set_defaults(prepare=prepare)
     return command
 
 
-def _add_options(command, options, *functions):
-    """Add options with their help; type and default are those of the functions' parameters.
-
-    `options` are name -> help text, or the values to choose from.
-    """
-    parameters = {k: v for f in functions for k, v in inspect.signature(f).parameters.items()}
-    for name, text in options.items():
-        default = parameters[name].default
+def _add_options(command, data_set):
+    """Add a data set's options, with the type and default of the parameter that takes them."""
+    functions = (prepare_items, data_set.read)
+    defaults = {k: v.default for f in functions for k, v in inspect.signature(f).parameters.items()}
+    defaults["valid_share"] = data_set.valid_share
+    for name, text in data_set.options.items():
+        default = defaults[name]
         if not isinstance(text, str):
             text = " or ".join(text)
         if default is False:
             command.add_argument(f"--{name}", action="store_true", help=text)
         elif default in (None, inspect.Parameter.empty):
-            command.add_argument(f"--{name}", required=default is not None, help=text)
+            several = "+" if name == "labels" else None
+            required = default is not None
+            command.add_argument(f"--{name}", required=required, nargs=several, help=text)
         else:
             text = f"{text} (default: {default})"
             command.add_argument(f"--{name}", type=type(default), default=default, help=text)

@@ -1,20 +1,4 @@
-"""Cover songs: versions of the same works, as listed by Covers80, SHS100K, Da-TACOS or yourself.
-
-Expected tree, one of three (audio anywhere, by its stem: the track):
-
-    COVERS/covers.csv                     work_id,track_id (or work,track), and if known artist,
-    COVERS/audio/TRACK.mp3                change (against the first version), split (train ...)
-
-    SHS100K/list                          set_id, ver_id, title, performer, url, status; tabs
-    SHS100K/SHS100K-{TRAIN,VAL,TEST}      set_id, ver_id
-    SHS100K/audio/1536_2.mp3              SET_VER, or the YouTube ID of the url
-
-    COVERS/WORK/TRACK.mp3                 no table: a folder per work
-
-Tracks without audio are normal: they are listed in skipped.csv, and the report compares the number
-that is left with the published list. Lists without splits: in the order of the SHA-1 of the works'
-names, half of the works test; a fifth of the others validates (--fold 1: the halves change places).
-"""
+"""Read lists of cover songs: a table, SHS100K's lists, or a folder per work."""
 
 import csv
 import re

@@ -14,7 +14,7 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,6 @@ SPLITS = ("train", "valid", "test")
 ALL = "the data set"  # the key of a count of all pieces, where splits are folds
 REPLICA_JSON = "replica.json"  # at the root of a replica: its generator and its counts
 SEVERAL = "|"  # between the values of a label that has several
-MIN_SECONDS = 0.8  # two mask blocks: shorter music cannot be trained on
 _SHOWN = 20  # examples in the report; skipped.csv has all
 
 # Options of `prepare_items`, which some data sets have.
@@ -50,15 +49,15 @@ class Item(NamedTuple):
 class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
-    `settings` (the options chosen) and `extra` go into the report; `texts` (file name -> text) are
-    written beside the manifests; `variant` names the record's counts, several joined by `+`.
+    `settings` (the options chosen) and `extra` go into the report; `variant` names the record's
+    counts, several joined by `+`; `record` has fields of the `DataSet` that only these files tell.
     """
 
     items: list
     settings: dict = {}
     variant: str = "published"
     extra: dict = {}
-    texts: dict = {}
+    record: dict = {}
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class DataSet:
     licence: str = "not stated"
     home_page: str = ""
     bibtex: str = ""
+    description: str = ""  # for --help: what it is, the expected tree, the splits
     labels: tuple = ()  # the manifest's columns after the first five
     classes: tuple = ()  # those whose values are counted in the report
     counts: dict = field(default_factory=dict)  # variant -> split (or `ALL`) -> published pieces
@@ -79,6 +79,7 @@ class DataSet:
     min_seconds: float = 0.0  # shorter files are skipped
     endings: tuple = ()  # of the audio's stems, which some copies have and others have not
     fetches: bool = False  # whether `read` downloads what is missing: the folder is made
+    valid_share: float = 0.05  # of the pieces, to hold out where there are no splits, by default
     own: bool = False  # a user's table: nothing was published, and nothing can be downloaded again
     # `read(data_folder, out, **options)` returns `Annotations`; `out` is the folder of the
     # manifests, for files that it downloads or caches.
@@ -104,7 +105,8 @@ class DataSet:
             if not isinstance(allowed := self.options[name], str):
                 check_option(name, options[name], allowed)
         common = {name: options.pop(name) for name in own if name in _COMMON}
-        return prepare_items(self, root, out, self.read(root, out, **options), **common)
+        annotations = self.read(root, out, **options)
+        return prepare_items(replace(self, **annotations.record), root, out, annotations, **common)
 
 
 def check_option(name, value, allowed):
@@ -145,12 +147,13 @@ def hold_out(rows, share, seed, groups):
 
 
 def prepare_items(
-    data_set, data_folder, out, annotations, allow_missing=False, valid_share=0.05, seed=0
+    data_set, data_folder, out, annotations, allow_missing=False, valid_share=None, seed=0
 ):
     """Write the manifests and the report of annotated pieces, and return the report.
 
-    With `allow_missing` counts that differ are reported, not refused. Pieces without a split are
-    held out by the label `artist`, if there is one.
+    With `allow_missing` counts that differ are reported, not refused. Of pieces without a split a
+    share is held out, by the label `artist` if there is one, in an order that depends on the names
+    and the seed alone, so that few change sides when a folder grows.
     """
     items, repeated = _unique(data_set, annotations.items)
     audio, unlisted_folders, _ = files.find_audio(data_folder)
@@ -160,13 +163,13 @@ def prepare_items(
     held_out = any(item.split is None for item in items)
     settings = annotations.settings
     if held_out:
+        valid_share = data_set.valid_share if valid_share is None else valid_share
         if not 0 < valid_share < 1:
             raise files.PreparationError(
                 f"valid_share is {valid_share}; it must lie between 0 and 1."
             )
         settings = settings | {"valid_share": valid_share, "seed": seed}
     paths = {split: out / f"{split}.csv" for split in SPLITS}
-    files.check_output(out / "report.json")
     if any(path.exists() for path in (out / "report.json", *paths.values())):
         report = output.refuse_other_source(out / "report.json", data_folder, data_set.title)
         if (replaced := report.get("settings")) != settings:
@@ -227,8 +230,7 @@ def prepare_items(
     }
     columns = data_set.labels + ("track",) * bool(data_set.clip_seconds) + tuple(made_by)
     texts = {paths[split]: manifest.manifest_text(part, columns) for split, part in splits.items()}
-    beside = {out / name: text for name, text in annotations.texts.items()}
-    output.write_output(out, report, skipped, beside | texts)
+    output.write_output(out, report, skipped, texts)
     for path in set(paths.values()) - set(texts):  # of other settings
         path.unlink(missing_ok=True)
     return report

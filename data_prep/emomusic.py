@@ -1,15 +1,4 @@
-"""EmoMusic emotion: 744 clips of 45 s with arousal and valence, the means of many listeners.
-
-Expected tree (the tables may also lie at the top, the clips in clips_45sec/, wav/ and the like):
-
-    EmoMusic/annotations/{songs_info,static_annotations}.csv
-    EmoMusic/clips_45seconds/2.mp3
-
-The evaluation set (125) tests; the development set is divided by its artists into 504 to train
-and 115 to validate, as JukeMIR and MARBLE divide it: the SHA-1 of the name in lower case, only
-ASCII letters and single spaces kept, modulo 10; 8 and 9 validate. 43 artists of the evaluation
-set have music in the development set too: `--split artist_disjoint` leaves that music out.
-"""
+"""Read EmoMusic: the emotions of its clips, raw and standardised, split by artists."""
 
 import statistics
 

@@ -1,18 +1,4 @@
-"""Free Music Archive (FMA), small to full: music to pre-train on, with its official split.
-
-Expected tree:
-
-    fma/fma_metadata/tracks.csv
-    fma/fma_large/000/000002.mp3    or fma_small, fma_medium, fma_full; the largest is taken
-
-tracks.csv may also lie at the top; the folders 000, 001 ... in fma_large/fma_large/ or, with
---subset or in a folder of the subset's name, at the top.
-
-The split `official` trains, validates and tests as the authors do; `artist` holds out a share of
-all tracks by their artists. The licence `free` keeps tracks in the public domain, under CC BY or
-CC BY-SA, without a clause against commercial use (NC) or changes (ND). Some clips are known to be
-cut off or empty: they are listed, never an error.
-"""
+"""Read the Free Music Archive: the tracks of a subset, by their split, artists or licences."""
 
 from collections import Counter
 

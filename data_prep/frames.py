@@ -1,4 +1,4 @@
-"""Parts of the data sets of frame tasks: pieces with annotation files, in folds.
+"""Data sets of frame tasks, GuitarSet, Harmonix and RWC: pieces with annotation files, in folds.
 
 Their manifests have the same columns: `beats`, `chords` and `segments` name files (as `wav` does,
 "" for none) that `dataio.annotations` reads; `fold`; `artist`; and `has_downbeats`, 1 or 0, or ""
@@ -8,12 +8,61 @@ without beats.
 import re
 from collections import defaultdict
 from operator import attrgetter
+from pathlib import PurePath
 
 from speechbrain_music.data_prep import data_set, files
 from speechbrain_music.data_prep.manifest import DATA_ROOT
 from speechbrain_music.dataio.annotations import read_beats, read_intervals
 
 COLUMNS = ("beats", "chords", "segments")
+FOLDS = {"guitarset": 6, "harmonix": 8, "rwc": 5}  # of GuitarSet the players
+HARMONIX = {"segments": "segments", "beats": "beats_and_downbeats"}  # column -> folder
+HARMONIX_PLACES = ("", "dataset", "harmonixset/dataset")
+RWC = {"beats": "CGJPR", "chords": "P", "segments": "CGJPR"}  # task -> collections
+RWC_PLACES = ("", "annotations", "rwc_v2")
+
+
+def read_guitarset(data_folder, out=None, player=0):
+    """Excerpts, recorded by the microphone; a JAMS has beats and chords."""
+    needs = (("0[0-5]_*.jams",), ("annotation", "annotations", ""))
+    place = files.locate(data_folder, "GuitarSet", needs)[0]
+    found = annotations_in(data_folder, place, (".jams",))
+    fold_of = {key: int(key[:2]) for key in found if key[:2].isdigit()}
+    artists = {key: key[:2] for key in found}
+    found = {"chords": found, "beats": found}
+    folds = FOLDS["guitarset"]
+    items = fold_items(data_folder, found, fold_of, player, folds, artists, stem="{}_mic")
+    return data_set.Annotations(items, settings={"player": player})
+
+
+def read_harmonix(data_folder, out=None, fold=0):
+    """Songs with segments, and beats."""
+    needs = [((name,), HARMONIX_PLACES) for name in ("segments/*.txt", "metadata.csv")]
+    place = files.locate(data_folder, "Harmonix", *needs)[0]
+    table = files.read_table(data_folder / place / "metadata.csv", ("File", "Artist"))
+    artists = {row["File"]: row["Artist"] for row in table}
+    found = {c: annotations_in(data_folder, PurePath(place, f)) for c, f in HARMONIX.items()}
+    fold_of = artist_folds(artists, FOLDS["harmonix"])
+    items = fold_items(data_folder, found, fold_of, fold, FOLDS["harmonix"], artists)
+    return data_set.Annotations(items, settings={"fold": fold})
+
+
+def read_rwc(data_folder, out=None, task="beats", fold=0):
+    """Pieces that have the annotation of a task, with all annotations that they have."""
+    needs = [(("metadata.csv",), RWC_PLACES), ((f"{task}/*",), RWC_PLACES)]
+    place = files.locate(data_folder, "RWC", *needs)[0]
+    artists, works = {}, {}
+    path = data_folder / place / "metadata.csv"
+    for row in files.read_table(path, ("CollID", "PieceNo", "Artist", "Title"), ";"):
+        number = row["PieceNo"].rstrip("ABCDE")
+        key = f"RWC_{row['CollID']}{number:0>3}{row['PieceNo'].removeprefix(number)}"
+        if row["CollID"] in RWC[task]:
+            artists[key], works[key] = row["Artist"], row["Title"].partition(" (")[0]
+    fold_of = artist_folds(artists, FOLDS["rwc"], works)
+    columns = sorted(COLUMNS, key=lambda column: column != task)
+    found = {c: annotations_in(data_folder, PurePath(place, c)) for c in columns}
+    items = fold_items(data_folder, found, fold_of, fold, FOLDS["rwc"], artists)
+    return data_set.Annotations(items, settings={"task": task, "fold": fold}, variant=task)
 
 
 def annotations_in(root, place="", extensions=(".csv", ".txt", ".lab", ".jams")):

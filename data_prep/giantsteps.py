@@ -1,20 +1,4 @@
-"""GiantSteps key: electronic dance music in 24 keys; 923 tracks train, 236 validate, 604 test.
-
-Expected tree (the folders' names may end in -master or a commit; audio may also lie in one folder
-audio/ at the top, and lack .LOFI in its names):
-
-    GiantSteps/giantsteps-key-dataset/annotations/key/1030011.LOFI.key
-    GiantSteps/giantsteps-key-dataset/audio/1030011.LOFI.mp3
-    GiantSteps/giantsteps-mtg-key-dataset/annotations/{annotations,beatport_metadata}.txt
-    GiantSteps/giantsteps-mtg-key-dataset/audio/5061.LOFI.mp3
-
-All of the first set tests. Of the second those tracks train and validate that have one key,
-annotated with confidence 2. An artist trains or validates by the SHA-1 of the name in lower case
-modulo 116 (100 and above validate); then whoever made music with a validating artist validates,
-applied twice, as in JukeMIR and MARBLE. Tracks are cut into clips of 30 s, which know their track;
-the rest of a track is dropped. The MARBLE paper counts 1,077 tracks to train and validate; the
-rule it cites gives 1,159.
-"""
+"""Read GiantSteps key: the keys of two repositories, split by artists."""
 
 import csv
 import re

@@ -1,15 +1,4 @@
-"""GTZAN genre: 930 clips of 30 s in ten genres, split by the fault-filtered lists.
-
-Expected tree (the folders of genres may also lie in genres_original/, Data/genres_original/ or at
-the top, be capitalised, or be missing, with all clips in one folder):
-
-    GTZAN/genres/blues/blues.00000.wav
-    GTZAN/{train,valid,test}_filtered.txt    one path per line; downloaded if missing
-
-The archive is no longer at its first address; copies are on the Hugging Face hub and on Kaggle.
-The lists leave out repeated, distorted and mislabelled clips and keep artists apart. jazz.00054,
-unreadable in most copies, is reported and is not a deviation.
-"""
+"""Read GTZAN: the clips of the fault-filtered lists, which are downloaded if missing."""
 
 import hashlib
 import logging
@@ -70,16 +59,13 @@ def _download(split, path):
         try:
             with urllib.request.urlopen(url, timeout=30) as response:
                 data = response.read()
+            if hashlib.sha256(data).hexdigest() != SHA256[split]:
+                raise OSError("its sha256 is not that of the published list")
         except (OSError, HTTPException) as error:
             raise files.PreparationError(
                 f"{url} could not be downloaded ({error}); put {path.name} into the data folder, "
                 "or name its folder with --lists."
             ) from error
-        if hashlib.sha256(data).hexdigest() != SHA256[split]:
-            raise files.PreparationError(
-                f"{url} is not the published list (its sha256 differs); find the published one "
-                "and name its folder with --lists."
-            )
         with atomic_file(path, "wb") as file:
             file.write(data)
     return path

@@ -1,12 +1,7 @@
-"""A folder of recordings with a table of labels -> manifests: a data set of your own.
-
-The table, `labels.csv` in the folder, has a row per recording: its file (relative to the folder),
-its split (train, valid or test) and the labels; several values of a label are written "a|b".
-"""
+"""Read a folder of recordings with a table of labels."""
 
 import os
 from collections import Counter
-from pathlib import Path
 
 from speechbrain_music.data_prep import data_set, files
 from speechbrain_music.data_prep.manifest import COLUMNS
@@ -15,14 +10,12 @@ TABLE = "labels.csv"
 RESERVED = (*COLUMNS, "track", "weight", "corpus", "generator")
 
 
-def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing=False):
-    """Write the manifests of the recordings in a table, with its labels as columns.
+def read_labelled_folder(data_folder, out, labels, table=TABLE):
+    """The recordings in a table, which is also the data set's record.
 
-    `labels` are columns of `table`, a CSV file in the data folder; with `allow_missing` recordings
-    that cannot be read are reported, not refused. The manifests go to the folder `out`.
+    `labels` are columns of `table`, a CSV file in the data folder.
     """
-    root = files.existing_folder(data_folder)
-    path = root / table
+    path = data_folder / table
     wrong = [name for name in labels if name in RESERVED or labels.count(name) > 1]
     if wrong:
         raise files.PreparationError(
@@ -42,13 +35,6 @@ def prepare_labelled_folder(data_folder, out, labels, table=TABLE, allow_missing
     counts = Counter(item.split for item in set(items))
     if absent := [split for split in data_set.SPLITS if not counts[split]]:
         raise files.PreparationError(f"{path} has no recording of {', '.join(absent)}: add some.")
-    record = data_set.DataSet(
-        title=root.name,
-        reference=str(path),
-        labels=tuple(labels),
-        classes=tuple(labels),
-        counts={"published": dict(counts)},
-        own=True,
-    )
-    annotations = data_set.Annotations(items)
-    return data_set.prepare_items(record, root, Path(out), annotations, allow_missing)
+    record = {"title": data_folder.name, "reference": str(path), "labels": tuple(labels)}
+    record |= {"classes": tuple(labels), "counts": {"published": dict(counts)}}
+    return data_set.Annotations(items, record=record)

@@ -1,12 +1,4 @@
-"""LibriSpeech: read English to pre-train on, in its own subsets.
-
-Expected tree (at least one of the subsets train-*, and one of dev-*):
-
-    LibriSpeech/train-clean-100/84/121123/84-121123-0000.flac
-
-train-* train, dev-* validate, test-* test; no speaker is in two splits. The published counts are
-asserted if all folders are of the seven subsets, not those of Mini LibriSpeech, for example.
-"""
+"""Read LibriSpeech: the utterances of the subsets that are there."""
 
 from pathlib import PurePath
 

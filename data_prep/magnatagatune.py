@@ -1,14 +1,4 @@
-"""MagnaTagATune tagging: 25,860 clips of 29 s, the 50 most frequent of 188 tags, split by folder.
-
-Expected tree (the sixteen folders may also lie at the top, in audio/, wav/ or flac/, or be missing,
-with all clips in one folder; the table may lie in a folder annotations/):
-
-    MTT/annotations_final.csv    tab separated: clip_id, 188 tags of 0 or 1, mp3_path
-    MTT/mp3/0/*.mp3 ... MTT/mp3/f/*.mp3
-
-Folders 0 to b train, c validates, d to f test. Three clips are unreadable as published. Clips
-with none of the 50 tags are kept, as MARBLE keeps them; --tagged_only leaves them out.
-"""
+"""Read MagnaTagATune: clips with the 50 most frequent tags."""
 
 from pathlib import PurePosixPath
 

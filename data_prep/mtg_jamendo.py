@@ -1,25 +1,21 @@
-"""MTG-Jamendo: 55,701 full tracks to pre-train on.
-
-Expected tree (audio may be in audio/, audios/, audio-low/, raw_30s/audio/, raw_30s/audio-low/ or at
-the top, with or without .low in its names; the table at the top or in data/):
-
-    mtg-jamendo/data/raw_30s.tsv    or autotagging_moodtheme.tsv and the like; the largest is taken
-    mtg-jamendo/audio/14/214.mp3
-
-A share of the tracks is held out by their artists. Without a table, use `folder`.
-"""
+"""Read MTG-Jamendo: all tracks with their artists, or the lists of a task with their tags."""
 
 import csv
-import logging
 from itertools import chain
+from pathlib import Path
+
+import yaml
 
 from speechbrain_music.data_prep import data_set, files
-
-logger = logging.getLogger(__name__)
 
 TABLES = ("raw*.tsv", "data/raw*.tsv", "autotagging*.tsv", "data/autotagging*.tsv")
 PLACES = ("audio", "audios", "audio-low", "raw_30s/audio", "raw_30s/audio-low", "")
 COLUMNS = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
+LISTS = "data/splits/split-0"
+LIST_PLACES = (LISTS, f"mtg-jamendo-dataset/{LISTS}", "split-0", "")
+PARTS = {"train": "train", "valid": "validation", "test": "test"}
+TAGS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+GENRES, INSTRUMENTS, MOODS, TOP50 = TAGS.values()
 
 
 def read_mtg_jamendo(data_folder, out=None):
@@ -28,11 +24,24 @@ def read_mtg_jamendo(data_folder, out=None):
     place = files.locate(data_folder, "MTG-Jamendo", *needs)[0]
     tables = chain.from_iterable(sorted(data_folder.glob(pattern)) for pattern in TABLES)
     table = max(tables, key=lambda path: path.stat().st_size)
-    logger.info("Artists are those of %s.", table)
     items = [
         data_set.Item(
             row["TRACK_ID"], f"{place}/{row['PATH']}".lstrip("/"), None, (row["ARTIST_ID"],)
         )
         for row in files.read_table(table, COLUMNS[:5], "\t", csv.QUOTE_NONE)
     ]
-    return data_set.Annotations(items)
+    return data_set.Annotations(items, extra={"table": table.name})
+
+
+def read_mtg_tagging(data_folder, out=None, *, task):
+    """Tracks of a task's lists with their artists; `tags` are joined by "|", without category."""
+    needs = ((f"autotagging_{task}-train.tsv",), LIST_PLACES), (("[0-9][0-9]",), PLACES)
+    lists, audio = files.locate(data_folder, "MTG-Jamendo tagging", *needs)
+    items = []
+    for split, part in PARTS.items():
+        table = data_folder / lists / f"autotagging_{task}-{part}.tsv"
+        for row in files.read_table(table, COLUMNS, "\t", csv.QUOTE_NONE):
+            tags = [tag.partition("---")[2] for tag in row["TAGS"].split("\t")]
+            labels, wav = (data_set.SEVERAL.join(tags), row["ARTIST_ID"]), f"{audio}/{row['PATH']}"
+            items.append(data_set.Item(row["TRACK_ID"], wav.lstrip("/"), split, labels))
+    return data_set.Annotations(items, settings={"task": task}, variant=task)

@@ -1,12 +1,4 @@
-"""Music4All: 109,269 clips of 30 s to pre-train on.
-
-Expected tree:
-
-    music4all/id_information.csv    tab separated: id, artist, song, album_name
-    music4all/audios/0009fFIM1eYThaPg.mp3
-
-A share of the clips is held out by their artists.
-"""
+"""Read Music4All: all clips with their artists."""
 
 from speechbrain_music.data_prep import data_set, files
 

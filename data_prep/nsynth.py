@@ -1,13 +1,4 @@
-"""NSynth pitch and instrument: 305,979 notes of 4 s, 128 pitches, 11 families, split as published.
-
-Expected tree (the three folders may also lie in nsynth-data/ or in a folder of the archive's name,
-or be named train, valid and test):
-
-    NSynth/nsynth-{train,valid,test}/examples.json    note -> pitch, family and more
-    NSynth/nsynth-{train,valid,test}/audio/guitar_acoustic_010-066-100.wav
-
-In `examples.json`, `pitch` is the MIDI number; `note` is only an ID. Download the json/wav files.
-"""
+"""Read NSynth: notes with pitch and instrument, from files too large to be read at once."""
 
 from speechbrain_music.data_prep import data_set, files
 

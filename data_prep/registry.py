@@ -15,8 +15,8 @@ def _read_records():
     entries = (folder / "references.bib").read_text(encoding="utf-8").strip().split("\n\n")
     records = {}
     for name, fields in declared.items():
-        module = import_module(f"speechbrain_music.data_prep.{name}")
-        cited = [next(e for e in entries if f"{{{key}," in e) for key in fields.pop("cite")]
+        module = import_module(f"speechbrain_music.data_prep.{fields.pop('module', name)}")
+        cited = [next(e for e in entries if f"{{{key}," in e) for key in fields.pop("cite", ())]
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         fields |= {"bibtex": "\n".join(cited), "read": getattr(module, f"read_{name}")}
         records[name] = DataSet(**fields)

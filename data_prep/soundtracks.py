@@ -1,16 +1,4 @@
-"""Soundtracks of free games, from Debian's archive: about 17 hours of recordings to pre-train on.
-
-Expected tree, made and filled by this command:
-
-    soundtracks/
-        wesnoth-1.16-music/...     the audio of a package, and its copyright file
-        wesnoth-1.16-music_*.deb   or a package that you have downloaded
-
-Packages that are missing are fetched with apt-get and unpacked with dpkg-deb (no root, about 1 GB),
-each whole or not at all. A package that the mirror lacks is left out. Links and files under 10 s
-(sound effects) are left out; stems of one song are added. Splits: `album` keeps a package on one
-side, `track` does not. `LICENCES.md`, beside the manifests, names the holders of each track.
-"""
+"""Fetch and read soundtracks of free games, from Debian's archive."""
 
 import logging
 import os
@@ -186,8 +174,5 @@ def read_soundtracks(data_folder, out=None, split="album"):
                 digit = (data_set.sha1(name) >> 152) % 10  # of the first byte
                 side = {0: "test", 1: "valid"}.get(digit, "train")
             items.append(data_set.Item(name, name, side, (package, licence, holder)))
-    lines = [[x.replace("|", "/") for x in (item.wav, *item.labels[1:])] for item in items]
-    head = "# Licences, as the packages' copyright files give them\n\n| file | licence | holder |\n"
-    page = head + "|---|---|---|\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    found = {"settings": {"split": split}, "extra": {"missing_packages": missing}}
-    return data_set.Annotations(items, **found, texts={"LICENCES.md": page})
+    extra = {"missing_packages": missing}
+    return data_set.Annotations(items, {"split": split}, extra=extra)

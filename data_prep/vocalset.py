@@ -1,17 +1,4 @@
-"""VocalSet: who sings (20 singers), and how (10 techniques).
-
-Expected tree (1.1 has FULL/, 1.2 has data_by_singer/ with the same below):
-
-    VocalSet/FULL/female1/arpeggios/belt/f1_arpeggios_belt_c_a.wav
-
-The singer is the folder's, because some names lack their prefix or have another's; `vibrado` is
-vibrato; byte-identical copies, `name(1).wav`, count once.
-
-Splits. singer: the recordings of each singer, ranked by the SHA-1 of their ID, go 48:32:20 to
-train, valid and test. technique: f2 f8 m3 m5 m10 test, as the data set's authors have it; of the
-other fifteen the six that come first by SHA-1 validate, so that no singer is in two splits.
-No counts are published for either, so none are asserted; published figures are for other splits.
-"""
+"""Read VocalSet: recordings with singer and technique, whatever their names lack."""
 
 import filecmp
 import re

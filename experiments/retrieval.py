@@ -18,8 +18,8 @@ import pandas as pd
 from speechbrain.utils.distributed import infer_device
 from tqdm import tqdm
 
-from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.comparison import compare
@@ -47,7 +47,7 @@ def find_recordings(args):
     if args.manifest:
         return read_manifest(args.manifest, args.folder), {"skipped": 0, "reasons": {}}
     manifests = [args.out / "manifests" / f"{split}.csv" for split in ("train", "valid")]
-    report = prepare_folder(args.folder, args.out / "manifests")
+    report = DATA_SETS["folder"].prepare(args.folder, args.out / "manifests")
     tracks = [read_manifest(path, args.folder) for path in manifests]
     return pd.concat(tracks, ignore_index=True), report
 

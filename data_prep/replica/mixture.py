@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.merge import merge
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
@@ -32,7 +31,7 @@ def prepare_mixture(hours, manifests, soundtracks=None):
     folders["notes"] /= "nsynth-train"  # without the programs of NSynth's test set
     corpora = {}
     for name, part in folders.items():
-        prepare_folder(part, manifests / name)
+        DATA_SETS["folder"].prepare(part, manifests / name)
         corpora[manifests / name] = SHARES[name]
     if soundtracks:
         DATA_SETS["soundtracks"].prepare(soundtracks, manifests / "recordings")

@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from speechbrain_music.data_prep.output import read_json
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
@@ -26,11 +27,8 @@ def claim(path, metadata, may_change=()):
     """
     out, differing = path.parent, []
     if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            differing = [key for key in metadata if found.get(key) != metadata[key]]
-        except (ValueError, AttributeError):
-            differing = [f"{path.name}, which is damaged"]
+        found = read_json(path)
+        differing = [key for key in metadata if found.get(key) != metadata[key]]
         if not differing:
             return False
         if not set(differing) <= set(may_change):

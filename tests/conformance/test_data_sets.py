@@ -8,10 +8,9 @@ import pytest
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from speechbrain_music.data_prep import fma, giantsteps, gtzan, magnatagatune, mtg_tagging, nsynth
+from speechbrain_music.data_prep import fma, giantsteps, gtzan, magnatagatune, mtg_jamendo, nsynth
 from speechbrain_music.data_prep import vocalset as vocal
 from speechbrain_music.data_prep.data_set import SPLITS
-from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import storage
@@ -28,7 +27,7 @@ TAGS = {"tags": lambda text: set(text.split("|")) <= {"", *magnatagatune.TAGS}}
 
 
 def tags_of(task):
-    return lambda text: set(text.split("|")) <= set(mtg_tagging.TAGS[task])
+    return lambda text: set(text.split("|")) <= set(mtg_jamendo.TAGS[task])
 
 
 BEATS = {"beats": lambda path: len(read_beats(path).times) > 5, "has_downbeats": "1"}
@@ -91,7 +90,7 @@ def state(out):
 def test_manifests(name, options, labels, apart, replica, tmp_path):
     def prepare(root, out):
         if name == "folder":
-            return prepare_folder(root, out)
+            return DATA_SETS["folder"].prepare(root, out)
         return DATA_SETS[name].prepare(root, out, **options)
 
     root, out = replica("music4all" if name == "folder" else name), tmp_path / "out"

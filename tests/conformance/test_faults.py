@@ -16,12 +16,12 @@ import soundfile
 import tiny
 
 from speechbrain_music.data_prep.files import PreparationError
-from speechbrain_music.data_prep.folder import prepare_folder
-from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.dataio.audio import AudioError, audio_info, read_segment
 from speechbrain_music.inference import cli
 from speechbrain_music.inference.embeddings import read_embeddings
 
+LABELLED = DATA_SETS["labelled_folder"]
 FAULTS = tiny.ROOT / "../shared/data/faults"
 pytestmark = pytest.mark.skipif(not FAULTS.is_dir(), reason="there is no folder of faults")
 
@@ -33,7 +33,7 @@ def copy(tmp_path):
 
 
 def prepared(folder):
-    report = prepare_folder(folder, folder, valid_share=0.2)
+    report = DATA_SETS["folder"].prepare(folder, folder, valid_share=0.2)
     return report, *(pd.read_csv(folder / f"{split}.csv")["wav"] for split in ("train", "valid"))
 
 
@@ -106,7 +106,7 @@ def test_labels_are_refused(name, copy):
         if file.suffix == ".wav":
             soundfile.write(fault / file, np.random.uniform(-1, 1, 24000), 24000)
     with pytest.raises(PreparationError, match=words):
-        prepare_labelled_folder(fault, fault / "out", labels)
+        LABELLED.prepare(fault, fault / "out", labels=labels)
     assert not (fault / "out").exists()
 
 
@@ -114,7 +114,7 @@ def test_names_match_in_any_unicode_form(copy):
     fault = copy("labels-nfd")
     (name,) = (path.name for path in fault.glob("*.wav") if not path.name.isascii())
     os.rename(fault / name, fault / unicodedata.normalize("NFD", name))
-    report = prepare_labelled_folder(fault, fault / "out", ["genre"])
+    report = LABELLED.prepare(fault, fault / "out", labels=["genre"])
     assert report["splits"]["train"]["files"] == 1
 
 

@@ -15,8 +15,8 @@ from experiments import compare as run
 from experiments.compare import NAMES, UNTRAINED, compare, load, main, parse
 from recipes.pretrain.train import OPTIONS
 from speechbrain_music.brains.segments import MODEL_OPTIONS, plan_run
-from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest, write_manifest
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.evaluation.frame_probe import CHORD, PITCH
 from speechbrain_music.utils.config import load_experiment
@@ -57,7 +57,7 @@ def mixture(hours, manifests, soundtracks):
     """A corpus to train on, and its tracks as recordings of two albums."""
     tracks = read_manifest(make_corpus(soundtracks, 0.06), soundtracks)
     names = [manifests / f"{split}.csv" for split in ("train", "valid")]
-    prepare_folder(soundtracks, manifests)
+    DATA_SETS["folder"].prepare(soundtracks, manifests)
     tracks["wav"] = [str(Path(wav).relative_to(soundtracks)) for wav in tracks["wav"]]
     rows = tracks.assign(album=np.arange(len(tracks)) % 2).to_dict("records")
     write_manifest(manifests / "recordings/test.csv", rows, ["album"])
@@ -67,7 +67,7 @@ def mixture(hours, manifests, soundtracks):
 def speech(hours, manifests):
     """A corpus in the place of speech."""
     make_corpus("speech", 0.02)
-    prepare_folder("speech", manifests / "speech")
+    DATA_SETS["folder"].prepare("speech", manifests / "speech")
     return manifests / "speech"
 
 

@@ -14,7 +14,7 @@ import torch
 
 from recipes.pretrain.train import main
 from speechbrain_music.brains.base import MusicBrain
-from speechbrain_music.data_prep.folder import prepare_folder
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.dataio import segments
 from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.models.export import load_export
@@ -273,7 +273,7 @@ def test_silence_dc_square_waves(tmp_path):
 
 def test_unreadable_files_are_listed(tone_folder, tmp_path):
     train, valid = tmp_path / "train.csv", tmp_path / "valid.csv"
-    prepare_folder(tone_folder, tmp_path)
+    DATA_SETS["folder"].prepare(tone_folder, tmp_path)
     text = train.read_text()
     name = text.splitlines()[1].split(",")[0]
     train.write_text(text.replace(f"$data_root/{name}", "$data_root/vanished.wav"))

@@ -27,7 +27,7 @@ from small_trees import (
     write,
 )
 
-from speechbrain_music.data_prep import emomusic, files, fma, giantsteps, gtzan, mtg_tagging
+from speechbrain_music.data_prep import emomusic, files, fma, giantsteps, gtzan, mtg_jamendo
 from speechbrain_music.data_prep.data_set import SPLITS, hold_out
 from speechbrain_music.data_prep.magnatagatune import TAGS
 from speechbrain_music.data_prep.registry import DATA_SETS
@@ -248,7 +248,7 @@ def test_tables_that_were_exported_again(tree, out, caplog):
 def test_what_is_there_instead_is_said(files, message, out, tmp_path):
     for name in files:
         write(tmp_path / "data" / name, "x")
-    for name in set(DATA_SETS) - {"vocalset", "soundtracks"}:
+    for name in set(DATA_SETS) - {"vocalset", "soundtracks", "labelled_folder", "folder"}:
         with refused(tmp_path / "data", message):
             prepare(name, tmp_path / "data", out)
 
@@ -364,7 +364,7 @@ def test_real_tags(tree):
         assert len({item.id for item in items}) == len(items)
         for split in SPLITS:
             used = {tag for i in items if i.split == split for tag in i.labels[0].split("|")}
-            assert used == set(mtg_tagging.TAGS[task])
+            assert used == set(mtg_jamendo.TAGS[task])
         artists = [{i.labels[1] for i in items if i.split == split} for split in SPLITS]
         assert not artists[0] & (artists[1] | artists[2])
     assert items[0][1:] == ("audio-low/48/948.mp3", "train", ("background", "artist_000087"))
@@ -423,8 +423,8 @@ def test_options_that_leave_pieces_out(tree, out):
     assert pieces(out / "1") == [{"5": "AC/DC"}, *PIECES["emomusic"][1:]]
     prepare("magnatagatune", tree("magnatagatune", folder="mtt"), out / "2", tagged_only=True)
     assert pieces(out / "2") == PIECES["magnatagatune"][:2]
-    sizes = [len(set(tags)) for tags in mtg_tagging.TAGS.values()]
-    assert sizes == [87, 40, 56, 50] and mtg_tagging.MOODS == mtg_tagging.TAGS["moodtheme"]
+    sizes = [len(set(tags)) for tags in mtg_jamendo.TAGS.values()]
+    assert sizes == [87, 40, 56, 50] and mtg_jamendo.MOODS == mtg_jamendo.TAGS["moodtheme"]
     assert len(TAGS) == len(set(TAGS)) == 50 and TAGS[:2] == ("guitar", "classical")
 
 

@@ -7,7 +7,9 @@ import pytest
 from small_trees import SOUNDS, prepare, refused
 
 from speechbrain_music.data_prep.files import equal_files
-from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
+from speechbrain_music.data_prep.registry import DATA_SETS
+
+LABELLED = DATA_SETS["labelled_folder"]
 
 
 def test_equal_files_are_found_by_their_bytes(tmp_path):
@@ -58,6 +60,6 @@ def test_a_table_with_one_recording_in_two_splits(make, tree, out):
     what = "1 file(s) have a copy in another split, for example audios/a.mp3 (train) and audios/b"
     if make is os.symlink:
         with refused(what):
-            prepare_labelled_folder(root, out, ["tag"])
+            LABELLED.prepare(root, out, labels=["tag"])
     else:
-        assert prepare_labelled_folder(root, out, ["tag"])["deviations"][0].startswith(what)
+        assert LABELLED.prepare(root, out, labels=["tag"])["deviations"][0].startswith(what)

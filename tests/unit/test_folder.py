@@ -11,14 +11,15 @@ import soundfile
 from small_trees import wav, write
 
 from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.fallback import prepare_once
 from speechbrain_music.data_prep.files import PreparationError
-from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.dataio.audio import read_segment
 
 
-def prepare(folder, out, **settings):
-    return prepare_folder(folder, out, **settings)
+def prepare(folder, out, keep=False, **settings):
+    return (prepare_once if keep else DATA_SETS["folder"].prepare)(folder, out, **settings)
 
 
 def ids(out, *splits):

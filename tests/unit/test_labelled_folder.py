@@ -8,9 +8,10 @@ import soundfile
 
 from speechbrain_music.data_prep.cli import main
 from speechbrain_music.data_prep.fallback import prepare_or_synthesize
-from speechbrain_music.data_prep.labelled_folder import prepare_labelled_folder
+from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.utils.errors import UserError
 
+LABELLED = DATA_SETS["labelled_folder"]
 ROWS = {"a b.wav": "train,slow|solo", "c.flac": "valid,", "d/e.mp3": "test,solo"}
 
 
@@ -31,7 +32,7 @@ def write(folder, rows, head="file,split,tags"):
 def test_a_table_becomes_manifests(folder, tmp_path):
     options = {"data_folder": folder, "out": tmp_path / "out", "replica_scale": 0.3}
     report, tables = prepare_or_synthesize("labelled_folder", labels=["tags"], **options)
-    own = prepare_or_synthesize(prepare_labelled_folder, labels=["tags"], **options)
+    own = prepare_or_synthesize(LABELLED.prepare, labels=["tags"], **options)
     assert own[0] == report
     tags = {split: table["tags"].tolist() for split, table in tables.items()}
     assert tags == {"train": ["slow|solo"], "valid": [""], "test": ["solo"]}
@@ -48,7 +49,7 @@ def test_tables_of_other_programs(delimiter, encoding, folder, tmp_path):
     rows = ["file,split,tags", "é.wav,train,ü", *(f"{n},{ROWS[n]}" for n in [*ROWS][1:])]
     rows += ["d//e.mp3,test,solo", ""]  # once more
     (folder / "labels.csv").write_text("\n".join(rows).replace(",", delimiter), encoding)
-    report = prepare_labelled_folder(folder, tmp_path / "out", ["tags"])
+    report = LABELLED.prepare(folder, tmp_path / "out", labels=["tags"])
     assert report["splits"]["train"]["classes"] == {"tags": {"ü": 1}}
     assert report["deviations"] == [] and report["repeated"] == ["d/e.mp3"]
 
@@ -59,7 +60,7 @@ def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
     write(folder, [*(f"{n},{rest}" for n, rest in ROWS.items()), "gone.wav,train,"])
     assert main(line) == 2 and "train has 0 of 2" in capsys.readouterr().err
     assert not (tmp_path / "out" / "report.json").exists()
-    report = prepare_labelled_folder(folder, tmp_path / "out", ["tags"], allow_missing=True)
+    report = LABELLED.prepare(folder, tmp_path / "out", labels=["tags"], allow_missing=True)
     assert report["deviations"] == ["train has 0 of 2"] and report["skipped"] == 2
 
 
@@ -84,14 +85,14 @@ def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
 def test_tables_that_are_refused(rows, message, folder, tmp_path):
     write(folder, rows)
     with pytest.raises(UserError, match=message):
-        prepare_labelled_folder(folder, tmp_path / "out", ["tags"])
+        LABELLED.prepare(folder, tmp_path / "out", labels=["tags"])
     with pytest.raises(UserError, match=r"lacks the column\(s\) mood"):
-        prepare_labelled_folder(folder, tmp_path / "out", ["mood"])
+        LABELLED.prepare(folder, tmp_path / "out", labels=["mood"])
     with pytest.raises(UserError, match="labels has 'start', a column of every manifest"):
-        prepare_labelled_folder(folder, tmp_path / "out", ["start"])
+        LABELLED.prepare(folder, tmp_path / "out", labels=["start"])
     write(folder, [f"{name},{rest}," for name, rest in ROWS.items()], "file,split,tags,tags")
     with pytest.raises(UserError, match="labels.csv has two columns 'tags'; fix the table"):
-        prepare_labelled_folder(folder, tmp_path / "out", ["tags"])
+        LABELLED.prepare(folder, tmp_path / "out", labels=["tags"])
     assert not (tmp_path / "out" / "train.csv").exists()
     for name, fault in (
         ("labelled_folder", "data_folder is not set: pass --data_folder"),

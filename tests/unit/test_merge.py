@@ -8,7 +8,7 @@ from small_trees import refused, tables, wav
 
 from speechbrain_music.data_prep import merge
 from speechbrain_music.data_prep.cli import main
-from speechbrain_music.data_prep.folder import prepare_folder
+from speechbrain_music.data_prep.registry import DATA_SETS
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def corpora(tmp_path):
     for name in ("mine", "yours"):
         for file in ("0, 0.wav", "1, 1.wav", "2.wav"):
             wav(tmp_path / "music" / name / file)
-        prepare_folder(tmp_path / "music" / name, tmp_path / name)
+        DATA_SETS["folder"].prepare(tmp_path / "music" / name, tmp_path / name)
     return [tmp_path / "mine", tmp_path / "yours"]
 
 

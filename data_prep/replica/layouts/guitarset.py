@@ -10,7 +10,7 @@ from functools import partial
 from itertools import product
 
 from speechbrain_music.data_prep.data_set import ALL
-from speechbrain_music.data_prep.guitarset import PLAYERS
+from speechbrain_music.data_prep.frames import FOLDS
 from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.draws import PIECE, PLAN, keyed
 from speechbrain_music.data_prep.replica.expression import perform
@@ -18,6 +18,7 @@ from speechbrain_music.data_prep.replica.synth import load_bank
 from speechbrain_music.data_prep.replica.theory import TONICS
 
 STYLES = {"BN": "jazz", "Funk": "disco", "Jazz": "jazz", "Rock": "rock", "SS": "country"}
+PLAYERS = FOLDS["guitarset"]
 PROGRAMS = (24, 25)  # with strings of nylon and of steel
 TEMPI = (70, 100), (130, 170)  # each song is played slowly and fast
 SHORTEST, LONGEST = 18.0, 36.0  # seconds

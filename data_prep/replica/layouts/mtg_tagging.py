@@ -7,8 +7,7 @@ the score; some are left out, none is added. A task's lists have the tracks with
 from collections import Counter, defaultdict
 from functools import partial
 
-from speechbrain_music.data_prep.mtg_jamendo import COLUMNS
-from speechbrain_music.data_prep.mtg_tagging import LISTS, PARTS, TAGS
+from speechbrain_music.data_prep.mtg_jamendo import COLUMNS, LISTS, PARTS, TAGS
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES

@@ -4,16 +4,16 @@ Each piece has beats, chords and sections. No two have the same title: only arti
 """
 
 from speechbrain_music.data_prep.data_set import ALL
+from speechbrain_music.data_prep.frames import COLUMNS, FOLDS
 from speechbrain_music.data_prep.replica import trees
 from speechbrain_music.data_prep.replica.draws import read_yaml
-from speechbrain_music.data_prep.rwc import FOLDS, TASKS
 
 
 def plan(scale, seed):
     """The tree at a share of the pieces with chords; a piece per fold or more."""
-    counts = trees.published("rwc", scale, FOLDS, "chords")
+    counts = trees.published("rwc", scale, FOLDS["rwc"], "chords")
     rows, texts, sounds = [read_yaml("tables.yaml")["rwc"]], {}, []
-    for artist, key in trees.song_keys(seed, counts[ALL], FOLDS):
+    for artist, key in trees.song_keys(seed, counts[ALL], FOLDS["rwc"]):
         number, piece = len(rows), trees.draw_performance(*key)[1]
         name = f"RWC-P/RWC_P{number:03d}"
         beats = [("t", "beat"), *(beat[:2] for beat in piece.positions())]
@@ -27,5 +27,5 @@ def plan(scale, seed):
         rows.append(row)
         sounds.append((f"{name}.wav", key))
     texts["annotations/metadata.csv"] = "\ufeff" + "\r\n".join([*rows, ""])
-    counts = dict.fromkeys(TASKS, counts)
+    counts = dict.fromkeys(COLUMNS, counts)
     return trees.Tree(counts, texts, sounds, trees.render_performance, 44100, channels=2)
