@@ -50,7 +50,8 @@ class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
     `settings` (the options chosen) and `extra` go into the report; `variant` names the record's
-    counts, several joined by `+`; `record` has fields of the `DataSet` that only these files tell.
+    counts, several joined by `+`; `record` has fields of the `DataSet` that only these files tell;
+    `texts` (file name -> text) are written beside the manifests.
     """
 
     items: list
@@ -58,6 +59,7 @@ class Annotations(NamedTuple):
     variant: str = "published"
     extra: dict = {}
     record: dict = {}
+    texts: dict = {}
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,8 @@ def prepare_items(
     }
     columns = data_set.labels + ("track",) * bool(data_set.clip_seconds) + tuple(made_by)
     texts = {paths[split]: manifest.manifest_text(part, columns) for split, part in splits.items()}
-    output.write_output(out, report, skipped, texts)
+    beside = {out / name: text for name, text in annotations.texts.items()}
+    output.write_output(out, report, skipped, beside | texts)
     for path in set(paths.values()) - set(texts):  # of other settings
         path.unlink(missing_ok=True)
     return report

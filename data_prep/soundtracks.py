@@ -174,5 +174,8 @@ def read_soundtracks(data_folder, out=None, split="album"):
                 digit = (data_set.sha1(name) >> 152) % 10  # of the first byte
                 side = {0: "test", 1: "valid"}.get(digit, "train")
             items.append(data_set.Item(name, name, side, (package, licence, holder)))
-    extra = {"missing_packages": missing}
-    return data_set.Annotations(items, {"split": split}, extra=extra)
+    lines = [[x.replace("|", "/") for x in (item.wav, *item.labels[1:])] for item in items]
+    head = "# Licences, as the packages' copyright files give them\n\n| file | licence | holder |\n"
+    page = head + "|---|---|---|\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    extra, texts = {"missing_packages": missing}, {"LICENCES.md": page}
+    return data_set.Annotations(items, {"split": split}, extra=extra, texts=texts)

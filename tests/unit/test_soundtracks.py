@@ -113,7 +113,10 @@ def test_tracks_licences_and_what_is_left_out(archive, caplog):
     (song,), (inside,) = rows(out, "valid"), rows(out, "test")
     assert song["wav"].endswith("songs/fof/my song/mix.flac") and inside["licence"] == "GPL-2+"
     assert inside["wav"].startswith("$data_root/zipped-music/") and ".." not in inside["wav"]
-    assert song["holder"] == "A. Band" and inside["holder"] == "A Team | Friends"
+    assert song["holder"] == "A. Band"
+    page = (out / "LICENCES.md").read_text()
+    assert "| GPL-2+ | A Team / Friends |" in page
+    assert "| table-music/table/music/hymn one.ogg | CC-BY-SA-3.0 | 2002 A. Composer" in page
     assert sorted(path.name for path in root.iterdir()) == ["songs", "table-music", "zipped-music"]
 
 
@@ -164,6 +167,16 @@ def test_failed_download_is_no_missing_package(archive):
     apt.write_text("#!/bin/sh\necho 'E: Could not resolve host: deb.debian.org' >&2; exit 100\n")
     with pytest.raises(PreparationError, match="fetch gone-music .*resolve host.*same command"):
         SOUNDTRACKS.prepare(archive / "music", archive / "out")
+
+
+def test_refused_preparation_keeps_the_licences(archive):
+    SOUNDTRACKS.prepare(archive / "music", archive / "out")
+    before = (archive / "out/LICENCES.md").read_bytes()
+    (archive / "other").mkdir()
+    (archive / "table-music_1.deb").rename(archive / "other/table-music_1.deb")
+    with pytest.raises(PreparationError, match="were prepared from"):
+        SOUNDTRACKS.prepare(archive / "other", archive / "out")
+    assert (archive / "out/LICENCES.md").read_bytes() == before
 
 
 def test_without_apt_own_packages_are_used(archive, monkeypatch, caplog):
