@@ -277,7 +277,9 @@ def test_shipped_encoder(music, tmp_path, capsys):
 
 def test_export_equals_that_of_the_run(tone_folder, tmp_path, monkeypatch, capsys):
     graphs = []
-    monkeypatch.setattr("speechbrain_music.models.onnx.export_onnx", lambda *a: graphs.append(a))
+    monkeypatch.setattr(
+        "speechbrain_music.inference.cli.export.export_onnx", lambda *a: graphs.append(a)
+    )
     pretrain(tiny.arguments(tone_folder, tmp_path / "run", max_steps=2))
     own = tmp_path / "run" / "export"
     kept = {p.name: p.read_bytes() for p in own.iterdir()}

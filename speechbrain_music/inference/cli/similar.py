@@ -1,21 +1,20 @@
-"""List the tracks most similar to one, or the most similar pairs of all.
-
-sbmusic similar song.mp3 --in music.npz
-sbmusic similar other.mp3 --in music.npz --model results/brn_sum/1234/export --out similar.csv
-sbmusic similar --pairs --in music.npz --top 50 --page pairs.html
-
-Pairs are where versions of a work and copies are found first; the page has players and
-spectrograms. Similarity is the cosine of embeddings whose dimensions are standardised over all
-files; several layers have equal weights. The query itself is left out.
-"""
+"""The command `sbmusic similar`."""
 
 import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
+import numpy as np
+
+from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import csv_text, printable
+from speechbrain_music.dataio.audio import audio_info
 from speechbrain_music.inference.cli.embed import SHIPPED
+from speechbrain_music.inference.embeddings import OPTIONS, read_embeddings
+from speechbrain_music.inference.encoder import MusicEncoder
+from speechbrain_music.metrics.retrieval import unit_vectors
+from speechbrain_music.reporting.pairs_page import pairs_page
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, escaped
 
@@ -25,9 +24,6 @@ AT_A_TIME = 256  # rows whose pairs are compared
 
 def run(args):
     """Print the table of similar tracks."""
-    from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.inference.embeddings import read_embeddings
-
     if (args.query is None) != args.pairs or (args.page and not args.pairs):
         raise UserError("pass either QUERY, or --pairs, perhaps with --page")
     for path, ending in ((args.out, ".csv"), (args.page, ".html")):
@@ -59,15 +55,11 @@ def run(args):
     for line in [columns, *table]:
         print(shape.format(*map(escaped, line)))
     if args.page:
-        from speechbrain_music.reporting.pairs_page import pairs_page
-
         write_together({args.page: pairs_page(title, pairs)})
 
 
 def _find_query(args, paths, values, settings):
     """The query's row, and the embeddings, which then have it."""
-    import numpy as np
-
     row = find_row(paths, printable(args.query))
     if row is None:
         return len(paths), np.concatenate([values, _embed(args, paths, settings)[None]])
@@ -78,10 +70,6 @@ def _find_query(args, paths, values, settings):
 
 def _unit_layers(values):
     """Layers of (N, D) or (N, L, D) embeddings, standardised, each (N, D) of length 1."""
-    import numpy as np
-
-    from speechbrain_music.metrics.retrieval import unit_vectors
-
     if len(values) < MIN_FILES:
         raise UserError(f"{len(values)} files cannot be ranked: embed {MIN_FILES} or more")
     if not np.isfinite(values).all():
@@ -92,8 +80,6 @@ def _unit_layers(values):
 
 def rank(values, query, top):
     """(row, similarity) of the embeddings (N, D) or (N, L, D) most similar to row `query`."""
-    import numpy as np
-
     layers = _unit_layers(values)
     similarities = np.mean([vectors @ vectors[query] for vectors in layers], axis=0)
     order = np.argsort(-similarities, kind="stable")
@@ -102,8 +88,6 @@ def rank(values, query, top):
 
 def closest_pairs(values, top):
     """(similarity, row, row) of the most similar pairs of embeddings (N, D) or (N, L, D)."""
-    import numpy as np
-
     layers, found = _unit_layers(values), []
     for begin in range(0, len(values), AT_A_TIME):
         similar = np.mean([v[begin : begin + AT_A_TIME] @ v[begin:].T for v in layers], axis=0)
@@ -136,10 +120,6 @@ def find_row(paths, query):
 
 def _embed(args, paths, settings):
     """Embed an audio file with the model and the settings of the other embeddings."""
-    from speechbrain_music.dataio.audio import audio_info
-    from speechbrain_music.inference.embeddings import OPTIONS
-    from speechbrain_music.inference.encoder import MusicEncoder
-
     if not Path(args.query).exists():
         names = {PurePath(path).stem.lower(): path for path in reversed(paths)}
         word = PurePath(args.query).stem.lower()
