@@ -35,6 +35,7 @@ lint: install
 	$(RUN) -m ruff format --check .
 
 # The site, in build/site. A broken link or a public name without a docstring is an error.
+# The page that runs the encoder needs npm and, the first time, a network; else it says so.
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 

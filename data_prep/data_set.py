@@ -51,7 +51,7 @@ class Annotations(NamedTuple):
     """The annotations of a data set: all pieces that belong to a split.
 
     `settings` (the options chosen) and `extra` go into the report; `texts` (file name -> text) are
-    written beside the manifests; `variant` says which of the record's counts the pieces must have.
+    written beside the manifests; `variant` names the record's counts, several joined by `+`.
     """
 
     items: list
@@ -172,7 +172,11 @@ def prepare_items(
         if (replaced := report.get("settings")) != settings:
             logger.warning("Replacing the manifests in %s made with %s", out, replaced)
     replica = _read_replica(data_folder)
-    counts = (replica["counts"] if replica else data_set.counts).get(annotations.variant)
+    published = replica["counts"] if replica else data_set.counts
+    wanted = [published.get(variant) for variant in annotations.variant.split("+")]
+    counts = None
+    if None not in wanted:
+        counts = {s: sum(part.get(s, 0) for part in wanted) for each in wanted for s in each}
     headers = read_headers(data_folder, [item.wav for item in items], out / "headers.jsonl")
     shortest = data_set.clip_seconds or data_set.min_seconds
     faults = {name: header for name, header in headers.items() if isinstance(header, str)}

@@ -235,7 +235,8 @@ def read_table(
     and another delimiter (comma, tab or semicolon), which are logged. Raises a `PreparationError`
     that ends in `remedy` if the file or one of `columns` is missing, a column is there twice, a
     row is short, as in a file that was cut off, or long, as with an unquoted comma. In a table
-    without quoting rows may be long: the tags of MTG-Jamendo fill the columns from the last on.
+    without quoting rows may be long, as with the tags of MTG-Jamendo: the last column has the rest
+    of the row, with its delimiters.
     """
     if not Path(path).is_file():
         raise damaged(path, "does not exist", remedy)
@@ -271,6 +272,8 @@ def read_table(
                         f"{path} has an unclosed quotation mark some lines before "
                         f"{rows.line_num}; fix it or {remedy}."
                     )
+                if quoting == csv.QUOTE_NONE:
+                    row[len(header) - 1 :] = [delimiter.join(row[len(header) - 1 :])]
                 yield {name: cell.strip() for name, cell in zip(header, row, strict=False)}
         except (UnicodeDecodeError, csv.Error) as error:
             raise damaged(path, f"is damaged ({error})", remedy) from error

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 import griffe
+import try_page
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
@@ -53,12 +54,18 @@ def on_config(config):
 
 
 def on_files(files, config):
-    """Adds the pages that do not lie in docs/."""
+    """Adds the pages that do not lie in docs/, and the files of the page docs/try.md."""
     for path in outside_pages():
         text = (ROOT / path).read_text(encoding="utf-8")
         files.append(File.generated(config, site_path(path), content=text))
     notebook = json.loads((ROOT / NOTEBOOK).read_text(encoding="utf-8"))
     files.append(File.generated(config, "tutorial.md", content=render_notebook(notebook)))
+    setup, paths = try_page.try_page_files()
+    if setup["missing"]:
+        log.info(f"the page try/ is built without the encoder: {setup['missing']}")
+    files.append(File.generated(config, "try/setup.json", content=json.dumps(setup)))
+    for path in paths:
+        files.append(File.generated(config, f"try/{path.name}", abs_src_path=str(path)))
     package = griffe.load(PACKAGE, search_paths=[API_SOURCE], try_relative_path=False)
     for name in undocumented(package):
         log.warning(f"{name} is public and has no docstring: write one, or begin its name with _")

@@ -27,13 +27,14 @@ from scipy import stats
 
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
-from speechbrain_music.data_prep.replica.mixture import prepare_mixture
+from speechbrain_music.data_prep.replica.mixture import merged_data, prepare_mixture, prepare_speech
 from speechbrain_music.evaluation.frame_probe import CHORD, PITCH, FrameProbe
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.comparison import LEVEL
 from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
 from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.export import load_export
+from speechbrain_music.models.frozen import untrained
 from speechbrain_music.models.safe_folder import RUN_RESULT
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.reporting.pages import render
@@ -60,8 +61,9 @@ def load(name):
 
     question; arguments (defaults of the command line); options (of all pre-trainings); variants
     (name -> options of its own, among them `system`; `tokenizer`, a yaml of recipes/tokenizer, with
-    `teacher`, VARIANT:LAYER, of that layer of another variant); finalists (variants that are
-    compared on tasks). The other variants are compared with the first.
+    `teacher`, VARIANT:LAYER, of that layer of another variant; `init_from`, also another variant;
+    `speech`, its percentage of the training audio); finalists (variants that are compared on
+    tasks). The other variants are compared with the first.
     """
     if name not in NAMES:
         raise UserError(f"there is no comparison {name!r}: choose {', '.join(NAMES)}")
@@ -80,6 +82,8 @@ class Runs:
         everything = {key: str(value) for key, value in (self.common | options).items()}
         if "tokenizer" in options:
             everything["tokenizer_options"] = self.args.tokenizer
+        if self.args.speech:
+            everything["speech_corpus"] = str(self.args.speech)
         name = f"{options.get('system', self.args.system)}-{_digest(everything)}"
         return [self.args.work / f"{name}-{seed}" for seed in self.args.seeds]
 
@@ -101,10 +105,13 @@ class Runs:
     def chain(self, options, variants, place):
         """The trainings that a variant needs, in order, as (folder, command); the last is its own.
 
-        A `tokenizer` is trained before, and before that the variant whose layer is its `teacher`.
+        Before it come the variants of `teacher` and `init_from`, and between them the `tokenizer`.
         """
         chain, own = [], self.common | options | {"seed": self.args.seeds[place]}
         system, tokenizer, teacher = (own.pop(k, None) for k in ("system", "tokenizer", "teacher"))
+        if share := own.pop("speech", None):
+            corpora = {self.args.speech: share, Path(own["train_csv"]).parent: 100 - share}
+            own |= merged_data(corpora, self.args.work / "manifests" / f"speech_{share}")
         if tokenizer:
             data = {key: own[key] for key in DATA if key in own}
             if teacher:
@@ -115,6 +122,9 @@ class Runs:
             command = _command("tokenizer", tokenizer, made, data)
             chain.append((made, command + shlex.split(self.args.tokenizer)))
             own["targets"] = made / QUANTIZER
+        if own.get("init_from") in variants:
+            chain += self.chain(variants[own["init_from"]], variants, place)
+            own["init_from"] = chain[-1][0] / RUN_RESULT
         folder = self.folders(options)[place]
         return [*chain, (folder, _command("pretrain", system or self.args.system, folder, own))]
 
@@ -145,14 +155,18 @@ def probe_all(runs, variants):
         for run, export in zip(runs.folders(options), runs.exports(options), strict=True):
             model = load_export(export)
             step = model.config["training"]["step"]
-            figures = next(row for row in read_rows(run, "valid") if row["step"] == step)
+            rows = list(read_rows(run, "valid"))
+            figures = next(row for row in rows if row["step"] == step)
             del figures["kind"]
             gain = figures["cross_entropy_unigram"] - figures["cross_entropy"]
             figures["nats below unigram"] = gain
+            if "init_from" in options:  # the first step at which it is as good as the first variant
+                goal = found[next(iter(variants))][len(found[name])]["cross_entropy"]
+                figures["steps"] = [row["step"] for row in rows if row["cross_entropy"] <= goal][:1]
             found[name].append(figures | _summary(probe(model.features, model.encoder.eval())))
             if len(found.setdefault(UNTRAINED, [])) < len(runs.args.seeds):
-                untrained = probe(model.features, model.encoder.untrained().eval())
-                found[UNTRAINED].append(_summary(untrained))
+                new = untrained(model, runs.args.seeds[len(found[UNTRAINED])]).model
+                found[UNTRAINED].append(_summary(probe(new.features, new.encoder)))
     return found
 
 
@@ -251,6 +265,7 @@ def parse(argv):
     parser.add_argument("--system", default="brn_sum_tiny", help="a yaml of hparams/")
     parser.add_argument("--hours", type=float, default=2.0, help="of composed music to train on")
     parser.add_argument("--soundtracks", type=Path, help="a folder: recordings to train on, too")
+    parser.add_argument("--speech", type=Path, help="prepared manifests of speech, if it is mixed")
     parser.add_argument("--probe_hours", type=float, default=0.7, help="of composed music to probe")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="of the finalists")
     parser.add_argument("--evaluate", default=EVALUATE, help="options of the task recipes")
@@ -273,9 +288,13 @@ def main(argv):
     """Runs a comparison; see the head of this file."""
     args, others = parse(argv)
     comparison = load(args.name)
-    music = {}
+    music, mixes = {}, any("speech" in options for options in comparison["variants"].values())
     if "data_folder" not in others:
         music = prepare_mixture(args.hours, args.work / "manifests", args.soundtracks)
+    elif mixes and not (args.speech and "train_csv" in others):
+        raise UserError(f"{args.name} mixes corpora: pass --train_csv, --valid_csv and --speech")
+    if mixes and not args.speech:
+        args.speech = prepare_speech(args.hours, args.work / "manifests")
     runs = Runs(args, {"quantizer_seed": 1} | music | comparison["options"] | others)
     variants = comparison["variants"]
     runs.train(variants)
@@ -284,6 +303,7 @@ def main(argv):
     corpus = f"Trained on {args.hours:g} hours of composed music, and voices and notes"
     if not music:
         corpus = f"Trained on {others['data_folder']}"
+    corpus += f", and speech of {args.speech}" if mixes else ""
     stored = comparison | {
         "name": args.name,
         "command": shlex.join(["python", "experiments/compare.py", *argv]),

@@ -16,7 +16,8 @@ SECONDS = {"full": 60.0, "quick": 2.0, "tiny": 0.0}  # of timing, per benchmark
 BENCHMARKS = {
     build.__name__: build
     for build in (layers.quantizer, layers.summary_mixing, layers.branchformer, layers.conformer)
-    + (steps.step, growth.growth, data.data, embedding.embedding, compression.compression)
+    + (steps.step, growth.growth, data.data, embedding.embedding, embedding.search)
+    + (compression.compression,)
 }
 
 

@@ -15,6 +15,7 @@ from perf.data import FILE_RATE, make_music
 from perf.training import HPARAMS
 from speechbrain_music.dataio.audio import read_segments
 from speechbrain_music.inference import MusicEncoder
+from speechbrain_music.inference.cli.similar import rank, unit_layers
 from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import TOKEN_RATE, LogMel
 
@@ -82,3 +83,15 @@ def _theirs(model, music, seconds, batch, sample_rate):
 def _ours(model, music, seconds, batch):
     [(_, found)] = model.encode_files([music], chunk=float(seconds), batch_size=batch)
     return found.values
+
+
+def search(size, device, folder):
+    """The ten most similar, as by `sbmusic similar`: exact, without an index (recall is 1)."""
+    values = np.random.default_rng(0).standard_normal(size, np.float32)
+    prepare = partial(unit_layers, values, "standardised")
+    candidates = {"query": partial(rank, prepare(), 0, 10), "preparation": prepare}
+    limits = {"20 ms": [0.02], "a minute": [60]}
+    labels = (f"{name} of {size[0]} x {size[1]}" for name in candidates)
+    rows = zip(labels, candidates, limits, strict=True)
+    comparisons = [Comparison(*row, 1, bound="<=") for row in rows]
+    return Benchmark("search among embeddings", candidates, comparisons, times=limits)

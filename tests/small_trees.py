@@ -60,6 +60,7 @@ TEXTS = {
         "train_filtered.txt": "blues/blues.0.au\njazz\\jazz.00054.wav\n",
         **{"valid_filtered.txt": "rock/rock.1.wav\n", "test_filtered.txt": "pop/pop.2.wav\n"},
     },
+    "librispeech": {},
     "magnatagatune": {
         "annotations_final.csv": mtt(
             ("2", ["classical", "guitar", "no vocals"], f"0/{ODD}"),
@@ -72,6 +73,19 @@ TEXTS = {
         "data/raw_30s.tsv": "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\r\n"
         "track_1\tartist_1\talbum_1\t14/214.mp3\t30.0\tgenre---rock\tmood---sad\r\n"
         'track_2\tartist_2\talbum_2\t15/215.mp3\t30.0\tgenre---12" pop\r\n',
+    },
+    "mtg_tagging": {
+        f"data/splits/split-0/autotagging_top50tags-{part}.tsv": "TRACK_ID\tARTIST_ID\tALBUM_ID\t"
+        f"PATH\tDURATION\tTAGS\r\n{row}\r\n"
+        for part, row in (
+            (
+                "train",
+                "track_1\tartist_1\talbum_1\t14/214.mp3\t30.0\tgenre---rock\tinstrument---voice\t"
+                "mood/theme---happy",
+            ),
+            ("validation", "track_2\tartist_2\talbum_2\t15/215.mp3\t30.0\tinstrument---bass"),
+            ("test", "track_3\tartist_3\talbum_3\t16/216.mp3\t30.0\tmood/theme---film"),
+        )
     },
     "music4all": {
         "id_information.csv": "id\tartist\tsong\talbum_name\n"
@@ -86,8 +100,11 @@ SOUNDS = {
     "giantsteps": [*(f"{MTG}/audio/{n}.LOFI.mp3" for n in (5, 6, 7, 8)), "audio/1.LOFI.wav"],
     "gtzan": "genres/blues/blues.0.wav genres/jazz/jazz.00054.wav genres/rock/rock.1.wav "
     "genres/pop/pop.2.au".split(),
+    "librispeech": "train-clean-100/84/121123/84-121123-0000.flac dev-clean/7/1/7-1-0003.flac "
+    "train-clean-100/84/12/84-12-0000.flac test-other/367/130732/367-130732-0000.flac".split(),
     "magnatagatune": ["mp3/c/c.mp3", f"mp3/0/{ODD}", "mp3/6/damaged.mp3", "mp3/f/f.mp3"],
     "mtg_jamendo": ["audio/14/214.mp3", "audio/15/215.low.mp3"],
+    "mtg_tagging": [f"audio-low/{name}.low.mp3" for name in ("14/214", "15/215", "16/216")],
     "music4all": [f"audios/{letter}.mp3" for letter in "abc"],
     "nsynth": [f"nsynth-{split}/audio/{split}-{n}.wav" for split in SPLITS for n in (1, 2)],
     "vocalset": "FULL/female1/scales/belt/f1_scales_belt_a.wav FULL/male4/x/trill/m4_trill.wav "
@@ -98,8 +115,14 @@ PIECES = {
     "fma": [{"000002": "1"}, {"000003": "2"}, {"001005": "3"}],
     "giantsteps": [{"5-0": "Bb minor"}, {"6-0": "E major"}, {"1-0": "Eb minor"}],
     "gtzan": [{"blues.0": "blues", "jazz.00054": "jazz"}, {"rock.1": "rock"}, {"pop.2": "pop"}],
+    "librispeech": [
+        {"84-121123-0000": "84", "84-12-0000": "84"},
+        {"7-1-0003": "7"},
+        {"367-130732-0000": "367"},
+    ],
     "magnatagatune": [{"2": "guitar|classical|no vocals"}, {"6": "choral"}, {"10": ""}],
     "mtg_jamendo": {"track_1": "artist_1", "track_2": "artist_2"},  # held out by chance
+    "mtg_tagging": [{"track_1": "rock|voice|happy"}, {"track_2": "bass"}, {"track_3": "film"}],
     "music4all": {"a": 'The "Who", etc.', "b": 'A 12" B', "c": "C, D"},
     "nsynth": [{f"{split}-{n}": "60" for n in (1, 2)} for split in SPLITS],
     "vocalset": [{"f1_scales_belt_a": "f1"}, {"m4_trill": "m4"}, {"f2_trill": "f2"}],
@@ -130,7 +153,8 @@ def make_tree(root, name, texts=(), folder="data"):
 def prepare(name, root, out, **options):
     """Prepare a data set that may be incomplete."""
     defaults = {"allow_missing": True} if "allow_missing" in DATA_SETS[name].options else {}
-    defaults |= {"task": "technique"} if name == "vocalset" else {}
+    tasks = {"vocalset": "technique", "mtg_tagging": "top50tags"}
+    defaults |= {"task": tasks[name]} if name in tasks else {}
     return DATA_SETS[name].prepare(root, out, **defaults | options)
 
 

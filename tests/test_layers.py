@@ -19,6 +19,7 @@ from speechbrain_music.evaluation.protocol import FINE_TUNING, FRAMES, PROTOCOL,
 from speechbrain_music.evaluation.tasks import (
     ALL_TASKS,
     FRAME_TASKS,
+    MTG_TASKS,
     TASKS,
     VERSION_TASKS,
     find_task,
@@ -160,15 +161,16 @@ def test_yaml_keys_and_options_agree(system):
     assert blocks(system)["system"].strip() == system
 
 
+CLIPS = TASKS | MTG_TASKS
 # What the tasks differ in; all else is one protocol.
 OWN = set("name task prepare number_of_epochs patience plateau_patience replica_scale".split())
-OWN |= set("chunk_seconds max_seconds split tagged_only marble".split())
+OWN |= set("chunk_seconds max_seconds excerpt split tagged_only marble".split())
 
 
 OWN |= set("batch_size window_seconds fold player chord_head functions".split())  # by the frame
 
 
-@pytest.mark.parametrize("tasks", [TASKS, FRAME_TASKS])
+@pytest.mark.parametrize("tasks", [CLIPS, FRAME_TASKS])
 def test_tasks_share_one_protocol(tasks):
     yamls = {task: blocks(task) for task in tasks}
     first = yamls[next(name for name in yamls if name.startswith("gtzan"))]
@@ -179,7 +181,7 @@ def test_tasks_share_one_protocol(tasks):
         assert differing <= OWN, task
 
 
-@pytest.mark.parametrize("tasks, base", [(TASKS, "ProbeBrain"), (FRAME_TASKS, "FrameBrain")])
+@pytest.mark.parametrize("tasks, base", [(CLIPS, "ProbeBrain"), (FRAME_TASKS, "FrameBrain")])
 def test_task_recipes_differ_in_names_only(tasks, base):
     texts = {}
     for task in {entry.folder for entry in tasks.values()}:
@@ -195,6 +197,6 @@ def test_registry_agrees_with_yaml(task):
     entry = find_task(task)
     _, hparams, _, _ = load_task([str(ROOT / entry.yaml), "--encoder", "mel"])
     assert hparams["prepare"].keywords["data_set"] == entry.data_set
-    options = {**PROTOCOL, **FINE_TUNING} if task in TASKS else FRAMES
+    options = {**PROTOCOL, **FINE_TUNING} if task in CLIPS else FRAMES
     assert set(VERSIONS if task in VERSION_TASKS else options) <= set(blocks(task))
     assert (ROOT / entry.recipe.replace(".", "/")).with_suffix(".py").exists()

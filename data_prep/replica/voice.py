@@ -1,7 +1,7 @@
-"""A singing voice: glottal pulses and breath noise filtered by a vocal tract.
+"""A voice that sings and speaks: glottal pulses and breath noise filtered by a vocal tract.
 
 The techniques are those of VocalSet (Wilkins et al., ISMIR 2018): each changes how the pitch moves,
-how the glottis opens and what the tract lets through.
+how the glottis opens and what the tract lets through. Speech is random phones, of no language.
 """
 
 from types import SimpleNamespace
@@ -15,16 +15,18 @@ from speechbrain_music.data_prep.replica.synth import RATE
 
 OVER = 4  # pulses are computed at this multiple of the rate against aliasing
 SHORTEST = 0.05  # seconds of a note
-FADE = 480  # samples, 20 ms
+FADE, EDGE = 480, 120  # samples, 20 and 5 ms: fades of notes and of phones
 _TABLES = read_yaml("voice.yaml")
-VOWELS, UPPER, KINDS, VOICES, SINGERS = (
-    _TABLES[key] for key in "vowels upper kinds voices singers".split()
+VOWELS, UPPER, KINDS, VOICES, SINGERS, PHONES, SYLLABLE = (
+    _TABLES[key] for key in "vowels upper kinds voices singers phones syllable".split()
 )
 BANDWIDTHS = np.array(_TABLES["bandwidths"])
 TECHNIQUES = {
     name: SimpleNamespace(**_TABLES["neutral"] | changes)
     for name, changes in _TABLES["techniques"].items()
 }
+SPEECH = SimpleNamespace(**vars(TECHNIQUES["spoken"]) | {"motion": "sung"})  # at given pitches
+TYPICAL_RATE = 5.5  # Hz: singers whose vibrato has this rate speak at the table's lengths
 
 
 def make_singer(name, rng, kinds=tuple(KINDS)):
@@ -54,24 +56,77 @@ def sing(singer, technique, melody, vowel, rng):
     way = TECHNIQUES[technique]
     edges = np.rint(RATE * np.cumsum([0.0] + [length for _, length in melody])).astype(int)
     size = edges[-1]
-    pulses, flow = _glottis(singer, way, _pitch(singer, way, melody, edges, rng), rng)
-    if technique == "inhaled":
-        flow[:] = 0.5  # inhaled air is not pulsed
-    breath = signal.lfilter([1, -0.7], 1, rng.standard_normal(size)) * (0.15 + flow)
-    breath *= gain(singer.breath + way.breath) * pulses.std() / breath.std()
-    source = (pulses + breath) * _loudness(way, size, rng)
+    hertz = _pitch(singer, way, melody, edges, rng)
+    source = _source(singer, way, hertz, rng) * _loudness(way, size, rng)
 
     wave = np.zeros(size)
     for start, end, pitch, spoken in _syllables(way, melody, edges, vowel, rng):
-        # Each starts a little early, for the filter to settle, and fades into the next.
-        low, high = max(0, start - 2 * FADE), min(size, end + FADE)
-        sound = signal.sosfilt(_tract(singer, way, spoken, pitch), source[low:high])
-        fades = [start - FADE, start + FADE, end - FADE, end + FADE]
-        weights = [start == 0, 1, 1, end == size]
-        wave[low:high] += sound * np.interp(np.arange(low, high), fades, weights)
+        _add(wave, source, start, end, FADE, _tract(singer, way, VOWELS[spoken], pitch))
     if way.cutoff < RATE / 2:
         wave = signal.sosfilt(signal.butter(2, way.cutoff, fs=RATE, output="sos"), wave)
     return set_level((wave * _fade(size, rng)).astype(np.float32), rng)
+
+
+def speak(speaker, seconds, rng):
+    """Speak for so many seconds, as a singer speaks: (samples,) float32 at 24 kHz, within +-0.97.
+
+    Phrases of 4 to 14 syllables, in which the pitch declines, and pauses.
+    """
+    phones = []
+    while sum(length for _, _, length in phones) < seconds:
+        phones += _phrase(speaker, rng)
+    edges = np.rint(RATE * np.cumsum([0.0] + [length for _, _, length in phones])).astype(int)
+    hertz = _pitch(speaker, SPEECH, [phone[1:] for phone in phones], edges, rng)
+    voice, noise = _source(speaker, SPEECH, hertz, rng), rng.standard_normal(edges[-1])
+    wave = np.zeros(edges[-1])
+    for (name, pitch, _), start, end in zip(phones, edges, edges[1:], strict=False):
+        phone = PHONES[name]
+        if "voice" in phone:
+            *formants, level = phone["voice"]
+            filters = _tract(speaker, SPEECH, formants, pitch)
+            _add(wave, voice, start, end, EDGE, filters, level)
+        if "noise" in phone:
+            *band, level = phone["noise"]
+            filters = signal.butter(2, band, "bandpass", fs=RATE, output="sos")
+            opening = start + round(phone.get("closed", 0) * (end - start))
+            _add(wave, noise, opening, end, EDGE, filters, level)
+    return set_level(wave[: round(seconds * RATE)].astype(np.float32), rng)
+
+
+def _phrase(speaker, rng):
+    """Phones of a phrase and a pause, as (name, MIDI pitch, seconds)."""
+    syllables, phones = rng.integers(4, 15), []
+    for syllable in range(syllables):
+        accent = 2.0 * (rng.random() < 0.4)
+        pitch = speaker.lowest + 5 - 5 * syllable / syllables + accent + rng.normal(0, 0.7)
+        for probability, names in SYLLABLE:
+            if rng.random() < probability:
+                name = str(rng.choice(names))
+                seconds = PHONES[name]["seconds"] * np.exp(rng.normal(0.1 * accent, 0.2))
+                phones.append((name, pitch, seconds * TYPICAL_RATE / speaker.rate))
+    return [*phones, ("pause", speaker.lowest, rng.uniform(0.15, 0.7))]
+
+
+def _add(wave, source, start, end, fade, filters, level=None):
+    """Add a source, filtered by second-order sections; its RMS may be set, in dB."""
+    # It starts a little early, for the filters to settle, and fades into the next.
+    low, high = max(0, start - 2 * fade), min(len(wave), end + fade)
+    sound = signal.sosfilt(filters, source[low:high])
+    if level is not None:
+        sound *= gain(level) / sound.std()
+    fades = [start - fade, start + fade, end - fade, end + fade]
+    weights = [start == 0, 1, 1, end == len(wave)]
+    wave[low:high] += sound * np.interp(np.arange(low, high), fades, weights)
+
+
+def _source(singer, way, hertz, rng):
+    """Sound that enters the tract, for the fundamental frequency of every sample in Hz."""
+    pulses, flow = _glottis(singer, way, hertz, rng)
+    if way is TECHNIQUES["inhaled"]:
+        flow[:] = 0.5  # inhaled air is not pulsed
+    breath = signal.lfilter([1, -0.7], 1, rng.standard_normal(len(hertz))) * (0.15 + flow)
+    breath *= gain(singer.breath + way.breath) * pulses.std() / breath.std()
+    return pulses + breath
 
 
 def _pitch(singer, way, melody, edges, rng):
@@ -136,9 +191,9 @@ def _syllables(way, melody, edges, vowel, rng):
                 vowel = str(rng.choice(list(VOWELS)))
 
 
-def _tract(singer, way, vowel, pitch):
-    """Resonators in cascade (Klatt, JASA 1980), as second-order sections."""
-    formants = np.array(VOWELS[vowel] + UPPER) * singer.tract
+def _tract(singer, way, formants, pitch):
+    """Resonators in cascade (Klatt, JASA 1980), as second-order sections; first three formants."""
+    formants = np.array([*formants, *UPPER]) * singer.tract
     formants[2:5] += way.ring * (formants[3] - formants[2:5])
     if way.motion != "fry":  # high notes open the mouth: the first formant follows the pitch
         formants[0] = max(formants[0], 440 * 2 ** ((pitch - 69) / 12))

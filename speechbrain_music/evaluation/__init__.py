@@ -15,4 +15,4 @@ from speechbrain_music.evaluation.probes import (
 from speechbrain_music.evaluation.protocol import is_finished, open_evaluation, prepare_data
 from speechbrain_music.evaluation.results import write_results
 from speechbrain_music.evaluation.version_results import write_version_results
-from speechbrain_music.evaluation.versions import VersionBrain, rank_versions
+from speechbrain_music.evaluation.versions import VersionBrain, make_version_caches, rank_versions

@@ -18,21 +18,30 @@ SPLITS = ("train", "valid", "test")
 
 
 def cut_into_chunks(
-    tracks, chunk_seconds=None, min_last_chunk_seconds=1.0, max_seconds=None, hop_seconds=None
+    tracks,
+    chunk_seconds=None,
+    min_last_chunk_seconds=1.0,
+    max_seconds=None,
+    hop_seconds=None,
+    excerpt="beginning",
 ):
     """Cuts a manifest's rows into chunks: one row each, with the columns of `tracks` and `track`.
 
     Rows with the same `track` (a column of data sets that come in clips), else with the same ID,
     share one prediction. Without `chunk_seconds` rows stay whole. Chunks follow each other, or
     begin every `hop_seconds`. A last chunk shorter than `min_last_chunk_seconds` is left out,
-    unless it is the only one.
+    unless it is the only one. Of rows longer than `max_seconds` so much is used,
+    the `excerpt` "beginning" or "middle".
     """
     tracks = tracks.copy()
     if "track" not in tracks:
         tracks["track"] = tracks["ID"]
     if max_seconds is not None:
         rate = (tracks["stop"] - tracks["start"]) / tracks["duration"]
-        tracks["duration"] = tracks["duration"].clip(upper=max_seconds)
+        used = tracks["duration"].clip(upper=max_seconds)
+        if excerpt == "middle":
+            tracks["start"] += (rate * (tracks["duration"] - used) / 2).round().astype("int64")
+        tracks["duration"] = used
         tracks["stop"] = tracks["start"] + (rate * tracks["duration"]).round().astype("int64")
     if chunk_seconds is None:
         return tracks.reset_index(drop=True)
@@ -59,7 +68,7 @@ def cut_splits(manifests, hparams):
     Raises UserError for a bad label, or if the training tracks have fewer than two classes.
     """
     task = hparams["task"]
-    keys = "chunk_seconds", "min_last_chunk_seconds", "max_seconds", "hop_seconds"
+    keys = "chunk_seconds", "min_last_chunk_seconds", "max_seconds", "hop_seconds", "excerpt"
     options = {key: hparams.get(key) for key in keys}
     parts = {split: cut_into_chunks(manifests[split], **options) for split in SPLITS}
     names = {split: list(dict.fromkeys(part["track"])) for split, part in parts.items()}

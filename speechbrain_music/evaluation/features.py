@@ -120,7 +120,8 @@ class FeatureCache:
     def _missing(self):
         """The chunks without finite features."""
         values, starts = self._values(), range(0, int(self.ends[-1]), AT_ONCE)
-        finite = [np.isfinite(values[row : row + AT_ONCE]).all(axis=(1, 2)) for row in starts]
+        axes = tuple(range(1, values.ndim))
+        finite = [np.isfinite(values[row : row + AT_ONCE]).all(axis=axes) for row in starts]
         whole = np.logical_and.reduceat(np.concatenate(finite), self.ends - self._rows())
         return np.flatnonzero(~whole).tolist()
 

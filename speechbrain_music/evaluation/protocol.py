@@ -63,6 +63,7 @@ FRAMES = {
 VERSIONS = {
     "hop_seconds": seconds,
     "matches": kinds.optional(kinds.whole),
+    "transpositions": kinds.whole_number(1, 12),
     "embedding_width": kinds.size,
     "temperature": kinds.positive,
 }
@@ -95,6 +96,7 @@ OPTIONS = {
     "output_folder": kinds.optional(kinds.path),
     "feature_folder": kinds.path,
     "max_seconds": kinds.optional(seconds),
+    "excerpt": kinds.choice("beginning", "middle"),
     "extract_batch": kinds.whole,
     "num_workers": kinds.workers,
     "fine_tune_batch": kinds.whole,

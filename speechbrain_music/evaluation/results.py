@@ -74,7 +74,7 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
         chance = task.chance(train_targets, targets)
         drawn = resampled_figures(task, logits, targets, resamples)
         drawn = {m: over_encoders(values, np.random.default_rng(0)) for m, values in drawn.items()}
-        drawn = {metric: values.clip(*task.bounds(metric)) for metric, values in drawn.items()}
+        drawn = {m: values.clip(*task.bounds(m, targets)) for m, values in drawn.items()}
         figures = {}
         for metric in task.metrics:
             values = np.array([[probe[metric] for probe in probes] for probes in each])

@@ -21,32 +21,35 @@ class TaskEntry(NamedTuple):
         return f"hparams/{self.name}.yaml"
 
 
-DATA_SETS = {
-    "mtt_tagging": "magnatagatune",
-    "giantsteps_key": "giantsteps",
-    "gtzan_genre": "gtzan",
-    "emomusic_emotion": "emomusic",
-    "nsynth_pitch": "nsynth",
-    "nsynth_instrument": "nsynth",
-    "vocalset_singer": "vocalset",
-    "vocalset_technique": "vocalset",
-}
-FRAME_DATA_SETS = {
-    "gtzan_beats": "beats",
-    "rwc_chords": "rwc",
-    "guitarset_chords": "guitarset",
-    "harmonix_structure": "harmonix",
-    "rwc_structure": "rwc",
-}
-# The paper's eight tasks on whole clips; a data set of several has one recipe for them.
-_USED = list(DATA_SETS.values())
-TASKS = {n: TaskEntry(n, d, d if _USED.count(d) > 1 else n) for n, d in DATA_SETS.items()}
-FRAME_TASKS = {  # by the frame, on whole tracks
-    name: TaskEntry(name, data_set, name.rpartition("_")[2])
-    for name, data_set in FRAME_DATA_SETS.items()
-}
-VERSION_TASKS = {"covers": TaskEntry("covers", "covers", "covers")}  # of retrieval
-ALL_TASKS = TASKS | FRAME_TASKS | VERSION_TASKS
+def _entries(*rows):
+    return {name: TaskEntry(name, data_set, folder) for name, data_set, folder in rows}
+
+
+TASKS = _entries(  # the paper's eight tasks, on whole clips
+    ("mtt_tagging", "magnatagatune", "tagging"),
+    ("giantsteps_key", "giantsteps", "giantsteps_key"),
+    ("gtzan_genre", "gtzan", "gtzan_genre"),
+    ("emomusic_emotion", "emomusic", "emomusic_emotion"),
+    ("nsynth_pitch", "nsynth", "nsynth"),
+    ("nsynth_instrument", "nsynth", "nsynth"),
+    ("vocalset_singer", "vocalset", "vocalset"),
+    ("vocalset_technique", "vocalset", "vocalset"),
+)
+MTG_TASKS = _entries(  # MARBLE's other tasks of this kind
+    ("mtg_genre", "mtg_tagging", "tagging"),
+    ("mtg_instrument", "mtg_tagging", "tagging"),
+    ("mtg_mood", "mtg_tagging", "tagging"),
+    ("mtg_top50", "mtg_tagging", "tagging"),
+)
+FRAME_TASKS = _entries(  # by the frame, on whole tracks
+    ("gtzan_beats", "beats", "beats"),
+    ("rwc_chords", "rwc", "chords"),
+    ("guitarset_chords", "guitarset", "chords"),
+    ("harmonix_structure", "harmonix", "structure"),
+    ("rwc_structure", "rwc", "structure"),
+)
+VERSION_TASKS = _entries(("covers", "covers", "covers"))  # of retrieval
+ALL_TASKS = TASKS | MTG_TASKS | FRAME_TASKS | VERSION_TASKS
 
 
 def find_task(name):

@@ -66,6 +66,7 @@ def write_version_results(run, data_report, tested):
         for shown in [found.table.astype(object).fillna("-")]
     ]
     results = describe(run, data_report, tested, runs, summary)
+    results["data"]["works"] = len(chance)
     with picture(run.output / LAYERS, SIZE) as figure:
         _layers(figure, first.table, features.encoder)
     # With the validation metric as the mean over seeds.

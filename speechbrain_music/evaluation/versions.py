@@ -8,7 +8,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_music.dataio.loading import to_device
-from speechbrain_music.evaluation.features import ShuffledBatches
+from speechbrain_music.dataio.transposition import SEMITONES, transpose
+from speechbrain_music.evaluation.features import FeatureCache, ShuffledBatches
 from speechbrain_music.evaluation.heads import HeadBrain, best_rate, train_grid
 from speechbrain_music.metrics.feature_statistics import make_standardizations, mean_and_std
 from speechbrain_music.metrics.retrieval import unit_vectors
@@ -21,6 +22,32 @@ ATTENTION = "attention"
 AT_A_TIME = 64  # tracks
 
 
+class TransposedCache(FeatureCache):
+    """(chunks, transpositions, layers, dim) float32 features on disk; chunks as recorded first."""
+
+    def __init__(self, folder, encoder, chunks, count):
+        self.semitones = SEMITONES[:count]
+        super().__init__(folder, encoder, chunks)
+
+    def _shape(self):
+        return len(self.semitones), *super()._shape()
+
+    def _key(self):
+        return super()._key(self.semitones)
+
+    def encode(self, batch):
+        """The features of each chunk of a `WaveBatch`, each (1, transpositions, layers, dim)."""
+        waves = (transpose(batch.wave, semitones) for semitones in self.semitones)
+        encode = super().encode
+        return np.stack([encode(batch._replace(wave=wave)) for wave in waves], axis=2)
+
+
+def make_version_caches(run, chunks):
+    """The `TransposedCache` of each encoder of a run."""
+    folder, count = run.hparams["feature_folder"], run.hparams["transpositions"]
+    return [TransposedCache(folder, encoder, chunks.table, count) for encoder in run.encoders]
+
+
 class VersionBatch(NamedTuple):
     """B tracks with K chunks at most."""
 
@@ -29,17 +56,18 @@ class VersionBatch(NamedTuple):
     works: torch.Tensor  # (B,) int64
 
 
-def take_tracks(split, tracks):
-    """The `VersionBatch` of some tracks of a `FeatureSplit`."""
+def take_tracks(split, tracks, transposed=0):
+    """The `VersionBatch` of some tracks of a `FeatureSplit`; one transposition, or one of each."""
     bounds = (np.searchsorted(split.tracks.numpy(), tracks, side) for side in ("left", "right"))
     rows = [split.rows[begin:end] for begin, end in zip(*bounds, strict=True)]
-    parts = [torch.from_numpy(np.asarray(split.values[part])) for part in rows]
+    each = zip(rows, np.broadcast_to(transposed, len(rows)), strict=True)
+    parts = [torch.from_numpy(np.asarray(split.values[part])) for part in each]
     lengths = torch.tensor([len(part) for part in parts])
     return VersionBatch(pad_sequence(parts, batch_first=True), lengths, split.targets[tracks])
 
 
 class TrainingVersions(ShuffledBatches):
-    """One epoch of `VersionBatch`es: each work once, with two of its tracks.
+    """One epoch of `VersionBatch`es: each work once, two of its tracks in a random transposition.
 
     Works with one track are left out.
     """
@@ -58,7 +86,8 @@ class TrainingVersions(ShuffledBatches):
     def make_batch(self, items, rng):
         """Two tracks of each of some works."""
         pairs = [rng.choice(self.tracks[work], 2, replace=False) for work in items]
-        return take_tracks(self.split, np.concatenate(pairs))
+        transposed = rng.integers(self.split.values.shape[1], size=len(items)).repeat(2)
+        return take_tracks(self.split, np.concatenate(pairs), transposed)
 
 
 class VersionBrain(HeadBrain):
@@ -80,32 +109,39 @@ class VersionBrain(HeadBrain):
     @torch.no_grad()
     def similarities(self, split):
         """As `track_similarities`, of the tracks of a `FeatureSplit` embedded by the head."""
-        head, found = self.modules.head.eval(), []
-        every = np.arange(len(split.names))
-        for tracks in np.split(every, every[AT_A_TIME::AT_A_TIME]):
-            batch = to_device(take_tracks(split, tracks), self.device)
-            found.append(head(batch.x, batch.lengths).cpu().numpy())
-        return track_similarities(np.concatenate(found), every)
+        head, every = self.modules.head.eval(), np.arange(len(split.names))
+
+        def embed(transposed):
+            for tracks in np.split(every, every[AT_A_TIME::AT_A_TIME]):
+                batch = to_device(take_tracks(split, tracks, transposed), self.device)
+                yield head(batch.x, batch.lengths).cpu().numpy()
+
+        values = [np.concatenate([*embed(each)]) for each in range(split.values.shape[1])]
+        return track_similarities(values, every)
 
 
-def track_similarities(values, tracks, matches=None):
+def track_similarities(pitches, tracks, matches=None):
     """A function from rows (R,) of tracks to their similarities (R, M) with all M tracks.
 
-    values (N, d) are vectors of chunks, of the tracks (N,), ascending from 0. Tracks are compared
-    by the cosine of their mean vectors; or with `matches`: for each chunk of the first, the most
-    similar of the second counts, and of these cosines the mean of the `matches` highest. The latter
-    is not symmetric.
+    pitches are vectors (N, d) of chunks, of the tracks (N,), ascending from 0; then those of the
+    same chunks transposed, if any. Tracks are compared by the cosine of their mean vectors; or with
+    `matches`: for each chunk of the first, the most similar of the second counts, and of these
+    cosines the mean of the `matches` highest. The first track is compared in each transposition
+    with the second as recorded, and the highest similarity counts. The latter two are not
+    symmetric.
     """
     starts = np.searchsorted(tracks, np.arange(tracks[-1] + 1))
     if matches is None:
         counts = np.diff([*starts, len(tracks)])[:, None]
-        means = unit_vectors(np.add.reduceat(values, starts, axis=0) / counts, "raw")
-        return lambda rows: means[rows] @ means.T
-    vectors = unit_vectors(values, "raw")
+        sums = (np.add.reduceat(each, starts, axis=0) for each in pitches)
+        means = [unit_vectors(each / counts, "raw") for each in sums]
+        return lambda rows: np.max([each[rows] @ means[0].T for each in means], axis=0)
+    vectors = [unit_vectors(each, "raw") for each in pitches]
 
     def best(row):
-        closest = np.maximum.reduceat(vectors[tracks == row] @ vectors.T, starts, axis=1)
-        return np.sort(closest, axis=0)[-matches:].mean(axis=0)
+        similar = [each[tracks == row] @ vectors[0].T for each in vectors]
+        closest = np.maximum.reduceat(similar, starts, axis=2)
+        return np.sort(closest, axis=1)[:, -matches:].mean(axis=1).max(axis=0)
 
     return lambda rows: np.stack(list(map(best, rows)))
 
@@ -127,26 +163,30 @@ def rank_versions(brain_class, features, run):
     """Chooses the layer of each kind of features, and trains the head; returns `RankedVersions`.
 
     Layers and learning rates are chosen by the mean average precision of the validation works;
-    means and covariances are those of the training works' chunks.
+    means and covariances of each transposition are those of the training works' chunks in it.
     """
     hparams, layers, splits = run.hparams, features.encoder.layers, features.splits
     task, train, valid = hparams["task"], splits["train"], splits["valid"]
     kinds = [name for name in hparams["heads"] if name in FEATURES]
-    found = make_standardizations(train.values, train.rows, [FEATURES[name] for name in kinds])
+    pitches = np.moveaxis(train.values, 1, 0)
+    needed = [FEATURES[name] for name in kinds]
+    found = [make_standardizations(values, train.rows, needed) for values in pitches]
     rows, chosen, similarities, brains = [], {}, {}, []
 
     def compare(kind, split, chosen):
         """The similarities of a split's tracks in each of the chosen layers."""
-        values = torch.from_numpy(np.asarray(split.values[split.rows]))
-        values, tracks = found[FEATURES[kind]](values).numpy(), split.tracks.numpy()
-        return (track_similarities(values[:, i], tracks, hparams["matches"]) for i in chosen)
+        values = (torch.from_numpy(x[split.rows]) for x in np.moveaxis(split.values, 1, 0))
+        pairs = zip(found, values, strict=True)
+        pitches = [by[FEATURES[kind]](x).numpy().swapaxes(0, 1)[chosen] for by, x in pairs]
+        tracks, matches = split.tracks.numpy(), hparams["matches"]
+        return (track_similarities(x, tracks, matches) for x in zip(*pitches, strict=True))
 
     for kind in kinds:
         for name, similar in zip(layers, compare(kind, valid, range(len(layers))), strict=True):
             value = mean_precision(task, similar, valid)
             rows.append({"head": kind, "layer": name, "valid": value})
     if ATTENTION in hparams["heads"]:
-        mean, std = map(torch.from_numpy, mean_and_std(train.values, train.rows))
+        mean, std = map(torch.from_numpy, mean_and_std(pitches[0], train.rows))
         trained, brains = train_grid(
             brain_class,
             task,

@@ -68,9 +68,9 @@ class Task:
         """dict metric -> float: the score of the best constant prediction for `train_targets`."""
         raise NotImplementedError
 
-    def bounds(self, metric):
+    def bounds(self, metric, targets):
         """The least and the greatest value of a metric, None where there is no bound."""
-        return None if metric.startswith("r2") else 0, None if metric.endswith("mr1") else 1
+        return None if metric.startswith("r2") else 0, 1
 
     def marble_compat(self, logits, targets):
         """As `figures`, of the metrics that MARBLE's code averages in another way."""

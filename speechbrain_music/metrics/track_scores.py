@@ -16,7 +16,7 @@ class TrackScores(Task):
 
     Arguments
     ---------
-    task : FrameTask
+    task : FrameTask or VersionIdentification
         Its metrics are taken.
     heads : sequence of str
         Names of the heads that were trained.
@@ -50,6 +50,10 @@ class TrackScores(Task):
     def chance(self, train_targets, targets):
         """The figures of a constant prediction; `train_targets` are its scores, (N, C)."""
         return self.figures(train_targets, targets)
+
+    def bounds(self, metric, targets):
+        bounds = getattr(self.task, "bounds", super().bounds)  # a frame task has none of its own
+        return bounds(metric.rpartition(" ")[2], targets[:, self.metrics.index(metric)])
 
     def by_class(self, logits, targets):
         return {}

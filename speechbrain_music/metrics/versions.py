@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from speechbrain_music.metrics.base import read_column
-from speechbrain_music.metrics.retrieval import chance_level, retrieve
+from speechbrain_music.metrics.retrieval import TOP, chance_level, retrieve
 
 # Name in the field -> that of `metrics.retrieval`.
 METRICS = {
@@ -65,6 +65,11 @@ class VersionIdentification:
             lambda rows: similarities(tracks[rows])[:, tracks], each, groups=works[tracks]
         )
         return {name: found[source] for name, source in METRICS.items()}
+
+    def bounds(self, metric, queries):
+        """Least and greatest mean of a metric; each of W works has `queries` (W,) tracks."""
+        bounds = {"mr1": (1, None), "p10": (0, min(TOP, int(max(queries)) - 1) / TOP)}
+        return bounds.get(metric, (0, 1))
 
     def chance(self, works):
         """The metrics of each query in a random order, as `score`."""

@@ -1,5 +1,6 @@
 """Manifests of the replica of every data set, and published counts."""
 
+import shutil
 from collections import Counter
 from unittest.mock import Mock
 
@@ -7,22 +8,29 @@ import pytest
 import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from speechbrain_music.data_prep import fma, giantsteps, gtzan, magnatagatune, nsynth
+from speechbrain_music.data_prep import fma, giantsteps, gtzan, magnatagatune, mtg_tagging, nsynth
 from speechbrain_music.data_prep import vocalset as vocal
 from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.folder import prepare_folder
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica import storage
-from speechbrain_music.data_prep.replica.layouts import covers
+from speechbrain_music.data_prep.replica.layouts import covers, espeak
 from speechbrain_music.data_prep.replica.trees import NAMES, make_replica
 from speechbrain_music.dataio.annotations import read_beats
 from speechbrain_music.dataio.audio import read_segment, resampled_length
+from speechbrain_music.utils.errors import UserError
 
 EMOTIONS = dict.fromkeys(("arousal", "valence"), lambda text: 1 <= float(text) <= 9)
 NOTES = {"pitch": lambda text: int(text) in range(128), "family": nsynth.FAMILIES}
 SUNG = {"singer": vocal.SINGERS}
 TAGS = {"tags": lambda text: set(text.split("|")) <= {"", *magnatagatune.TAGS}}
+
+
+def tags_of(task):
+    return lambda text: set(text.split("|")) <= set(mtg_tagging.TAGS[task])
+
+
 BEATS = {"beats": lambda path: len(read_beats(path).times) > 5, "has_downbeats": "1"}
 BY_ARTIST = {"split": "artist", "valid_share": 0.3}
 # Data set, options, labels with their allowed values, the column that no two splits share.
@@ -32,6 +40,8 @@ CASES = [
     ("music4all", {}, {"artist": bool}, "artist"),
     ("mtg_jamendo", {}, {"artist": bool}, "artist"),
     ("magnatagatune", {}, TAGS, "wav"),
+    ("mtg_tagging", {"task": "genre"}, {"tags": tags_of("genre")}, "artist"),
+    ("mtg_tagging", {"task": "top50tags"}, {"tags": tags_of("top50tags")}, "artist"),
     ("gtzan", {}, {"genre": gtzan.GENRES}, "wav"),
     ("giantsteps", {}, {"key": giantsteps.KEYS}, "track"),
     ("emomusic", {}, EMOTIONS, "wav"),
@@ -45,6 +55,7 @@ CASES = [
     ("guitarset", {"player": 2}, BEATS | {"fold": "012345"}, "artist"),
     ("harmonix", {"fold": 5}, BEATS | {"fold": "01234567"}, "artist"),
     ("covers", {}, {"work": bool, "change": covers.CHANGES}, "work"),
+    ("librispeech", {}, {"speaker": str.isdigit}, "speaker"),
     ("folder", {}, {}, "wav"),
 ]
 # Sample rate, channels and format, as the data sets have them.
@@ -52,13 +63,16 @@ FILES = {
     "beats": (22050, 1, "WAV"),
     "covers": (24000, 1, "FLAC"),
     "emomusic": (44100, 1, "MP3"),
+    "espeak": (16000, 1, "FLAC"),
     "fma": (44100, 2, "MP3"),
     "giantsteps": (44100, 1, "MP3"),
     "gtzan": (22050, 1, "WAV"),
     "guitarset": (44100, 1, "WAV"),
     "harmonix": (44100, 1, "MP3"),
+    "librispeech": (16000, 1, "FLAC"),
     "magnatagatune": (16000, 1, "MP3"),
     "mtg_jamendo": (44100, 2, "MP3"),
+    "mtg_tagging": (44100, 1, "MP3"),
     "music4all": (44100, 2, "MP3"),
     "nsynth": (16000, 1, "WAV"),
     "rwc": (44100, 2, "WAV"),
@@ -116,6 +130,8 @@ def test_manifests(name, options, labels, apart, replica, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_formats_and_continuing_a_replica(name, replica):
+    if name == "espeak" and not shutil.which(espeak.PROGRAM):
+        pytest.skip("espeak-ng is not installed")
     root = replica(name)
     audio = [p for p in sorted(root.rglob("*.*")) if p.suffix in (".mp3", ".wav", ".au", ".flac")]
     audio = [path for path in audio if path.stat().st_size]  # but the damaged ones of a data set
@@ -153,6 +169,12 @@ def test_full_annotations_give_the_published_counts(name, tmp_path, monkeypatch)
             assert found == DATA_SETS[name].counts[subset]
 
 
+def test_speech_of_espeak_needs_the_program(monkeypatch):
+    monkeypatch.setattr(espeak.shutil, "which", lambda program: None)
+    with pytest.raises(UserError, match="apt-get install espeak-ng"):
+        espeak.render(0, 1, 0)
+
+
 def test_the_published_counts():
     published = {
         "emomusic": (504, 115, 125),
@@ -164,8 +186,14 @@ def test_the_published_counts():
     for name, counts in published.items():
         assert tuple(DATA_SETS[name].counts["published"].values()) == counts
     assert tuple(DATA_SETS["magnatagatune"].counts["tagged"].values()) == (15247, 1529, 4332)
+    tags = [tuple(counts.values()) for counts in DATA_SETS["mtg_tagging"].counts.values()]
+    genres, top50 = (32572, 11043, 11479), (32136, 10888, 11356)
+    assert tags == [genres, (14395, 5466, 5115), (9949, 3802, 4231), top50]
     fma_counts = [tuple(counts.values()) for counts in DATA_SETS["fma"].counts.values()]
     large = (84353, 10958, 11263)
+    train, *others = (28539, 104014, 148688), 2703, 2864, 2620, 2939
+    speech = [n for counts in DATA_SETS["librispeech"].counts.values() for n in counts.values()]
+    assert speech == [*train, *others] and sum(train) == 281241
     assert fma_counts == [(6400, 800, 800), (19922, 2505, 2573), large, large]
 
 

@@ -220,7 +220,11 @@ def test_pairs(table, tmp_path, capsys):
     assert f"<h2>1. similarity {found['similarity'][0]:.4f}</h2>" in text
     gone = pairs_page("<b>", [(0.5, str(tmp_path / "a & b.wav"), found["path"][0])])
     assert "a &amp; b.wav: does not exist" in gone and "<b>" not in gone
-    capsys.readouterr()
+    assert "(16 dimensions, standardised):" in capsys.readouterr().out
+    for features in ("centred", "whitened"):
+        assert main([*command[:-2], "--features", features, "--top", "1"]) == 0
+        text = capsys.readouterr().out
+        assert f"(16 dimensions, {features}):" in text and "hymn" in text and "twin" in text
     for options in ([], ["song", "--pairs"], ["song", "--page", "a.html"]):
         assert main(["similar", *options, "--in", str(table)]) == 2
         assert "pass either QUERY, or --pairs" in capsys.readouterr().err
@@ -231,20 +235,38 @@ def test_pairs(table, tmp_path, capsys):
 @pytest.mark.parametrize("top", [1, 7, 10_000])
 def test_closest_pairs_equal_brute_force(top, monkeypatch):
     monkeypatch.setattr(similar, "AT_A_TIME", 5)
-    values = np.random.default_rng(0).normal(size=(23, 2, 3))
-    every = [[*similar.rank(values, row, 99)] for row in range(23)]
+    layers = similar.unit_layers(np.random.default_rng(0).normal(size=(23, 2, 3)), "standardised")
+    every = [[*similar.rank(layers, row, 99)] for row in range(23)]
     expected = sorted((-s, i, j) for i, row in enumerate(every) for j, s in row if i < j)[:top]
-    found = similar.closest_pairs(values, top)
+    found = similar.closest_pairs(layers, top)
     assert [(i, j) for _, i, j in found] == [(i, j) for _, i, j in expected]
     np.testing.assert_allclose([s for s, *_ in found], [-s for s, *_ in expected], atol=1e-6)
 
 
+def test_equal_similarities_are_in_the_order_of_the_files():
+    layers = similar.unit_layers(np.repeat(np.eye(4), 2, axis=0), "centred")
+    assert [row for row, _ in similar.rank(layers, 3, 4)] == [2, 0, 1, 4]
+    assert len(similar.rank(layers, 3, 99)) == 7
+
+
+@pytest.mark.parametrize("features", ["standardised", "whitened"])
+def test_whitened_features_are_decorrelated(features):
+    """What many dimensions have in common then counts as one."""
+    rng = np.random.default_rng(0)
+    common, own = rng.normal(size=(2, 2000, 4))
+    values = np.concatenate([np.repeat(common, 8, axis=1), own], axis=1).astype(np.float32)
+    (unit,) = similar.unit_layers(values, features)
+    shares = np.square(unit[:, -4:]).sum(axis=1).mean()
+    assert shares == pytest.approx(0.5 if features == "whitened" else 4 / 36, abs=0.05)
+
+
 def test_similar_refuses_what_is_not_finite():
     values = np.random.default_rng(0).normal(size=(5, 2, 3))
-    assert {row for row, _ in similar.rank(values, 2, 9)} == {0, 1, 3, 4}
+    layers = similar.unit_layers(values, "standardised")
+    assert {row for row, _ in similar.rank(layers, 2, 9)} == {0, 1, 3, 4}
     values[1, 0, 2] = np.nan
     with pytest.raises(UserError, match="not finite"):
-        similar.rank(values, 2, 9)
+        similar.unit_layers(values, "standardised")
 
 
 def test_info(table, model, capsys):

@@ -5,6 +5,7 @@ import runpy
 import shlex
 from itertools import repeat
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ ALL = {
         "att": {"system": "brn_att_tiny"},
         "rvq": {"tokenizer": "rvq"},
         "iterated": {"tokenizer": "rvq", "teacher": "sum:1"},
+        "mixed": {"speech": 25},
+        "initialised": {"init_from": "mixed"},
     },
     "finalists": ["sum"],
 }
@@ -61,12 +64,20 @@ def mixture(hours, manifests, soundtracks):
     return {"data_folder": soundtracks, "train_csv": names[0], "valid_csv": names[1]}
 
 
+def speech(hours, manifests):
+    """A corpus in the place of speech."""
+    make_corpus("speech", 0.02)
+    prepare_folder("speech", manifests / "speech")
+    return manifests / "speech"
+
+
 @pytest.mark.slow
 def test_a_comparison(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "run_recipes", in_this_process)
     monkeypatch.setattr(run, "load", lambda name: ALL)
     monkeypatch.setattr(run, "prepare_mixture", mixture)
+    monkeypatch.setattr(run, "prepare_speech", speech)
     names = SIZES.keys() - {*tiny.OF_THE_MODEL, "warmup_steps", "max_steps"}
     tokenizer = " ".join(f"--{name} {SIZES[name]}" for name in sorted(names))
     sizes = [str(part) for name, value in SIZES.items() for part in (f"--{name}", value)]
@@ -77,15 +88,17 @@ def test_a_comparison(tmp_path, monkeypatch):
     results = tmp_path / "results/compare"
     found = json.loads((results / "all.json").read_text())
     assert found["figures"].keys() == {*ALL["variants"], UNTRAINED}
-    assert (
-        found["differences"][PITCH].keys() == {"att", "rvq", "iterated"}
-        and found["resolves"][PITCH] > 0
-    )
+    assert found["differences"][PITCH].keys() == ALL["variants"].keys() - {"sum"}
+    assert found["resolves"][PITCH] > 0
     for runs in found["figures"].values():
+        assert all(len(figures.pop("steps", [])) < 2 for figures in runs)
         assert len(runs) == 2 and all(np.isfinite(list(figures.values())).all() for figures in runs)
         assert runs[0][PITCH] != runs[1][PITCH]
     page = (results / "all.md").read_text()
     assert all(f"\n| {variant} | " in page for variant in found["figures"])
+    assert "initialised begins with the weights of mixed. Steps until" in page
+    for folder, source in zip(found["runs"]["initialised"], found["runs"]["mixed"], strict=True):
+        assert f"init_from: {source}/export" in Path(folder, "hyperparams.yaml").read_text()
     assert ALL["question"] in page and shlex.quote(SMALL) in page
     assert "| nsynth_instrument |" in (results / "all-tasks.md").read_text()
     for same in ("recording", "album"):
@@ -102,12 +115,14 @@ def test_a_comparison(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_options_of_every_variant(name, tmp_path):
-    args, _ = parse([name, "--work", str(tmp_path)])
+def test_options_of_every_variant(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "merged_data", mixed := Mock(return_value={"train_csv": "both.csv"}))
+    args, _ = parse([name, "--work", str(tmp_path), "--speech", "spoken"])
     comparison = load(name)
     assert comparison["question"].endswith("?")
     assert set(comparison["finalists"]) <= comparison["variants"].keys()
-    runs = run.Runs(args, {"data_folder": "/data", "quantizer_seed": 1} | comparison["options"])
+    common = {"data_folder": "/data", "train_csv": "music/train.csv", "quantizer_seed": 1}
+    runs = run.Runs(args, common | comparison["options"])
     folders = [
         folder for options in comparison["variants"].values() for folder in runs.folders(options)
     ]
@@ -120,8 +135,10 @@ def test_options_of_every_variant(name, tmp_path):
             *names,
             folders[0].name,
         }
-        earlier = ("tokenizer" in options) + ("teacher" in options)
+        earlier = sum(key in options for key in ("tokenizer", "teacher", "init_from"))
         assert len(runs.chain(options, names, 0)) == 1 + earlier
+        if share := options.get("speech"):
+            assert mixed.call_args[0][0] == {Path("spoken"): share, Path("music"): 100 - share}
         _, (_, *argv) = runs.chain(options | {"tokenizer": None}, names, 0)[-1]
         hparams = load_experiment([*map(str, argv)], OPTIONS, MODEL_OPTIONS)[1]
         assert plan_run(hparams, world_size=1).total_steps >= (1000 if name == "demo" else 4000)
@@ -143,12 +160,16 @@ def test_differences_by_hand():
 @pytest.mark.parametrize(
     "argv, words",
     [
-        (["mergers"], "no comparison 'mergers': choose demo, frontend, mixing, objectives, study"),
+        (
+            ["mergers"],
+            "no comparison 'mergers': choose demo, domains, frontend, mixing, objectives, study",
+        ),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),
+        (["domains", "--data_folder", "b"], "pass --train_csv, --valid_csv and --speech"),
         (["mixing", "7", "--lr"], "7 --lr: options of the pre-training are --key value"),
     ],
 )
 def test_bad_command_is_refused(argv, words):
     with pytest.raises(UserError, match=words):
-        load(parse(argv)[0].name)
+        main(argv)

@@ -23,6 +23,7 @@ import pytest
 from speechbrain.utils.run_opts import RunOptions
 from tones import write_tones
 
+from docs import try_page
 from speechbrain_music.inference.cli.options import OPTIONS as SBMUSIC
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +171,24 @@ def test_the_site_builds_strictly(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert not done.returncode, done.stderr
+
+
+def test_the_page_that_runs_the_encoder_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(try_page, "FOLDER", tmp_path / "try")
+    false = shutil.which("false")
+
+    def missing():
+        setup, paths = try_page.try_page_files()
+        assert list(setup) == ["missing"] and not paths
+        assert not (tmp_path / "try").exists() or not list((tmp_path / "try").iterdir())
+        return setup["missing"]
+
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert missing().startswith("install Node.js, whose npm fetches onnxruntime-web@")
+    monkeypatch.setattr(shutil, "which", lambda _: false)
+    assert missing().startswith("npm could not fetch onnxruntime-web@")
+    monkeypatch.setattr(try_page, "find_spec", lambda name: None)
+    assert missing().startswith("pip install -e '.[onnx,replica]' in the clone")
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from recipes.marble import main, parse, recipe_arguments, resampled_scores
+from recipes.marble import main, mean_score, parse, recipe_arguments, resampled_scores
 from speechbrain_music.evaluation.protocol import load_task
 from speechbrain_music.evaluation.tasks import find_task
 from speechbrain_music.metrics.tasks import SingleLabel
@@ -167,3 +167,9 @@ def test_encoders_and_their_names():
     named = {"mel": "mel", "random": "random:x/export", "mine": ["a", "b"], "hf": "hf:me/model"}
     assert encoders == named | {"d": "c/d"}
     assert (args.tasks, data, others) == (["mtt_tagging"], {}, ["--quick", "True"])
+
+
+def test_a_score_is_at_most_perfect():
+    """Of few encoders Student's t reaches further."""
+    found = mean_score({"genre": (0.99, np.array([0.9, 1.3])), "key": (0.97, np.array([0.9, 1.1]))})
+    assert found["mean"] == pytest.approx(0.98) and 0.9 < found["low"] < found["high"] <= 1

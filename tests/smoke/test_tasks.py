@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import ROOT, run_task, task_arguments
 
-from speechbrain_music.evaluation.tasks import TASKS
+from speechbrain_music.evaluation.tasks import TASKS, find_task
 from speechbrain_music.utils.atomic import locked_folder
 from speechbrain_music.utils.errors import UserError
 
@@ -29,7 +29,7 @@ def run(replica, tiny_export, features, tmp_path):
         if "replica_scale" not in options and "data_folder" not in options:
             # Of 24 keys the smallest replica has one.
             scale = 0.004 if task == "giantsteps_key" else 0.0001
-            options["data_folder"] = replica(TASKS[task].data_set, scale)
+            options["data_folder"] = replica(find_task(task).data_set, scale)
         return run_task(task, tmp_path, **options)
 
     return run
@@ -51,6 +51,19 @@ def test_every_recipe(task, run):
         assert len(stored["tracks"]) == len(stored["targets"])
     assert "**On a replica**" in (out / "report.md").read_text()
     assert (out / "layers.png").exists()
+
+
+def test_the_middle_and_whole_tracks(run, tmp_path):
+    """Tracks of the replica last 45 s: whole ones have two chunks."""
+    options = {"encoder": "mel", "feature_folder": tmp_path / "f"}
+    middle, logits, _ = run("mtg_mood", **options)
+    assert middle["task"] == "mtg_mood" and logits.shape[2:] == (4, 56)
+    assert all(0 <= figure["mean"] <= 1 for figure in middle["figures"].values())
+    (path,) = (tmp_path / "f").rglob("features.npy")
+    options |= {"marble_compat": True, "output_folder": tmp_path / "whole"}
+    assert run("mtg_mood", **options)[1].shape == logits.shape
+    (other,) = set((tmp_path / "f").rglob("features.npy")) - {path}
+    assert len(np.load(path)) == 12 and len(np.load(other)) == 24
 
 
 # One of each loss; golden.json has gtzan_genre.

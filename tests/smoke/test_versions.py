@@ -1,16 +1,19 @@
 """Version identification as a user runs it: a folder per work, a table with kinds of change."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from tones import melody
 
 from recipes import marble
 from recipes.covers.train import main
+from speechbrain_music.dataio.transposition import transpose
 from speechbrain_music.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +69,9 @@ def test_copies_are_found_and_others_are_not(songs, tmp_path):
         assert stored["tracks"].tolist() == sorted({*stored["tracks"].tolist()} - {"single"})
         assert stored["logits"].shape == (1, 2, 6, 16) and (stored["targets"] == 3).all()
     text = (out / "report.md").read_text()
-    assert "19 test tracks, 12 training, 6 validation" in text and "| copy | 1.000 |" in text
+    assert "19 test tracks (6 works with versions), 12 training, 6 validation" in text
+    assert "| copy | 1.000 |" in text
+    assert "**6 works are tested, fewer than 20**" in text and "transpositions" not in text
     assert (out / "layers.png").exists()
     table = pd.read_csv(out / "probes.csv")
     assert table["head"].tolist() == ["raw", "centred", "whitened", "attention", "attention"]
@@ -84,6 +89,25 @@ def test_copies_are_found_and_others_are_not(songs, tmp_path):
     assert "the 1 best matches" in (closest / "report.md").read_text()
 
 
+def test_transposed_queries(songs, tmp_path):
+    """A transposed copy, far off as it is recorded, is found by the search; the head is trained."""
+    root = shutil.copytree(songs, tmp_path / "songs")
+    table = pd.read_csv(root / "songs.csv")
+    for name in table["track"][table["change"] == "other"]:
+        wave, _ = soundfile.read(root / f"{name.split()[0]} original.wav", dtype="float32")
+        wave = transpose(torch.from_numpy(wave).unsqueeze(0), 4)[0].numpy()
+        soundfile.write(root / f"{name}.wav", wave, RATE)
+    found = {}
+    for count in (1, 12):
+        out = run(tmp_path / str(count), data_folder=root, transpositions=count)
+        results = json.loads((out / "results.json").read_text())
+        found[count] = results["by_class"]["other"]
+        assert np.isfinite(results["figures"]["attention map"]["mean"])
+    for head in ("centred", "whitened"):
+        assert found[12][f"{head} map"] > found[1][f"{head} map"] + 0.1
+    assert "in 12 transpositions of which the most similar" in (out / "report.md").read_text()
+
+
 def test_whole_tracks(songs, tmp_path):
     out = run(tmp_path / "out", data_folder=songs, chunk_seconds="null", heads="[raw]")
     assert "\nWhole tracks; tracks are compared by" in (out / "report.md").read_text()
@@ -96,6 +120,7 @@ def test_in_a_table_of_encoders(songs, tiny_export, tmp_path):
     marble.main([*argv, *(f"--{key}={value}" for key, value in OPTIONS.items())])
     text = (tmp_path / "marble.md").read_text()
     assert "| covers | raw map |" in text and "mel - untrained" in text
+    assert text.count("**covers: 6 works are tested, fewer than 20**") == 1
     results = json.loads((tmp_path / "covers/untrained/results.json").read_text())
     assert len(results["encoder"]["runs"]) == len(results["each"]) == 3
 
@@ -106,6 +131,7 @@ def test_in_a_table_of_encoders(songs, tiny_export, tmp_path):
         ({"heads": "[mlp]"}, "heads has 'mlp': choose of raw, centred, whitened, attention"),
         ({"heads": "[raw,raw]"}, "heads has 'raw': choose .*, each once"),
         ({"matches": 0}, "matches is 0"),
+        ({"transpositions": 13}, "transpositions is 13"),
         ({"temperature": 0}, "temperature is 0"),
         ({"hop_seconds": 0}, "hop_seconds is 0"),
         ({"fold": 2}, "fold"),

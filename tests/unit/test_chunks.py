@@ -25,6 +25,12 @@ def row(name, seconds, start=0, rate=10, **more):
         ((30, 20), [[0, 70]], [[20, 100]]),  # the only chunk is kept
         ((3, 1, 4), [[0, 30], [30, 40]], [[20, 50], [50, 60]]),  # of the first 4 seconds
         ((None, 1, 4), [[0, 40]], [[20, 60]]),
+        ((None, 1, 4, None, "middle"), [[15, 55]], [[40, 80]]),
+        (
+            (3, 1, 7.5, None, "middle"),
+            [[0, 30], [30, 60], [60, 70]],
+            [[22, 52], [52, 82], [82, 97]],
+        ),
     ],
 )
 def test_tracks_are_cut_into_chunks(options, a, b):

@@ -27,12 +27,14 @@ from small_trees import (
     write,
 )
 
-from speechbrain_music.data_prep import emomusic, files, fma, giantsteps, gtzan
-from speechbrain_music.data_prep.data_set import hold_out
+from speechbrain_music.data_prep import emomusic, files, fma, giantsteps, gtzan, mtg_tagging
+from speechbrain_music.data_prep.data_set import SPLITS, hold_out
 from speechbrain_music.data_prep.magnatagatune import TAGS
 from speechbrain_music.data_prep.registry import DATA_SETS
 
-ANNOTATIONS = Path(__file__).parents[3] / "shared" / "data" / "annotations"
+ANNOTATIONS = Path(
+    os.environ.get("SBMUSIC_ANNOTATIONS", Path(__file__).parents[3] / "shared/data/annotations")
+)
 real = pytest.mark.skipif(not ANNOTATIONS.is_dir(), reason="the real annotations are not here")
 by_name = pytest.mark.parametrize("name", TEXTS)
 
@@ -97,6 +99,8 @@ ANNOTATION_FAULTS = [
     ("nsynth", "examples.json", '"pitch": 60', '"pitch": 128', "train-1", "128", "0 to 127"),
     ("nsynth", "examples.json", '"bass"', '"kazoo"', "'kazoo'", "synth_lead"),
     ("nsynth", "examples.json", "velocity", "speed", "damaged", "velocity"),
+    ("mtg_tagging", "top50tags-test.tsv", "\tTAGS", "\tTAG", "lacks the column(s) TAGS"),
+    ("mtg_tagging", "top50tags-train.tsv", "\t14/214", CUT, "is cut off at line 2"),
     ("music4all", "id_information.csv", "yzzy", LONE, "an unclosed quotation mark"),
 ]
 
@@ -181,8 +185,11 @@ def test_counts_are_asserted(tree, out, tmp_path, monkeypatch):
         ("gtzan", "genres", "."),
         ("magnatagatune", "mp3", "."),
         ("mtg_jamendo", "audio", "raw_30s/audio-low"),
+        ("mtg_tagging", "audio-low", "raw_30s/audio"),
+        ("mtg_tagging", "data/splits/split-0", "split-0"),
         ("nsynth", ".", "nsynth-data"),
         ("vocalset", "FULL", "data_by_singer"),
+        ("librispeech", "dev-clean", "dev-clean-2"),
     ],
 )
 def test_layouts_of_other_releases(name, old, new, tree, out):
@@ -345,6 +352,25 @@ def test_real_lists(tree):
 
 
 @real
+def test_real_tags(tree):
+    """Two tasks of four, without audio."""
+    root = tree("mtg_tagging")
+    shutil.copytree(ANNOTATIONS / "mtg_jamendo" / "split-0", root / "split-0")
+    shutil.rmtree(root / "data")
+    record = DATA_SETS["mtg_tagging"]
+    for task in ("instrument", "moodtheme"):
+        items = record.read(root, task=task).items
+        assert splits_of(items) == list(record.counts[task].values())
+        assert len({item.id for item in items}) == len(items)
+        for split in SPLITS:
+            used = {tag for i in items if i.split == split for tag in i.labels[0].split("|")}
+            assert used == set(mtg_tagging.TAGS[task])
+        artists = [{i.labels[1] for i in items if i.split == split} for split in SPLITS]
+        assert not artists[0] & (artists[1] | artists[2])
+    assert items[0][1:] == ("audio-low/48/948.mp3", "train", ("background", "artist_000087"))
+
+
+@real
 def test_real_notes(tree, out):
     [path] = (ANNOTATIONS / "nsynth").iterdir()
     truth = json.loads(path.read_text())
@@ -374,11 +400,31 @@ def test_emotions_are_standardised_and_artists_split_by_their_plain_names(tree, 
         assert np.allclose([developed.mean(), developed.std()], [0, 1], atol=1e-5)
 
 
+def test_subsets_of_librispeech(tree, out):
+    root, record = tree("librispeech"), DATA_SETS["librispeech"]
+    with refused("train has 2 of 28539, valid has 1 of 2703, test has 1 of 2939"):
+        record.prepare(root, out)
+    wav(root / "train-other-500/20/205/20-205-0000.flac")
+    report = record.prepare(root, out, allow_missing=True)
+    assert report["counts"] == {"train": 28539 + 148688, "valid": 2703, "test": 2939}
+    assert report["splits"]["train"]["classes"]["subset"] == {
+        "train-clean-100": 2,
+        "train-other-500": 1,
+    }
+    (root / "train-other-500").rename(root / "train-clean-5")  # of which no counts are known
+    assert record.prepare(root, out)["counts"] is None
+    wav(root / "dev-clean/84/9/84-9-0000.flac")
+    with refused("dev-clean has speaker 84 of another split"):
+        record.prepare(root, out)
+
+
 def test_options_that_leave_pieces_out(tree, out):
     prepare("emomusic", tree("emomusic"), out / "1", split="artist_disjoint")
     assert pieces(out / "1") == [{"5": "AC/DC"}, *PIECES["emomusic"][1:]]
     prepare("magnatagatune", tree("magnatagatune", folder="mtt"), out / "2", tagged_only=True)
     assert pieces(out / "2") == PIECES["magnatagatune"][:2]
+    sizes = [len(set(tags)) for tags in mtg_tagging.TAGS.values()]
+    assert sizes == [87, 40, 56, 50] and mtg_tagging.MOODS == mtg_tagging.TAGS["moodtheme"]
     assert len(TAGS) == len(set(TAGS)) == 50 and TAGS[:2] == ("guitar", "classical")
 
 

@@ -38,6 +38,23 @@ def test_weights_of_corpora(corpora, out, tmp_path):
             assert row.ID.startswith(f"{row.corpus}/")
 
 
+def test_shares_of_corpora(corpora, out):
+    mine, yours = corpora
+    report = merge.merge([f"{mine}=75%", f"{yours}=25%"], out)
+    train = tables(out, report["data_folder"])["train"]
+    drawn = (train["duration"] * train["weight"]).groupby(train["corpus"]).sum()
+    assert drawn["mine"] / drawn.sum() == pytest.approx(0.75)
+    assert report["corpora"] == dict(train.groupby("corpus")["weight"].first())
+    merge.merge([f"{mine}=75%", f"{out}=50%"], out.with_name("both"))  # relative, of what is drawn
+    both = tables(out.with_name("both"), report["data_folder"])["train"]
+    drawn = (both["duration"] * both["weight"]).groupby(both["corpus"]).sum()
+    assert drawn["mine"] / drawn["out"] == pytest.approx(1.5)
+    with refused("a share in percent, or none"):
+        merge.merge([f"{mine}=75%", yours], out)
+    with refused("'0%' is not a weight above 0"):
+        merge.merge([f"{mine}=0%", f"{yours}=1%"], out)
+
+
 def test_invalid_merges_are_refused(corpora, out, tmp_path, capsys):
     mine, yours = corpora
     for weight in ("0", "-1.0", "nan", "inf"):

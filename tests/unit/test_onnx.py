@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnxruntime.quantization import quantize_dynamic
 
 from speechbrain_music.data_prep.files import find_audio
 from speechbrain_music.dataio.audio import read_segment
@@ -171,6 +172,24 @@ def test_recordings_by_the_shipped_encoder(real_audio, tmp_path):
     for name in names[:: max(len(names) // 8, 1)]:
         wave = read_segment(real_audio / name, 0, 30 * 24000)[None]
         check_wave(session, MusicEncoder.from_export(device="cpu"), wave)
+
+
+@pytest.mark.slow
+def test_recordings_in_int8(real_audio, tmp_path):
+    """Quantized as docs/inference.md says, without the product that gives mel bands."""
+    export_onnx(load_export(SHIPPED), tmp_path / "model.onnx", layers=[4], pool="mean")
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    mel = [node.name for node in nodes if any(name.endswith("mel_scale.fb") for name in node.input)]
+    quantize_dynamic(tmp_path / "model.onnx", tmp_path / "int8.onnx", nodes_to_exclude=mel)
+    sizes = [(tmp_path / name).stat().st_size for name in ("int8.onnx", "model.onnx")]
+    assert len(mel) == 1 and sizes[0] < 0.6 * sizes[1]
+    original = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    int8 = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
+    names = find_audio(real_audio)[0]
+    for name in names[:: max(len(names) // 8, 1)]:
+        wave = read_segment(real_audio / name, 0, 30 * 24000)[None]
+        (a,), (b,) = (session.run(None, {"wave": wave})[0][0] for session in (original, int8))
+        assert a @ b > 0.999 * np.linalg.norm(a) * np.linalg.norm(b)
 
 
 @pytest.mark.slow

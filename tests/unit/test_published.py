@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from speechbrain_music.evaluation.tasks import ALL_TASKS, TASKS
+from speechbrain_music.evaluation.tasks import ALL_TASKS, MTG_TASKS, TASKS
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 COLUMNS = ["model", "metric", "value", "sd", "source", "protocol"]
@@ -27,7 +27,7 @@ def readme_figures(recipe):
                 yield name, re.sub("[ -]", "_", metric.lower()), where, how, figure
 
 
-CLIPS = {entry.folder for entry in TASKS.values()}
+CLIPS = {entry.folder for entry in (TASKS | MTG_TASKS).values()}
 OTHERS = {entry.folder for entry in ALL_TASKS.values()} - CLIPS
 
 

@@ -80,7 +80,7 @@ def waves():
     for technique in TECHNIQUES:
         rng = np.random.default_rng(0)
         found[technique] = sing(make_singer("s", rng), technique, [(55, 0.4), (59, 0.3)], "e", rng)
-    for name in ("nsynth", "vocalset", "gtzan", "magnatagatune"):
+    for name in ("nsynth", "vocalset", "gtzan", "magnatagatune", "librispeech"):
         tree = layout(name).plan(0.0001, seed=0)
         found[f"layout {name}"] = tree.render(*tree.sounds[0][1])
     return {name: statistics(wave) for name, wave in found.items()}

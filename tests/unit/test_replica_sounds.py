@@ -12,7 +12,7 @@ from speechbrain_music.data_prep.replica.layouts.nsynth import (
     playable,
 )
 from speechbrain_music.data_prep.replica.synth import RATE, load_bank
-from speechbrain_music.data_prep.replica.voice import VOWELS, make_singer, sing
+from speechbrain_music.data_prep.replica.voice import VOWELS, make_singer, sing, speak
 
 BANK = load_bank()
 
@@ -100,3 +100,22 @@ def pitch_slope(technique, seed):
 )
 def test_pitch_contour_of_techniques(technique, measure, low, high):
     assert low <= np.mean([measure(technique, seed) for seed in range(4)]) <= high
+
+
+def test_speech():
+    """Exact length; pauses, voiced and noisy frames; a pitch near the speaker's lowest."""
+    for index, speaker in enumerate(singers(6)):
+        wave = speak(speaker, 6.05, np.random.default_rng([8, index]))
+        again = speak(speaker, 6.05, np.random.default_rng([8, index]))
+        assert len(wave) == round(6.05 * RATE) and np.array_equal(wave, again)
+        assert wave.dtype == np.float32 and 0.01 < np.abs(wave).max() <= 0.97
+        frames = wave[: len(wave) // 960 * 960].reshape(-1, 960)  # 40 ms
+        power = np.abs(np.fft.rfft(frames)) ** 2  # 25 Hz per bin
+        level = 10 * np.log10(power.sum(1) / power.sum(1).max())
+        share = power[:, 160:].sum(1) / power.sum(1)  # of what lies over 4 kHz
+        loud = level > -30
+        assert 0.05 < np.mean(~loud) < 0.5  # pauses and closures
+        assert 0.02 < np.mean(share[loud] > 0.5) < 0.4  # fricatives and bursts
+        pitch = track(wave)  # every 10 ms
+        voiced = pitch[level.repeat(4)[15 : 15 + len(pitch)] > -6]
+        assert speaker.lowest - 2 < np.median(voiced) < speaker.lowest + 9

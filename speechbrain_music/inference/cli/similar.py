@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePath
 
 import numpy as np
+import torch
 
 from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import csv_text, printable
@@ -13,6 +14,7 @@ from speechbrain_music.dataio.audio import audio_info
 from speechbrain_music.inference.cli.embed import SHIPPED
 from speechbrain_music.inference.embeddings import OPTIONS, read_embeddings
 from speechbrain_music.inference.encoder import MusicEncoder
+from speechbrain_music.metrics.feature_statistics import make_standardizations
 from speechbrain_music.metrics.retrieval import unit_vectors
 from speechbrain_music.reporting.pairs_page import pairs_page
 from speechbrain_music.utils.atomic import write_together
@@ -36,22 +38,24 @@ def run(args):
     paths, durations, values, settings = read_embeddings(args.embeddings)
     if args.pairs:
         title = f"Most similar pairs of the {len(paths)} files in {args.embeddings}"
-        pairs = [(s, paths[i], paths[j]) for s, i, j in closest_pairs(values, args.top)]
+        closest = closest_pairs(unit_layers(values, args.features), args.top)
+        pairs = [(s, paths[i], paths[j]) for s, i, j in closest]
         columns = ("rank", "similarity", "path", "path2")
         table = [(place, f"{s:.4f}", *both) for place, (s, *both) in enumerate(pairs, start=1)]
         shape = "{:>6}  {:>10}  {}  {}"
     else:
         query, values = _find_query(args, paths, values, settings)
         title = f"Most similar to {paths[query] if query < len(paths) else args.query}"
+        ranked = rank(unit_layers(values, args.features), query, args.top)
         columns = ("rank", "similarity", "seconds", "path")
         table = [
             (place, f"{similarity:.4f}", f"{durations[row]:.1f}", paths[row])
-            for place, (row, similarity) in enumerate(rank(values, query, args.top), start=1)
+            for place, (row, similarity) in enumerate(ranked, start=1)
         ]
         shape = "{:>6}  {:>10}  {:>8}  {}"
     if args.out:
         write_together({args.out: csv_text(table, columns)})
-    print(f"{escaped(title)}:")
+    print(f"{escaped(title)} ({values.shape[-1]} dimensions, {args.features}):")
     for line in [columns, *table]:
         print(shape.format(*map(escaped, line)))
     if args.page:
@@ -68,28 +72,38 @@ def _find_query(args, paths, values, settings):
     return row, values
 
 
-def _unit_layers(values):
-    """Layers of (N, D) or (N, L, D) embeddings, standardised, each (N, D) of length 1."""
+def unit_layers(values, features):
+    """Layers of (N, D) or (N, L, D) embeddings, each (N, D) of length 1.
+
+    `features` is "standardised" or "centred", see `unit_vectors`, or "whitened": decorrelated, in
+    directions that so few files tell from chance.
+    """
     if len(values) < MIN_FILES:
         raise UserError(f"{len(values)} files cannot be ranked: embed {MIN_FILES} or more")
     if not np.isfinite(values).all():
         raise UserError("embeddings are not finite: embed the files again")
-    layers = values.reshape(len(values), -1, values.shape[-1]).swapaxes(0, 1)
-    return list(map(unit_vectors, layers))
+    values = values.reshape(len(values), -1, values.shape[-1])
+    if features == "whitened":
+        whiten = make_standardizations(values, np.arange(len(values)), ["whiten"])["whiten"]
+        values, features = whiten(torch.from_numpy(np.array(values))).numpy(), "raw"
+    return [unit_vectors(layer, features) for layer in values.swapaxes(0, 1)]
 
 
-def rank(values, query, top):
-    """(row, similarity) of the embeddings (N, D) or (N, L, D) most similar to row `query`."""
-    layers = _unit_layers(values)
-    similarities = np.mean([vectors @ vectors[query] for vectors in layers], axis=0)
-    order = np.argsort(-similarities, kind="stable")
-    return [(row, similarities[row]) for row in order[order != query][:top]]
+def rank(layers, query, top):
+    """(row, similarity) of the embeddings most similar to row `query`; layers: `unit_layers`."""
+    # For one vector einsum is twice as fast as the product of matrices.
+    similarities = np.mean([np.einsum("nd,d->n", v, v[query]) for v in layers], axis=0)
+    similarities[query] = -np.inf
+    top = min(top, len(similarities) - 1)
+    rows = np.flatnonzero(similarities >= np.partition(similarities, -top)[-top])
+    order = rows[np.argsort(-similarities[rows], kind="stable")]
+    return [(row, similarities[row]) for row in order[:top]]
 
 
-def closest_pairs(values, top):
-    """(similarity, row, row) of the most similar pairs of embeddings (N, D) or (N, L, D)."""
-    layers, found = _unit_layers(values), []
-    for begin in range(0, len(values), AT_A_TIME):
+def closest_pairs(layers, top):
+    """(similarity, row, row) of the most similar pairs of embeddings; layers: `unit_layers`."""
+    found = []
+    for begin in range(0, len(layers[0]), AT_A_TIME):
         similar = np.mean([v[begin : begin + AT_A_TIME] @ v[begin:].T for v in layers], axis=0)
         similar[np.tril_indices(len(similar))] = -np.inf  # each pair once
         best = np.argpartition(-similar, min(top, similar.size) - 1, axis=None)[:top]

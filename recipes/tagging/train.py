@@ -1,9 +1,10 @@
-"""MagnaTagATune tagging: which of fifty tags a clip of 29 s has.
+"""Tagging: which tags a clip or track has.
 
-python recipes/mtt_tagging/train.py hparams/mtt_tagging.yaml --encoder EXPORT
+python recipes/tagging/train.py hparams/mtt_tagging.yaml --encoder EXPORT
 
---data_folder is the data set's folder; without it a replica is made once and used. Any top-level
-key of the yaml is an option. README.md describes the protocol.
+Other yamls: mtg_genre, mtg_instrument, mtg_mood, mtg_top50. --data_folder is the data set's folder;
+without it a replica is made once and used. Any top-level key of the yaml is an option. README.md
+describes the protocol.
 """
 
 import speechbrain as sb
@@ -13,7 +14,7 @@ from speechbrain_music.utils.errors import run_recipe
 
 
 class TaggingBrain(evaluation.ProbeBrain):
-    """Probes that predict any of fifty tags per clip."""
+    """Probes that predict any of a task's tags per clip or track."""
 
 
 def main(argv):
