@@ -381,7 +381,7 @@ REFUSED = {
     "embed good.wav bad.wav --pool none": "of 2 files.*--out out",
     "embed good.wav --pool none --out texts": "texts already exists",
     "embed good.wav --model texts": "texts is no export",
-    "embed good.wav --model run": "run is the folder of a run.*pass run/export",
+    "embed good.wav --model run": "run is no export, it is the folder of a run: pass run/export",
     "embed good.wav --layer 9": "layers is 9: choose",
     "similar good.wav --in TABLE": "pass --model",
     "similar good.wav --in TABLE --model other": "is not the model that made",
