@@ -12,7 +12,6 @@ trained on. Further options (--number_of_epochs 10 ...) go to every pre-training
 continues after an interruption, also on another machine, with the work folder copied.
 """
 
-import argparse
 import json
 import logging
 import shlex
@@ -31,7 +30,7 @@ from speechbrain_music.data_prep.replica.mixture import merged_data, prepare_mix
 from speechbrain_music.evaluation.frame_probe import CHORD, PITCH, FrameProbe
 from speechbrain_music.evaluation.tasks import TASKS
 from speechbrain_music.metrics.comparison import LEVEL
-from speechbrain_music.metrics.pretraining import HELD_OUT, format_baselines
+from speechbrain_music.metrics.pretraining import HELD_OUT
 from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frozen import untrained
@@ -39,6 +38,7 @@ from speechbrain_music.models.safe_folder import RUN_RESULT
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.run_log import read_rows
+from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
 from speechbrain_music.utils.errors import UserError, run_recipe
@@ -47,7 +47,6 @@ from speechbrain_music.utils.processes import run_recipes
 HERE = Path(__file__).parent / "compare"
 ROOT = HERE.parents[1]
 NAMES = sorted(path.stem for path in HERE.glob("*.yaml"))
-EVALUATE = "--quick True --pooling mean_std"
 # Of each recording; mel statistics have the deviation, too.
 EXCERPTS = ["--max_seconds", "60", "--pooling", "mean_std"]
 # Of composed tracks to probe, by other artists than those of the training corpus.
@@ -212,18 +211,8 @@ def page(stored):
         untrained=UNTRAINED,
         level=LEVEL,
         held_out=HELD_OUT,
-        over_seeds=_over_seeds,
-        format_baselines=format_baselines,
         **stored,
     )
-
-
-def _over_seeds(runs, key):
-    values = [figures[key] for figures in runs if key in figures]
-    if not values:
-        return ""
-    spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
 
 
 def evaluate(args, exports, music):
@@ -259,21 +248,9 @@ def evaluate(args, exports, music):
 
 def parse(argv):
     """The command line: arguments, and options of all pre-trainings."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("name", help=", ".join(NAMES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--system", default="brn_sum_tiny", help="a yaml of hparams/")
-    parser.add_argument("--hours", type=float, default=2.0, help="of composed music to train on")
-    parser.add_argument("--soundtracks", type=Path, help="a folder: recordings to train on, too")
-    parser.add_argument("--speech", type=Path, help="prepared manifests of speech, if it is mixed")
-    parser.add_argument("--probe_hours", type=float, default=0.7, help="of composed music to probe")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="of the finalists")
-    parser.add_argument("--evaluate", default=EVALUATE, help="options of the task recipes")
-    parser.add_argument("--tokenizer", default="--num_codebooks 8", help="options of the tokenizer")
-    parser.add_argument("--data", nargs="*", help="data sets of the tasks, as for marble.py")
-    parser.add_argument("--out", type=Path, default=Path("results/compare"))
-    parser.add_argument("--work", type=Path, default=Path("results/compare-work"))
-    parser.set_defaults(**load(parser.parse_known_args(argv)[0].name)["arguments"])
+    parser = make_parser(__file__, __doc__)
+    name = parser.parse_known_args(argv)[0].name
+    parser.set_defaults(**{"tasks": list(TASKS)} | load(name)["arguments"])
     args, others = parser.parse_known_args(argv)
     if len(set(args.seeds)) < len(args.seeds):
         raise UserError(f"seeds are {args.seeds}: give each once")

@@ -9,10 +9,8 @@ the same label in the manifest. Encoders are named as for recipes/marble.py. REA
 protocol.
 """
 
-import argparse
 import json
 import logging
-import math
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +24,22 @@ from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
-from speechbrain_music.metrics.retrieval import FEATURES, chance_level, retrieve, unit_vectors
+from speechbrain_music.metrics.retrieval import (
+    FEATURES,
+    chance_level,
+    cosines,
+    retrieve,
+    unit_vectors,
+)
 from speechbrain_music.models.frozen import make_encoders, name_specs
-from speechbrain_music.models.frozen_encoder import POOLINGS
 from speechbrain_music.reporting.pages import by_encoder, render
+from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_recipe
 
-TITLES = {"top1": "top-1 accuracy", "average_precision": "mean average precision"}
-CHOSEN_BY = "average_precision"
+TITLES = {"top1": "top-1 accuracy", "map": "mean average precision"}
+CHOSEN_BY = "map"
+PAGE = Path(__file__).parent / "templates/retrieval.md"
 
 
 def find_recordings(args):
@@ -59,83 +64,57 @@ def cut_into_excerpts(tracks, seconds, max_seconds=None):
     return excerpts.assign(place=excerpts.groupby("track").cumcount())
 
 
-def evaluate(values, recordings, places, gap, groups=None):
-    """The metrics of one encoder: (features, metric) -> (recordings,), and features -> two layers.
+def evaluate(values, recordings, **ranking):
+    """Scores of one encoder, with a column per (features, metric); and features -> two layers.
 
-    `values` is (excerpts, layers, dim). The layer is chosen on half of the recordings by mean
-    average precision, and the other half is scored with it, both ways round. A recording without
-    relevant excerpts has nan.
+    `values` is (excerpts, layers, dim), `ranking` are arguments of `retrieve`. The layer is chosen
+    on half of the recordings by mean average precision, and the other half is scored with it, both
+    ways round. A recording without relevant excerpts has nan.
     """
     scores, chosen = {}, {}
     half = np.arange(recordings.max() + 1) % 2 == 0
     for kind in FEATURES:
         layers = [
-            retrieve(unit_vectors(layer, kind), recordings, places, gap, groups)
+            by_recording(retrieve(cosines(unit_vectors(layer, kind)), **ranking), recordings)
             for layer in tqdm(values.swapaxes(0, 1), desc=f"comparing {kind}", unit="layer")
         ]
-        table = {m: np.stack([by_recording(x[m], recordings) for x in layers]) for m in TITLES}
-        best = [
-            int(np.nanmean(table[CHOSEN_BY][:, part], axis=1).argmax()) for part in (half, ~half)
-        ]
-        for metric, of_layers in table.items():
-            scores[kind, metric] = np.where(half, of_layers[best[1]], of_layers[best[0]])
-        chosen[kind] = best
-    return scores, chosen
+        first, second = (
+            int(np.argmax([table[CHOSEN_BY][part].mean() for table in layers]))
+            for part in (half, ~half)
+        )
+        scores[kind] = pd.concat([layers[second][half], layers[first][~half]]).sort_index()
+        chosen[kind] = [first, second]
+    return pd.concat(scores, axis=1), chosen
 
 
-def by_recording(values, recordings):
-    """Average (N,) over the excerpts of each recording, nan left out: (recordings,)."""
-    return pd.Series(values).groupby(recordings).mean().to_numpy()
+def by_recording(found, recordings):
+    """The means of what `retrieve` gives over the excerpts of each recording, nan left out."""
+    return pd.DataFrame(found)[list(TITLES)].groupby(recordings).mean()
 
 
 def summarise(systems, chances, resamples):
     """Rows of the table, and differences between systems as `metrics.comparison.compare`.
 
-    systems: name -> its encoders' scores, each (features, metric) -> (recordings,).
+    systems: name -> its encoders' scores, as `evaluate` gives them.
     """
     rows, drawn = [], {name: {} for name in systems}
     for name, encoders in systems.items():
         for kind, metric in encoders[0]:
-            defined = ~np.isnan(encoders[0][kind, metric])
-            values = np.stack([scores[kind, metric][defined] for scores in encoders])
+            values = np.stack([scores[kind, metric].dropna() for scores in encoders])
             counts = draw_counts(values.shape[1], resamples) / values.shape[1]
             resampled = over_encoders(values @ counts.T, np.random.default_rng(0))
             low, high = interval(resampled.clip(0, 1))
             mean = float(values.mean())
             drawn[name][f"{TITLES[metric]}, {kind}"] = mean, resampled
             row = {"encoder": name, "features": kind, "metric": metric, "mean": mean, "low": low}
-            row |= {"high": high, "chance": float(chances[metric][defined].mean())}
+            row |= {"high": high, "chance": float(chances[metric].mean())}
             rows.append(row | {"by_encoder": values.mean(axis=1).tolist()})
     return rows, compare(drawn)
 
 
-def parse(argv):
-    """Parse and check the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--encoders", nargs="+", required=True)
-    parser.add_argument("--out", type=Path, default=Path("results/retrieval"))
-    parser.add_argument("--features", type=Path, help="a folder to share (default: in --out)")
-    parser.add_argument("--manifest", type=Path, help="of the folder's recordings to take")
-    parser.add_argument("--same", help="a column of the manifest, in place of the recording")
-    parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="of hidden states")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of an excerpt")
-    parser.add_argument("--max_seconds", type=float, help="of a recording")
-    parser.add_argument("--gap", type=int, default=1, help="neighbours per side that are left out")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the recordings")
-    parser.add_argument("--trust_remote_code", action="store_true", help="for hf: encoders")
-    args = parser.parse_args(argv)
-    if not 0.1 <= args.seconds < float("inf"):
-        raise UserError(f"seconds is {args.seconds}: it must be at least 0.1, pass --seconds 5")
-    for name, least in (("gap", 0), ("resamples", 1)):
-        if getattr(args, name) < least:
-            raise UserError(f"{name} is {getattr(args, name)}: it must be {least} or more")
-    return args
-
-
 def main(argv):
     """Compare encoders on a folder of music; see the head of this file."""
-    args = parse(argv)
+    args = make_parser(__file__, __doc__).parse_args(argv)
     specs = name_specs(args.encoders)
     options = args.trust_remote_code, args.pooling
     systems = {name: make_encoders(spec, *options) for name, spec in specs.items()}
@@ -162,15 +141,15 @@ def main(argv):
     kept = excerpts[readable]
     kept = kept[kept["track"].duplicated(keep=False)]
     rows = kept.index.to_numpy()
-    recordings, places = pd.factorize(kept["track"])[0], kept["place"].to_numpy()
-    asked = {"gap": math.inf if args.same else args.gap}
-    asked["groups"] = pd.factorize(kept[args.same])[0] if args.same else None
+    recordings = pd.factorize(kept["track"])[0]
+    if args.same:  # no excerpt of the same recording is ranked
+        ranking = {"groups": pd.factorize(kept[args.same])[0], "positions": recordings}
+    else:
+        places = kept["place"].to_numpy()
+        ranking = {"groups": recordings, "positions": places, "gap": args.gap}
 
-    chances = {
-        metric: by_recording(values, recordings)
-        for metric, values in chance_level(recordings, places, **asked).items()
-    }
-    queried = int((~np.isnan(chances["top1"])).sum())
+    chances = by_recording(chance_level(**ranking), recordings)
+    queried = int(chances["top1"].count())
     if queried < 4:
         raise UserError(
             f"{queried} recording(s) have an excerpt of the same {same} to find, four are needed: "
@@ -178,7 +157,7 @@ def main(argv):
         )
     scores, layers = {}, {}
     for name in systems:
-        found = [evaluate(values[rows], recordings, places, **asked) for values in features[name]]
+        found = [evaluate(values[rows], recordings, **ranking) for values in features[name]]
         scores[name] = [each for each, _ in found]
         layers[name] = {kind: [chosen[kind] for _, chosen in found] for kind in FEATURES}
     table, pairs = summarise(scores, chances, args.resamples)
@@ -192,24 +171,6 @@ def main(argv):
         "skipped files": report["skipped"],
         "reasons": report["reasons"],
     }
-    left_out = "the same recording" if args.same else f"excerpts up to {args.gap} places away"
-    summary = (
-        f"Excerpts of {args.seconds:g} s. A query is not compared with {left_out}; recordings that "
-        "are too short for the gap are ranked but are no queries."
-    )
-    ranked = [
-        r | {"metric": title} for m, title in TITLES.items() for r in table if r["metric"] == m
-    ]
-    text = render(
-        Path(__file__).parent / "templates/retrieval.md",
-        title=args.manifest or args.folder,
-        same=same,
-        summary=summary,
-        counts=counts,
-        encoders=list(systems),
-        figures=by_encoder(ranked, "metric", "features"),
-        pairs=pairs,
-    )
     stored = vars(args) | {
         "same": same,
         "counts": counts,
@@ -221,10 +182,11 @@ def main(argv):
         "rows": table,
         "pairs": pairs,
     }
+    figures = by_encoder(table, "metric", "features")
+    text = render(PAGE, **stored, by_label=bool(args.same), titles=TITLES, figures=figures)
     dump = json.dumps(stored, indent=2, default=str) + "\n"
     write_together({args.out / "retrieval.md": text, args.out / "retrieval.json": dump})
     print(text)
-    return args.out
 
 
 if __name__ == "__main__":

@@ -4,4 +4,7 @@ from pathlib import Path
 
 import yaml
 
-SIZES = yaml.safe_load(Path(__file__).with_name("sizes.yaml").read_text(encoding="utf-8"))
+SIZES, COMPARISONS, PEERS = (
+    yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8"))
+    for name in ("sizes", "comparisons", "peers")
+)

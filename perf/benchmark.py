@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch.utils.benchmark import timer
 
+from perf import COMPARISONS, SIZES
+
 MIN_ROUNDS, MAX_ROUNDS = 3, 200
 
 
@@ -34,7 +36,7 @@ class Benchmark:
 
     label: str  # the work and its sizes
     candidates: dict[str, Callable] = field(default_factory=dict)  # name -> the work, done once
-    comparisons: list[Comparison] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)  # besides comparisons.yaml's
     memory_of: dict[str, Callable] = field(default_factory=dict)  # name -> work of that memory
     times: dict[str, list] = field(default_factory=dict)  # name -> seconds, measured already
     extra_bytes: dict[str, float] = field(default_factory=dict)  # the same of memory
@@ -46,10 +48,12 @@ def gpu_batch(device):
     return 8 if device == "cuda" else 1
 
 
-def measure(build, sizes, size="full", device="cpu", seconds=60.0):
-    """Measure what `build(sizes[size], device, folder)` makes; its docstring becomes the note."""
+def measure(name, build, size="full", device="cpu", seconds=60.0):
+    """Measure what `build(its size, device, folder)` makes; its docstring becomes the note."""
+    rows = COMPARISONS.get(name, ())
+    declared = [Comparison(**{"sub_label": row["candidate"]} | row) for row in rows]
     with TemporaryDirectory() as folder:
-        benchmark = build(sizes[size], device, folder)
+        benchmark = build(SIZES[name][size], device, folder)
         times = benchmark.times | time_interleaved(benchmark.candidates, seconds)
         extra = {name: peak_growth(call, device) for name, call in benchmark.memory_of.items()}
     extra |= benchmark.extra_bytes
@@ -58,7 +62,7 @@ def measure(build, sizes, size="full", device="cpu", seconds=60.0):
         "seconds": {name: quartiles(samples) for name, samples in times.items()},
         "rounds": max(map(len, times.values()), default=0),
         "extra_bytes": extra,
-        "comparisons": [compare(each, times, extra) for each in benchmark.comparisons],
+        "comparisons": [compare(c, times, extra) for c in declared + benchmark.comparisons],
         "note": " ".join(build.__doc__.split()),
         **benchmark.details,
     }

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-import yaml
 from hyperpyyaml import load_hyperpyyaml
 from torch.nn import functional as F
 
+from perf import PEERS
 from perf.benchmark import Benchmark, Comparison, describe_model, gpu_batch
 from perf.data import FILE_RATE, make_music
 from perf.training import HPARAMS
@@ -20,8 +20,6 @@ from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import TOKEN_RATE, LogMel
 
 SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
-TARGET = 8  # times the speed of each baseline, for brn_sum
-PEERS = yaml.safe_load(Path(__file__).with_name("peers.yaml").read_text(encoding="utf-8"))
 
 
 def make_peer(name, size="full", device=None):
@@ -45,7 +43,7 @@ def embedding(size, device, folder):
     batch in float32; memory also loading the model.
     """
     (seconds, suffix), batch = size, gpu_batch(device)
-    music, candidates, memory_of, models, comparisons = Path(folder, "music.flac"), {}, {}, {}, []
+    music, candidates, memory_of, models = Path(folder, "music.flac"), {}, {}, {}
     soundfile.write(music, make_music(batch * seconds), FILE_RATE)
 
     def add(name, load, embed, token_rate, what):
@@ -64,12 +62,9 @@ def embedding(size, device, folder):
             save_export(Path(folder, name), load_hyperpyyaml(file)["encoder"], LogMel())
         load = partial(MusicEncoder.from_export, Path(folder, name), device)
         add(name, load, _ours, TOKEN_RATE, f"`hparams/{name}.yaml`")
-        target = TARGET if name == "brn_sum" else None
-        comparisons += [Comparison(f"{name}, time", name, peer, target) for peer in PEERS]
-        comparisons.append(Comparison(f"{name}, memory", name, "MERT-like", of="memory"))
     details = {"audio_seconds": batch * seconds, "models": models}
     label = f"embedding of {batch} x {seconds} s"
-    return Benchmark(label, candidates, comparisons, memory_of, details=details)
+    return Benchmark(label, candidates, memory_of=memory_of, details=details)
 
 
 @torch.no_grad()

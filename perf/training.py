@@ -1,10 +1,13 @@
-"""The Brains of the systems, built from their yaml, and batches of noise in place of music."""
+"""Training steps of the systems, on noise in place of music, against SpeechBrain's recipe."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
+from perf import speechbrain_recipe
+from perf.benchmark import Benchmark, gpu_batch
 from recipes.pretrain.train import BestRQBrain
 from speechbrain_music.brains.base import Plan
 from speechbrain_music.dataio.audio import SAMPLE_RATE
@@ -12,6 +15,7 @@ from speechbrain_music.dataio.segments import SegmentBatch
 from speechbrain_music.models.frontend import BANDS, STACK, token_count
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
+SYSTEMS = {"branchformer": ("brn_sum", "brn_att"), "conformer": ("cnf_sum", "cnf_att")}
 
 
 def make_waves(items, seconds, device="cpu"):
@@ -43,16 +47,33 @@ def make_brain(system, device="cpu", **overrides):
     torch.manual_seed(0)
     with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
-    brain = BestRQBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts={"device": device},
-        checkpointer=None,
-        plan=Plan(1, 1, 1),
-        learning_rate_factor=lambda step: 1.0,
-        statistics=None,
-    )
+    hparams["checkpointer"] = lambda: None
+    constant = {"learning_rate_factor": lambda step: 1.0, "statistics": None}
+    brain = BestRQBrain.of_run(hparams, {"device": device}, Plan(1, 1, 1), **constant)
     brain.init_optimizers()
     brain.modules.train()
     return brain
+
+
+def step(size, device, folder):
+    """Whole training steps, against those of SpeechBrain's recipe.
+
+    Equal on both sides: waves, masked frames, sizes, dropout, mel bands, AdamW, clipping, precision
+    (float32, on a GPU bfloat16). The recipe differs: relative attention only, a wider front-end
+    with layer normalisation, a token head on all frames, its own quantizer, no mel head.
+    """
+    items, seconds, options = size
+    waves = make_waves(items * gpu_batch(device), seconds, device)
+    recipe_batch = [part.to(device) for part in speechbrain_recipe.collate(waves)]
+    batch = make_batch(waves, masked=recipe_batch[-1][::STACK] // STACK)
+    candidates = {}
+    for block, systems in SYSTEMS.items():
+        for system in systems:
+            ours = make_brain(system, device, **options)
+            candidates[system] = partial(ours.fit_batch, batch)
+        theirs = speechbrain_recipe.make_brain(block, ours.hparams, device)
+        candidates[f"SpeechBrain recipe, {block}"] = partial(theirs.fit_batch, recipe_batch)
+    with_cqt = make_brain("brn_sum", device, **options, cqt_weight=1.0)
+    candidates["brn_sum, constant-Q targets"] = partial(with_cqt.fit_batch, batch)
+    label = f"training step, {len(waves)} x {seconds} s, {ours.hparams.num_layers} blocks"
+    return Benchmark(label, candidates)

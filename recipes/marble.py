@@ -14,7 +14,6 @@ A recipe of your own, recipes/NAME/ with hparams/NAME.yaml, runs with --tasks NA
 NAME=FOLDER.
 """
 
-import argparse
 import json
 import logging
 import sys
@@ -34,6 +33,7 @@ from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import interval, over_encoders, score
 from speechbrain_music.models.frozen import name_specs
 from speechbrain_music.reporting.marble_table import write_suite
+from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.errors import UserError, run_command
 
 logger = logging.getLogger(__name__)
@@ -97,19 +97,8 @@ def mean_score(by_task):
 
 def parse(argv):
     """The command line: arguments, encoders, data folders, and options of the recipes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--encoders", nargs="+", required=True)
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    parser.add_argument("--data", nargs="*", default=[], help="DATASET=FOLDER ...")
-    parser.add_argument("--out", type=Path, default=Path("results/marble"))
-    parser.add_argument("--features", type=Path, help="a folder to share (default: in --out)")
-    parser.add_argument(
-        "--no_table", action="store_true", help="evaluate only; another run writes the table"
-    )
+    parser = make_parser(__file__, __doc__)
+    parser.set_defaults(tasks=list(TASKS))
     args, others = parser.parse_known_args(argv)
     for task in map(find_task, args.tasks):
         if not (ROOT / task.yaml).exists() or not (ROOT / "recipes" / task.folder).is_dir():

@@ -30,11 +30,10 @@ from speechbrain_music.brains.segments import (
 )
 from speechbrain_music.dataio.audio import AudioError
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
-from speechbrain_music.evaluation.frame_probe import FrameProbe, format_frame_probe
+from speechbrain_music.evaluation.frame_probe import FrameProbe
 from speechbrain_music.metrics.pretraining import (
     BlockShares,
     MaskedPredictionMetrics,
-    format_held_out,
     sum_cross_entropy,
 )
 from speechbrain_music.models.export import save_export
@@ -43,6 +42,7 @@ from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
 from speechbrain_music.optim.groups import separate_groups
 from speechbrain_music.reporting.curves import PANELS
+from speechbrain_music.reporting.run_log import format_held_out
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.config import with_preset
@@ -50,23 +50,15 @@ from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = SEGMENT_OPTIONS | {
-    "augment": kinds.boolean,
-    "mask_block": kinds.whole,
-    "mask_probability": kinds.share,
-    "noise_std": kinds.positive,
-    "reconstruct": kinds.choice("masked", "all"),
-    "mel_residual": kinds.choice("none", "interpolation"),
-    "reconstruction_weight": kinds.not_negative,
-    "cqt_weight": kinds.not_negative,
-    "init_from": kinds.optional(kinds.path),
-    "init_parts": kinds.list_of(kinds.choice(*PARTS))._replace(parse=partial(re.findall, r"\w+")),
-    "init_lr_scale": kinds.positive,
-    "init_freeze_steps": kinds.natural,
-    **dict.fromkeys(("encoder", "tokenizer", "token_head", "mel_head"), kinds.module),
-    **dict.fromkeys(("cqt", "cqt_head"), kinds.module),
-}
-
+OPTIONS = (
+    SEGMENT_OPTIONS
+    | kinds.read(Path(__file__).with_name("options.yaml"))["pretrain"]
+    | {
+        "init_parts": kinds.list_of(kinds.choice(*PARTS))._replace(
+            parse=partial(re.findall, r"\w+")
+        )
+    }
+)
 MASKING = ("mask_block", "mask_probability", "noise_std", "augment")
 # With fewer hours than these, an encoder needs other options: docs/your_corpus.md.
 FEW_HOURS = 0.5
@@ -192,7 +184,7 @@ class BestRQBrain(SegmentBrain):
         if self.frame_probe and if_main_process():
             with suppress(AudioError):  # a track is gone
                 figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
-        return "\n".join(filter(None, (format_held_out(figures), format_frame_probe(figures))))
+        return format_held_out(figures)
 
     def save_result(self, folder, **metadata):
         """Export the encoder, without the heads."""

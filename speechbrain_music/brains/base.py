@@ -14,6 +14,7 @@ import sys
 import threading
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import speechbrain as sb
@@ -32,15 +33,9 @@ from speechbrain_music.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
-# Keys of a yaml that `MusicBrain` reads. In fp16 the sums of the loss overflow.
-BRAIN_OPTIONS = {
-    "seed": kinds.seed,
-    "precision": kinds.choice("fp32", "bf16"),
-    "weight_decay": kinds.number(0, 10),
-    "max_grad_norm": kinds.positive,
-    "nonfinite_patience": kinds.natural,
-    "ckpt_interval_minutes": kinds.not_negative,
-}
+# Keys of yamls, see options.yaml; those that `MusicBrain` reads.
+KINDS = kinds.read(Path(__file__).with_name("options.yaml"))
+BRAIN_OPTIONS = KINDS["brain"]
 
 
 class Plan(NamedTuple):

@@ -17,7 +17,7 @@ import torch
 import yaml
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-from speechbrain_music.brains.base import BRAIN_OPTIONS, MusicBrain, join_processes, plan_steps
+from speechbrain_music.brains.base import KINDS, MusicBrain, join_processes, plan_steps
 from speechbrain_music.data_prep.fallback import prepare_music
 from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.loading import make_loader, to_device
@@ -27,7 +27,6 @@ from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
 from speechbrain_music.reporting.corpora import describe_run
 from speechbrain_music.reporting.curves import draw_curves
 from speechbrain_music.reporting.pages import render
-from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import locked_folder
 from speechbrain_music.utils.checkpoints import refuse_other_options
 from speechbrain_music.utils.config import load_experiment
@@ -38,50 +37,8 @@ logger = logging.getLogger(__name__)
 COST = Path(__file__).parent / "templates" / "cost.txt"
 CURVES_SECONDS = 60  # between two drawings of curves.png, which takes seconds; the last is drawn
 
-# Keys of a yaml that recipes read which train on crops of tracks.
-SEGMENT_OPTIONS = {
-    **BRAIN_OPTIONS,
-    "system": kinds.text,
-    "data_folder": kinds.optional(kinds.path),
-    **dict.fromkeys(("output_folder", "train_csv", "valid_csv"), kinds.path),
-    "replica_hours": kinds.positive_to(10_000),
-    "valid_share": kinds.share,
-    "segment_seconds": kinds.positive_to(3600),
-    **dict.fromkeys(("statistics_segments", "valid_segments", "segments_per_epoch"), kinds.whole),
-    **dict.fromkeys(("number_of_epochs", "effective_batch", "batch_size"), kinds.whole),
-    **dict.fromkeys(("log_interval", "keep_checkpoints"), kinds.whole),
-    "max_steps": kinds.optional(kinds.whole),
-    "keep_in_memory": kinds.boolean,
-    "num_workers": kinds.workers,
-    "lr": kinds.learning_rate,
-    "warmup_steps": kinds.natural,
-    **dict.fromkeys(("features", "model"), kinds.module),
-    "modules": kinds.mapping,
-    **dict.fromkeys(("checkpointer", "run_log", "opt_class"), kinds.factory),
-    "learning_rate_factor": kinds.factory,
-    "epoch_counter": kinds.yaml_object,
-}
-# Keys that the yamls' own objects refer to.
-MODEL_OPTIONS = {
-    "cqt_quantizer": kinds.factory,
-    "normalization": kinds.choice("band", "scalar"),
-    "mask_fill": kinds.choice("noise", "embedding"),
-    "targets": kinds.optional(kinds.path),
-    "codebook_size": kinds.whole_number(1, 2**20),
-    "num_codebooks": kinds.whole_number(1, 1024),
-    "num_layers": kinds.whole_number(0, 256),
-    "kernel_size": kinds.whole_number(1, 9999),
-    **dict.fromkeys(("codebook_dim", "d_model", "nhead", "ffn_units"), kinds.size),
-    "frontend_channels": kinds.size,
-    **dict.fromkeys(("frontend_bypass", "frontend_norm", "quantizer_center"), kinds.boolean),
-    "gradient_checkpointing": kinds.boolean,
-    "quantizer_seed": kinds.seed,
-    "frame_rate": kinds.choice(25, 50),
-    "dropout": kinds.dropout,
-    "decay": kinds.share,
-    "dead_code_threshold": kinds.not_negative,
-}
-
+# Keys of yamls, see options.yaml: those that recipes read, and those of the yamls' own objects.
+SEGMENT_OPTIONS, MODEL_OPTIONS = KINDS["brain"] | KINDS["segments"], KINDS["model"]
 # Keys whose values a run may change when it continues; the manifests tell other music.
 MAY_DIFFER = set(
     "max_steps number_of_epochs batch_size num_workers keep_in_memory gradient_checkpointing "

@@ -137,16 +137,3 @@ class ChunkDataset(Dataset):
             None if tracks is None else self.targets[tracks],
             errors,
         )
-
-
-def batches_of(rows, lengths, batch_size, equal_lengths=False):
-    """Lists of consecutive rows; with `equal_lengths`, all chunks of a batch have one length."""
-    batches = []
-    for row in rows:
-        last = batches[-1] if batches else None
-        fits = last and len(last) < batch_size
-        if fits and (not equal_lengths or lengths[last[0]] == lengths[row]):
-            last.append(row)
-        else:
-            batches.append([row])
-    return batches

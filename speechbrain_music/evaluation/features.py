@@ -4,19 +4,21 @@ import hashlib
 import json
 import logging
 import os
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
-from torch.utils.data import IterableDataset
+from torch.utils.data import BatchSampler, IterableDataset
 from tqdm import tqdm
 
 from speechbrain_music.brains.base import among_processes
 from speechbrain_music.dataio.loading import make_loader, to_device
-from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset, batches_of
+from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset
 from speechbrain_music.nnet.probes import dropout_masks
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
@@ -94,24 +96,18 @@ class FeatureCache:
         return self.check()
 
     def check(self):
-        """Refuses a cache of another encoder, other chunks or another size; returns itself."""
+        """Refuses damaged files, and those of another encoder or other chunks; returns itself."""
         try:
             metadata = json.loads((self.folder / METADATA).read_text(encoding="utf-8"))
-            values = self._values()
-            if not isinstance(metadata, dict) or values.dtype != self.kind:
-                raise ValueError("other types")
+            values, name, shape = self._values(), self.metadata["name"], self.metadata["shape"]
+            same = metadata | {"name": name} == self.metadata  # whatever the encoder is called
+            if not same or values.dtype != self.kind or values.shape != tuple(shape):
+                raise ValueError(f"it has other metadata or another shape than {shape}")
         except Exception as error:  # a damaged header may raise anything
             raise UserError(
-                f"{self.folder} is no complete feature cache ({error}): delete it, features are "
-                "then computed again"
+                f"{self.folder} is no complete feature cache of {self.metadata['name']} ({error}): "
+                "delete it, features are then computed again"
             ) from error
-        same = metadata | {"name": self.metadata["name"]} == self.metadata  # whatever it is called
-        if not same or values.shape != tuple(self.metadata["shape"]):
-            raise UserError(
-                f"{self.folder} holds features of {metadata.get('name')} with shape "
-                f"{metadata.get('shape')}, not those of {self.metadata['name']} with shape "
-                f"{self.metadata['shape']}: delete it, or choose another feature_folder"
-            )
         return self
 
     def _values(self, mode="r"):
@@ -132,7 +128,7 @@ class FeatureCache:
             return
         values = self._values("r+")
         waves = ChunkDataset(self.chunks, self.encoder.sample_rate)
-        batches = batches_of(rows, waves.lengths, batch_size, not self.encoder.padding_safe)
+        batches = BatchSampler(rows, batch_size, drop_last=False)
         loader = make_loader(waves, sampler=batches, batch_size=None, num_workers=workers)
         encoder = self.encoder.to(device).eval()
         title = f"features of {self.encoder.name}"
@@ -162,14 +158,13 @@ class FeatureCache:
         """split -> FeatureSplit of the tracks of LabelledChunks with a readable chunk."""
         splits = {}
         for split in SPLITS:
-            names, targets = chunks.names[split], chunks.targets[split]
-            rows = ((chunks.table["split"] == split) & readable).to_numpy().nonzero()[0]
+            names, targets = pd.Index(chunks.names[split]), chunks.targets[split]
+            rows = np.flatnonzero((chunks.table["split"] == split) & readable)
             if not len(rows):
                 raise UserError(f"no {split} track could be read: check the data folder")
-            number = {name: number for number, name in enumerate(names)}
-            tracks = torch.tensor([number[name] for name in chunks.table["track"].iloc[rows]])
+            tracks = torch.from_numpy(names.get_indexer(chunks.table["track"].iloc[rows]))
             left, tracks = tracks.unique(return_inverse=True)
-            names = [names[i] for i in left.tolist()]
+            names = names[left.numpy()].tolist()
             splits[split] = FeatureSplit(values, rows, tracks, targets[left], names)
         return splits
 
@@ -185,10 +180,10 @@ def _write_missing(path, kind, shape):
 
 
 def wave_parts(encoder, batch):
-    """(wave, samples) to encode: one by one if padding changes the result and lengths differ."""
-    whole = encoder.padding_safe or batch.samples.min() == batch.samples.max()
-    parts = [slice(None)] if whole else [slice(i, i + 1) for i in range(len(batch.samples))]
-    return [(batch.wave[part], batch.samples[part]) for part in parts]
+    """(wave, samples) to encode at once: of one length each, if padding changes the result."""
+    lengths = [None] * len(batch.rows) if encoder.padding_safe else batch.samples.tolist()
+    sizes = [len([*part]) for _, part in groupby(lengths)]
+    return zip(batch.wave.split(sizes), batch.samples.split(sizes), strict=True)
 
 
 def _identify(chunks):

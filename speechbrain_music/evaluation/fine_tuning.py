@@ -3,11 +3,12 @@
 from functools import partial
 
 from speechbrain.utils.epoch_loop import EpochCounter
+from torch.utils.data import BatchSampler
 
 from speechbrain_music.brains.base import among_processes, plan_steps
 from speechbrain_music.dataio.loading import make_loader
 from speechbrain_music.dataio.sampler import ShuffleSampler
-from speechbrain_music.evaluation.chunks import ChunkDataset, batches_of
+from speechbrain_music.evaluation.chunks import ChunkDataset
 from speechbrain_music.evaluation.probes import Candidate
 from speechbrain_music.evaluation.protocol import results_key
 from speechbrain_music.models.frozen import ExportEncoder
@@ -46,8 +47,9 @@ def fine_tune(brain_class, best, probes, features, run):
     plan = plan_steps(effective, batch_size, world, order.draws, epochs, None)
 
     def loader(name):
-        batches = batches_of(range(len(data[name])), data[name].lengths, batch_size)[rank::world]
-        sampler, workers = order if name == "train" else batches, hparams["num_workers"]
+        batches = [*BatchSampler(range(len(data[name])), batch_size, drop_last=False)]
+        sampler = order if name == "train" else batches[rank::world]
+        workers = hparams["num_workers"]
         return make_loader(data[name], sampler=sampler, batch_size=None, num_workers=workers)
 
     # A run resumes with the same options, data and encoder, also to another number of epochs.

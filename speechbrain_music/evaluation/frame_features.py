@@ -206,7 +206,14 @@ class TrainingWindows(ShuffledBatches):
 
     def make_batch(self, items, rng):
         """Windows of some tracks."""
-        return pad_windows([self._draw(track, rng) for track in items])
+        xs, targets = zip(*(self._draw(track, rng) for track in items), strict=True)
+        steps = torch.tensor([len(part) for part in targets])
+        return FrameBatch(
+            pad_sequence(xs, batch_first=True),
+            torch.tensor([len(x) for x in xs]),
+            pad_sequence(targets, batch_first=True),
+            torch.arange(steps.max()) < steps.unsqueeze(1),
+        )
 
     def _draw(self, track, rng):
         rows, down = self.split.rows[track], self.head.down
@@ -216,15 +223,3 @@ class TrainingWindows(ShuffledBatches):
         x = torch.from_numpy(self.split.values[part].astype(np.float32))
         begin = self.head.steps(first)
         return x, self.targets[track][begin : begin + self.head.steps(len(x))]
-
-
-def pad_windows(items):
-    """A `FrameBatch` of (x, targets) of each window."""
-    xs, targets = zip(*items, strict=True)
-    steps = torch.tensor([len(part) for part in targets])
-    return FrameBatch(
-        pad_sequence(xs, batch_first=True),
-        torch.tensor([len(x) for x in xs]),
-        pad_sequence(targets, batch_first=True),
-        torch.arange(steps.max()) < steps.unsqueeze(1),
-    )

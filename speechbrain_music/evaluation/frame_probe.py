@@ -121,15 +121,3 @@ def _accuracy(predicted, target):
     inside = target.any(dim=1)
     hits = predicted.argmax(dim=1) == target.argmax(dim=1)
     return float(hits[inside].double().mean()) if inside.any() else 0.0
-
-
-def format_frame_probe(figures):
-    """The scores by layer as aligned lines for the console; "" where there are none."""
-    titles = {PITCH: "pitch classes, R2", CHORD: "chord roots, accuracy"}
-    lines = []
-    for figure, title in titles.items():
-        values = [v for name, v in figures.items() if name.startswith(f"{figure}_layer")]
-        if values:
-            by_layer = " ".join(f"{value:.3f}" for value in values)
-            lines.append(f"  {title:24s}{by_layer} by layer   mel {figures[f'{figure}_{MEL}']:.3f}")
-    return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import NamedTuple
@@ -180,7 +181,7 @@ class ProbeBrain(MusicBrain):
             return
         left = self.stack.places
         values = torch.full((len(self.patience.best),), math.nan, dtype=torch.float64)
-        values[left] = self.task.select(self.track_logits(), self.targets[stage]).cpu()
+        values[left] = self.task.select(self.track_logits(), self.targets[stage])
         improved = self.patience.update(values)
         if epoch in self.stages:
             self._successive_halving()
@@ -216,7 +217,7 @@ class TrainedProbes(NamedTuple):
     stacks: list  # for each row (ProbeStack, place in it)
     standardize: dict  # word of STANDARDIZE -> Standardization
     test_set: SequentialChunks
-    make_brain: partial
+    make_brain: Callable
 
     def best_weights(self, rows):
         """A stack of the probes in these rows of the table, with their best weights."""
@@ -250,7 +251,17 @@ def train_probes(brain_class, features, run):
     found = make_standardizations(train.values, train.rows, kinds)
     standardize = {STANDARDIZE[kind]: each for kind, each in found.items()}
     stages = STAGES if len(train.rows) > hparams["successive_halving_above"] else ()
-    make_brain = partial(_make_brain, brain_class, splits, hparams, run.run_opts)
+    steps = -(-len(train.rows) // hparams["batch_size"])
+
+    def make_brain(standardize, stack, rates, **options):
+        return brain_class(
+            **on_frozen_features(hparams, run.run_opts, steps),
+            modules={"probes": stack, "standardize": standardize},
+            splits=splits,
+            groups=[{"params": list(stack.parameters()), "lr": rates}],
+            **options,
+        )
+
     rows, stacks = [], []
     inputs = [list(range(len(layers)))] + [["all"]] * (len(layers) > 1)
     for kind, names in product(standardize, inputs):
@@ -308,17 +319,6 @@ def choose_on_validation(probes):
 def evaluate_on_test(candidate):
     """Logits (S, tracks, C) of the test tracks."""
     return candidate.brain.predict(candidate.test_set, sb.Stage.TEST)
-
-
-def _make_brain(brain_class, splits, hparams, run_opts, standardize, stack, rates, **options):
-    steps = -(-len(splits["train"].rows) // hparams["batch_size"])
-    return brain_class(
-        **on_frozen_features(hparams, run_opts, steps),
-        modules={"probes": stack, "standardize": standardize},
-        splits=splits,
-        groups=[{"params": list(stack.parameters()), "lr": rates}],
-        **options,
-    )
 
 
 def on_frozen_features(hparams, run_opts, steps, **own):

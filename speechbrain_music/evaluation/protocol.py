@@ -28,94 +28,14 @@ RESULTS = "results.json"
 QUICK = {"learning_rates": [1e-3, 1e-2, 1e-1], "probe_seeds": [0], "number_of_epochs": 30}
 MARBLE = {"standardize": False, "mix_from": 1, "random_mix": True, "probe_seeds": [1234]}
 
-seconds = kinds.number(0.1, 3600)  # of audio: a shorter chunk has hardly a token
-
-# Options that the results depend on, with the data and the encoder.
-PROTOCOL = {
-    "chunk_seconds": kinds.optional(seconds),
-    "min_last_chunk_seconds": kinds.number(0, 3600),
-    "pooling": kinds.choice("mean", "mean_std"),
-    "standardize": kinds.choice(True, False, "whiten", "auto"),
-    "mix_from": kinds.whole_number(0, 999),
-    "random_mix": kinds.boolean,
-    "hidden": kinds.size,
-    "probe_dropout": kinds.dropout,
-    "batch_size": kinds.whole,
-    "learning_rates": kinds.list_of(kinds.learning_rate),
-    "probe_seeds": kinds.list_of(kinds.seed),
-    "number_of_epochs": kinds.whole,
-    "patience": kinds.whole,
-    "plateau_patience": kinds.natural,
-    "successive_halving_above": kinds.whole,
-    "resamples": kinds.whole_number(1, 100_000),
-    "quick": kinds.boolean,
-    "marble_compat": kinds.boolean,
-    "freeze_encoder": kinds.boolean,
-}
-# The same of frame tasks alone.
-FRAMES = {
-    "overlap_seconds": kinds.number(0, 3600),
-    "layers": kinds.optional(kinds.list_of(kinds.natural)),
-    "heads": kinds.list_of(kinds.text),  # those of the task
-    "window_seconds": seconds,
-}
-# The same of version identification alone.
-VERSIONS = {
-    "hop_seconds": seconds,
-    "matches": kinds.optional(kinds.whole),
-    "transpositions": kinds.whole_number(1, 12),
-    "embedding_width": kinds.size,
-    "temperature": kinds.positive,
-}
-# The same for fine-tuning.
-FINE_TUNING = {
+# Option -> kind, see options.yaml.
+KINDS = kinds.read(Path(__file__).with_name("options.yaml"))
+PROTOCOL, FRAMES, VERSIONS = (KINDS[name] for name in ("protocol", "frames", "versions"))
+DATA_OPTIONS = KINDS["data"]
+FINE_TUNING = KINDS["fine_tuning"] | {
     key: BRAIN_OPTIONS[key] for key in ("seed", "weight_decay", "max_grad_norm", "precision")
-} | {
-    "lr_encoder": kinds.learning_rate,
-    "lr_probe": kinds.learning_rate,
-    "layer_decay": kinds.positive_to(1),
-    "warmup_steps": kinds.natural,
-    "fine_tune_epochs": kinds.whole,
-    "fine_tune_patience": kinds.whole,
-    "fine_tune_plateau": kinds.natural,
-    "effective_batch": kinds.whole,
 }
-OPTIONS = {
-    **BRAIN_OPTIONS,
-    **PROTOCOL,
-    **FRAMES,
-    **VERSIONS,
-    **FINE_TUNING,
-    "name": kinds.text,
-    "task": kinds.yaml_object,
-    "prepare": kinds.factory,
-    "marble": kinds.mapping,
-    "encoder": kinds.optional(kinds.texts),
-    "trust_remote_code": kinds.boolean,
-    "encoder_classes": kinds.optional(kinds.texts),
-    "output_folder": kinds.optional(kinds.path),
-    "feature_folder": kinds.path,
-    "max_seconds": kinds.optional(seconds),
-    "excerpt": kinds.choice("beginning", "middle"),
-    "extract_batch": kinds.whole,
-    "num_workers": kinds.workers,
-    "fine_tune_batch": kinds.whole,
-    "probes": kinds.factory,
-    "opt_class": kinds.factory,
-    "fine_tune_opt_class": kinds.factory,
-}
-# Options that only the yaml's own objects refer to.
-DATA_OPTIONS = {
-    "data_folder": kinds.optional(kinds.path),
-    "replica_scale": kinds.positive_to(10),
-    "allow_missing": kinds.boolean,
-    "split": kinds.text,
-    "tagged_only": kinds.boolean,
-    "fold": kinds.natural,
-    "player": kinds.natural,
-    "chord_head": kinds.text,
-    "functions": kinds.natural,
-}
+OPTIONS = BRAIN_OPTIONS | PROTOCOL | FRAMES | VERSIONS | FINE_TUNING | KINDS["others"]
 
 
 class Evaluation(NamedTuple):

@@ -1,6 +1,5 @@
 """Results of an encoder on a task: figures, intervals, results.json, a report and pictures."""
 
-import csv
 import json
 import logging
 import time
@@ -21,7 +20,7 @@ from speechbrain_music.metrics.resampling import (
     score,
 )
 from speechbrain_music.reporting.pages import render
-from speechbrain_music.reporting.pictures import picture
+from speechbrain_music.reporting.pictures import draw_layers, picture
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.environment import versions
 from speechbrain_music.utils.errors import UserError
@@ -30,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 PREDICTIONS, REPORT = "predictions.npz", "report.md"
 LAYERS, CONFUSION = "layers.png", "confusion.png"
-SIZE = (8, 6)  # inches, of both
 REPORTS = Path(__file__).with_name("templates")  # of results.json and what the text adds to it
 
 
@@ -108,9 +106,8 @@ def read_published(path, name, metrics):
     """Rows of a recipe's `published.csv` for a task's metrics, as dicts; [] if there is no file."""
     if not Path(path).exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("task", name) == name]
-    return [row for row in rows if row["metric"] in metrics]
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    return [row for row in rows if row.get("task", name) == name and row["metric"] in metrics]
 
 
 # ---- files ----
@@ -134,10 +131,21 @@ def write_results(run, data_report, tested):
     results = describe(run, data_report, tested, runs, summary)
     results["protocol"]["halved"] = len(train.rows) > hparams["successive_halving_above"]
     table = table_of(tested)
-    with picture(run.output / LAYERS, SIZE) as figure:
-        _layers(figure, table, results, task.selected)
+    # Mean over seeds, of the better features.
+    curves = table.groupby(["standardize", "layer", "lr"], sort=False)["valid"].mean()
+    curves = curves.groupby(["layer", "lr"], sort=False).max().unstack(sort=False)
+    with picture(run.output / LAYERS) as figure:
+        draw_layers(
+            figure,
+            _title(results),
+            curves.rename(columns="{:g}".format),
+            f"{', '.join(task.selected)} on the validation split, mean over seeds",
+            legend="learning rate",
+            chosen=[(run["layer"], run["valid"]) for run in runs],
+            chance=np.mean([results["figures"][metric]["chance"] for metric in task.selected]),
+        )
     if results["confusion"] is not None:
-        with picture(run.output / CONFUSION, SIZE) as figure:
+        with picture(run.output / CONFUSION) as figure:
             _confusion(figure, np.array(results["confusion"]), task.names, _title(results))
     words = STANDARDIZE | {"auto": " or ".join(STANDARDIZE[kind] for kind in AUTO)}
     text = render(REPORTS / "probes.md", standardize=words[hparams["standardize"]], **results)
@@ -216,25 +224,6 @@ def write_files(folder, results, table, text, logits, targets, names):
 def _title(results):
     where = " (replica)" if results["data"]["replica"] else ""
     return f"{results['task']}{where}: {results['encoder']['name']}"
-
-
-def _layers(figure, table, results, metrics):
-    axes = figure.subplots()
-    layers = list(dict.fromkeys(table["layer"]))
-    means = table.groupby(["standardize", "layer", "lr"], sort=False)["valid"].mean()
-    means = means.groupby(["layer", "lr"], sort=False).max().unstack()  # of the better features
-    axes.set_xticks(range(len(layers)), layers)
-    for lr in means.columns:
-        axes.plot(range(len(layers)), means.loc[layers, lr], marker=".", label=f"{lr:g}")
-    chosen = [(layers.index(run["layer"]), run["valid"]) for run in results["encoder"]["runs"]]
-    axes.plot(*zip(*chosen, strict=True), "k*", markersize=12, label="chosen")
-    chance = np.mean([results["figures"][metric]["chance"] for metric in metrics])
-    axes.axhline(chance, color="gray", linestyle="--", label="chance (test)")
-    axes.set_title(_title(results))
-    axes.set_xlabel("layer (0 is the front-end, all a learned mix)")
-    axes.set_ylabel(f"{', '.join(metrics)} on the validation split, mean over seeds")
-    axes.legend(title="learning rate", fontsize=8)
-    axes.grid(alpha=0.3)
 
 
 def _confusion(figure, counts, names, title):

@@ -9,7 +9,6 @@ from speechbrain_music.evaluation.frame_results import scored_task
 from speechbrain_music.evaluation.results import (
     LAYERS,
     REPORTS,
-    SIZE,
     describe,
     summarise,
     table_of,
@@ -19,7 +18,7 @@ from speechbrain_music.evaluation.versions import FEATURES
 from speechbrain_music.metrics.base import read_column
 from speechbrain_music.metrics.versions import ORIGINAL
 from speechbrain_music.reporting.pages import render
-from speechbrain_music.reporting.pictures import picture
+from speechbrain_music.reporting.pictures import draw_layers, picture
 
 
 def write_version_results(run, data_report, tested):
@@ -35,6 +34,11 @@ def write_version_results(run, data_report, tested):
     works, changes = (np.array(read_column(table, c)) for c in (task.column, task.changes))
     scores, seeds = scored_task(hparams), range(len(hparams["probe_seeds"]))
 
+    def table_of_heads(by_head):
+        """Head -> metric -> (K,) values, as a table."""
+        columns = {f"{h} {m}": v for h, found in by_head.items() for m, v in found.items()}
+        return pd.DataFrame(columns)[list(scores.metrics)]
+
     def of_queries(found, tracks=None):
         """For each seed the scores of the queries (K, metrics of all heads)."""
         by_head = {
@@ -42,10 +46,11 @@ def write_version_results(run, data_report, tested):
             for head, similarities in found.similarities.items()
         }
         of_seeds = ({h: each[seed % len(each)] for h, each in by_head.items()} for seed in seeds)
-        return [_table(each)[list(scores.metrics)] for each in of_seeds]
+        return [table_of_heads(each) for each in of_seeds]
 
     # A work's score is the mean over its queries, and its weight is their number.
-    by_chance = _table(dict.fromkeys(hparams["heads"], task.chance(works))).groupby(works)
+    by_chance = dict.fromkeys(hparams["heads"], task.chance(works))
+    by_chance = table_of_heads(by_chance).groupby(works)
     chance = by_chance.mean().dropna()
     weights = torch.tensor(by_chance.count().loc[chance.index].to_numpy(float))
     figures = [[q.groupby(works).mean().dropna() for q in of_queries(found)] for _, found in tested]
@@ -58,43 +63,20 @@ def write_version_results(run, data_report, tested):
         summary["by_class"][change]["count"] = int((changes == change).sum())
     runs = [
         {"identity": part.encoder.identity, "standardize": ", ".join(hparams["heads"])}
-        | {
-            key: "/".join(str(shown[key][rows[0]]) for rows in found.chosen.values())
-            for key in ("layer", "lr")
-        }
+        | {key: "/".join(str(b[key]) for b in found.best.values()) for key in ("layer", "lr")}
+        | {"heads": found.best}
         for part, found in tested
-        for shown in [found.table.astype(object).fillna("-")]
     ]
     results = describe(run, data_report, tested, runs, summary)
     results["data"]["works"] = len(chance)
-    with picture(run.output / LAYERS, SIZE) as figure:
-        _layers(figure, first.table, features.encoder)
-    # With the validation metric as the mean over seeds.
-    choices = [
-        {
-            head: found.table.loc[rows[0]].to_dict() | {"valid": found.table["valid"][rows].mean()}
-            for head, rows in found.chosen.items()
-        }
-        for _, found in tested
-    ]
+    layers = first.table[first.table["head"].isin(FEATURES)]
+    curves = layers.pivot(index="layer", columns="head", values="valid")
+    curves = curves.loc[features.encoder.layers, layers["head"].unique()]
+    with picture(run.output / LAYERS) as figure:
+        title = f"Versions: {features.encoder.name}"
+        ylabel = "mean average precision of the validation works"
+        draw_layers(figure, title, curves, ylabel)
     dim, tracks = features.encoder.dim, chance.index.tolist()
-    text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, choices=choices, **results)
+    text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, **results)
     write_files(run.output, results, table_of(tested), text, figures, weights, tracks)
     return run.output
-
-
-def _table(by_head):
-    """Head -> metric -> values as a table."""
-    return pd.DataFrame({f"{h} {m}": v for h, found in by_head.items() for m, v in found.items()})
-
-
-def _layers(figure, table, encoder):
-    axes = figure.subplots()
-    for head, part in table[table["head"].isin(FEATURES)].groupby("head", sort=False):
-        axes.plot(range(len(part)), part["valid"], marker=".", label=head)
-    axes.set_xticks(range(len(encoder.layers)), encoder.layers)
-    axes.set_title(f"Versions: {encoder.name}")
-    axes.set_xlabel("layer (0 is the front-end)")
-    axes.set_ylabel("mean average precision of the validation works")
-    axes.legend()
-    axes.grid(alpha=0.3)

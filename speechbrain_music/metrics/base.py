@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import torch
 
 from speechbrain_music.utils.errors import UserError
 
@@ -43,16 +44,15 @@ class Task:
         return {metric: float(v[0]) for metric, v in self.resampled(logits, targets, once).items()}
 
     def select(self, logits, targets):
-        """Mean of the selected metrics of P probes at once: logits (P, N, C) -> (P,) float64.
+        """Mean of the selected metrics of P probes: logits (P, N, C) -> (P,) float64 on the CPU.
 
-        Equals `figures`; -inf for a probe whose logits are not finite, so that it is not chosen.
+        -inf for a probe whose logits are not finite, so that it is not chosen.
         """
-        targets = self._fitting(logits, targets, dimensions=3)
-        diverged = ~logits.isfinite().flatten(1).all(dim=1)
-        return self._select(logits, targets).masked_fill(diverged, -math.inf)
-
-    def _select(self, logits, targets):
-        raise NotImplementedError
+        values = torch.full((len(logits),), -math.inf, dtype=torch.float64)
+        for probe in logits.isfinite().flatten(1).all(dim=1).nonzero().flatten().tolist():
+            found = self.figures(logits[probe], targets)
+            values[probe] = np.mean([found[metric] for metric in self.selected])
+        return values
 
     def resampled(self, logits, targets, counts):
         """Figures in R resamples: counts (R, N) int -> dict metric -> (R,) float64 array.
@@ -95,27 +95,23 @@ class Task:
         return self.places[label]
 
     def _checked(self, logits, targets):
-        targets = self._fitting(logits, targets, dimensions=2)
-        if not logits.isfinite().all():
-            raise ValueError("logits are not finite: the probe diverged; lower its learning rate")
-        return targets
-
-    def _fitting(self, logits, targets, dimensions):
         """`targets` on the logits' device, float64 if they are numbers and not classes."""
         rows = logits.shape[-2:] if self.per_output else logits.shape[-2:-1]
         if (
-            logits.ndim != dimensions
+            logits.ndim != 2
             or logits.shape[-1] != self.outputs
             or targets.shape != rows
             or targets.is_floating_point() != self.per_output
         ):
             raise ValueError(
                 f"logits {tuple(logits.shape)} and {targets.dtype} targets {tuple(targets.shape)} "
-                f"do not fit: pass {dimensions} dimensions, the last of {self.outputs}, and "
-                "targets as encode makes them"
+                f"do not fit: pass logits (tracks, {self.outputs}), and targets as encode makes "
+                "them"
             )
         if not len(targets):
             raise ValueError("there is no track to evaluate: pass one or more")
+        if not logits.isfinite().all():
+            raise ValueError("logits are not finite: the probe diverged; lower its learning rate")
         targets = targets.to(logits.device)
         return targets.double() if self.per_output else targets
 

@@ -1,7 +1,5 @@
 """Statistics of the features of a training split, and their standardisation."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 
@@ -19,16 +17,13 @@ def mean_and_std(values, rows):
     return mean.astype(np.float32), np.where(std > 1e-8, std, 1.0).astype(np.float32)
 
 
-class Spectrum(NamedTuple):
-    """Principal directions of standardised features, layer by layer."""
+def whitening(values, rows, mean, std):
+    """Symmetric (L, d, d) float32 matrices that decorrelate standardised dimensions (ZCA).
 
-    variance: np.ndarray  # (L, d) ascending
-    directions: np.ndarray  # (L, d, d), one per column
-    shrinkage: np.ndarray  # (L,) in [0, 1], the share due to few chunks (Ledoit and Wolf, 2004)
-
-
-def measure_spectrum(values, rows, mean, std):
-    """The `Spectrum` of a training split, standardised by its mean and std (L, d)."""
+    `mean` and `std` (L, d) standardise the values. Their covariance is shrunk towards an even one
+    (Ledoit and Wolf, 2004): directions that few chunks cannot tell from chance are left nearly as
+    they are.
+    """
     total, fourth = 0.0, 0.0
     for part in _parts(values, rows):
         scaled = ((part - mean) / std).transpose(1, 0, 2)
@@ -42,18 +37,11 @@ def measure_spectrum(values, rows, mean, std):
     distance = squared - level**2 * covariance.shape[1]
     chance = (fourth / count - squared) / count
     shrinkage = np.divide(chance, distance, out=np.ones_like(chance), where=distance > 0)
+    shrinkage = shrinkage.clip(0, 1)[:, None]
     variance, directions = np.linalg.eigh(covariance)
-    return Spectrum(variance.clip(min=0), directions, shrinkage.clip(0, 1))
-
-
-def whitening(spectrum):
-    """Symmetric (L, d, d) float32 matrices that decorrelate standardised dimensions (ZCA).
-
-    Directions that few chunks cannot tell from chance are left nearly as they are.
-    """
-    variance, directions, shrinkage = spectrum
+    variance = variance.clip(min=0)
     level = variance.mean(axis=1, keepdims=True)
-    shrunk = (1 - shrinkage[:, None]) * variance + shrinkage[:, None] * level
+    shrunk = (1 - shrinkage) * variance + shrinkage * level
     scaled = directions / np.sqrt(np.maximum(shrunk, FLOOR * level))[:, None]
     return (scaled @ directions.transpose(0, 2, 1)).astype(np.float32)
 
@@ -67,7 +55,7 @@ def make_standardizations(values, rows, kinds):
     mean, std = mean_and_std(values, rows)
     matrix = None
     if "whiten" in kinds:
-        matrix = torch.from_numpy(whitening(measure_spectrum(values, rows, mean, std)))
+        matrix = torch.from_numpy(whitening(values, rows, mean, std))
     mean, std, none, one = *map(torch.from_numpy, (mean, std)), torch.zeros(()), torch.ones(())
     scales = {
         False: (none, one),

@@ -376,12 +376,11 @@ def spanned(annotation, start, end, filler, slack=0):
 
 def agreement(one, other, classes):
     """Share of the time in which `classes` are equal, where that of `one` is not -1; that time."""
-    edges = np.unique([*one.intervals.flat, *other.intervals.flat])
-    true, found = (
-        classes(x.labels)[np.searchsorted(x.intervals[:-1, 1], edges[:-1], "right")]
-        for x in (one, other)
-    )
-    seconds = np.diff(edges) * (true >= 0)
+    from mir_eval.util import merge_labeled_intervals
+
+    intervals, *labels = merge_labeled_intervals(*one, *other)
+    true, found = map(classes, labels)
+    seconds = np.diff(intervals)[:, 0] * (true >= 0)
     return seconds @ (true == found) / (seconds.sum() or 1), seconds.sum()
 
 

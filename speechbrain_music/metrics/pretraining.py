@@ -33,26 +33,6 @@ HELD_OUT = (
 CQT_ENTROPY = ("CQT cross-entropy", "cqt_cross_entropy", {"cqt_cross_entropy_unigram": "unigram"})
 
 
-def format_held_out(figures):
-    """Held-out figures with their baselines, in aligned columns for the console."""
-    lines = [
-        f"  {title:22s}{figures[key]:8.4f}   {format_baselines(figures, baselines, digits=4)}"
-        for title, key, baselines in (*HELD_OUT, CQT_ENTROPY)
-        if key in figures
-    ]
-    positions = [f"{v:.3f}" for name, v in figures.items() if name.startswith("accuracy_at_")]
-    lines.append(f"  accuracy by position in the block   {' '.join(positions)}")
-    codes, perplexity = figures["codes_used"], figures["perplexity"]
-    lines.append(f"  codes used {codes:.0f}, perplexity {perplexity:.0f}")
-    shares = [f"{v:.2f}" for name, v in figures.items() if name.startswith("block_share_")]
-    return "\n".join([*lines, f"  added by each block, over its input   {' '.join(shares)}"])
-
-
-def format_baselines(figures, baselines, digits=3):
-    """The baselines of a row of `HELD_OUT` as text, such as "unigram 7.600, bigram 7.100"."""
-    return ", ".join(f"{label} {figures[key]:.{digits}f}" for key, label in baselines.items())
-
-
 class TokenStatistics(NamedTuple):
     """Counts in the training corpus."""
 
@@ -99,11 +79,6 @@ def perplexity(counts):
     """exp of the entropy of a distribution given by counts: the effective number of codes."""
     share = counts[counts > 0] / counts.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
-
-
-def collisions(counts):
-    """Share of tokens that occur more than once: mel stacks that share a token with another."""
-    return float(counts[counts > 1].sum() / counts.sum())
 
 
 class MaskedPredictionMetrics:
@@ -187,7 +162,8 @@ class MaskedPredictionMetrics:
     def figures(self, sums):
         """A dict of floats, from `sums` added over all processes; {} if no token was masked.
 
-        Cross-entropies in nats, accuracies as shares, mel MSEs over normalised values.
+        Cross-entropies in nats, accuracies as shares, mel MSEs over normalised values. collisions:
+        the share of tokens that occur more than once, of mel stacks that have the same.
         """
         values = dict(zip(self.names, sums[: len(self.names)].tolist(), strict=True))
         count = values["count"]
@@ -204,7 +180,8 @@ class MaskedPredictionMetrics:
         used = sums[len(self.names) :].view(self.codebooks, -1).cpu().numpy()
         figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))
         figures["perplexity"] = float(np.mean([perplexity(counts) for counts in used]))
-        figures["collisions"] = float(np.mean([collisions(counts) for counts in used]))
+        shared = [counts[counts > 1].sum() / counts.sum() for counts in used]
+        figures["collisions"] = float(np.mean(shared))
         figures["masked_tokens"] = count
         return figures
 

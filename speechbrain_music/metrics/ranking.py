@@ -1,16 +1,6 @@
-"""ROC-AUC and average precision of many probes, or in many resamples."""
+"""ROC-AUC and average precision in many resamples."""
 
 import numpy as np
-
-
-def roc_auc(scores, positive):
-    """ROC-AUC (P,) of the scores (P, N) of P probes, for (N,) bool `positive`; ties count half."""
-    negatives = np.sort(scores[:, ~positive], axis=1)
-    beaten = [
-        sum(np.searchsorted(row, hits, side).sum() for side in ("left", "right")) / 2
-        for row, hits in zip(negatives, scores[:, positive], strict=True)
-    ]
-    return np.array(beaten) / (negatives.shape[1] * positive.sum())
 
 
 def in_resamples(scores, positive, counts):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-METRICS = ("top1", "average_precision", "precision_at_10", "first_rank", "rank_percentile")
+METRICS = ("top1", "map", "p10", "mr1", "rank_percentile")
 TOP = 10
 FEATURES = ("raw", "centred")  # how the features of a study become vectors
 
@@ -22,21 +22,27 @@ def unit_vectors(features, kind="standardised"):
     return (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def retrieve(vectors, recordings, places=None, gap=0, groups=None):
-    """Rank the other excerpts by similarity to each excerpt; those of its group are relevant.
+def cosines(vectors):
+    """A function from rows (R,) to their cosines (R, N) with all unit vectors (N, D)."""
+    return lambda rows: vectors[rows] @ vectors.T
 
-    vectors (N, D) are of length 1, their similarity is the cosine; or a function from rows (R,) to
-    their similarities (R, N). recordings and places (N,) int are the recording of each excerpt and
-    the excerpt's number in it; `gap` neighbours on each side are not ranked, with infinity no
-    excerpt of the same recording is. Without places a recording is one excerpt. groups (N,) are the
-    recordings by default. Returns the values of `rank_scores`, each (N,) float64, nan where no
-    relevant excerpt is ranked.
+
+def retrieve(similarities, groups, positions=None, gap=0):
+    """Rank the other items by similarity to each item; those of its group are relevant.
+
+    similarities: a function from rows (R,) of items to their similarities (R, N) with all items.
+    groups (N,): of each item. An item is not ranked for one of its group whose position (N,) is
+    `gap` or less away: excerpts of a recording lie one after the other, and each item has a
+    position of its own by default. Returns the values of `rank_scores`, each (N,) float64, nan
+    where no relevant item is ranked.
     """
-    found = {name: np.full(len(recordings), np.nan) for name in METRICS}
-    similarities = vectors if callable(vectors) else lambda rows: vectors[rows] @ vectors.T
-    for query, own, same, row in _queries(recordings, places, gap, groups, similarities):
-        for name, value in rank_scores(np.delete(row, own), row[same]).items():
-            found[name][query] = value
+    found = {name: np.full(len(groups), np.nan) for name in METRICS}
+    for rows, near in _groups(groups, positions, gap):
+        for query, own, row in zip(rows, near, similarities(rows), strict=True):
+            if not own.all():
+                scores = rank_scores(np.delete(row, rows[own]), row[rows[~own]])
+                for name, value in scores.items():
+                    found[name][query] = value
     return found
 
 
@@ -44,11 +50,11 @@ def rank_scores(ranked, relevant):
     """The scores of a query, by `METRICS`: similarities (n,) of all candidates and (r,) of the
     relevant ones among them.
 
-    top1: whether the most similar candidate is relevant. average_precision: mean over the relevant
-    ones of the share of relevant ones down to their rank. precision_at_10: share of the first ten
-    that is relevant. first_rank: of the first relevant one, from 1. rank_percentile: mean of the
-    relevant ones' ranks, from 0 (first) to 1 (last). Candidates of equal similarity are in random
-    order, of which this is the mean; in average_precision all of them rank as the last.
+    top1: whether the most similar candidate is relevant. map: average precision, the mean over the
+    relevant ones of the share of relevant ones down to their rank. p10: share of the first ten that
+    is relevant. mr1: rank of the first relevant one, from 1. rank_percentile: mean of the relevant
+    ones' ranks, from 0 (first) to 1 (last). Candidates of equal similarity are in random order, of
+    which this is the mean; in average precision all of them rank as the last.
     """
     ranked, hits = np.sort(ranked), np.sort(relevant)
 
@@ -59,44 +65,39 @@ def rank_scores(ranked, relevant):
     tied, best = through - higher, hits == hits[-1]
     return {
         "top1": best.sum() / tied[-1] if not higher[-1] else 0.0,
-        "average_precision": np.mean(above(hits, "left") / through),
-        "precision_at_10": ((TOP - higher) / tied).clip(0, 1).sum() / TOP,
-        "first_rank": higher[-1] + (tied[-1] + 1) / (best.sum() + 1),
+        "map": np.mean(above(hits, "left") / through),
+        "p10": ((TOP - higher) / tied).clip(0, 1).sum() / TOP,
+        "mr1": higher[-1] + (tied[-1] + 1) / (best.sum() + 1),
         "rank_percentile": np.mean(higher + (tied - 1) / 2) / max(1, len(ranked) - 1),
     }
 
 
-def chance_level(recordings, places=None, gap=0, groups=None):
+def chance_level(groups, positions=None, gap=0):
     """The expected values of `retrieve` if the order is random.
 
-    Of N ranked excerpts, R of them relevant, the expected average precision is
-    (H + (R - 1) (N - H) / (N - 1)) / N, with H = 1 + 1/2 + ... + 1/N: an excerpt at rank k is
+    Of N ranked items, R of them relevant, the expected average precision is
+    (H + (R - 1) (N - H) / (N - 1)) / N, with H = 1 + 1/2 + ... + 1/N: an item at rank k is
     relevant in R of N cases, and then R - 1 of the N - 1 others are, k - 1 of which rank higher.
     """
-    harmonic = np.cumsum(1 / np.arange(1, len(recordings) + 1))
-    chance = {name: np.full(len(recordings), np.nan) for name in METRICS}
-    for query, own, same, _ in _queries(recordings, places, gap, groups):
-        ranked, relevant = len(recordings) - len(own), len(same)
-        h = harmonic[ranked - 1]
-        share = (relevant - 1) / (ranked - 1) if ranked > 1 else 0.0
-        chance["top1"][query] = relevant / ranked
-        chance["average_precision"][query] = (h + share * (ranked - h)) / ranked
-        chance["precision_at_10"][query] = min(TOP, ranked) * relevant / ranked / TOP
-        chance["first_rank"][query] = (ranked + 1) / (relevant + 1)
-        chance["rank_percentile"][query] = 0.5 if ranked > 1 else 0.0
-    return chance
+    ranked, relevant = np.full((2, len(groups)), np.nan)
+    for rows, near in _groups(groups, positions, gap):
+        others = (~near).sum(axis=1)
+        ranked[rows] = len(groups) - near.sum(axis=1)
+        relevant[rows] = np.where(others, others, np.nan)
+    harmonic = np.cumsum(1 / np.arange(1, len(groups) + 1))[ranked.astype(int) - 1]
+    share = (relevant - 1) / np.maximum(ranked - 1, 1)
+    return {
+        "top1": relevant / ranked,
+        "map": (harmonic + share * (ranked - harmonic)) / ranked,
+        "p10": np.minimum(TOP, ranked) * relevant / ranked / TOP,
+        "mr1": (ranked + 1) / (relevant + 1),
+        "rank_percentile": np.where(ranked > 1, 0.5, 0.0) + 0 * relevant,
+    }
 
 
-def _queries(recordings, places, gap, groups, similarities=None):
-    """For each excerpt with relevant ones: its row, the rows that are not ranked (itself and its
-    neighbours), those that are relevant, and (N,) similarities."""
-    groups = recordings if groups is None else groups
-    places = np.zeros(len(recordings)) if places is None else places
+def _groups(groups, positions, gap):
+    """For each group: its rows (G,), and for each of them (G, G) which are not ranked."""
+    positions = np.arange(len(groups)) if positions is None else positions
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
-        similar = None if similarities is None else similarities(rows)
-        for number, query in enumerate(rows):
-            near = np.abs(places[rows] - places[query]) <= gap
-            near &= recordings[rows] == recordings[query]
-            if not near.all():
-                yield query, rows[near], rows[~near], None if similar is None else similar[number]
+        yield rows, np.abs(positions[rows] - positions[rows][:, None]) <= gap

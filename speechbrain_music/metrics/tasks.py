@@ -1,7 +1,6 @@
 """Classes of task: one label, a key, tags, numbers.
 
-A track has one row of logits, averaged over its chunks by the caller. `select` computes a metric of
-many probes at once, `resampled` all metrics of one probe in many resamples.
+A track has one row of logits, averaged over its chunks by the caller.
 """
 
 import inspect
@@ -51,22 +50,11 @@ class SingleLabel(Task):
         rows = logits.float().flatten(0, -2)
         return F.cross_entropy(rows, targets.flatten(), reduction="none").view(targets.shape)
 
-    def _points(self, logits, targets):
-        """metric -> score of each prediction, float64: logits (..., N, C) -> (..., N)."""
-        predicted = logits.argmax(dim=-1)
-        return {
-            name: self.score_matrix[name].to(logits.device)[targets, predicted]
-            for name in self.metrics
-        }
-
-    def _select(self, logits, targets):
-        points = self._points(logits, targets)
-        return torch.stack([points[metric] for metric in self.selected]).mean(dim=(0, -1))
-
     def _resampled(self, logits, targets, counts):
-        points, drawn = self._points(logits, targets), counts.sum(axis=1)
+        pairs, drawn = (targets.cpu(), logits.argmax(dim=-1).cpu()), counts.sum(axis=1)
         return {
-            name: ratio(counts @ values.cpu().numpy(), drawn) for name, values in points.items()
+            name: ratio(counts @ self.score_matrix[name][pairs].numpy(), drawn)
+            for name in self.metrics
         }
 
     def chance(self, train_targets, targets):
@@ -160,13 +148,17 @@ class MultiLabel(Task):
         found["average_precision"][truth.all(dim=0).cpu().numpy()] = 1
         return {metric: float(values.mean()) for metric, values in found.items()}
 
-    def _by_tag(self, logits, targets):
-        """metric -> (C,) values of all tags, nan for those that cannot be scored."""
+    def _by_tag(self, logits, targets, counts=None):
+        """metric -> (C, R) values of all tags, nan where they cannot be scored; once by default."""
         scores, truth = logits.double().cpu().numpy(), targets.cpu().numpy() > 0
-        once = np.ones((1, len(scores)), np.int64)
-        pairs = zip(scores.T, truth.T, strict=True)
-        found = np.concatenate([ranking.in_resamples(*pair, once) for pair in pairs], axis=1)
-        return dict(zip(self.metrics, found, strict=True))
+        counts = np.ones((1, len(scores)), np.int64) if counts is None else counts
+        step = max(1, AT_A_TIME // len(scores))
+        parts = np.split(counts, range(step, len(counts), step))
+        found = [
+            np.concatenate([ranking.in_resamples(*tag, part) for part in parts], axis=1)
+            for tag in zip(scores.T, truth.T, strict=True)
+        ]
+        return dict(zip(self.metrics, np.stack(found, axis=1), strict=True))
 
     def _scoreable(self, targets):
         """Indices of the tags that some tracks have and some have not."""
@@ -178,24 +170,12 @@ class MultiLabel(Task):
             )
         return tags
 
-    def _select(self, logits, targets):
-        # numpy sorts many times faster than torch does on a CPU; each tag's scores lie together.
-        scores = logits.detach().movedim(-1, 0).double().contiguous().cpu().numpy()
-        truth = targets.cpu().numpy() > 0
-        figures = [ranking.roc_auc(scores[i], truth[:, i]) for i in self._scoreable(targets)]
-        return torch.from_numpy(np.mean(figures, axis=0)).to(logits.device)
-
     def _resampled(self, logits, targets, counts):
-        scores, truth = logits.double().cpu().numpy(), targets.cpu().numpy() > 0
-        sums, tags = np.zeros((2, 2, len(counts)))  # of each metric and resample
-        step = max(1, AT_A_TIME // len(logits))
-        for tag in self._scoreable(targets):
-            for start in range(0, len(counts), step):
-                part = slice(start, start + step)
-                found = np.stack(ranking.in_resamples(scores[:, tag], truth[:, tag], counts[part]))
-                sums[:, part] += np.nan_to_num(found)
-                tags[:, part] += ~np.isnan(found)
-        return dict(zip(self.metrics, ratio(sums, tags), strict=True))
+        self._scoreable(targets)
+        return {
+            metric: ratio(np.nan_to_num(values).sum(axis=0), (~np.isnan(values)).sum(axis=0))
+            for metric, values in self._by_tag(logits, targets, counts).items()
+        }
 
     def chance(self, train_targets, targets):
         # With equal scores for all tracks the precision is the share of positive ones.
@@ -209,7 +189,7 @@ class MultiLabel(Task):
         self._checked(logits, targets)
         found, figures = self._by_tag(logits, targets), {}
         for tag, (name, count) in enumerate(zip(self.names, targets.sum(dim=0), strict=True)):
-            row = {m: None if np.isnan(v[tag]) else float(v[tag]) for m, v in found.items()}
+            row = {m: None if np.isnan(v[tag]) else v[tag].item() for m, v in found.items()}
             figures[name] = {"count": int(count)} | row
         return figures
 
@@ -241,32 +221,22 @@ class Regression(Task):
     def loss(self, logits, targets):
         return (logits.float() - targets).square().mean(dim=-1)
 
-    def _refuse_constant(self, targets):
+    def _resampled(self, logits, targets, counts):
         for name, column in zip(self.names, targets.T, strict=True):
             if (column == column[0]).all():
                 raise ValueError(
                     f"R2 of {name} is not defined, all {len(column)} targets are {column[0]:g}: "
                     "use more tracks"
                 )
-
-    def _select(self, logits, targets):
-        self._refuse_constant(targets)
-        errors = (logits.double() - targets).square().sum(dim=1)
-        spread = (targets - targets.mean(dim=0)).square().sum(dim=0)
-        return (1 - errors / spread).mean(dim=-1)
-
-    def _resampled(self, logits, targets, counts):
-        self._refuse_constant(targets)
         errors = (logits.double() - targets).square().cpu().numpy()
         truth = (targets - targets.mean(dim=0)).cpu().numpy()
         figures = {}
         for metric, error, values in zip(self.metrics, errors.T, truth.T, strict=True):
             mean = ratio(counts @ values, counts.sum(axis=1))
-            spread = counts @ values**2 - counts.sum(axis=1) * mean**2
-            # Rounding leaves a spread where all values drawn are one.
-            lowest = np.where(counts > 0, values, np.inf).min(axis=1)
-            highest = np.where(counts > 0, values, -np.inf).max(axis=1)
-            figures[metric] = 1 - ratio(counts @ error, np.where(lowest < highest, spread, 0))
+            total = counts @ values**2
+            spread = total - counts.sum(axis=1) * mean**2
+            spread[spread < 1e-12 * total] = 0  # rounding leaves one where all values are the same
+            figures[metric] = 1 - ratio(counts @ error, spread)
         return figures
 
     def chance(self, train_targets, targets):

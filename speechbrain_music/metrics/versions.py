@@ -7,15 +7,6 @@ import torch
 from speechbrain_music.metrics.base import read_column
 from speechbrain_music.metrics.retrieval import TOP, chance_level, retrieve
 
-# Name in the field -> that of `metrics.retrieval`.
-METRICS = {
-    "map": "average_precision",
-    "p10": "precision_at_10",
-    "mr1": "first_rank",
-    "rank_percentile": "rank_percentile",
-}
-
-
 ORIGINAL = "original"
 
 
@@ -36,7 +27,7 @@ class VersionIdentification:
         are empty where nothing is known.
     """
 
-    metrics, corpus_metrics = tuple(METRICS), ()
+    metrics, corpus_metrics = ("map", "p10", "mr1", "rank_percentile"), ()
     selected = scored = ("map",)
     outputs, note = 2, ""
     heads = "raw", "centred", "whitened", "attention"
@@ -53,18 +44,13 @@ class VersionIdentification:
         return []
 
     def score(self, similarities, works, tracks=None):
-        """The metrics of each query: name -> (M,) float64, nan of a track without versions.
+        """Metrics of each query, by `retrieval.METRICS`: (M,) float64, nan if without versions.
 
         similarities: a function from rows (R,) of tracks to (R, M); works (M,) are numbers or
         names. With `tracks` (K,), only these rows are ranked, and have scores (K,).
         """
-        if tracks is None:
-            tracks = np.arange(len(works))
-        each = np.arange(len(tracks))
-        found = retrieve(
-            lambda rows: similarities(tracks[rows])[:, tracks], each, groups=works[tracks]
-        )
-        return {name: found[source] for name, source in METRICS.items()}
+        tracks = np.arange(len(works)) if tracks is None else tracks
+        return retrieve(lambda rows: similarities(tracks[rows])[:, tracks], works[tracks])
 
     def bounds(self, metric, queries):
         """Least and greatest mean of a metric; each of W works has `queries` (W,) tracks."""
@@ -73,5 +59,4 @@ class VersionIdentification:
 
     def chance(self, works):
         """The metrics of each query in a random order, as `score`."""
-        found = chance_level(np.arange(len(works)), groups=works)
-        return {name: found[source] for name, source in METRICS.items()}
+        return chance_level(works)

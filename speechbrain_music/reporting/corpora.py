@@ -1,8 +1,9 @@
 """What a run has trained on, for its export: options, steps, hours of audio."""
 
-import csv
 import json
 from pathlib import Path
+
+import pandas as pd
 
 # At the root of composed music, see data_prep.replica.
 COMPOSED = ("corpus.json", "replica.json")
@@ -28,29 +29,26 @@ def describe_corpora(train_csv, valid_csv, data_folder):
     whether a program made it (None if the music is gone).
     """
     try:
-        train, valid = (_read_manifest(path) for path in (train_csv, valid_csv))
-    except (OSError, ValueError, LookupError, TypeError):
+        train, valid = (
+            pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            for path in (train_csv, valid_csv)
+        )
+        for table in (train, valid):
+            table["hours"] = table["duration"].astype(float) / 3600
+    except (OSError, ValueError, LookupError):
         return {}
     try:
         report = json.loads(Path(train_csv).with_name("report.json").read_text(encoding="utf-8"))
         root = Path(train_csv).absolute().parent / report["data_folder"]
     except (OSError, ValueError, LookupError, TypeError):
         root = Path(data_folder or "unknown")
-    corpora = {}
-    for track in train:
-        name = track.get("corpus") or root.name
-        if name not in corpora:
-            wav = Path(track["wav"].replace("$data_root", str(root), 1))
-            corpora[name] = {"name": name, "hours": 0.0, "composed": _is_composed(wav)}
-        corpora[name]["hours"] += track["hours"]
-    total = {"train": sum(corpus["hours"] for corpus in corpora.values())}
-    total["valid"] = sum(track["hours"] for track in valid)
-    return {"hours": total, "corpora": list(corpora.values())}
-
-
-def _read_manifest(path):
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        return [row | {"hours": float(row["duration"]) / 3600} for row in csv.DictReader(file)]
+    names, corpora = train.get("corpus", train["wav"].str[:0]).replace("", root.name), []
+    for name, part in train.groupby(names, sort=False):
+        wav = Path(part["wav"].iloc[0].replace("$data_root", str(root), 1))
+        hours = float(part["hours"].sum())
+        corpora.append({"name": name, "hours": hours, "composed": _is_composed(wav)})
+    total = {"train": float(train["hours"].sum()), "valid": float(valid["hours"].sum())}
+    return {"hours": total, "corpora": corpora}
 
 
 def _is_composed(wav):

@@ -35,8 +35,7 @@ def draw_curves(folder, title, panels=PANELS):
                 points = [(row["step"], row[key]) for row in rows[kind] if row.get(key) is not None]
                 if points:
                     style = BASELINE if number > 1 else MODEL if kind == "valid" else TRAINING
-                    few = kind == "valid" and number < 2 and len(points) < 40
-                    marker = "." if few or len(points) == 1 else None
+                    marker = "." if len(points) < 40 else None  # one point is no line
                     axes.plot(*zip(*points, strict=True), label=label, marker=marker, **style)
             axes.set_title(name, fontsize=10)
             axes.set_xlabel("optimiser step", fontsize=9)

@@ -17,7 +17,6 @@ def write_suite(folder, cells, overall, pairs, failed):
     cells: (task, encoder) -> a recipe's results. overall: encoder -> mean, low, high of its score,
     and number of tasks. pairs: from `metrics.comparison.compare`. failed: what is missing -> why.
     """
-    folder = Path(folder)
     rows = [
         {"task": task, "encoder": encoder, "metric": metric, **figure}
         | {key: [run[key] for run in results["encoder"]["runs"]] for key in ("layer", "lr")}
@@ -37,14 +36,8 @@ def write_suite(folder, cells, overall, pairs, failed):
         cells=cells,
         encoders=list(dict.fromkeys(row["encoder"] for row in rows)),
         figures=by_encoder(rows, "task", "metric"),
-        overall=overall,
-        pairs=pairs,
-        failed=failed,
+        **stored,
     )
-    write_together(
-        {
-            folder / "marble.csv": table,
-            folder / "marble.md": page,
-            folder / "marble.json": json.dumps(stored, indent=2) + "\n",
-        }
-    )
+    dump = json.dumps(stored, indent=2) + "\n"
+    texts = {"marble.csv": table, "marble.md": page, "marble.json": dump}
+    write_together({Path(folder, name): text for name, text in texts.items()})

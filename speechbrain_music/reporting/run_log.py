@@ -6,6 +6,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from speechbrain_music.metrics.pretraining import CQT_ENTROPY, HELD_OUT
+from speechbrain_music.reporting.pages import environment
 from speechbrain_music.utils.atomic import atomic_file
 
 METRICS = "metrics.jsonl"
@@ -49,3 +51,9 @@ def _read(path):
             if row["kind"] in ("train", "valid") and row["step"] >= 0:
                 rows.append(row)
     return rows
+
+
+def format_held_out(figures):
+    """Held-out figures with their baselines, and probes of frames by layer, for the console."""
+    template = environment().get_template("held_out.txt")
+    return template.render(figures=figures, held_out=(*HELD_OUT, CQT_ENTROPY)).rstrip()

@@ -130,3 +130,23 @@ def _device_exists(name):
 
 
 device = Kind(_device_exists, "cpu, or a GPU that torch finds here, such as cuda:0", str)
+
+
+def read(file):
+    """Section -> option -> `Kind`, from a yaml of such sections.
+
+    A kind is its name here, `{name: [argument, ...]}`, or `{optional: kind}`, `{list_of: kind}`.
+    """
+    sections = YAML(typ="safe", pure=True).load(Path(file))
+    return {
+        section: {option: _named(kind) for option, kind in options.items()}
+        for section, options in sections.items()
+    }
+
+
+def _named(kind):
+    if isinstance(kind, str):
+        return globals()[kind]
+    [(name, arguments)] = kind.items()
+    plain = isinstance(arguments, list)
+    return globals()[name](*(arguments if plain else [_named(arguments)]))

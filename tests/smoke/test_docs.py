@@ -24,7 +24,7 @@ from speechbrain.utils.run_opts import RunOptions
 from tones import write_tones
 
 from docs import try_page
-from speechbrain_music.inference.cli.options import OPTIONS as SBMUSIC
+from speechbrain_music.inference.cli import OPTIONS as SBMUSIC
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -44,7 +44,9 @@ KEYS = {
     path.name: set(re.findall(r"^(\w+)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE))
     for path in ROOT.glob("hparams/*.yaml")
 }
+SCRIPTS = "\n".join(path.read_text() for path in ROOT.glob("*/options.yaml"))
 OPTIONS = set(re.findall(r'"--(\w+)"', CODE)).union(RUN_OPTIONS, *KEYS.values())
+OPTIONS.update(re.findall(r"^  --(\w+):", SCRIPTS, re.MULTILINE))
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 

@@ -10,7 +10,7 @@ import soundfile
 from tones import write_tones
 
 from experiments import retrieval
-from speechbrain_music.metrics.retrieval import chance_level, retrieve, unit_vectors
+from speechbrain_music.metrics.retrieval import chance_level, cosines, retrieve, unit_vectors
 from speechbrain_music.utils.errors import UserError
 
 # Recordings of 4, 3 and 2 excerpts.
@@ -23,16 +23,16 @@ def test_known_ranking(gap, ranks):
     """Ranks of the first excerpt's others; its neighbour, which the gap leaves out, is nearest."""
     angles = np.radians([0, 10, 30, 60, 20, 40, 50, 70, 80])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    found = retrieve(vectors, RECORDINGS, PLACES, gap)
+    found = retrieve(cosines(vectors), RECORDINGS, PLACES, gap)
     assert found["top1"][0] == (ranks[0] == 1)
     precision = [place / rank for place, rank in enumerate(ranks, start=1)]
-    assert found["average_precision"][0] == pytest.approx(np.mean(precision))
+    assert found["map"][0] == pytest.approx(np.mean(precision))
 
 
 def test_ties_give_the_expected_value():
     """Excerpts that are all alike give the share of relevant ones."""
     for order in (np.arange(9), np.arange(9)[::-1]):
-        found = retrieve(np.ones((9, 2)), RECORDINGS[order], PLACES[order])
+        found = retrieve(cosines(np.ones((9, 2))), RECORDINGS[order], PLACES[order])
         expected = np.array([3, 3, 3, 3, 2, 2, 2, 1, 1])[order] / 8
         for name in retrieval.TITLES:
             np.testing.assert_allclose(found[name], expected)
@@ -53,7 +53,7 @@ def test_chance_is_the_mean_over_all_orders(gap):
         ranks = np.arange(1, len(relevant) + 1)
         precision = [np.mean((np.cumsum(order) / ranks)[order]) for order in orders]
         assert chance["top1"][query] == pytest.approx(np.mean([o[0] for o in orders]))
-        assert chance["average_precision"][query] == pytest.approx(np.mean(precision))
+        assert chance["map"][query] == pytest.approx(np.mean(precision))
 
 
 def test_features_are_standardised_or_centred():
@@ -80,9 +80,9 @@ def test_layers_are_chosen_on_the_other_half():
     noise = rng.standard_normal((8, 4))
     even = (recordings % 2 == 0)[:, None]
     values = np.stack([np.where(even, right, noise), np.where(even, noise, right)], axis=1)
-    scores, layers = retrieval.evaluate(values, recordings, places, gap=0)
+    scores, layers = retrieval.evaluate(values, recordings, groups=recordings, positions=places)
     assert layers["raw"] == [0, 1]
-    assert scores["raw", "average_precision"].max() < 1
+    assert scores["raw", "map"].max() < 1
 
 
 def main(folder, out, *options):
@@ -145,9 +145,6 @@ def test_last_excerpt_is_kept_at_every_rate(tmp_path):
     [
         ("--encoders mel --seconds 7", "0 of 9 recordings in .* have two excerpts of 7 s"),
         ("--encoders mel --seconds 2.5 --gap 9", "0 recording.* have an excerpt"),
-        ("--encoders mel --gap -1", "gap is -1: it must be 0 or more"),
-        ("--encoders mel --seconds 0", "seconds is 0.0: it must be at least 0.1"),
-        ("--encoders mel --seconds nan", "seconds is nan"),
         ("--encoders mel mel", "two encoders are named 'mel': write NAME=ENCODER"),
         ("--encoders =mel", "two encoders are named '': write NAME=ENCODER"),
         ("--encoders nowhere", "encoder is 'nowhere': choose"),
@@ -159,3 +156,18 @@ def test_wrong_input(options, message, music, tmp_path):
     with pytest.raises(UserError, match=message):
         retrieval.main([str(folder), "--out", str(tmp_path / "out"), *options.split()])
     assert not (tmp_path / "out" / "retrieval.md").exists()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("--gap=-1", "argument --gap: '-1' is not a whole number of 0 or more"),
+        ("--seconds 0", "argument --seconds: '0' is not 0.1 or more"),
+        ("--seconds nan", "argument --seconds: 'nan' is not 0.1 or more"),
+        ("--resamples 0", "argument --resamples: '0' is not a whole number above 0"),
+    ],
+)
+def test_wrong_values_are_refused(options, message, music, capsys):
+    with pytest.raises(SystemExit):
+        retrieval.main([str(music), "--encoders", "mel", *options.split()])
+    assert message in capsys.readouterr().err

@@ -8,7 +8,7 @@ from tones import write_tones
 
 from speechbrain_music.dataio.audio import audio_info, read_segment
 from speechbrain_music.dataio.sampler import ShuffleSampler
-from speechbrain_music.evaluation.chunks import ChunkDataset, batches_of, cut_into_chunks
+from speechbrain_music.evaluation.chunks import ChunkDataset, cut_into_chunks
 
 
 def row(name, seconds, start=0, rate=10, **more):
@@ -88,14 +88,6 @@ def test_chunk_has_its_track_and_target(chunks):
     assert row == 3 and "gone.wav: does not exist" in reason
     nothing = ChunkDataset(gone, 16000, tracks, targets)[[3]]
     assert len(nothing.wave) == len(nothing.targets) == 0 and len(nothing.errors) == 1
-
-
-def test_batches_keep_the_order():
-    lengths = [5, 5, 5, 4, 5, 5]
-    assert batches_of(range(6), lengths, 4) == [[0, 1, 2, 3], [4, 5]]
-    assert batches_of([0, 2, 3, 5], lengths, 2, equal_lengths=True) == [[0, 2], [3], [5]]
-    assert batches_of(range(6), lengths, 2, equal_lengths=True) == [[0, 1], [2], [3], [4, 5]]
-    assert batches_of([], lengths, 2) == []
 
 
 def test_epoch_has_every_row_and_a_full_last_batch():

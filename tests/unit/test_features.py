@@ -129,11 +129,11 @@ def test_features_of_another_encoder_are_refused(tones, tmp_path):
     theirs = filled(tmp_path, Level(), chunks)
     ours = FeatureCache(tmp_path, MelEncoder(), chunks)
     shutil.copytree(theirs.folder, ours.folder)
-    with pytest.raises(UserError, match="holds features of level with shape .* not those of mel"):
+    with pytest.raises(UserError, match="no complete feature cache of mel .*other metadata"):
         ours.open()
     other = FeatureCache(tmp_path, Level(identity="cd"), chunks)  # of the same shape
     shutil.copytree(theirs.folder, other.folder)
-    with pytest.raises(UserError, match="delete it, or choose another feature_folder"):
+    with pytest.raises(UserError, match="no complete feature cache of level .* delete it"):
         other.open()
 
 

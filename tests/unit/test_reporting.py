@@ -3,11 +3,11 @@
 import pytest
 from jinja2 import UndefinedError
 
-from speechbrain_music.metrics.pretraining import HELD_OUT, format_held_out
+from speechbrain_music.metrics.pretraining import HELD_OUT
 from speechbrain_music.reporting.corpora import describe_corpora
 from speechbrain_music.reporting.curves import PANELS, draw_curves
 from speechbrain_music.reporting.pages import by_encoder, render
-from speechbrain_music.reporting.run_log import METRICS, RunLog, read_rows
+from speechbrain_music.reporting.run_log import METRICS, RunLog, format_held_out, read_rows
 
 KEYS = [name for _, key, baselines in HELD_OUT for name in (key, *baselines)]
 FIGURES = dict.fromkeys(KEYS, 0.5) | {"accuracy_at_0": 0.25, "codes_used": 9, "perplexity": 4.0}

@@ -9,16 +9,11 @@ import torch
 from matplotlib.figure import Figure
 
 from speechbrain_music.evaluation.protocol import QUICK
-from speechbrain_music.evaluation.results import (
-    REPORTS,
-    _confusion,
-    _layers,
-    resampled_figures,
-    summarise,
-)
+from speechbrain_music.evaluation.results import REPORTS, _confusion, resampled_figures, summarise
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.tasks import MultiLabel, Regression, SingleLabel
 from speechbrain_music.reporting.pages import render
+from speechbrain_music.reporting.pictures import draw_layers
 
 LETTER = SingleLabel("letter", list("abc"))
 TARGETS = torch.tensor([0, 0, 1, 1])
@@ -147,24 +142,15 @@ def test_only_shared_tasks_are_compared():
 
 
 def test_pictures_say_what_they_show():
-    runs = [{"layer": "1", "valid": 0.8}, {"layer": "all", "valid": 0.7}]
-    results = {
-        "task": "letters",
-        "data": {"replica": {"scale": 0.3}},
-        "encoder": {"name": "mel", "runs": runs},
-        "figures": {"accuracy": {"chance": 0.25}},
-    }
-    rows = [
-        {"standardize": "as they are", "layer": layer, "lr": lr, "valid": 0.5, "seed": 0}
-        for layer in ("0", "1", "all")
-        for lr in (0.1, 0.01)
-    ]
-    figure = Figure()
-    _layers(figure, pd.DataFrame(rows), results, ("accuracy",))
+    curves = pd.DataFrame({"0.1": [0.5, 0.8, 0.7], "0.01": 0.5}, index=["0", "1", "all"])
+    figure, chosen = Figure(), [("1", 0.8), ("all", 0.7)]
+    draw_layers(figure, "letters: mel", curves, "accuracy", chosen=chosen, chance=0.25)
     (axes,) = figure.axes
-    assert axes.get_title() == "letters (replica): mel"
-    assert "accuracy on the validation split" in axes.get_ylabel()
+    assert axes.get_title() == "letters: mel" and axes.get_ylabel() == "accuracy"
+    assert "all a learned mix" in axes.get_xlabel()
     lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["0.1"].get_ydata()) == [0.5, 0.8, 0.7]
+    assert list(lines["chosen"].get_xdata()) == [1, 2]
     assert list(lines["chosen"].get_ydata()) == [0.8, 0.7]
     assert set(lines["chance (test)"].get_ydata()) == {0.25}
     figure = Figure()

@@ -14,10 +14,10 @@ from pathlib import Path
 import yaml
 
 from speechbrain_music import __version__
-from speechbrain_music.inference.cli.options import add_options
+from speechbrain_music.utils.arguments import FORM, add_options, read_options
 from speechbrain_music.utils.errors import run_command
 
-FORM = argparse.RawDescriptionHelpFormatter  # a description keeps its lines
+OPTIONS = read_options(Path(__file__).parent)  # command -> its options
 COMMANDS = yaml.safe_load(Path(__file__).with_name("commands.yaml").read_text(encoding="utf-8"))
 
 
@@ -29,7 +29,7 @@ def main(argv=None):
     for name, text in COMMANDS.items():
         help_line = text.partition("\n")[0]
         command = commands.add_parser(name, help=help_line, description=text, formatter_class=FORM)
-        add_options(command, name)
+        add_options(command, OPTIONS[name])
     args = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that a locale cannot show

@@ -1,19 +1,34 @@
-"""Options of the commands, from options.yaml, and the types of their values."""
+"""Options of commands, from an options.yaml, and the types of their values."""
 
 import argparse
+import math
 from pathlib import Path
 
 import yaml
 
-with open(Path(__file__).with_suffix(".yaml"), encoding="utf-8") as file:
-    OPTIONS = yaml.safe_load(file)  # command -> its options
+FORM = argparse.RawDescriptionHelpFormatter  # a description keeps its lines
 
 
-def add_options(parser, command):
-    """Add the options of a command to its parser."""
-    for names, option in OPTIONS[command].items():
+def read_options(folder):
+    """Command -> its options, from a folder's options.yaml: name -> what `add_argument` takes."""
+    return yaml.safe_load(Path(folder, "options.yaml").read_text(encoding="utf-8"))
+
+
+def add_options(parser, options):
+    """Add options to a parser; `type` is a name in `TYPES`."""
+    for names, option in options.items():
         option = option | {"type": TYPES[option["type"]]} if "type" in option else option
         parser.add_argument(*names.split(), **option)
+
+
+def make_parser(script, description, **options):
+    """The parser of a script, with the options of its name in the options.yaml beside it."""
+    script = Path(script)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=FORM, allow_abbrev=False, **options
+    )
+    add_options(parser, read_options(script.parent)[script.stem])
+    return parser
 
 
 def _checked(convert, is_right, wanted):
@@ -40,10 +55,14 @@ _seconds = _checked(
 )
 TYPES = {
     "path": Path,
+    "whole": int,
+    "number": float,
     "layers": _checked(
         _layers, lambda _: True, "a layer: give a number, several as 0,6,12, or all"
     ),
     "count": _checked(int, lambda n: n > 0, "a whole number above 0"),
+    "natural": _checked(int, lambda n: n >= 0, "a whole number of 0 or more"),
+    "excerpt": _checked(float, lambda s: 0.1 <= s < math.inf, "0.1 or more"),
     "seconds": _seconds,
     "chunk": lambda text: None if text == "none" else _seconds(text),
 }
