@@ -8,7 +8,6 @@ from it.
 import hashlib
 import logging
 import math
-import os
 import signal
 import sys
 import threading
@@ -92,16 +91,8 @@ def among_processes():
 def join_processes(run_opts):
     """Joins the process group of torchrun, if any; returns (rank, world size).
 
-    Raises ConfigError for more processes than GPUs, and for restarts that would fail.
+    Raises ConfigError for more processes than GPUs.
     """
-    # https://github.com/pytorch/pytorch/issues/167288: a store that outlives a restart.
-    store_stays = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    if store_stays and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
-        raise ConfigError(
-            "torchrun could not restart, as new processes would get the addresses of the old ones: "
-            "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun, and start it with "
-            "--standalone or --rdzv-backend=c10d"
-        )
     try:
         ddp_init_group(run_opts)
     except ValueError as error:

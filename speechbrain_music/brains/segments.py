@@ -26,6 +26,7 @@ from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
 from speechbrain_music.reporting.corpora import describe_run
 from speechbrain_music.reporting.curves import draw_curves
+from speechbrain_music.reporting.pages import render
 from speechbrain_music.utils.atomic import locked_folder
 from speechbrain_music.utils.checkpoints import refuse_other_options
 from speechbrain_music.utils.config import load_experiment
@@ -33,6 +34,7 @@ from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+COST = Path(__file__).parent / "templates" / "cost.txt"
 CURVES_SECONDS = 60  # between two drawings of curves.png, which takes seconds; the last is drawn
 
 # Keys of yamls, see options.yaml: those that recipes read, and those of the yamls' own objects.
@@ -185,32 +187,24 @@ class SegmentBrain(MusicBrain):
         if self.optimizer_step >= self.plan.total_steps:
             logger.info(f"All {self.plan.total_steps} steps are done: nothing to train")
         else:
-            logger.info("Cost of this run\n" + "\n".join(self._cost()))
+            logger.info(self._cost().rstrip())
 
     def _cost(self):
-        plan, segments = self.plan, self.hparams.effective_batch
-        seconds = self.train_loader.dataset.segment_samples / SAMPLES_PER_TOKEN / TOKEN_RATE
-        rate, micro_seconds, speeds = self._measure_speed()
-        left = (plan.total_steps - self.optimizer_step) * plan.accumulation * micro_seconds
-        parts = self.parameter_parts().items()
-        sizes = ", ".join(f"{name} {_count(part):,}" for name, part in parts)
-        return [
-            f"  parameters  {_count(self.hparams.model):,}: {sizes}",
-            f"  audio       {self.hours['train']:.2f} h to train on, "
-            f"{self.hours['valid']:.2f} h held out",
-            f"  per step    {segments} segments of {seconds:g} s = "
-            f"{segments * seconds / 3600:.3f} h of audio ({self.hparams.batch_size} per batch x "
-            f"{self.world_size} processes x {plan.accumulation} accumulated)",
-            f"  in all      {plan.total_steps} steps, {plan.steps_per_epoch} per epoch, "
-            f"{plan.total_steps * segments * seconds / 3600:.1f} h of audio; "
-            f"{self.optimizer_step} steps are done",
-            f"  speed       {rate:,.0f} tokens/s measured on {self.device} "
-            f"({self.precision}); the remaining steps take about {timedelta(seconds=round(left))}",
-            *speeds,
-        ]
+        """What the run costs, as text, by a measured speed."""
+        speed, steps_left = self._measure_speed(), self.plan.total_steps - self.optimizer_step
+        seconds_left = steps_left * self.plan.accumulation * speed["micro_seconds"]
+        return render(
+            COST,
+            brain=self,
+            size=_count(self.hparams.model),
+            parts={name: _count(part) for name, part in self.parameter_parts().items()},
+            seconds=self.train_loader.dataset.segment_samples / SAMPLES_PER_TOKEN / TOKEN_RATE,
+            left=timedelta(seconds=round(seconds_left)),
+            **speed,
+        )
 
     def _measure_speed(self):
-        """Tokens/s of the whole job, seconds per micro-batch, and lines on what bounds them.
+        """Seconds per micro-batch, of reading and computing it; tokens of the whole job in it.
 
         Leaves no trace in the model.
         """
@@ -221,7 +215,7 @@ class SegmentBrain(MusicBrain):
         for warm in (False, True):
             begun = time.perf_counter()
             batch = collate([loader.dataset[draw] for draw in draws])
-            read = time.perf_counter() - begun
+            reading = time.perf_counter() - begun
             begun = time.perf_counter()
             batch = to_device(batch, self.device)
             with self.no_sync(warm), self.training_ctx:
@@ -229,21 +223,12 @@ class SegmentBrain(MusicBrain):
                 loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
                 loss.backward()
             loss.item()  # waits for the device
-            spent = time.perf_counter() - begun
+            computing = time.perf_counter() - begun
             self.modules.zero_grad(set_to_none=True)
-        tokens, workers = batch.mask.numel() * self.world_size, loader.num_workers
-        seconds = max(spent, read / workers) if workers else spent + read
-        who = f"by {workers} workers per process" if workers else "between the steps"
-        lines = [
-            f"  reading     {tokens * max(1, workers) / read:,.0f} tokens/s {who}; "
-            f"computing {tokens / spent:,.0f}"
-        ]
-        if workers and read / workers > spent:
-            lines += [
-                f"  Reading is the bound: pass --num_workers {math.ceil(read / spent)}, if there "
-                "are as many cores, or pack the corpus (docs/many_gpus.md)"
-            ]
-        return tokens / seconds, seconds, lines
+        workers = loader.num_workers
+        both = max(computing, reading / workers) if workers else computing + reading
+        speed = {"reading": reading, "computing": computing, "micro_seconds": both}
+        return speed | {"tokens": batch.mask.numel() * self.world_size}
 
     # ---- training ----
 

@@ -12,7 +12,6 @@ from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.dataio.segments import CORPUS, TRAIN, VALID, SegmentDataset, split_tracks
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.errors import UserError
-from speechbrain_music.utils.memory import free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +78,13 @@ def make_datasets(hparams, train, valid, mask_block=10, augment=False, **masking
 
 
 def _fits(hours, workers):
-    """Whether the decoded tracks, which each worker keeps, take less than half of what is free."""
+    """Whether the decoded tracks, which each worker keeps, take at most a quarter of all memory."""
     processes = max(1, workers) * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    needed, free = sum(hours.values()) * 3600 * SAMPLE_RATE * 4 * processes, free_memory()
-    if needed > free / 2:
+    needed = sum(hours.values()) * 3600 * SAMPLE_RATE * 4 * processes
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory / 4:
         logger.warning(
-            f"keep_in_memory is turned off: decoded tracks take {needed / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB are free"
+            f"keep_in_memory is turned off: decoded tracks take {needed / 1e9:.1f} GB, more than a "
+            f"quarter of this machine's {memory / 1e9:.1f} GB"
         )
-    return needed <= free / 2
+    return needed <= memory / 4

@@ -142,7 +142,10 @@ def write_folder(out, embeddings, names, staging):
     shutil.rmtree(staging, ignore_errors=True)  # left by a kill
     for npy, name in zip(npys, names, strict=True):
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
-        link(npy, staging / name)
+        try:
+            os.link(npy, staging / name)
+        except OSError:  # a file system without links
+            shutil.copyfile(npy, staging / name)
     text = json.dumps(settings, indent=2) + "\n"
     write_together({staging / INDEX: index, staging / SETTINGS: text})
     replace_folder(staging, out)
@@ -163,15 +166,6 @@ def read_folder(folder):
     if others:
         raise UserError(f"{min(others)} would be lost: choose another --out, or move that file")
     return Embeddings(paths, durations, files, settings)
-
-
-def link(source, target):
-    """Link to a file, or copy it, whole or not at all, where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        with open(source, "rb") as original, atomic_file(target, "wb") as copy:
-            shutil.copyfileobj(original, copy)
 
 
 @contextmanager

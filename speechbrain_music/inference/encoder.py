@@ -188,7 +188,7 @@ class MusicEncoder(Pretrained):
             Chunks per batch; of shorter chunks, as many as cost the same.
 
         Returns an `Embedding` of numpy arrays, of ceil(samples / 960) tokens for samples at 24 kHz.
-        Raises AudioError if the file cannot be read; UserError for other values, and if the
+        Raises AudioError if the file cannot be read; UserError for other values; OSError if the
         temporary file cannot be written.
         """
         ((_, result),) = self.encode_files([path], layers, pool, chunk, overlap, batch_size)

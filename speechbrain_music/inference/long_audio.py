@@ -2,7 +2,6 @@
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from speechbrain_music.dataio.audio import AudioError, audio_info, read_segments, resampled_length
 from speechbrain_music.dataio.overlap import ChunkSpan, plan_chunks
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, token_count
-from speechbrain_music.utils.errors import UserError
 
 READ_AHEAD = 4  # batches read before they are formed: enough to find chunks of similar length
 IN_MEMORY = 512 * 2**20  # bytes; larger results go to a memory-mapped file
@@ -96,28 +94,28 @@ def prefetch(items):
 
 
 class PoolAggregator:
-    """Mean, or mean and standard deviation, of a file's tokens; float64 (Chan et al., 1983)."""
+    """Mean, or mean and standard deviation, of a file's tokens, by sums in float64."""
 
     def __init__(self, pool):
-        self.pool, self.count, self.means, self.squares = pool, 0, 0.0, 0.0
+        self.pool, self.count, self.sums, self.squares = pool, 0, 0.0, 0.0
 
     def add(self, first, states):
         """Add L layers, each (n, D), in any order of chunks; `first` is not used."""
-        new = len(states[0])
-        share = new / (self.count + new)
-        means = np.stack([state.mean(0, dtype=np.float64) for state in states])
-        squares = [np.square(s - m).sum(0) for s, m in zip(states, means, strict=True)]
-        step = means - self.means
-        self.squares = self.squares + np.stack(squares) + step**2 * (self.count * share)
-        self.means = self.means + step * share
-        self.count += new
+        states = np.stack(states).astype(np.float64)
+        if not self.count:  # from here on, sums of squares lose no digits to the mean
+            self.origin = states.mean(1, keepdims=True)
+        states -= self.origin
+        self.sums += states.sum(1)
+        self.squares += np.square(states).sum(1)
+        self.count += states.shape[1]
 
     def result(self, single):
         """Return (L, D) float32, (D,) if `single`; D doubles with "mean_std"."""
-        parts = [self.means]
-        if self.pool == "mean_std":
-            parts.append(np.sqrt(self.squares / self.count))
-        values = np.concatenate(parts, axis=1).astype(FLOAT32)
+        mean = self.sums / self.count
+        std = np.sqrt((self.squares / self.count - mean**2).clip(min=0))
+        mean = mean + self.origin[:, 0]
+        values = np.concatenate([mean, std] if self.pool == "mean_std" else [mean], axis=1)
+        values = values.astype(FLOAT32)
         return values[0] if single else values
 
 
@@ -131,8 +129,7 @@ class TokenAggregator:
     def __init__(self, layers, tokens, dim):
         self.shape, self.count = (layers, tokens, dim), 0
         in_memory = layers * tokens * dim * FLOAT32.itemsize <= IN_MEMORY
-        with _explain_write_errors():
-            self.file = None if in_memory else tempfile.TemporaryFile()
+        self.file = None if in_memory else tempfile.TemporaryFile()
         self.values = np.empty(self.shape, FLOAT32) if in_memory else None
 
     def add(self, first, states):
@@ -142,28 +139,15 @@ class TokenAggregator:
             if self.file is None:
                 self.values[layer, first:last] = state
                 continue
-            with _explain_write_errors():
-                self.file.seek((layer * tokens + first) * dim * FLOAT32.itemsize)
-                self.file.write(np.ascontiguousarray(state, FLOAT32))
+            self.file.seek((layer * tokens + first) * dim * FLOAT32.itemsize)
+            self.file.write(np.ascontiguousarray(state, FLOAT32))
         self.count = max(self.count, last)
 
     def result(self, single):
         """Return (L, T, D) float32, (T, D) if `single`; T is less where the file ended early."""
         if self.file is not None:
-            with _explain_write_errors():
-                self.file.truncate(int(np.prod(self.shape)) * FLOAT32.itemsize)
-                self.file.flush()
+            self.file.truncate(int(np.prod(self.shape)) * FLOAT32.itemsize)
+            self.file.flush()
             self.values = np.memmap(self.file, FLOAT32, "r+", shape=self.shape)
         values = self.values[:, : self.count]
         return values[0] if single else values
-
-
-@contextmanager
-def _explain_write_errors():
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{tempfile.gettempdir()} cannot be written to ({error.strerror or error}): free disk "
-            "space, or set TMPDIR to another folder"
-        ) from error

@@ -20,7 +20,6 @@ from speechbrain_music.inference.embeddings import (
     Embeddings,
     check_out,
     damage_explained,
-    link,
     read_embeddings,
     read_folder,
     write_embeddings,
@@ -64,8 +63,8 @@ def embed_collection(
     with open_store(partial, settings, paths) as store:
         for path in paths:
             stamp, *row = finished.get(_key(path), [None])
-            if stamp and stamp == _stamp(path) and path not in store.rows:
-                store.add(path, *row)
+            if stamp and stamp == _stamp(path):
+                store.rows.setdefault(path, (stamp, *row))
         unreadable |= _embed_missing(store, encoder, paths, options, batch_size)
         done = [path for path in paths if path not in unreadable]
         listed = out.with_name(out.name + UNREADABLE)
@@ -77,18 +76,17 @@ def embed_collection(
         if not done:
             path, reason = next(iter(unreadable.items()))
             raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
-        stamps, durations, npys = zip(*(store.rows[path] for path in done), strict=True)
+        stamps, durations, stored = zip(*(store.rows[path] for path in done), strict=True)
         settings["stamps"] = list(stamps)
         if out.suffix in KINDS:
             with damage_explained(partial, "delete it to start again"):
-                if options["pool"] == "none":  # one file, perhaps of gigabytes
-                    values = np.load(npys[0], mmap_mode="r")[None]
-                else:
-                    values = np.stack([np.load(npy) for npy in npys])
+                mode = "r" if options["pool"] == "none" else None  # one file, perhaps of gigabytes
+                arrays = [np.load(x, mmap_mode=mode) if isinstance(x, Path) else x for x in stored]
+                values = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
             write_embeddings(out, Embeddings(done, np.array(durations), values, settings))
         else:
             names = _relative_names(paths)
-            embeddings = Embeddings(done, durations, npys, settings)
+            embeddings = Embeddings(done, durations, stored, settings)
             write_folder(out, embeddings, [names[path] for path in done], partial / WHOLE)
         shutil.rmtree(partial, ignore_errors=True)
     return unreadable
@@ -117,7 +115,7 @@ class PartialStore:
 
     Its name has a hash of the settings, the file's path and its stamp, and the duration. `rows`
     maps each of `paths` that is stored with these settings, and has not changed since, to stamp,
-    duration and .npy.
+    duration and .npy; it takes what is stored elsewhere, too.
     """
 
     def __init__(self, folder, settings, paths):
@@ -132,16 +130,13 @@ class PartialStore:
         self.rows = {p: (stamps[p], *stored[key]) for p, key in keys.items() if key in stored}
 
     def add(self, path, duration, values):
-        """Store a file's duration and embedding, an array or the path of an .npy."""
+        """Store a file's duration and embedding."""
         stamp = _stamp(path)
         npy = self.folder / f"{self._hash(path, stamp)}_{duration:.3f}.npy"
-        if isinstance(values, Path):
-            link(values, npy)
-        else:
-            staging = npy.with_name(f".{npy.name}.tmp")
-            with open(staging, "wb") as file:
-                np.save(file, np.asarray(values, "<f4"))
-            staging.replace(npy)
+        staging = npy.with_name(f".{npy.name}.tmp")
+        with open(staging, "wb") as file:
+            np.save(file, np.asarray(values, "<f4"))
+        staging.replace(npy)
         self.rows[path] = stamp, duration, npy
 
     def _hash(self, *file):

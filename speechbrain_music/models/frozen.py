@@ -9,8 +9,7 @@ from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models.export import SHIPPED, WaveEncoder, load_export
 from speechbrain_music.models.frontend import BANDS, HOP, STACK, TOKEN_RATE, LogMel
 from speechbrain_music.models.frozen_encoder import POOLINGS, FrozenEncoder, fingerprint
-from speechbrain_music.models.hugging_face import HuggingFaceEncoder
-from speechbrain_music.models.peers import LICENCES, PeerEncoder, make_mert
+from speechbrain_music.models.peers import LOADERS, PeerEncoder
 from speechbrain_music.models.safe_folder import FEATURES, features_config
 from speechbrain_music.utils.errors import UserError
 
@@ -108,11 +107,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
         if kind == "random" and rest:
             model = load_export(SHIPPED if rest == "shipped" else rest, classes=classes)
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
-        if kind == "hf" and rest:
-            return [HuggingFaceEncoder(rest, trust_remote_code, pooling)]
-        if spec in ("mert:95M", "mert:330M"):
-            return [make_mert(rest, trust_remote_code, pooling)]
-        if kind in LICENCES and rest:
+        if kind in LOADERS and rest:
             return [PeerEncoder(kind, rest, trust_remote_code, pooling)]
         if Path(spec).exists() or "/" in str(spec):
             return [_from_export(spec, pooling, classes)]

@@ -3,7 +3,6 @@
 import json
 import logging
 import warnings
-from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
@@ -81,7 +80,9 @@ def export_onnx(model, path, source="wave", layers=None, pool="none"):
     try:
         from onnxscript import ir
 
-        with _quiet(), torch.no_grad():
+        # The exporter reports what it skips, such as packages that are not needed.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings(action="ignore"), torch.no_grad():
             program = torch.onnx.export(
                 graph,
                 (example,),
@@ -113,15 +114,3 @@ def export_onnx(model, path, source="wave", layers=None, pool="none"):
     }
     program.model.metadata_props.update({k: json.dumps(v) for k, v in metadata.items()})
     write_together({path: program.model_proto.SerializeToString()})
-
-
-@contextmanager
-def _quiet():
-    """Silence the exporter, which reports what it skips, such as packages that are not needed."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(disabled)

@@ -109,19 +109,15 @@ def read_folder(folder, part, build):
     path, weights_path = folder / CONFIG, folder / WEIGHTS
     remedy = "export it again" if part == "encoder" else "train it again"
     if not path.is_file() or not weights_path.is_file():
-        what = "export" if part == "encoder" else f"trained {part}"
-        inside = folder / (RUN_RESULT if part == "encoder" else part)
-        if inside.is_dir():
-            raise ExportError(f"{folder} is the folder of a run, not an export: pass {inside}")
-        if part == "encoder" and (folder / RUN_YAML).is_file():
-            raise ExportError(
-                f"{folder} is the folder of a run, not an export: make one with "
-                f"`sbmusic export {folder}`"
-            )
-        if not folder.exists():
-            hint = did_you_mean(folder, "check the path")
-            raise ExportError(f"{folder} is no {what}, it does not exist: {hint}")
-        raise ExportError(f"{folder} is no {what}: it needs {CONFIG} and {WEIGHTS}")
+        what, inside = ("export", RUN_RESULT) if part == "encoder" else (f"trained {part}", part)
+        fault = f"it needs {CONFIG} and {WEIGHTS}"
+        if (folder / inside).is_dir():
+            fault = f"it is the folder of a run: pass {folder / inside}"
+        elif part == "encoder" and (folder / RUN_YAML).is_file():
+            fault = f"it is the folder of a run: make one with `sbmusic export {folder}`"
+        elif not folder.exists():
+            fault = f"it does not exist: {did_you_mean(folder, 'check the path')}"
+        raise ExportError(f"{folder} is no {what}, {fault}")
     try:
         with open(path, encoding="utf-8") as file:
             config = json.loads(file.read(MAX_CONFIG))

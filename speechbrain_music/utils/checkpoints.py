@@ -1,6 +1,7 @@
 """SpeechBrain's Checkpointer, safe against a kill at any moment and against damaged files."""
 
 import hashlib
+import io
 import logging
 import math
 import os
@@ -38,8 +39,8 @@ class AtomicCheckpointer(Checkpointer):
     metadata holds a SHA-256 of itself and of each part: a damaged checkpoint is never loaded.
     It also holds `options` (a dict of numbers and texts), see `refuse_other_options`.
 
-    Raises UserError if a checkpoint cannot be written (the ones before stay as they are), or
-    if there are some and none can be read, or none has a finite value to choose by.
+    Raises UserError if there are checkpoints and none can be read, or none has a finite value to
+    choose by; OSError if one cannot be written: the ones before stay as they are.
     """
 
     def __init__(self, checkpoints_dir, recoverables=None, options=None, **others):
@@ -57,18 +58,11 @@ class AtomicCheckpointer(Checkpointer):
         for part, value in self.recoverables.items():
             if hasattr(value, "state_dict"):
                 self.custom_save_hooks[part] = _save_state
-        try:
-            self.remove_remains()
-            saved = super().save_checkpoint(meta | self.options, end_of_epoch, name, logging.DEBUG)
-            if if_main_process():
-                _complete(saved)
-                logger.log(verbosity, f"Saved a checkpoint in {saved.path}")
-        except OSError as error:
-            self.remove_remains()
-            raise UserError(
-                f"no checkpoint could be written to {self.checkpoints_dir} ({error}): the earlier "
-                "ones are intact; free some space or choose another output_folder, and run it again"
-            ) from error
+        self.remove_remains()
+        saved = super().save_checkpoint(meta | self.options, end_of_epoch, name, logging.DEBUG)
+        if if_main_process():
+            _complete(saved)
+            logger.log(verbosity, f"Saved a checkpoint in {saved.path}")
         ddp_barrier()
         return saved
 
@@ -134,7 +128,7 @@ class AtomicCheckpointer(Checkpointer):
         return None
 
     def load_checkpoint(self, checkpoint):
-        """As SpeechBrain's; an optimiser's state is checked, which could end the process."""
+        """As SpeechBrain's, without running code of the files."""
         for part, value in self.recoverables.items():
             if hasattr(value, "load_state_dict"):
                 self.custom_load_hooks[part] = _load_state
@@ -207,24 +201,12 @@ def _digest(file):
 
 
 def _load_state(value, path, end_of_epoch):
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(value, torch.optim.Optimizer):
-        parameters = [p for group in value.param_groups for p in group["params"]]
-        for number, moments in state["state"].items():
-            for name, moment in moments.items():
-                fits = moment.shape in (parameters[number].shape, ())
-                if not fits or not moment.is_floating_point() or not moment.isfinite().all():
-                    raise ValueError(f"{path.name}: {name} of parameter {number} does not fit")
-    value.load_state_dict(state)
+    value.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def _save_state(value, path):
     state = value.state_dict()  # in all processes, which may have to add it up
-    if not if_main_process():
-        return
-    # Through Python's own file: torch's writer hides the reason of a failure.
-    with open(path, "wb") as file:
-        try:
-            torch.save(state, file)
-        except RuntimeError as error:  # torch's follow-up error hides the reason
-            raise (error.__context__ or error) from None
+    if if_main_process():
+        content = io.BytesIO()  # writing to a file, torch hides why that failed
+        torch.save(state, content)
+        path.write_bytes(content.getbuffer())

@@ -18,35 +18,14 @@ from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError, did_you_mean
 
-# Run options of SpeechBrain's Brain that would contradict a key of the yaml.
-REPLACED = {
-    "grad_accumulation_factor": "effective_batch (accumulation is computed from it)",
-    "optimizer_step_limit": "max_steps",
-    "auto_mix_prec": "precision",
-    "bfloat16_mix_prec": "precision",
-    "data_parallel_backend": "torchrun",
-}
-
+TABLES = YAML(typ="safe", pure=True).load(Path(__file__).with_name("run_options.yaml"))
+REPLACED, SYNONYMS = TABLES["replaced"], TABLES["synonyms"]
+RUN_OPTIONS = kinds.named(TABLES["kinds"])
 OBJECT_TAG = re.compile(r"!(name|new):")
-# Usual names of options that have another here.
-SYNONYMS = {"epochs": "number_of_epochs", "learning_rate": "lr", "workers": "num_workers"}
 
 
 class ConfigError(UserError):
     """A yaml, or an option on the command line, that cannot be used."""
-
-
-# Run options of SpeechBrain's Brain that are neither switches nor text.
-RUN_OPTIONS = {
-    "device": kinds.device,
-    "distributed_backend": kinds.choice("nccl", "gloo"),
-    "eval_precision": kinds.choice("fp32", "bf16"),
-    "debug_batches": kinds.whole,
-    "debug_epochs": kinds.whole,
-    "ckpt_interval_steps": kinds.natural,
-    "profile_warmup": kinds.natural,
-    "profile_steps": kinds.whole,
-}
 
 
 # ---- loading ----

@@ -133,15 +133,17 @@ device = Kind(_device_exists, "cpu, or a GPU that torch finds here, such as cuda
 
 
 def read(file):
-    """Section -> option -> `Kind`, from a yaml of such sections.
-
-    A kind is its name here, `{name: [argument, ...]}`, or `{optional: kind}`, `{list_of: kind}`.
-    """
+    """Section -> option -> `Kind`, from a yaml of such sections; see `named`."""
     sections = YAML(typ="safe", pure=True).load(Path(file))
-    return {
-        section: {option: _named(kind) for option, kind in options.items()}
-        for section, options in sections.items()
-    }
+    return {section: named(options) for section, options in sections.items()}
+
+
+def named(options):
+    """Option -> `Kind`, by their names here.
+
+    A kind is its name, `{name: [argument, ...]}`, or `{optional: kind}`, `{list_of: kind}`.
+    """
+    return {option: _named(kind) for option, kind in options.items()}
 
 
 def _named(kind):

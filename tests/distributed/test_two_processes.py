@@ -63,20 +63,10 @@ def test_two_processes_initialise_as_one(tone_folder, tmp_path):
     tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
 
 
-@pytest.mark.parametrize(
-    "environment, fault",
-    [
-        ({"RANK": "0", "LOCAL_RANK": "99"}, "Not enough GPUs .* --distributed_backend gloo"),
-        (
-            {"TORCHELASTIC_MAX_RESTARTS": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"},
-            "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1",
-        ),
-    ],
-)
-def test_invalid_torchrun(environment, fault, tone_folder, tmp_path, monkeypatch):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=fault):
+def test_invalid_torchrun(tone_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "99")
+    with pytest.raises(ConfigError, match="Not enough GPUs .* --distributed_backend gloo"):
         pretrain.main(tiny.arguments(tone_folder, tmp_path))
     assert not list(tmp_path.iterdir())
 

@@ -299,7 +299,9 @@ def test_shipped_encoder(music, tmp_path, capsys):
 
 def test_export_equals_that_of_the_run(tone_folder, tmp_path, monkeypatch, capsys):
     graphs = []
-    monkeypatch.setattr("speechbrain_music.models.onnx.export_onnx", lambda *a: graphs.append(a))
+    monkeypatch.setattr(
+        "speechbrain_music.inference.cli.export.export_onnx", lambda *a: graphs.append(a)
+    )
     pretrain(tiny.arguments(tone_folder, tmp_path / "run", max_steps=2))
     own = tmp_path / "run" / "export"
     kept = {p.name: p.read_bytes() for p in own.iterdir()}
@@ -379,7 +381,7 @@ REFUSED = {
     "embed good.wav bad.wav --pool none": "of 2 files.*--out out",
     "embed good.wav --pool none --out texts": "texts already exists",
     "embed good.wav --model texts": "texts is no export",
-    "embed good.wav --model run": "run is the folder of a run.*pass run/export",
+    "embed good.wav --model run": "run is no export, it is the folder of a run: pass run/export",
     "embed good.wav --layer 9": "layers is 9: choose",
     "similar good.wav --in TABLE": "pass --model",
     "similar good.wav --in TABLE --model other": "is not the model that made",

@@ -119,7 +119,7 @@ def test_invalid_values(trained, tone_folder, tmp_path):
         with pytest.raises(UserError, match=words):
             main(tiny.tokenizer_arguments("rvq", tone_folder, run, **changes))
     for targets, words in (
-        (trained[1], f"is the folder of a run, not an export: pass {trained[1]}/quantizer"),
+        (trained[1], f"it is the folder of a run: pass {trained[1]}/quantizer"),
         ("rvg", "rvg is no trained quantizer, it does not exist"),
     ):
         with pytest.raises(UserError, match=words):

@@ -355,7 +355,7 @@ def test_muq_frame_rate_and_unused_weights(tmp_path, label_rate):
     assert half.identity == make(f"muq:{folder}").identity != encoder.identity
     del weights["model.conformer.layers.1.ffn1.output_dense.bias"]
     save_file(weights, folder / "model.safetensors")
-    assert "lacks model.conformer.layers.1.ffn1.output_dense.bias" in refusal(f"muq:{folder}")
+    assert "(model.conformer.layers.1.ffn1.output_dense.bias)" in refusal(f"muq:{folder}")
 
 
 def test_omar_rq_models_do_not_mix(tmp_path):
@@ -485,6 +485,6 @@ def test_mert_is_a_model_of_hugging_face(tmp_path, monkeypatch, caplog):
     (same,) = make_encoders(f"hf:{commit}")
     assert encoder.name == "mert-95M-0123456" and encoder.identity == same.identity
     assert "mert-95M-0123456: the licence of the weights is CC BY-NC 4.0" in caplog.text
-    assert "hf:m-a-p/MERT-v1-330M cannot be loaded" in refusal("mert:330M")
+    assert "mert:330M cannot be loaded" in refusal("mert:330M")
     for spec in ("mert:7B", "mert:", "muq:", "omar_rq:", "musicfm:"):
         assert "mert:95M" in refusal(spec)

@@ -1,12 +1,4 @@
-"""Make a smaller or faster export of an export.
-
-sbmusic compress results/brn_sum/1234/export --method int8 --out brn_sum-int8
-sbmusic compress --method layers:2 --out small    # of the small encoder that this package ships
-
-int8 are weights of linear layers in 8 bits: a quarter of the bytes, faster on CPUs with int8
-instructions (AVX-512 VNNI). bf16 are weights in bfloat16: half of the bytes, computed in float32.
-layers:K keeps the front-end and the first K blocks. The result has a model card (README.md).
-"""
+"""The command `sbmusic compress`."""
 
 import shlex
 from pathlib import Path

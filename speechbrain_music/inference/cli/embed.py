@@ -1,30 +1,15 @@
-"""Embed audio files, folders, or a list of paths on stdin.
-
-sbmusic embed song.mp3 --out song.npy    # by the small encoder that this package ships
-sbmusic embed /my/music --model results/brn_sum/1234/export --out music.npz
-find /my/music -name "*.flac" | sbmusic embed - --model USER/NAME --out flac.npz
-sbmusic embed /my/music --model USER/NAME --pool none --out embeddings
-
-The suffix of --out chooses the format; it is written whole or not at all:
-  .npy      the matrix (files, D), with a .csv (path and duration of each row) and a .json
-            (settings); of one file with --pool none its (T, D), 25 rows per second
-  .npz      embeddings, paths, durations, settings; of one file with --pool none embeddings,
-            times, settings
-  a folder  with --pool none: one .npy per file, index.csv and settings.json
-Several layers add an axis before D: (files, L, D), (L, T, D).
-
-After an interruption run the same command again: finished files are kept in OUT.partial and
-reused. So are rows of an OUT that is there, of files with the same size and modification time: to
-add files, give all. If OUT has other settings, or files that are not given, --overwrite is needed.
-Unreadable files are skipped and listed with reasons in OUT.unreadable.csv; the exit code
-is 0 if at least one file could be read, else 2.
-"""
+"""The command `sbmusic embed`."""
 
 import os
 import sys
 from codecs import BOM_UTF8
 
+from speechbrain_music.data_prep.files import find_audio, no_audio
+from speechbrain_music.inference.embeddings import check_out
+from speechbrain_music.inference.encoder import MusicEncoder
+from speechbrain_music.inference.store import UNREADABLE, embed_collection
 from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.memory import keep_freed_memory
 
 LIST = "-"
 SHIPPED = "the shipped encoder"  # as embeddings name their source
@@ -33,12 +18,6 @@ SHIPPED = "the shipped encoder"  # as embeddings name their source
 def run(args):
     """Embed the files; see `sbmusic embed --help`."""
     paths, unreadable = find_files(args.paths)
-
-    from speechbrain_music.inference.embeddings import check_out
-    from speechbrain_music.inference.encoder import MusicEncoder
-    from speechbrain_music.inference.store import UNREADABLE, embed_collection
-    from speechbrain_music.utils.memory import keep_freed_memory
-
     keep_freed_memory()
     check_out(args.out, args.pool, len(paths))  # before a model is downloaded or loaded
     encoder = MusicEncoder.from_export(
@@ -65,8 +44,6 @@ def find_files(arguments):
     Arguments are files, folders (searched recursively, sorted), and "-" for files and folders on
     stdin, one per line. Raises a UserError for an argument that does not exist, or without a file.
     """
-    from speechbrain_music.data_prep.files import find_audio, no_audio
-
     found, unreadable = {}, {}
     for argument in arguments:
         is_list, listed = argument == LIST, [argument]

@@ -1,24 +1,23 @@
-"""Export the encoder of a pre-training run, or convert an export to ONNX.
-
-sbmusic export results/brn_sum/1234
-sbmusic export results/brn_sum/1234/export --onnx brn_sum.onnx
-sbmusic export results/brn_sum/1234/export --onnx pooled.onnx --layer 6 --pool mean
-
-The checkpoint with the lowest held-out loss is exported, also while the run is still training.
-The run's hyperparams.yaml can run code: export only runs that you trust.
-"""
+"""The command `sbmusic export`."""
 
 from pathlib import Path
 
+from hyperpyyaml import load_hyperpyyaml
+
+from speechbrain_music.data_prep.files import check_output
+from speechbrain_music.inference.encoder import MusicEncoder
+from speechbrain_music.models.encoder import Encoder
+from speechbrain_music.models.export import save_export
+from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.onnx import export_onnx
+from speechbrain_music.models.safe_folder import RUN_RESULT, RUN_YAML
+from speechbrain_music.reporting.corpora import describe_run
+from speechbrain_music.utils.checkpoints import AtomicCheckpointer
 from speechbrain_music.utils.errors import UserError
 
 
 def run(args):
     """Write an export, an ONNX file, or both."""
-    from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.inference.encoder import MusicEncoder
-    from speechbrain_music.models.safe_folder import RUN_RESULT, RUN_YAML
-
     is_run = (args.source / RUN_YAML).is_file()
     if not is_run and (args.out or not args.onnx):
         raise UserError(
@@ -33,8 +32,6 @@ def run(args):
         step = export_best(args.source, folder)
         print(f"{folder}: the encoder of step {step}")
     if args.onnx:
-        from speechbrain_music.models.onnx import export_onnx
-
         encoder = MusicEncoder.from_export(str(folder), "cpu")
         chosen, _ = encoder.choose_layers(args.layer, args.pool)
         export_onnx(encoder.model, args.onnx, args.input, chosen, args.pool)
@@ -46,15 +43,6 @@ def export_best(source, folder):
 
     The run may still be training. Its yaml builds any object: it must be trusted.
     """
-    from hyperpyyaml import load_hyperpyyaml
-
-    from speechbrain_music.models.encoder import Encoder
-    from speechbrain_music.models.export import save_export
-    from speechbrain_music.models.frontend import LogMel
-    from speechbrain_music.models.safe_folder import RUN_YAML
-    from speechbrain_music.reporting.corpora import describe_run
-    from speechbrain_music.utils.checkpoints import AtomicCheckpointer
-
     source = Path(source)
     try:
         with open(source / RUN_YAML, encoding="utf-8") as file:

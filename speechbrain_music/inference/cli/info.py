@@ -1,22 +1,15 @@
-"""Describe a model or a file of embeddings.
-
-sbmusic info    # the small encoder that this package ships
-sbmusic info results/brn_sum/1234/export
-sbmusic info USER/NAME
-sbmusic info music.npz
-"""
+"""The command `sbmusic info`."""
 
 from pathlib import Path
 
+from speechbrain_music.inference.embeddings import read_embeddings
+from speechbrain_music.inference.encoder import MusicEncoder
+from speechbrain_music.reporting.model_card import encoder_metadata
 from speechbrain_music.utils.errors import escaped
 
 
 def run(args):
     """Print the metadata of `args.source`."""
-    from speechbrain_music.inference.embeddings import read_embeddings
-    from speechbrain_music.inference.encoder import MusicEncoder
-    from speechbrain_music.reporting.model_card import encoder_metadata
-
     if (path := Path(args.source or "")).is_file():
         metadata = _of_embeddings(*read_embeddings(path, unpooled=True))
     else:

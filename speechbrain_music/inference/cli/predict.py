@@ -1,25 +1,17 @@
-"""Predict the beats, chords or sections of a track with a trained probe.
-
-sbmusic predict song.mp3 --probe results/gtzan_beats/mel/probe_tcn.safetensors --out song.beats
-sbmusic predict song.mp3 --probe results/rwc_chords/mel/probe_mlp.safetensors --out song.lab \\
-    --picture song.png
-
-Recipes of beats, chords and structure save the probes. Beats are written as `seconds position` per
-line, position 1 being a downbeat; chords and sections as `start end label` (.lab).
-"""
+"""The command `sbmusic predict`."""
 
 import sys
+
+from speechbrain_music.data_prep.files import check_output
+from speechbrain_music.dataio.annotations import write_annotation
+from speechbrain_music.evaluation.probe_files import load_probe, predict_file
+from speechbrain_music.inference.encoder import find_device
+from speechbrain_music.reporting.annotation_picture import draw_annotation
+from speechbrain_music.utils.errors import UserError, escaped
 
 
 def run(args):
     """Write the annotation, and the picture."""
-    from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.dataio.annotations import write_annotation
-    from speechbrain_music.evaluation.probe_files import load_probe, predict_file
-    from speechbrain_music.inference.encoder import find_device
-    from speechbrain_music.reporting.annotation_picture import draw_annotation
-    from speechbrain_music.utils.errors import UserError, escaped
-
     device = find_device(args.device)
     probe = load_probe(args.probe, args.encoder, args.trust_remote_code)
     suffix = ".beats" if probe.task.column == "beats" else ".lab"

@@ -1,22 +1,22 @@
-"""List the tracks most similar to one, or the most similar pairs of all.
-
-sbmusic similar song.mp3 --in music.npz
-sbmusic similar other.mp3 --in music.npz --model results/brn_sum/1234/export --out similar.csv
-sbmusic similar --pairs --in music.npz --top 50 --page pairs.html --features whitened
-
-Pairs are where versions of a work and copies are found first; the page has players and
-spectrograms. Similarity is the cosine of embeddings whose dimensions are standardised over all
-files, or only centred, or also decorrelated (whitened: best for versions); several layers have
-equal weights. The query itself is left out.
-"""
+"""The command `sbmusic similar`."""
 
 import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
+import numpy as np
+import torch
+
+from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import csv_text, printable
+from speechbrain_music.dataio.audio import audio_info
 from speechbrain_music.inference.cli.embed import SHIPPED
+from speechbrain_music.inference.embeddings import OPTIONS, read_embeddings
+from speechbrain_music.inference.encoder import MusicEncoder
+from speechbrain_music.metrics.feature_statistics import make_standardizations
+from speechbrain_music.metrics.retrieval import unit_vectors
+from speechbrain_music.reporting.pairs_page import pairs_page
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, escaped
 
@@ -26,9 +26,6 @@ AT_A_TIME = 256  # rows whose pairs are compared
 
 def run(args):
     """Print the table of similar tracks."""
-    from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.inference.embeddings import read_embeddings
-
     if (args.query is None) != args.pairs or (args.page and not args.pairs):
         raise UserError("pass either QUERY, or --pairs, perhaps with --page")
     for path, ending in ((args.out, ".csv"), (args.page, ".html")):
@@ -62,15 +59,11 @@ def run(args):
     for line in [columns, *table]:
         print(shape.format(*map(escaped, line)))
     if args.page:
-        from speechbrain_music.reporting.pairs_page import pairs_page
-
         write_together({args.page: pairs_page(title, pairs)})
 
 
 def _find_query(args, paths, values, settings):
     """The query's row, and the embeddings, which then have it."""
-    import numpy as np
-
     row = find_row(paths, printable(args.query))
     if row is None:
         return len(paths), np.concatenate([values, _embed(args, paths, settings)[None]])
@@ -85,20 +78,12 @@ def unit_layers(values, features):
     `features` is "standardised" or "centred", see `unit_vectors`, or "whitened": decorrelated, in
     directions that so few files tell from chance.
     """
-    import numpy as np
-
-    from speechbrain_music.metrics.retrieval import unit_vectors
-
     if len(values) < MIN_FILES:
         raise UserError(f"{len(values)} files cannot be ranked: embed {MIN_FILES} or more")
     if not np.isfinite(values).all():
         raise UserError("embeddings are not finite: embed the files again")
     values = values.reshape(len(values), -1, values.shape[-1])
     if features == "whitened":
-        import torch
-
-        from speechbrain_music.metrics.feature_statistics import make_standardizations
-
         whiten = make_standardizations(values, np.arange(len(values)), ["whiten"])["whiten"]
         values, features = whiten(torch.from_numpy(np.array(values))).numpy(), "raw"
     return [unit_vectors(layer, features) for layer in values.swapaxes(0, 1)]
@@ -106,8 +91,6 @@ def unit_layers(values, features):
 
 def rank(layers, query, top):
     """(row, similarity) of the embeddings most similar to row `query`; layers: `unit_layers`."""
-    import numpy as np
-
     # For one vector einsum is twice as fast as the product of matrices.
     similarities = np.mean([np.einsum("nd,d->n", v, v[query]) for v in layers], axis=0)
     similarities[query] = -np.inf
@@ -119,8 +102,6 @@ def rank(layers, query, top):
 
 def closest_pairs(layers, top):
     """(similarity, row, row) of the most similar pairs of embeddings; layers: `unit_layers`."""
-    import numpy as np
-
     found = []
     for begin in range(0, len(layers[0]), AT_A_TIME):
         similar = np.mean([v[begin : begin + AT_A_TIME] @ v[begin:].T for v in layers], axis=0)
@@ -153,10 +134,6 @@ def find_row(paths, query):
 
 def _embed(args, paths, settings):
     """Embed an audio file with the model and the settings of the other embeddings."""
-    from speechbrain_music.dataio.audio import audio_info
-    from speechbrain_music.inference.embeddings import OPTIONS
-    from speechbrain_music.inference.encoder import MusicEncoder
-
     if not Path(args.query).exists():
         names = {PurePath(path).stem.lower(): path for path in reversed(paths)}
         word = PurePath(args.query).stem.lower()
