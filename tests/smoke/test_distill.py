@@ -78,6 +78,15 @@ def test_student_of_an_export(teacher, tone_folder, tmp_path):
     assert "compression" not in student.config["training"]
     assert student.config["training"]["init_from"] == str(tmp_path / "cut")
     save_export(tmp_path / "int8", compress(model, "int8"), model.features)
+    options |= {"teacher": tmp_path / "int8"}  # which need not be trained
+    main(
+        tiny.distill_arguments(
+            data_folder=tone_folder,
+            output_folder=tmp_path / "of_int8",
+            name="distill_tiny",
+            **options | {"max_steps": 1},
+        )
+    )
     for changes, words in (
         ({"num_layers": 1}, "the student has its own num_layers: leave out --num_layers"),
         ({"student": tmp_path / "int8"}, "student .*int8 has int8 weights: pass the original"),
@@ -86,7 +95,10 @@ def test_student_of_an_export(teacher, tone_folder, tmp_path):
         with pytest.raises(UserError, match=words):
             main(
                 tiny.distill_arguments(
-                    "distill_tiny", teacher, tone_folder, tmp_path / "other", **options | changes
+                    name="distill_tiny",
+                    data_folder=tone_folder,
+                    output_folder=tmp_path / "other",
+                    **options | changes,
                 )
             )
 
