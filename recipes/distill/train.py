@@ -27,17 +27,8 @@ from speechbrain_music.reporting.curves import OPTIMIZER
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError, run_recipe
 
-OPTIONS = SEGMENT_OPTIONS | {
-    "teacher": kinds.optional(kinds.path),
-    "init_from": kinds.optional(kinds.path),
-    "cosine_weight": kinds.not_negative,
-    **dict.fromkeys(("teacher_encoder", "encoder", "heads"), kinds.module),
-}
-# Keys that the yamls' own objects refer to.
-OBJECT_OPTIONS = MODEL_OPTIONS | {
-    "student": kinds.optional(kinds.path),
-    "teacher_layers": kinds.list_of(kinds.natural),
-}
+KINDS = kinds.read(Path(__file__).with_name("options.yaml"))
+OPTIONS, OBJECT_OPTIONS = SEGMENT_OPTIONS | KINDS["distill"], MODEL_OPTIONS | KINDS["model"]
 LOSSES = ("loss", "l1", "cosine")  # also the panels of the curves
 
 
