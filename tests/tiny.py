@@ -55,6 +55,16 @@ def tokenizer_arguments(kind, data_folder, output_folder, **changes):
     return _command(kind, options | size | QUANTIZERS[kind] | changes)
 
 
+def distill_arguments(name, teacher, data_folder, output_folder, own_sizes=True, **changes):
+    """The same for `recipes/distill/train.py`; name is distill_tiny or transplant."""
+    unused = {"codebook_size"} if own_sizes and name == "distill_tiny" else {*OF_THE_MODEL}
+    options = {key: value for key, value in SIZE.items() if key not in unused}
+    options |= {"teacher": teacher, "data_folder": data_folder, "output_folder": output_folder}
+    if name == "distill_tiny":
+        options["teacher_layers"] = "[1, 2]"
+    return _command(name, options | changes)
+
+
 def _command(name, options):
     pairs = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
     return [str(ROOT / f"hparams/{name}.yaml"), *pairs, "--noprogressbar"]

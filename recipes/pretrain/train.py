@@ -36,7 +36,6 @@ from speechbrain_music.metrics.pretraining import (
     MaskedPredictionMetrics,
     sum_cross_entropy,
 )
-from speechbrain_music.models.export import save_export
 from speechbrain_music.models.initialisation import LOADED, PARTS, describe, initialise
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
@@ -185,10 +184,6 @@ class BestRQBrain(SegmentBrain):
             with suppress(AudioError):  # a track is gone
                 figures |= self.frame_probe(self.hparams.features, self.hparams.encoder)
         return format_held_out(figures)
-
-    def save_result(self, folder, **metadata):
-        """Export the encoder, without the heads."""
-        save_export(folder, self.hparams.encoder, self.hparams.features, **metadata)
 
 
 def initialise_run(hparams):

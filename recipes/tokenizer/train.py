@@ -20,10 +20,10 @@ from speechbrain_music.brains.segments import (
     SegmentBrain,
     open_run,
     prepare_data,
+    valid_tokens,
 )
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.metrics.quantization import QuantizerMetrics
-from speechbrain_music.models.frontend import token_count
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER, save_targets
 from speechbrain_music.reporting.curves import CODES, OPTIMIZER
@@ -38,13 +38,6 @@ OPTIONS = SEGMENT_OPTIONS | {
     "teacher": kinds.optional(kinds.module),
 }
 OFFERED = 16  # vectors of each crop on which dead entries may be re-initialised
-
-
-def valid_tokens(batch):
-    """(B, T) bool, True for tokens of music: not past an item's end, of a readable file."""
-    mask, lengths = batch.mask, token_count(batch.samples)
-    steps = torch.arange(mask.shape[1], device=mask.device)
-    return (steps < lengths.unsqueeze(1)) & mask.any(dim=1, keepdim=True)
 
 
 class QuantizerBrain(SegmentBrain):
@@ -81,18 +74,10 @@ class QuantizerBrain(SegmentBrain):
             self.metrics.update(rebuilt.vectors, vectors, rebuilt.tokens)
         return (error + self.hparams.commitment_weight * commitment).sum()
 
-    def count(self, batch):
-        """Count valid tokens, over which the loss is summed."""
-        return valid_tokens(batch).sum()
-
     def parameter_parts(self):
         """Return the two linear maps."""
         quantizer = self.hparams.quantizer
         return {"down": quantizer.down, "up": quantizer.up}
-
-    def train_metrics(self, batch, outputs):
-        """Return mel MSE and commitment loss, summed over valid tokens."""
-        return dict(self.losses)
 
     def train_state(self):
         """Return how many entries have been re-initialised so far."""

@@ -23,7 +23,8 @@ from speechbrain_music.dataio.corpus import make_datasets
 from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
-from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
+from speechbrain_music.models.export import save_export
+from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE, token_count
 from speechbrain_music.reporting.corpora import describe_run
 from speechbrain_music.reporting.curves import draw_curves
 from speechbrain_music.reporting.pages import render
@@ -100,6 +101,13 @@ def plan_run(hparams, world_size):
     return plan_steps(*batches, *(hparams[key] for key in keys))
 
 
+def valid_tokens(batch):
+    """(B, T) bool, True for tokens of music: not past an item's end, of a readable file."""
+    mask, lengths = batch.mask, token_count(batch.samples)
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    return (steps < lengths.unsqueeze(1)) & mask.any(dim=1, keepdim=True)
+
+
 class SegmentBrain(MusicBrain):
     """A Brain that trains on crops of tracks.
 
@@ -131,8 +139,8 @@ class SegmentBrain(MusicBrain):
         raise NotImplementedError
 
     def train_metrics(self, batch, outputs):
-        """Metric -> its sum over what `count` counts, a tensor, of a training batch."""
-        raise NotImplementedError
+        """Metric -> its sum over what `count` counts, a tensor; by default `self.losses`."""
+        return dict(self.losses)
 
     def train_state(self):
         """Further values for a row of training, which are no means."""
@@ -147,8 +155,15 @@ class SegmentBrain(MusicBrain):
         raise NotImplementedError
 
     def save_result(self, folder, **metadata):
-        """Writes what was learned, as the model is now; `metadata` say how, see `describe_run`."""
-        raise NotImplementedError
+        """Write what was learned, as the model is now; by default the encoder, without heads.
+
+        `metadata` say how it was learned, see `describe_run`.
+        """
+        save_export(folder, self.hparams.encoder, self.hparams.features, **metadata)
+
+    def count(self, batch):
+        """By default the valid tokens, over which the loss is summed."""
+        return valid_tokens(batch).sum()
 
     # ---- before the first step ----
 

@@ -18,6 +18,10 @@ def describe_run(run, meta, train_csv, valid_csv):
     training |= {"step": meta["step"], "held_out_loss": meta["loss"]}
     if "tokenizer" in run:
         training["quantizer"] = run["tokenizer"].config
+    if "teacher_encoder" in run:
+        layers = ", ".join(map(str, run["heads"].layers))
+        teacher = run["teacher_encoder"].identity
+        training["distillation"] = f"layers {layers} of the encoder with fingerprint {teacher}"
     return training | describe_corpora(train_csv, valid_csv, run["data_folder"])
 
 

@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from recipes.distill import train as distill
 from recipes.pretrain import train as pretrain
 from recipes.tokenizer import train as tokenizer
 from speechbrain_music.utils.config import ConfigError
@@ -59,6 +60,17 @@ def test_two_processes_initialise_as_one(tone_folder, tmp_path):
     pretrain.main(tiny.arguments(tone_folder, tmp_path / "one", **options))
     command = tiny.arguments(tone_folder, tmp_path / "two", **options | {"batch_size": 1})
     done = tiny.torchrun(pretrain.__file__, command)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["distill_tiny", "transplant"])
+def test_two_processes_distill_as_one(name, tone_folder, tmp_path):
+    teacher = tiny.untrained_export(tmp_path / "teacher", mixer="attention", dropout=0.0)
+    arguments = partial(tiny.distill_arguments, name, teacher, tone_folder)
+    distill.main(arguments(tmp_path / "one", batch_size=2))
+    done = tiny.torchrun(distill.__file__, arguments(tmp_path / "two", batch_size=1))
     assert done.returncode == 0, done.stderr[-3000:]
     tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
 
