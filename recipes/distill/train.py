@@ -29,6 +29,8 @@ from speechbrain_music.utils.errors import UserError, run_recipe
 
 KINDS = kinds.read(Path(__file__).with_name("options.yaml"))
 OPTIONS, OBJECT_OPTIONS = SEGMENT_OPTIONS | KINDS["distill"], MODEL_OPTIONS | KINDS["model"]
+# Keys that say what a new student is like.
+STUDENT_OPTIONS = {"frontend", "mixer", "block", *MODEL_OPTIONS} - {"gradient_checkpointing"}
 LOSSES = ("loss", "l1", "cosine")  # also the panels of the curves
 
 
@@ -83,8 +85,11 @@ class DistillBrain(SegmentBrain):
 def main(argv):
     """Train or resume, then export the student; see the head of this file."""
     with open_run(argv, OPTIONS, OBJECT_OPTIONS) as (file, hparams, run_opts, overrides, plan):
-        if hparams.get("student") and (given := sorted(overrides.keys() & MODEL_OPTIONS.keys())):
-            raise UserError(f"the student has its own {given[0]}: leave out --{given[0]}")
+        # Not of `overrides`, which have no exchanged classes.
+        given = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+        if hparams.get("student") and (unused := sorted(given & STUDENT_OPTIONS)):
+            raise UserError(f"the student has its own {unused[0]}: leave out --{unused[0]}")
+        hparams["init_from"] = hparams.get("student", hparams["teacher"])
         data = prepare_data(file, hparams, overrides)
         # An export that the student begins with keeps the statistics of its features.
         options = hparams | {"init_parts": ["statistics"]}

@@ -25,6 +25,7 @@ from speechbrain_music.dataio.sampler import WeightedSegmentSampler, every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE, token_count
+from speechbrain_music.models.frozen_encoder import FrozenEncoder
 from speechbrain_music.reporting.corpora import describe_run
 from speechbrain_music.reporting.curves import draw_curves
 from speechbrain_music.reporting.pages import render
@@ -83,7 +84,7 @@ def prepare_data(file, hparams, overrides, **masking):
 
 
 def _stored_options(file, hparams, overrides):
-    """Key -> its value; of objects, and of what refers to other keys, its text in the yaml."""
+    """Key -> its value; of frozen encoders their identity, of other objects their text."""
     with open(file, encoding="utf-8") as source:
         nodes = yaml.compose(source).value
     options = {key.value: yaml.serialize(node) for key, node in nodes}
@@ -91,7 +92,9 @@ def _stored_options(file, hparams, overrides):
     for key in plain & hparams.keys():
         if isinstance(hparams[key], (bool, int, float, str, list, type(None))):
             options[key] = hparams[key]
-    return options
+    # Another encoder may be in the same folder by now.
+    frozen = {k: v.identity for k, v in hparams.items() if isinstance(v, FrozenEncoder)}
+    return options | frozen
 
 
 def plan_run(hparams, world_size):

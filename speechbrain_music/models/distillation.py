@@ -21,6 +21,7 @@ def load_teacher(folder):
 def make_student(folder, features, encoder):
     """The `WaveEncoder` to train: that of an export, or of new parts if the folder is None.
 
+    The encoder of an export takes `gradient_checkpointing` from the new one.
     Raises UserError for int8 weights, and ExportError as `load_export`.
     """
     if folder is None:
@@ -28,6 +29,7 @@ def make_student(folder, features, encoder):
     model = load_export(folder)
     if model.encoder.int8:
         raise UserError(f"student {folder} has int8 weights: pass the original of this encoder")
+    model.encoder.gradient_checkpointing = encoder.gradient_checkpointing
     return model
 
 
@@ -72,9 +74,10 @@ class LayerHeads(nn.Module):
         if layers and max(layers) > last:
             raise UserError(f"teacher_layers is {layers}: {teacher.name} has layers 0 to {last}")
         self.layers = sorted(set(layers or range(1, last + 1)))
-        self.maps = nn.ModuleList(nn.Linear(d_model, teacher.width) for _ in layers or ())
+        self.maps = nn.ModuleList(nn.Linear(d_model, teacher.width) for _ in self.layers if layers)
         for head in self.maps if d_model == teacher.width else ():
             nn.init.eye_(head.weight)
+            nn.init.zeros_(head.bias)
 
     def forward(self, hidden):
         """A list of (B, T, d_model) to one of (B, T, d), an entry for each of `layers`."""

@@ -18,6 +18,7 @@ from speechbrain_music.utils.errors import UserError
 
 SAME = {"d_model": 16, "nhead": 2, "ffn_units": 16, "kernel_size": 5, "frontend_channels": 32}
 SAME |= {"frontend_bypass": False, "frontend_norm": False}
+ROPE = "speechbrain_music.nnet.attention.RotaryAttention"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,10 @@ def test_resumed_run_equals_one_run(name, tone_folder, tmp_path):
     with pytest.raises(UserError, match="of a run with other options.*cosine_weight was"):
         options = {"cosine_weight": 7, "warmup_steps": 100}
         main(tiny.distill_arguments(name, teacher, tone_folder, tmp_path / "whole", **options))
+    tiny.untrained_export(teacher, block="conformer", mixer="rope")  # over the one of this run
+    with pytest.raises(UserError, match="of a run with other options.*teacher_encoder was"):
+        options = {"warmup_steps": 100, "max_steps": 6}
+        main(tiny.distill_arguments(name, teacher, tone_folder, tmp_path / "whole", **options))
 
 
 def test_student_of_an_export(teacher, tone_folder, tmp_path):
@@ -79,6 +84,8 @@ def test_student_of_an_export(teacher, tone_folder, tmp_path):
     assert student.config["training"]["init_from"] == str(tmp_path / "cut")
     save_export(tmp_path / "int8", compress(model, "int8"), model.features)
     options |= {"teacher": tmp_path / "int8"}  # which need not be trained
+    # A repeated layer counts once, and what the student has no value of may be set.
+    options |= {"teacher_layers": "[2, 2]", "gradient_checkpointing": True}
     main(
         tiny.distill_arguments(
             data_folder=tone_folder,
@@ -89,6 +96,8 @@ def test_student_of_an_export(teacher, tone_folder, tmp_path):
     )
     for changes, words in (
         ({"num_layers": 1}, "the student has its own num_layers: leave out --num_layers"),
+        ({"mixer": "any.Mixer"}, "any.Mixer"),
+        ({"mixer": ROPE}, "the student has its own mixer: leave out --mixer"),
         ({"student": tmp_path / "int8"}, "student .*int8 has int8 weights: pass the original"),
         ({"student": "missing"}, "missing is no export, it does not exist"),
     ):
@@ -146,6 +155,7 @@ def test_invalid_values(teacher, tone_folder, tmp_path):
         ({"teacher_layers": "[1, 3]"}, r"teacher_layers is \[1, 3\]: .* has layers 0 to 2"),
         ({"teacher_layers": "[]"}, r"teacher_layers is \[\]: it must be a list"),
         ({"teacher_layers": 2}, "teacher_layers is 2: it must be a list"),
+        ({"init_from": teacher}, "unknown option --init_from: did you mean --"),
         ({"cosine_weight": -1}, "cosine_weight is -1: it must be 0 or more"),
         ({"d_model": 0}, "d_model is 0"),
         ({"d_model": 15}, "15"),

@@ -7,6 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 from tiny import ROOT
 
+from recipes.distill import train as distill
 from recipes.pretrain import train as pretrain
 from recipes.tokenizer import train as tokenizer
 from speechbrain_music.brains.segments import MODEL_OPTIONS
@@ -36,6 +37,8 @@ def schema(name):
     }
     if "name" in written:
         return plain, (OPTIONS, DATA_OPTIONS)
+    if "teacher_encoder" in written:
+        return plain, (distill.OPTIONS, distill.OBJECT_OPTIONS)
     return plain, ((pretrain if "encoder" in written else tokenizer).OPTIONS, MODEL_OPTIONS)
 
 
