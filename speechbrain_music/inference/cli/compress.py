@@ -5,7 +5,8 @@ sbmusic compress --method layers:2 --out small    # of the small encoder that th
 
 int8 are weights of linear layers in 8 bits: a quarter of the bytes, faster on CPUs with int8
 instructions (AVX-512 VNNI). bf16 are weights in bfloat16: half of the bytes, computed in float32.
-layers:K keeps the front-end and the first K blocks. The result has a model card (README.md).
+layers:K keeps the front-end and the first K blocks. prune:SHARE removes that share of the hidden
+units of every block. The result has a model card (README.md).
 """
 
 import shlex
