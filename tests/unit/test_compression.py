@@ -160,7 +160,6 @@ REFUSED = {
     "--method prune:1": "or prune:SHARE with SHARE between 0 and 1",
     "--method prune:-0.5": "or prune:SHARE with SHARE between 0 and 1",
     "--method prune:nan": "or prune:SHARE with SHARE between 0 and 1",
-    "--method prune:0.001": "prune:0.001 removes none of the few hidden units: raise the share",
 }
 
 
