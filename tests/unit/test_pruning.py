@@ -1,5 +1,6 @@
 """Structured pruning: the outputs, the choice of units, widths, ONNX."""
 
+from functools import partial
 from itertools import product
 
 import onnxruntime
@@ -11,7 +12,7 @@ from speechbrain_music.models.branchformer import BranchformerLayer
 from speechbrain_music.models.compression import compress
 from speechbrain_music.models.encoder import BLOCKS, MIXERS, Encoder, make_encoder
 from speechbrain_music.models.export import WaveEncoder, load_export, save_export
-from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.frontend import ConvFrontEnd, LogMel
 from speechbrain_music.models.onnx import export_onnx
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 from speechbrain_music.utils.errors import UserError
@@ -163,6 +164,27 @@ def test_a_pruned_encoder_trains_and_becomes_onnx(tmp_path):
     with torch.enable_grad():
         model.encoder(mel)[0].square().mean().backward()
     assert all(parameter.grad is not None for parameter in model.encoder.parameters())
+
+
+class OwnMixer(nn.Linear):
+    """A mixer of one's own, which stays as it is."""
+
+    def __init__(self, d_model: int):
+        super().__init__(d_model, d_model)
+
+    def forward(self, x, padding_mask=None):
+        return super().forward(x)
+
+
+@torch.no_grad()
+def test_a_mixer_of_ones_own_stays():
+    frontend = partial(ConvFrontEnd, 32, 2)
+    block = partial(BranchformerLayer, 32, partial(OwnMixer, 32), ffn_units=40, kernel_size=5)
+    encoder = Encoder(frontend, block, num_layers=1, d_model=32)
+    pruned = prune(encoder, 0.5)
+    assert pruned.config["block"]["ffn_units"] == 20
+    mixer, expected = pruned.layers[0].mixer, encoder.layers[0].mixer
+    assert type(mixer) is OwnMixer and torch.equal(mixer.weight, expected.weight)
 
 
 class OwnBlock(BranchformerLayer):
