@@ -41,8 +41,8 @@ COUNTED = {torch.ops.aten._int_mm: mm_flop.__wrapped__}  # int8: torch has no co
 def measure(encoders, clips):
     """Name -> costs of an encoder, of several seeds the first, and the similarity of its layers.
 
-    `macs` are per second of audio; `memory` is by how much loading and embedding a clip raise the
-    peak; `latency`: threads -> seconds of embedding a clip; `cka`: with the first's layers.
+    `macs` are per second of audio, `memory` is by how much loading and embedding a clip raise the
+    peak, `latency` threads -> seconds of embedding a clip, `cka` with the first encoder's layers.
     """
     benchmark, found, calls, original = import_module("perf.benchmark"), {}, {}, ()
     for name, spec in encoders.items():

@@ -55,8 +55,7 @@ def _prune(encoder, share):
     """Narrow the layers of an encoder, and return one of their widths with their weights."""
     block = encoder.layers[0]
     if type(block) not in BLOCKS.values():
-        what = f"prune knows the blocks of this package, not {type(block).__name__}"
-        raise UserError(f"{what}: choose another method")
+        raise UserError(f"prune knows no {type(block).__name__}: choose another method")
     for layer in encoder.layers:
         for hidden in _hidden_layers(layer):
             _narrow(*hidden, share)

@@ -3,10 +3,9 @@
 sbmusic compress results/brn_sum/1234/export --method int8 --out brn_sum-int8
 sbmusic compress --method layers:2 --out small    # of the small encoder that this package ships
 
-int8 are weights of linear layers in 8 bits: a quarter of the bytes, faster on CPUs with int8
-instructions (AVX-512 VNNI). bf16 are weights in bfloat16: half of the bytes, computed in float32.
-layers:K keeps the front-end and the first K blocks. prune:SHARE removes that share of the hidden
-units of every block. The result has a model card (README.md).
+int8: weights of linear layers in 8 bits, a quarter of the bytes, faster on CPUs with int8
+instructions (AVX-512 VNNI). bf16: weights in bfloat16, half of the bytes, computed in float32.
+layers:K: the first K blocks. prune:SHARE: narrower blocks. The result has a card (README.md).
 """
 
 import shlex
