@@ -6,7 +6,7 @@ import sys
 import torch
 
 import perf
-from perf import compression, data, embedding, growth, layers, report, training
+from perf import data, embedding, growth, layers, report, training
 from perf.benchmark import measure
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.arguments import make_parser
@@ -18,7 +18,6 @@ BENCHMARKS = {
     build.__name__: build
     for build in (layers.quantizer, layers.summary_mixing, layers.branchformer, layers.conformer)
     + (training.step, growth.growth, data.data, embedding.embedding, embedding.search)
-    + (compression.compression,)
 }
 
 
