@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import (
     draw_counts,
     holm,
@@ -79,8 +80,23 @@ def test_holm_by_hand():
 
 
 def test_resampled_values_are_recentred_at_the_figure():
-    found = recentred([0.5, math.nan, 0.7], 0.4)
-    assert found.tolist() == pytest.approx([0.3, math.nan, 0.5], nan_ok=True)
+    drawn = [0.5, math.nan, 0.7] * 10
+    assert recentred(drawn, 0.4)[:3] == pytest.approx([0.3, math.nan, 0.5], nan_ok=True)
+    assert recentred(drawn, 0.59)[:3] == pytest.approx(drawn[:3], nan_ok=True)  # 0.01 is no bias
+
+
+def test_one_track_decides_nothing():
+    """Systems that differ on one of 300 tracks, as probes of three seeds."""
+    right = np.random.default_rng(0).random((3, 300)) < 0.7
+    worse = right.copy()
+    worse[0, np.flatnonzero(right[0])[0]] = False
+    counts, scores = draw_counts(300, seed=1), {}
+    for name, hits in (("one", right), ("two", worse)):
+        drawn = [recentred(counts @ seed / 300, seed.mean()) for seed in hits]
+        scores[name] = {"task": (hits.mean(), np.mean(drawn, axis=0))}
+    (pair,) = compare(scores)
+    assert pair["tasks"]["task"]["p"] > 0.5
+    assert pair["all tasks"]["low"] == 0 and not pair["all tasks"]["differs"]
 
 
 def test_the_error_of_a_mean_over_encoders_is_students():
