@@ -82,16 +82,21 @@ def linear_cka(x, y):
 
 
 def draw(path, rows):
-    """Draws the scores against bytes and MACs; the line is the best up to each cost."""
+    """Draws scores with intervals against bytes and MACs; the line is the best up to each cost."""
     with picture(path, (12, 5)) as figure:
         for axes, (key, label) in zip(figure.subplots(1, 2), AXES.items(), strict=True):
-            points = [(of[key], of["score"]["mean"], name) for name, of in rows.items() if of[key]]
-            costs, scores, names = zip(*sorted(points), strict=True)
-            axes.step(costs, pd.Series(scores).cummax(), where="post")
-            for name, *point in zip(names, costs, scores, strict=True):
-                axes.plot(*point, "ko")
-                axes.annotate(name, point, (5, 5), textcoords="offset points", fontsize=9)
+            points = sorted(
+                (of[key], of["score"]["mean"], name) for name, of in rows.items() if of[key]
+            )
+            costs, scores, names = zip(*points, strict=True)
+            axes.step(costs, pd.Series(scores).cummax(), "k:", where="post")
+            for name, cost, score in zip(names, costs, scores, strict=True):
+                ends = [score - rows[name]["score"]["low"]], [rows[name]["score"]["high"] - score]
+                axes.errorbar(
+                    cost, score, ends, fmt=f"oC{[*rows].index(name)}", capsize=4, label=name
+                )
             axes.set(xlabel=label, ylabel="score over tasks")
+            axes.legend()
 
 
 def main(argv):
