@@ -72,7 +72,8 @@ def test_two_processes_distill_as_one(name, tone_folder, tmp_path):
     distill.main(arguments(tmp_path / "one", batch_size=2))
     done = tiny.torchrun(distill.__file__, arguments(tmp_path / "two", batch_size=1))
     assert done.returncode == 0, done.stderr[-3000:]
-    tiny.assert_near_models(tmp_path / "one", tmp_path / "two")
+    # The gradient of L1 jumps where rounding changes the sign of an error.
+    tiny.assert_near_models(tmp_path / "one", tmp_path / "two", tolerance=1e-4)
 
 
 def test_invalid_torchrun(tone_folder, tmp_path, monkeypatch):

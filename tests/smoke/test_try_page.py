@@ -24,7 +24,7 @@ from speechbrain_music.data_prep.files import find_audio
 from speechbrain_music.dataio.audio import audio_info, resampled_length
 from speechbrain_music.dataio.overlap import plan_chunks
 from speechbrain_music.inference import MusicEncoder
-from speechbrain_music.inference.cli.similar import rank
+from speechbrain_music.inference.cli.similar import rank, unit_layers
 
 ROOT = Path(__file__).parents[2]
 MODULE = "const page = await import(new URL('try.js', location).href);"
@@ -116,7 +116,8 @@ def embed_by_onnxruntime(session, wave, setup):
 def ranked(setup, embedding):
     """Files of the examples by `sbmusic similar`, and their similarities."""
     examples = [example["embedding"] for example in setup["examples"]]
-    order = rank(np.array([*examples, embedding]), len(examples), len(examples))
+    layers = unit_layers(np.array([*examples, embedding]), "standardised")
+    order = rank(layers, len(examples), len(examples))
     return [setup["examples"][row]["file"] for row, _ in order], [value for _, value in order]
 
 
