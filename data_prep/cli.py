@@ -37,7 +37,9 @@ def main(argv=None):
 
     command = _add(names, "merge", merge.__doc__, merge.merge)
     command.add_argument(
-        "corpora", nargs="+", help="FOLDER or FOLDER=WEIGHT, where a preparation wrote manifests"
+        "corpora",
+        nargs="+",
+        help="FOLDER, FOLDER=WEIGHT or FOLDER=SHARE%%, as a preparation wrote it",
     )
     options = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
