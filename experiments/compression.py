@@ -7,7 +7,6 @@ Methods are those of `sbmusic compress`; --encoders are further ones as for reci
 gets all other options. The same command continues after an interruption. Protocol: README.md.
 """
 
-import argparse
 import json
 import shlex
 import sys
@@ -30,6 +29,7 @@ from speechbrain_music.models.frozen_encoder import fingerprint
 from speechbrain_music.models.safe_folder import WEIGHTS
 from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.pictures import picture
+from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import run_recipe
 
@@ -101,13 +101,7 @@ def draw(path, rows):
 
 def main(argv):
     """Measures, evaluates, and writes the table and the picture; see the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("export", type=Path)
-    parser.add_argument("--methods", nargs="+", default=["bf16", "int8", "prune:0.25", "prune:0.5"])
-    parser.add_argument("--encoders", nargs="*", default=[], help="NAME=ENCODER ...")
-    parser.add_argument("--tasks", nargs="+", required=True)
-    parser.add_argument("--out", type=Path, default=Path("results/compression"))
-    args, others = parser.parse_known_args(argv)
+    args, others = make_parser(__file__, __doc__).parse_known_args(argv)
     sys.path.insert(0, str(Path(__file__).parents[1]))  # for perf and recipes
     model, specs = load_export(args.export), [f"original={args.export}"]
     for method in args.methods:
