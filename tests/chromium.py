@@ -114,15 +114,16 @@ class Page:
 
     def choose_file(self, selector, path):
         """Choose a file in an input, as a person would."""
+        path = os.path.realpath(path)  # the browser cannot read a file whose path has ".."
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
+        self.call("DOM.setFileInputFiles", files=[path], nodeId=node)
 
     def drop_file(self, selector, path):
         """Drag a file from outside the browser onto an element."""
         box = f"document.querySelector({selector!r}).getBoundingClientRect()"
         x, y = self.run(f"const box = {box}; return [box.x + box.width / 2, box.y + 9]")
-        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        data = {"items": [], "files": [os.path.realpath(path)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
