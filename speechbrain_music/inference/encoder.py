@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, resampled_length
 from speechbrain_music.inference import long_audio
 from speechbrain_music.inference.hub import find_export
+from speechbrain_music.inference.stream import Stream
 from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import ExportEncoder
@@ -254,6 +255,28 @@ class MusicEncoder(Pretrained):
                         values = part.file.aggregator.result(single)
                         yield part.file.path, Embedding(values, tokens, times)
 
+    def stream(self, layer=-1, sample_rate=SAMPLE_RATE):
+        """A `Stream`: hidden states of one layer of audio while it arrives, mono, at `sample_rate`.
+
+        Raises UserError if the encoder was not trained with a `lookahead`, or for other values.
+
+        Example
+        -------
+        >>> from functools import partial
+        >>> from speechbrain_music.models.branchformer import BranchformerLayer
+        >>> from speechbrain_music.models.encoder import Encoder
+        >>> from speechbrain_music.models.frontend import ConvFrontEnd, LogMel
+        >>> from speechbrain_music.nnet.summary_mixing import SummaryMixing
+        >>> block = partial(BranchformerLayer, 16, partial(SummaryMixing, 16), lookahead=0)
+        >>> encoder = Encoder(partial(ConvFrontEnd, 16), block, num_layers=2, d_model=16)
+        >>> stream = MusicEncoder({"features": LogMel(), "encoder": encoder}).stream()
+        >>> states = [stream.feed(np.zeros(4800)) for _ in range(5)] + [stream.finish()]
+        >>> [len(each) for each in states], stream.latency
+        ([4, 5, 5, 5, 5, 1], 0.08)
+        """
+        (layer,), _ = self.choose_layers([layer], "none")
+        return Stream(self, layer, _check_sample_rate(sample_rate))
+
     def _encode(self, waves):
         """Return hidden states, each (B, T, D), 0 past a wave's end; and (B,) tokens."""
         lengths = torch.tensor([len(wave) for wave in waves], device=self.device)
@@ -290,10 +313,15 @@ def _to_tokens(name, seconds):
     raise UserError(f"{name} is {seconds!r}: it must be a multiple of 0.04 s")
 
 
-def _to_mono_24k(wavs, wav_lens, sample_rate):
-    """Cut a padded batch into B mono waves at 24 kHz, (n,) float32, as they are read from files."""
+def _check_sample_rate(sample_rate):
     if not isinstance(sample_rate, numbers.Integral) or sample_rate < 1:
         raise UserError(f"sample_rate is {sample_rate!r}: it must be a whole number of Hz")
+    return int(sample_rate)
+
+
+def _to_mono_24k(wavs, wav_lens, sample_rate):
+    """Cut a padded batch into B mono waves at 24 kHz, (n,) float32, as they are read from files."""
+    _check_sample_rate(sample_rate)
     if not isinstance(wavs, torch.Tensor):
         wavs = torch.from_numpy(np.ascontiguousarray(wavs))
     if wavs.ndim not in (2, 3) or not wavs.numel() or wavs.shape[1] < wavs.shape[-1]:

@@ -7,19 +7,19 @@ from speechbrain.lobes.models.transformer import Branchformer
 from speechbrain.nnet.normalization import LayerNorm
 from torch import nn
 
-from speechbrain_music.nnet.convolution import depthwise_conv
+from speechbrain_music.nnet.convolution import depthwise_conv, limit_lookahead
 from speechbrain_music.nnet.dropout import replace_dropout
 
 
 class ConvolutionBranch(Branchformer.ConvolutionBranch):
     """SpeechBrain's local branch (cgMLP), with each item's own end as the end of time."""
 
-    def forward(self, x, padding_mask=None):
+    def forward(self, x, padding_mask=None, lookahead=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
         value, gate = self.activation(self.pre_channel_proj(x)).chunk(2, dim=-1)
         conv = self.csgu.conv.conv
         gate = self.csgu.norm(gate)
-        gate = depthwise_conv(gate, conv.weight, conv.bias, padding_mask, padding_mode="reflect")
+        gate = depthwise_conv(gate, conv.weight, conv.bias, padding_mask, "reflect", lookahead)
         return self.post_channel_proj(self.csgu.dropout(value * gate))
 
 
@@ -34,6 +34,10 @@ class BranchformerLayer(nn.Module):
     width inside the local branch, `kernel_size` that of its depthwise convolution in tokens.
     `dropout` is after each branch, after the merge and inside both branches. The merge is a linear
     layer of the concatenated branches: `merge`, which exports name, is "concat", else ValueError.
+
+    For streaming: with `lookahead` the convolution reads so many steps after each, at most half a
+    kernel, and is padded with zeros; the mixer, which must be able to be `causal`, reads none; else
+    ValueError. None: the block reads the whole piece.
 
     Example
     -------
@@ -52,11 +56,14 @@ class BranchformerLayer(nn.Module):
         kernel_size: int = 31,
         dropout: float = 0.0,
         merge: str = "concat",
+        lookahead: int | None = None,
     ):
         super().__init__()
         if merge != "concat":
             raise ValueError(f"merge is {merge!r}: set concat, branches are merged in no other way")
+        self.kernel_size, self.lookahead = kernel_size, lookahead
         self.mixer = mixer()
+        limit_lookahead(self.mixer, lookahead, kernel_size)
         self.convolution_branch = ConvolutionBranch(
             d_model, linear_units=ffn_units, kernel_size=kernel_size, dropout=dropout
         )
@@ -66,8 +73,12 @@ class BranchformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         replace_dropout(self)
 
-    def forward(self, x, padding_mask=None):
-        """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
-        global_branch = self.dropout(self.mixer(self.norm_mhsa(x), padding_mask))
-        local_branch = self.dropout(self.convolution_branch(self.norm_conv(x), padding_mask))
-        return x + self.dropout(self.merge_proj(torch.cat([global_branch, local_branch], dim=-1)))
+    def forward(self, x, padding_mask=None, **stream):
+        """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model).
+
+        `stream` is for the mixer: its `past`.
+        """
+        mixed = self.mixer(self.norm_mhsa(x), padding_mask, **stream)
+        local = self.convolution_branch(self.norm_conv(x), padding_mask, self.lookahead)
+        branches = torch.cat([self.dropout(mixed), self.dropout(local)], dim=-1)
+        return x + self.dropout(self.merge_proj(branches))

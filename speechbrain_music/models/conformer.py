@@ -9,18 +9,19 @@ from speechbrain.nnet.normalization import LayerNorm
 from torch import nn
 from torch.nn import functional as F
 
-from speechbrain_music.nnet.convolution import depthwise_conv
+from speechbrain_music.nnet.convolution import depthwise_conv, limit_lookahead
 from speechbrain_music.nnet.dropout import replace_dropout
 
 
 class ConvolutionModule(Conformer.ConvolutionModule):
     """SpeechBrain's convolution module, with each item's own end as the end of time."""
 
-    def forward(self, x, padding_mask=None):
+    def forward(self, x, padding_mask=None, lookahead=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
         pointwise = self.bottleneck[0]  # kernel 1: a linear layer, and faster as one
         x = F.linear(self.layer_norm(x), pointwise.weight.squeeze(-1), pointwise.bias)
-        x = depthwise_conv(F.glu(x, dim=-1), self.conv.weight, self.conv.bias, padding_mask)
+        kernel = self.conv.weight, self.conv.bias
+        x = depthwise_conv(F.glu(x, dim=-1), *kernel, padding_mask, lookahead=lookahead)
         return self.after_conv(x)
 
 
@@ -58,9 +59,12 @@ class ConformerLayer(nn.Module):
         ffn_units: int = 2048,
         kernel_size: int = 31,
         dropout: float = 0.0,
+        lookahead: int | None = None,
     ):
         super().__init__()
+        self.kernel_size, self.lookahead = kernel_size, lookahead
         self.mixer = mixer()
+        limit_lookahead(self.mixer, lookahead, kernel_size)
         self.convolution_module = ConvolutionModule(d_model, kernel_size, dropout=dropout)
         self.ffn_module1 = _feed_forward(d_model, ffn_units, dropout)
         self.ffn_module2 = _feed_forward(d_model, ffn_units, dropout)
@@ -68,9 +72,12 @@ class ConformerLayer(nn.Module):
         self.norm2 = LayerNorm(d_model)
         replace_dropout(self)
 
-    def forward(self, x, padding_mask=None):
-        """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
+    def forward(self, x, padding_mask=None, **stream):
+        """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model).
+
+        `stream` is for the mixer: its `past`.
+        """
         x = x + 0.5 * self.ffn_module1(x)
-        x = x + self.mixer(self.norm1(x), padding_mask)
-        x = x + self.convolution_module(x, padding_mask)
+        x = x + self.mixer(self.norm1(x), padding_mask, **stream)
+        x = x + self.convolution_module(x, padding_mask, self.lookahead)
         return self.norm2(x + 0.5 * self.ffn_module2(x))

@@ -37,7 +37,8 @@ def _name(part_class):
 def part_config(part):
     """A part as a dict: "class", and all arguments with their defaults, nested parts included.
 
-    Raises TypeError if an argument is neither a plain value nor a part.
+    A `lookahead` of None is left out: fingerprints of encoders are older than that argument. Raises
+    TypeError if an argument is neither a plain value nor a part.
     """
     part = part if isinstance(part, partial) else partial(part)
     part_class = part.func
@@ -46,6 +47,7 @@ def part_config(part):
     return {CLASS: _name(part_class)} | {
         key: _plain(value, f"{key} of {_name(part_class)}")
         for key, value in bound.arguments.items()
+        if (key, value) != ("lookahead", None)
     }
 
 

@@ -9,7 +9,27 @@ def zero_padding(x, padding_mask):
     return x if padding_mask is None else x.masked_fill(padding_mask.unsqueeze(-1), 0.0)
 
 
-def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
+def limit_lookahead(mixer, lookahead, kernel_size):
+    """Makes a block's mixer causal, if the block has a `lookahead`; None: it reads whole pieces.
+
+    Raises ValueError if the mixer cannot be causal, or a kernel cannot be moved back so far.
+    """
+    if lookahead is None:
+        return
+    if not hasattr(mixer, "causal"):
+        raise ValueError(
+            f"lookahead is {lookahead}: {type(mixer).__name__} reads whole pieces, choose "
+            "SummaryMixing or null"
+        )
+    if not 0 <= lookahead <= kernel_size // 2:
+        raise ValueError(
+            f"lookahead is {lookahead}: with kernel_size {kernel_size}, choose 0 to "
+            f"{kernel_size // 2}, or null"
+        )
+    mixer.causal = True
+
+
+def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros", lookahead=None):
     """Depthwise convolution over time that keeps the length, each item padded at its own end.
 
     Equal to torch's Conv1d; computed by the implementation that is fast on the device.
@@ -17,19 +37,22 @@ def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros"):
     x (B, T, C), the weight (C, 1, K), K odd, and bias (C,) of a depthwise Conv1d, and an optional
     (B, T) mask, True = padding, to (B, T, C). `padding_mode` is "zeros", or "reflect" as in
     SpeechBrain's convolutions (an item shorter than K // 2 is reflected repeatedly, as by numpy,
-    where torch raises).
+    where torch raises). `lookahead` moves the kernel back in time, so that it reads only so many
+    steps after its own, at most K // 2; padding is with zeros then.
     """
-    context = weight.shape[-1] // 2
-    beyond = context if padding_mode == "reflect" else 0
+    steps, context = x.shape[1], weight.shape[-1] // 2
+    beyond = context if padding_mode == "reflect" and lookahead is None else 0
     x = zero_padding(x, padding_mask)
+    if lookahead is not None:
+        x = F.pad(x, (0, 0, context - lookahead, 0))
     if beyond:
         x = _reflect(x, context, padding_mask)
     if not x.is_cuda:
-        return _along_height(x, weight, bias, context - beyond)
+        return _along_height(x, weight, bias, context - beyond)[:, :steps]
     # A GPU's kernels are fast only with zero padding on both sides, which is cut off again.
     half = torch.is_autocast_enabled("cuda") or x.dtype.itemsize == 2
     with_zeros = _along_width if half else _conv1d
-    return with_zeros(x, weight, bias, context)[:, beyond : x.shape[1] - beyond]
+    return with_zeros(x, weight, bias, context)[:, beyond : beyond + steps]
 
 
 # (B, T, C) is channels-last. As an image in this memory format torch convolves it several times

@@ -41,8 +41,7 @@ class Int8Linear(nn.Module):
         if constant is None:
             return self._linear(x, self.weight, self.bias)
         weight, of_constant = self.weight.split((x.shape[-1], constant.shape[-1]), dim=1)
-        added = self._linear(constant, of_constant, self.bias)
-        return self._linear(x, weight, None) + added.unsqueeze(1)
+        return self._linear(x, weight, None) + self._linear(constant, of_constant, self.bias)
 
     def _linear(self, x, weight, bias):
         if x.device.type != "cpu" or not torch.cpu._is_vnni_supported():

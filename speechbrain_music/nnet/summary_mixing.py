@@ -5,6 +5,7 @@ Self-Attention for Speech Recognition and Understanding", arXiv 2307.07421.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -42,14 +43,22 @@ class GroupedLinear(nn.Module):
 
 
 class MergeLinear(nn.Linear):
-    """A linear layer of frames that are concatenated with a vector of their item."""
+    """A linear layer of frames that are concatenated with a vector, of each or of all of them."""
 
     def forward(self, x, constant):
-        """(B, T, n) and (B, m) to (B, T, out), n + m being the layer's inputs."""
+        """(B, T, n) and (B, 1, m) or (B, T, m) to (B, T, out), n + m being the layer's inputs."""
         weight, of_constant = self.weight.split((x.shape[-1], constant.shape[-1]), dim=1)
-        # W [x; c] = W_x x + W_c c: the second product once per item, never per frame.
-        added = F.linear(constant, of_constant, self.bias)
-        return F.linear(x, weight) + added.unsqueeze(1)
+        # W [x; c] = W_x x + W_c c: the second product once per item, not per frame.
+        return F.linear(x, weight) + F.linear(constant, of_constant, self.bias)
+
+
+@dataclass
+class Past:
+    """What a stream keeps of the time steps before those at hand; `leaving` of these will join."""
+
+    total: object = 0.0  # sum of s(x_t), (groups, B, features)
+    count: int = 0
+    leaving: int = 0
 
 
 class SummaryMixing(nn.Module):
@@ -57,6 +66,9 @@ class SummaryMixing(nn.Module):
 
     output_t = GELU(W [f(x_t); s_bar] + b) with s_bar the mean of s(x_t) over valid t. f and s are
     per-step MLPs, block-diagonal over `nhead` groups, GELU after every layer.
+
+    If `causal` is set, s_bar of a step is the mean up to that step, for streaming (not in the
+    paper).
 
     `hidden` are the hidden widths of f and s, by default one layer of d_model. `out_features` is
     the width of f(x_t) and of s_bar, by default d_model. Every width must divide by nhead, else
@@ -72,6 +84,8 @@ class SummaryMixing(nn.Module):
     >>> torch.allclose(mixing(x)[:, order], mixing(x[:, order]), atol=1e-5)
     True
     """
+
+    causal = False
 
     def __init__(
         self,
@@ -98,16 +112,21 @@ class SummaryMixing(nn.Module):
             layers += [GroupedLinear(fan_in, fan_out, nhead), nn.GELU()]
         return nn.Sequential(*layers)
 
-    def forward(self, x, padding_mask=None):
+    def forward(self, x, padding_mask=None, past=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model).
 
-        Values at padded steps are meaningless; an item of padding has a summary of zeros.
+        Values at padded steps are meaningless; an item of padding has a summary of zeros. `past`, a
+        `Past`, is of the stream that x continues, if `causal`.
         """
         batch, steps, width = x.shape
         groups = x.reshape(batch * steps, self.nhead, -1).transpose(0, 1)
         local = self.f(groups).transpose(0, 1).reshape(batch, steps, self.out_features)
-        summary = self._mean(self.s(groups).view(self.nhead, batch, steps, -1), padding_mask)
-        summary = summary.transpose(0, 1).reshape(batch, self.out_features)
+        summary = self.s(groups).view(self.nhead, batch, steps, -1)
+        if self.causal:
+            summary = self._running_mean(summary, padding_mask, past or Past())
+        else:
+            summary = self._mean(summary, padding_mask)
+        summary = summary.permute(1, 2, 0, 3).flatten(2)
         summary = self.dropout(summary).to(x.dtype)
         return F.gelu(self.merge(self.dropout(local), summary))
 
@@ -116,9 +135,26 @@ class SummaryMixing(nn.Module):
         """Mean over valid steps of (groups, B, T, features), summed in float32 or better."""
         dtype = torch.promote_types(s.dtype, torch.float32)
         if padding_mask is None:  # faster than mean(), whose gradient is expanded first
-            return s.sum(dim=2, dtype=dtype) / s.shape[2]
+            return s.sum(dim=2, keepdim=True, dtype=dtype) / s.shape[2]
         valid = (~padding_mask).to(dtype)
-        count = valid.sum(dim=1).clamp(min=1).view(1, -1, 1)
+        count = valid.sum(dim=1).clamp(min=1).view(1, -1, 1, 1)
         # where, not a product with 0: padded steps may hold anything, even NaN.
         s = torch.where(padding_mask.unsqueeze(-1), 0, s.to(dtype))
-        return s.sum(dim=2) / count
+        return s.sum(dim=2, keepdim=True) / count
+
+    @staticmethod
+    def _running_mean(s, padding_mask, past):
+        """Mean of (groups, B, T, features) up to each step.
+
+        Summed in float64: an hour has 90,000 steps.
+        """
+        valid = torch.ones(s.shape[1:3], device=s.device)
+        if padding_mask is not None:
+            valid = (~padding_mask).to(valid.dtype)
+            s = torch.where(padding_mask.unsqueeze(-1), 0, s)
+        total = s.cumsum(dim=2, dtype=torch.float64) + past.total
+        count = valid.cumsum(dim=1) + past.count
+        if past.leaving:
+            past.total = total[:, :, past.leaving - 1 : past.leaving]
+            past.count += past.leaving
+        return total / count.clamp(min=1).unsqueeze(-1)
