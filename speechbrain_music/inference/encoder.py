@@ -262,13 +262,9 @@ class MusicEncoder(Pretrained):
 
         Example
         -------
-        >>> from functools import partial
-        >>> from speechbrain_music.models.branchformer import BranchformerLayer
-        >>> from speechbrain_music.models.encoder import Encoder
-        >>> from speechbrain_music.models.frontend import ConvFrontEnd, LogMel
-        >>> from speechbrain_music.nnet.summary_mixing import SummaryMixing
-        >>> block = partial(BranchformerLayer, 16, partial(SummaryMixing, 16), lookahead=0)
-        >>> encoder = Encoder(partial(ConvFrontEnd, 16), block, num_layers=2, d_model=16)
+        >>> from speechbrain_music.models.encoder import make_encoder
+        >>> from speechbrain_music.models.frontend import LogMel
+        >>> encoder = make_encoder(num_layers=2, d_model=16, lookahead=0)
         >>> stream = MusicEncoder({"features": LogMel(), "encoder": encoder}).stream()
         >>> states = [stream.feed(np.zeros(4800)) for _ in range(5)] + [stream.finish()]
         >>> [len(each) for each in states], stream.latency

@@ -122,6 +122,7 @@ def make_encoder(
     frontend_bypass=False,
     frontend_norm=False,
     frame_rate=TOKEN_RATE,
+    lookahead=None,
 ):
     """One of the shipped encoders by the names of its parts; the yamls in hparams/ do the same.
 
@@ -129,8 +130,8 @@ def make_encoder(
     (SpeechBrain's relative positions) or "rope"; else ValueError. `nhead` is the heads or groups of
     the mixer, `ffn_units` the width inside the blocks (None: the block's default), `kernel_size`
     the tokens of their depthwise convolutions; `dropout` is in the front-end, the mixers and the
-    blocks. For the others see `ConvFrontEnd` and `Encoder`; the yamls in hparams/ have bypass and
-    norm.
+    blocks. For the others see `ConvFrontEnd`, `Encoder` and `BranchformerLayer`; the yamls in
+    hparams/ have bypass and norm.
 
     Example
     -------
@@ -146,9 +147,8 @@ def make_encoder(
         *(d_model, frontend_channels, dropout, frontend_bypass, frame_rate, frontend_norm),
     )
     make_mixer = partial(MIXERS[mixer], d_model, nhead, dropout=dropout)
-    make_block = partial(
-        BLOCKS[block], d_model, make_mixer, kernel_size=kernel_size, dropout=dropout
-    )
+    options = {"kernel_size": kernel_size, "dropout": dropout, "lookahead": lookahead}
+    make_block = partial(BLOCKS[block], d_model, make_mixer, **options)
     if ffn_units is not None:
         make_block = partial(make_block, ffn_units=ffn_units)
     return Encoder(frontend, make_block, num_layers, d_model, frame_rate)

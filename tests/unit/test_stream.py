@@ -1,25 +1,24 @@
 """Encoders with a lookahead: what a step reads, and streams equal to the whole piece."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 
 from speechbrain_music.inference import MusicEncoder
-from speechbrain_music.models.encoder import Encoder, make_encoder
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import load_export, save_export
-from speechbrain_music.models.frontend import ConvFrontEnd, LogMel
-from speechbrain_music.models.parts import BLOCKS, MIXERS
+from speechbrain_music.models.frontend import LogMel
+from speechbrain_music.models.parts import BLOCKS
 from speechbrain_music.nnet.summary_mixing import Past, SummaryMixing
 from speechbrain_music.utils.errors import UserError
 
 
 def causal(block="branchformer", lookahead=0, frame_rate=25, layers=3):
-    mixer = partial(SummaryMixing, 16)
-    block = partial(BLOCKS[block], 16, mixer, 32, kernel_size=7, lookahead=lookahead)
-    frontend = partial(ConvFrontEnd, 16, channels=4, bypass=True, norm=True, frame_rate=frame_rate)
-    return Encoder(frontend, block, layers, 16, frame_rate).eval()
+    sizes = {"ffn_units": 32, "kernel_size": 7, "frontend_channels": 4}
+    front_end = {"frontend_bypass": True, "frontend_norm": True, "frame_rate": frame_rate}
+    return make_encoder(
+        block, num_layers=layers, d_model=16, lookahead=lookahead, **sizes, **front_end
+    ).eval()
 
 
 def music(seconds, seed=0):
@@ -131,11 +130,12 @@ def test_an_export_keeps_its_lookahead(tmp_path):
 
 def test_bad_values():
     for lookahead in (4, 99):
-        with pytest.raises(ValueError, match=f"lookahead is {lookahead}: with kernel_size 7, choose 0 to 3"):
+        with pytest.raises(
+            ValueError, match=f"lookahead is {lookahead}: with kernel_size 7, choose 0 to 3"
+        ):
             causal(lookahead=lookahead)
-    rope = partial(MIXERS["rope"], 16)
     with pytest.raises(ValueError, match="lookahead is 0: RotaryAttention reads whole pieces"):
-        BLOCKS["conformer"](16, rope, lookahead=0)
+        make_encoder("conformer", "rope", num_layers=1, d_model=16, lookahead=0)
     offline = {"features": LogMel(), "encoder": make_encoder(num_layers=1, d_model=16)}
     offline = MusicEncoder(offline, run_opts={"device": "cpu"})
     with pytest.raises(UserError, match="cannot be streamed: train one with --lookahead"):
