@@ -34,13 +34,14 @@ TINY = {"num_layers": 1, "d_model": 32, "nhead": 2, "ffn_units": 48, "frontend_c
 SYSTEMS = {
     "cnf_sum": ("conformer", "summary", TINY | {"frame_rate": 50}),
     "brn_rope": ("branchformer", "rope", TINY),
+    "causal": ("branchformer", "summary", TINY | {"lookahead": 1}),
     "brn_sum": ("branchformer", "summary", {"num_layers": 6}),  # the full width
 }
 
 
 @pytest.fixture(
     scope="module",
-    params=["cnf_sum", "brn_rope", pytest.param("brn_sum", marks=pytest.mark.slow)],
+    params=["cnf_sum", "brn_rope", "causal", pytest.param("brn_sum", marks=pytest.mark.slow)],
 )
 def exported(request, tmp_path_factory):
     """A model and its file."""
