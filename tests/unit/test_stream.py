@@ -11,6 +11,7 @@ from speechbrain_music.models.export import WaveEncoder, load_export, save_expor
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.parts import BLOCKS
 from speechbrain_music.nnet.summary_mixing import Past, SummaryMixing
+from speechbrain_music.reporting.model_card import encoder_metadata
 from speechbrain_music.utils.errors import UserError
 
 
@@ -126,6 +127,7 @@ def test_an_export_keeps_its_lookahead(tmp_path):
     assert [block.lookahead for block in loaded.layers] == [2, 2, 2]
     mel = torch.randn(1, 40, 128)
     assert torch.equal(loaded(mel)[0], encoder(mel)[0])
+    assert "lookahead 2 (can be streamed)" in encoder_metadata(load_export(tmp_path))["encoder"]
     assert "lookahead" not in str(make_encoder(num_layers=1, d_model=16).config)
 
 
