@@ -13,9 +13,10 @@ from perf import PEERS
 from perf.benchmark import Benchmark, Comparison, describe_model, gpu_batch
 from perf.data import FILE_RATE, make_music
 from perf.training import HPARAMS
-from speechbrain_music.dataio.audio import read_segments
+from speechbrain_music.dataio.audio import SAMPLE_RATE, read_segments
 from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.inference.cli.similar import rank, unit_layers
+from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import save_export
 from speechbrain_music.models.frontend import TOKEN_RATE, LogMel
 
@@ -90,3 +91,25 @@ def search(size, device, folder):
     rows = zip(labels, candidates, limits, strict=True)
     comparisons = [Comparison(*row, 1, bound="<=") for row in rows]
     return Benchmark("search among embeddings", candidates, comparisons, times=limits)
+
+
+def streaming(size, device, folder):
+    """`brn_sum` with a lookahead of 0 on audio that arrives in parts; "the audio" is its length."""
+    seconds, options = size
+    modules = {"features": LogMel(), "encoder": make_encoder(**options, lookahead=0)}
+    encoder = MusicEncoder(modules, run_opts={"device": device})
+    wave = make_music(seconds)[: seconds * SAMPLE_RATE].mean(1, dtype=np.float32)
+
+    def stream(length):
+        stream = encoder.stream()
+        for start in range(0, len(wave), round(length * SAMPLE_RATE)):
+            stream.feed(wave[start : start + round(length * SAMPLE_RATE)])
+        stream.finish()
+
+    parts = {f"parts of {length:g} s": partial(stream, length) for length in (1, 0.2, 0.04)}
+    whole = {"whole": partial(encoder.encode_batch, wave[None])}
+    rows = [Comparison(name, name, "whole") for name in parts]
+    rows += [Comparison(f"{name}, times real time", name, "the audio", 1) for name in parts]
+    return Benchmark(
+        f"streaming of {seconds} s", parts | whole, rows, times={"the audio": [seconds]}
+    )
