@@ -6,8 +6,8 @@ import torch
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, STACK, TOKEN_RATE
+from speechbrain_music.nnet.convolution import Past
 from speechbrain_music.nnet.precision import full_float32
-from speechbrain_music.nnet.summary_mixing import Past
 from speechbrain_music.utils.errors import UserError
 
 BEFORE = 2  # tokens before a token that the log-mel reads, and the front-end
@@ -47,7 +47,7 @@ def _block_window(block):
         past.leaving = leaving
         return block(x, past=past)
 
-    return Window(call, block.kernel_size - 1 - block.lookahead, block.lookahead)
+    return Window(call, 0, block.lookahead)
 
 
 class Stream:

@@ -14,12 +14,13 @@ from speechbrain_music.nnet.dropout import replace_dropout
 class ConvolutionBranch(Branchformer.ConvolutionBranch):
     """SpeechBrain's local branch (cgMLP), with each item's own end as the end of time."""
 
-    def forward(self, x, padding_mask=None, lookahead=None):
+    def forward(self, x, padding_mask=None, lookahead=None, past=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
         value, gate = self.activation(self.pre_channel_proj(x)).chunk(2, dim=-1)
         conv = self.csgu.conv.conv
         gate = self.csgu.norm(gate)
-        gate = depthwise_conv(gate, conv.weight, conv.bias, padding_mask, "reflect", lookahead)
+        kernel = conv.weight, conv.bias
+        gate = depthwise_conv(gate, *kernel, padding_mask, "reflect", lookahead, past)
         return self.post_channel_proj(self.csgu.dropout(value * gate))
 
 
@@ -61,7 +62,7 @@ class BranchformerLayer(nn.Module):
         super().__init__()
         if merge != "concat":
             raise ValueError(f"merge is {merge!r}: set concat, branches are merged in no other way")
-        self.kernel_size, self.lookahead = kernel_size, lookahead
+        self.lookahead = lookahead
         self.mixer = mixer()
         limit_lookahead(self.mixer, lookahead, kernel_size)
         self.convolution_branch = ConvolutionBranch(
@@ -73,12 +74,13 @@ class BranchformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         replace_dropout(self)
 
-    def forward(self, x, padding_mask=None, **stream):
+    def forward(self, x, padding_mask=None, past=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model).
 
-        `stream` is for the mixer: its `past`.
+        `past`, a `Past`, is of the stream that x continues.
         """
+        stream = {} if past is None else {"past": past}  # a mixer of one's own need not take it
         mixed = self.mixer(self.norm_mhsa(x), padding_mask, **stream)
-        local = self.convolution_branch(self.norm_conv(x), padding_mask, self.lookahead)
+        local = self.convolution_branch(self.norm_conv(x), padding_mask, self.lookahead, past)
         branches = torch.cat([self.dropout(mixed), self.dropout(local)], dim=-1)
         return x + self.dropout(self.merge_proj(branches))

@@ -16,12 +16,12 @@ from speechbrain_music.nnet.dropout import replace_dropout
 class ConvolutionModule(Conformer.ConvolutionModule):
     """SpeechBrain's convolution module, with each item's own end as the end of time."""
 
-    def forward(self, x, padding_mask=None, lookahead=None):
+    def forward(self, x, padding_mask=None, lookahead=None, past=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model)."""
         pointwise = self.bottleneck[0]  # kernel 1: a linear layer, and faster as one
         x = F.linear(self.layer_norm(x), pointwise.weight.squeeze(-1), pointwise.bias)
         kernel = self.conv.weight, self.conv.bias
-        x = depthwise_conv(F.glu(x, dim=-1), *kernel, padding_mask, lookahead=lookahead)
+        x = depthwise_conv(F.glu(x, dim=-1), *kernel, padding_mask, "zeros", lookahead, past)
         return self.after_conv(x)
 
 
@@ -62,7 +62,7 @@ class ConformerLayer(nn.Module):
         lookahead: int | None = None,
     ):
         super().__init__()
-        self.kernel_size, self.lookahead = kernel_size, lookahead
+        self.lookahead = lookahead
         self.mixer = mixer()
         limit_lookahead(self.mixer, lookahead, kernel_size)
         self.convolution_module = ConvolutionModule(d_model, kernel_size, dropout=dropout)
@@ -72,12 +72,13 @@ class ConformerLayer(nn.Module):
         self.norm2 = LayerNorm(d_model)
         replace_dropout(self)
 
-    def forward(self, x, padding_mask=None, **stream):
+    def forward(self, x, padding_mask=None, past=None):
         """(B, T, d_model) and an optional (B, T) mask, True = padding, to (B, T, d_model).
 
-        `stream` is for the mixer: its `past`.
+        `past`, a `Past`, is of the stream that x continues.
         """
+        stream = {} if past is None else {"past": past}  # a mixer of one's own need not take it
         x = x + 0.5 * self.ffn_module1(x)
         x = x + self.mixer(self.norm1(x), padding_mask, **stream)
-        x = x + self.convolution_module(x, padding_mask, self.lookahead)
+        x = x + self.convolution_module(x, padding_mask, self.lookahead, past)
         return self.norm2(x + 0.5 * self.ffn_module2(x))

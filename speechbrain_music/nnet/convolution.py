@@ -1,5 +1,7 @@
 """Padding-safe depthwise convolution over time."""
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional as F
 
@@ -7,6 +9,24 @@ from torch.nn import functional as F
 def zero_padding(x, padding_mask):
     """Zeroes (B, T, C) where the (B, T) mask is True; None means that nothing is padded."""
     return x if padding_mask is None else x.masked_fill(padding_mask.unsqueeze(-1), 0.0)
+
+
+@dataclass
+class Past:
+    """What a block keeps of the steps of a stream before those at hand, of which `leaving` join."""
+
+    leaving: int = 0
+    count: int = 0  # steps
+    total: object = 0.0  # of SummaryMixing: the sum of s(x_t), (groups, B, 1, features)
+    inputs: object = None  # of the convolution: its last ones, (B, n, C)
+
+    def lengthen(self, x, steps):
+        """The inputs, at most `steps`, before those at hand (B, T, C), and these."""
+        before = 0 if self.inputs is None else self.inputs.shape[1]
+        x = torch.cat([self.inputs, x], dim=1) if before else x
+        known = before + self.leaving
+        self.inputs = x[:, max(known - steps, 0) : known]
+        return x
 
 
 def limit_lookahead(mixer, lookahead, kernel_size):
@@ -29,7 +49,9 @@ def limit_lookahead(mixer, lookahead, kernel_size):
     mixer.causal = True
 
 
-def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros", lookahead=None):
+def depthwise_conv(
+    x, weight, bias, padding_mask=None, padding_mode="zeros", lookahead=None, past=None
+):
     """Depthwise convolution over time that keeps the length, each item padded at its own end.
 
     Equal to torch's Conv1d; computed by the implementation that is fast on the device.
@@ -38,21 +60,23 @@ def depthwise_conv(x, weight, bias, padding_mask=None, padding_mode="zeros", loo
     (B, T) mask, True = padding, to (B, T, C). `padding_mode` is "zeros", or "reflect" as in
     SpeechBrain's convolutions (an item shorter than K // 2 is reflected repeatedly, as by numpy,
     where torch raises). `lookahead` moves the kernel back in time, so that it reads only so many
-    steps after its own, at most K // 2; padding is with zeros then.
+    steps after its own, at most K // 2; padding is with zeros then. `past` is a `Past`.
     """
     steps, context = x.shape[1], weight.shape[-1] // 2
     beyond = context if padding_mode == "reflect" and lookahead is None else 0
     x = zero_padding(x, padding_mask)
+    x = x if past is None else past.lengthen(x, 2 * context - lookahead)
+    end = x.shape[1]
     if lookahead is not None:
         x = F.pad(x, (0, 0, context - lookahead, 0))
     if beyond:
         x = _reflect(x, context, padding_mask)
     if not x.is_cuda:
-        return _along_height(x, weight, bias, context - beyond)[:, :steps]
+        return _along_height(x, weight, bias, context - beyond)[:, end - steps : end]
     # A GPU's kernels are fast only with zero padding on both sides, which is cut off again.
     half = torch.is_autocast_enabled("cuda") or x.dtype.itemsize == 2
     with_zeros = _along_width if half else _conv1d
-    return with_zeros(x, weight, bias, context)[:, beyond : beyond + steps]
+    return with_zeros(x, weight, bias, context)[:, beyond:][:, end - steps : end]
 
 
 # (B, T, C) is channels-last. As an image in this memory format torch convolves it several times

@@ -5,12 +5,12 @@ Self-Attention for Speech Recognition and Understanding", arXiv 2307.07421.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from speechbrain_music.nnet.convolution import Past
 from speechbrain_music.nnet.dropout import Dropout
 
 
@@ -50,15 +50,6 @@ class MergeLinear(nn.Linear):
         weight, of_constant = self.weight.split((x.shape[-1], constant.shape[-1]), dim=1)
         # W [x; c] = W_x x + W_c c: the second product once per item, not per frame.
         return F.linear(x, weight) + F.linear(constant, of_constant, self.bias)
-
-
-@dataclass
-class Past:
-    """What a stream keeps of the time steps before those at hand; `leaving` of these will join."""
-
-    total: object = 0.0  # sum of s(x_t), (groups, B, features)
-    count: int = 0
-    leaving: int = 0
 
 
 class SummaryMixing(nn.Module):

@@ -10,7 +10,8 @@ from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import WaveEncoder, load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.parts import BLOCKS
-from speechbrain_music.nnet.summary_mixing import Past, SummaryMixing
+from speechbrain_music.nnet.convolution import Past
+from speechbrain_music.nnet.summary_mixing import SummaryMixing
 from speechbrain_music.reporting.model_card import encoder_metadata
 from speechbrain_music.utils.errors import UserError
 
