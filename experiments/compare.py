@@ -24,6 +24,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
+from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.mixture import merged_data, prepare_mixture, prepare_speech
@@ -265,6 +266,7 @@ def main(argv):
     """Runs a comparison; see the head of this file."""
     args, others = parse(argv)
     comparison = load(args.name)
+    check_output(args.out / "page", args.work / "run")
     music, mixes = {}, any("speech" in options for options in comparison["variants"].values())
     if "data_folder" not in others:
         music = prepare_mixture(args.hours, args.work / "manifests", args.soundtracks)
