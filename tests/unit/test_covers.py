@@ -8,7 +8,7 @@ import pytest
 from small_trees import refused, tables, wav, write
 
 from speechbrain_music.data_prep import covers
-from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.__main__ import main
 from speechbrain_music.data_prep.data_set import sha1
 from speechbrain_music.data_prep.registry import DATA_SETS
 
