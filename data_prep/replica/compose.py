@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate, cycle, groupby, pairwise
+from itertools import accumulate, cycle, groupby, islice, pairwise
 
 import numpy as np
 
@@ -105,14 +105,19 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     clock = Clock(tempo, meter, artist.swing, lead)
     bars = max(1, round((end - lead) / (clock.beat * meter.beats)))
 
-    material = _Material(genre, artist, mode, rng, expression)
-    form = _form((expression or genre).forms, bars, material.unit(bars), rng)
+    symbols = {"verse": _progression(genre, mode, rng, expression)}
+    unit = 12 if len(symbols["verse"]) == 12 else 8  # bars of a section
+    if bars < (6 if expression else 4) * unit:
+        unit //= 2  # so that a short piece has a form at all
+    form = _form((expression or genre).forms, bars, unit, rng)
     shifts = [0] * len(form) if stays else _modulations(artist.genre, form, rng)
-    harmony = [  # one entry per bar: [(step, length, chord)]
-        material.harmony(name, index, (tonic + shift) % 12, meter)
-        for (name, length), shift in zip(form, shifts, strict=True)
-        for index in range(length)
-    ]
+    harmony = []  # one entry per bar: [(step, length, chord)]
+    for (name, length), shift in zip(form, shifts, strict=True):
+        kind, key = LIKE.get(name, name), (tonic + shift) % 12
+        if kind not in symbols:
+            symbols[kind] = _progression(genre, mode, rng, expression)
+        written = islice(cycle(symbols[kind]), length)
+        harmony += [_chords(bar, key, meter, artist.color) for bar in written]
     if expression:
         expression.play(clock, meter, form)
     home = Chord.parse("I" if mode == "major" else "i", (tonic + shifts[-1]) % 12)
@@ -149,39 +154,23 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     )
 
 
-class _Material:
-    """Chords of each kind of section, written at its first use and kept."""
+def _progression(genre, mode, rng, expression):
+    """The chord symbols of a kind of section, one text per bar."""
+    if rng.random() < genre.loop_share:
+        loops = genre.loops[mode]
+        symbols = loops[rng.integers(len(loops))].split()
+    else:
+        symbols = phrase(rng, mode, int(rng.choice((4, 8))))
+    return expression.enrich(symbols) if expression else symbols
 
-    def __init__(self, genre, artist, mode, rng, expression):
-        self.genre, self.artist, self.mode, self.rng = genre, artist, mode, rng
-        self.kept, self.expression = {}, expression
-        self.phrase = 12 if len(self._symbols("verse")) == 12 else 8
 
-    def unit(self, bars):
-        """Bars of a section; a short piece has short ones, so that it has a form at all."""
-        whole = bars >= (6 if self.expression else 4) * self.phrase
-        return self.phrase if whole else self.phrase // 2
-
-    def _symbols(self, name):
-        name = LIKE.get(name, name)
-        if name not in self.kept:
-            if self.rng.random() < self.genre.loop_share:
-                loops = self.genre.loops[self.mode]
-                symbols = loops[self.rng.integers(len(loops))].split()
-            else:
-                symbols = phrase(self.rng, self.mode, int(self.rng.choice((4, 8))))
-            self.kept[name] = self.expression.enrich(symbols) if self.expression else symbols
-        return self.kept[name]
-
-    def harmony(self, name, index, tonic, meter):
-        """The chords of bar `index` of a section, as (step, length, chord)."""
-        symbols = self._symbols(name)
-        pair = symbols[index % len(symbols)].split("/")
-        chords = [Chord.parse(symbol, tonic).colored(self.artist.color) for symbol in pair]
-        middle = meter.steps * math.ceil(meter.beats / 2)
-        if len(chords) == 1:
-            return [(0, meter.bar, chords[0])]
-        return [(0, middle, chords[0]), (middle, meter.bar - middle, chords[1])]
+def _chords(symbols, tonic, meter, color):
+    """The chord or the two chords of a bar, as (step, length, chord)."""
+    chords = [Chord.parse(symbol, tonic).colored(color) for symbol in symbols.split("/")]
+    middle = meter.steps * math.ceil(meter.beats / 2)
+    if len(chords) == 1:
+        return [(0, meter.bar, chords[0])]
+    return [(0, middle, chords[0]), (middle, meter.bar - middle, chords[1])]
 
 
 def _form(forms, bars, unit, rng):
