@@ -19,23 +19,27 @@ from speechbrain_music.utils.errors import run_command
 
 def main(argv=None):
     """Run a preparation: 0 if all went well, 2 after one line of error on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m speechbrain_music.data_prep",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    prog, form = "python -m speechbrain_music.data_prep", argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=form)
     names = parser.add_subparsers(required=True, metavar="NAME")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--out", required=True, type=Path, help="folder for the manifests")
+    shared = {"parents": [common], "formatter_class": form}
     for name, data_set in DATA_SETS.items():
         source = (
             f"Source: {data_set.reference}{data_set.home_page and ', ' + data_set.home_page}\n"
             f"Licence: {data_set.licence}\nCite:\n{textwrap.indent(data_set.bibtex, '    ')}"
         )
         about = data_set.description + ("" if data_set.own else f"\n{source}")
-        command = _add(names, name, about, data_set.prepare)
+        title = about.splitlines()[0]
+        command = names.add_parser(name, help=title, description=about, **shared)
+        command.set_defaults(prepare=data_set.prepare)
         command.add_argument("data_folder", metavar="FOLDER", help="the folder of the data")
         _add_options(command, data_set)
 
-    command = _add(names, "merge", merge.__doc__, merge.merge)
+    title = merge.__doc__.splitlines()[0]
+    command = names.add_parser("merge", help=title, description=merge.__doc__, **shared)
+    command.set_defaults(prepare=merge.merge)
     command.add_argument(
         "corpora",
         nargs="+",
@@ -45,19 +49,6 @@ def main(argv=None):
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     prepare = options.pop("prepare")
     return run_command(lambda: prepare(**options) and None)
-
-
-def _add(names, name, about, prepare):
-    """Add a command that calls `prepare`; its help begins with the text `about`."""
-    command = names.add_parser(
-        name,
-        help=about.splitlines()[0],
-        description=about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument("--out", required=True, type=Path, help="folder for the manifests")
-    command.set_defaults(prepare=prepare)
-    return command
 
 
 def _add_options(command, data_set):
