@@ -144,6 +144,12 @@ def group_files(names, key):
     return groups
 
 
+def by_stem(root, below="", extensions=EXTENSIONS):
+    """Stem -> the only file that has it, relative to `root`, anywhere in `root/below`."""
+    found = group_files(find_audio(root, below, extensions)[0], lambda path: path.stem)
+    return {stem: only_one(root, names, stem) for stem, names in found.items()}
+
+
 def only_one(root, names, piece):
     """The only one of the files of a piece, or a `PreparationError`."""
     if len(names) > 1:
