@@ -6,20 +6,14 @@ from itertools import accumulate, cycle, groupby, islice, pairwise
 
 import numpy as np
 
-from speechbrain_music.data_prep.replica.draws import choose
+from speechbrain_music.data_prep.replica.draws import choose, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.players import METERS, Bassist, Comper, Drummer, Soloist
 from speechbrain_music.data_prep.replica.synth import DRUMS, NOTE
 from speechbrain_music.data_prep.replica.theory import MODES, SCALES, TONICS, Chord, phrase
 
 SLOWEST, FASTEST = 60.0, 180.0  # beats per minute
-# How a section is played: dynamics relative to the chorus, and the roles that are silent.
-DYNAMICS = {"intro": 0.8, "verse": 0.9, "chorus": 1.0, "bridge": 0.93, "outro": 0.82}
-DYNAMICS |= {"inst": 0.95, "solo": 0.97}
-SILENT = {"intro": {"melody"}, "verse": {"pad"}, "outro": {"melody"}, "inst": {"melody"}}
-LIKE = dict.fromkeys(("intro", "outro", "inst", "solo"), "verse")  # whose harmony and motifs
-# Shares of a genre's pieces whose bridge is in another key, whose last chorus is lifted.
-AWAY, LIFT = {"classical": 0.35, "jazz": 0.35}, {"pop": 0.2, "country": 0.15, "disco": 0.15}
+SECTIONS = read_yaml("theory.yaml")["sections"]
 CENTERS = {"comp": 62, "pad": 60, "melody": 72}
 
 
@@ -110,10 +104,10 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     if bars < (6 if expression else 4) * unit:
         unit //= 2  # so that a short piece has a form at all
     form = _form((expression or genre).forms, bars, unit, rng)
-    shifts = [0] * len(form) if stays else _modulations(artist.genre, form, rng)
+    shifts = [0] * len(form) if stays else _modulations(genre.modulated, form, rng)
     harmony = []  # one entry per bar: [(step, length, chord)]
     for (name, length), shift in zip(form, shifts, strict=True):
-        kind, key = LIKE.get(name, name), (tonic + shift) % 12
+        kind, key = SECTIONS[name]["like"], (tonic + shift) % 12
         if kind not in symbols:
             symbols[kind] = _progression(genre, mode, rng, expression)
         written = islice(cycle(symbols[kind]), length)
@@ -184,13 +178,13 @@ def _form(forms, bars, unit, rng):
     return [part for part in [("intro", intro), *parts, ("outro", outro)] if part[1]]
 
 
-def _modulations(genre, form, rng):
+def _modulations(shares, form, rng):
     """Semitones of each section above the first: a lifted last chorus, or a bridge elsewhere."""
     shifts, names = [0] * len(form), [name for name, _ in form]
-    if rng.random() < AWAY.get(genre, 0.0):
+    if rng.random() < shares.get("bridge", 0.0):
         step = int(rng.choice((5, 7)))
         return [step if name == "bridge" else 0 for name in names]
-    if rng.random() < LIFT.get(genre, 0.0) and names.count("chorus") > 1:
+    if rng.random() < shares.get("chorus", 0.0) and names.count("chorus") > 1:
         last = len(names) - 1 - names[::-1].index("chorus")
         shifts[last:] = [int(rng.choice((1, 2)))] * (len(names) - last)
     return shifts
@@ -216,9 +210,9 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     }
     played, bar = {}, 0
     for (name, length), shift in zip(form, shifts, strict=True):
-        silent = SILENT.get(name, set())
+        section = SECTIONS[name]
         classes = {(tonic + shift + step) % 12 for step in scale}
-        soloist = soloists[LIKE.get(name, name)]
+        soloist = soloists[section["like"]]
         for index in range(length):
             chords = harmony[bar]
             following = harmony[min(bar + 1, len(harmony) - 1)][0][2]
@@ -227,9 +221,9 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
             if chords[0][2].pitch_classes:  # otherwise only the drums play
                 notes["comp"] = comp.bar(chords)
                 notes["bass"] = bass.bar(rng, chords, following)
-                if padded and "pad" not in silent:
+                if padded and "pad" not in section["silent"]:
                     notes["pad"] = pad.bar(chords)
-                if "melody" not in silent:
+                if "melody" not in section["silent"]:
                     notes["melody"] = soloist.bar(rng, index, chords, classes, index == length - 1)
             if drummed and not (name == "intro" and index < length // 2):
                 lifts = name == "chorus"
@@ -243,7 +237,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
                 program = DRUMS if role == "drums" else programs[role]
                 if role == "melody" and name in ("bridge", "solo"):
                     program = solo
-                events = perform_bar(events, bar, artist, clock, rng, DYNAMICS[name] * force)
+                events = perform_bar(events, bar, artist, clock, rng, section["dynamics"] * force)
                 played.setdefault((role, program), []).extend(events)
             bar += 1
     return [
