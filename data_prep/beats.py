@@ -12,8 +12,8 @@ _CLIP = re.compile(rf"(?:gtzan_)?({'|'.join(gtzan.GENRES)})[._](\d{{5}})")
 
 def read_beats(data_folder, out=None, split="folds", fold=0, lists=None):
     """Pieces with beats; `without_beats` of the report lists files that are empty."""
-    found = frames.annotations_in(data_folder, extensions=(".beats",))
-    found = found or frames.annotations_in(data_folder, extensions=(".jams",))
+    found = files.by_stem(data_folder, extensions=(".beats",))
+    found = found or files.by_stem(data_folder, extensions=(".jams",))
     if not found:
         files.locate(data_folder, "a folder of beats", (("*.beats",), ("annotations/beats",)))
     order = sorted(found.items(), key=lambda pair: data_set.sha1(pair[0]))

@@ -4,7 +4,6 @@ import csv
 import re
 from collections import Counter
 from pathlib import PurePath
-from typing import NamedTuple
 
 from speechbrain_music.data_prep import data_set, files, frames
 
@@ -15,22 +14,11 @@ PUBLISHED_TESTS = {2983: "shs100k", 10545: "shs100k2"}
 LEAST = 2  # works per split that have two tracks or more: otherwise nothing can be retrieved
 
 
-class Version(NamedTuple):
-    """A row of a list, and its audio file, relative to the folder."""
-
-    track: str
-    wav: str
-    work: str
-    artist: str = ""
-    change: str = ""
-    split: str = ""
-
-
 def read_covers(data_folder, out=None, fold=0):
     """Tracks with the labels work, artist and change; `lists` of the report counts their rows."""
-    versions, lists, variant = list_versions(data_folder)
-    splits = _split_works(versions, fold)
-    items = [data_set.Item(*v[:2], splits[v.work], v[2:5]) for v in versions]
+    items, lists, variant = list_versions(data_folder)
+    splits = _split_works(items, fold)
+    items = [item._replace(split=splits[item.labels[0]]) for item in items]
     present = {item for item in items if (data_folder / item.wav).is_file()}
     works = {}
     for split in data_set.SPLITS:
@@ -49,9 +37,9 @@ def read_covers(data_folder, out=None, fold=0):
 
 
 def list_versions(root):
-    """The `Version`s in a folder, (rows, works) of each of its lists, and the name of its counts.
+    """The items of a folder, (rows, works) of each of its lists, and the name of its counts.
 
-    No audio is needed, except where folders stand for works.
+    The split is "" where no list has it. No audio is needed, except where folders stand for works.
     """
     if (root / "list").is_file():
         return _read_shs100k(root)
@@ -61,13 +49,13 @@ def list_versions(root):
             f"{root} has the tables {' and '.join(path.name for path in tables[:3])}: keep one."
         )
     if tables:
-        versions = list(_read_table(tables[0]))
+        items = list(_read_table(tables[0]))
     else:
         paths = (PurePath(name) for name in files.find_audio(root)[0] if "/" in name)
-        versions = [Version(str(p.with_suffix("")), str(p), p.parts[0]) for p in paths]
-    count = _count(versions)
+        items = [_item(str(p.with_suffix("")), str(p), p.parts[0]) for p in paths]
+    count = _count(items)
     lists = {tables[0].name if tables else "folders": count}
-    return versions, lists, PUBLISHED.get(tuple(count.values()), "published")
+    return items, lists, PUBLISHED.get(tuple(count.values()), "published")
 
 
 def _read_table(path):
@@ -88,26 +76,26 @@ def _read_table(path):
                 f"{path} has the split {split!r} at {row[track]}: write "
                 f"{', '.join(data_set.SPLITS)}, or remove the column."
             )
-        yield Version(row[track], audio(row[track]), row[work], artist, change, split)
+        yield _item(row[track], audio(row[track]), row[work], artist, change, split)
 
 
 def _read_shs100k(root):
     """The rows of SHS100K's lists of splits, or all of its `list` if there are none of them."""
-    audio, rows, versions = frames.audio_finder(root), [], []
+    audio, rows, items = frames.audio_finder(root), [], []
     for track, row in _read_list(root / "list", "title", "artist", "url"):
         video = re.findall(r"(?:v=|youtu\.be/)([\w-]{11})", row["url"])[:1]
-        rows.append(Version(track, audio(*video, track), row["set_id"], row["artist"]))
-    known, lists = {version.track: version for version in rows}, {"list": _count(rows)}
+        rows.append(_item(track, audio(*video, track), row["set_id"], row["artist"]))
+    known, lists = {item.id: item for item in rows}, {"list": _count(rows)}
     for split, name in SHS100K.items():
         if (root / name).is_file():
             part = []
             for track, row in _read_list(root / name):
-                version = known.get(track, Version(track, audio(track), row["set_id"]))
-                part.append(version._replace(split=split))
+                item = known.get(track, _item(track, audio(track), row["set_id"]))
+                part.append(item._replace(split=split))
             lists[name] = _count(part)
-            versions += part
+            items += part
     variant = PUBLISHED_TESTS.get(lists.get(SHS100K["test"], {}).get("rows"), "published")
-    return versions or rows, lists, variant
+    return items or rows, lists, variant
 
 
 def _read_list(path, *more):
@@ -117,19 +105,24 @@ def _read_list(path, *more):
         yield f"{row['set_id']}_{row['ver_id']}", row
 
 
-def _count(versions):
-    return {"rows": len(versions), "works": len({version.work for version in versions})}
+def _item(track, wav, work, artist="", change="", split=""):
+    return data_set.Item(track, wav, split, (work, artist, change))
 
 
-def _split_works(versions, fold):
+def _count(items):
+    return {"rows": len(items), "works": len({item.labels[0] for item in items})}
+
+
+def _split_works(items, fold):
     """Work -> its split: the lists' own, or else halves by the SHA-1 of the works' names."""
     data_set.check_option("fold", str(fold), ("0", "1"))
     splits = {}
-    for version in versions:
-        if (other := splits.setdefault(version.work, version.split)) != version.split:
+    for item in items:
+        work, split = item.labels[0], item.split
+        if (other := splits.setdefault(work, split)) != split:
             raise files.PreparationError(
-                f"The work {version.work} is in {other} and in {version.split}: put all of its "
-                "tracks into one split."
+                f"The work {work} is in {other} and in {split}: put all of its tracks into one "
+                "split."
             )
     if any(splits.values()):
         if int(fold):
@@ -139,8 +132,9 @@ def _split_works(versions, fold):
         return splits
     order = sorted(splits, key=data_set.sha1)
     middle = (len(order) + 1) // 2
-    halves = order[:middle], order[middle:]
-    tested, others = halves[int(fold)], halves[1 - int(fold)]
+    tested, others = order[:middle], order[middle:]
+    if int(fold):
+        tested, others = others, tested
     held_out = max(LEAST, round(len(others) / 5))
     splits = dict.fromkeys(tested, "test") | dict.fromkeys(others[:held_out], "valid")
     return splits | dict.fromkeys(others[held_out:], "train")

@@ -135,16 +135,11 @@ def hold_out(rows, share, seed, groups):
     for row, group in zip(rows, groups, strict=True):
         members[group or row["ID"]].append(row)
     wanted = min(max(1, round(share * len(rows))), len(rows) - 1)
-    order = sorted(members, key=lambda name: sha1(f"{seed}:{name}"))
-    chosen, count = set(), 0
-    for name in order:
-        if count + len(members[name]) <= wanted:
-            chosen.add(name)
-            count += len(members[name])
-    chosen = chosen or {min(order, key=lambda name: len(members[name]))}
+    wanted = max(wanted, min(map(len, members.values())))  # one group, however large
     sides = {"train": [], "valid": []}
-    for name in order:
-        sides["valid" if name in chosen else "train"] += members[name]
+    for name in sorted(members, key=lambda name: sha1(f"{seed}:{name}")):
+        fits = len(sides["valid"]) + len(members[name]) <= wanted
+        sides["valid" if fits else "train"] += members[name]
     return sides
 
 

@@ -1,6 +1,7 @@
 """Read EmoMusic: the emotions of its clips, raw and standardised, split by artists."""
 
 import statistics
+from contextlib import suppress
 
 from speechbrain_music.data_prep import data_set, files
 
@@ -20,11 +21,9 @@ def artist_split(artist):
 
 
 def _parse_emotion(text, path):
-    try:
+    with suppress(ValueError):
         if 1 <= float(text) <= 9:
             return float(text)
-    except ValueError:
-        pass
     raise files.damaged(path, f"has the emotion {text!r}, which is not 1 to 9")
 
 

@@ -144,6 +144,12 @@ def group_files(names, key):
     return groups
 
 
+def by_stem(root, below="", extensions=EXTENSIONS):
+    """Stem -> the only file that has it, relative to `root`, anywhere in `root/below`."""
+    found = group_files(find_audio(root, below, extensions)[0], lambda path: path.stem)
+    return {stem: only_one(root, names, stem) for stem, names in found.items()}
+
+
 def only_one(root, names, piece):
     """The only one of the files of a piece, or a `PreparationError`."""
     if len(names) > 1:
@@ -191,17 +197,13 @@ def equal_files(root, names):
     first = {name: name for name in names}
     groups = [list(first)]
     for look in (os.path.getsize, _middle, _digest):
-        groups = [part for group in groups for part in _divide(group, root, look)]
+        found = defaultdict(list)
+        for group in groups:
+            for name in group if len(group) > 1 else ():
+                with suppress(OSError):
+                    found[group[0], look(os.path.join(root, name))].append(name)
+        groups = found.values()
     return first | {name: group[0] for group in groups for name in group}
-
-
-def _divide(names, root, look):
-    """The names in groups of equal looks; those that are alone are left out."""
-    found = defaultdict(list)
-    for name in names:
-        with suppress(OSError):
-            found[look(os.path.join(root, name))].append(name)
-    return [group for group in found.values() if len(group) > 1]
 
 
 def _middle(path):

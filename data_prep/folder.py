@@ -1,7 +1,12 @@
-"""Read a folder of music or speech: every file by its extension, except `files.JUNK`."""
+"""Read a folder of the user's own, except `files.JUNK`: all of its music, or what a table lists."""
+
+import os
+from collections import Counter
 
 from speechbrain_music.data_prep import data_set, files
+from speechbrain_music.data_prep.manifest import COLUMNS
 
+RESERVED = (*COLUMNS, "track", "weight", "corpus", "generator")
 _SHOWN = 20  # extensions in the report
 
 
@@ -14,3 +19,33 @@ def read_folder(data_folder, out=None):
     extra = {"other_files": dict(sorted(others.most_common(_SHOWN)))}
     # No counts are expected: of a replica's folder, too, any part is taken.
     return data_set.Annotations(items, variant="", extra=extra)
+
+
+def read_labelled_folder(data_folder, out, labels, table="labels.csv"):
+    """The recordings in a table, which is also the data set's record.
+
+    `labels` are columns of `table`, a CSV file in the data folder.
+    """
+    path = data_folder / table
+    wrong = [name for name in labels if name in RESERVED or labels.count(name) > 1]
+    if wrong:
+        raise files.PreparationError(
+            f"labels has {wrong[0]!r}, a column of every manifest or given twice: rename the "
+            "column of the table."
+        )
+    items, remedy = [], "fix the table or pass another as --table"
+    for row in files.read_table(path, ["file", "split", *labels], remedy=remedy):
+        if row["split"] not in data_set.SPLITS:
+            raise files.PreparationError(
+                f"{path} has the split {row['split']!r} at {row['file']}: "
+                f"write {', '.join(data_set.SPLITS)}."
+            )
+        name = os.path.normpath(row["file"])  # ./a.wav is a.wav
+        values = tuple(row[label] for label in labels)
+        items.append(data_set.Item(name, name, row["split"], values))
+    counts = Counter(item.split for item in set(items))
+    if absent := [split for split in data_set.SPLITS if not counts[split]]:
+        raise files.PreparationError(f"{path} has no recording of {', '.join(absent)}: add some.")
+    record = {"title": data_folder.name, "reference": str(path), "labels": tuple(labels)}
+    record |= {"classes": tuple(labels), "counts": {"published": dict(counts)}}
+    return data_set.Annotations(items, record=record)

@@ -7,7 +7,6 @@ without beats.
 
 import re
 from collections import defaultdict
-from operator import attrgetter
 from pathlib import PurePath
 
 from speechbrain_music.data_prep import data_set, files
@@ -15,6 +14,7 @@ from speechbrain_music.data_prep.manifest import DATA_ROOT
 from speechbrain_music.dataio.annotations import read_beats, read_intervals
 
 COLUMNS = ("beats", "chords", "segments")
+KINDS = (".csv", ".txt", ".lab", ".jams")  # of annotation files
 FOLDS = {"guitarset": 6, "harmonix": 8, "rwc": 5}  # of GuitarSet the players
 HARMONIX = {"segments": "segments", "beats": "beats_and_downbeats"}  # column -> folder
 HARMONIX_PLACES = ("", "dataset", "harmonixset/dataset")
@@ -26,7 +26,7 @@ def read_guitarset(data_folder, out=None, player=0):
     """Excerpts, recorded by the microphone; a JAMS has beats and chords."""
     needs = (("0[0-5]_*.jams",), ("annotation", "annotations", ""))
     place = files.locate(data_folder, "GuitarSet", needs)[0]
-    found = annotations_in(data_folder, place, (".jams",))
+    found = files.by_stem(data_folder, place, (".jams",))
     fold_of = {key: int(key[:2]) for key in found if key[:2].isdigit()}
     artists = {key: key[:2] for key in found}
     found = {"chords": found, "beats": found}
@@ -41,7 +41,7 @@ def read_harmonix(data_folder, out=None, fold=0):
     place = files.locate(data_folder, "Harmonix", *needs)[0]
     table = files.read_table(data_folder / place / "metadata.csv", ("File", "Artist"))
     artists = {row["File"]: row["Artist"] for row in table}
-    found = {c: annotations_in(data_folder, PurePath(place, f)) for c, f in HARMONIX.items()}
+    found = {c: files.by_stem(data_folder, PurePath(place, f), KINDS) for c, f in HARMONIX.items()}
     fold_of = artist_folds(artists, FOLDS["harmonix"])
     items = fold_items(data_folder, found, fold_of, fold, FOLDS["harmonix"], artists)
     return data_set.Annotations(items, settings={"fold": fold})
@@ -60,16 +60,9 @@ def read_rwc(data_folder, out=None, task="beats", fold=0):
             artists[key], works[key] = row["Artist"], row["Title"].partition(" (")[0]
     fold_of = artist_folds(artists, FOLDS["rwc"], works)
     columns = sorted(COLUMNS, key=lambda column: column != task)
-    found = {c: annotations_in(data_folder, PurePath(place, c)) for c in columns}
+    found = {c: files.by_stem(data_folder, PurePath(place, c), KINDS) for c in columns}
     items = fold_items(data_folder, found, fold_of, fold, FOLDS["rwc"], artists)
     return data_set.Annotations(items, settings={"task": task, "fold": fold}, variant=task)
-
-
-def annotations_in(root, place="", extensions=(".csv", ".txt", ".lab", ".jams")):
-    """Stem -> annotation file, relative to `root`, anywhere in `root/place`."""
-    names = files.find_audio(root, place, extensions)[0]
-    found = files.group_files(names, attrgetter("stem"))
-    return {stem: files.only_one(root, names, stem) for stem, names in found.items()}
 
 
 def audio_finder(root):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from contextlib import suppress
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -55,18 +56,16 @@ def _look(root, known, name):
     if _UNFIT.search(name):
         reason = "its name has a line break, $data_root or bytes that are not UTF-8; rename it"
         return reason, ""
-    path = os.path.join(root, name)
-    try:
+    path, state = os.path.join(root, name), (name, 0, 0)
+    with suppress(OSError):  # audio_info raises with the reason
         status = os.stat(path)
         state = (name, status.st_size, status.st_mtime_ns)
-    except OSError:
-        state = None  # audio_info raises with the reason
     if state in known:
         return known[state], ""
     try:
         info = audio.audio_info(path)
     except audio.AudioError as error:
         return str(error).removeprefix(f"{path}: ").rstrip("."), ""
-    entry = [*(state or (name, 0, 0)), info.frames, info.sample_rate]
+    entry = [*state, info.frames, info.sample_rate]
     # The line break comes first, so that a torn last line does not swallow this one.
     return info, f"\n{json.dumps(entry)}"

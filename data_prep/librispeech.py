@@ -14,9 +14,7 @@ def read_librispeech(data_folder, out=None):
     items, splits = [], {}  # speaker -> split
     for subset in subsets:
         split = SPLITS[subset.partition("-")[0]]
-        names = files.find_audio(data_folder, subset)[0]
-        for stem, same in files.group_files(names, lambda path: path.stem).items():
-            name = files.only_one(data_folder, same, stem)
+        for stem, name in files.by_stem(data_folder, subset).items():
             speaker = PurePath(name).parts[1]
             if splits.setdefault(speaker, split) != split:
                 raise files.damaged(data_folder / subset, f"has speaker {speaker} of another split")

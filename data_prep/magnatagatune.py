@@ -1,17 +1,12 @@
 """Read MagnaTagATune: clips with the 50 most frequent tags."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+
+import yaml
 
 from speechbrain_music.data_prep import data_set, files
 
-# In the order that the field has used since musicnn's `MTT_LABELS`.
-TAGS = tuple(
-    "guitar,classical,slow,techno,strings,drums,electronic,rock,fast,piano,ambient,beat,violin,"
-    "vocal,synth,female,indian,opera,male,singing,vocals,no vocals,harpsichord,loud,quiet,flute,"
-    "woman,male vocal,no vocal,pop,soft,sitar,solo,man,classic,choir,voice,new age,dance,"
-    "male voice,female vocal,beats,harp,cello,no voice,weird,country,metal,female voice,"
-    "choral".split(",")
-)
+TAGS = tuple(yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))
 FOLDERS = dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkeys("def", "test")
 UNREADABLE = frozenset({"35644", "55753", "57881"})  # in every copy
 PLACES = ("mp3", "", "audio", "wav", "flac")

@@ -20,10 +20,6 @@ RATES = (100, 10_000_000)  # Hz
 WEIGHTS = (1e-9, 1e9)  # a sum of larger ones, times durations, can overflow
 
 
-class ManifestError(UserError):
-    """A manifest that cannot be used; the message is one sentence with the remedy."""
-
-
 def csv_text(rows, columns):
     """The CSV text of rows (sequences) under a header."""
     text = io.StringIO()
@@ -44,9 +40,9 @@ def manifest_text(rows, extra_columns=()):
     for row in rows:
         wav = PurePath(row["wav"]).as_posix()
         if wav.startswith(("/", DATA_ROOT)):
-            raise ManifestError(f"{wav!r} must be a path relative to the data folder.")
+            raise UserError(f"{wav!r} must be a path relative to the data folder.")
         if row["ID"] in lines:
-            raise ManifestError(f"Two rows have the ID {row['ID']!r}; an ID must be unique.")
+            raise UserError(f"Two rows have the ID {row['ID']!r}; an ID must be unique.")
         place = (f"{row['duration']:.6f}", f"{DATA_ROOT}/{wav}", row["start"], row["stop"])
         lines[row["ID"]] = (row["ID"], *place, *(row[column] for column in extra_columns))
     return csv_text((lines[key] for key in sorted(lines)), (*COLUMNS, *extra_columns))
@@ -56,7 +52,7 @@ def write_manifest(path, rows, extra_columns=()):
     """Write a manifest atomically, sorted by ID: the same rows give the same bytes.
 
     A row is a dict with the `COLUMNS` (`wav` relative to the data folder) and `extra_columns`: the
-    labels, and `weight` if there is one. Raises ManifestError if an ID occurs twice or a path is
+    labels, and `weight` if there is one. Raises UserError if an ID occurs twice or a path is
     not relative.
 
     Example
@@ -79,7 +75,7 @@ def read_manifest(path, data_root):
 
     Returns a DataFrame, one row per piece in the file's order: `duration` and `weight` (1.0 if
     there is none) float64, `start` and `stop` int64, everything else text as it stands in the file.
-    Raises ManifestError if the file is missing or not CSV, lacks a column or has no row, if an ID
+    Raises UserError if the file is missing or not CSV, lacks a column or has no row, if an ID
     occurs twice, or if a number is invalid or out of range.
     """
     import pandas as pd  # here, because preparation's command line does not need it
@@ -89,15 +85,15 @@ def read_manifest(path, data_root):
     except (OSError, ValueError) as error:
         what = str(error).strip().splitlines()[0].rstrip(".")
         fault = f"{path} is not a readable manifest ({what}); prepare it again."
-        raise ManifestError(fault) from error
+        raise UserError(fault) from error
     missing = [column for column in COLUMNS if column not in table]
     if missing:
-        raise ManifestError(
+        raise UserError(
             f"{path} lacks the column(s) {', '.join(missing)}; a manifest has "
             f"{', '.join(COLUMNS)}, may have weight, and any label columns."
         )
     if table.empty:
-        raise ManifestError(f"{path} has no rows; prepare it again from a folder with music.")
+        raise UserError(f"{path} has no rows; prepare it again from a folder with music.")
     if "weight" not in table:
         table["weight"] = 1.0
     numbers = ["duration", "start", "stop", "weight"]
@@ -119,7 +115,7 @@ def read_manifest(path, data_root):
     for fault, rows in faults.items():
         if rows.any():
             key = table.loc[rows.idxmax(), "ID"]
-            raise ManifestError(f"{path} has {fault} at ID {key!r}; fix it or prepare again.")
+            raise UserError(f"{path} has {fault} at ID {key!r}; fix it or prepare again.")
     root = str(data_root).rstrip("/")
     for column in set(table) - {"ID", *numbers}:  # also paths of annotations
         own = table[column].str.startswith(f"{DATA_ROOT}/")

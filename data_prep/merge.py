@@ -9,6 +9,7 @@ is drawn is speech. The last line names the folder that all corpora lie in; pass
 import logging
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from speechbrain_music.data_prep import manifest
@@ -68,11 +69,9 @@ def merge(corpora, out):
 def _parse_weight(text):
     """The folder and the weight in a text, and whether it is a share in percent."""
     folder, _, weight = text.rpartition("=") if "=" in text else (text, "=", "1")
-    try:
-        if 0 < float(weight.removesuffix("%")) < math.inf:
-            return Path(folder), float(weight.removesuffix("%")), weight.endswith("%")
-    except ValueError:
-        pass
+    with suppress(ValueError):
+        if 0 < (number := float(weight.removesuffix("%"))) < math.inf:
+            return Path(folder), number, weight.endswith("%")
     raise PreparationError(f"{weight!r} is not a weight above 0; write {folder}=2.")
 
 

@@ -24,12 +24,10 @@ def read_mtg_jamendo(data_folder, out=None):
     place = files.locate(data_folder, "MTG-Jamendo", *needs)[0]
     tables = chain.from_iterable(sorted(data_folder.glob(pattern)) for pattern in TABLES)
     table = max(tables, key=lambda path: path.stat().st_size)
-    items = [
-        data_set.Item(
-            row["TRACK_ID"], f"{place}/{row['PATH']}".lstrip("/"), None, (row["ARTIST_ID"],)
-        )
-        for row in files.read_table(table, COLUMNS[:5], "\t", csv.QUOTE_NONE)
-    ]
+    items = []
+    for row in files.read_table(table, COLUMNS[:5], "\t", csv.QUOTE_NONE):
+        wav = f"{place}/{row['PATH']}".lstrip("/")
+        items.append(data_set.Item(row["TRACK_ID"], wav, None, (row["ARTIST_ID"],)))
     return data_set.Annotations(items, extra={"table": table.name})
 
 

@@ -117,7 +117,7 @@ def test_imports_are_declared():
             assert declared & set(map(canonicalize_name, brought_by[name])), f"{module}: {name}"
 
 
-LIGHT = [PACKAGE, f"{PACKAGE}.data_prep.cli", f"{PACKAGE}.inference.cli", *sorted(GROUND)]
+LIGHT = [PACKAGE, f"{PACKAGE}.data_prep.__main__", f"{PACKAGE}.inference.cli", *sorted(GROUND)]
 
 
 @pytest.mark.parametrize("light", LIGHT)

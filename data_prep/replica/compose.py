@@ -2,24 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate, cycle, groupby, pairwise
+from itertools import accumulate, cycle, groupby, islice, pairwise
 
 import numpy as np
 
-from speechbrain_music.data_prep.replica.draws import choose
+from speechbrain_music.data_prep.replica.draws import choose, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.players import METERS, Bassist, Comper, Drummer, Soloist
 from speechbrain_music.data_prep.replica.synth import DRUMS, NOTE
 from speechbrain_music.data_prep.replica.theory import MODES, SCALES, TONICS, Chord, phrase
 
 SLOWEST, FASTEST = 60.0, 180.0  # beats per minute
-# How a section is played: dynamics relative to the chorus, and the roles that are silent.
-DYNAMICS = {"intro": 0.8, "verse": 0.9, "chorus": 1.0, "bridge": 0.93, "outro": 0.82}
-DYNAMICS |= {"inst": 0.95, "solo": 0.97}
-SILENT = {"intro": {"melody"}, "verse": {"pad"}, "outro": {"melody"}, "inst": {"melody"}}
-LIKE = dict.fromkeys(("intro", "outro", "inst", "solo"), "verse")  # whose harmony and motifs
-# Shares of a genre's pieces whose bridge is in another key, whose last chorus is lifted.
-AWAY, LIFT = {"classical": 0.35, "jazz": 0.35}, {"pop": 0.2, "country": 0.15, "disco": 0.15}
+SECTIONS = read_yaml("theory.yaml")["sections"]
 CENTERS = {"comp": 62, "pad": 60, "melody": 72}
 
 
@@ -105,14 +99,19 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     clock = Clock(tempo, meter, artist.swing, lead)
     bars = max(1, round((end - lead) / (clock.beat * meter.beats)))
 
-    material = _Material(genre, artist, mode, rng, expression)
-    form = _form((expression or genre).forms, bars, material.unit(bars), rng)
-    shifts = [0] * len(form) if stays else _modulations(artist.genre, form, rng)
-    harmony = [  # one entry per bar: [(step, length, chord)]
-        material.harmony(name, index, (tonic + shift) % 12, meter)
-        for (name, length), shift in zip(form, shifts, strict=True)
-        for index in range(length)
-    ]
+    symbols = {"verse": _progression(genre, mode, rng, expression)}
+    unit = 12 if len(symbols["verse"]) == 12 else 8  # bars of a section
+    if bars < (6 if expression else 4) * unit:
+        unit //= 2  # so that a short piece has a form at all
+    form = _form((expression or genre).forms, bars, unit, rng)
+    shifts = [0] * len(form) if stays else _modulations(genre.modulated, form, rng)
+    harmony = []  # one entry per bar: [(step, length, chord)]
+    for (name, length), shift in zip(form, shifts, strict=True):
+        kind, key = SECTIONS[name]["like"], (tonic + shift) % 12
+        if kind not in symbols:
+            symbols[kind] = _progression(genre, mode, rng, expression)
+        written = islice(cycle(symbols[kind]), length)
+        harmony += [_chords(bar, key, meter, artist.color) for bar in written]
     if expression:
         expression.play(clock, meter, form)
     home = Chord.parse("I" if mode == "major" else "i", (tonic + shifts[-1]) % 12)
@@ -149,39 +148,23 @@ def compose(artist, seconds, rng, bank, tonic=None, expression=None):
     )
 
 
-class _Material:
-    """Chords of each kind of section, written at its first use and kept."""
+def _progression(genre, mode, rng, expression):
+    """The chord symbols of a kind of section, one text per bar."""
+    if rng.random() < genre.loop_share:
+        loops = genre.loops[mode]
+        symbols = loops[rng.integers(len(loops))].split()
+    else:
+        symbols = phrase(rng, mode, int(rng.choice((4, 8))))
+    return expression.enrich(symbols) if expression else symbols
 
-    def __init__(self, genre, artist, mode, rng, expression):
-        self.genre, self.artist, self.mode, self.rng = genre, artist, mode, rng
-        self.kept, self.expression = {}, expression
-        self.phrase = 12 if len(self._symbols("verse")) == 12 else 8
 
-    def unit(self, bars):
-        """Bars of a section; a short piece has short ones, so that it has a form at all."""
-        whole = bars >= (6 if self.expression else 4) * self.phrase
-        return self.phrase if whole else self.phrase // 2
-
-    def _symbols(self, name):
-        name = LIKE.get(name, name)
-        if name not in self.kept:
-            if self.rng.random() < self.genre.loop_share:
-                loops = self.genre.loops[self.mode]
-                symbols = loops[self.rng.integers(len(loops))].split()
-            else:
-                symbols = phrase(self.rng, self.mode, int(self.rng.choice((4, 8))))
-            self.kept[name] = self.expression.enrich(symbols) if self.expression else symbols
-        return self.kept[name]
-
-    def harmony(self, name, index, tonic, meter):
-        """The chords of bar `index` of a section, as (step, length, chord)."""
-        symbols = self._symbols(name)
-        pair = symbols[index % len(symbols)].split("/")
-        chords = [Chord.parse(symbol, tonic).colored(self.artist.color) for symbol in pair]
-        middle = meter.steps * math.ceil(meter.beats / 2)
-        if len(chords) == 1:
-            return [(0, meter.bar, chords[0])]
-        return [(0, middle, chords[0]), (middle, meter.bar - middle, chords[1])]
+def _chords(symbols, tonic, meter, color):
+    """The chord or the two chords of a bar, as (step, length, chord)."""
+    chords = [Chord.parse(symbol, tonic).colored(color) for symbol in symbols.split("/")]
+    middle = meter.steps * math.ceil(meter.beats / 2)
+    if len(chords) == 1:
+        return [(0, meter.bar, chords[0])]
+    return [(0, middle, chords[0]), (middle, meter.bar - middle, chords[1])]
 
 
 def _form(forms, bars, unit, rng):
@@ -195,13 +178,13 @@ def _form(forms, bars, unit, rng):
     return [part for part in [("intro", intro), *parts, ("outro", outro)] if part[1]]
 
 
-def _modulations(genre, form, rng):
+def _modulations(shares, form, rng):
     """Semitones of each section above the first: a lifted last chorus, or a bridge elsewhere."""
     shifts, names = [0] * len(form), [name for name, _ in form]
-    if rng.random() < AWAY.get(genre, 0.0):
+    if rng.random() < shares.get("bridge", 0.0):
         step = int(rng.choice((5, 7)))
         return [step if name == "bridge" else 0 for name in names]
-    if rng.random() < LIFT.get(genre, 0.0) and names.count("chorus") > 1:
+    if rng.random() < shares.get("chorus", 0.0) and names.count("chorus") > 1:
         last = len(names) - 1 - names[::-1].index("chorus")
         shifts[last:] = [int(rng.choice((1, 2)))] * (len(names) - last)
     return shifts
@@ -227,9 +210,9 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
     }
     played, bar = {}, 0
     for (name, length), shift in zip(form, shifts, strict=True):
-        silent = SILENT.get(name, set())
+        section = SECTIONS[name]
         classes = {(tonic + shift + step) % 12 for step in scale}
-        soloist = soloists[LIKE.get(name, name)]
+        soloist = soloists[section["like"]]
         for index in range(length):
             chords = harmony[bar]
             following = harmony[min(bar + 1, len(harmony) - 1)][0][2]
@@ -238,9 +221,9 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
             if chords[0][2].pitch_classes:  # otherwise only the drums play
                 notes["comp"] = comp.bar(chords)
                 notes["bass"] = bass.bar(rng, chords, following)
-                if padded and "pad" not in silent:
+                if padded and "pad" not in section["silent"]:
                     notes["pad"] = pad.bar(chords)
-                if "melody" not in silent:
+                if "melody" not in section["silent"]:
                     notes["melody"] = soloist.bar(rng, index, chords, classes, index == length - 1)
             if drummed and not (name == "intro" and index < length // 2):
                 lifts = name == "chorus"
@@ -254,7 +237,7 @@ def _perform(genre, artist, meter, form, shifts, tonic, scale, harmony, clock, r
                 program = DRUMS if role == "drums" else programs[role]
                 if role == "melody" and name in ("bridge", "solo"):
                     program = solo
-                events = perform_bar(events, bar, artist, clock, rng, DYNAMICS[name] * force)
+                events = perform_bar(events, bar, artist, clock, rng, section["dynamics"] * force)
                 played.setdefault((role, program), []).extend(events)
             bar += 1
     return [

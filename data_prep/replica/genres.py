@@ -16,12 +16,6 @@ LEVELS = {"drums": -2, "bass": -4, "comp": -6, "melody": -3, "pad": -10}  # mean
 BORROWED = 0.2  # how often an artist takes a preference from a neighbouring genre
 
 
-def programs_of(pool, held_out):
-    """Programs of a pool; the held-out ones too if `held_out`."""
-    known, others = POOLS[pool]
-    return known + others if held_out else known
-
-
 def make_artist(name, genre, rng, held_out=False):
     """Draw an artist of a genre; `held_out` allows programs that training replicas never play."""
     own = GENRES[genre]
@@ -31,7 +25,8 @@ def make_artist(name, genre, rng, held_out=False):
 
     def programs(role):
         pools = lender().instruments[role]
-        return tuple(int(rng.choice(programs_of(choose(rng, pools), held_out))) for _ in range(2))
+        drawn = (POOLS[choose(rng, pools)] for _ in range(2))
+        return tuple(int(rng.choice(known + held_out * others)) for known, others in drawn)
 
     mean, spread = own.tempo
     return SimpleNamespace(

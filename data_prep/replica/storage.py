@@ -86,8 +86,6 @@ def write_audio(path, wave, rate):
     if np.abs(wave).max() <= AUDIBLE:
         raise UserError(f"{path} is silent; use another sound bank or another seed.")
     encoded = io.BytesIO()  # soundfile hides why a file cannot be written
-    kind = Path(path).suffix[1:].upper()
-    subtype = "MPEG_LAYER_III" if kind == "MP3" else "PCM_16"
-    soundfile.write(encoded, wave, rate, format=kind, subtype=subtype)
+    soundfile.write(encoded, wave, rate, format=Path(path).suffix[1:])
     with atomic_file(path, "wb") as file:
         file.write(encoded.getvalue())

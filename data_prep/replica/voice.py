@@ -31,13 +31,11 @@ TYPICAL_RATE = 5.5  # Hz: singers whose vibrato has this rate speak at the table
 
 def make_singer(name, rng, kinds=tuple(KINDS)):
     """Draw a singer of one of some `KINDS`."""
-    kind = str(rng.choice(kinds))
-    lowest, length = KINDS[kind]
+    lowest, length = KINDS[str(rng.choice(kinds))]
     lowest += int(rng.integers(-2, 3))
     tract = length * rng.normal(1, 0.03) * rng.normal(1, 0.03, len(BANDWIDTHS))
     return SimpleNamespace(
         name=name,
-        kind=kind,
         lowest=lowest,  # MIDI pitch
         highest=lowest + 22,
         tract=tuple(tract.tolist()),  # factors of the formants, and of their bandwidths

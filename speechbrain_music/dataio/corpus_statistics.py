@@ -12,12 +12,8 @@ from tqdm import tqdm
 from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
-from speechbrain_music.metrics.pretraining import (
-    TokenStatistics,
-    count_codes,
-    count_pairs,
-    perplexity,
-)
+from speechbrain_music.metrics import pretraining
+from speechbrain_music.metrics.pretraining import TokenStatistics, perplexity
 from speechbrain_music.models.frontend import padding_mask
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import TrainedTargets
@@ -108,7 +104,7 @@ def statistics_key(*parts):
 def _count(tokens, quantizer):
     """How often each code occurs, (codebooks, entries)."""
     size = quantizer.config["num_codebooks"], quantizer.config["codebook_size"]
-    return count_codes(tokens, size[1]).view(size).cpu().numpy()
+    return pretraining.count_codes(tokens, size[1]).view(size).cpu().numpy()
 
 
 def _set_features(values, parts):
@@ -181,7 +177,8 @@ def _token_statistics(batches, features, quantizer, cqt):
         tokens = tokenize(quantizer, stack_frames(mel), lengths)
         valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
         unigram += _count(tokens[valid], quantizer)
-        code, count = count_pairs(tokens, mask, lengths, quantizer.config["codebook_size"])
+        size = quantizer.config["codebook_size"]
+        code, count = pretraining.count_pairs(tokens, mask, lengths, size)
         if cqt is not None:
             cqt_unigram += _count(cqt(wave, samples, valid), cqt.quantizer)
         codes.append(code)

@@ -9,17 +9,22 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import soxr
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE, AudioError, read_segment, segment_bounds
-from speechbrain_music.dataio.augment import augment_wave, draw_speed
 from speechbrain_music.models.frontend import BANDS, SAMPLES_PER_TOKEN, STACK
 from speechbrain_music.nnet.masking import mask_blocks
 
 # The purpose comes first in a key, so that no two purposes share a random stream.
 TRAIN, VALID, CORPUS = range(3)
+
+# Augmentation, for corpora of minutes, not hours.
+SPEED = 0.3  # at most, of the logarithm: 0.74 to 1.35 times, pitch and tempo together
+LEVEL = (-12.0, 6.0)  # dB
+TAPS, SPREAD = 3, 0.3  # of a filter after its first tap of 1: a few dB up or down, smooth
 
 
 class SegmentIndex(NamedTuple):
@@ -53,7 +58,7 @@ class SegmentDataset(Dataset):
     `tracks` is a manifest, see `data_prep.manifest.read_manifest`; a track shorter than
     `segment_tokens` is taken whole. `kept`, if given, caches decoded tracks (346 MB per hour, in
     each worker), for small corpora, where decoding takes longer than a small model's step; data
-    sets can share it. `augment` changes speed, level and timbre, see `dataio.augment`.
+    sets can share it. `augment` changes speed, level and timbre, see `augment_wave`.
     """
 
     tracks: InitVar[pd.DataFrame]
@@ -85,8 +90,9 @@ class SegmentDataset(Dataset):
         rng = np.random.default_rng([self.seed, self.stream, draw.epoch, draw.index])
         samples = self.samples[draw.row]
         least = 2 * self.mask_block * SAMPLES_PER_TOKEN
-        # A short track that is played fast must stay long enough to be masked.
-        speed = min(draw_speed(rng), samples / least) if self.augment else 1.0
+        speed = 1.0
+        if self.augment:  # a short track that is played fast must stay long enough to be masked
+            speed = min(float(np.exp(rng.uniform(-SPEED, SPEED))), samples / least)
         length = min(round(self.segment_samples * speed), samples)
         start = self.starts[draw.row] + rng.integers(samples - length + 1)
         try:
@@ -109,6 +115,21 @@ class SegmentDataset(Dataset):
             "row": draw.row,
             "error": error,
         }
+
+
+def augment_wave(wave, speed, rng):
+    """Change a crop's speed, level and timbre: (about n / speed,) float32.
+
+    Example
+    -------
+    >>> wave = np.random.default_rng(0).standard_normal(24000, np.float32)
+    >>> len(augment_wave(wave, 1.25, np.random.default_rng(0)))
+    19200
+    """
+    wave = soxr.resample(wave, speed, 1.0)
+    taps = np.concatenate([[1.0], rng.normal(0, SPREAD, TAPS)])
+    taps *= 10 ** (rng.uniform(*LEVEL) / 20) / np.linalg.norm(taps)
+    return np.convolve(wave, taps.astype(np.float32))[: len(wave)]
 
 
 def collate(items):

@@ -50,12 +50,8 @@ def describe_corpora(train_csv, valid_csv, data_folder):
     for name, part in train.groupby(names, sort=False):
         wav = Path(part["wav"].iloc[0].replace("$data_root", str(root), 1))
         hours = float(part["hours"].sum())
-        corpora.append({"name": name, "hours": hours, "composed": _is_composed(wav)})
+        marks = (folder / mark for folder in wav.parents for mark in COMPOSED)
+        composed = any(mark.exists() for mark in marks) if wav.exists() else None
+        corpora.append({"name": name, "hours": hours, "composed": composed})
     total = {"train": float(train["hours"].sum()), "valid": float(valid["hours"].sum())}
     return {"hours": total, "corpora": corpora}
-
-
-def _is_composed(wav):
-    if not wav.exists():
-        return None
-    return any((folder / name).exists() for folder in wav.parents for name in COMPOSED)

@@ -21,20 +21,16 @@ COMPOSED = "{{ training.corpora|map(attribute='composed')|unique|list }}"
 DAMAGED = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, TemplateError)
 
 
-class CardError(UserError):
-    """A card that would be wrong, or cannot be written."""
-
-
 def model_card(folder, hub_id, results=(), licence=None, classes=()):
     """The README.md of an export for the hub, with the hub's metadata at its head.
 
     hub_id: "user/name". results: paths of `results.json` of tasks on which this very encoder was
-    evaluated. licence: identifier of the weights' licence, such as "cc-by-4.0". Raises CardError
+    evaluated. licence: identifier of the weights' licence, such as "cc-by-4.0". Raises UserError
     if the licence is none, or a file is damaged or of another encoder, and what `load_export`,
     which takes the classes, does.
     """
     if licence is not None and not re.fullmatch(r"[a-z0-9.-]+", licence):
-        raise CardError(
+        raise UserError(
             f"{licence!r} is not the identifier of a licence: write cc-by-4.0, apache-2.0 ..."
         )
     model = load_export(folder, classes=classes)
@@ -97,12 +93,12 @@ def _read_results(path, identity):
         is_same = identity(results["protocol"]["pooling"]) in evaluated
         rows = render(TEMPLATES / "card_results.md", **results)
     except (OSError, *DAMAGED, RecursionError) as error:
-        raise CardError(
+        raise UserError(
             f"{path} is not the results.json of a task ({type(error).__name__}: {error}): pass one "
             "that a recipe wrote"
         ) from error
     if not is_same:
-        raise CardError(
+        raise UserError(
             f"{path} evaluates {system}, which has other weights than this export: run the task "
             "with --encoder on this export"
         )

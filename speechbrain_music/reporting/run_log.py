@@ -22,7 +22,7 @@ class RunLog:
 
     def __init__(self, folder, step):
         self.path = Path(folder) / METRICS
-        kept = [row for row in _read(self.path) if row["step"] <= step]
+        kept = [row for row in read_rows(folder, "train", "valid") if row["step"] <= step]
         with atomic_file(self.path) as file:
             file.writelines(json.dumps(row) + "\n" for row in kept)
         self.board = SummaryWriter(Path(folder) / "tensorboard", purge_step=step + 1)
@@ -36,19 +36,14 @@ class RunLog:
         self.board.flush()
 
 
-def read_rows(folder, kind):
-    """All rows of a kind (train or valid) in the log of a run's folder, in the order of steps."""
-    return [row for row in _read(Path(folder) / METRICS) if row["kind"] == kind]
-
-
-def _read(path):
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+def read_rows(folder, *kinds):
+    """All rows of kinds (train, valid) in the log of a run's folder, in the order of steps."""
+    path, rows = Path(folder, METRICS), []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ()
+    for line in lines:
         with suppress(ValueError, LookupError, TypeError, RecursionError):  # cut or damaged
             row = json.loads(line)
-            if row["kind"] in ("train", "valid") and row["step"] >= 0:
+            if row["kind"] in kinds and row["step"] >= 0:
                 rows.append(row)
     return rows
 

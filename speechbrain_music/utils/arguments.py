@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -35,11 +36,9 @@ def _checked(convert, is_right, wanted):
     """Return a type of argparse whose error is a sentence."""
 
     def read(text):
-        try:
+        with suppress(ValueError, OverflowError):
             if is_right(value := convert(text)):
                 return value
-        except (ValueError, OverflowError):
-            pass
         raise argparse.ArgumentTypeError(f"{text!r:.50} is not {wanted}")
 
     return read

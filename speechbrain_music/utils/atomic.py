@@ -49,12 +49,23 @@ def locked_folder(folder, doing="writes to"):
 def atomic_file(path, mode="w", **open_options):
     """Opens a temporary file in the same folder, renamed to `path` only if the block succeeds."""
     path = Path(path)
-    with _staging(path) as staging:
-        with open(staging, mode, **open_options) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staging, path)
+    name = path.name if len(os.fsencode(path.name)) < 240 else path.name[:60]
+    for number in ("", *(f".{number}" for number in range(1, 1000))):
+        staging = path.with_name(f".{name}{number}.tmp")
+        with _locked(staging) as mine:
+            if not mine:  # a living process uses it
+                continue
+            try:
+                with open(staging, mode, **open_options) as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(staging, path)
+                return
+            except BaseException:
+                with suppress(OSError):
+                    staging.unlink()
+                raise
 
 
 def write_together(files):
@@ -97,27 +108,6 @@ def sync_entries(folder):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-# ---- temporary names and locks ----
-
-
-@contextmanager
-def _staging(path):
-    """A temporary file next to `path`: the first that no living process uses."""
-    name = path.name if len(os.fsencode(path.name)) < 240 else path.name[:60]
-    for number in ("", *(f".{number}" for number in range(1, 1000))):
-        staging = path.with_name(f".{name}{number}.tmp")
-        with _locked(staging) as mine:
-            if not mine:
-                continue
-            try:
-                yield staging
-                return
-            except BaseException:
-                with suppress(OSError):
-                    staging.unlink()
-                raise
 
 
 @contextmanager

@@ -10,19 +10,8 @@ from pathlib import Path
 
 import torch
 import yaml
-from speechbrain.utils.checkpoints import (
-    CKPT_PREFIX,
-    METAFNAME,
-    Checkpoint,
-    Checkpointer,
-    ckpt_recency,
-)
-from speechbrain.utils.distributed import (
-    ddp_barrier,
-    if_main_process,
-    main_process_only,
-    run_on_main,
-)
+from speechbrain.utils import checkpoints, distributed
+from speechbrain.utils.checkpoints import METAFNAME
 
 from speechbrain_music.utils.atomic import sync_entries, sync_folder, write_together
 from speechbrain_music.utils.errors import UserError
@@ -32,7 +21,7 @@ logger = logging.getLogger(__name__)
 MAX_METADATA = 2**20  # bytes
 
 
-class AtomicCheckpointer(Checkpointer):
+class AtomicCheckpointer(checkpoints.Checkpointer):
     """Writes a checkpoint's metadata last, without which it is none; reads the newest intact one.
 
     The newest is that of the most steps, if `meta` has a `step`, whatever the clock said. The
@@ -60,20 +49,20 @@ class AtomicCheckpointer(Checkpointer):
                 self.custom_save_hooks[part] = _save_state
         self.remove_remains()
         saved = super().save_checkpoint(meta | self.options, end_of_epoch, name, logging.DEBUG)
-        if if_main_process():
+        if distributed.if_main_process():
             _complete(saved)
             logger.log(verbosity, f"Saved a checkpoint in {saved.path}")
-        ddp_barrier()
+        distributed.ddp_barrier()
         return saved
 
-    @main_process_only
+    @distributed.main_process_only
     def remove_remains(self):
         """Removes the remains of killed processes: half written and half deleted checkpoints.
 
         Only where checkpoints are written, not where they are read: another process may be
         writing there.
         """
-        for path in self.checkpoints_dir.glob(f"{CKPT_PREFIX}*"):
+        for path in self.checkpoints_dir.glob(f"{checkpoints.CKPT_PREFIX}*"):
             if not (path / METAFNAME).exists():
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -87,7 +76,7 @@ class AtomicCheckpointer(Checkpointer):
 
     def find_checkpoints(self, importance_key=None, max_key=None, min_key=None, **options):
         """As SpeechBrain's, but the newest is that of the most steps."""
-        if importance_key is ckpt_recency or not (importance_key or max_key or min_key):
+        if importance_key is checkpoints.ckpt_recency or not (importance_key or max_key or min_key):
             importance_key = _progress
         return super().find_checkpoints(importance_key, max_key, min_key, **options)
 
@@ -96,8 +85,8 @@ class AtomicCheckpointer(Checkpointer):
 
         All processes load the one that the first of them can read, or end.
         """
-        checkpoint = run_on_main(self._recover_first, kwargs=choice)
-        if checkpoint and not if_main_process():
+        checkpoint = distributed.run_on_main(self._recover_first, kwargs=choice)
+        if checkpoint and not distributed.if_main_process():
             self.load_checkpoint(checkpoint)
         return checkpoint
 
@@ -192,7 +181,7 @@ def _read(folder):
     if hashlib.sha256(yaml.safe_dump(meta).encode()).hexdigest() != digest:
         raise ValueError(f"{file} is damaged")
     files = {file.stem: file for file in folder.glob("*.ckpt") if file.is_file()}
-    return Checkpoint(folder, meta, files)
+    return checkpoints.Checkpoint(folder, meta, files)
 
 
 def _digest(file):
@@ -206,7 +195,7 @@ def _load_state(value, path, end_of_epoch):
 
 def _save_state(value, path):
     state = value.state_dict()  # in all processes, which may have to add it up
-    if if_main_process():
+    if distributed.if_main_process():
         content = io.BytesIO()  # writing to a file, torch hides why that failed
         torch.save(state, content)
         path.write_bytes(content.getbuffer())

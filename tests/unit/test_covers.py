@@ -8,7 +8,7 @@ import pytest
 from small_trees import refused, tables, wav, write
 
 from speechbrain_music.data_prep import covers
-from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.__main__ import main
 from speechbrain_music.data_prep.data_set import sha1
 from speechbrain_music.data_prep.registry import DATA_SETS
 
@@ -63,8 +63,8 @@ def test_real_lists(name, rows, works, variant, tmp_path, out):
     versions, lists, found = covers.list_versions(root)
     assert lists == {name: {"rows": rows, "works": works}} and found == variant
     assert COVERS.counts[found] == {"the data set": len(versions)} == {"the data set": rows}
-    assert len({version.track for version in versions}) == rows
-    tracks = Counter(version.work for version in versions)
+    assert len({version.id for version in versions}) == rows
+    tracks = Counter(version.labels[0] for version in versions)
     sizes = {"covers80": {2: 77, 3: 2, 4: 1}, "da_tacos": {1: 2000, 13: 1000}}[variant]
     assert Counter(tracks.values()) == sizes
     with refused(root, "train has 0 work(s) with two or more tracks", "each split needs 2"):
@@ -81,7 +81,7 @@ def test_real_lists(name, rows, works, variant, tmp_path, out):
     for split in SPLITS:
         several = [work for work in sorted(chosen[split, 0]) if tracks[work] > 1][:2]
         for work in several:
-            sounds(root, [v.track for v in versions if v.work == work][:2])
+            sounds(root, [v.id for v in versions if v.labels[0] == work][:2])
     report = prepare(root, out)
     assert report["deviations"] == [f"the data set has 12 of {rows}"]
     assert list(report["reasons"].values()) == [rows - 12] == [report["skipped"]]

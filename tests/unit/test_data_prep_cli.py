@@ -5,7 +5,7 @@ import inspect
 import pytest
 from small_trees import TEXTS, assert_whole, notes, prepare, refused
 
-from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.__main__ import main
 from speechbrain_music.data_prep.registry import DATA_SETS
 
 OWN = ("labelled_folder", "folder")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from small_trees import refused, tables, wav, write
 
-from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.__main__ import main
 from speechbrain_music.data_prep.frames import artist_folds
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.dataio.annotations import read_beats, read_intervals

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from small_trees import wav, write
 
-from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.__main__ import main
 from speechbrain_music.data_prep.fallback import prepare_once
 from speechbrain_music.data_prep.files import PreparationError
 from speechbrain_music.data_prep.manifest import read_manifest

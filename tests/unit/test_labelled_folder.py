@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.__main__ import main
 from speechbrain_music.data_prep.fallback import prepare_or_synthesize
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.utils.errors import UserError

@@ -2,7 +2,8 @@
 
 import pytest
 
-from speechbrain_music.data_prep.manifest import ManifestError, read_manifest, write_manifest
+from speechbrain_music.data_prep.manifest import read_manifest, write_manifest
+from speechbrain_music.utils.errors import UserError
 
 HEAD = "ID,duration,wav,start,stop"
 GOOD = "a,1.5,$data_root/a.wav,0,36000"
@@ -73,10 +74,10 @@ def test_text_stays_text(read):
     ],
 )
 def test_faults_are_named_in_one_line(read, lines, message):
-    with pytest.raises(ManifestError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read(*lines)
     assert "\n" not in str(caught.value)
-    with pytest.raises(ManifestError, match="none.csv is not a readable manifest .*No such file"):
+    with pytest.raises(UserError, match="none.csv is not a readable manifest .*No such file"):
         read_manifest("none.csv", "/music")
 
 
@@ -87,6 +88,6 @@ def test_invalid_rows_are_not_written(tmp_path):
         (relative, row("a", wav="/abs/a.wav")),
         (relative, row("a", wav="$data_root/a.wav")),
     ):
-        with pytest.raises(ManifestError, match=message):
+        with pytest.raises(UserError, match=message):
             write_manifest(tmp_path / "m.csv", rows)
     assert not list(tmp_path.iterdir())

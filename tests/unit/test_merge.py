@@ -7,7 +7,7 @@ import pytest
 from small_trees import refused, tables, wav
 
 from speechbrain_music.data_prep import merge
-from speechbrain_music.data_prep.cli import main
+from speechbrain_music.data_prep.__main__ import main
 from speechbrain_music.data_prep.registry import DATA_SETS
 
 
