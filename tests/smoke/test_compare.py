@@ -163,7 +163,7 @@ def test_differences_by_hand():
         (
             ["mergers"],
             "no comparison 'mergers': choose demo, domains, frontend, mixing, objectives, "
-            "streaming, study",
+            "streaming, study, targets",
         ),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),
