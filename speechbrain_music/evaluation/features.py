@@ -44,7 +44,7 @@ class FeatureCache:
     count: tasks on the same chunks (from `chunks.cut_into_chunks`) share a cache.
     """
 
-    kind = "f4"
+    kind, options = "f4", ()  # further arguments of the class, from the options of a task
 
     def __init__(self, folder, encoder, chunks):
         self.encoder, self.chunks, self.reasons = encoder, chunks, {}
@@ -227,10 +227,10 @@ class Features(NamedTuple):
         return self.cache.encoder
 
 
-def make_caches(run, chunks):
-    """The `FeatureCache` of each encoder of a run."""
-    folder = run.hparams["feature_folder"]
-    return [FeatureCache(folder, encoder, chunks.table) for encoder in run.encoders]
+def make_caches(run, chunks, cache=FeatureCache):
+    """The cache, of that class, of each encoder of a run."""
+    folder, *options = (run.hparams[key] for key in ("feature_folder", *cache.options))
+    return [cache(folder, encoder, chunks.table, *options) for encoder in run.encoders]
 
 
 def extract_features(run, caches, chunks):

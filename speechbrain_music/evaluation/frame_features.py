@@ -99,7 +99,7 @@ class FrameCache(FeatureCache):
     Raises UserError for a layer that there is not, or a frame rate that is no multiple of 25 Hz.
     """
 
-    kind = "f2"
+    kind, options = "f2", ("layers",)
 
     def __init__(self, folder, encoder, chunks, layers=None):
         self.layers = list(encoder.layers if layers is None else map(str, layers))
@@ -165,12 +165,6 @@ class TrackSplit(NamedTuple):
     def frames(self, track):
         """(T, L, d) float32 of a track."""
         return torch.from_numpy(self.values[self.rows[track]].astype(np.float32))
-
-
-def make_frame_caches(run, tracks):
-    """The `FrameCache` of each encoder of a run."""
-    folder, layers = run.hparams["feature_folder"], run.hparams["layers"]
-    return [FrameCache(folder, encoder, tracks.table, layers) for encoder in run.encoders]
 
 
 def rows_of_tracks(table, cache, readable):

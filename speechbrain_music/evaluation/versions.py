@@ -25,6 +25,8 @@ AT_A_TIME = 64  # tracks
 class TransposedCache(FeatureCache):
     """(chunks, transpositions, layers, dim) float32 features on disk; chunks as recorded first."""
 
+    options = ("transpositions",)
+
     def __init__(self, folder, encoder, chunks, count):
         self.semitones = SEMITONES[:count]
         super().__init__(folder, encoder, chunks)
@@ -40,12 +42,6 @@ class TransposedCache(FeatureCache):
         waves = (transpose(batch.wave, semitones) for semitones in self.semitones)
         encode = super().encode
         return np.stack([encode(batch._replace(wave=wave)) for wave in waves], axis=2)
-
-
-def make_version_caches(run, chunks):
-    """The `TransposedCache` of each encoder of a run."""
-    folder, count = run.hparams["feature_folder"], run.hparams["transpositions"]
-    return [TransposedCache(folder, encoder, chunks.table, count) for encoder in run.encoders]
 
 
 class VersionBatch(NamedTuple):
