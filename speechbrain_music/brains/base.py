@@ -170,7 +170,7 @@ class MusicBrain(sb.Brain):
         self.skipped_in_a_row = self.skipped_steps = 0
         self._signals, self._stopping = [], False
         self.last_loss = math.nan  # of the last whole step
-        self._clear_window()
+        self._window = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     # ---- what a subclass provides ----
 
@@ -219,7 +219,7 @@ class MusicBrain(sb.Brain):
         else:
             self._skip_step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._clear_window()
+        self._window.zero_()
         self.optimizer_step += 1
 
     def _wrap_distributed(self):
@@ -252,9 +252,6 @@ class MusicBrain(sb.Brain):
                 f"{self.skipped_in_a_row} steps in a row were not finite (nonfinite_patience "
                 f"{self.nonfinite_patience}): check the skipped files, lower lr, or raise it"
             )
-
-    def _clear_window(self):
-        self._window = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     def evaluate_batch(self, batch, stage):
         """As SpeechBrain's, on a batch that is a NamedTuple."""
