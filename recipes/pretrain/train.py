@@ -112,11 +112,10 @@ class BestRQBrain(SegmentBrain):
         logits, tokens, rebuilt, _, mel, lengths, cqt = predictions
         cross_entropy = sum_cross_entropy(logits, tokens)
         target = stack_frames(mel)[batch.mask]
-        masked = mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
+        mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
+        self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
         if self.hparams.reconstruct == "all":
             mel_mse = self.mel_mse_of_all_tokens(predictions, batch.mask)
-        self.masked_mel_mse = masked.detach()
-        self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
         if stage != sb.Stage.TRAIN:
             all_tokens = tokenize(self.modules.quantizer, stack_frames(mel), lengths)
             self.metrics.update(logits, rebuilt, mel, all_tokens, batch.mask, lengths, cqt)
@@ -166,7 +165,7 @@ class BestRQBrain(SegmentBrain):
         """Return cross-entropies, mel MSE and correct predictions, summed over masked tokens."""
         correct = (predictions.logits.argmax(dim=-1) == predictions.tokens).sum()
         accuracy = correct.double() / predictions.tokens.shape[-1]
-        return self.losses | {"mel_mse": self.masked_mel_mse, "accuracy": accuracy}
+        return self.losses | {"accuracy": accuracy}
 
     def make_metrics(self):
         """Watch masked prediction, and what each block adds."""

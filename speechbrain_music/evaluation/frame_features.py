@@ -137,20 +137,15 @@ class FrameCache(FeatureCache):
                 found.append(kept if count > skip else np.full_like(kept, np.nan))
         return found
 
-    def split(self, chunks, values, readable):
-        """split -> TrackSplit of the `AnnotatedTracks` that can be read whole."""
-        splits = {}
-        for split in SPLITS:
-            rows = rows_of_tracks(chunks.table[chunks.table["split"] == split], self, readable)
-            kept = [number for number, name in enumerate(chunks.names[split]) if name in rows]
-            if not kept:
-                raise UserError(f"no {split} track could be read: check the data folder")
-            names, *others = (
-                [column[split][number] for number in kept]
-                for column in (chunks.names, chunks.annotations, chunks.seconds)
-            )
-            splits[split] = TrackSplit(values, [rows[name] for name in names], names, *others)
-        return splits
+    def split(self, split, chunks, values, readable):
+        """The TrackSplit of the `AnnotatedTracks` that can be read whole."""
+        rows = rows_of_tracks(chunks.table[chunks.table["split"] == split], self, readable)
+        kept = [number for number, name in enumerate(chunks.names[split]) if name in rows]
+        names, *others = (
+            [column[split][number] for number in kept]
+            for column in (chunks.names, chunks.annotations, chunks.seconds)
+        )
+        return TrackSplit(values, [rows[name] for name in names], names, *others)
 
 
 class TrackSplit(NamedTuple):
