@@ -321,12 +321,8 @@ class SegmentBrain(MusicBrain):
 
     def evaluate_batch(self, batch, stage):
         """Loss of a held-out batch per counted item; `compute_objectives` updates the metrics."""
-        batch = to_device(batch, self.device)
         self.note_unreadable(batch)
-        with torch.no_grad(), self.evaluation_ctx:
-            outputs = self.compute_forward(batch, stage)
-            loss = self.compute_objectives(outputs, batch, stage)
-        return (loss / self.count(batch).clamp(min=1)).cpu()
+        return super().evaluate_batch(batch, stage) / self.count(batch).clamp(min=1).cpu()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Prints and logs held-out figures, draws curves, saves a checkpoint by the figure "loss".
@@ -342,7 +338,11 @@ class SegmentBrain(MusicBrain):
         logger.info(f"Epoch {epoch}, step {self.optimizer_step}, held out\n{table}")
         if self.run_log:
             self.run_log.write("valid", self.optimizer_step, epoch=epoch, **figures)
-            self._draw_curves()
+            last = self.optimizer_step >= self.plan.total_steps
+            if last or time.monotonic() - self._curves_drawn > CURVES_SECONDS:
+                title = f"{self.hparams.system}, step {self.optimizer_step}"
+                draw_curves(self.hparams.output_folder, title, self.panels)
+                self._curves_drawn = time.monotonic()
         if not math.isfinite(figures["loss"]):
             logger.warning(f"the held-out loss is {figures['loss']}: this step cannot be exported")
         self._clear_train_sums()  # the time of validation is not training's
@@ -351,13 +351,6 @@ class SegmentBrain(MusicBrain):
             min_keys=["loss"],
             num_to_keep=self.hparams.keep_checkpoints,
         )
-
-    def _draw_curves(self):
-        last = self.optimizer_step >= self.plan.total_steps
-        if last or time.monotonic() - self._curves_drawn > CURVES_SECONDS:
-            title = f"{self.hparams.system}, step {self.optimizer_step}"
-            draw_curves(self.hparams.output_folder, title, self.panels)
-            self._curves_drawn = time.monotonic()
 
     def export(self, folder):
         """Writes what the checkpoint with the least held-out loss has learned; returns its step.
