@@ -32,11 +32,7 @@ from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = SEGMENT_OPTIONS | {
-    "commitment_weight": kinds.not_negative,
-    "features_from": kinds.optional(kinds.text),
-    "teacher": kinds.optional(kinds.module),
-}
+OPTIONS = SEGMENT_OPTIONS | kinds.read(Path(__file__).with_name("options.yaml"))["tokenizer"]
 OFFERED = 16  # vectors of each crop on which dead entries may be re-initialised
 
 
