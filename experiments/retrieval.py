@@ -98,11 +98,10 @@ def summarise(systems, chances, resamples):
             values = np.stack([scores[kind, metric].dropna() for scores in encoders])
             counts = draw_counts(values.shape[1], resamples) / values.shape[1]
             resampled = over_encoders(values @ counts.T, np.random.default_rng(0))
-            low, high = interval(resampled.clip(0, 1))
             mean = float(values.mean())
             drawn[name][f"{TITLES[metric]}, {kind}"] = mean, resampled
-            row = {"encoder": name, "features": kind, "metric": metric, "mean": mean, "low": low}
-            row |= {"high": high, "chance": float(chances[metric].mean())}
+            row = {"encoder": name, "features": kind, "metric": metric, "mean": mean}
+            row |= interval(resampled.clip(0, 1)) | {"chance": float(chances[metric].mean())}
             rows.append(row | {"by_encoder": values.mean(axis=1).tolist()})
     return rows, compare(drawn)
 
