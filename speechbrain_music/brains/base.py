@@ -69,9 +69,7 @@ def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epo
             f"set {lower} or {lower + effective_batch}"
         )
     steps = per_epoch // effective_batch
-    total = steps * number_of_epochs
-    if max_steps is not None:
-        total = min(total, max_steps)
+    total = min(steps * number_of_epochs, max_steps or math.inf)
     return Plan(effective_batch // at_once, steps, total)
 
 

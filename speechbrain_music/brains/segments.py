@@ -123,7 +123,8 @@ class SegmentBrain(MusicBrain):
 
     def __init__(self, **brain):
         super().__init__(**brain)
-        self.unreadable = {}
+        name = f"unreadable_rank{self.rank}.csv" if self.world_size > 1 else "unreadable.csv"
+        self.unreadable, self.unreadable_csv = {}, Path(self.hparams.output_folder) / name
         self.run_log = None
         self._curves_drawn = time.monotonic()
         self._clear_train_sums()
@@ -190,7 +191,7 @@ class SegmentBrain(MusicBrain):
         if self.unreadable:
             logger.warning(
                 f"{len(self.unreadable)} files could not be read in training and were left out: "
-                f"see {self._unreadable_path()}"
+                f"see {self.unreadable_csv}"
             )
         if self.skipped_steps:
             logger.warning(f"{self.skipped_steps} steps were not finite and were skipped")
@@ -304,17 +305,13 @@ class SegmentBrain(MusicBrain):
         self._train_sums = {}
         self._window_began = time.monotonic()
 
-    def _unreadable_path(self):
-        name = f"unreadable_rank{self.rank}.csv" if self.world_size > 1 else "unreadable.csv"
-        return Path(self.hparams.output_folder) / name
-
     def note_unreadable(self, batch):
         """Lists files of a batch that could not be read, each once."""
         for file, reason in batch.errors:
             if file not in self.unreadable:
                 self.unreadable[file] = reason
                 logger.warning(f"{reason} It is left out.")
-                with open(self._unreadable_path(), "a", newline="", encoding="utf-8") as list_file:
+                with open(self.unreadable_csv, "a", newline="", encoding="utf-8") as list_file:
                     csv.writer(list_file).writerow([file, reason])
 
     # ---- held-out tracks ----
