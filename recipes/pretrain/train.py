@@ -49,15 +49,9 @@ from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = (
-    SEGMENT_OPTIONS
-    | kinds.read(Path(__file__).with_name("options.yaml"))["pretrain"]
-    | {
-        "init_parts": kinds.list_of(kinds.choice(*PARTS))._replace(
-            parse=partial(re.findall, r"\w+")
-        )
-    }
-)
+OPTIONS = SEGMENT_OPTIONS | kinds.read(Path(__file__).with_name("options.yaml"))["pretrain"]
+_parts = kinds.list_of(kinds.choice(*PARTS))
+OPTIONS["init_parts"] = _parts._replace(parse=partial(re.findall, r"\w+"))
 MASKING = ("mask_block", "mask_probability", "noise_std", "augment")
 # With fewer hours than these, an encoder needs other options: docs/your_corpus.md.
 FEW_HOURS = 0.5
