@@ -175,12 +175,8 @@ class SegmentBrain(MusicBrain):
         """Trains on a `dataio.corpus.CorpusData`; a finished run has nothing left to do."""
         self.hours = data.hours
         hparams, place = self.hparams, (self.rank, self.world_size)
-        loader = partial(
-            make_loader,
-            collate_fn=collate,
-            num_workers=hparams.num_workers,
-            pin_memory="cuda" in self.device,
-        )
+        options = {"collate_fn": collate, "num_workers": hparams.num_workers}
+        loader = partial(make_loader, pin_memory="cuda" in self.device, **options)
         weights = data.tracks["duration"] * data.tracks["weight"]
         draws = self.plan.steps_per_epoch * hparams.effective_batch
         sampler = WeightedSegmentSampler(weights, draws, hparams.batch_size, hparams.seed, *place)

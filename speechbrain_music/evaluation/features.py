@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import ddp_barrier, if_main_process, infer_device
 from torch.utils.data import BatchSampler, IterableDataset
 from tqdm import tqdm
 
@@ -244,20 +243,15 @@ def make_caches(run, chunks, cache=FeatureCache):
 def extract_features(run, caches, chunks):
     """Fills the caches, together with other processes; yields the `Features` of each encoder."""
     rank, world = among_processes()
+    options = run.hparams["extract_batch"], run.hparams["num_workers"], rank, world
+    device, bar = run.run_opts.device or infer_device(), not run.run_opts.noprogressbar
     for cache in caches:
         if if_main_process():  # not by run_on_main, which would send the encoder to all processes
             cache.open()
         ddp_barrier()
         size = np.prod(cache.metadata["shape"]) * np.dtype(cache.kind).itemsize
         logger.info(f"features of {cache.encoder.name}: {size / 1e6:.0f} MB")
-        cache.check().extract(
-            run.hparams["extract_batch"],
-            run.hparams["num_workers"],
-            rank,
-            world,
-            run.run_opts.device or sb.utils.distributed.infer_device(),
-            bar=not run.run_opts.noprogressbar,
-        )
+        cache.check().extract(*options, device, bar)
         if world > 1:
             each = [None] * world
             torch.distributed.all_gather_object(each, cache.reasons)  # waits for all

@@ -92,8 +92,5 @@ def train_heads(brain_class, features, run):
 
 def predict_test(heads, features):
     """Predictions for the test tracks: kind of head -> list over seeds of lists over tracks."""
-    test = features.splits["test"]
-    return {
-        kind: [heads.brains[row].predict(test) for row in rows]
-        for kind, rows in heads.chosen.items()
-    }
+    test, brains = features.splits["test"], heads.brains
+    return {kind: [brains[i].predict(test) for i in rows] for kind, rows in heads.chosen.items()}

@@ -70,12 +70,9 @@ def open_evaluation(argv, recipe):
             f"recipes/{task.folder}/train.py, or pass a yaml of {recipe.name}"
         )
     classes = hparams["encoder_classes"] or ()
-    encoders = make_encoders(
-        hparams["encoder"],
-        hparams["trust_remote_code"],
-        hparams.get("pooling", "mean"),
-        [classes] if isinstance(classes, str) else classes,
-    )
+    classes = [classes] if isinstance(classes, str) else classes
+    options = hparams["trust_remote_code"], hparams.get("pooling", "mean"), classes
+    encoders = make_encoders(hparams["encoder"], *options)
     output = output_folder(hparams, encoders[0].name)
     join_processes(run_opts)
     loaded = hparams_file, hparams, run_opts, overrides, encoders

@@ -96,11 +96,8 @@ class MaskedPredictionMetrics:
         self.pairs = torch.as_tensor(statistics.pairs, device=device)
         doubles = {"dtype": torch.float64, "device": device}
         self.pair_counts = torch.as_tensor(statistics.pair_counts, **doubles)
-        seen = np.bincount(
-            statistics.pairs // self.entries,
-            weights=statistics.pair_counts,
-            minlength=self.codebooks * self.entries,
-        )
+        tokens = self.codebooks * self.entries
+        seen = np.bincount(statistics.pairs // self.entries, statistics.pair_counts, tokens)
         self.visible_counts = torch.as_tensor(seen, **doubles)
         shown = HELD_OUT
         if statistics.cqt_unigram is not None:
@@ -108,7 +105,7 @@ class MaskedPredictionMetrics:
             shown = (*HELD_OUT, CQT_ENTROPY)
         self.names = ["count", *(name for _, key, others in shown for name in (key, *others))]
         # Of `names`, of the bigram for each prior weight, by place in a block, by token.
-        self.sizes = len(self.names), len(PRIOR_WEIGHTS), 3 * block, self.codebooks * self.entries
+        self.sizes = len(self.names), len(PRIOR_WEIGHTS), 3 * block, tokens
         self.sums = torch.zeros(sum(self.sizes), **doubles)
 
     @torch.no_grad()
