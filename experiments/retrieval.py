@@ -24,13 +24,7 @@ from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
-from speechbrain_music.metrics.retrieval import (
-    FEATURES,
-    chance_level,
-    cosines,
-    retrieve,
-    unit_vectors,
-)
+from speechbrain_music.metrics.retrieval import FEATURES, chance_level, retrieve, unit_vectors
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.reporting.pages import by_encoder, render
 from speechbrain_music.utils.arguments import make_parser
@@ -74,10 +68,11 @@ def evaluate(values, recordings, **ranking):
     scores, chosen = {}, {}
     half = np.arange(recordings.max() + 1) % 2 == 0
     for kind in FEATURES:
-        layers = [
-            by_recording(retrieve(cosines(unit_vectors(layer, kind)), **ranking), recordings)
-            for layer in tqdm(values.swapaxes(0, 1), desc=f"comparing {kind}", unit="layer")
-        ]
+        layers = []
+        for layer in tqdm(values.swapaxes(0, 1), desc=f"comparing {kind}", unit="layer"):
+            vectors = unit_vectors(layer, kind)
+            found = retrieve(lambda rows, x=vectors: x[rows] @ x.T, **ranking)
+            layers.append(by_recording(found, recordings))
         first, second = (
             int(np.argmax([table[CHOSEN_BY][part].mean() for table in layers]))
             for part in (half, ~half)
@@ -103,11 +98,10 @@ def summarise(systems, chances, resamples):
             values = np.stack([scores[kind, metric].dropna() for scores in encoders])
             counts = draw_counts(values.shape[1], resamples) / values.shape[1]
             resampled = over_encoders(values @ counts.T, np.random.default_rng(0))
-            low, high = interval(resampled.clip(0, 1))
             mean = float(values.mean())
             drawn[name][f"{TITLES[metric]}, {kind}"] = mean, resampled
-            row = {"encoder": name, "features": kind, "metric": metric, "mean": mean, "low": low}
-            row |= {"high": high, "chance": float(chances[metric].mean())}
+            row = {"encoder": name, "features": kind, "metric": metric, "mean": mean}
+            row |= interval(resampled.clip(0, 1)) | {"chance": float(chances[metric].mean())}
             rows.append(row | {"by_encoder": values.mean(axis=1).tolist()})
     return rows, compare(drawn)
 

@@ -90,9 +90,8 @@ def resampled_scores(task, cells, drawn, trained):
 
 def mean_score(by_task):
     """The mean score of an encoder over its tasks, with its interval."""
-    low, high = interval(np.mean([drawn for _, drawn in by_task.values()], axis=0).clip(max=1))
-    mean = float(np.mean([value for value, _ in by_task.values()]))
-    return {"mean": mean, "low": low, "high": high, "tasks": len(by_task)}
+    values, drawn = (np.mean(part, axis=0) for part in zip(*by_task.values(), strict=True))
+    return {"mean": float(values), **interval(drawn.clip(max=1)), "tasks": len(by_task)}
 
 
 def parse(argv):

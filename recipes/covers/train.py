@@ -22,7 +22,7 @@ def main(argv):
     with evaluation.open_evaluation(argv, __file__) as run:
         report, manifests = evaluation.prepare_data(run)
         chunks = evaluation.cut_splits(manifests, run.hparams)
-        caches = evaluation.make_version_caches(run, chunks)
+        caches = evaluation.make_caches(run, chunks, evaluation.TransposedCache)
         if evaluation.is_finished(run, caches, chunks):
             return run.output
         sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)

@@ -23,7 +23,7 @@ from speechbrain_music.brains.segments import (
 )
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.metrics.regression import RegressionMetrics
-from speechbrain_music.reporting.curves import OPTIMIZER
+from speechbrain_music.reporting.curves import OPTIMIZER, with_baselines
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError, run_recipe
 
@@ -41,7 +41,7 @@ class DistillBrain(SegmentBrain):
         super().__init__(**brain)
         self.teacher = self.hparams.teacher_encoder.to(self.device)
         self.targets = [f"layer_{layer}" for layer in self.hparams.heads.layers]
-        self.panels = {n: [("valid", n, "held-out"), ("train", n, "training")] for n in LOSSES}
+        self.panels = {name: with_baselines(name) for name in LOSSES}
         self.panels["held-out R2"] = [("valid", f"r2_{name}", name) for name in self.targets]
         self.panels |= OPTIMIZER
 

@@ -49,15 +49,9 @@ from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = (
-    SEGMENT_OPTIONS
-    | kinds.read(Path(__file__).with_name("options.yaml"))["pretrain"]
-    | {
-        "init_parts": kinds.list_of(kinds.choice(*PARTS))._replace(
-            parse=partial(re.findall, r"\w+")
-        )
-    }
-)
+OPTIONS = SEGMENT_OPTIONS | kinds.read(Path(__file__).with_name("options.yaml"))["pretrain"]
+_parts = kinds.list_of(kinds.choice(*PARTS))
+OPTIONS["init_parts"] = _parts._replace(parse=partial(re.findall, r"\w+"))
 MASKING = ("mask_block", "mask_probability", "noise_std", "augment")
 # With fewer hours than these, an encoder needs other options: docs/your_corpus.md.
 FEW_HOURS = 0.5
@@ -112,11 +106,10 @@ class BestRQBrain(SegmentBrain):
         logits, tokens, rebuilt, _, mel, lengths, cqt = predictions
         cross_entropy = sum_cross_entropy(logits, tokens)
         target = stack_frames(mel)[batch.mask]
-        masked = mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
+        mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
+        self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
         if self.hparams.reconstruct == "all":
             mel_mse = self.mel_mse_of_all_tokens(predictions, batch.mask)
-        self.masked_mel_mse = masked.detach()
-        self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
         if stage != sb.Stage.TRAIN:
             all_tokens = tokenize(self.modules.quantizer, stack_frames(mel), lengths)
             self.metrics.update(logits, rebuilt, mel, all_tokens, batch.mask, lengths, cqt)
@@ -166,7 +159,7 @@ class BestRQBrain(SegmentBrain):
         """Return cross-entropies, mel MSE and correct predictions, summed over masked tokens."""
         correct = (predictions.logits.argmax(dim=-1) == predictions.tokens).sum()
         accuracy = correct.double() / predictions.tokens.shape[-1]
-        return self.losses | {"mel_mse": self.masked_mel_mse, "accuracy": accuracy}
+        return self.losses | {"accuracy": accuracy}
 
     def make_metrics(self):
         """Watch masked prediction, and what each block adds."""

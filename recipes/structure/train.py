@@ -21,7 +21,7 @@ def main(argv):
     with evaluation.open_evaluation(argv, __file__) as run:
         report, manifests = evaluation.prepare_data(run)
         tracks = evaluation.cut_tracks(manifests, run.hparams)
-        caches = evaluation.make_frame_caches(run, tracks)
+        caches = evaluation.make_caches(run, tracks, evaluation.FrameCache)
         if evaluation.is_finished(run, caches, tracks):
             return run.output
         sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)

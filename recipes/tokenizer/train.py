@@ -26,17 +26,13 @@ from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.metrics.quantization import QuantizerMetrics
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER, save_targets
-from speechbrain_music.reporting.curves import CODES, OPTIMIZER
+from speechbrain_music.reporting.curves import CODES, OPTIMIZER, with_baselines
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import run_recipe
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = SEGMENT_OPTIONS | {
-    "commitment_weight": kinds.not_negative,
-    "features_from": kinds.optional(kinds.text),
-    "teacher": kinds.optional(kinds.module),
-}
+OPTIONS = SEGMENT_OPTIONS | kinds.read(Path(__file__).with_name("options.yaml"))["tokenizer"]
 OFFERED = 16  # vectors of each crop on which dead entries may be re-initialised
 
 
@@ -44,11 +40,7 @@ class QuantizerBrain(SegmentBrain):
     """Quantizes four frames of log-mel at a time and reconstructs them."""
 
     panels = {
-        "mel MSE": [
-            ("valid", "mel_mse", "held-out"),
-            ("train", "mel_mse", "training"),
-            ("valid", "mel_mse_mean", "corpus mean"),
-        ],
+        "mel MSE": with_baselines("mel_mse", {"mel_mse_mean": "corpus mean"}),
         "codebooks on held-out tracks": CODES,
         "re-initialised entries so far": [("train", "reinitialised", None)],
         "commitment loss": [("train", "commitment_loss", None)],

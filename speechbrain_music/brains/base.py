@@ -69,9 +69,7 @@ def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epo
             f"set {lower} or {lower + effective_batch}"
         )
     steps = per_epoch // effective_batch
-    total = steps * number_of_epochs
-    if max_steps is not None:
-        total = min(total, max_steps)
+    total = min(steps * number_of_epochs, max_steps or math.inf)
     return Plan(effective_batch // at_once, steps, total)
 
 
@@ -170,7 +168,7 @@ class MusicBrain(sb.Brain):
         self.skipped_in_a_row = self.skipped_steps = 0
         self._signals, self._stopping = [], False
         self.last_loss = math.nan  # of the last whole step
-        self._clear_window()
+        self._window = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     # ---- what a subclass provides ----
 
@@ -219,7 +217,7 @@ class MusicBrain(sb.Brain):
         else:
             self._skip_step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._clear_window()
+        self._window.zero_()
         self.optimizer_step += 1
 
     def _wrap_distributed(self):
@@ -252,9 +250,6 @@ class MusicBrain(sb.Brain):
                 f"{self.skipped_in_a_row} steps in a row were not finite (nonfinite_patience "
                 f"{self.nonfinite_patience}): check the skipped files, lower lr, or raise it"
             )
-
-    def _clear_window(self):
-        self._window = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     def evaluate_batch(self, batch, stage):
         """As SpeechBrain's, on a batch that is a NamedTuple."""

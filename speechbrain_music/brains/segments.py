@@ -123,7 +123,8 @@ class SegmentBrain(MusicBrain):
 
     def __init__(self, **brain):
         super().__init__(**brain)
-        self.unreadable = {}
+        name = f"unreadable_rank{self.rank}.csv" if self.world_size > 1 else "unreadable.csv"
+        self.unreadable, self.unreadable_csv = {}, Path(self.hparams.output_folder) / name
         self.run_log = None
         self._curves_drawn = time.monotonic()
         self._clear_train_sums()
@@ -174,12 +175,8 @@ class SegmentBrain(MusicBrain):
         """Trains on a `dataio.corpus.CorpusData`; a finished run has nothing left to do."""
         self.hours = data.hours
         hparams, place = self.hparams, (self.rank, self.world_size)
-        loader = partial(
-            make_loader,
-            collate_fn=collate,
-            num_workers=hparams.num_workers,
-            pin_memory="cuda" in self.device,
-        )
+        options = {"collate_fn": collate, "num_workers": hparams.num_workers}
+        loader = partial(make_loader, pin_memory="cuda" in self.device, **options)
         weights = data.tracks["duration"] * data.tracks["weight"]
         draws = self.plan.steps_per_epoch * hparams.effective_batch
         sampler = WeightedSegmentSampler(weights, draws, hparams.batch_size, hparams.seed, *place)
@@ -190,7 +187,7 @@ class SegmentBrain(MusicBrain):
         if self.unreadable:
             logger.warning(
                 f"{len(self.unreadable)} files could not be read in training and were left out: "
-                f"see {self._unreadable_path()}"
+                f"see {self.unreadable_csv}"
             )
         if self.skipped_steps:
             logger.warning(f"{self.skipped_steps} steps were not finite and were skipped")
@@ -304,29 +301,21 @@ class SegmentBrain(MusicBrain):
         self._train_sums = {}
         self._window_began = time.monotonic()
 
-    def _unreadable_path(self):
-        name = f"unreadable_rank{self.rank}.csv" if self.world_size > 1 else "unreadable.csv"
-        return Path(self.hparams.output_folder) / name
-
     def note_unreadable(self, batch):
         """Lists files of a batch that could not be read, each once."""
         for file, reason in batch.errors:
             if file not in self.unreadable:
                 self.unreadable[file] = reason
                 logger.warning(f"{reason} It is left out.")
-                with open(self._unreadable_path(), "a", newline="", encoding="utf-8") as list_file:
+                with open(self.unreadable_csv, "a", newline="", encoding="utf-8") as list_file:
                     csv.writer(list_file).writerow([file, reason])
 
     # ---- held-out tracks ----
 
     def evaluate_batch(self, batch, stage):
         """Loss of a held-out batch per counted item; `compute_objectives` updates the metrics."""
-        batch = to_device(batch, self.device)
         self.note_unreadable(batch)
-        with torch.no_grad(), self.evaluation_ctx:
-            outputs = self.compute_forward(batch, stage)
-            loss = self.compute_objectives(outputs, batch, stage)
-        return (loss / self.count(batch).clamp(min=1)).cpu()
+        return super().evaluate_batch(batch, stage) / self.count(batch).clamp(min=1).cpu()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Prints and logs held-out figures, draws curves, saves a checkpoint by the figure "loss".
@@ -342,7 +331,11 @@ class SegmentBrain(MusicBrain):
         logger.info(f"Epoch {epoch}, step {self.optimizer_step}, held out\n{table}")
         if self.run_log:
             self.run_log.write("valid", self.optimizer_step, epoch=epoch, **figures)
-            self._draw_curves()
+            last = self.optimizer_step >= self.plan.total_steps
+            if last or time.monotonic() - self._curves_drawn > CURVES_SECONDS:
+                title = f"{self.hparams.system}, step {self.optimizer_step}"
+                draw_curves(self.hparams.output_folder, title, self.panels)
+                self._curves_drawn = time.monotonic()
         if not math.isfinite(figures["loss"]):
             logger.warning(f"the held-out loss is {figures['loss']}: this step cannot be exported")
         self._clear_train_sums()  # the time of validation is not training's
@@ -351,13 +344,6 @@ class SegmentBrain(MusicBrain):
             min_keys=["loss"],
             num_to_keep=self.hparams.keep_checkpoints,
         )
-
-    def _draw_curves(self):
-        last = self.optimizer_step >= self.plan.total_steps
-        if last or time.monotonic() - self._curves_drawn > CURVES_SECONDS:
-            title = f"{self.hparams.system}, step {self.optimizer_step}"
-            draw_curves(self.hparams.output_folder, title, self.panels)
-            self._curves_drawn = time.monotonic()
 
     def export(self, folder):
         """Writes what the checkpoint with the least held-out loss has learned; returns its step.

@@ -3,7 +3,7 @@
 from speechbrain_music.evaluation.chunks import cut_splits
 from speechbrain_music.evaluation.features import extract_features, make_caches
 from speechbrain_music.evaluation.fine_tuning import fine_tune
-from speechbrain_music.evaluation.frame_features import cut_tracks, make_frame_caches
+from speechbrain_music.evaluation.frame_features import FrameCache, cut_tracks
 from speechbrain_music.evaluation.frame_results import write_frame_results
 from speechbrain_music.evaluation.frames import FrameBrain, predict_test, train_heads
 from speechbrain_music.evaluation.probes import (
@@ -15,4 +15,4 @@ from speechbrain_music.evaluation.probes import (
 from speechbrain_music.evaluation.protocol import is_finished, open_evaluation, prepare_data
 from speechbrain_music.evaluation.results import write_results
 from speechbrain_music.evaluation.version_results import write_version_results
-from speechbrain_music.evaluation.versions import VersionBrain, make_version_caches, rank_versions
+from speechbrain_music.evaluation.versions import TransposedCache, VersionBrain, rank_versions

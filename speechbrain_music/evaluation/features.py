@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import ddp_barrier, if_main_process, infer_device
 from torch.utils.data import BatchSampler, IterableDataset
 from tqdm import tqdm
 
@@ -44,7 +43,7 @@ class FeatureCache:
     count: tasks on the same chunks (from `chunks.cut_into_chunks`) share a cache.
     """
 
-    kind = "f4"
+    kind, options = "f4", ()  # further arguments of the class, from the options of a task
 
     def __init__(self, folder, encoder, chunks):
         self.encoder, self.chunks, self.reasons = encoder, chunks, {}
@@ -154,19 +153,21 @@ class FeatureCache:
         readable = ~np.isin(np.arange(len(self.chunks)), missing)
         return self._values(), readable, {row: self.reasons[row] for row in missing}
 
-    def split(self, chunks, values, readable):
-        """split -> FeatureSplit of the tracks of LabelledChunks with a readable chunk."""
-        splits = {}
-        for split in SPLITS:
-            names, targets = pd.Index(chunks.names[split]), chunks.targets[split]
-            rows = np.flatnonzero((chunks.table["split"] == split) & readable)
-            if not len(rows):
+    def splits(self, chunks, values, readable):
+        """split -> what of its tracks can be read; UserError if that is nothing."""
+        splits = {split: self.split(split, chunks, values, readable) for split in SPLITS}
+        for split, part in splits.items():
+            if not part.names:
                 raise UserError(f"no {split} track could be read: check the data folder")
-            tracks = torch.from_numpy(names.get_indexer(chunks.table["track"].iloc[rows]))
-            left, tracks = tracks.unique(return_inverse=True)
-            names = names[left.numpy()].tolist()
-            splits[split] = FeatureSplit(values, rows, tracks, targets[left], names)
         return splits
+
+    def split(self, split, chunks, values, readable):
+        """The FeatureSplit of the tracks of LabelledChunks with a readable chunk."""
+        names, targets = pd.Index(chunks.names[split]), chunks.targets[split]
+        rows = np.flatnonzero((chunks.table["split"] == split) & readable)
+        tracks = torch.from_numpy(names.get_indexer(chunks.table["track"].iloc[rows]))
+        left, tracks = tracks.unique(return_inverse=True)
+        return FeatureSplit(values, rows, tracks, targets[left], names[left.numpy()].tolist())
 
 
 def _write_missing(path, kind, shape):
@@ -212,6 +213,12 @@ class FeatureSplit(NamedTuple):
     targets: torch.Tensor  # (M, ...)
     names: list  # (M,) of the tracks
 
+    def batch(self, chunks, dropout=None):
+        """The FeatureBatch of chunks (S, B), positions in `rows`."""
+        tracks = self.tracks[chunks]
+        x = torch.from_numpy(np.asarray(self.values[self.rows[chunks]]))
+        return FeatureBatch(x, self.targets[tracks], tracks[0], dropout)
+
 
 class Features(NamedTuple):
     """An encoder's features of a task."""
@@ -227,35 +234,30 @@ class Features(NamedTuple):
         return self.cache.encoder
 
 
-def make_caches(run, chunks):
-    """The `FeatureCache` of each encoder of a run."""
-    folder = run.hparams["feature_folder"]
-    return [FeatureCache(folder, encoder, chunks.table) for encoder in run.encoders]
+def make_caches(run, chunks, cache=FeatureCache):
+    """The cache, of that class, of each encoder of a run."""
+    folder, *options = (run.hparams[key] for key in ("feature_folder", *cache.options))
+    return [cache(folder, encoder, chunks.table, *options) for encoder in run.encoders]
 
 
 def extract_features(run, caches, chunks):
     """Fills the caches, together with other processes; yields the `Features` of each encoder."""
     rank, world = among_processes()
+    options = run.hparams["extract_batch"], run.hparams["num_workers"], rank, world
+    device, bar = run.run_opts.device or infer_device(), not run.run_opts.noprogressbar
     for cache in caches:
         if if_main_process():  # not by run_on_main, which would send the encoder to all processes
             cache.open()
         ddp_barrier()
         size = np.prod(cache.metadata["shape"]) * np.dtype(cache.kind).itemsize
         logger.info(f"features of {cache.encoder.name}: {size / 1e6:.0f} MB")
-        cache.check().extract(
-            run.hparams["extract_batch"],
-            run.hparams["num_workers"],
-            rank,
-            world,
-            run.run_opts.device or sb.utils.distributed.infer_device(),
-            bar=not run.run_opts.noprogressbar,
-        )
+        cache.check().extract(*options, device, bar)
         if world > 1:
             each = [None] * world
             torch.distributed.all_gather_object(each, cache.reasons)  # waits for all
             cache.reasons = dict(item for reasons in each for item in reasons.items())
         values, readable, reasons = cache.load()
-        yield Features(cache, chunks, cache.split(chunks, values, readable), reasons)
+        yield Features(cache, chunks, cache.splits(chunks, values, readable), reasons)
 
 
 # ---- batches ----
@@ -314,21 +316,16 @@ class TrainingBatches(EpochBatches):
         self.split, self.seeds, self.hidden, self.dropout = split, list(seeds), hidden, dropout
 
     def __iter__(self):
-        split, count = self.split, len(self.items)
-        orders = [
-            np.random.default_rng([ORDER, seed, self.epoch]).permutation(count)
-            for seed in self.seeds
-        ]
-        noise = [np.random.default_rng([DROPOUT, seed, self.epoch]) for seed in self.seeds]
-        for begin in range(0, count, self.batch_size):
-            chosen = [order[begin : begin + self.batch_size] for order in orders]
-            masks = [dropout_masks((len(chosen[0]), self.hidden), self.dropout, r) for r in noise]
-            yield FeatureBatch(
-                torch.from_numpy(np.stack([split.values[split.rows[c]] for c in chosen])),
-                torch.stack([split.targets[split.tracks[c]] for c in chosen]),
-                split.tracks[chosen[0]],
-                torch.stack(masks),
-            )
+        orders, noise = (
+            [np.random.default_rng([purpose, seed, self.epoch]) for seed in self.seeds]
+            for purpose in (ORDER, DROPOUT)
+        )
+        orders = np.stack([rng.permutation(len(self.items)) for rng in orders])
+        for begin in range(0, len(self.items), self.batch_size):
+            chunks = orders[:, begin : begin + self.batch_size]
+            shape = chunks.shape[1], self.hidden
+            masks = [dropout_masks(shape, self.dropout, rng) for rng in noise]
+            yield self.split.batch(chunks, torch.stack(masks))
 
 
 class SequentialChunks(EpochBatches):
@@ -339,11 +336,6 @@ class SequentialChunks(EpochBatches):
         self.split = split
 
     def __iter__(self):
-        split = self.split
-        for begin in range(0, len(split.rows), self.batch_size):
-            part = slice(begin, begin + self.batch_size)
-            values = torch.from_numpy(np.asarray(split.values[split.rows[part]]))
-            tracks = split.tracks[part]
-            yield FeatureBatch(
-                values.unsqueeze(0), split.targets[tracks].unsqueeze(0), tracks, None
-            )
+        chunks = np.arange(len(self.items))[None]
+        for begin in range(0, len(self.items), self.batch_size):
+            yield self.split.batch(chunks[:, begin : begin + self.batch_size])

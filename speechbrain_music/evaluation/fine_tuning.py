@@ -53,11 +53,13 @@ def fine_tune(brain_class, best, probes, features, run):
         return make_loader(data[name], sampler=sampler, batch_size=None, num_workers=workers)
 
     # A run resumes with the same options, data and encoder, also to another number of epochs.
-    key = results_key(
-        hparams | {"fine_tune_epochs": None}, [features.cache], features.chunks.labels
-    )
+    same = hparams | {"fine_tune_epochs": None}
+    key = results_key(same, [features.cache], features.chunks.labels)
     patience = PlateauEarlyStopping(1, hparams["fine_tune_plateau"], hparams["fine_tune_patience"])
     decay = hparams["weight_decay"]
+    rates = hparams["lr_encoder"], hparams["layer_decay"]
+    groups = layer_decay_groups(model.encoder, *rates, decay)
+    groups += [group | {"lr": hparams["lr_probe"]} for group in decay_groups(probe, decay)]
     brain = brain_class(
         modules={"encoder": model, "probes": probe, "standardize": standardize},
         opt_class=hparams["fine_tune_opt_class"],
@@ -73,10 +75,7 @@ def fine_tune(brain_class, best, probes, features, run):
         ),
         patience=patience,
         splits=splits,
-        groups=layer_decay_groups(
-            model.encoder, hparams["lr_encoder"], hparams["layer_decay"], decay
-        )
-        + [group | {"lr": hparams["lr_probe"]} for group in decay_groups(probe, decay)],
+        groups=groups,
     )
     brain.fit(brain.hparams.epoch_counter, loader("train"), loader("valid"))
     checkpoint = brain.checkpointer.recover_if_possible(max_key="metric")

@@ -99,7 +99,7 @@ class FrameCache(FeatureCache):
     Raises UserError for a layer that there is not, or a frame rate that is no multiple of 25 Hz.
     """
 
-    kind = "f2"
+    kind, options = "f2", ("layers",)
 
     def __init__(self, folder, encoder, chunks, layers=None):
         self.layers = list(encoder.layers if layers is None else map(str, layers))
@@ -137,20 +137,15 @@ class FrameCache(FeatureCache):
                 found.append(kept if count > skip else np.full_like(kept, np.nan))
         return found
 
-    def split(self, chunks, values, readable):
-        """split -> TrackSplit of the `AnnotatedTracks` that can be read whole."""
-        splits = {}
-        for split in SPLITS:
-            rows = rows_of_tracks(chunks.table[chunks.table["split"] == split], self, readable)
-            kept = [number for number, name in enumerate(chunks.names[split]) if name in rows]
-            if not kept:
-                raise UserError(f"no {split} track could be read: check the data folder")
-            names, *others = (
-                [column[split][number] for number in kept]
-                for column in (chunks.names, chunks.annotations, chunks.seconds)
-            )
-            splits[split] = TrackSplit(values, [rows[name] for name in names], names, *others)
-        return splits
+    def split(self, split, chunks, values, readable):
+        """The TrackSplit of the `AnnotatedTracks` that can be read whole."""
+        rows = rows_of_tracks(chunks.table[chunks.table["split"] == split], self, readable)
+        kept = [number for number, name in enumerate(chunks.names[split]) if name in rows]
+        names, *others = (
+            [column[split][number] for number in kept]
+            for column in (chunks.names, chunks.annotations, chunks.seconds)
+        )
+        return TrackSplit(values, [rows[name] for name in names], names, *others)
 
 
 class TrackSplit(NamedTuple):
@@ -165,12 +160,6 @@ class TrackSplit(NamedTuple):
     def frames(self, track):
         """(T, L, d) float32 of a track."""
         return torch.from_numpy(self.values[self.rows[track]].astype(np.float32))
-
-
-def make_frame_caches(run, tracks):
-    """The `FrameCache` of each encoder of a run."""
-    folder, layers = run.hparams["feature_folder"], run.hparams["layers"]
-    return [FrameCache(folder, encoder, tracks.table, layers) for encoder in run.encoders]
 
 
 def rows_of_tracks(table, cache, readable):

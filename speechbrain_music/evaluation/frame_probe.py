@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from speechbrain_music.dataio.audio import read_segment
+from speechbrain_music.metrics.frame_tasks import PITCHES
 from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
 from speechbrain_music.models.ssl import stack_frames
 
 TRACKS, FEWEST = 36, 6  # to score on; twice as many to fit on
 SECONDS = 10.0  # of the middle of a track
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, times the number of frames
-ROOTS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 PITCH, CHORD = "pitch_class_r2", "chord_root_accuracy"
 MEL = "mel"  # in place of a layer: the four mel frames of a token, without an encoder
 
@@ -33,7 +33,7 @@ def frame_labels(annotations, start, frames):
             for begin, end, pitch, _ in instrument["notes"]:
                 sounding[(begin <= times) & (times < end), pitch % 12] = 1
     for begin, end, name in annotations["chords"]:
-        roots[(begin <= times) & (times < end), ROOTS.index(name.split(":")[0])] = 1
+        roots[(begin <= times) & (times < end), PITCHES.index(name.split(":")[0])] = 1
     return sounding, roots
 
 

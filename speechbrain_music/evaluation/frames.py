@@ -1,6 +1,5 @@
 """Frame tasks: heads trained on windows of tracks, evaluated on whole tracks."""
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -75,20 +74,16 @@ def train_heads(brain_class, features, run):
     steps = [step_count(part.stop - part.start, up, down) for part in train.rows]
     targets = list(map(task.targets, train.annotations, steps))
     task.balance(targets)
-    make_head = partial(
-        FrameHead,
-        mean=mean,
-        std=std,
-        outputs=task.outputs,
-        up=up,
-        down=down,
-        hidden=hparams["hidden"],
-        dropout=hparams["probe_dropout"],
-    )
+    shape = mean, std, task.outputs, up, down, hparams["hidden"], hparams["probe_dropout"]
     window, batch_size = round(hparams["window_seconds"] * rate), hparams["batch_size"]
-    make_batches = partial(TrainingWindows, train, targets, window=window, batch_size=batch_size)
     rows, brains = train_grid(
-        brain_class, task, features, run, hparams["heads"], make_head, make_batches
+        brain_class,
+        task,
+        features,
+        run,
+        hparams["heads"],
+        lambda kind: FrameHead(kind, *shape),
+        lambda head, seed: TrainingWindows(train, targets, head, window, batch_size, seed),
     )
     table = pd.DataFrame(rows)
     chosen = {kind: best_rate(part) for kind, part in table.groupby("head", sort=False)}
@@ -97,8 +92,5 @@ def train_heads(brain_class, features, run):
 
 def predict_test(heads, features):
     """Predictions for the test tracks: kind of head -> list over seeds of lists over tracks."""
-    test = features.splits["test"]
-    return {
-        kind: [heads.brains[row].predict(test) for row in rows]
-        for kind, rows in heads.chosen.items()
-    }
+    test, brains = features.splits["test"], heads.brains
+    return {kind: [brains[i].predict(test) for i in rows] for kind, rows in heads.chosen.items()}

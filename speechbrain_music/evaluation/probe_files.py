@@ -74,9 +74,8 @@ def load_probe(path, encoder=None, trust_remote_code=False):
         with torch.device("meta"):  # takes no memory, whatever sizes the file claims
             head = FrameHead(**described["head"], **shape)
         head.load_state_dict(weights, assign=True)
-        spec, identity, layers, *context = (
-            described[key] for key in ("encoder", "identity", "layers", *CONTEXT)
-        )
+        spec, identity, layers = (described[key] for key in ("encoder", "identity", "layers"))
+        context = {key: described[key] for key in CONTEXT}
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a file of anyone may raise anything
@@ -92,7 +91,6 @@ def load_probe(path, encoder=None, trust_remote_code=False):
             f"{path} was trained on another encoder than {frozen.name}: pass --encoder with that "
             "one, or train a probe on this one"
         )
-    context = dict(zip(CONTEXT, context, strict=True))
     fits = [OPTIONS[key].fits(value) for key, value in context.items()]
     fits += [x.dtype == torch.float32 and bool(x.isfinite().all()) for x in weights.values()]
     fits += [type(step) is int and step > 0 for step in (head.up, head.down)]

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable
-from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -24,7 +23,6 @@ from speechbrain_music.utils.config import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_loader = partial(make_loader, batch_size=None)  # of data sets that yield batches
 # What is done to features, in the words of reports; the choices of `standardize: auto`.
 STANDARDIZE = {True: "standardised", "whiten": "whitened", False: "as they are"}
 AUTO = (True, "whiten")
@@ -234,7 +232,7 @@ class Candidate(NamedTuple):
     """What is tested: a Brain with its best weights, and how it was chosen."""
 
     brain: ProbeBrain
-    test_set: object  # loader
+    test_set: object  # its batches: a loader, or SequentialChunks
     chosen: dict  # standardize, layer, lr, valid, fine_tuned
 
 
@@ -282,8 +280,8 @@ def train_probes(brain_class, features, run):
         )
         noise = stack.seeds, stack.hidden, stack.dropout
         batches = TrainingBatches(train, hparams["batch_size"], *noise)
-        loaders = [_loader(data) for data in (batches, SequentialChunks(splits["valid"]))]
-        brain.fit(brain.hparams.epoch_counter, *loaders)
+        data = batches, SequentialChunks(splits["valid"])
+        brain.fit(brain.hparams.epoch_counter, *(make_loader(x, batch_size=None) for x in data))
         for place, (seed, layer, lr) in enumerate(probes):
             row = {"layer": layer if layer == "all" else layers[layer], "lr": lr, "seed": seed}
             row |= {"valid": float(patience.best[place]), "epoch": int(patience.best_epoch[place])}
@@ -313,7 +311,7 @@ def choose_on_validation(probes):
     brain = probes.make_brain(probes.standardize[kind], stack, torch.tensor(0.0), patience=patience)
     chosen = {"standardize": kind, "layer": layer, "lr": float(lr)}
     chosen |= {"valid": table["valid"][rows].mean(), "fine_tuned": None}
-    return Candidate(brain, _loader(probes.test_set), chosen)
+    return Candidate(brain, probes.test_set, chosen)
 
 
 def evaluate_on_test(candidate):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import main_process_only, run_on_main
 
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
 from speechbrain_music.evaluation.tasks import find_task
@@ -70,12 +70,9 @@ def open_evaluation(argv, recipe):
             f"recipes/{task.folder}/train.py, or pass a yaml of {recipe.name}"
         )
     classes = hparams["encoder_classes"] or ()
-    encoders = make_encoders(
-        hparams["encoder"],
-        hparams["trust_remote_code"],
-        hparams.get("pooling", "mean"),
-        [classes] if isinstance(classes, str) else classes,
-    )
+    classes = [classes] if isinstance(classes, str) else classes
+    options = hparams["trust_remote_code"], hparams.get("pooling", "mean"), classes
+    encoders = make_encoders(hparams["encoder"], *options)
     output = output_folder(hparams, encoders[0].name)
     join_processes(run_opts)
     loaded = hparams_file, hparams, run_opts, overrides, encoders
@@ -142,22 +139,19 @@ def results_key(hparams, caches, labels):
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+@main_process_only
 def is_finished(run, caches, chunks):
     """Whether the output folder has these results already: they are then reused.
 
     `chunks` are LabelledChunks or AnnotatedTracks. Raises ConfigError if it has others.
     """
-    return run_on_main(_is_finished, [run, caches, chunks.labels])
-
-
-def _is_finished(run, caches, labels):
     try:
         stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))
         key, protocol = stored["key"], dict(stored["protocol"])
         identities = [encoder["identity"] for encoder in stored["encoder"]["runs"]]
     except (OSError, ValueError, LookupError, TypeError):  # none, or none that could be used
         return False
-    if key == results_key(run.hparams, caches, labels):
+    if key == results_key(run.hparams, caches, chunks.labels):
         logger.warning(f"{run.output} has these results already: delete it to compute them again")
         return True
     differing = [k for k, value in protocol_of(run.hparams).items() if protocol.get(k) != value]

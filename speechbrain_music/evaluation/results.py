@@ -77,10 +77,9 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
         for metric in task.metrics:
             values = np.array([[probe[metric] for probe in probes] for probes in each])
             sd = float(values.std(ddof=1)) if values.size > 1 else 0.0
-            bounds = dict(zip(("low", "high"), interval(drawn[metric]), strict=True))
-            figures[metric] = {"mean": float(values.mean()), "sd": sd, **bounds}
+            figures[metric] = {"mean": float(values.mean()), "sd": sd, **interval(drawn[metric])}
             figures[metric]["chance"] = chance[metric]
-        low, high = interval(score(task, drawn, chance))
+        score_bounds = interval(score(task, drawn, chance))
     except ValueError as error:
         raise UserError(f"the test split cannot be evaluated: {error}") from error
     means = {metric: value["mean"] for metric, value in figures.items()}
@@ -95,7 +94,7 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
         "figures": figures,
         "each": each,
         "marble_compat": {k: float(np.mean([one[k] for one in marble])) for k in marble[0]},
-        "score": {"mean": score(task, means, chance), "low": low, "high": high},
+        "score": {"mean": score(task, means, chance), **score_bounds},
         "by_class": by_class,
         "confusion": None if confusions[0] is None else sum(confusions).tolist(),
         "absent": task.absent(targets),

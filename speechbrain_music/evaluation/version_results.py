@@ -16,6 +16,7 @@ from speechbrain_music.evaluation.results import (
 )
 from speechbrain_music.evaluation.versions import FEATURES
 from speechbrain_music.metrics.base import read_column
+from speechbrain_music.metrics.retrieval import chance_level
 from speechbrain_music.metrics.versions import ORIGINAL
 from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.pictures import draw_layers, picture
@@ -49,7 +50,7 @@ def write_version_results(run, data_report, tested):
         return [table_of_heads(each) for each in of_seeds]
 
     # A work's score is the mean over its queries, and its weight is their number.
-    by_chance = dict.fromkeys(hparams["heads"], task.chance(works))
+    by_chance = dict.fromkeys(hparams["heads"], chance_level(works))
     by_chance = table_of_heads(by_chance).groupby(works)
     chance = by_chance.mean().dropna()
     weights = torch.tensor(by_chance.count().loc[chance.index].to_numpy(float))

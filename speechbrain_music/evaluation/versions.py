@@ -25,6 +25,8 @@ AT_A_TIME = 64  # tracks
 class TransposedCache(FeatureCache):
     """(chunks, transpositions, layers, dim) float32 features on disk; chunks as recorded first."""
 
+    options = ("transpositions",)
+
     def __init__(self, folder, encoder, chunks, count):
         self.semitones = SEMITONES[:count]
         super().__init__(folder, encoder, chunks)
@@ -40,12 +42,6 @@ class TransposedCache(FeatureCache):
         waves = (transpose(batch.wave, semitones) for semitones in self.semitones)
         encode = super().encode
         return np.stack([encode(batch._replace(wave=wave)) for wave in waves], axis=2)
-
-
-def make_version_caches(run, chunks):
-    """The `TransposedCache` of each encoder of a run."""
-    folder, count = run.hparams["feature_folder"], run.hparams["transpositions"]
-    return [TransposedCache(folder, encoder, chunks.table, count) for encoder in run.encoders]
 
 
 class VersionBatch(NamedTuple):
@@ -180,7 +176,7 @@ def rank_versions(brain_class, features, run):
     pitches = np.moveaxis(train.values, 1, 0)
     needed = [FEATURES[name] for name in kinds]
     found = [make_standardizations(values, train.rows, needed) for values in pitches]
-    rows, chosen, similarities, brains = [], {}, {}, []
+    rows, chosen, similarities = [], {}, {}
 
     def compare(kind, split, chosen):
         """The similarities of a split's tracks in each of the chosen layers."""
@@ -191,9 +187,14 @@ def rank_versions(brain_class, features, run):
         return (track_similarities(x, tracks, matches) for x in zip(*pitches, strict=True))
 
     for kind in kinds:
-        for name, similar in zip(layers, compare(kind, valid, range(len(layers))), strict=True):
-            value = mean_precision(task, similar, valid)
-            rows.append({"head": kind, "layer": name, "valid": value})
+        each = compare(kind, valid, range(len(layers)))
+        values = [mean_precision(task, similar, valid) for similar in each]
+        best = int(np.nanargmax(values))
+        chosen[kind] = [len(rows) + best]
+        similarities[kind] = list(compare(kind, splits["test"], [best]))
+        rows += [
+            {"head": kind, "layer": x, "valid": y} for x, y in zip(layers, values, strict=True)
+        ]
     if ATTENTION in hparams["heads"]:
         mean, std = map(torch.from_numpy, mean_and_std(pitches[0], train.rows))
         trained, brains = train_grid(
@@ -205,15 +206,9 @@ def rank_versions(brain_class, features, run):
             lambda kind: VersionHead(mean, std, hparams["embedding_width"]),
             lambda head, seed: TrainingVersions(train, hparams["batch_size"], seed),
         )
+        best = best_rate(pd.DataFrame(trained))
+        chosen[ATTENTION] = [len(rows) + row for row in best]
+        similarities[ATTENTION] = [brains[row].similarities(splits["test"]) for row in best]
         rows += [row | {"layer": "all"} for row in trained]
     table = pd.DataFrame(rows, columns="head layer valid lr seed epoch".split())
-    for kind, part in table.groupby("head", sort=False):
-        if kind == ATTENTION:
-            chosen[kind] = best_rate(part)
-            best = [brains[row - len(rows)] for row in chosen[kind]]  # their rows are the last
-            similarities[kind] = [brain.similarities(splits["test"]) for brain in best]
-        else:
-            chosen[kind] = [part["valid"].idxmax()]
-            layer = layers.index(part["layer"][chosen[kind][0]])
-            similarities[kind] = list(compare(kind, splits["test"], [layer]))
     return RankedVersions(table, chosen, similarities)

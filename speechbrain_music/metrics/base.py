@@ -82,7 +82,7 @@ class Task:
 
     def by_class(self, logits, targets):
         """dict name -> dict of figures, None for those a class or tag leaves undefined."""
-        raise NotImplementedError
+        return {}
 
     def confusion(self, logits, targets):
         """(C, C) int64 counts, rows = truth; None where there are no classes."""

@@ -28,16 +28,13 @@ def compare(scores):
         # Rounded: a resample without a track on which they differ has no difference.
         drawn = {task: np.round(one[task][1] - two[task][1], 12) for task in shared}
         corrected = holm({task: paired_p(drawn[task]) for task in shared})
-        tasks = {task: _difference(value[task], drawn[task]) for task in shared}
-        for task in shared:
-            tasks[task] |= {"p": corrected[task], "differs": corrected[task] < LEVEL}
+        tasks = {
+            task: {"difference": value[task], **interval(drawn[task])}
+            | {"p": corrected[task], "differs": corrected[task] < LEVEL}
+            for task in shared
+        }
         overall = np.mean(list(drawn.values()), axis=0)
-        whole = _difference(float(np.mean(list(value.values()))), overall)
+        whole = {"difference": float(np.mean(list(value.values()))), **interval(overall)}
         whole |= {"p": paired_p(overall), "differs": whole["low"] > 0 or whole["high"] < 0}
         pairs.append({"first": first, "second": second, "tasks": tasks, "all tasks": whole})
     return pairs
-
-
-def _difference(value, drawn):
-    low, high = interval(drawn)
-    return {"difference": value, "low": low, "high": high}

@@ -52,17 +52,11 @@ def make_standardizations(values, rows, kinds):
     kind: False leaves features as they are, "centre" subtracts the mean, True also scales each
     dimension, "whiten" also decorrelates them.
     """
-    mean, std = mean_and_std(values, rows)
-    matrix = None
+    both = mean_and_std(values, rows)
+    (mean, std), none, one = map(torch.from_numpy, both), torch.zeros(()), torch.ones(())
+    scales = {False: (none, one), "centre": (mean, one), True: (mean, std)}
     if "whiten" in kinds:
-        matrix = torch.from_numpy(whitening(values, rows, mean, std))
-    mean, std, none, one = *map(torch.from_numpy, (mean, std)), torch.zeros(()), torch.ones(())
-    scales = {
-        False: (none, one),
-        "centre": (mean, one),
-        True: (mean, std),
-        "whiten": (mean, std, matrix),
-    }
+        scales["whiten"] = mean, std, torch.from_numpy(whitening(values, rows, *both))
     return {kind: Standardization(*scales[kind]) for kind in kinds}
 
 

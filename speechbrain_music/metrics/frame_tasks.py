@@ -4,7 +4,6 @@ Frame i stands for the time i / rate. B tracks of a batch, T frames, C outputs. 
 annotations in seconds, not frames, by mir_eval (the extra [probe]).
 """
 
-import copy
 import warnings
 from functools import cache
 from inspect import signature
@@ -61,9 +60,7 @@ class FrameTask:
 
     def at(self, rate):
         """A copy of the task at another rate."""
-        task = copy.copy(self)
-        task.rate = float(rate)
-        return task
+        return type(self)(**self.config | {"rate": rate})
 
     def _split(self, logits):
         return logits.split((*self.groups, self.outputs - sum(self.groups)), dim=-1)

@@ -96,23 +96,17 @@ class MaskedPredictionMetrics:
         self.pairs = torch.as_tensor(statistics.pairs, device=device)
         doubles = {"dtype": torch.float64, "device": device}
         self.pair_counts = torch.as_tensor(statistics.pair_counts, **doubles)
-        seen = np.bincount(
-            statistics.pairs // self.entries,
-            weights=statistics.pair_counts,
-            minlength=self.codebooks * self.entries,
-        )
+        tokens = self.codebooks * self.entries
+        seen = np.bincount(statistics.pairs // self.entries, statistics.pair_counts, tokens)
         self.visible_counts = torch.as_tensor(seen, **doubles)
-        names = "count cross_entropy cross_entropy_unigram {} accuracy accuracy_most_frequent "
-        names += "accuracy_nearest_visible mel_mse mel_mse_item_mean mel_mse_interpolation"
-        bigrams = " ".join(f"bigram_{weight:g}" for weight in PRIOR_WEIGHTS)
-        kinds = ("count", "hits", "nearest_hits")
-        self.names = names.format(bigrams).split()
+        shown = HELD_OUT
         if statistics.cqt_unigram is not None:
             self.cqt_unigram = _add_one(statistics.cqt_unigram, device)
-            self.names += [CQT_ENTROPY[1], *CQT_ENTROPY[2]]
-        self.names += [f"{kind}_at_{place}" for kind in kinds for place in range(block)]
-        size = len(self.names) + self.codebooks * self.entries
-        self.sums = torch.zeros(size, dtype=torch.float64, device=device)
+            shown = (*HELD_OUT, CQT_ENTROPY)
+        self.names = ["count", *(name for _, key, others in shown for name in (key, *others))]
+        # Of `names`, of the bigram for each prior weight, by place in a block, by token.
+        self.sizes = len(self.names), len(PRIOR_WEIGHTS), 3 * block, tokens
+        self.sums = torch.zeros(sum(self.sizes), **doubles)
 
     @torch.no_grad()
     def update(self, logits, rebuilt, mel, tokens, mask, lengths, cqt=None):
@@ -130,10 +124,11 @@ class MaskedPredictionMetrics:
         ]
         valid = torch.arange(mask.shape[1], device=mask.device) < lengths.unsqueeze(1)
         used = count_codes(tokens[valid], self.entries)
+        baselines = self._baselines(visible, truth)
         scalars = [
             torch.tensor(float(len(truth)), device=mask.device),
             sum_cross_entropy(logits, truth),
-            *self._baselines(visible, truth),
+            *baselines[:2],  # in place of this bigram `figures` puts the best
             hits.sum(),
             (truth == self.most_frequent).double().mean(dim=-1).sum(),
             nearest_hits.sum(),
@@ -142,7 +137,8 @@ class MaskedPredictionMetrics:
         if cqt is not None:
             unigram = -_shares(self.cqt_unigram, cqt[1]).log().sum() / cqt[1].shape[-1]
             scalars += [sum_cross_entropy(*cqt), unigram]
-        self.sums += torch.cat([torch.stack([s.double() for s in scalars]), *by_place, used])
+        scalars = torch.stack([scalar.double() for scalar in scalars + baselines[1:]])
+        self.sums += torch.cat([scalars, *by_place, used])
 
     def _baselines(self, visible, truth):
         """Summed cross-entropies of the unigram, and of the bigram for each prior weight."""
@@ -165,19 +161,15 @@ class MaskedPredictionMetrics:
         Cross-entropies in nats, accuracies as shares, mel MSEs over normalised values. collisions:
         the share of tokens that occur more than once, of mel stacks that have the same.
         """
-        values = dict(zip(self.names, sums[: len(self.names)].tolist(), strict=True))
-        count = values["count"]
-        if not count:
+        totals, bigrams, by_place, used = sums.cpu().split(self.sizes)
+        if not (count := totals[0].item()):
             return {}
-        means = {name: value / count for name, value in values.items()}
-        figures = {name: means[name] for name in self.names[1:3]}
-        figures["cross_entropy_bigram"] = min(v for k, v in means.items() if k.startswith("bigram"))
-        figures |= {k: v for k, v in means.items() if k.startswith(("accuracy", "mel_mse", "cqt"))}
-        for place in range(self.block):
-            here = max(1.0, values[f"count_at_{place}"])
-            for name, kind in (("accuracy", "hits"), ("accuracy_nearest_visible", "nearest_hits")):
-                figures[f"{name}_at_{place}"] = values[f"{kind}_at_{place}"] / here
-        used = sums[len(self.names) :].view(self.codebooks, -1).cpu().numpy()
+        figures = dict(zip(self.names[1:], (totals[1:] / count).tolist(), strict=True))
+        figures["cross_entropy_bigram"] = bigrams.min().item() / count
+        here, *hits = by_place.view(3, -1)
+        for place, (own, copied) in enumerate((torch.stack(hits) / here.clamp(min=1)).T.tolist()):
+            figures |= {f"accuracy_at_{place}": own, f"accuracy_nearest_visible_at_{place}": copied}
+        used = used.view(self.codebooks, -1).numpy()
         figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))
         figures["perplexity"] = float(np.mean([perplexity(counts) for counts in used]))
         shared = [counts[counts > 1].sum() / counts.sum() for counts in used]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from speechbrain_music.metrics.base import ratio
+
 
 def in_resamples(scores, positive, counts):
     """ROC-AUC and average precision (R,) of one tag in R resamples of N items.
@@ -28,11 +30,8 @@ def in_resamples(scores, positive, counts):
     false_alarms = (items_above - true_above + items_through - true_through) / 2
     beaten = (drawn * (negatives[:, None] - false_alarms)).sum(axis=1)
     precision = (drawn * (true_through / np.maximum(items_through, 1))).sum(axis=1)
-    possible = (positives > 0) & (negatives > 0)
-    return tuple(
-        np.divide(total, of, out=np.full(len(counts), np.nan), where=possible)
-        for total, of in ((beaten, positives * negatives), (precision, positives))
-    )
+    pairs = positives * negatives
+    return ratio(beaten, pairs), ratio(precision, np.where(pairs > 0, positives, 0))
 
 
 def _cumulated(counts):

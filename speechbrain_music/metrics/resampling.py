@@ -16,10 +16,13 @@ def draw_counts(tracks, resamples=1000, seed=0):
     return rng.multinomial(tracks, np.full(tracks, 1 / tracks), size=resamples).astype(np.int32)
 
 
-def interval(values, level=0.95):
-    """The percentile interval (low, high) of resampled values (R,); ValueError if all are nan."""
-    low, high = np.percentile(_defined(values), [50 - 50 * level, 50 + 50 * level])
-    return float(low), float(high)
+def interval(values):
+    """The 95% percentile interval, as a dict with low and high, of resampled values (R,).
+
+    Raises ValueError if all are nan.
+    """
+    bounds = np.percentile(_defined(values), [2.5, 97.5]).tolist()
+    return dict(zip(("low", "high"), bounds, strict=True))
 
 
 def score(task, figures, chance):

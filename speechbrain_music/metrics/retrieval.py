@@ -22,11 +22,6 @@ def unit_vectors(features, kind="standardised"):
     return (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def cosines(vectors):
-    """A function from rows (R,) to their cosines (R, N) with all unit vectors (N, D)."""
-    return lambda rows: vectors[rows] @ vectors.T
-
-
 def retrieve(similarities, groups, positions=None, gap=0):
     """Rank the other items by similarity to each item; those of its group are relevant.
 

@@ -54,6 +54,3 @@ class TrackScores(Task):
     def bounds(self, metric, targets):
         bounds = getattr(self.task, "bounds", super().bounds)  # a frame task has none of its own
         return bounds(metric.rpartition(" ")[2], targets[:, self.metrics.index(metric)])
-
-    def by_class(self, logits, targets):
-        return {}

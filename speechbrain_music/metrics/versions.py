@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from speechbrain_music.metrics.base import read_column
-from speechbrain_music.metrics.retrieval import TOP, chance_level, retrieve
+from speechbrain_music.metrics.retrieval import TOP, retrieve
 
 ORIGINAL = "original"
 
@@ -56,7 +56,3 @@ class VersionIdentification:
         """Least and greatest mean of a metric; each of W works has `queries` (W,) tracks."""
         bounds = {"mr1": (1, None), "p10": (0, min(TOP, int(max(queries)) - 1) / TOP)}
         return bounds.get(metric, (0, 1))
-
-    def chance(self, works):
-        """The metrics of each query in a random order, as `score`."""
-        return chance_level(works)

@@ -12,14 +12,16 @@ OPTIMIZER = {
     "gradient norm before clipping": [("train", "gradient_norm", None)],
 }
 CODES = [("valid", "codes_used", "codes used"), ("valid", "perplexity", "perplexity")]
-PANELS = {
-    f"{title} on masked tokens": [
-        ("valid", key, "held-out"),
-        ("train", key, "training"),
-        *(("valid", baseline, label) for baseline, label in baselines.items()),
-    ]
-    for title, key, baselines in HELD_OUT
-} | {**OPTIMIZER, "codebook on held-out tracks": CODES}
+
+
+def with_baselines(key, baselines=()):
+    """Lines of a figure, held-out and in training, and of its baselines (key -> label)."""
+    own = [("valid", key, "held-out"), ("train", key, "training")]
+    return own + [("valid", *baseline) for baseline in dict(baselines).items()]
+
+
+PANELS = {f"{title} on masked tokens": with_baselines(*lines) for title, *lines in HELD_OUT}
+PANELS |= {**OPTIMIZER, "codebook on held-out tracks": CODES}
 # Styles of a panel's lines: held-out, training, baselines.
 MODEL, TRAINING = {"linewidth": 1.6}, {"linewidth": 0.9}
 BASELINE = {"linestyle": "--", "linewidth": 1}

@@ -12,7 +12,7 @@ from speechbrain_music.evaluation.frame_probe import (
     CHORD,
     FEWEST,
     PITCH,
-    ROOTS,
+    PITCHES,
     FrameProbe,
     frame_labels,
 )
@@ -32,7 +32,7 @@ def annotations(rng):
             {"role": "melody", "notes": notes},
             {"role": "drums", "notes": [[0.0, SECONDS, 36, 90]]},
         ],
-        "chords": [[i, i + 1.0, f"{ROOTS[p]}:maj"] for i, p in enumerate(pitches)],
+        "chords": [[i, i + 1.0, f"{PITCHES[p]}:maj"] for i, p in enumerate(pitches)],
     }
 
 

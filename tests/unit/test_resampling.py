@@ -35,9 +35,8 @@ def test_counts_are_those_of_a_bootstrap():
 
 def test_interval_by_hand():
     values = np.random.default_rng(0).permutation(np.arange(201.0))
-    assert interval(values) == pytest.approx((5, 195))  # 2.5% and 97.5% of 0 to 200
-    assert interval(values, level=0.5) == pytest.approx((50, 150))
-    assert interval([1, math.nan, 3, math.nan], level=0.5) == pytest.approx((1.5, 2.5))
+    assert interval(values) == pytest.approx({"low": 5, "high": 195})  # 2.5% and 97.5%
+    assert interval([1, math.nan, 3, math.nan]) == pytest.approx({"low": 1.05, "high": 2.95})
     with pytest.raises(ValueError, match="nan"):
         interval([math.nan, math.nan])
 
@@ -149,7 +148,7 @@ def test_pooled_intervals_cover_the_truth_and_are_shorter():
                 )
                 for i in range(2)
             )
-            spans.append(interval(recentred(one - two, value)))
+            spans.append(interval(recentred(one - two, value)).values())
     covered, width = (
         {pooled: np.mean([f(*span) for span in spans]) for pooled, spans in found.items()}
         for f in (lambda low, high: low <= 0 <= high, lambda low, high: high - low)
@@ -174,7 +173,7 @@ def test_intervals_of_differences_cover_the_truth(first, second):
             over_encoders(s @ counts.T, np.random.default_rng(i)) for i, s in enumerate(systems)
         ]
         value = systems[0].mean() - systems[1].mean()
-        low, high = interval(recentred(drawn[0] - drawn[1], value))
+        low, high = interval(recentred(drawn[0] - drawn[1], value)).values()
         covered += low <= 0 <= high
     assert covered / worlds >= 0.93, covered / worlds  # two standard errors are 0.022
 
@@ -191,8 +190,8 @@ def test_the_interval_of_average_precision_covers_the_expected_one():
         targets = torch.from_numpy(there.astype(np.float32))
         drawn = task.resampled(logits, targets, draw_counts(tracks, 200))["average_precision"]
         values.append(task.figures(logits, targets)["average_precision"])
-        intervals.append(interval(recentred(drawn, values[-1])))
-        percentiles.append(interval(drawn))
+        intervals.append(interval(recentred(drawn, values[-1])).values())
+        percentiles.append(interval(drawn).values())
     expected = np.mean(values)
     covered, before = (
         np.mean([low <= expected <= high for low, high in found])
