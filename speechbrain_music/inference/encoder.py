@@ -157,7 +157,7 @@ class MusicEncoder(Pretrained):
         for other values, and for samples or embeddings that are not finite.
         """
         chosen, single = self.choose_layers(layers, pool)
-        hidden, tokens = self._encode(_to_mono_24k(wavs, wav_lens, sample_rate))
+        hidden, tokens = self._encode(to_mono_24k(wavs, wav_lens, sample_rate))
         hidden = [hidden[layer] for layer in chosen]
         values = torch.stack(hidden, 1) if pool == "none" else pool_states(hidden, tokens, pool)
         values = values[:, 0] if single else values
@@ -315,7 +315,7 @@ def _check_sample_rate(sample_rate):
     return int(sample_rate)
 
 
-def _to_mono_24k(wavs, wav_lens, sample_rate):
+def to_mono_24k(wavs, wav_lens, sample_rate):
     """Cut a padded batch into B mono waves at 24 kHz, (n,) float32, as they are read from files."""
     _check_sample_rate(sample_rate)
     if not isinstance(wavs, torch.Tensor):
