@@ -5,13 +5,14 @@ import soxr
 import torch
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
-from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, STACK, TOKEN_RATE
+from speechbrain_music.models.frontend import SAMPLES_PER_TOKEN, TOKEN_RATE
 from speechbrain_music.nnet.convolution import Past
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.errors import UserError
 
-BEFORE = 2  # tokens before a token that the log-mel reads, and the front-end
-MEL_AHEAD = 1  # tokens after it that the log-mel reads: its windows are 2.1 tokens, centred
+# Tokens that the front-end reads before a token and after it: the log-mel two and one, as its
+# windows of 2.1 tokens are centred, and its convolutions two.
+BEFORE, AHEAD = 4, 1
 
 
 class Window:
@@ -69,7 +70,7 @@ class Stream:
                 "0, or more, and SummaryMixing"
             )
         self.steps = model.steps
-        self.latency = (1 + MEL_AHEAD + sum(lookahead) / self.steps) / TOKEN_RATE
+        self.latency = (1 + AHEAD + sum(lookahead) / self.steps) / TOKEN_RATE
         self.resampler = None
         if sample_rate != SAMPLE_RATE:
             self.resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, "float32", "HQ")
@@ -77,16 +78,13 @@ class Stream:
         self.samples = np.zeros(0, np.float32)  # less than a token
         self.states = torch.zeros(1, 0, encoder.dim)  # less than a token of steps
 
-        def log_mel(tokens, _):
+        def frontend(tokens, _):
             wave = tokens.flatten(1)
-            lengths = torch.full((1,), wave.shape[1], device=wave.device)
-            return features(wave, lengths)[0].unflatten(1, (-1, STACK))
+            mel, _ = features(wave, torch.full((1,), wave.shape[1], device=wave.device))
+            steps = model.frontend(mel.to(model.norm.norm.weight.dtype))
+            return steps.unflatten(1, (-1, self.steps))
 
-        def frontend(mel, _):
-            mel = mel.flatten(1, 2).to(model.norm.norm.weight.dtype)
-            return model.frontend(mel).unflatten(1, (-1, self.steps))
-
-        self.frontend = Window(log_mel, BEFORE, MEL_AHEAD), Window(frontend, BEFORE, 0)
+        self.frontend = Window(frontend, BEFORE, AHEAD)
         self.blocks = list(map(_block_window, blocks))
 
     def feed(self, samples):
@@ -118,8 +116,7 @@ class Stream:
         x = torch.from_numpy(tokens).view(1, -1, SAMPLES_PER_TOKEN).to(self.encoder.device)
         x = x if len(tokens) else None
         with full_float32(self.encoder.device), self.encoder.inference_ctx:
-            for window in self.frontend:
-                x = window(x, last)
+            x = self.frontend(x, last)
             x = None if x is None else x.flatten(1, 2)
             for window in self.blocks:
                 x = window(x, last)

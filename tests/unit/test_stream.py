@@ -84,7 +84,7 @@ def test_memory_of_a_stream_is_constant():
     sizes = []
     for _ in range(6):
         stream.feed(music(1))
-        windows = [*stream.frontend, *stream.blocks]
+        windows = [stream.frontend, *stream.blocks]
         sizes.append([window.kept.shape[1] for window in windows])
         assert all(window.kept.untyped_storage().nbytes() < 10**6 for window in windows)
     assert sizes[1] == sizes[-1]
