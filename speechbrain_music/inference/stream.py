@@ -76,13 +76,13 @@ class Stream:
             self.resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, "float32", "HQ")
         self.norm = model.norm if layer == len(model.layers) else torch.nn.Identity()
         self.samples = np.zeros(0, np.float32)  # less than a token
-        self.states = torch.zeros(1, 0, encoder.dim)  # less than a token of steps
+        dtype = model.norm.norm.weight.dtype
+        self.states = torch.zeros(1, 0, encoder.dim, dtype=dtype)  # less than a token of steps
 
         def frontend(tokens, _):
             wave = tokens.flatten(1)
             mel, _ = features(wave, torch.full((1,), wave.shape[1], device=wave.device))
-            steps = model.frontend(mel.to(model.norm.norm.weight.dtype))
-            return steps.unflatten(1, (-1, self.steps))
+            return model.frontend(mel.to(dtype)).unflatten(1, (-1, self.steps))
 
         self.frontend = Window(frontend, BEFORE, AHEAD)
         self.blocks = list(map(_block_window, blocks))

@@ -144,6 +144,15 @@ def test_a_compressed_encoder_streams(method):
     assert np.abs(difference).max() < (0.05 if method == "int8" else 1e-5)
 
 
+def test_a_stream_in_half_precision():
+    modules = {"features": LogMel(), "encoder": causal(lookahead=1)}
+    encoder = MusicEncoder(modules, run_opts={"device": "cpu"}, dtype="bfloat16")
+    stream, wave = encoder.stream(), music(3)
+    states = [stream.feed(part) for part in parts(wave)] + [stream.finish()]
+    difference = np.concatenate(states) - encoder.encode_batch(wave[None]).values[0]
+    assert np.abs(difference).mean() < 0.02
+
+
 def test_bad_values():
     for lookahead in (4, 99):
         with pytest.raises(
