@@ -125,10 +125,12 @@ def compare_layers(task, tested, resamples=1000):
             scores[layer] = value, over_encoders(figures, np.random.default_rng(0))
         best = max(scores, key=lambda layer: scores[layer][0])
         others = {layer: score for layer, score in scores.items() if layer != best}
-        (pair,) = compare({"best": dict.fromkeys(others, scores[best]), "others": others})
+        pairs = compare({"best": dict.fromkeys(others, scores[best]), "others": others})
     except ValueError:
         return None
-    less = pair["tasks"]
+    if not pairs:
+        return None
+    less = pairs[0]["tasks"]
     alike = [layer for layer in scores if layer == best or not less[layer]["differs"]]
     text = f"layers {', '.join(alike)} cannot be told from the best ({best})"
     text = text if alike[1:] else f"layer {best} is better than all others"
@@ -137,7 +139,10 @@ def compare_layers(task, tested, resamples=1000):
 
 
 def read_layers(folder, fingerprint):
-    """Task -> `compare_layers` in a folder's newest results of an encoder, and their origin."""
+    """Task -> `compare_layers` of an encoder, its `path` and `replica`; of several the newest.
+
+    Results are searched in all of a folder; the encoder's fingerprint is that of `MusicEncoder`.
+    """
     found = {}
     for path in sorted(Path(folder).rglob(RESULTS), key=os.path.getmtime):
         try:
@@ -150,13 +155,12 @@ def read_layers(folder, fingerprint):
     return found
 
 
-def read_published(path, name, metrics=None):
-    """Rows of a recipe's `published.csv` for a task, as dicts; [] if there is no file."""
+def read_published(path, name, metrics):
+    """Rows of a recipe's `published.csv` for a task's metrics, as dicts; [] if there is no file."""
     if not Path(path).exists():
         return []
     rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
-    rows = [row for row in rows if row.get("task", name) == name]
-    return [row for row in rows if metrics is None or row["metric"] in metrics]
+    return [row for row in rows if row.get("task", name) == name and row["metric"] in metrics]
 
 
 # ---- files ----

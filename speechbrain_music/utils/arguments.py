@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+BEST = "best:"  # of `--layer`, before a task
 FORM = argparse.RawDescriptionHelpFormatter  # a description keeps its lines
 
 
@@ -45,7 +46,8 @@ def _checked(convert, is_right, wanted):
 
 
 def _layers(text):
-    numbers = text if text[:5] in ("all", "best:") else [int(part) for part in text.split(",")]
+    named = text == "all" or text.startswith(BEST)
+    numbers = text if named else [int(part) for part in text.split(",")]
     return numbers[0] if len(numbers) == 1 else numbers
 
 

@@ -9,6 +9,7 @@ from speechbrain_music.evaluation.results import read_layers
 from speechbrain_music.inference.embeddings import check_out
 from speechbrain_music.inference.encoder import MusicEncoder
 from speechbrain_music.inference.store import UNREADABLE, embed_collection
+from speechbrain_music.utils.arguments import BEST
 from speechbrain_music.utils.errors import UserError, escaped
 from speechbrain_music.utils.memory import keep_freed_memory
 
@@ -21,12 +22,15 @@ def run(args):
     paths, unreadable = find_files(args.paths)
     keep_freed_memory()
     check_out(args.out, args.pool, len(paths))  # before a model is downloaded or loaded
+    layer = args.layer
+    if isinstance(layer, str) and layer.startswith(BEST):
+        layer = _best_layer(layer.removeprefix(BEST), args)
     encoder = MusicEncoder.from_export(
         args.model, args.device, classes=args.classes, dtype=args.dtype
     )
     if args.model is None:
         print("by the small encoder of this package: its card is models/shipped/README.md")
-    options = {"pool": args.pool, "layers": find_layer(args), "chunk": args.chunk}
+    options = {"pool": args.pool, "layers": layer, "chunk": args.chunk}
     options |= {"overlap": args.overlap, "batch_size": args.batch, "unreadable": unreadable}
     options["overwrite"] = args.overwrite
     unreadable = embed_collection(encoder, args.model or SHIPPED, paths, args.out, **options)
@@ -39,18 +43,15 @@ def run(args):
         )
 
 
-def find_layer(args):
-    """The value of `--layer`; best:TASK becomes the layer that stored results name."""
-    kind, _, task = str(args.layer).partition(":")
-    if kind != "best":
-        return args.layer
+def _best_layer(task, args):
     encoder = MusicEncoder.from_export(args.model, "cpu", classes=args.classes)  # as evaluated
-    if not (found := read_layers(args.results, encoder.fingerprint).get(task)):
+    found = read_layers(args.results, encoder.fingerprint).get(task)
+    if found is None:
         raise UserError(
             f"layer is 'best:{task}', but {args.results} has no results.json of this encoder on "
             f"{task}: run the task's recipe, or set --results, or a number"
         )
-    print(escaped(f"layer {found['best']}; {found['path']}: {found['text']}"))
+    print(escaped(f"{found['path']}: {found['text']}"))
     return int(found["best"])
 
 

@@ -18,10 +18,10 @@ def run(args):
         metadata = encoder_metadata(encoder.model) | {"fingerprint": encoder.fingerprint}
         for task, layers in sorted(read_layers(args.results, encoder.fingerprint).items()):
             scores = ", ".join(f"{layer}: {value:.3f}" for layer, value in layers["valid"].items())
-            kind = "composed " * bool(layers["replica"])
-            metadata[task] = f"{layers['text']} on {layers['tracks']} {kind}tracks ({scores})"
+            where = "composed tracks" if layers["replica"] else "tracks"
+            metadata[escaped(task)] = f"{layers['text']} on {layers['tracks']} {where} ({scores})"
     for title, text in metadata.items():
-        print(f"{escaped(title):14} {escaped(text)}")
+        print(f"{title:14} {escaped(text)}")
 
 
 def _of_embeddings(paths, durations, values, settings):
