@@ -7,7 +7,6 @@ from pathlib import Path
 
 import yaml
 
-BEST = "best:"  # of `--layer`, before a task
 FORM = argparse.RawDescriptionHelpFormatter  # a description keeps its lines
 
 
@@ -46,8 +45,7 @@ def _checked(convert, is_right, wanted):
 
 
 def _layers(text):
-    named = text == "all" or text.startswith(BEST)
-    numbers = text if named else [int(part) for part in text.split(",")]
+    numbers = text if text == "all" else [int(part) for part in text.split(",")]
     return numbers[0] if len(numbers) == 1 else numbers
 
 

@@ -5,12 +5,10 @@ import sys
 from codecs import BOM_UTF8
 
 from speechbrain_music.data_prep.files import find_audio, no_audio
-from speechbrain_music.evaluation.results import read_layers
 from speechbrain_music.inference.embeddings import check_out
 from speechbrain_music.inference.encoder import MusicEncoder
 from speechbrain_music.inference.store import UNREADABLE, embed_collection
-from speechbrain_music.utils.arguments import BEST
-from speechbrain_music.utils.errors import UserError, escaped
+from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import keep_freed_memory
 
 LIST = "-"
@@ -22,15 +20,12 @@ def run(args):
     paths, unreadable = find_files(args.paths)
     keep_freed_memory()
     check_out(args.out, args.pool, len(paths))  # before a model is downloaded or loaded
-    layer = args.layer
-    if isinstance(layer, str) and layer.startswith(BEST):
-        layer = _best_layer(layer.removeprefix(BEST), args)
     encoder = MusicEncoder.from_export(
         args.model, args.device, classes=args.classes, dtype=args.dtype
     )
     if args.model is None:
         print("by the small encoder of this package: its card is models/shipped/README.md")
-    options = {"pool": args.pool, "layers": layer, "chunk": args.chunk}
+    options = {"pool": args.pool, "layers": args.layer, "chunk": args.chunk}
     options |= {"overlap": args.overlap, "batch_size": args.batch, "unreadable": unreadable}
     options["overwrite"] = args.overwrite
     unreadable = embed_collection(encoder, args.model or SHIPPED, paths, args.out, **options)
@@ -41,18 +36,6 @@ def run(args):
             f"warning: {len(unreadable)} could not be read, see {args.out}{UNREADABLE}",
             file=sys.stderr,
         )
-
-
-def _best_layer(task, args):
-    encoder = MusicEncoder.from_export(args.model, "cpu", classes=args.classes)  # as evaluated
-    found = read_layers(args.results, encoder.fingerprint).get(task)
-    if found is None:
-        raise UserError(
-            f"layer is 'best:{task}', but {args.results} has no results.json of this encoder on "
-            f"{task}: run the task's recipe, or set --results, or a number"
-        )
-    print(escaped(f"{found['path']}: {found['text']}"))
-    return int(found["best"])
 
 
 def find_files(arguments):

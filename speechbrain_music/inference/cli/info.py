@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from speechbrain_music.evaluation.results import read_layers
 from speechbrain_music.inference.embeddings import read_embeddings
 from speechbrain_music.inference.encoder import MusicEncoder
 from speechbrain_music.reporting.model_card import encoder_metadata
@@ -16,10 +15,6 @@ def run(args):
     else:
         encoder = MusicEncoder.from_export(args.source, device="cpu", classes=args.classes)
         metadata = encoder_metadata(encoder.model) | {"fingerprint": encoder.fingerprint}
-        for task, layers in sorted(read_layers(args.results, encoder.fingerprint).items()):
-            scores = ", ".join(f"{layer}: {value:.3f}" for layer, value in layers["valid"].items())
-            where = "composed tracks" if layers["replica"] else "tracks"
-            metadata[escaped(task)] = f"{layers['text']} on {layers['tracks']} {where} ({scores})"
     for title, text in metadata.items():
         print(f"{title:14} {escaped(text)}")
 
