@@ -4,11 +4,13 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import speechbrain as sb
 from speechbrain.utils.distributed import main_process_only, run_on_main
 
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
@@ -140,11 +142,19 @@ def results_key(hparams, caches, labels):
 
 
 @main_process_only
-def is_finished(run, caches, chunks):
-    """Whether the output folder has these results already: they are then reused.
+def begin(run, caches, chunks):
+    """Makes the experiment directory; returns False if it has these results, which are reused.
 
-    `chunks` are LabelledChunks or AnnotatedTracks. Raises ConfigError if it has others.
+    `chunks` are LabelledChunks or AnnotatedTracks. Raises ConfigError if it has other results.
     """
+    if _is_finished(run, caches, chunks):
+        return False
+    sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
+    shutil.copy(run.recipe / "train.py", run.output)  # SpeechBrain copies this module
+    return True
+
+
+def _is_finished(run, caches, chunks):
     try:
         stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))
         key, protocol = stored["key"], dict(stored["protocol"])
