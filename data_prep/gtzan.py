@@ -7,7 +7,7 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from speechbrain_music.data_prep import data_set, files
-from speechbrain_music.utils.atomic import atomic_file
+from speechbrain_music.utils.atomic import write_together
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,5 @@ def _download(split, path):
                 f"{url} could not be downloaded ({error}); put {path.name} into the data folder, "
                 "or name its folder with --lists."
             ) from error
-        with atomic_file(path, "wb") as file:
-            file.write(data)
+        write_together({path: data})
     return path

@@ -8,9 +8,8 @@ is drawn). SpeechBrain's own CSV loader reads them too, unless a name holds anot
 import csv
 import io
 import os
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
-from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop")
@@ -35,7 +34,19 @@ def printable(name):
 
 
 def manifest_text(rows, extra_columns=()):
-    """The text of a manifest; see `write_manifest` for its rows and errors."""
+    """The text of a manifest, sorted by ID: the same rows give the same text.
+
+    A row is a dict with the `COLUMNS` (`wav` relative to the data folder) and `extra_columns`: the
+    labels, and `weight` if there is one. Raises UserError if an ID occurs twice or a path is
+    not relative.
+
+    Example
+    -------
+    >>> row = {"ID": "007", "duration": 2.5, "wav": "bond.wav", "start": 0, "stop": 110250}
+    >>> print(manifest_text([row | {"genre": "film"}], ["genre"]), end="")
+    ID,duration,wav,start,stop,genre
+    007,2.500000,$data_root/bond.wav,0,110250,film
+    """
     lines = {}
     for row in rows:
         wav = PurePath(row["wav"]).as_posix()
@@ -46,28 +57,6 @@ def manifest_text(rows, extra_columns=()):
         place = (f"{row['duration']:.6f}", f"{DATA_ROOT}/{wav}", row["start"], row["stop"])
         lines[row["ID"]] = (row["ID"], *place, *(row[column] for column in extra_columns))
     return csv_text((lines[key] for key in sorted(lines)), (*COLUMNS, *extra_columns))
-
-
-def write_manifest(path, rows, extra_columns=()):
-    """Write a manifest atomically, sorted by ID: the same rows give the same bytes.
-
-    A row is a dict with the `COLUMNS` (`wav` relative to the data folder) and `extra_columns`: the
-    labels, and `weight` if there is one. Raises UserError if an ID occurs twice or a path is
-    not relative.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "train.csv")
-    >>> row = {"ID": "007", "duration": 2.5, "wav": "bond.wav", "start": 0, "stop": 110250}
-    >>> write_manifest(path, [row | {"genre": "film"}], ["genre"])
-    >>> print(path.read_text(), end="")
-    ID,duration,wav,start,stop,genre
-    007,2.500000,$data_root/bond.wav,0,110250,film
-    >>> read_manifest(path, "/music").loc[0, ["ID", "wav"]].tolist()
-    ['007', '/music/bond.wav']
-    """
-    write_together({Path(path): manifest_text(rows, extra_columns)})
 
 
 def read_manifest(path, data_root):

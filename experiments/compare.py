@@ -200,22 +200,6 @@ def compare(found, key):
     }, half
 
 
-# ---- the table ----
-
-
-def page(stored):
-    """The comparison's Markdown, from what its .json holds."""
-    return render(
-        HERE.with_name("templates") / "compare.md",
-        pitch=PITCH,
-        chord=CHORD,
-        untrained=UNTRAINED,
-        level=LEVEL,
-        held_out=HELD_OUT,
-        **stored,
-    )
-
-
 def evaluate(args, exports, music):
     """Compares encoders (name -> exports) on tasks and on recordings; returns title -> page."""
     first = next(iter(exports.values()))[0]
@@ -297,10 +281,10 @@ def main(argv):
     args.out.mkdir(parents=True, exist_ok=True)
     exports = {name: runs.exports(variants[name]) for name in comparison["finalists"]}
     stored["pages"] = evaluate(args, exports, args.work / "manifests") if exports else {}
-    text = page(stored)
-    files = {args.out / f"{args.name}.md": text}
-    files[args.out / f"{args.name}.json"] = json.dumps(stored, indent=1, default=str) + "\n"
-    write_together(files)
+    names = {"pitch": PITCH, "chord": CHORD, "untrained": UNTRAINED, "held_out": HELD_OUT}
+    text = render(HERE.with_name("templates") / "compare.md", level=LEVEL, **names, **stored)
+    dump = json.dumps(stored, indent=1, default=str) + "\n"
+    write_together({args.out / f"{args.name}.md": text, args.out / f"{args.name}.json": dump})
     print(text)
 
 

@@ -187,7 +187,7 @@ def test_task_recipes_differ_in_names_only(tasks, base):
     for task in {entry.folder for entry in tasks.values()}:
         head, rest = (ROOT / f"recipes/{task}/train.py").read_text().split("class ", 1)
         brain, docstring = re.match(rf'(\w+)\(evaluation.{base}\):\n    (""".*""")', rest).groups()
-        imports = head[head.index("import speechbrain") :]
+        imports = head[head.index("from speechbrain_music") :]
         texts[task] = imports + rest.replace(docstring, "").replace(brain, "Brain")
     assert len(set(texts.values())) == 1
 

@@ -90,7 +90,7 @@ def make_corpus(out, hours, plan=None, workers=None):
         jobs = [(str(out / names[index]), plan, index) for index in missing]
         storage.render_all(write_track, jobs, workers)
         rows = [_row(out, name) for name in names]
-        manifest.write_manifest(tracks_csv, rows, LABELS)
+        write_together({tracks_csv: manifest.manifest_text(rows, LABELS)})
         total = sum(row["duration"] for row in rows) / 3600
         logger.info("%s: %d tracks, %.2f hours", out, len(rows), total)
     return tracks_csv

@@ -13,7 +13,7 @@ import soundfile
 from tqdm import tqdm
 
 from speechbrain_music.data_prep.output import read_json
-from speechbrain_music.utils.atomic import atomic_file, write_together
+from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError
 
 TIME_LIMIT = 120.0  # seconds per track; most take a few
@@ -87,5 +87,4 @@ def write_audio(path, wave, rate):
         raise UserError(f"{path} is silent; use another sound bank or another seed.")
     encoded = io.BytesIO()  # soundfile hides why a file cannot be written
     soundfile.write(encoded, wave, rate, format=Path(path).suffix[1:])
-    with atomic_file(path, "wb") as file:
-        file.write(encoded.getvalue())
+    write_together({path: encoded.getvalue()})

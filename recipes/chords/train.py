@@ -6,8 +6,6 @@ python recipes/chords/train.py hparams/rwc_chords.yaml --encoder EXPORT
 key of the yaml is an option. README.md describes the protocol.
 """
 
-import speechbrain as sb
-
 from speechbrain_music import evaluation
 from speechbrain_music.utils.errors import run_recipe
 
@@ -22,9 +20,8 @@ def main(argv):
         report, manifests = evaluation.prepare_data(run)
         tracks = evaluation.cut_tracks(manifests, run.hparams)
         caches = evaluation.make_caches(run, tracks, evaluation.FrameCache)
-        if evaluation.is_finished(run, caches, tracks):
+        if not evaluation.begin(run, caches, tracks):
             return run.output
-        sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
         tested = []
         for features in evaluation.extract_features(run, caches, tracks):  # seeds of one system
             heads = evaluation.train_heads(ChordBrain, features, run)

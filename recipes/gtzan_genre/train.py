@@ -6,8 +6,6 @@ python recipes/gtzan_genre/train.py hparams/gtzan_genre.yaml --encoder EXPORT
 key of the yaml is an option. README.md describes the protocol.
 """
 
-import speechbrain as sb
-
 from speechbrain_music import evaluation
 from speechbrain_music.utils.errors import run_recipe
 
@@ -22,9 +20,8 @@ def main(argv):
         report, manifests = evaluation.prepare_data(run)
         chunks = evaluation.cut_splits(manifests, run.hparams)
         caches = evaluation.make_caches(run, chunks)
-        if evaluation.is_finished(run, caches, chunks):
+        if not evaluation.begin(run, caches, chunks):
             return run.output
-        sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
         tested = []
         for features in evaluation.extract_features(run, caches, chunks):  # seeds of one system
             probes = evaluation.train_probes(GenreBrain, features, run)

@@ -7,8 +7,6 @@ python recipes/nsynth/train.py hparams/nsynth_instrument.yaml --encoder EXPORT
 key of the yaml is an option. README.md describes the protocol.
 """
 
-import speechbrain as sb
-
 from speechbrain_music import evaluation
 from speechbrain_music.utils.errors import run_recipe
 
@@ -23,9 +21,8 @@ def main(argv):
         report, manifests = evaluation.prepare_data(run)
         chunks = evaluation.cut_splits(manifests, run.hparams)
         caches = evaluation.make_caches(run, chunks)
-        if evaluation.is_finished(run, caches, chunks):
+        if not evaluation.begin(run, caches, chunks):
             return run.output
-        sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
         tested = []
         for features in evaluation.extract_features(run, caches, chunks):  # seeds of one system
             probes = evaluation.train_probes(NoteBrain, features, run)

@@ -43,7 +43,7 @@ from speechbrain_music.optim.groups import separate_groups
 from speechbrain_music.reporting.curves import PANELS
 from speechbrain_music.reporting.run_log import format_held_out
 from speechbrain_music.utils import kinds
-from speechbrain_music.utils.atomic import atomic_file
+from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.config import with_preset
 from speechbrain_music.utils.errors import run_recipe
 
@@ -193,8 +193,7 @@ def initialise_run(hparams):
         rows = initialise(modules, hparams["init_from"], hparams["init_parts"])
         logger.info(f"Initialised from {hparams['init_from']}, see {table}\n{describe(rows)}")
         if if_main_process():
-            with atomic_file(table, encoding="utf-8") as file:
-                json.dump(rows, file, indent=1)
+            write_together({table: json.dumps(rows, indent=1)})
     loaded = {row["tensor"] for row in rows if row["status"] in LOADED}
     parameters = torch.nn.ModuleDict(modules).named_parameters()
     return [parameter for name, parameter in parameters if name in loaded]

@@ -26,7 +26,6 @@ from speechbrain_music.dataio.loading import to_device
 from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
 from speechbrain_music.utils import kinds
-from speechbrain_music.utils.config import ConfigError
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import keep_freed_memory
 
@@ -48,7 +47,7 @@ class Plan(NamedTuple):
 def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epochs, max_steps):
     """Computes a `Plan`; max_steps may be None.
 
-    Raises ConfigError if the effective batch is no multiple of what all processes take at a time,
+    Raises UserError if the effective batch is no multiple of what all processes take at a time,
     or the epoch no multiple of the effective batch.
     """
     at_once = batch_size * world_size
@@ -58,13 +57,13 @@ def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epo
         fit = [size for size in sizes if effective_batch % (size * world_size) == 0]
         near = sorted(sorted(fit, key=lambda size: abs(size - batch_size))[:2])
         other = f", or batch_size to {' or '.join(map(str, near))}" if near else ""
-        raise ConfigError(
+        raise UserError(
             f"effective_batch {effective_batch} is no multiple of batch_size {batch_size} x "
             f"{world_size} process(es): set it to {lower} or {lower + at_once}{other}"
         )
     if per_epoch < effective_batch or per_epoch % effective_batch:
         lower = max(1, per_epoch // effective_batch) * effective_batch
-        raise ConfigError(
+        raise UserError(
             f"segments_per_epoch {per_epoch} is no multiple of effective_batch {effective_batch}: "
             f"set {lower} or {lower + effective_batch}"
         )
@@ -89,12 +88,12 @@ def among_processes():
 def join_processes(run_opts):
     """Joins the process group of torchrun, if any; returns (rank, world size).
 
-    Raises ConfigError for more processes than GPUs.
+    Raises UserError for more processes than GPUs.
     """
     try:
         ddp_init_group(run_opts)
     except ValueError as error:
-        raise ConfigError(
+        raise UserError(
             f"torchrun's processes cannot meet ({error}): start one for each GPU, or add "
             "--distributed_backend gloo --device cpu"
         ) from None
@@ -150,7 +149,7 @@ class MusicBrain(sb.Brain):
         super().__init__(modules, opt_class, by_steps, run_opts, checkpointer)
         self.ckpt_interval_minutes = hparams.get("ckpt_interval_minutes", 0)
         if self.jit or self.jit_module_keys:
-            raise ConfigError("--jit is not possible, no module is TorchScript: use --compile")
+            raise UserError("--jit is not possible, no module is TorchScript: use --compile")
         if self.compile:  # torch cannot trace where TF32 is turned off, before what is trained
             parts = {
                 name.split(".")[0] for name, p in self.modules.named_parameters() if p.requires_grad

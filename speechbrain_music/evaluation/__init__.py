@@ -12,7 +12,7 @@ from speechbrain_music.evaluation.probes import (
     evaluate_on_test,
     train_probes,
 )
-from speechbrain_music.evaluation.protocol import is_finished, open_evaluation, prepare_data
+from speechbrain_music.evaluation.protocol import begin, open_evaluation, prepare_data
 from speechbrain_music.evaluation.results import write_results
 from speechbrain_music.evaluation.version_results import write_version_results
 from speechbrain_music.evaluation.versions import TransposedCache, VersionBrain, rank_versions

@@ -16,7 +16,7 @@ from speechbrain_music.optim.groups import decay_groups, layer_decay_groups
 from speechbrain_music.optim.patience import PlateauEarlyStopping
 from speechbrain_music.optim.schedules import warmup_cosine
 from speechbrain_music.utils.checkpoints import AtomicCheckpointer
-from speechbrain_music.utils.config import ConfigError
+from speechbrain_music.utils.errors import UserError
 
 
 def fine_tune(brain_class, best, probes, features, run):
@@ -25,12 +25,12 @@ def fine_tune(brain_class, best, probes, features, run):
     The learning rate falls from layer to layer towards the input, and by half on plateaus, after a
     linear warm-up. Early stopping ends the training; the weights of the best validation value are
     tested. Training starts from the best of the frozen encoder's `probes` on the mix, and changes
-    the encoder of `features` in place. Raises ConfigError if the encoder is not of this package, or
+    the encoder of `features` in place. Raises UserError if the encoder is not of this package, or
     has int8 weights, or the effective batch does not divide.
     """
     encoder, hparams, splits = features.encoder, run.hparams, features.splits
     if not isinstance(encoder, ExportEncoder) or encoder.model.encoder.int8:
-        raise ConfigError(
+        raise UserError(
             f"{encoder.name} cannot be fine-tuned here: pass an export, not of int8 weights, or "
             "random: of one, or leave --freeze_encoder True"
         )

@@ -19,7 +19,7 @@ from speechbrain_music.metrics.feature_statistics import make_standardizations
 from speechbrain_music.models.frozen_encoder import pool_states
 from speechbrain_music.nnet.dropout import Dropout
 from speechbrain_music.optim.patience import PlateauEarlyStopping
-from speechbrain_music.utils.config import ConfigError
+from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ def train_probes(brain_class, features, run):
     hparams, layers, splits = run.hparams, features.encoder.layers, features.splits
     train = splits["train"]
     if 1 < len(layers) <= hparams["mix_from"]:
-        raise ConfigError(
+        raise UserError(
             f"mix_from is {hparams['mix_from']}: it must be less than {len(layers)}, the hidden "
             f"states of {features.encoder.name}"
         )

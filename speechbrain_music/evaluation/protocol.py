@@ -4,11 +4,13 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import speechbrain as sb
 from speechbrain.utils.distributed import main_process_only, run_on_main
 
 from speechbrain_music.brains.base import BRAIN_OPTIONS, join_processes
@@ -16,8 +18,9 @@ from speechbrain_music.evaluation.tasks import find_task
 from speechbrain_music.models.frozen import make_encoders
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.atomic import locked_folder
-from speechbrain_music.utils.config import ConfigError, load_experiment
+from speechbrain_music.utils.config import load_experiment
 from speechbrain_music.utils.environment import versions
+from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -57,7 +60,7 @@ def open_evaluation(argv, recipe):
     """Yields an `Evaluation`: loads a task's yaml and its encoders, and joins other processes.
 
     recipe: the path of the task's train.py. While the block runs,
-    the output folder is locked. Raises ConfigError or UserError for what does not fit.
+    the output folder is locked. Raises UserError for what does not fit.
     """
     began = time.time()
     keep_freed_memory()
@@ -65,7 +68,7 @@ def open_evaluation(argv, recipe):
     recipe = Path(recipe).resolve().parent
     task = find_task(hparams["name"])
     if task.folder != recipe.name:
-        raise ConfigError(
+        raise UserError(
             f"name is {task.name!r} and the recipe that of {recipe.name}: run "
             f"recipes/{task.folder}/train.py, or pass a yaml of {recipe.name}"
         )
@@ -88,17 +91,17 @@ def prepare_data(run):
 def load_task(argv):
     """A task's yaml with its short forms applied, where no explicit option has precedence.
 
-    Returns what `load_experiment` does. Raises ConfigError, also if no encoder is named.
+    Returns what `load_experiment` does. Raises UserError, also if no encoder is named.
     """
     hparams_file, hparams, run_opts, overrides = load_experiment(argv, OPTIONS, DATA_OPTIONS)
     if hparams["encoder"] is None:
-        raise ConfigError(
+        raise UserError(
             "encoder is not set: pass --encoder with an export's folder, mel, random:FOLDER or "
             "hf:NAME"
         )
     for head in (heads := hparams.get("heads", [])):
         if head not in (known := hparams["task"].heads) or heads.count(head) > 1:
-            raise ConfigError(f"heads has {head!r}: choose of {', '.join(known)}, each once")
+            raise UserError(f"heads has {head!r}: choose of {', '.join(known)}, each once")
     short = {}
     quick = {k: v for k, v in QUICK.items() if k != "learning_rates" or "heads" not in hparams}
     for name, changes in (("marble_compat", MARBLE | hparams.get("marble", {})), ("quick", quick)):
@@ -140,11 +143,19 @@ def results_key(hparams, caches, labels):
 
 
 @main_process_only
-def is_finished(run, caches, chunks):
-    """Whether the output folder has these results already: they are then reused.
+def begin(run, caches, chunks):
+    """Makes the experiment directory; returns False if it has these results, which are reused.
 
-    `chunks` are LabelledChunks or AnnotatedTracks. Raises ConfigError if it has others.
+    `chunks` are LabelledChunks or AnnotatedTracks. Raises UserError if it has other results.
     """
+    if _is_finished(run, caches, chunks):
+        return False
+    sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
+    shutil.copy(run.recipe / "train.py", run.output)  # SpeechBrain copies this module
+    return True
+
+
+def _is_finished(run, caches, chunks):
     try:
         stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))
         key, protocol = stored["key"], dict(stored["protocol"])
@@ -157,7 +168,7 @@ def is_finished(run, caches, chunks):
     differing = [k for k, value in protocol_of(run.hparams).items() if protocol.get(k) != value]
     if identities != [each.identity for each in run.encoders]:
         differing.insert(0, "encoder")
-    raise ConfigError(
+    raise UserError(
         f"{run.output} has results of another {', '.join(differing) or 'data set or installation'}:"
         f" choose another output_folder, or delete its {RESULTS} to replace them"
     )

@@ -24,18 +24,14 @@ RUN_OPTIONS = kinds.named(TABLES["kinds"])
 OBJECT_TAG = re.compile(r"!(name|new):")
 
 
-class ConfigError(UserError):
-    """A yaml, or an option on the command line, that cannot be used."""
-
-
 # ---- loading ----
 
 
 class Hparams(dict):
-    """What a yaml gives; a key that it lacks is a ConfigError."""
+    """What a yaml gives; a key that it lacks is a `UserError`."""
 
     def __missing__(self, key):
-        raise ConfigError(f"the yaml has no key {key}: add it, see hparams/ for its form")
+        raise UserError(f"the yaml has no key {key}: add it, see hparams/ for its form")
 
 
 def load_experiment(argv, options, model_options=None):
@@ -47,11 +43,11 @@ def load_experiment(argv, options, model_options=None):
     of all that the recipe's code reads, and of what only the yaml's objects do.
 
     Returns a file with the yaml's text, `Hparams`, RunOptions for the Brain, and the overrides.
-    Raises ConfigError for a missing or unreadable yaml, an unknown key (naming the nearest one), a
+    Raises UserError for a missing or unreadable yaml, an unknown key (naming the nearest one), a
     key that nothing uses, a value that is not allowed, or one that a module refuses.
     """
     if not argv or argv[0].startswith("--"):
-        raise ConfigError("the first argument must be a yaml, such as hparams/brn_sum.yaml")
+        raise UserError("the first argument must be a yaml, such as hparams/brn_sum.yaml")
     file = Path(argv[0])
     try:
         source = file.read_text(encoding="utf-8")
@@ -59,9 +55,9 @@ def load_experiment(argv, options, model_options=None):
         written = {key.value: value for key, value in nodes.value}
     except (OSError, UnicodeError) as error:
         hint = did_you_mean(file, "pass an experiment's yaml", "*.yaml")
-        raise ConfigError(f"{file} cannot be read ({error}): {hint}") from None
+        raise UserError(f"{file} cannot be read ({error}): {hint}") from None
     except (YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"{file} is no yaml of an experiment: {error}") from None
+        raise UserError(f"{file} is no yaml of an experiment: {error}") from None
     run_options = {
         name: RUN_OPTIONS.get(name, kinds.boolean if isinstance(value, bool) else kinds.text)
         for name, value in RunOptions().as_dict().items()
@@ -77,12 +73,12 @@ def load_experiment(argv, options, model_options=None):
         elif key in written:
             overrides[key] = _parse(key, value, schema)
         elif key in REPLACED:
-            raise ConfigError(f"--{key} is not used here: use {REPLACED[key]}")
+            raise UserError(f"--{key} is not used here: use {REPLACED[key]}")
         elif key in run_options:
             run_values[key] = _parse(key, value, schema)
         else:
             near = _nearest_option(key, written, run_options)
-            raise ConfigError(f"unknown option --{key}: did you mean --{near}?")
+            raise UserError(f"unknown option --{key}: did you mean --{near}?")
     # Plain values are checked before anything is built from them, the others after.
     plain = {
         key: kinds.yaml_value(node.value) if node.style is None else node.value
@@ -96,12 +92,12 @@ def load_experiment(argv, options, model_options=None):
     try:
         hparams = Hparams(load_hyperpyyaml(source, overrides))
     except ImportError as error:
-        raise ConfigError(
+        raise UserError(
             f"{file}: {error}: install its package, or add its folder to PYTHONPATH"
         ) from error
     except (ValueError, TypeError, ArithmeticError, RuntimeError, YAMLError) as error:
         # HyperPyYAML puts what it says before the error's own arguments.
-        raise ConfigError(f"{file}: {': '.join(map(str, error.args)) or error}") from error
+        raise UserError(f"{file}: {': '.join(map(str, error.args)) or error}") from error
     check_values(hparams, schema)
     return _file_of(source, file), hparams, run_opts, overrides
 
@@ -113,27 +109,27 @@ def with_preset(argv, folder):
     pairs, presets = [*_pairs(argv[1:])], {path.stem: path for path in folder.glob("*.yaml")}
     for name in [value for key, value in pairs if key == "preset"]:
         if name not in presets:
-            raise ConfigError(f"--preset is {name}: choose {', '.join(sorted(presets))}")
+            raise UserError(f"--preset is {name}: choose {', '.join(sorted(presets))}")
         pairs = [*YAML(typ="safe", pure=True).load(presets[name]).items(), *pairs]
     pairs = [(f"--{key}", value) for key, value in pairs if key != "preset"]  # the last one counts
     return [argv[0], *(key if value is None else f"{key}={value}" for key, value in pairs)]
 
 
 def check_values(values, schema):
-    """Raises ConfigError for the first value that its kind does not allow."""
+    """Raises UserError for the first value that its kind does not allow."""
     for key, value in values.items():
         if key in schema and not schema[key].fits(value):
-            raise ConfigError(f"{key} is {value!r}: it must be {schema[key].allowed}")
+            raise UserError(f"{key} is {value!r}: it must be {schema[key].allowed}")
 
 
 def refuse_idle_keys(file, source, keys, read):
-    """Raises ConfigError for a key that neither the recipe reads nor the yaml refers to."""
+    """Raises UserError for a key that neither the recipe reads nor the yaml refers to."""
     referred = set(re.findall(r"<(\w+)", source))
     for key in keys:
         if key not in read | referred and not key.startswith("__"):
             near = difflib.get_close_matches(key, read - set(keys), n=1, cutoff=0.6)
             hint = f"did you mean {near[0]}?" if near else "remove it"
-            raise ConfigError(f"{file}: nothing uses the key {key}: {hint}")
+            raise UserError(f"{file}: nothing uses the key {key}: {hint}")
 
 
 def _pairs(tokens):
@@ -141,7 +137,7 @@ def _pairs(tokens):
     while tokens:
         token = tokens.pop(0)
         if not token.startswith("--") or token == "--":
-            raise ConfigError(
+            raise UserError(
                 f"unexpected argument {token!r}: write options as --key value, and quote a path "
                 "with a space"
             )
@@ -168,18 +164,18 @@ def _parse(key, value, schema):
     if value is None:
         if kind is kinds.boolean:
             return True
-        raise ConfigError(f"--{key} needs a value")
+        raise UserError(f"--{key} needs a value")
     if kind is None:
         return kinds.given(value)
     if kind.parse is None:
-        raise ConfigError(f"--{key} {value}: {key} is built by the yaml, change it there")
+        raise UserError(f"--{key} {value}: {key} is built by the yaml, change it there")
     return kind.parse(value)
 
 
 def _with_class(source, key, name):
     """The yaml's text with another class for an object; its arguments stay as they are."""
     if name is None or not re.fullmatch(r"\w+(\.\w+)+", name):
-        raise ConfigError(f"--{key} is {name}: it must be a class, as package.module.Class")
+        raise UserError(f"--{key} is {name}: it must be a class, as package.module.Class")
     return re.sub(rf"^({key}\s*:\s*!(?:name|new):)\S+", rf"\g<1>{name}", source, flags=re.MULTILINE)
 
 

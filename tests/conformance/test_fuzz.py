@@ -32,7 +32,7 @@ from recipes.pretrain import train as pretrain  # noqa: E402
 from recipes.tokenizer import train as tokenizer  # noqa: E402
 from speechbrain_music.brains.segments import MODEL_OPTIONS  # noqa: E402
 from speechbrain_music.data_prep.headers import read_headers  # noqa: E402
-from speechbrain_music.data_prep.manifest import read_manifest, write_manifest  # noqa: E402
+from speechbrain_music.data_prep.manifest import manifest_text, read_manifest  # noqa: E402
 from speechbrain_music.data_prep.merge import merge  # noqa: E402
 from speechbrain_music.dataio.audio import audio_info, read_segment  # noqa: E402
 from speechbrain_music.evaluation.features import FeatureCache  # noqa: E402
@@ -260,8 +260,9 @@ def manifest_rows():
 def make_manifests(folder):
     for name in ("one", "two"):
         (folder / name).mkdir()
-        write_manifest(folder / name / "train.csv", manifest_rows(), ["genre"])
-        write_manifest(folder / name / "valid.csv", manifest_rows(), ["genre"])
+        for split in ("train", "valid"):
+            text = manifest_text(manifest_rows(), ["genre"])
+            (folder / name / f"{split}.csv").write_text(text)
         report = {"data_folder": str(folder), "splits": {}}
         (folder / name / "report.json").write_text(json.dumps(report))
 

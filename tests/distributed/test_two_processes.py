@@ -9,7 +9,7 @@ import torch
 from recipes.distill import train as distill
 from recipes.pretrain import train as pretrain
 from recipes.tokenizer import train as tokenizer
-from speechbrain_music.utils.config import ConfigError
+from speechbrain_music.utils.errors import UserError
 
 FAULTY = tiny.ROOT / "tests/faulty_run.py"
 
@@ -79,7 +79,7 @@ def test_two_processes_distill_as_one(name, tone_folder, tmp_path):
 def test_invalid_torchrun(tone_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("LOCAL_RANK", "99")
-    with pytest.raises(ConfigError, match="Not enough GPUs .* --distributed_backend gloo"):
+    with pytest.raises(UserError, match="Not enough GPUs .* --distributed_backend gloo"):
         pretrain.main(tiny.arguments(tone_folder, tmp_path))
     assert not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ from experiments import compare as run
 from experiments.compare import NAMES, UNTRAINED, compare, load, main, parse
 from recipes.pretrain.train import OPTIONS
 from speechbrain_music.brains.segments import MODEL_OPTIONS, plan_run
-from speechbrain_music.data_prep.manifest import read_manifest, write_manifest
+from speechbrain_music.data_prep.manifest import manifest_text, read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.corpus import make_corpus
 from speechbrain_music.evaluation.frame_probe import CHORD, PITCH
@@ -60,7 +60,8 @@ def mixture(hours, manifests, soundtracks):
     DATA_SETS["folder"].prepare(soundtracks, manifests)
     tracks["wav"] = [str(Path(wav).relative_to(soundtracks)) for wav in tracks["wav"]]
     rows = tracks.assign(album=np.arange(len(tracks)) % 2).to_dict("records")
-    write_manifest(manifests / "recordings/test.csv", rows, ["album"])
+    (manifests / "recordings").mkdir()
+    (manifests / "recordings/test.csv").write_text(manifest_text(rows, ["album"]))
     return {"data_folder": soundtracks, "train_csv": names[0], "valid_csv": names[1]}
 
 

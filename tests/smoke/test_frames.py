@@ -25,7 +25,6 @@ from speechbrain_music.evaluation.tasks import FRAME_TASKS
 from speechbrain_music.inference.cli import main as sbmusic
 from speechbrain_music.models.frozen_encoder import fingerprint
 from speechbrain_music.reporting.annotation_picture import draw_annotation
-from speechbrain_music.utils.config import ConfigError
 from speechbrain_music.utils.errors import UserError
 
 RATE = 24000
@@ -110,7 +109,7 @@ def test_finished_results_are_reused(trained, clicks, caplog):
     run("gtzan_beats", trained, data_folder=clicks, **CLICKS)
     assert "has these results already" in caplog.text
     assert (trained / "results.json").stat().st_mtime_ns == before
-    with pytest.raises(ConfigError, match="has results of another window_seconds"):
+    with pytest.raises(UserError, match="has results of another window_seconds"):
         run("gtzan_beats", trained, data_folder=clicks, **CLICKS, window_seconds=4)
 
 
@@ -197,7 +196,7 @@ def test_a_missing_annotation_and_another_recipe(clicks, tmp_path):
     with pytest.raises(UserError, match="click 1#.beats has the time 1500 s, and its audio ends"):
         run("gtzan_beats", tmp_path / "out", data_folder=folder, **CLICKS)
     assert not (tmp_path / "out" / "results.json").exists()
-    with pytest.raises(ConfigError, match=r"run recipes/beats/train.py"):
+    with pytest.raises(UserError, match=r"run recipes/beats/train.py"):
         chords = import_module("recipes.chords.train")
         chords.main([str(ROOT / "hparams/gtzan_beats.yaml"), "--encoder", "mel"])
 

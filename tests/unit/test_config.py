@@ -15,7 +15,7 @@ from speechbrain_music.evaluation.protocol import DATA_OPTIONS, OPTIONS
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.targets import save_targets
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
-from speechbrain_music.utils.config import ConfigError, check_values, load_experiment, with_preset
+from speechbrain_music.utils.config import check_values, load_experiment, with_preset
 from speechbrain_music.utils.errors import UserError
 from speechbrain_music.utils.kinds import boolean, choice, list_of, optional, path, positive, texts
 
@@ -162,7 +162,7 @@ def test_no_number_of_any_yaml_may_be_odd(name):
 )  # fmt: skip
 def test_an_odd_value_is_refused_in_a_sentence(name, pair, message):
     key, _, value = pair.partition(" ")
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load(name, f"--{key}", value)
     assert "\n" not in str(caught.value)
 
