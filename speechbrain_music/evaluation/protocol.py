@@ -51,7 +51,7 @@ class Evaluation(NamedTuple):
     run_opts: object
     overrides: dict
     encoders: list  # of FrozenEncoder; several are seeds of one system
-    recipe: Path  # its folder
+    recipe: Path  # its train.py
     output: Path
 
 
@@ -59,18 +59,18 @@ class Evaluation(NamedTuple):
 def open_evaluation(argv, recipe):
     """Yields an `Evaluation`: loads a task's yaml and its encoders, and joins other processes.
 
-    recipe: the path of the task's train.py. While the block runs,
-    the output folder is locked. Raises UserError for what does not fit.
+    recipe: the path of the task's train.py. While the block runs, the output folder is locked.
+    Raises UserError for what does not fit.
     """
     began = time.time()
     keep_freed_memory()
     hparams_file, hparams, run_opts, overrides = load_task(argv)
-    recipe = Path(recipe).resolve().parent
-    task = find_task(hparams["name"])
-    if task.folder != recipe.name:
+    recipe = Path(recipe).resolve()
+    task, folder = find_task(hparams["name"]), recipe.parent.name
+    if task.folder != folder:
         raise UserError(
-            f"name is {task.name!r} and the recipe that of {recipe.name}: run "
-            f"recipes/{task.folder}/train.py, or pass a yaml of {recipe.name}"
+            f"name is {task.name!r} and the recipe that of {folder}: run "
+            f"recipes/{task.folder}/train.py, or pass a yaml of {folder}"
         )
     classes = hparams["encoder_classes"] or ()
     classes = [classes] if isinstance(classes, str) else classes
@@ -148,23 +148,17 @@ def begin(run, caches, chunks):
 
     `chunks` are LabelledChunks or AnnotatedTracks. Raises UserError if it has other results.
     """
-    if _is_finished(run, caches, chunks):
-        return False
-    sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
-    shutil.copy(run.recipe / "train.py", run.output)  # SpeechBrain copies this module
-    return True
-
-
-def _is_finished(run, caches, chunks):
     try:
         stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))
         key, protocol = stored["key"], dict(stored["protocol"])
         identities = [encoder["identity"] for encoder in stored["encoder"]["runs"]]
     except (OSError, ValueError, LookupError, TypeError):  # none, or none that could be used
-        return False
+        sb.create_experiment_directory(run.output, run.hparams_file, run.overrides)
+        shutil.copy(run.recipe, run.output)  # SpeechBrain copies this module
+        return True
     if key == results_key(run.hparams, caches, chunks.labels):
         logger.warning(f"{run.output} has these results already: delete it to compute them again")
-        return True
+        return False
     differing = [k for k, value in protocol_of(run.hparams).items() if protocol.get(k) != value]
     if identities != [each.identity for each in run.encoders]:
         differing.insert(0, "encoder")

@@ -162,7 +162,7 @@ def describe(run, data_report, tested, runs, summary):
     readable = features.chunks.table["split"].drop(list(features.reasons)).value_counts()
     published = []
     if replica is None and not data_report["deviations"]:
-        path, metrics = run.recipe / "published.csv", hparams["task"].metrics
+        path, metrics = run.recipe.with_name("published.csv"), hparams["task"].metrics
         published = read_published(path, hparams["name"], metrics)
     return {
         "task": hparams["name"],

@@ -1,5 +1,7 @@
 """Hidden states of audio while it arrives, from encoders that were trained with a `lookahead`."""
 
+from functools import partial
+
 import numpy as np
 import soxr
 import torch
@@ -41,14 +43,9 @@ class Window:
         return result
 
 
-def _block_window(block):
-    past = Past()
-
-    def call(x, leaving):
-        past.leaving = leaving
-        return block(x, past=past)
-
-    return Window(call, 0, block.lookahead)
+def _continue(block, past, x, leaving):
+    past.leaving = leaving
+    return block(x, past=past)
 
 
 class Stream:
@@ -71,9 +68,8 @@ class Stream:
             )
         self.steps = model.steps
         self.latency = (1 + AHEAD + sum(lookahead) / self.steps) / TOKEN_RATE
-        self.resampler = None
-        if sample_rate != SAMPLE_RATE:
-            self.resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, "float32", "HQ")
+        resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, "float32", "HQ")
+        self.resampler = None if sample_rate == SAMPLE_RATE else resampler
         self.norm = model.norm if layer == len(model.layers) else torch.nn.Identity()
         self.samples = np.zeros(0, np.float32)  # less than a token
         dtype = model.norm.norm.weight.dtype
@@ -85,7 +81,7 @@ class Stream:
             return model.frontend(mel.to(dtype)).unflatten(1, (-1, self.steps))
 
         self.frontend = Window(frontend, BEFORE, AHEAD)
-        self.blocks = list(map(_block_window, blocks))
+        self.blocks = [Window(partial(_continue, b, Past()), 0, b.lookahead) for b in blocks]
 
     def feed(self, samples):
         """(n,) floats between -1 and 1 to (tokens, D) float32; UserError for other arrays."""

@@ -37,15 +37,11 @@ def limit_lookahead(mixer, lookahead, kernel_size):
     if lookahead is None:
         return
     if not hasattr(mixer, "causal"):
-        raise ValueError(
-            f"lookahead is {lookahead}: {type(mixer).__name__} reads whole pieces, choose "
-            "SummaryMixing or null"
-        )
-    if not 0 <= lookahead <= kernel_size // 2:
-        raise ValueError(
-            f"lookahead is {lookahead}: with kernel_size {kernel_size}, choose 0 to "
-            f"{kernel_size // 2}, or null"
-        )
+        fault = f"{type(mixer).__name__} reads whole pieces, choose SummaryMixing or null"
+        raise ValueError(f"lookahead is {lookahead}: {fault}")
+    if not 0 <= lookahead <= (most := kernel_size // 2):
+        fault = f"with kernel_size {kernel_size}, choose 0 to {most}, or null"
+        raise ValueError(f"lookahead is {lookahead}: {fault}")
     mixer.causal = True
 
 
