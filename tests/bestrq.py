@@ -51,6 +51,7 @@ class BestRQ:
             for name in ("quantizer", "mask", "encoder", "token_head", "mel_head")
         }
         hparams = {
+            "output_folder": "not made",
             "precision": "fp32",
             "reconstruct": reconstruct,
             "mel_residual": mel_residual,
@@ -84,4 +85,6 @@ class BestRQ:
         batch = SimpleNamespace(wave=mel, samples=lengths, mask=mask, noise=noise)
         predictions = self.brain.compute_forward(batch, sb.Stage.TRAIN)
         loss = self.brain.compute_objectives(predictions, batch, sb.Stage.TRAIN)
-        return SimpleNamespace(**predictions._asdict(), loss=loss, **self.brain.losses)
+        cross_entropy = self.brain.losses["cross_entropy"]
+        parts = {"cross_entropy": cross_entropy, "mel_mse": (loss - cross_entropy).detach()}
+        return SimpleNamespace(**predictions._asdict(), loss=loss, **parts)  # the weight is 1

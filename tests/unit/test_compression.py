@@ -83,7 +83,7 @@ def test_int8_of_every_system_is_near_and_padding_safe(tmp_path, block, mixer):
 @torch.no_grad()
 def test_int8_layers_are_near_their_float_ones(monkeypatch, has_int8_products):
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: has_int8_products)
-    x, constant = torch.randn(2, 9, 40), torch.randn(2, 24)
+    x, constant = torch.randn(2, 9, 40), torch.randn(2, 1, 24)
     x[0, 0] = 0  # a token of zeros has no scale
     bound = 3 / int8.LARGEST
     for layer, inputs in [
@@ -105,8 +105,8 @@ def test_int8_layers_are_near_their_float_ones(monkeypatch, has_int8_products):
 
 
 def test_merge_equals_a_layer_of_the_concatenation():
-    layer, x, constant = MergeLinear(64, 32), torch.randn(2, 9, 40), torch.randn(2, 24)
-    joined = torch.cat([x, constant.unsqueeze(1).expand(-1, 9, -1)], dim=2)
+    layer, x, constant = MergeLinear(64, 32), torch.randn(2, 9, 40), torch.randn(2, 1, 24)
+    joined = torch.cat([x, constant.expand(-1, 9, -1)], dim=2)
     expected = torch.nn.functional.linear(joined, layer.weight, layer.bias)
     torch.testing.assert_close(layer(x, constant), expected)
 
