@@ -80,7 +80,7 @@ class BranchformerLayer(nn.Module):
         `past`, a `Past`, is of the stream that x continues.
         """
         stream = {} if past is None else {"past": past}  # a mixer of one's own need not take it
-        mixed = self.mixer(self.norm_mhsa(x), padding_mask, **stream)
+        mixed = self.dropout(self.mixer(self.norm_mhsa(x), padding_mask, **stream))
         local = self.convolution_branch(self.norm_conv(x), padding_mask, self.lookahead, past)
-        branches = torch.cat([self.dropout(mixed), self.dropout(local)], dim=-1)
+        branches = torch.cat([mixed, self.dropout(local)], dim=-1)
         return x + self.dropout(self.merge_proj(branches))
