@@ -60,7 +60,7 @@ def mixture(hours, manifests, soundtracks):
     DATA_SETS["folder"].prepare(soundtracks, manifests)
     tracks["wav"] = [str(Path(wav).relative_to(soundtracks)) for wav in tracks["wav"]]
     rows = tracks.assign(album=np.arange(len(tracks)) % 2).to_dict("records")
-    (manifests / "recordings").mkdir()
+    (manifests / "recordings").mkdir(exist_ok=True)
     (manifests / "recordings/test.csv").write_text(manifest_text(rows, ["album"]))
     return {"data_folder": soundtracks, "train_csv": names[0], "valid_csv": names[1]}
 
