@@ -100,13 +100,13 @@ def streaming(size, device, folder):
     encoder = MusicEncoder(modules, run_opts={"device": device})
     wave = make_music(seconds)[: seconds * SAMPLE_RATE].mean(1, dtype=np.float32)
 
-    def stream(length):
+    def stream(samples):
         stream = encoder.stream()
-        for start in range(0, len(wave), round(length * SAMPLE_RATE)):
-            stream.feed(wave[start : start + round(length * SAMPLE_RATE)])
+        for start in range(0, len(wave), samples):
+            stream.feed(wave[start : start + samples])
         stream.finish()
 
-    parts = {f"parts of {length:g} s": partial(stream, length) for length in (1, 0.2, 0.04)}
+    parts = {f"parts of {s:g} s": partial(stream, round(s * SAMPLE_RATE)) for s in (1, 0.2, 0.04)}
     whole = {"whole": partial(encoder.encode_batch, wave[None])}
     times = {"the audio": [seconds]}
     return Benchmark(f"streaming of {seconds} s", parts | whole, times=times)

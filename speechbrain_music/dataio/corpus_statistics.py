@@ -13,7 +13,6 @@ from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.dataio.sampler import every_row
 from speechbrain_music.dataio.segments import collate
 from speechbrain_music.metrics import pretraining
-from speechbrain_music.metrics.pretraining import TokenStatistics, perplexity
 from speechbrain_music.models.frontend import padding_mask
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import TrainedTargets
@@ -69,7 +68,8 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     values = prepare()
     if quantizer is None:
         return None
-    return TokenStatistics(**{name: values.get(name) for name in TokenStatistics._fields})
+    fields = pretraining.TokenStatistics._fields
+    return pretraining.TokenStatistics(*map(values.get, fields))
 
 
 def _read(path, key, parts):
@@ -133,7 +133,7 @@ def _make(loader, parts, cqt, keep, bar):
     _set_features(arrays, parts)
     if quantizer is not None:
         tokens = _token_statistics(batches("tokens"), features, quantizer, cqt)
-        value = min(perplexity(counts) for counts in tokens.unigram)
+        value = min(pretraining.perplexity(counts) for counts in tokens.unigram)
         logger.info(f"corpus: {tokens.unigram[0].sum():.0f} tokens; perplexity {value:.0f}")
         if value < LOW_PERPLEXITY:
             logger.warning(
@@ -141,7 +141,7 @@ def _make(loader, parts, cqt, keep, bar):
                 "small or uniform (or nearly silent), and its tokens have little to teach"
             )
         if cqt is not None:
-            value = min(perplexity(counts) for counts in tokens.cqt_unigram)
+            value = min(pretraining.perplexity(counts) for counts in tokens.cqt_unigram)
             logger.info(f"corpus: perplexity {value:.0f} of the constant-Q transform's tokens")
         arrays |= {name: value for name, value in tokens._asdict().items() if value is not None}
     return arrays
@@ -185,4 +185,4 @@ def _token_statistics(batches, features, quantizer, cqt):
         counts.append(count)
     pairs, place = np.unique(np.concatenate(codes), return_inverse=True)
     pair_counts = np.bincount(place, weights=np.concatenate(counts)).astype(np.int64)
-    return TokenStatistics(unigram, pairs, pair_counts, cqt_unigram)
+    return pretraining.TokenStatistics(unigram, pairs, pair_counts, cqt_unigram)

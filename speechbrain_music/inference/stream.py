@@ -68,8 +68,9 @@ class Stream:
             )
         self.steps = model.steps
         self.latency = (1 + AHEAD + sum(lookahead) / self.steps) / TOKEN_RATE
-        resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, "float32", "HQ")
-        self.resampler = None if sample_rate == SAMPLE_RATE else resampler
+        self.resampler = None
+        if sample_rate != SAMPLE_RATE:
+            self.resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, "float32", "HQ")
         self.norm = model.norm if layer == len(model.layers) else torch.nn.Identity()
         self.samples = np.zeros(0, np.float32)  # less than a token
         dtype = model.norm.norm.weight.dtype
