@@ -14,7 +14,7 @@ from speechbrain_music.models.ssl import stack_frames
 
 TRACKS, FEWEST = 36, 6  # to score on; twice as many to fit on
 SECONDS = 10.0  # of the middle of a track
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, times the number of frames
+PENALTIES = tuple(10.0**power for power in range(-6, 3))  # of the ridge, times the frames
 PITCH, CHORD = "pitch_class_r2", "chord_root_accuracy"
 MEL = "mel"  # in place of a layer: the four mel frames of a token, without an encoder
 

@@ -47,7 +47,7 @@ def test_labels_are_of_the_middles_of_frames():
 
 
 class Known(nn.Module):
-    """Layers that hold the truth, the truth a second late, and noise."""
+    """Layers that hold the truth, the truth a second late, noise, the truth under a loud one."""
 
     def __init__(self, tracks):
         super().__init__()
@@ -56,7 +56,9 @@ class Known(nn.Module):
     def forward(self, mel, lengths):
         truth = torch.from_numpy(np.hstack(next(self.tracks)))
         noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
-        hidden = [layer.unsqueeze(0) for layer in (truth, truth.roll(25, dims=0), noise)]
+        loud = truth + 30 * noise[:, :1]  # the same in all dimensions
+        layers = (truth, truth.roll(25, dims=0), noise, loud)
+        hidden = [layer.unsqueeze(0) for layer in layers]
         return hidden[-1], hidden, lengths
 
 
@@ -79,7 +81,8 @@ def test_truth_scores_one_and_noise_nothing(tracks):
     truths = [json.loads(path.with_suffix(".json").read_text()) for path in tracks]
     known = Known([frame_labels(truth, 1.0, 250) for truth in truths])
     figures = probe(LogMel(), known)
-    assert figures[f"{PITCH}_layer_0"] > 0.99 and figures[f"{CHORD}_layer_0"] == 1.0
+    for layer in ("layer_0", "layer_3"):
+        assert figures[f"{PITCH}_{layer}"] > 0.99 and figures[f"{CHORD}_{layer}"] == 1.0
     for layer in ("layer_1", "layer_2", "mel"):  # a second late is another note
         assert figures[f"{PITCH}_{layer}"] < 0.1 and figures[f"{CHORD}_{layer}"] < 0.3
     text = format_held_out(figures | {"codes_used": 9, "perplexity": 4})
