@@ -173,7 +173,7 @@ def _read(file, path, start, length, sample_rate):
 def _open(path):
     if not os.path.isfile(path):  # a named pipe would block
         raise AudioError(
-            f"{path}: does not exist or is not a file; check the data folder and prepare it again."
+            f"{path}: does not exist or is not a file; check the path, or prepare the data again."
         )
     try:
         # libsndfile is not given the path: it cannot open `song.mp3` if `._song.mp3` exists, nor

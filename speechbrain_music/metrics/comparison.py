@@ -14,9 +14,8 @@ def compare(scores):
 
     scores: system -> task -> (value, (R,) resampled values), on the same resamples for all systems.
     Returns a dict for each pair: first, second, and for each task that both have, and "all tasks"
-    (the mean of them): difference (first - second), low, high (95% interval), p, and differs: for
-    a task, p after Holm's correction over tasks is under 0.05; for all tasks, the interval excludes
-    0.
+    (the mean of them): difference (first - second), low, high (95% interval), p, of tasks after
+    Holm's correction over them, and differs: p is under 0.05.
     """
     pairs = []
     for first, second in combinations(scores, 2):
@@ -35,6 +34,6 @@ def compare(scores):
         }
         overall = np.mean(list(drawn.values()), axis=0)
         whole = {"difference": float(np.mean(list(value.values()))), **interval(overall)}
-        whole |= {"p": paired_p(overall), "differs": whole["low"] > 0 or whole["high"] < 0}
+        whole |= {"p": (p := paired_p(overall)), "differs": p < LEVEL}
         pairs.append({"first": first, "second": second, "tasks": tasks, "all tasks": whole})
     return pairs

@@ -10,6 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from speechbrain_music.models.export import SHIPPED
 from speechbrain_music.models.safe_folder import WEIGHTS
 from speechbrain_music.utils.errors import UserError
 
@@ -83,7 +84,7 @@ def initialise(modules, source, parts):
     Raises UserError if the source cannot be read without running code, holds no known encoder,
     nothing of a part, other sizes or non-finite values.
     """
-    path, state = _read(Path(source))
+    path, state = _read(source)
     table, prefix = _recognise(state, path)
     own = {f"{m}.{n}": value for m in modules for n, value in modules[m].state_dict().items()}
     part_of = {name: part for name in own for part in PARTS if re.match(PARTS[part], name)}
@@ -113,6 +114,7 @@ def initialise(modules, source, parts):
 
 def _read(source):
     """Returns the file that a source names, and its tensors."""
+    source = SHIPPED if str(source) == "shipped" else Path(source)
     path = next((source / name for name in FILES if (source / name).is_file()), source)
     if not path.is_file():
         raise UserError(f"init_from is {source}: pass a file or a folder with {' or '.join(FILES)}")
@@ -159,7 +161,7 @@ def _make(form, names, state, path):
     except (ArithmeticError, LookupError, RuntimeError, ValueError):  # of other shapes
         valid = False
     if not valid:
-        raise UserError(f"{path} is damaged, or of int8, in {', '.join(names)}: take another one")
+        raise UserError(f"{path} is damaged, or of int8, in {', '.join(names)}: take its original")
     return value
 
 

@@ -163,8 +163,8 @@ def test_differences_by_hand():
     [
         (
             ["mergers"],
-            "no comparison 'mergers': choose demo, domains, frontend, mixing, objectives, "
-            "streaming, study, targets",
+            "no comparison 'mergers': choose demo, domains, frontend, masked, mixing, objectives, "
+            "rate, streaming, study, targets",
         ),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),

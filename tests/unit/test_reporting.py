@@ -39,6 +39,10 @@ def test_held_out_figures_as_text():
     text = format_held_out(FIGURES)
     assert "mel MSE" in text and "nearest visible token 0.5000" in text
     assert "by position in the block   0.250" in text and "codes used 9, perplexity 4" in text
+    shares = {"block_share_1": 1.2, "block_share_2": 5.1}
+    text = format_held_out(FIGURES | shares)
+    assert "its input   1.20 5.10\n  block 2 drowns what comes in: a lower --lr" in text
+    assert "drowns" not in format_held_out(FIGURES | shares | {"block_share_2": 4.9})
 
 
 def test_hours_of_corpora(tmp_path):

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from speechbrain_music.utils.atomic import write_together
-from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.errors import UserError, escaped
 
 
 def run(args):
@@ -30,3 +30,4 @@ def run(args):
     save_export(args.out, encoder, model.features, **known | {"compression": done})
     card = model_card(args.out, f"USER/{args.out.resolve().name}", classes=args.classes)
     write_together({args.out / "README.md": card})
+    print(f"wrote {escaped(args.out)}")

@@ -60,6 +60,7 @@ def run(args):
         print(shape.format(*map(escaped, line)))
     if args.page:
         write_together({args.page: pairs_page(title, pairs)})
+        print(f"wrote {escaped(args.page)}")
 
 
 def _find_query(args, paths, values, settings):
