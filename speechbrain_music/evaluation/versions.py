@@ -154,15 +154,6 @@ class RankedVersions(NamedTuple):
     chosen: dict  # head -> rows of the best choice: one, or one per seed
     similarities: dict  # head -> functions as `track_similarities` gives: one, or one per seed
 
-    @property
-    def best(self):
-        """Head -> its layer, its learning rate or "-", and its mean validation metric."""
-        shown, valid = self.table[["layer", "lr"]].astype(object).fillna("-"), self.table["valid"]
-        return {
-            head: shown.loc[rows[0]].to_dict() | {"valid": float(valid[rows].mean())}
-            for head, rows in self.chosen.items()
-        }
-
 
 def rank_versions(brain_class, features, run):
     """Chooses the layer of each kind of features, and trains the head; returns `RankedVersions`.
