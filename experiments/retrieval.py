@@ -24,7 +24,7 @@ from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
-from speechbrain_music.metrics.retrieval import FEATURES, chance_level, retrieve, unit_vectors
+from speechbrain_music.metrics.retrieval import chance_level, layer_vectors, retrieve
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.reporting.pages import by_encoder, render
 from speechbrain_music.utils.arguments import make_parser
@@ -33,6 +33,7 @@ from speechbrain_music.utils.errors import UserError, run_recipe
 
 TITLES = {"top1": "top-1 accuracy", "map": "mean average precision"}
 CHOSEN_BY = "map"
+FEATURES = ("raw", "centred")
 PAGE = Path(__file__).parent / "templates/retrieval.md"
 
 
@@ -69,8 +70,7 @@ def evaluate(values, recordings, **ranking):
     half = np.arange(recordings.max() + 1) % 2 == 0
     for kind in FEATURES:
         layers = []
-        for layer in tqdm(values.swapaxes(0, 1), desc=f"comparing {kind}", unit="layer"):
-            vectors = unit_vectors(layer, kind)
+        for vectors in tqdm(layer_vectors(values, kind), desc=f"comparing {kind}", unit="layer"):
             found = retrieve(lambda rows, x=vectors: x[rows] @ x.T, **ranking)
             layers.append(by_recording(found, recordings))
         first, second = (

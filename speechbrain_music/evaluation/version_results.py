@@ -7,9 +7,8 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.evaluation import results
 from speechbrain_music.evaluation.frame_results import scored_task
-from speechbrain_music.evaluation.versions import FEATURES
 from speechbrain_music.metrics.base import read_column
-from speechbrain_music.metrics.retrieval import chance_level
+from speechbrain_music.metrics.retrieval import FEATURES, chance_level
 from speechbrain_music.metrics.versions import ORIGINAL
 from speechbrain_music.reporting.pictures import draw_layers, picture
 
