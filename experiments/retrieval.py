@@ -48,14 +48,14 @@ def find_recordings(args):
 
 
 def cut_into_excerpts(tracks, seconds, max_seconds=None):
-    """`cut_into_chunks`'s table; `place` is an excerpt's number in its recording.
+    """`cut_into_chunks`'s table of recordings with two excerpts or more.
 
-    A rest shorter than `seconds` is left out, and what comes after `max_seconds` of a recording.
+    `place` is an excerpt's number in its recording. A rest shorter than `seconds` is left out, and
+    what comes after `max_seconds` of a recording.
     """
-    tracks = tracks.sort_values("ID")
-    excerpts = cut_into_chunks(tracks, seconds, seconds, max_seconds)
-    whole = excerpts["duration"] > 0.999 * seconds  # a recording shorter than one is cut to itself
-    excerpts = excerpts[whole].reset_index(drop=True)
+    excerpts = cut_into_chunks(tracks.sort_values("ID"), seconds, seconds, max_seconds)
+    excerpts = excerpts[excerpts["duration"] > 0.999 * seconds]  # not of a row shorter than one
+    excerpts = excerpts[excerpts["track"].duplicated(keep=False)].reset_index(drop=True)
     return excerpts.assign(place=excerpts.groupby("track").cumcount())
 
 
@@ -117,7 +117,6 @@ def main(argv):
     if args.same and args.same not in tracks:
         raise UserError(f"same is {args.same!r}: --manifest names a table with that column")
     excerpts = cut_into_excerpts(tracks, args.seconds, args.max_seconds)
-    excerpts = excerpts[excerpts["track"].duplicated(keep=False)].reset_index(drop=True)
     if (long_enough := excerpts["track"].nunique()) < 2:
         raise UserError(
             f"{long_enough} of {files} recordings in {args.folder} have two excerpts of "
