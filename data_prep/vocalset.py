@@ -77,12 +77,14 @@ def split_techniques(items):
     ]
 
 
+SPLITTERS = {"singer": split_singers, "technique": split_techniques}  # of tasks
+
+
 def read_vocalset(data_folder, out, task):
     """Recordings with singer and technique, split for a task.
 
     `layout_deviations` of the report lists what was corrected or left out.
     """
     items, deviations = find_recordings(data_folder)
-    items = {"singer": split_singers, "technique": split_techniques}[task](items)
     extra = {"layout_deviations": deviations, "published": "another split"}
-    return data_set.Annotations(items, {"task": task}, f"{task} default", extra)
+    return data_set.Annotations(SPLITTERS[task](items), {"task": task}, f"{task} default", extra)

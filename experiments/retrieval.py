@@ -24,7 +24,7 @@ from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
-from speechbrain_music.metrics.retrieval import FEATURES, chance_level, retrieve, unit_vectors
+from speechbrain_music.metrics.retrieval import chance_level, layer_vectors, retrieve
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.reporting.pages import by_encoder, render
 from speechbrain_music.utils.arguments import make_parser
@@ -33,6 +33,7 @@ from speechbrain_music.utils.errors import UserError, run_recipe
 
 TITLES = {"top1": "top-1 accuracy", "map": "mean average precision"}
 CHOSEN_BY = "map"
+FEATURES = ("raw", "centred")
 PAGE = Path(__file__).parent / "templates/retrieval.md"
 
 
@@ -47,14 +48,14 @@ def find_recordings(args):
 
 
 def cut_into_excerpts(tracks, seconds, max_seconds=None):
-    """`cut_into_chunks`'s table; `place` is an excerpt's number in its recording.
+    """`cut_into_chunks`'s table of recordings with two excerpts or more.
 
-    A rest shorter than `seconds` is left out, and what comes after `max_seconds` of a recording.
+    `place` is an excerpt's number in its recording. A rest shorter than `seconds` is left out, and
+    what comes after `max_seconds` of a recording.
     """
-    tracks = tracks.sort_values("ID")
-    excerpts = cut_into_chunks(tracks, seconds, seconds, max_seconds)
-    whole = excerpts["duration"] > 0.999 * seconds  # a recording shorter than one is cut to itself
-    excerpts = excerpts[whole].reset_index(drop=True)
+    excerpts = cut_into_chunks(tracks.sort_values("ID"), seconds, seconds, max_seconds)
+    excerpts = excerpts[excerpts["duration"] > 0.999 * seconds]  # not of a row shorter than one
+    excerpts = excerpts[excerpts["track"].duplicated(keep=False)].reset_index(drop=True)
     return excerpts.assign(place=excerpts.groupby("track").cumcount())
 
 
@@ -69,8 +70,7 @@ def evaluate(values, recordings, **ranking):
     half = np.arange(recordings.max() + 1) % 2 == 0
     for kind in FEATURES:
         layers = []
-        for layer in tqdm(values.swapaxes(0, 1), desc=f"comparing {kind}", unit="layer"):
-            vectors = unit_vectors(layer, kind)
+        for vectors in tqdm(layer_vectors(values, kind), desc=f"comparing {kind}", unit="layer"):
             found = retrieve(lambda rows, x=vectors: x[rows] @ x.T, **ranking)
             layers.append(by_recording(found, recordings))
         first, second = (
@@ -117,7 +117,6 @@ def main(argv):
     if args.same and args.same not in tracks:
         raise UserError(f"same is {args.same!r}: --manifest names a table with that column")
     excerpts = cut_into_excerpts(tracks, args.seconds, args.max_seconds)
-    excerpts = excerpts[excerpts["track"].duplicated(keep=False)].reset_index(drop=True)
     if (long_enough := excerpts["track"].nunique()) < 2:
         raise UserError(
             f"{long_enough} of {files} recordings in {args.folder} have two excerpts of "

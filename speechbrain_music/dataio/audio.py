@@ -6,6 +6,7 @@ Positions and lengths are in samples at the rate that is asked for, whatever the
 import io
 import math
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,13 @@ def audio_info(path):
     """
     with _open(path) as file:
         return AudioInfo(file.frames, file.samplerate)
+
+
+def file_stamp(path):
+    """Size and modification time of a file, as text; None for a file that does not exist."""
+    with suppress(OSError):
+        status = os.stat(path)
+        return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def resampled_length(frames, sample_rate, target=SAMPLE_RATE):

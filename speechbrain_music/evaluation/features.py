@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from torch.utils.data import BatchSampler, IterableDataset
 from tqdm import tqdm
 
 from speechbrain_music.brains.base import among_processes
+from speechbrain_music.dataio.audio import file_stamp
 from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset
 from speechbrain_music.nnet.probes import dropout_masks
@@ -190,14 +190,7 @@ def wave_parts(encoder, batch):
 def _identify(chunks):
     """A hash of the chunks' places and their files' sizes and times of change."""
     places = chunks[["ID", "start", "stop", "duration"]].copy()
-    files = {}
-    for wav in chunks["wav"].unique():
-        try:
-            state = os.stat(wav)
-            files[wav] = f"{state.st_size} {state.st_mtime_ns}"
-        except OSError:
-            files[wav] = "gone"
-    places["file"] = chunks["wav"].map(files)
+    places["file"] = chunks["wav"].map({x: file_stamp(x) or "gone" for x in set(chunks["wav"])})
     return hashlib.sha256(places.to_csv(index=False).encode()).hexdigest()
 
 

@@ -3,11 +3,10 @@
 import torch
 from speechbrain.utils.distributed import if_main_process
 
+from speechbrain_music.evaluation import results
 from speechbrain_music.evaluation.probe_files import save_probe
 from speechbrain_music.evaluation.probes import STANDARDIZE
-from speechbrain_music.evaluation.results import REPORTS, describe, summarise, table_of, write_files
 from speechbrain_music.metrics.track_scores import TrackScores
-from speechbrain_music.reporting.pages import render
 
 PROBE = "probe_{}.safetensors"
 
@@ -42,20 +41,16 @@ def write_frame_results(run, data_report, tested):
     ]
     constants = [task.constant(train.annotations, seconds) for seconds in test.seconds]
     chance, weights = (part.repeat(1, len(heads)) for part in of_tracks(constants))
-    summary = summarise(scores, figures, weights, chance, hparams["resamples"])
+    summary = results.summarise(scores, figures, weights, chance, hparams["resamples"])
     summary["perfect"] = scores.figures(*(x.repeat(1, len(heads)) for x in of_tracks(perfect)))
-    runs = [
-        {"identity": part.cache.encoder.identity, "layers": part.cache.layers, "heads": best.best}
-        | {"layer": "all", "standardize": STANDARDIZE[True]}
-        | {"lr": "/".join(f"{head['lr']:g}" for head in best.best.values())}
-        for part, best, _ in tested
-    ]
-    results = describe(run, data_report, tested, runs, summary)
+    whole = {"layer": "all", "standardize": STANDARDIZE[True]}
+    runs = [results.describe_heads(*x[:2]) | {"layers": x[0].cache.layers} | whole for x in tested]
+    described = results.describe(run, data_report, tested, runs, summary)
     for kind, rows in first.chosen.items():
         head = first.brains[rows[0]].modules.head
         save_probe(run.output / PROBE.format(kind), task, head, features.cache, hparams)
-    text = render(REPORTS / "frames.md", metrics=task.metrics, rate=task.rate, **results)
-    write_files(run.output, results, table_of(tested), text, figures, weights, test.names)
+    arrays, shown = (figures, weights, test.names), {"metrics": task.metrics, "rate": task.rate}
+    results.write_files(run.output, described, "frames.md", tested, *arrays, **shown)
     return run.output
 
 

@@ -54,12 +54,6 @@ class TrainedHeads(NamedTuple):
     brains: list  # FrameBrain of each row, with its best weights
     chosen: dict  # kind of head -> rows of its best learning rate, one per seed
 
-    @property
-    def best(self):
-        """Kind of head -> its learning rate and mean validation score."""
-        columns = self.table[["lr", "valid"]]
-        return {kind: columns.loc[rows].mean().to_dict() for kind, rows in self.chosen.items()}
-
 
 def train_heads(brain_class, features, run):
     """Trains one head of each kind for each learning rate and seed; returns `TrainedHeads`."""

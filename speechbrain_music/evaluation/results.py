@@ -147,8 +147,8 @@ def write_results(run, data_report, tested):
         with picture(run.output / CONFUSION) as figure:
             _confusion(figure, np.array(results["confusion"]), task.names, _title(results))
     words = STANDARDIZE | {"auto": " or ".join(STANDARDIZE[kind] for kind in AUTO)}
-    text = render(REPORTS / "probes.md", standardize=words[hparams["standardize"]], **results)
-    write_files(run.output, results, table, text, logits, test.targets, test.names)
+    arrays, shown = (logits, test.targets, test.names), words[hparams["standardize"]]
+    write_files(run.output, results, "probes.md", tested, *arrays, standardize=shown)
     return run.output
 
 
@@ -190,25 +190,40 @@ def describe(run, data_report, tested, runs, summary):
     }
 
 
+def describe_heads(part, found):
+    """The run of an encoder for `describe`, from its features and trained heads.
+
+    heads: head -> its layer and learning rate, "-" for none, and mean validation value.
+    """
+    shown, valid = found.table.filter(["layer", "lr"]), found.table["valid"]
+    shown = shown.astype(object).fillna("-")
+    heads = {
+        head: shown.loc[rows[0]].to_dict() | {"valid": float(valid[rows].mean())}
+        for head, rows in found.chosen.items()
+    }
+    joined = {key: "/".join(str(best[key]) for best in heads.values()) for key in shown}
+    return {"identity": part.encoder.identity, "heads": heads, **joined}
+
+
 def table_of(tested):
     """The rows of all probes; tested: for each encoder a tuple, the second has its `table`."""
     tables = [part[1].table.assign(encoder=i) for i, part in enumerate(tested)]
     return pd.concat(tables, ignore_index=True)
 
 
-def write_files(folder, results, table, text, logits, targets, names):
+def write_files(folder, results, template, tested, logits, targets, names, **shown):
     """Writes a run's files; results.json comes last: with it the run is complete.
 
-    table has a row per probe, text is the report's, logits (E, S, N, C), targets (N[, C]) and names
-    (N,) are of the test tracks.
+    The report's template gets the results and what else is `shown`. tested is as for `table_of`;
+    logits (E, S, N, C), targets (N[, C]) and names (N,) are of the test tracks.
     """
     with atomic_file(folder / PREDICTIONS, "wb") as file:
         arrays = {"logits": logits.numpy(), "targets": targets.numpy()}
         np.savez_compressed(file, **arrays, tracks=np.array(names))
     write_together(
         {
-            folder / "probes.csv": table.to_csv(index=False),
-            folder / REPORT: text,
+            folder / "probes.csv": table_of(tested).to_csv(index=False),
+            folder / REPORT: render(REPORTS / template, **results, **shown),
             folder / RESULTS: json.dumps(results, indent=2) + "\n",
         }
     )

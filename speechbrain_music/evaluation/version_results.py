@@ -5,20 +5,11 @@ import pandas as pd
 import torch
 from speechbrain.utils.distributed import if_main_process
 
+from speechbrain_music.evaluation import results
 from speechbrain_music.evaluation.frame_results import scored_task
-from speechbrain_music.evaluation.results import (
-    LAYERS,
-    REPORTS,
-    describe,
-    summarise,
-    table_of,
-    write_files,
-)
-from speechbrain_music.evaluation.versions import FEATURES
 from speechbrain_music.metrics.base import read_column
-from speechbrain_music.metrics.retrieval import chance_level
+from speechbrain_music.metrics.retrieval import FEATURES, chance_level
 from speechbrain_music.metrics.versions import ORIGINAL
-from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.pictures import draw_layers, picture
 
 
@@ -56,28 +47,24 @@ def write_version_results(run, data_report, tested):
     weights = torch.tensor(by_chance.count().loc[chance.index].to_numpy(float))
     figures = [[q.groupby(works).mean().dropna() for q in of_queries(found)] for _, found in tested]
     figures, mean_chance = torch.tensor(np.array(figures)), torch.tensor(chance.to_numpy())
-    summary = summarise(scores, figures, weights, mean_chance, hparams["resamples"])
+    summary = results.summarise(scores, figures, weights, mean_chance, hparams["resamples"])
     for change in sorted(set(changes) - {"", ORIGINAL}):
         tracks = np.flatnonzero((changes == ORIGINAL) | (changes == change))
         mean = pd.concat([q for _, found in tested for q in of_queries(found, tracks)]).mean()
         summary["by_class"][change] = mean.filter(like=" map").to_dict()
         summary["by_class"][change]["count"] = int((changes == change).sum())
-    runs = [
-        {"identity": part.encoder.identity, "standardize": ", ".join(hparams["heads"])}
-        | {key: "/".join(str(b[key]) for b in found.best.values()) for key in ("layer", "lr")}
-        | {"heads": found.best}
-        for part, found in tested
-    ]
-    results = describe(run, data_report, tested, runs, summary)
-    results["data"]["works"] = len(chance)
+    kinds = {"standardize": ", ".join(hparams["heads"])}
+    runs = [results.describe_heads(part, found) | kinds for part, found in tested]
+    described = results.describe(run, data_report, tested, runs, summary)
+    described["data"]["works"] = len(chance)
     layers = first.table[first.table["head"].isin(FEATURES)]
     curves = layers.pivot(index="layer", columns="head", values="valid")
     curves = curves.loc[features.encoder.layers, layers["head"].unique()]
-    with picture(run.output / LAYERS) as figure:
+    with picture(run.output / results.LAYERS) as figure:
         title = f"Versions: {features.encoder.name}"
         ylabel = "mean average precision of the validation works"
         draw_layers(figure, title, curves, ylabel)
-    dim, tracks = features.encoder.dim, chance.index.tolist()
-    text = render(REPORTS / "versions.md", features=FEATURES, dim=dim, **results)
-    write_files(run.output, results, table_of(tested), text, figures, weights, tracks)
+    arrays = figures, weights, chance.index.tolist()
+    shown = {"features": FEATURES, "dim": features.encoder.dim}
+    results.write_files(run.output, described, "versions.md", tested, *arrays, **shown)
     return run.output

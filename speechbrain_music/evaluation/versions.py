@@ -12,13 +12,11 @@ from speechbrain_music.dataio.transposition import SEMITONES, transpose
 from speechbrain_music.evaluation.features import FeatureCache, ShuffledBatches
 from speechbrain_music.evaluation.heads import HeadBrain, best_rate, train_grid
 from speechbrain_music.metrics.feature_statistics import make_standardizations, mean_and_std
-from speechbrain_music.metrics.retrieval import unit_vectors
+from speechbrain_music.metrics.retrieval import FEATURES, unit_vectors
 from speechbrain_music.nnet.version_head import VersionHead, contrastive_loss
 from speechbrain_music.utils.errors import UserError
 
-# What is done to the features of one layer (see `make_standardizations`), and the trained head.
-FEATURES = {"raw": False, "centred": "centre", "whitened": "whiten"}
-ATTENTION = "attention"
+ATTENTION = "attention"  # the trained head; others are `FEATURES` of one layer
 AT_A_TIME = 64  # tracks
 
 
@@ -130,9 +128,9 @@ def track_similarities(pitches, tracks, matches=None):
     if matches is None:
         counts = np.diff([*starts, len(tracks)])[:, None]
         sums = (np.add.reduceat(each, starts, axis=0) for each in pitches)
-        means = [unit_vectors(each / counts, "raw") for each in sums]
+        means = [unit_vectors(each / counts) for each in sums]
         return lambda rows: np.max([each[rows] @ means[0].T for each in means], axis=0)
-    vectors = [unit_vectors(each, "raw") for each in pitches]
+    vectors = [unit_vectors(each) for each in pitches]
 
     def best(row):
         similar = [each[tracks == row] @ vectors[0].T for each in vectors]
@@ -153,15 +151,6 @@ class RankedVersions(NamedTuple):
     table: pd.DataFrame  # a row per choice: head, layer, lr, seed, valid, epoch
     chosen: dict  # head -> rows of the best choice: one, or one per seed
     similarities: dict  # head -> functions as `track_similarities` gives: one, or one per seed
-
-    @property
-    def best(self):
-        """Head -> its layer, its learning rate or "-", and its mean validation metric."""
-        shown, valid = self.table[["layer", "lr"]].astype(object).fillna("-"), self.table["valid"]
-        return {
-            head: shown.loc[rows[0]].to_dict() | {"valid": float(valid[rows].mean())}
-            for head, rows in self.chosen.items()
-        }
 
 
 def rank_versions(brain_class, features, run):

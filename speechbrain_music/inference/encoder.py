@@ -252,7 +252,8 @@ class MusicEncoder(Pretrained):
                     elif part.is_last:
                         tokens = part.file.aggregator.count
                         times = np.arange(tokens) / TOKEN_RATE if pool == "none" else None
-                        values = part.file.aggregator.result(single)
+                        values = part.file.aggregator.result()
+                        values = values[0] if single else values
                         yield part.file.path, Embedding(values, tokens, times)
 
     def stream(self, layer=-1, sample_rate=SAMPLE_RATE):

@@ -109,14 +109,13 @@ class PoolAggregator:
         self.squares += np.square(states).sum(1)
         self.count += states.shape[1]
 
-    def result(self, single):
-        """Return (L, D) float32, (D,) if `single`; D doubles with "mean_std"."""
+    def result(self):
+        """Return (L, D) float32; D doubles with "mean_std"."""
         mean = self.sums / self.count
         std = np.sqrt((self.squares / self.count - mean**2).clip(min=0))
         mean = mean + self.origin[:, 0]
-        values = np.concatenate([mean, std] if self.pool == "mean_std" else [mean], axis=1)
-        values = values.astype(FLOAT32)
-        return values[0] if single else values
+        values = [mean, std] if self.pool == "mean_std" else [mean]
+        return np.concatenate(values, axis=1).astype(FLOAT32)
 
 
 class TokenAggregator:
@@ -143,11 +142,10 @@ class TokenAggregator:
             self.file.write(np.ascontiguousarray(state, FLOAT32))
         self.count = max(self.count, last)
 
-    def result(self, single):
-        """Return (L, T, D) float32, (T, D) if `single`; T is less where the file ended early."""
+    def result(self):
+        """Return (L, T, D) float32; T is less where the file ended early."""
         if self.file is not None:
             self.file.truncate(int(np.prod(self.shape)) * FLOAT32.itemsize)
             self.file.flush()
             self.values = np.memmap(self.file, FLOAT32, "r+", shape=self.shape)
-        values = self.values[:, : self.count]
-        return values[0] if single else values
+        return self.values[:, : self.count]

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from speechbrain_music.data_prep.manifest import csv_text, printable
-from speechbrain_music.dataio.audio import AudioError, audio_info
+from speechbrain_music.dataio.audio import AudioError, audio_info, file_stamp
 from speechbrain_music.inference.embeddings import (
     KINDS,
     OPTIONS,
@@ -63,7 +63,7 @@ def embed_collection(
     with open_store(partial, settings, paths) as store:
         for path in paths:
             stamp, *row = finished.get(_key(path), [None])
-            if stamp and stamp == _stamp(path):
+            if stamp and stamp == file_stamp(path):
                 store.rows.setdefault(path, (stamp, *row))
         unreadable |= _embed_missing(store, encoder, paths, options, batch_size)
         done = [path for path in paths if path not in unreadable]
@@ -125,13 +125,13 @@ class PartialStore:
             with suppress(Exception):  # cut by a power failure, or damaged: it is embedded again
                 np.load(folder / name[0], mmap_mode="r")
                 stored[name[1]] = float(name[2]), folder / name[0]
-        stamps = {path: _stamp(path) for path in paths}
+        stamps = {path: file_stamp(path) for path in paths}
         keys = {path: self._hash(path, stamp) for path, stamp in stamps.items()}
         self.rows = {p: (stamps[p], *stored[key]) for p, key in keys.items() if key in stored}
 
     def add(self, path, duration, values):
         """Store a file's duration and embedding."""
-        stamp = _stamp(path)
+        stamp = file_stamp(path)
         npy = self.folder / f"{self._hash(path, stamp)}_{duration:.3f}.npy"
         staging = npy.with_name(f".{npy.name}.tmp")
         with open(staging, "wb") as file:
@@ -184,13 +184,6 @@ def _finished(out, paths, settings, overwrite, resumed):
 def _key(path):
     """Identify a file by its path as embeddings have it, from whichever folder it was given."""
     return os.path.abspath(printable(path))
-
-
-def _stamp(path):
-    """Size and modification time, or None for a file that does not exist."""
-    with suppress(OSError):
-        status = os.stat(path)
-        return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _relative_names(paths):

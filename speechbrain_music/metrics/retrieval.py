@@ -1,24 +1,31 @@
 """Retrieval of items of the same recording, label or work: average precision and others."""
 
 import numpy as np
+import torch
+
+from speechbrain_music.metrics.feature_statistics import make_standardizations
 
 METRICS = ("top1", "map", "p10", "mr1", "rank_percentile")
 TOP = 10
-FEATURES = ("raw", "centred")  # how the features of a study become vectors
+# What is done to the features of a layer: kinds of `make_standardizations`, in words.
+FEATURES = {"raw": False, "centred": "centre", "standardised": True, "whitened": "whiten"}
 
 
-def unit_vectors(features, kind="standardised"):
-    """Features (N, D) scaled to rows of length 1, float32; 0 where a row is 0.
+def layer_vectors(values, features):
+    """Layers of (N, L, D) values, each (N, D) of rows of length 1, by the statistics of all rows.
 
-    `kind` is "raw"; "centred": minus the mean of all rows, which removes what they share; or
-    "standardised": also divided by each column's deviation (0 where a column does not vary).
+    `features` is "raw"; "centred": minus the mean, which removes what all share; "standardised":
+    also divided by each column's deviation; or "whitened": also decorrelated.
     """
-    features = features.astype(np.float64)
-    if kind != "raw":
-        varies = features.min(axis=0) < features.max(axis=0)
-        scale = features.std(axis=0) if kind == "standardised" else 1.0
-        features = (features - features.mean(axis=0)) / np.where(varies, scale, np.inf)
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    kind = FEATURES[features]
+    standardize = make_standardizations(values, np.arange(len(values)), [kind])[kind]
+    values = standardize(torch.from_numpy(np.array(values))).numpy()
+    return [unit_vectors(layer) for layer in values.swapaxes(0, 1)]
+
+
+def unit_vectors(features):
+    """Features (N, D) scaled to rows of length 1, float32; 0 where a row is 0."""
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     return (features / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 

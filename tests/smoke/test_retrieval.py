@@ -10,7 +10,7 @@ import soundfile
 from tones import write_tones
 
 from experiments import retrieval
-from speechbrain_music.metrics.retrieval import chance_level, retrieve, unit_vectors
+from speechbrain_music.metrics.retrieval import chance_level, layer_vectors, retrieve
 from speechbrain_music.utils.errors import UserError
 
 # Recordings of 4, 3 and 2 excerpts.
@@ -68,10 +68,9 @@ def test_features_are_standardised_or_centred():
         ("standardised", scaled, True),
         ("raw", moved, False),
     ):
-        expected = unit_vectors(values, kind)
-        found = unit_vectors(other, kind)[:, :4]
-        assert np.allclose(found, expected, atol=1e-6) == equal
-    np.testing.assert_allclose(np.linalg.norm(unit_vectors(values, "raw"), axis=1), 1, rtol=1e-6)
+        (expected,), (found,) = (layer_vectors(x[:, None], kind) for x in (values, other))
+        assert np.allclose(found[:, :4], expected, atol=1e-6) == equal
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, rtol=1e-6)
 
 
 def test_layers_are_chosen_on_the_other_half():

@@ -57,7 +57,7 @@ def test_pooled_deviation_is_accurate():
     pooled = PoolAggregator("mean_std")
     for part in np.split(frames, [1, 2, 3000]):
         pooled.add(0, [part])
-    np.testing.assert_allclose(pooled.result(True)[4:], frames.std(0, dtype="f8"), rtol=1e-6)
+    np.testing.assert_allclose(pooled.result()[0, 4:], frames.std(0, dtype="f8"), rtol=1e-6)
 
 
 def test_batches_hold_chunks_of_similar_length():

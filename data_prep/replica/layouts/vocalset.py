@@ -5,19 +5,15 @@ ten are fast or slow scales and arpeggios. A recording's length is independent o
 Like the original it has a copied file, a misspelt folder, and names with a missing or wrong prefix.
 """
 
+from collections import Counter
+
 import numpy as np
 
-from speechbrain_music.data_prep.data_set import Item
+from speechbrain_music.data_prep.data_set import SPLITS, Item
 from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, STYLE, keyed
 from speechbrain_music.data_prep.replica.trees import Tree
 from speechbrain_music.data_prep.replica.voice import VOICES, make_singer, sing
-from speechbrain_music.data_prep.vocalset import (
-    OTHERS,
-    SINGERS,
-    TECHNIQUES,
-    split_singers,
-    split_techniques,
-)
+from speechbrain_music.data_prep.vocalset import OTHERS, SINGERS, SPLITTERS, TECHNIQUES
 
 RECORDINGS = 178  # per singer: the paper's 20 singers have about 3,560
 SHORTEST, LONGEST = 2.5, 10.0
@@ -50,13 +46,8 @@ def plan(scale, seed):
             items.append(Item(name, path, None, (singer, technique)))
     path, key = sounds[0]
     sounds.append((path.replace(".wav", "(1).wav"), key))
-    counts = {
-        f"{task} default": {
-            part: sum(item.split == part for item in split(items))
-            for part in ("train", "valid", "test")
-        }
-        for task, split in (("singer", split_singers), ("technique", split_techniques))
-    }
+    parts = {task: Counter(x.split for x in split(items)) for task, split in SPLITTERS.items()}
+    counts = {f"{task} default": {s: part[s] for s in SPLITS} for task, part in parts.items()}
     return Tree(counts, {}, sounds, render, 44100)
 
 

@@ -6,7 +6,6 @@ from difflib import get_close_matches
 from pathlib import Path, PurePath
 
 import numpy as np
-import torch
 
 from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import csv_text, printable
@@ -14,8 +13,7 @@ from speechbrain_music.dataio.audio import audio_info
 from speechbrain_music.inference.cli.embed import SHIPPED
 from speechbrain_music.inference.embeddings import OPTIONS, read_embeddings
 from speechbrain_music.inference.encoder import MusicEncoder
-from speechbrain_music.metrics.feature_statistics import make_standardizations
-from speechbrain_music.metrics.retrieval import unit_vectors
+from speechbrain_music.metrics.retrieval import layer_vectors
 from speechbrain_music.reporting.pairs_page import pairs_page
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, escaped
@@ -74,20 +72,12 @@ def _find_query(args, paths, values, settings):
 
 
 def unit_layers(values, features):
-    """Layers of (N, D) or (N, L, D) embeddings, each (N, D) of length 1.
-
-    `features` is "standardised" or "centred", see `unit_vectors`, or "whitened": decorrelated, in
-    directions that so few files tell from chance.
-    """
+    """Layers of (N, D) or (N, L, D) embeddings, each (N, D) of length 1; see `layer_vectors`."""
     if len(values) < MIN_FILES:
         raise UserError(f"{len(values)} files cannot be ranked: embed {MIN_FILES} or more")
     if not np.isfinite(values).all():
         raise UserError("embeddings are not finite: embed the files again")
-    values = values.reshape(len(values), -1, values.shape[-1])
-    if features == "whitened":
-        whiten = make_standardizations(values, np.arange(len(values)), ["whiten"])["whiten"]
-        values, features = whiten(torch.from_numpy(np.array(values))).numpy(), "raw"
-    return [unit_vectors(layer, features) for layer in values.swapaxes(0, 1)]
+    return layer_vectors(values.reshape(len(values), -1, values.shape[-1]), features)
 
 
 def rank(layers, query, top):
