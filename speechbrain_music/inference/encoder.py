@@ -51,7 +51,9 @@ def find_device(device=None):
         return str(torch.empty(0, device=device or infer_device()).device)
     except (RuntimeError, AssertionError) as error:
         fault = str(error).partition("\n")[0]
-        raise UserError(f"device is {device!r}: torch has none such here ({fault:.200}); choose cpu") from None
+        raise UserError(
+            f"device is {device!r}: torch has none such here ({fault:.200}); choose cpu"
+        ) from None
 
 
 class MusicEncoder(Pretrained):
