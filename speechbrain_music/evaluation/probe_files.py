@@ -63,7 +63,7 @@ def load_probe(path, encoder=None, trust_remote_code=False):
     try:
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}
-            described = json.loads(file.metadata()["probe"])
+            described = json.loads((file.metadata() or {})["probe"])
         if described.pop("weights") != fingerprint(described, weights):
             raise ValueError("its weights are not those that were saved")
         options = dict(described["task"])

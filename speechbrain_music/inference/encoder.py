@@ -309,7 +309,7 @@ def _to_tokens(name, seconds):
         tokens = round(seconds * TOKEN_RATE)
         if abs(tokens - seconds * TOKEN_RATE) < 1e-6:
             return tokens
-    raise UserError(f"{name} is {seconds!r}: it must be a multiple of 0.04 s")
+    raise UserError(f"{name} is {seconds!r}: it must be a multiple of 0.04 s, from 0 on")
 
 
 def _check_sample_rate(sample_rate):

@@ -161,7 +161,7 @@ def _make(form, names, state, path):
     except (ArithmeticError, LookupError, RuntimeError, ValueError):  # of other shapes
         valid = False
     if not valid:
-        raise UserError(f"{path} is damaged, or of int8, in {', '.join(names)}: take its original")
+        raise UserError(f"{path} is damaged, or of int8, in {', '.join(names)}: take the original")
     return value
 
 

@@ -14,7 +14,7 @@ from tiny import untrained_export, untrained_model
 from torch import nn
 
 from speechbrain_music.models.encoder import make_encoder
-from speechbrain_music.models.export import load_export
+from speechbrain_music.models.export import SHIPPED, load_export
 from speechbrain_music.models.initialisation import describe, initialise
 from speechbrain_music.models.ssl import MelHead
 from speechbrain_music.utils.errors import UserError
@@ -175,6 +175,13 @@ def test_export_gives_the_same_encoder(as_file, tmp_path):
     expected = model(wave)[0]
     result = ours.eval()(*features(wave, torch.tensor([9600])))[0]
     torch.testing.assert_close(result, expected, rtol=0, atol=0)
+
+
+def test_small_encoder_of_the_package():
+    model = load_export(SHIPPED)
+    ours = model.encoder.untrained()
+    initialise({"encoder": ours}, "shipped", ["blocks", "norm", "frontend"])
+    torch.testing.assert_close(ours.state_dict(), model.encoder.state_dict(), rtol=0, atol=0)
 
 
 def test_heads_of_a_run(tmp_path):

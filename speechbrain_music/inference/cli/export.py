@@ -35,7 +35,8 @@ def run(args):
         encoder = MusicEncoder.from_export(str(folder), "cpu")
         chosen, _ = encoder.choose_layers(args.layer, args.pool)
         export_onnx(encoder.model, args.onnx, args.input, chosen, args.pool)
-        print(f"{args.onnx}: {args.input} to hidden states")
+        made = "hidden states" if args.pool == "none" else "embeddings"
+        print(f"{args.onnx}: {args.input} to {made}")
 
 
 def export_best(source, folder):
