@@ -214,6 +214,7 @@ class TrainedProbes(NamedTuple):
     table: pd.DataFrame
     stacks: list  # for each row (ProbeStack, place in it)
     standardize: dict  # word of STANDARDIZE -> Standardization
+    valid_set: SequentialChunks
     test_set: SequentialChunks
     make_brain: Callable
 
@@ -287,20 +288,20 @@ def train_probes(brain_class, features, run):
             row |= {"valid": float(patience.best[place]), "epoch": int(patience.best_epoch[place])}
             rows.append({"standardize": kind, **row})
             stacks.append((stack, place))
-    test_set = SequentialChunks(splits["test"])
-    return TrainedProbes(pd.DataFrame(rows), stacks, standardize, test_set, make_brain)
+    sets = [SequentialChunks(splits[split]) for split in ("valid", "test")]
+    return TrainedProbes(pd.DataFrame(rows), stacks, standardize, *sets, make_brain)
 
 
-def choose_on_validation(probes):
-    """The sweep's best mean validation value, with a probe per seed.
+def choose_on_validation(probes, layer=None):
+    """The best mean validation value, with a probe per seed, of the sweep or of one layer.
 
-    Warns if its learning rate is the highest or lowest of several: a better one may lie beyond.
+    Warns if the sweep's best learning rate is at its edge: a better one may lie beyond.
     """
-    table = probes.table
+    table = probes.table if layer is None else probes.table[probes.table["layer"] == layer]
     groups = table.groupby(["standardize", "layer", "lr"], sort=False)
     best = groups["valid"].mean().idxmax()
+    rates = table["lr"].unique() if layer is None else ()
     (kind, layer, lr), rows = best, groups.groups[best]
-    rates = table["lr"].unique()
     if len(rates) > 1 and lr in (rates.min(), rates.max()):
         logger.warning(
             f"the chosen learning rate {lr:g} is on the edge of learning_rates: a better one may "

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process
 
-from speechbrain_music.evaluation.probes import AUTO, STANDARDIZE
+from speechbrain_music.evaluation.probes import AUTO, STANDARDIZE, choose_on_validation
 from speechbrain_music.evaluation.protocol import RESULTS, protocol_of, results_key
+from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import (
     draw_counts,
     interval,
@@ -101,6 +103,38 @@ def summarise(task, logits, targets, train_targets, resamples=1000):
     }
 
 
+def compare_layers(task, tested, resamples=1000):
+    """Validation scores of single layers by their best probes, and which layers suffice.
+
+    tested: as `write_results`. valid: layer -> mean of the selected metrics. best: a layer. less:
+    layer -> how much it is below the best, as `metrics.comparison.compare`, with Holm's correction
+    over layers. text: a clause that names the layers that do not differ from the best. None for a
+    single layer, and where a metric is not defined.
+    """
+    targets, scores = tested[0][0].splits["valid"].targets, {}
+    try:
+        for layer in tested[0][0].encoder.layers:
+            logits = [
+                choose_on_validation(probes, layer).brain.predict(probes.valid_set, sb.Stage.VALID)
+                for _, probes, *_ in tested
+            ]
+            figures = resampled_figures(task, torch.stack(logits), targets, resamples)
+            figures = np.mean([figures[metric] for metric in task.selected], axis=0)
+            value = float(np.mean([task.select(each, targets) for each in logits]))
+            scores[layer] = value, over_encoders(figures, np.random.default_rng(0))
+        best = max(scores, key=lambda layer: scores[layer][0])
+        others = {layer: score for layer, score in scores.items() if layer != best}
+        (pair,) = compare({"best": dict.fromkeys(others, scores[best]), "others": others})
+    except ValueError:
+        return None
+    less = pair["tasks"]
+    alike = [layer for layer in scores if layer == best or not less[layer]["differs"]]
+    text = f"layers {', '.join(alike)} cannot be told from the best ({best})"
+    text = text if alike[1:] else f"layer {best} is better than all others"
+    valid = {layer: value for layer, (value, _) in scores.items()}
+    return {"valid": valid, "best": best, "less": less, "text": text, "tracks": len(targets)}
+
+
 def read_published(path, name, metrics):
     """Rows of a recipe's `published.csv` for a task's metrics, as dicts; [] if there is no file."""
     if not Path(path).exists():
@@ -128,6 +162,7 @@ def write_results(run, data_report, tested):
     runs = [{"identity": f.encoder.identity} | best.chosen for f, _, best, _ in tested]
     summary = summarise(task, logits, test.targets, train.targets, hparams["resamples"])
     results = describe(run, data_report, tested, runs, summary)
+    results["layers"] = compare_layers(task, tested, hparams["resamples"])
     results["protocol"]["halved"] = len(train.rows) > hparams["successive_halving_above"]
     table = table_of(tested)
     # Mean over seeds, of the better features.

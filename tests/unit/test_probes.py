@@ -19,6 +19,7 @@ from speechbrain_music.evaluation.probes import (
     train_probes,
 )
 from speechbrain_music.evaluation.protocol import load_task
+from speechbrain_music.evaluation.results import compare_layers
 from speechbrain_music.metrics import feature_statistics
 from speechbrain_music.metrics.feature_statistics import (
     make_standardizations,
@@ -44,6 +45,7 @@ def sweep(splits, hparams):
     layer, lr, logits = best.chosen["layer"], best.chosen["lr"], evaluate_on_test(best)
     mixed, _ = probes.best_of_mix()
     found = {"layer": layer, "lr": lr, "logits": logits, "mixed": mixed, "chosen": best.chosen}
+    found["layers"] = compare_layers(LETTER, [(features, probes)], 200)
     return SimpleNamespace(table=probes.table, **found)
 
 
@@ -129,6 +131,31 @@ def alone(splits, layer, lr, seed, hparams):
         if epoch - best_epoch >= hparams["patience"]:
             break
     return best, best_epoch, kept
+
+
+def test_layers_that_suffice(swept):
+    """Layer 1 tells the class best; a layer's score is that of its best learning rate."""
+    table = swept.table[swept.table["layer"] != "all"]
+    valid = table.groupby(["layer", "lr"])["valid"].mean().groupby("layer").max()
+    found = swept.layers
+    assert found["valid"] == pytest.approx(valid.to_dict()) and found["best"] == "1"
+    assert found["tracks"] == 20 and found["text"] == "layer 1 is better than all others"
+    for layer, less in found["less"].items():
+        assert less["difference"] == pytest.approx(valid["1"] - valid[layer])
+        assert 0 < less["low"] < less["difference"] < less["high"] and less["p"] < 0.05
+
+
+def test_layers_that_cannot_be_told_apart():
+    """All layers are the same; and an encoder without layers."""
+    splits = make_splits(noise=0.0)
+    for split in splits.values():
+        split.values[:] = split.values[:, 1:2]  # the same in all layers
+    found = sweep(splits, options()).layers
+    best = found["best"]
+    assert found["text"] == f"layers 0, 1, 2 cannot be told from the best ({best})"
+    assert not any(less["differs"] for less in found["less"].values())
+    alone = SimpleNamespace(encoder=SimpleNamespace(layers=()), splits=splits)
+    assert compare_layers(LETTER, [(alone, None)]) is None
 
 
 def test_each_probe_equals_the_one_trained_alone(swept):

@@ -178,6 +178,13 @@ def test_report_says_everything():
         "published": [{"model": "other", "metric": "accuracy", "value": "0.5", "source": "a"}],
         **summarise(LETTER, logits, TARGETS, TRAIN, resamples=20),
         "marble_compat": {"precision": 0.5, "recall": 0.25},
+        "layers": {
+            "valid": {"0": 0.5, "1": 0.75},
+            "best": "1",
+            "less": {"0": {"difference": 0.25, "low": -0.1, "high": 0.6, "p": 0.3}},
+            "text": "layers 0, 1 cannot be told from the best (1)",
+            "tracks": 5,
+        },
     }
     paragraphs = render(REPORTS / "probes.md", standardize="whitened", **results).split("\n\n")
     assert paragraphs[:3] == [
@@ -198,6 +205,13 @@ def test_report_says_everything():
         "2 chunks could not be read and are left out.",
         "No test track of: c.",
         "![score by layer](layers.png)",
+        "Of single layers, by their best probes on the 5 validation tracks, layers 0, 1 cannot be "
+        "told from the best (1):",
+        "| layer | validation | less than layer 1 | 95% interval | p |\n"
+        "|---|---:|---:|---|---:|\n"
+        "| 0 | 0.5000 | 0.2500 | -0.1000 to 0.6000 | 0.300 |\n"
+        "| 1 | 0.7500 | | | |",
+        "Paired bootstrap over tracks; p after Holm's correction over layers.",
         "![confusion](confusion.png)",
         "Published figures are on fold 1.",
     ]
