@@ -100,10 +100,10 @@ def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, device="cpu
     # A process forked from one that looked for GPUs cannot use them.
     context = get_context("spawn" if device == "cuda" else "forkserver")
     context.set_forkserver_preload(["perf.growth"])
-    setup = {"initializer": _begin, "initargs": (torch.get_num_threads(), max_bytes)}
+    arguments = max_bytes, torch.get_num_threads(), work, *arguments
     try:
-        with ProcessPool(1, context=context, **setup) as pool:
-            return MEASURED, pool.schedule(work, arguments, timeout=max_seconds).result()
+        with ProcessPool(1, context=context) as pool:
+            return MEASURED, pool.schedule(_limited, arguments, timeout=max_seconds).result()
     except TimeoutError:
         return TIMEOUT, None
     except (MemoryError, RuntimeError, OSError) as error:
@@ -114,10 +114,11 @@ def run_isolated(work, *arguments, max_bytes=None, max_seconds=None, device="cpu
         return NO_MEMORY, None
 
 
-def _begin(threads, max_bytes):
+def _limited(max_bytes, threads, work, *arguments):
     torch.set_num_threads(threads)
     if max_bytes:
         Thread(target=_kill_beyond, args=(max_bytes,), daemon=True).start()
+    return work(*arguments)
 
 
 def _kill_beyond(max_bytes):
