@@ -125,7 +125,7 @@ def compare_layers(task, tested, resamples=1000):
         best = max(scores, key=lambda layer: scores[layer][0])
         others = {layer: score for layer, score in scores.items() if layer != best}
         (pair,) = compare({"best": dict.fromkeys(others, scores[best]), "others": others})
-    except ValueError:
+    except ValueError:  # a metric is not defined, or there are no others to compare
         return None
     less = pair["tasks"]
     alike = [layer for layer in scores if layer == best or not less[layer]["differs"]]

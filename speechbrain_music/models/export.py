@@ -17,6 +17,7 @@ from speechbrain_music.models.safe_folder import (
 )
 
 SHIPPED = Path(__file__).parent / "shipped"  # the export of a small encoder; README.md is its card
+NAMED = {"shipped": SHIPPED}  # exports that options name in place of a folder
 SIZES = {"num_layers": 256, "d_model": 2**16, "frame_rate": 50}  # -> the largest, as in a yaml
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
-from speechbrain_music.models.export import SHIPPED, WaveEncoder, load_export
+from speechbrain_music.models.export import NAMED, WaveEncoder, load_export
 from speechbrain_music.models.frontend import BANDS, HOP, STACK, TOKEN_RATE, LogMel
 from speechbrain_music.models.frozen_encoder import POOLINGS, FrozenEncoder, fingerprint
 from speechbrain_music.models.peers import LOADERS, PeerEncoder
@@ -102,10 +102,10 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
         kind, _, rest = str(spec).partition(":")
         if str(spec) == "mel":
             return [MelEncoder()]
-        if str(spec) == "shipped":
-            return [ExportEncoder(load_export(SHIPPED), "shipped", pooling)]
+        if str(spec) in NAMED:
+            return [ExportEncoder(load_export(NAMED[str(spec)]), str(spec), pooling)]
         if kind == "random" and rest:
-            model = load_export(SHIPPED if rest == "shipped" else rest, classes=classes)
+            model = load_export(NAMED.get(rest, rest), classes=classes)
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind in LOADERS and rest:
             return [PeerEncoder(kind, rest, trust_remote_code, pooling)]

@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from speechbrain_music.models.export import SHIPPED
+from speechbrain_music.models.export import NAMED
 from speechbrain_music.models.safe_folder import WEIGHTS
 from speechbrain_music.utils.errors import UserError
 
@@ -114,7 +114,7 @@ def initialise(modules, source, parts):
 
 def _read(source):
     """Returns the file that a source names, and its tensors."""
-    source = SHIPPED if str(source) == "shipped" else Path(source)
+    source = Path(NAMED.get(str(source), source))
     path = next((source / name for name in FILES if (source / name).is_file()), source)
     if not path.is_file():
         raise UserError(f"init_from is {source}: pass a file or a folder with {' or '.join(FILES)}")
