@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import gc
 import os
 import re
 import sys
@@ -74,3 +75,8 @@ def run_recipe(main):
         main = elastic.record(main)
     if code := run_command(lambda: main(sys.argv[1:]) and None):
         sys.exit(code)
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_initialized():
+        # If gloo's threads outlive the interpreter, they may abort a run that has ended well.
+        distributed.destroy_process_group()
+        gc.collect()  # a Brain, which refers to itself, holds the group
