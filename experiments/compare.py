@@ -63,12 +63,13 @@ def load(name):
     (name -> options of its own, among them `system`; `tokenizer`, a yaml of recipes/tokenizer, with
     `teacher`, VARIANT:LAYER, of that layer of another variant; `init_from`, also another variant;
     `speech`, its percentage of the training audio); finalists (variants that are compared on
-    tasks). The other variants are compared with the first.
+    tasks). The other variants are compared with the first: by probes, and by the figures in `also`
+    (of the held-out loss only where all variants have the same targets and mask).
     """
     if name not in NAMES:
         raise UserError(f"there is no comparison {name!r}: choose {', '.join(NAMES)}")
     stored = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
-    return {"arguments": {}, "options": {}, "finalists": []} | stored
+    return {"arguments": {}, "options": {}, "finalists": [], "also": []} | stored
 
 
 class Runs:
@@ -262,7 +263,7 @@ def main(argv):
     variants = comparison["variants"]
     runs.train(variants)
     found = probe_all(runs, variants)
-    differences = {kind: compare(found, kind) for kind in (PITCH, CHORD)}
+    differences = {kind: compare(found, kind) for kind in (PITCH, CHORD, *comparison["also"])}
     corpus = f"Trained on {args.hours:g} hours of composed music, and voices and notes"
     if not music:
         corpus = f"Trained on {others['data_folder']}"
