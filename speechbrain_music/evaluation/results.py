@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -135,12 +137,26 @@ def compare_layers(task, tested, resamples=1000):
     return {"valid": valid, "best": best, "less": less, "text": text, "tracks": len(targets)}
 
 
-def read_published(path, name, metrics):
-    """Rows of a recipe's `published.csv` for a task's metrics, as dicts; [] if there is no file."""
+def read_layers(folder, fingerprint):
+    """Task -> `compare_layers` in a folder's newest results of an encoder, and their origin."""
+    found = {}
+    for path in sorted(Path(folder).rglob(RESULTS), key=os.path.getmtime):
+        # Others are of one layer, of frames, or of another program.
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            results = json.loads(path.read_text(encoding="utf-8"))
+            if fingerprint in [run["identity"] for run in results["encoder"]["runs"]]:
+                origin = {"path": path, "replica": results["data"]["replica"]}
+                found[results["task"]] = results["layers"] | origin
+    return found
+
+
+def read_published(path, name, metrics=None):
+    """Rows of a recipe's `published.csv` for a task, as dicts; [] if there is no file."""
     if not Path(path).exists():
         return []
     rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
-    return [row for row in rows if row.get("task", name) == name and row["metric"] in metrics]
+    rows = [row for row in rows if row.get("task", name) == name]
+    return [row for row in rows if metrics is None or row["metric"] in metrics]
 
 
 # ---- files ----

@@ -45,7 +45,7 @@ def _checked(convert, is_right, wanted):
 
 
 def _layers(text):
-    numbers = text if text == "all" else [int(part) for part in text.split(",")]
+    numbers = text if text[:5] in ("all", "best:") else [int(part) for part in text.split(",")]
     return numbers[0] if len(numbers) == 1 else numbers
 
 

@@ -340,6 +340,33 @@ def results_of(model, path, task, replica=None, deviations=()):
     return str(path)
 
 
+def test_layers_of_stored_results(music, model, tmp_path, capsys):
+    """`info` shows them, `--layer best:TASK` uses them; of several results the newest."""
+    layers = {"text": "layer 1 is better than all others", "tracks": 9, "best": "1"}
+    layers["valid"] = {"0": 0.25, "1": 0.5, "2": 0.125}
+    for number, (name, best) in enumerate([("old", "2"), ("new", "1")]):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "results.json"
+        results_of(model, path, "genre", replica={"generator": "1"})
+        path.write_text(
+            json.dumps(json.loads(path.read_text()) | {"layers": layers | {"best": best}})
+        )
+        os.utime(path, (number, number))
+    (tmp_path / "results.json").write_text("[]")  # of another program
+    stored = ["--results", str(tmp_path)]
+    assert main(["info", model, *stored]) == 0
+    line = "genre +layer 1 is better than all others on 9 composed tracks "
+    assert re.search(line + r"\(0: 0.250, 1: 0.500, 2: 0.125\)\n", capsys.readouterr().out)
+    song, out = names_in(music)[0], tmp_path / "a.npz"
+    options = (song, "--model", model, "--dtype", "bfloat16", "--out", out, *stored)
+    embed(*options, "--layer", "best:genre")
+    assert "new/results.json: layer 1 is better" in capsys.readouterr().out
+    assert read_embeddings(out).settings["layers"] == 1
+    embed(*options, "--layer", "best:key", code=2)
+    message = "layer is 'best:key', but .* has no results.json of this encoder on key: run"
+    assert re.search(message, capsys.readouterr().err)
+
+
 def test_model_card(model, tmp_path, capsys):
     results = [
         results_of(model, tmp_path / "a.json", "real"),
@@ -383,6 +410,7 @@ REFUSED = {
     "embed good.wav --model texts": "texts is no export",
     "embed good.wav --model run": "run is no export, it is the folder of a run: pass run/export",
     "embed good.wav --layer 9": "layers is 9: choose",
+    "embed good.wav --layer best:x": "but results has no results.json of this encoder on x: run",
     "similar good.wav --in TABLE": "pass --model",
     "similar good.wav --in TABLE --model other": "is not the model that made",
     "similar himn --in TABLE": "hymn.wav",

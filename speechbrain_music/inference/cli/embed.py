@@ -5,10 +5,11 @@ import sys
 from codecs import BOM_UTF8
 
 from speechbrain_music.data_prep.files import find_audio, no_audio
+from speechbrain_music.evaluation.results import read_layers
 from speechbrain_music.inference.embeddings import check_out
 from speechbrain_music.inference.encoder import MusicEncoder
 from speechbrain_music.inference.store import UNREADABLE, embed_collection
-from speechbrain_music.utils.errors import UserError
+from speechbrain_music.utils.errors import UserError, escaped
 from speechbrain_music.utils.memory import keep_freed_memory
 
 LIST = "-"
@@ -25,7 +26,7 @@ def run(args):
     )
     if args.model is None:
         print("by the small encoder of this package: its card is models/shipped/README.md")
-    options = {"pool": args.pool, "layers": args.layer, "chunk": args.chunk}
+    options = {"pool": args.pool, "layers": find_layer(args), "chunk": args.chunk}
     options |= {"overlap": args.overlap, "batch_size": args.batch, "unreadable": unreadable}
     options["overwrite"] = args.overwrite
     unreadable = embed_collection(encoder, args.model or SHIPPED, paths, args.out, **options)
@@ -36,6 +37,21 @@ def run(args):
             f"warning: {len(unreadable)} could not be read, see {args.out}{UNREADABLE}",
             file=sys.stderr,
         )
+
+
+def find_layer(args):
+    """The value of `--layer`; best:TASK becomes the layer that stored results name."""
+    kind, _, task = str(args.layer).partition(":")
+    if kind != "best":
+        return args.layer
+    encoder = MusicEncoder.from_export(args.model, "cpu", classes=args.classes)  # as evaluated
+    if not (found := read_layers(args.results, encoder.fingerprint).get(task)):
+        raise UserError(
+            f"layer is 'best:{task}', but {args.results} has no results.json of this encoder on "
+            f"{task}: run the task's recipe, or set --results, or a number"
+        )
+    print(escaped(f"layer {found['best']}; {found['path']}: {found['text']}"))
+    return int(found["best"])
 
 
 def find_files(arguments):

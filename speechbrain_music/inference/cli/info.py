@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from speechbrain_music.evaluation.results import read_layers
 from speechbrain_music.inference.embeddings import read_embeddings
 from speechbrain_music.inference.encoder import MusicEncoder
 from speechbrain_music.reporting.model_card import encoder_metadata
@@ -15,8 +16,12 @@ def run(args):
     else:
         encoder = MusicEncoder.from_export(args.source, device="cpu", classes=args.classes)
         metadata = encoder_metadata(encoder.model) | {"fingerprint": encoder.fingerprint}
+        for task, layers in sorted(read_layers(args.results, encoder.fingerprint).items()):
+            scores = ", ".join(f"{layer}: {value:.3f}" for layer, value in layers["valid"].items())
+            kind = "composed " * bool(layers["replica"])
+            metadata[task] = f"{layers['text']} on {layers['tracks']} {kind}tracks ({scores})"
     for title, text in metadata.items():
-        print(f"{title:14} {escaped(text)}")
+        print(f"{escaped(title):14} {escaped(text)}")
 
 
 def _of_embeddings(paths, durations, values, settings):
