@@ -28,7 +28,6 @@ from speechbrain_music.models.frozen_encoder import POOLINGS, pool_states
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.utils.errors import UserError
 
-DTYPES = ("float32", "bfloat16", "float16")
 # Tokens per item of a batch if files are encoded whole.
 WHOLE_FILE_TOKENS = 30 * TOKEN_RATE
 
@@ -92,10 +91,7 @@ class MusicEncoder(Pretrained):
         missing = set(self.MODULES_NEEDED) - set(modules or ())
         if missing:
             raise UserError(f"modules lack {' and '.join(sorted(missing))}: set both in the yaml")
-        allowed = ("float32 (its weights are int8)",) if modules["encoder"].int8 else DTYPES
-        if dtype not in (None, "float32", *allowed):
-            raise UserError(f"dtype is {dtype!r}: choose {', '.join(allowed)}")
-        modules["encoder"].to(getattr(torch, dtype or "float32"))
+        modules["encoder"].compute_in(dtype or "float32")
         normalizer = {"audio_normalizer": AudioNormalizer(SAMPLE_RATE)}
         super().__init__(modules, normalizer | (hparams or {}), run_opts, freeze_params)
         self.config = config or {}

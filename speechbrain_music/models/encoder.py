@@ -3,7 +3,7 @@
 from functools import partial
 
 from speechbrain.nnet.normalization import LayerNorm
-from torch import full, is_grad_enabled, nn
+from torch import bfloat16, float16, float32, full, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
 from speechbrain_music.models.frontend import (
@@ -16,6 +16,9 @@ from speechbrain_music.models.frontend import (
 from speechbrain_music.models.parts import BLOCKS, MIXERS, build_part, part_config
 from speechbrain_music.nnet.convolution import zero_padding
 from speechbrain_music.nnet.int8 import quantize_linear_layers
+from speechbrain_music.utils.errors import UserError
+
+DTYPES = {"float32": float32, "bfloat16": bfloat16, "float16": float16}
 
 
 class Encoder(nn.Module):
@@ -79,6 +82,13 @@ class Encoder(nn.Module):
         quantize_linear_layers(self)
         self.int8 = True
         return self
+
+    def compute_in(self, dtype):
+        """Cast weights and arithmetic to a type of `DTYPES`; UserError for others, and of int8."""
+        allowed = ("float32 (its weights are int8)",) if self.int8 else DTYPES
+        if dtype not in ("float32", *allowed):
+            raise UserError(f"dtype is {dtype!r}: choose {', '.join(allowed)}")
+        self.to(DTYPES[dtype])
 
     def untrained(self):
         """An encoder of the same parts with new weights, in float32."""

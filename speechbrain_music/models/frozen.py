@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
+from speechbrain_music.models.encoder import DTYPES
 from speechbrain_music.models.export import NAMED, WaveEncoder, load_export
 from speechbrain_music.models.frontend import BANDS, HOP, STACK, TOKEN_RATE, LogMel
 from speechbrain_music.models.frozen_encoder import POOLINGS, FrozenEncoder, fingerprint
@@ -16,7 +17,8 @@ from speechbrain_music.utils.errors import UserError
 UNTRAINED_SEEDS = (0, 1, 2)
 SPECS = (
     "choose the folder of an export, a list of such folders, shipped, mel, random:FOLDER (of an "
-    "export), hf:NAME_OR_PATH, mert:95M, mert:330M, muq:NAME, omar_rq:NAME or musicfm:FOLDER"
+    "export), bfloat16:FOLDER or float16:FOLDER (in half precision), hf:NAME_OR_PATH, mert:95M, "
+    "mert:330M, muq:NAME, omar_rq:NAME or musicfm:FOLDER"
 )
 
 
@@ -85,7 +87,8 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
 
     `spec` is the folder of an export; a list of such folders; "shipped" (the small encoder that
     this package ships); "mel"; "random:FOLDER" (untrained, with the configuration and the band
-    statistics of an export); or a public model of `SPECS`. With `trust_remote_code` it may bring
+    statistics of an export); "bfloat16:FOLDER" or "float16:FOLDER", an export in half precision,
+    also in a list; or a public model of `SPECS`. With `trust_remote_code` it may bring
     code of its own and, of `transformers`, pickled weights. `pooling` of hidden states over time is
     "mean" or "mean_std"; mel statistics are always both. `classes` are full names of classes
     outside this package that exports may use.
@@ -109,7 +112,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind in LOADERS and rest:
             return [PeerEncoder(kind, rest, trust_remote_code, pooling)]
-        if Path(spec).exists() or "/" in str(spec):
+        if Path(spec).exists() or "/" in str(spec) or kind in DTYPES:
             return [_from_export(spec, pooling, classes)]
     raise UserError(f"encoder is {spec!r}: {SPECS}")
 
@@ -133,11 +136,14 @@ def name_specs(texts):
 def _from_export(folder, pooling, classes):
     if not isinstance(folder, (str, Path)):
         raise UserError(f"encoder has {folder!r} in its list: a list holds folders of exports")
-    model = load_export(folder, classes=classes)
+    kind, _, rest = str(folder).partition(":")
+    dtype, folder = (kind, rest) if kind in DTYPES else ("float32", folder)
+    model = load_export(NAMED.get(folder, folder), classes=classes)
+    model.encoder.compute_in(dtype)
     name, training = Path(folder).resolve().name, model.config.get("training")
     if isinstance(training, dict) and {"system", "seed"} <= training.keys():
         name = f"{training['system']}-{training['seed']}"
-    return ExportEncoder(model, name, pooling)
+    return ExportEncoder(model, f"{dtype}-{name}" if dtype == kind else name, pooling)
 
 
 def _seeds_of_one_system(encoders):

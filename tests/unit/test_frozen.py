@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import load_file
 from spoil import in_config, in_weights
 
+from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.models import frozen
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import load_export, save_export
@@ -51,6 +52,28 @@ def refusal(spec, **options):
     message = str(caught.value)
     assert "\n" not in message and message
     return message
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_that_of_music_encoder(folder, dtype, tmp_path):
+    other = export(tmp_path / "two", seed=1)
+    half, second = make_encoders([f"{dtype}:{folder}", f"{dtype}:{other}"])
+    wave, samples = waves(2, 9000), torch.tensor([9000, 9000])
+    expected = MusicEncoder.from_export(folder, "cpu", dtype=dtype)
+    values = expected.encode_batch(wave, layers="all", pool="mean").values
+    torch.testing.assert_close(half(wave, samples), values, atol=1e-6, rtol=0)
+    (full,) = make_encoders(str(folder))
+    assert 0 < (half(wave, samples) - full(wave, samples)).abs().max() < 0.1
+    assert half.identity == expected.fingerprint != full.identity
+    assert (half.name, second.name) == (f"{dtype}-one", f"{dtype}-two")
+
+
+def test_int8_has_no_half_precision(folder, tmp_path):
+    model = load_export(folder)
+    save_export(tmp_path / "int8", model.encoder.quantize(), model.features)
+    message = refusal(f"bfloat16:{tmp_path}/int8")
+    assert "dtype is 'bfloat16': choose float32 (its weights are int8)" in message
+    assert "nowhere is no export" in refusal("float16:nowhere")
 
 
 @pytest.mark.parametrize("pooling, width", [("mean", 16), ("mean_std", 32)])
