@@ -21,6 +21,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 from scipy import stats
 
@@ -38,6 +39,7 @@ from speechbrain_music.models.frozen import untrained
 from speechbrain_music.models.safe_folder import RUN_RESULT
 from speechbrain_music.models.targets import QUANTIZER
 from speechbrain_music.reporting.pages import render
+from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.reporting.run_log import read_rows
 from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.atomic import write_together
@@ -201,6 +203,19 @@ def compare(found, key):
     }, half
 
 
+def draw(path, runs):
+    """Draws what variants (name -> folders, one per seed) predict of held-out tracks, by step."""
+    with picture(path) as figure:
+        axes = figure.subplots()
+        for name, folders in runs.items():
+            rows = pd.DataFrame([row for run in folders for row in read_rows(run, "valid")])
+            gain = rows["cross_entropy_unigram"] - rows["cross_entropy"]
+            axes.plot(gain.groupby(rows["step"]).mean(), marker=".", label=name)
+        axes.set(xlabel="step", ylabel="held-out tracks, nats below unigram; mean over seeds")
+        axes.legend()
+        axes.grid(alpha=0.3)
+
+
 def evaluate(args, exports, music):
     """Compares encoders (name -> exports) on tasks and on recordings; returns title -> page."""
     first = next(iter(exports.values()))[0]
@@ -262,6 +277,7 @@ def main(argv):
     runs = Runs(args, {"quantizer_seed": 1} | music | comparison["options"] | others)
     variants = comparison["variants"]
     runs.train(variants)
+    folders = {name: runs.folders(each) for name, each in variants.items()}
     found = probe_all(runs, variants)
     differences = {kind: compare(found, kind) for kind in (PITCH, CHORD, *comparison["also"])}
     corpus = f"Trained on {args.hours:g} hours of composed music, and voices and notes"
@@ -274,7 +290,7 @@ def main(argv):
         "machine": where_it_ran(),
         "corpus": corpus + (", and soundtracks." if args.soundtracks else "."),
         "seeds": args.seeds,
-        "runs": {name: list(map(str, runs.folders(each))) for name, each in variants.items()},
+        "runs": {name: list(map(str, each)) for name, each in folders.items()},
         "figures": found,
         "differences": {kind: pair[0] for kind, pair in differences.items()},
         "resolves": {kind: pair[1] for kind, pair in differences.items()},
@@ -285,6 +301,7 @@ def main(argv):
     names = {"pitch": PITCH, "chord": CHORD, "untrained": UNTRAINED, "held_out": HELD_OUT}
     text = render(HERE.with_name("templates") / "compare.md", level=LEVEL, **names, **stored)
     dump = json.dumps(stored, indent=1, default=str) + "\n"
+    draw(args.out / f"{args.name}.png", folders)
     write_together({args.out / f"{args.name}.md": text, args.out / f"{args.name}.json": dump})
     print(text)
 

@@ -99,6 +99,7 @@ def test_a_comparison(tmp_path, monkeypatch):
     page = (results / "all.md").read_text()
     assert all(f"\n| {variant} | " in page for variant in found["figures"])
     assert all(f" {kind}: minus sum |" in page for kind in ("pitch classes", *ALL["also"]))
+    assert (results / "all.png").read_bytes()[1:4] == b"PNG" and "](all.png)" in page
     assert "initialised begins with the weights of mixed. Steps until" in page
     for folder, source in zip(found["runs"]["initialised"], found["runs"]["mixed"], strict=True):
         assert f"init_from: {source}/export" in Path(folder, "hyperparams.yaml").read_text()
