@@ -40,32 +40,24 @@ class FeatureCache:
     chunks have none, by row: of this process, until `extract_features` has those of all.
 
     `folder` holds the caches of many encoders and data sets, each under its key. Labels do not
-    count: tasks on the same chunks (from `chunks.cut_into_chunks`) share a cache.
+    count: tasks on the same chunks (from `chunks.cut_into_chunks`) share a cache. Subclasses store
+    others: `rows` of each chunk (chunks,), the `shape` of a row, and what else is in its `key`.
     """
 
     kind, options = "f4", ()  # further arguments of the class, from the options of a task
 
-    def __init__(self, folder, encoder, chunks):
+    def __init__(self, folder, encoder, chunks, rows=1, shape=None, key=()):
         self.encoder, self.chunks, self.reasons = encoder, chunks, {}
-        self.ends = self._rows().cumsum()  # (chunks,) of each chunk's rows in the features
+        self.ends = np.cumsum(np.broadcast_to(rows, len(chunks)))  # (chunks,), of their rows
         self.metadata = {
             "encoder": encoder.identity,
             "name": encoder.name,
             "chunks": _identify(chunks),
-            "shape": [int(self.ends[-1]), *self._shape()],
+            "shape": [int(self.ends[-1]), *(shape or (len(encoder.layers), encoder.dim))],
         }
-        self.folder = Path(folder) / self._key()
-
-    def _rows(self):
-        return np.ones(len(self.chunks), np.int64)
-
-    def _shape(self):
-        return len(self.encoder.layers), self.encoder.dim
-
-    def _key(self, *more):
         # The first tells caches of another form apart, in which missing features were 0.
-        parts = ["nan", self.encoder.identity, self.metadata["chunks"], *map(str, more)]
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]
+        parts = ["nan", encoder.identity, self.metadata["chunks"], *map(str, key)]
+        self.folder = Path(folder) / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]
 
     def rows_of(self, chunk):
         """The slice of the features that a chunk fills."""
@@ -117,7 +109,7 @@ class FeatureCache:
         values, starts = self._values(), range(0, int(self.ends[-1]), AT_ONCE)
         axes = tuple(range(1, values.ndim))
         finite = [np.isfinite(values[row : row + AT_ONCE]).all(axis=axes) for row in starts]
-        whole = np.logical_and.reduceat(np.concatenate(finite), self.ends - self._rows())
+        whole = np.logical_and.reduceat(np.concatenate(finite), [0, *self.ends[:-1]])
         return np.flatnonzero(~whole).tolist()
 
     def extract(self, batch_size, workers=0, rank=0, world_size=1, device="cpu", bar=True):

@@ -113,17 +113,10 @@ class FrameCache(FeatureCache):
                 f"{encoder.name} has {encoder.frame_rate:g} frames a second: tasks by the frame "
                 f"need a multiple of {TOKEN_RATE}"
             )
-        super().__init__(folder, encoder, chunks)
+        places = chunks[["skip", "keep"]].to_numpy()
+        shape, key = (len(self.layers), encoder.frame_width), (self.layers, places.tolist())
+        super().__init__(folder, encoder, chunks, places[:, 1] * self.per_token, shape, key)
         self.metadata["layers"] = self.layers
-
-    def _rows(self):
-        return self.chunks["keep"].to_numpy() * self.per_token
-
-    def _shape(self):
-        return len(self.layers), self.encoder.frame_width
-
-    def _key(self):
-        return super()._key(self.layers, self.chunks[["skip", "keep"]].to_numpy().tolist())
 
     def encode(self, batch):
         """The kept frames of each chunk; of a file that ends early, its last frame again."""

@@ -27,13 +27,8 @@ class TransposedCache(FeatureCache):
 
     def __init__(self, folder, encoder, chunks, count):
         self.semitones = SEMITONES[:count]
-        super().__init__(folder, encoder, chunks)
-
-    def _shape(self):
-        return len(self.semitones), *super()._shape()
-
-    def _key(self):
-        return super()._key(self.semitones)
+        shape = len(self.semitones), len(encoder.layers), encoder.dim
+        super().__init__(folder, encoder, chunks, shape=shape, key=[self.semitones])
 
     def encode(self, batch):
         """The features of each chunk of a `WaveBatch`, each (1, transpositions, layers, dim)."""
