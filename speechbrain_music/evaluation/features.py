@@ -257,13 +257,16 @@ class FeatureBatch(NamedTuple):
     dropout: torch.Tensor  # (S, B, hidden) factors, or None
 
 
-class EpochBatches(IterableDataset):
-    """Batches of one epoch of items, which `start` sets."""
+class ShuffledBatches(IterableDataset):
+    """Batches of items in an order that follows, as all random choices, from (seed, epoch).
+
+    A subclass has `make_batch`, from some items and a random generator.
+    """
 
     epoch = 1
 
-    def __init__(self, items, batch_size):
-        self.items, self.batch_size = items, batch_size
+    def __init__(self, items, batch_size, *seeds):
+        self.items, self.batch_size, self.seeds = items, batch_size, seeds
 
     def start(self, epoch, batch=0):
         """Sets the epoch of the next iteration, which starts with its first batch."""
@@ -272,33 +275,22 @@ class EpochBatches(IterableDataset):
     def __len__(self):
         return -(-len(self.items) // self.batch_size)
 
-
-class ShuffledBatches(EpochBatches):
-    """Batches of items in an order that follows, as all random choices, from (seed, epoch).
-
-    A subclass has `make_batch`, from some items and a random generator.
-    """
-
-    def __init__(self, items, batch_size, seed):
-        super().__init__(items, batch_size)
-        self.seed = seed
-
     def __iter__(self):
-        rng = np.random.default_rng([ORDER, self.seed, self.epoch])
+        rng = np.random.default_rng([ORDER, *self.seeds, self.epoch])
         order = rng.permutation(self.items)
         for begin in range(0, len(order), self.batch_size):
             yield self.make_batch(order[begin : begin + self.batch_size], rng)
 
 
-class TrainingBatches(EpochBatches):
-    """One epoch of a split in FeatureBatches, shuffled for each seed by (seed, epoch).
+class TrainingBatches(ShuffledBatches):
+    """One epoch of a split in FeatureBatches, shuffled for each of several seeds.
 
     Its chunks are independent examples; `hidden` and `dropout` are those of `dropout_masks`.
     """
 
     def __init__(self, split, batch_size, seeds, hidden, dropout):
-        super().__init__(split.rows, batch_size)
-        self.split, self.seeds, self.hidden, self.dropout = split, list(seeds), hidden, dropout
+        super().__init__(split.rows, batch_size, *seeds)
+        self.split, self.hidden, self.dropout = split, hidden, dropout
 
     def __iter__(self):
         orders, noise = (
@@ -313,14 +305,8 @@ class TrainingBatches(EpochBatches):
             yield self.split.batch(chunks, torch.stack(masks))
 
 
-class SequentialChunks(EpochBatches):
-    """All chunks of a split in order, in FeatureBatches with S = 1 that all probes share."""
-
-    def __init__(self, split, batch_size=256):
-        super().__init__(split.rows, batch_size)
-        self.split = split
-
-    def __iter__(self):
-        chunks = np.arange(len(self.items))[None]
-        for begin in range(0, len(self.items), self.batch_size):
-            yield self.split.batch(chunks[:, begin : begin + self.batch_size])
+def load_in_order(split, batch_size=256):
+    """A loader of a split's chunks, in FeatureBatches with S = 1 that all probes share."""
+    chunks = np.arange(len(split.rows))[None]
+    parts = np.split(chunks, range(batch_size, chunks.size, batch_size), axis=1)
+    return make_loader(parts, batch_size=None, collate_fn=split.batch)

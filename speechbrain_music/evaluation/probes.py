@@ -10,11 +10,12 @@ import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.utils.epoch_loop import EpochCounter
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from speechbrain_music.brains.base import MusicBrain, Plan
 from speechbrain_music.dataio.loading import make_loader, to_device
-from speechbrain_music.evaluation.features import SequentialChunks, TrainingBatches
+from speechbrain_music.evaluation.features import TrainingBatches, load_in_order
 from speechbrain_music.metrics.feature_statistics import make_standardizations
 from speechbrain_music.models.frozen_encoder import pool_states
 from speechbrain_music.nnet.dropout import Dropout
@@ -214,8 +215,8 @@ class TrainedProbes(NamedTuple):
     table: pd.DataFrame
     stacks: list  # for each row (ProbeStack, place in it)
     standardize: dict  # word of STANDARDIZE -> Standardization
-    valid_set: SequentialChunks
-    test_set: SequentialChunks
+    valid_set: DataLoader
+    test_set: DataLoader
     make_brain: Callable
 
     def best_weights(self, rows):
@@ -233,7 +234,7 @@ class Candidate(NamedTuple):
     """What is tested: a Brain with its best weights, and how it was chosen."""
 
     brain: ProbeBrain
-    test_set: object  # its batches: a loader, or SequentialChunks
+    test_set: DataLoader
     chosen: dict  # standardize, layer, lr, valid, fine_tuned
 
 
@@ -281,14 +282,14 @@ def train_probes(brain_class, features, run):
         )
         noise = stack.seeds, stack.hidden, stack.dropout
         batches = TrainingBatches(train, hparams["batch_size"], *noise)
-        data = batches, SequentialChunks(splits["valid"])
-        brain.fit(brain.hparams.epoch_counter, *(make_loader(x, batch_size=None) for x in data))
+        loader = make_loader(batches, batch_size=None)
+        brain.fit(brain.hparams.epoch_counter, loader, load_in_order(splits["valid"]))
         for place, (seed, layer, lr) in enumerate(probes):
             row = {"layer": layer if layer == "all" else layers[layer], "lr": lr, "seed": seed}
             row |= {"valid": float(patience.best[place]), "epoch": int(patience.best_epoch[place])}
             rows.append({"standardize": kind, **row})
             stacks.append((stack, place))
-    sets = [SequentialChunks(splits[split]) for split in ("valid", "test")]
+    sets = [load_in_order(splits[split]) for split in ("valid", "test")]
     return TrainedProbes(pd.DataFrame(rows), stacks, standardize, *sets, make_brain)
 
 

@@ -11,7 +11,7 @@ from speechbrain.utils.run_opts import RunOptions
 from torch import nn
 
 from speechbrain_music.evaluation import probes as module
-from speechbrain_music.evaluation.features import FeatureSplit, SequentialChunks, TrainingBatches
+from speechbrain_music.evaluation.features import FeatureSplit, TrainingBatches, load_in_order
 from speechbrain_music.evaluation.probes import (
     ProbeBrain,
     choose_on_validation,
@@ -39,7 +39,7 @@ def sweep(splits, hparams):
     run_opts = RunOptions(noprogressbar=True, device="cpu")
     run = SimpleNamespace(hparams=hparams | {"task": LETTER}, run_opts=run_opts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SequentialChunks", partial(SequentialChunks, batch_size=30))
+        patch.setattr(module, "load_in_order", partial(load_in_order, batch_size=30))
         probes = train_probes(ProbeBrain, features, run)
     best = choose_on_validation(probes)
     layer, lr, logits = best.chosen["layer"], best.chosen["lr"], evaluate_on_test(best)
