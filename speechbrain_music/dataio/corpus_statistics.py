@@ -36,8 +36,7 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     """
     features, path = hparams["features"], Path(hparams["output_folder"]) / "corpus_statistics.npz"
     cqt = hparams["cqt"] if hparams.get("cqt_weight") else None
-    key = [Path(hparams["train_csv"])]
-    key += [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
+    key = [hparams[name] for name in ("seed", "segment_seconds", "statistics_segments")]
     key.append(quantizer and quantizer.config)  # of a trained one with a hash of its weights
     if features.normalize.kind != "band":
         key.append(features.normalize.kind)
@@ -46,7 +45,8 @@ def corpus_statistics(hparams, dataset, quantizer=None, bar=True):
     kept = hparams.get("init_from") if "statistics" in hparams.get("init_parts", ()) else None
     if kept:
         key.append(["statistics", kept])
-    key = statistics_key(*key)
+    settings = "".join(map(repr, key)).encode()
+    key = hashlib.sha256(Path(hparams["train_csv"]).read_bytes() + settings).hexdigest()
     # By the prefix of their statistics' names.
     parts = {"": (features, quantizer)} | ({"cqt_": (cqt.features, cqt.quantizer)} if cqt else {})
     loader = make_loader(
@@ -91,14 +91,6 @@ def _read(path, key, parts):
             "choose another output_folder, or delete that file if nothing was trained with it yet"
         )
     return values
-
-
-def statistics_key(*parts):
-    """A hash of manifests (paths) and settings (anything with a repr)."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else repr(part).encode())
-    return digest.hexdigest()
 
 
 def _count(tokens, quantizer):
