@@ -132,7 +132,12 @@ class FrameCache(FeatureCache):
 
     def split(self, split, chunks, values, readable):
         """The TrackSplit of the `AnnotatedTracks` that can be read whole."""
-        rows = rows_of_tracks(chunks.table[chunks.table["split"] == split], self, readable)
+        table = chunks.table[chunks.table["split"] == split]
+        rows = {
+            name: slice(self.rows_of(part.index[0]).start, self.rows_of(part.index[-1]).stop)
+            for name, part in table.groupby("track", sort=False)
+            if readable[part.index].all()
+        }
         kept = [number for number, name in enumerate(chunks.names[split]) if name in rows]
         names, *others = (
             [column[split][number] for number in kept]
@@ -153,15 +158,6 @@ class TrackSplit(NamedTuple):
     def frames(self, track):
         """(T, L, d) float32 of a track."""
         return torch.from_numpy(self.values[self.rows[track]].astype(np.float32))
-
-
-def rows_of_tracks(table, cache, readable):
-    """Track -> slice of the cache's frames, of the tracks whose chunks can all be read."""
-    return {
-        name: slice(cache.rows_of(part.index[0]).start, cache.rows_of(part.index[-1]).stop)
-        for name, part in table.groupby("track", sort=False)
-        if readable[part.index].all()
-    }
 
 
 class FrameBatch(NamedTuple):

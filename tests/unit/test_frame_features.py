@@ -18,7 +18,6 @@ from speechbrain_music.evaluation.frame_features import (
     TrackSplit,
     TrainingWindows,
     plan_tracks,
-    rows_of_tracks,
 )
 from speechbrain_music.models.export import WaveEncoder
 from speechbrain_music.models.frozen import ExportEncoder, MelEncoder, make_encoders
@@ -47,7 +46,12 @@ def frames_of(folder, encoder, table, layers=None):
     cache = FrameCache(folder, encoder, table, layers).open()
     cache.extract(2, bar=False)
     values, readable, _ = cache.load()
-    return {name: values[rows] for name, rows in rows_of_tracks(table, cache, readable).items()}
+    names = table["track"].unique().tolist()
+    parts = ({"test": x} for x in (names, [None] * len(names), [None] * len(names)))
+    found = cache.split(
+        "test", AnnotatedTracks(table.assign(split="test"), *parts), values, readable
+    )
+    return {name: values[rows] for name, rows in zip(found.names, found.rows, strict=True)}
 
 
 @pytest.mark.parametrize("chunk, overlap", [(None, 0), (3, 1), (2.52, 0.04), (30, 6)])
