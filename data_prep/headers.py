@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from contextlib import suppress
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -56,10 +55,9 @@ def _look(root, known, name):
     if _UNFIT.search(name):
         reason = "its name has a line break, $data_root or bytes that are not UTF-8; rename it"
         return reason, ""
-    path, state = os.path.join(root, name), (name, 0, 0)
-    with suppress(OSError):  # audio_info raises with the reason
-        status = os.stat(path)
-        state = (name, status.st_size, status.st_mtime_ns)
+    path = os.path.join(root, name)
+    stamp = audio.file_stamp(path) or "0 0"  # audio_info raises with the reason
+    state = (name, *map(int, stamp.split()))
     if state in known:
         return known[state], ""
     try:
