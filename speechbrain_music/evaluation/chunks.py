@@ -53,13 +53,8 @@ class LabelledChunks(NamedTuple):
 
     table: pd.DataFrame  # one row per chunk, with its `split`
     names: dict  # split -> its tracks, in order
-    targets: dict  # split -> targets of its tracks
+    labels: dict  # split -> targets of its tracks
     absent: dict  # split -> classes that no track of it has
-
-    @property
-    def labels(self):
-        """split -> what results depend on, as JSON holds it."""
-        return {split: value.tolist() for split, value in self.targets.items()}
 
 
 def cut_splits(manifests, hparams):

@@ -155,7 +155,7 @@ class FeatureCache:
 
     def split(self, split, chunks, values, readable):
         """The FeatureSplit of the tracks of LabelledChunks with a readable chunk."""
-        names, targets = pd.Index(chunks.names[split]), chunks.targets[split]
+        names, targets = pd.Index(chunks.names[split]), chunks.labels[split]
         rows = np.flatnonzero((chunks.table["split"] == split) & readable)
         tracks = torch.from_numpy(names.get_indexer(chunks.table["track"].iloc[rows]))
         left, tracks = tracks.unique(return_inverse=True)

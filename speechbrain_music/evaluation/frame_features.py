@@ -23,18 +23,10 @@ class AnnotatedTracks(NamedTuple):
     # number to `skip` and to `keep`; with its `track` and `split`.
     table: pd.DataFrame
     names: dict  # split -> (M,) of the tracks
-    annotations: dict  # split -> (M,) Beats or LabelledIntervals
+    labels: dict  # split -> (M,) Beats or LabelledIntervals
     seconds: dict  # split -> (M,) durations
 
     absent = {}  # there are no classes that a track could lack
-
-    @property
-    def labels(self):
-        """split -> what results depend on, as JSON holds it."""
-        return {
-            split: [[np.asarray(column).tolist() for column in part] for part in parts]
-            for split, parts in self.annotations.items()
-        }
 
 
 def cut_tracks(manifests, hparams):
@@ -141,7 +133,7 @@ class FrameCache(FeatureCache):
         kept = [number for number, name in enumerate(chunks.names[split]) if name in rows]
         names, *others = (
             [column[split][number] for number in kept]
-            for column in (chunks.names, chunks.annotations, chunks.seconds)
+            for column in (chunks.names, chunks.labels, chunks.seconds)
         )
         return TrackSplit(values, [rows[name] for name in names], names, *others)
 

@@ -139,7 +139,8 @@ def results_key(hparams, caches, labels):
     parts["features"] = [cache.metadata for cache in caches]
     parts["targets"] = labels
     parts["versions"] = versions()
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(parts, sort_keys=True, default=lambda array: array.tolist())
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @main_process_only
