@@ -163,11 +163,7 @@ class BeatTracking(FrameTask):
     def __init__(self, column="beats", rate=50.0, shift_tolerant=True, positive_weight=None):
         self.shift_tolerant = shift_tolerant
         super().__init__(("beat", "downbeat"), column, rate, (), positive_weight)
-
-    @property
-    def reach(self):
-        """Frames of 70 ms."""
-        return int(WINDOW * self.rate + 1e-6)
+        self.reach = int(WINDOW * self.rate + 1e-6)  # frames
 
     def read(self, path, seconds):
         """The annotation of a file."""
