@@ -230,14 +230,10 @@ class Regression(Task):
                 )
         errors = (logits.double() - targets).square().cpu().numpy()
         truth = (targets - targets.mean(dim=0)).cpu().numpy()
-        figures = {}
-        for metric, error, values in zip(self.metrics, errors.T, truth.T, strict=True):
-            mean = ratio(counts @ values, counts.sum(axis=1))
-            total = counts @ values**2
-            spread = total - counts.sum(axis=1) * mean**2
-            spread[spread < 1e-12 * total] = 0  # rounding leaves one where all values are the same
-            figures[metric] = 1 - ratio(counts @ error, spread)
-        return figures
+        drawn, total = counts.sum(axis=1, keepdims=True), counts @ truth**2
+        spread = total - drawn * ratio(counts @ truth, drawn) ** 2
+        spread[spread < 1e-12 * total] = 0  # rounding leaves one where all values are the same
+        return dict(zip(self.metrics, (1 - ratio(counts @ errors, spread)).T, strict=True))
 
     def chance(self, train_targets, targets):
         return dict.fromkeys(self.metrics, 0.0)
