@@ -17,6 +17,10 @@ def compare(scores):
     (the mean of them): difference (first - second), low, high (95% interval), p, of tasks after
     Holm's correction over them, and differs: p is under 0.05.
     """
+
+    def described(value, drawn, p):
+        return {"difference": value, **interval(drawn), "p": p, "differs": p < LEVEL}
+
     pairs = []
     for first, second in combinations(scores, 2):
         shared = [task for task in scores[first] if task in scores[second]]
@@ -27,13 +31,8 @@ def compare(scores):
         # Rounded: a resample without a track on which they differ has no difference.
         drawn = {task: np.round(one[task][1] - two[task][1], 12) for task in shared}
         corrected = holm({task: paired_p(drawn[task]) for task in shared})
-        tasks = {
-            task: {"difference": value[task], **interval(drawn[task])}
-            | {"p": corrected[task], "differs": corrected[task] < LEVEL}
-            for task in shared
-        }
+        tasks = {task: described(value[task], drawn[task], corrected[task]) for task in shared}
         overall = np.mean(list(drawn.values()), axis=0)
-        whole = {"difference": float(np.mean(list(value.values()))), **interval(overall)}
-        whole |= {"p": (p := paired_p(overall)), "differs": p < LEVEL}
+        whole = described(float(np.mean(list(value.values()))), overall, paired_p(overall))
         pairs.append({"first": first, "second": second, "tasks": tasks, "all tasks": whole})
     return pairs
