@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from speechbrain_music.data_prep.replica.compose import compose
+from speechbrain_music.data_prep.replica.draws import read_yaml
 
 SHORT = 0.5  # seconds; less of silence is no section of its own
 
@@ -41,13 +42,7 @@ def perform(artist, seconds, rng, bank, tonic=None, breaks=True):
 class Expression:
     """How one piece of so many seconds is played and what its chords become, drawn from `rng`."""
 
-    # All genres have these, so that every meter and every kind of section occurs.
-    meters = {"4/4": 3, "3/4": 1, "6/8": 1}
-    forms = {
-        "intro verse chorus inst verse chorus bridge chorus outro": 1,
-        "intro verse chorus verse chorus solo bridge chorus outro": 1,
-        "verse verse chorus inst verse solo chorus bridge chorus outro": 1,
-    }
+    meters, forms = read_yaml("theory.yaml")["expression"].values()
     sevenths, suspensions, slashes = 0.3, 0.15, 0.2  # shares of the bars of plain chords
     break_share = 0.25  # of the kinds of section, whose fourth bar is for drums alone
 

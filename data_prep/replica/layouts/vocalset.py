@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 
 from speechbrain_music.data_prep.data_set import SPLITS, Item
-from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, STYLE, keyed
+from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.trees import Tree
 from speechbrain_music.data_prep.replica.voice import VOICES, make_singer, sing
 from speechbrain_music.data_prep.vocalset import OTHERS, SINGERS, SPLITTERS, TECHNIQUES
@@ -21,11 +21,7 @@ CONTEXTS = ("arpeggios", "scales", "long_tones", "excerpts")
 SCALE, ARPEGGIO, EXCERPT = (0, 2, 4, 5, 7, 5, 4, 2, 0), (0, 4, 7, 12, 7, 4, 0), (0, 0, 0, 2, 4, 4)
 MELODIES = dict(zip(CONTEXTS, (ARPEGGIO, SCALE, (0,), EXCERPT), strict=True))
 SEXES = {"f": "female", "m": "male"}
-DEVIATIONS = {  # (singer, technique) -> path of its first file in the data set
-    ("f2", "vibrato"): "FULL/female2/arpeggios/vibrado/f2_arpeggios_vibrato_a.wav",
-    ("f4", "straight"): "FULL/female4/arpeggios/straight/arpeggios_straight_a.wav",
-    ("m8", "vibrato"): "FULL/male8/arpeggios/vibrato/m9_arpeggios_vibrato_a.wav",
-}
+DEVIATIONS = read_yaml("tables.yaml")["vocalset"]
 
 
 def plan(scale, seed):
@@ -41,7 +37,7 @@ def plan(scale, seed):
             take = f"_{turn // 20}" if turn >= 20 else ""
             name = f"{singer}_{context}_{technique}{take}_{vowel}"
             path = f"FULL/{folder}/{context}/{technique}/{name}.wav"
-            path = DEVIATIONS.get((singer, technique), path) if index < len(techniques) else path
+            path = path if turn else DEVIATIONS.get(f"{singer} {technique}", path)
             sounds.append((path, (seed, who, technique, context, vowel, index)))
             items.append(Item(name, path, None, (singer, technique)))
     path, key = sounds[0]
