@@ -99,11 +99,23 @@ def faults(part, weight):
         "cut weights": (truncate("model.safetensors", 0.5), weights),
         "empty weights": (truncate("model.safetensors", 0), weights),
         "pickle": (as_pickle, weights),
-        "extra weight": (in_weights(lambda w: w.update(extra=torch.ones(1))), "extra is unknown"),
-        "missing weight": (in_weights(lambda w: w.pop(weight)), f"{weight} is missing"),
-        "missing statistics": (in_weights(lambda w: w.pop(std)), f"{std} is missing"),
+        "extra weight": (
+            in_weights(lambda w: w.update(extra=torch.ones(1))),
+            'Unexpected key(s) in state_dict: "extra"',
+        ),
+        "missing weight": (
+            in_weights(lambda w: w.pop(weight)),
+            f'Missing key(s) in state_dict: "{weight}"',
+        ),
+        "missing statistics": (
+            in_weights(lambda w: w.pop(std)),
+            f'Missing key(s) in state_dict: "{std}"',
+        ),
         "other shape": (in_weights(lambda w: w.update({weight: torch.ones(4)})), weight),
-        "other type": (in_weights(lambda w: w.update({weight: w[weight].half()})), "F16 of shape"),
+        "other type": (
+            in_weights(lambda w: w.update({weight: w[weight].half()})),
+            "torch.float16, not torch.float32",
+        ),
         "non-finite weight": (in_weights(lambda w: w[weight].fill_(torch.nan)), "non-finite"),
         "non-finite mean": (in_weights(lambda w: w[mean].fill_(torch.inf)), "non-finite"),
         "std of zero": (in_weights(lambda w: w[std].zero_()), "feature std"),

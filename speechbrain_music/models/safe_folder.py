@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import nn
 
 from speechbrain_music.dataio.audio import SAMPLE_RATE
@@ -22,10 +22,7 @@ FORMAT_VERSION = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 RUN_YAML, RUN_RESULT = "hyperparams.yaml", "export"  # in the folder of a pre-training run
-# In a file, of a weight in memory. bfloat16 is computed in float32.
-DTYPES = {torch.float32: ("F32", "BF16"), torch.int8: ("I8",)}
 MAX_CONFIG = 2**20  # bytes; that of an export of 12 layers has 2 KB
-STATISTICS = ("features.normalize.mean", "features.normalize.std")
 FEATURES = {
     "sample_rate": SAMPLE_RATE,
     "n_fft": frontend.N_FFT,
@@ -65,8 +62,7 @@ def write_folder(folder, features, part, config, modules, **metadata):
     of `modules`, a dict by name, and the statistics of the `LogMel`; `metadata` becomes
     config.json's "training".
     """
-    statistics = (features.normalize.mean, features.normalize.std)
-    weights = weights_of(modules) | dict(zip(STATISTICS, statistics, strict=True))
+    weights = _joined(modules, features).state_dict()
     weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     model = {"features": features_config(features), part: config}
     described = {
@@ -140,20 +136,25 @@ def read_folder(folder, part, build):
     except (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         fault = str(error).partition("\n")[0]  # torch adds its stack
         raise ExportError(f"{path} describes no {part} ({fault:.300})") from None
-    shapes = {k: (DTYPES[v.dtype], list(v.shape)) for k, v in weights_of(modules).items()}
-    shapes |= dict.fromkeys(STATISTICS, (["F32"], [frontend.BANDS]))
-    try:
-        with safe_open(weights_path, "pt") as file:
-            if fault := _misfit(file, shapes):
-                raise ExportError(f"the weights in {folder} do not fit its {CONFIG}: {fault}")
-            # Copies: mapped tensors would change with the file.
-            weights = {name: file.get_tensor(name).clone() for name in shapes}
+    joined, fits_not = _joined(modules, log_mel), f"the weights in {folder} do not fit its {CONFIG}"
+    try:  # copies: mapped tensors would change with the file
+        weights = {name: value.clone() for name, value in load_file(weights_path).items()}
     except (OSError, SafetensorError) as error:
         raise ExportError(f"{weights_path} cannot be read ({error!s:.300}): {remedy}") from None
-    for name, value in weights.items():
+    # bfloat16 is computed in float32.
+    values = {k: v.float() if v.dtype == torch.bfloat16 else v for k, v in weights.items()}
+    wanted = {name: value.dtype for name, value in joined.state_dict().items()}
+    try:
+        joined.load_state_dict(values, assign=True)
+    except RuntimeError as error:
+        fault = " ".join(str(error).split()).partition(": ")[2]
+        raise ExportError(f"{fits_not}: {fault:.300}") from None
+    for name, value in values.items():
+        if value.dtype != wanted[name]:
+            raise ExportError(f"{fits_not}: {name} is {value.dtype}, not {wanted[name]}")
         if not value.isfinite().all():
             raise ExportError(f"{weights_path} has non-finite values in {name}: {remedy}")
-    if not (weights[STATISTICS[1]] > 0).all():
+    if not (log_mel.normalize.std > 0).all():
         raise ExportError(f"{weights_path} has a feature std that is not above 0: {remedy}")
     model = {"features": features, part: described}
     # Older ones have no hash, or one of the weights alone.
@@ -162,28 +163,9 @@ def read_folder(folder, part, build):
             f"{weights_path} is not the file that {CONFIG} was written with, is damaged, or was "
             f"being replaced: run the same command again, or {remedy}"
         )
-    weights = {k: v.float() if v.dtype == torch.bfloat16 else v for k, v in weights.items()}
-    mean, std = (weights.pop(name) for name in STATISTICS)
-    log_mel.normalize.load_state_dict({"mean": mean, "std": std})
-    nn.ModuleDict(modules).load_state_dict(weights, assign=True)
     return config, modules, log_mel
 
 
-def _misfit(file, shapes):
-    """The first difference between a file's header and the types and shapes wanted, or None."""
-    found = set(file.keys())
-    for name in sorted(found | shapes.keys()):
-        if name not in shapes:
-            return f"{name:.200} is unknown"
-        if name not in found:
-            return f"{name} is missing"
-        part, (dtypes, shape) = file.get_slice(name), shapes[name]
-        if part.get_shape() != shape or part.get_dtype() not in dtypes:
-            given = f"{part.get_dtype()} of shape {part.get_shape()}"
-            return f"{name} is {given}, not {' or '.join(dtypes)} of {shape}"
-    return None
-
-
-def weights_of(modules):
-    """The weights of a dict of modules, each name behind its module's."""
-    return nn.ModuleDict(modules).state_dict()
+def _joined(modules, features):
+    """All that the weights are of, as one module: the modules, and the features' statistics."""
+    return nn.ModuleDict(modules | {"features": nn.ModuleDict({"normalize": features.normalize})})

@@ -9,13 +9,7 @@ from torch import nn
 from speechbrain_music.models.export import build_encoder, load_export
 from speechbrain_music.models.frontend import BANDS, STACK
 from speechbrain_music.models.frozen_encoder import fingerprint
-from speechbrain_music.models.safe_folder import (
-    check_keys,
-    check_whole,
-    read_folder,
-    weights_of,
-    write_folder,
-)
+from speechbrain_music.models.safe_folder import check_keys, check_whole, read_folder, write_folder
 from speechbrain_music.nnet.precision import full_float32
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 from speechbrain_music.utils.errors import UserError
@@ -84,7 +78,8 @@ class TrainedTargets(nn.Module):
     def __init__(self, quantizer, mean, std, teacher=None):
         super().__init__()
         self.quantizer, self.teacher = quantizer.requires_grad_(False), teacher
-        weights = weights_of(_modules(quantizer, teacher)) | {"mean": mean, "std": std}
+        weights = nn.ModuleDict(_modules(quantizer, teacher)).state_dict()
+        weights |= {"mean": mean, "std": std}
         # With a hash of the weights, so that equal configs mean equal tokens.
         self.config = _config(quantizer, teacher)
         self.config["weights"] = fingerprint(self.config, weights)

@@ -197,8 +197,8 @@ def test_int8_weights_cannot_be_trained_or_halved(export, tmp_path):
 SCALE = "encoder.layers.0.merge_proj.scale"
 WEIGHT = "encoder.layers.0.merge_proj.weight"
 FAULTS = {
-    "float weight": (in_weights(lambda w: w.update({WEIGHT: w[WEIGHT].float()})), "not I8 of"),
-    "no scale": (in_weights(lambda w: w.pop(SCALE)), f"{SCALE} is missing"),
+    "float weight": (in_weights(lambda w: w.update({WEIGHT: w[WEIGHT].float()})), "not torch.int8"),
+    "no scale": (in_weights(lambda w: w.pop(SCALE)), f'Missing key(s) in state_dict: "{SCALE}"'),
     "bad scale": (in_weights(lambda w: w[SCALE].fill_(torch.nan)), "non-finite"),
     "not said": (in_config(lambda c: c["encoder"].pop("int8")), "do not fit"),
 }
