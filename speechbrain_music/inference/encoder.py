@@ -26,6 +26,7 @@ from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.models.frozen_encoder import POOLINGS, pool_states
 from speechbrain_music.nnet.precision import full_float32
+from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError
 
 # Tokens per item of a batch if files are encoded whole.
@@ -46,13 +47,10 @@ class Embedding(NamedTuple):
 
 def find_device(device=None):
     """The name of a device, with its number, or of the fastest; UserError if it does not exist."""
-    try:
-        return str(torch.empty(0, device=device or infer_device()).device)
-    except (RuntimeError, AssertionError) as error:
-        fault = str(error).partition("\n")[0]
-        raise UserError(
-            f"device is {device!r}: torch has none such here ({fault:.200}); choose cpu"
-        ) from None
+    device = device or infer_device()
+    if not kinds.device.fits(device):
+        raise UserError(f"device is {device!r}: it must be {kinds.device.allowed}")
+    return str(torch.empty(0, device=device).device)
 
 
 class MusicEncoder(Pretrained):
