@@ -18,12 +18,6 @@ def escaped(text):
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
-def print_error(error):
-    """Prints an error as one line on stderr; returns the exit code, 2."""
-    print("error:", escaped(" ".join(str(error).split())), file=sys.stderr)
-    return 2
-
-
 def did_you_mean(path, otherwise, pattern="*"):
     """A hint for a path that is missing: the nearest name in its folder, or `otherwise`."""
     near = difflib.get_close_matches(path.name, (p.name for p in path.parent.glob(pattern)), n=1)
@@ -39,7 +33,7 @@ def run_command(command):
     try:
         return command() or 0
     except UserError as error:
-        return print_error(error)
+        fault = error
     except KeyboardInterrupt:
         print("interrupted: run the same command to continue", file=sys.stderr)
         return 130
@@ -47,12 +41,13 @@ def run_command(command):
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fault, remedy = f"the disk is full ({error})", "free some space"
+            fault = f"the disk is full ({error}): free some space"
         else:
-            what = error.filename or "a file"
-            fault = f"{what} cannot be read or written ({error.strerror or error})"
-            remedy = "check the disk and the permissions"
-        return print_error(f"{fault}: {remedy} and run the same command again")
+            what = f"{error.filename or 'a file'} cannot be read or written"
+            fault = f"{what} ({error.strerror or error}): check the disk and the permissions"
+        fault += " and run the same command again"
+    print("error:", escaped(" ".join(str(fault).split())), file=sys.stderr)
+    return 2
 
 
 def run_recipe(main):
