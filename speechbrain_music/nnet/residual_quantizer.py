@@ -34,8 +34,7 @@ class ResidualQuantizer(nn.Module):
     Gradients pass straight through the quantization. Vectors have `input_dim` values, else
     ValueError; `config` holds the arguments.
 
-    Entries are standard normal until a `CodebookLearner` has moved them. Raises ValueError if a
-    size is no whole number of 1 or more.
+    Entries are standard normal until a `CodebookLearner` has moved them.
 
     Example
     -------
@@ -48,17 +47,10 @@ class ResidualQuantizer(nn.Module):
     """
 
     def __init__(self, input_dim, codebook_dim=16, codebook_size=1024, num_codebooks=4):
-        config = {
-            "codebook_dim": codebook_dim,
-            "codebook_size": codebook_size,
-            "num_codebooks": num_codebooks,
-        }
-        for name, value in config.items():
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} is {value!r:.100}: it must be a whole number, 1 or more")
         super().__init__()
-        self.config = {"input_dim": input_dim, **config}
         self.input_dim = input_dim
+        self.config = {"input_dim": input_dim, "codebook_dim": codebook_dim}
+        self.config |= {"codebook_size": codebook_size, "num_codebooks": num_codebooks}
         self.down = nn.Linear(input_dim, codebook_dim)
         self.up = nn.Linear(codebook_dim, input_dim)
         # The map back starts as the transpose of the map down: training starts at a projection.
@@ -123,15 +115,12 @@ class CodebookLearner(nn.Module):
     the start.
 
     `decay` is the weight of the past at each step: 0.99 averages over about 100 steps. An entry is
-    dead below `dead_code_threshold` of the mean weight. Both are between 0 and 1, else ValueError.
+    dead below `dead_code_threshold` of the mean weight. Both are between 0 and 1.
     """
 
     def __init__(self, quantizer, decay=0.99, dead_code_threshold=0.01):
         super().__init__()
         self.quantizer = quantizer
-        for name, value in (("decay", decay), ("dead_code_threshold", dead_code_threshold)):
-            if not 0 < value < 1:
-                raise ValueError(f"{name} is {value!r}: it must be between 0 and 1")
         self.decay = decay
         self.dead_code_threshold = dead_code_threshold
         books, entries, width = quantizer.codebook.shape
