@@ -38,7 +38,6 @@ class RandomProjectionQuantizer(nn.Module):
         self, input_dim, codebook_dim=16, codebook_size=8192, num_codebooks=1, seed=0, center=False
     ):
         super().__init__()
-        self.input_dim = input_dim
         self.config = {"input_dim": input_dim, "codebook_dim": codebook_dim}
         self.config |= {"codebook_size": codebook_size, "num_codebooks": num_codebooks}
         self.config |= {"seed": seed, "center": center}
@@ -52,13 +51,12 @@ class RandomProjectionQuantizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        """(B, T, input_dim), else ValueError, to int64 tokens (B, T), of N > 1 codebooks (B, T, N).
+        """(B, T, input_dim) to int64 tokens (B, T), of N > 1 codebooks (B, T, N).
 
         In float32 whatever the autocast state.
         """
-        check_width(x, self.input_dim)
         with full_float32(x.device):
-            rows = x.reshape(-1, self.input_dim).float()
+            rows = x.flatten(0, -2).float()
             if self.config["center"]:
                 rows = rows - rows.mean(dim=1, keepdim=True)
             tokens = [self.nearest(rows @ map, book) for book, map in enumerate(self.projection)]
@@ -95,15 +93,6 @@ class RandomFiniteScalarQuantizer(RandomProjectionQuantizer):
         levels = self.config["levels"]
         digits = ((latent.tanh() + 1) / 2 * (levels - 1)).round().long()
         return (digits * levels ** torch.arange(latent.shape[1], device=latent.device)).sum(dim=1)
-
-
-def check_width(x, width):
-    """Raises ValueError unless the last axis of `x` has `width` values, as a quantizer needs it."""
-    if x.shape[-1] != width:
-        raise ValueError(
-            f"the quantizer was built for vectors of {width} values, "
-            f"this input has {x.shape[-1]}: pass (B, T, {width})"
-        )
 
 
 def most_similar(rows, codebook):

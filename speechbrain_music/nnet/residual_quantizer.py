@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from speechbrain_music.nnet.precision import full_float32
-from speechbrain_music.nnet.quantizer import check_width, most_similar
+from speechbrain_music.nnet.quantizer import most_similar
 
 # An entry with less average weight has not been used for long: its mean is meaningless.
 FORGOTTEN = 1e-12
@@ -31,8 +31,7 @@ class ResidualQuantizer(nn.Module):
 
     A linear map to `codebook_dim` values; the nearest entry of the first codebook, then of each
     further one the nearest to the residual; the sum of these entries and a linear map back.
-    Gradients pass straight through the quantization. Vectors have `input_dim` values, else
-    ValueError; `config` holds the arguments.
+    Gradients pass straight through the quantization. `config` holds the arguments.
 
     Entries are standard normal until a `CodebookLearner` has moved them.
 
@@ -48,7 +47,6 @@ class ResidualQuantizer(nn.Module):
 
     def __init__(self, input_dim, codebook_dim=16, codebook_size=1024, num_codebooks=4):
         super().__init__()
-        self.input_dim = input_dim
         self.config = {"input_dim": input_dim, "codebook_dim": codebook_dim}
         self.config |= {"codebook_size": codebook_size, "num_codebooks": num_codebooks}
         self.down = nn.Linear(input_dim, codebook_dim)
@@ -84,7 +82,6 @@ class ResidualQuantizer(nn.Module):
 
         In float32 whatever the autocast state.
         """
-        check_width(x, self.input_dim)
         with full_float32(x.device):
             latent = self.down(x.float())
             with torch.no_grad():
@@ -100,7 +97,6 @@ class ResidualQuantizer(nn.Module):
 
         In float32 whatever the autocast state.
         """
-        check_width(x, self.input_dim)
         with full_float32(x.device):
             tokens, _ = self.nearest(self.down(x.float()))
         return tokens.squeeze(-1)

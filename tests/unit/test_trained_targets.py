@@ -109,7 +109,7 @@ def test_token_shape_is_that_of_random_projection():
     assert torch.equal(back.tokens.squeeze(-1), tokens) and back.tokens.shape == (2, 7, books)
     assert quantizer(torch.zeros(1, 0, 512)).numel() == 0
     for call in (quantizer, quantizer.learn):
-        with pytest.raises(ValueError, match=r"512 values.*has 15.*\(B, T, 512\)"):
+        with pytest.raises(RuntimeError, match="2x15 and 512x"):
             call(torch.zeros(1, 2, 15))
 
 
