@@ -214,17 +214,11 @@ def _embed_missing(store, encoder, paths, options, batch_size):
         if isinstance(result, AudioError):
             unreadable[path] = str(result).removeprefix(f"{path}: ")
             continue
-        seconds = _seconds(path, result.lengths)
+        seconds = result.lengths / TOKEN_RATE
+        with suppress(AudioError):  # the file is gone by now
+            seconds = round(min(audio_info(path).seconds, seconds), 3)  # a header may say too much
         store.add(path, seconds, result.values)
         total += seconds
         rate = total / (time.monotonic() - started)
         bar.set_postfix_str(f"{rate:.0f} x real time", refresh=False)
     return unreadable
-
-
-def _seconds(path, tokens):
-    """Return a file's duration, from its tokens if its header says too much or nothing."""
-    try:
-        return round(min(audio_info(path).seconds, tokens / TOKEN_RATE), 3)
-    except AudioError:
-        return tokens / TOKEN_RATE
