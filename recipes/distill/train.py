@@ -69,10 +69,6 @@ class DistillBrain(SegmentBrain):
             self.metrics.update(self.losses, predicted, targets)
         return loss.sum()
 
-    def parameter_parts(self):
-        """Return the modules whose parameters the cost estimate counts."""
-        return {"encoder": self.hparams.encoder, "heads": self.hparams.heads}
-
     def make_metrics(self):
         """Watch the loss, its parts, and the R2 of each of the teacher's layers."""
         return RegressionMetrics(LOSSES, self.targets, self.teacher.width, self.device)

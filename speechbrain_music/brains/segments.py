@@ -139,8 +139,8 @@ class SegmentBrain(MusicBrain):
     # ---- what a subclass provides ----
 
     def parameter_parts(self):
-        """Title -> module, of whose parameters the model consists."""
-        raise NotImplementedError
+        """Title -> module, of whose parameters the model consists; by default its children."""
+        return dict(self.hparams.model.named_children())
 
     def train_metrics(self, batch, outputs):
         """Metric -> its sum over what `count` counts, a tensor; by default `self.losses`."""
