@@ -148,8 +148,6 @@ class MusicBrain(sb.Brain):
         by_steps = hparams | {"ckpt_interval_minutes": 0}
         super().__init__(modules, opt_class, by_steps, run_opts, checkpointer)
         self.ckpt_interval_minutes = hparams.get("ckpt_interval_minutes", 0)
-        if self.jit or self.jit_module_keys:
-            raise UserError("--jit is not possible, no module is TorchScript: use --compile")
         if self.compile:  # torch cannot trace where TF32 is turned off, before what is trained
             parts = {
                 name.split(".")[0] for name, p in self.modules.named_parameters() if p.requires_grad

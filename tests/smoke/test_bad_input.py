@@ -125,7 +125,10 @@ def test_second_process_is_refused(tone_folder, tmp_path):
 
 
 def test_jit_is_refused(tone_folder, tmp_path):
-    refused([*tiny.arguments(tone_folder, tmp_path / "run"), "--jit"], "--jit is not possible")
+    refused(
+        [*tiny.arguments(tone_folder, tmp_path / "run"), "--jit"],
+        "--jit is not used here: use compile",
+    )
 
 
 def test_names_with_special_characters(tmp_path):
