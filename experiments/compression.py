@@ -56,7 +56,7 @@ def measure(encoders, clips):
         calls[name] = partial(encoder, *clip)
         with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
             calls[name]()
-        weights = Path(spec.rpartition(":")[2]) / WEIGHTS
+        weights = Path(spec if Path(spec).exists() else spec.partition(":")[2]) / WEIGHTS
         pairs = zip(layers, original, strict=False)
         found[name] = benchmark.describe_model(encoder, encoder.frame_rate, spec) | {
             "bytes": weights.stat().st_size if weights.exists() else None,
