@@ -83,7 +83,7 @@ def linear_cka(x, y):
 
 def draw(path, rows):
     """Draws scores with intervals against bytes and MACs; the line is the best up to each cost."""
-    with picture(path, (12, 5)) as figure:
+    with picture(path, (14, 5)) as figure:
         for axes, (key, label) in zip(figure.subplots(1, 2), AXES.items(), strict=True):
             points = sorted(
                 (of[key], of["score"]["mean"], name) for name, of in rows.items() if of[key]
@@ -92,11 +92,10 @@ def draw(path, rows):
             axes.step(costs, pd.Series(scores).cummax(), "k:", where="post")
             for name, cost, score in zip(names, costs, scores, strict=True):
                 ends = [score - rows[name]["score"]["low"]], [rows[name]["score"]["high"] - score]
-                axes.errorbar(
-                    cost, score, ends, fmt=f"oC{[*rows].index(name)}", capsize=4, label=name
-                )
+                mark = "o" if (place := [*rows].index(name)) < 10 else "s"
+                axes.errorbar(cost, score, ends, fmt=f"{mark}C{place}", capsize=4, label=name)
             axes.set(xlabel=label, ylabel="score over tasks")
-            axes.legend()
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
 
 
 def main(argv):

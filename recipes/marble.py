@@ -152,7 +152,8 @@ def main(argv):
         write_suite(args.out, cells, overall, compare(scores), failed)
         print((args.out / "marble.md").read_text(encoding="utf-8"))
     if failed:
-        raise UserError(f"{len(failed)} of the results are missing, the table names them")
+        where = "; ".join(failed.values()) if args.no_table else "the table names them"
+        raise UserError(f"{len(failed)} of the results are missing: {where}")
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def main(argv):
             names = ", ".join(dict.fromkeys(row["model"] for row in rows)) or "another task"
             raise UserError(f"{path} has no {args.model} on {task.name}: choose {names}")
     sys.path.insert(0, str(ROOT))  # for the recipes
-    command = ["--encoders", f"{args.model}={encoder}", "--tasks", *args.tasks]
-    command += ["--out", str(args.out), "--no_table", *others]
+    command = [*others, "--encoders", f"{args.model}={encoder}", "--tasks", *args.tasks]
+    command += ["--out", str(args.out), "--no_table"]
     import_module("recipes.marble").main(command)
     cells = []
     for task, rows in published.items():

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 from speechbrain.utils.epoch_loop import EpochCounter
 from torch.utils.data import BatchSampler
 
@@ -26,13 +27,14 @@ def fine_tune(brain_class, best, probes, features, run):
     linear warm-up. Early stopping ends the training; the weights of the best validation value are
     tested. Training starts from the best of the frozen encoder's `probes` on the mix, and changes
     the encoder of `features` in place. Raises UserError if the encoder is not of this package, or
-    has int8 weights, or the effective batch does not divide.
+    has int8 weights or half precision, or the effective batch does not divide.
     """
     encoder, hparams, splits = features.encoder, run.hparams, features.splits
-    if not isinstance(encoder, ExportEncoder) or encoder.model.encoder.int8:
+    is_export = isinstance(encoder, ExportEncoder) and not encoder.model.encoder.int8
+    if not is_export or {p.dtype for p in encoder.model.parameters()} != {torch.float32}:
         raise UserError(
-            f"{encoder.name} cannot be fine-tuned here: pass an export, not of int8 weights, or "
-            "random: of one, or leave --freeze_encoder True"
+            f"{encoder.name} cannot be fine-tuned here: pass an export, not of int8 weights nor in "
+            "half precision, or random: of one, or leave --freeze_encoder True"
         )
     model = encoder.model.requires_grad_(True)
     probe, standardize = probes.best_of_mix()

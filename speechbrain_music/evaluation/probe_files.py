@@ -83,7 +83,7 @@ def load_probe(path, encoder=None, trust_remote_code=False):
             f"{path} is no trained probe ({error!s:.200}): pass a probe_*.safetensors of a recipe "
             "of beats, chords or structure"
         ) from error
-    if encoder is None and re.match(r"(?!random:)\w+:", str(spec)):
+    if encoder is None and re.match(r"(?!random:|b?float\d\d:)\w+:", str(spec)):
         raise UserError(f"{path} is for {spec}: pass that as --encoder to load it")
     frozen = make_encoders(encoder or spec, trust_remote_code)[0]
     if frozen.identity != identity:

@@ -142,11 +142,15 @@ def read_layers(folder, fingerprint):
     found = {}
     for path in sorted(Path(folder).rglob(RESULTS), key=os.path.getmtime):
         # Others are of one layer, of frames, or of another program.
-        with suppress(OSError, ValueError, LookupError, TypeError):
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             results = json.loads(path.read_text(encoding="utf-8"))
             if fingerprint in [run["identity"] for run in results["encoder"]["runs"]]:
-                origin = {"path": path, "replica": results["data"]["replica"]}
-                found[results["task"]] = results["layers"] | origin
+                valid = {key: float(value) for key, value in results["layers"]["valid"].items()}
+                origin = {"path": path, "replica": results["data"]["replica"], "valid": valid}
+                origin["best"] = int(results["layers"]["best"])
+                found[str(results["task"])] = (
+                    {"text": "", "tracks": "?"} | results["layers"] | origin
+                )
     return found
 
 

@@ -112,7 +112,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind in LOADERS and rest:
             return [PeerEncoder(kind, rest, trust_remote_code, pooling)]
-        if Path(spec).exists() or "/" in str(spec) or kind in DTYPES:
+        if Path(spec).exists() or "/" in str(spec) or kind in DTYPES and rest:
             return [_from_export(spec, pooling, classes)]
     raise UserError(f"encoder is {spec!r}: {SPECS}")
 
@@ -137,13 +137,13 @@ def _from_export(folder, pooling, classes):
     if not isinstance(folder, (str, Path)):
         raise UserError(f"encoder has {folder!r} in its list: a list holds folders of exports")
     kind, _, rest = str(folder).partition(":")
-    dtype, folder = (kind, rest) if kind in DTYPES else ("float32", folder)
+    dtype, folder = (kind, rest) if kind in DTYPES and rest else ("float32", folder)
     model = load_export(NAMED.get(folder, folder), classes=classes)
     model.encoder.compute_in(dtype)
     name, training = Path(folder).resolve().name, model.config.get("training")
     if isinstance(training, dict) and {"system", "seed"} <= training.keys():
         name = f"{training['system']}-{training['seed']}"
-    return ExportEncoder(model, f"{dtype}-{name}" if dtype == kind else name, pooling)
+    return ExportEncoder(model, f"{dtype}-{name}" if folder == rest else name, pooling)
 
 
 def _seeds_of_one_system(encoders):

@@ -151,7 +151,7 @@ def read_folder(folder, part, build):
         raise ExportError(f"{fits_not}: {fault:.300}") from None
     for name, value in values.items():
         if value.dtype != wanted[name]:
-            raise ExportError(f"{fits_not}: {name} is {value.dtype}, not {wanted[name]}")
+            raise ExportError(f"{fits_not}: {name} is {weights[name].dtype}, not {wanted[name]}")
         if not value.isfinite().all():
             raise ExportError(f"{weights_path} has non-finite values in {name}: {remedy}")
     if not (log_mel.normalize.std > 0).all():

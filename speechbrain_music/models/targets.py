@@ -157,6 +157,8 @@ def _build(config):
         size = teacher["encoder"]["d_model"]
     if arguments.get("input_dim") != size:
         raise ValueError(f"input_dim is {arguments.get('input_dim')!r:.100}: it must be {size}")
+    if not all(type(value) is int and value > 0 for value in arguments.values()):
+        raise ValueError(f"{arguments!r:.200} has a size that is no whole number above 0")
     with torch.device("meta"):
         modules["quantizer"] = ResidualQuantizer(**arguments)
     if modules["quantizer"].config != arguments:

@@ -45,7 +45,8 @@ def _checked(convert, is_right, wanted):
 
 
 def _layers(text):
-    numbers = text if text[:5] in ("all", "best:") else [int(part) for part in text.split(",")]
+    named = text == "all" or text[:5] == "best:" and text[5:]
+    numbers = text if named else [int(part) for part in text.split(",")]
     return numbers[0] if len(numbers) == 1 else numbers
 
 
@@ -57,7 +58,7 @@ TYPES = {
     "whole": int,
     "number": float,
     "layers": _checked(
-        _layers, lambda _: True, "a layer: give a number, several as 0,6,12, or all"
+        _layers, lambda _: True, "a layer: give a number, several as 0,6,12, all, or best:TASK"
     ),
     "count": _checked(int, lambda n: n > 0, "a whole number above 0"),
     "natural": _checked(int, lambda n: n >= 0, "a whole number of 0 or more"),

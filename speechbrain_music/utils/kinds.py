@@ -125,7 +125,7 @@ texts = Kind(
 def _device_exists(name):
     try:
         return torch.empty(0, device=name).device.type in ("cpu", "cuda", "mps")
-    except (RuntimeError, AssertionError, TypeError):
+    except (RuntimeError, AssertionError, TypeError, ImportError):
         return False
 
 

@@ -352,7 +352,13 @@ def test_layers_of_stored_results(music, model, tmp_path, capsys):
             json.dumps(json.loads(path.read_text()) | {"layers": layers | {"best": best}})
         )
         os.utime(path, (number, number))
-    (tmp_path / "results.json").write_text("[]")  # of another program
+    faults = [{}, layers | {"valid": []}, layers | {"best": "all"}, None]
+    for number, fault in enumerate(faults):
+        path = tmp_path / f"new/{number}/results.json"
+        path.parent.mkdir()
+        results_of(model, path, "genre")
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"layers": fault}))
+    (tmp_path / "results.json").write_text("[" * 10**5)  # of another program
     stored = ["--results", str(tmp_path)]
     assert main(["info", model, *stored]) == 0
     line = "genre +layer 1 is better than all others on 9 composed tracks "

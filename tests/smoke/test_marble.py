@@ -112,7 +112,7 @@ def test_failures_are_listed_and_the_others_run(suite, tmp_path):
     (copy / "nsynth_pitch" / "random").write_text("in the way of a folder")
     data = options["data"] | {"gtzan": tmp_path / "nowhere"}
     tasks = ("gtzan_genre", *TASKS, "giantsteps_key")
-    with pytest.raises(UserError, match="7 of the results are missing, the table names them"):
+    with pytest.raises(UserError, match="7 of the results are missing: the table names them"):
         evaluate(copy, [*options["encoders"], "bad=nowhere"], data, tasks)
     page = (copy / "marble.md").read_text()
     table, _, missing = page.partition("## Missing")

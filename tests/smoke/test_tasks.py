@@ -138,6 +138,12 @@ def test_wrong_input(options, message, run, tmp_path):
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+def test_half_precision_is_not_fine_tuned(run, tiny_export, tmp_path):
+    with pytest.raises(UserError, match="bfloat16-.* cannot be fine-tuned.*nor in half precision"):
+        run(**TUNED, encoder=f"bfloat16:{tiny_export}")
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
 def test_a_recipe_refuses_the_yaml_of_another_task(tmp_path):
     argv = task_arguments("nsynth_pitch", tmp_path, encoder="mel")
     with pytest.raises(UserError, match="name is 'nsynth_pitch' and the recipe that of gtzan"):

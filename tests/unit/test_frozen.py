@@ -74,6 +74,7 @@ def test_int8_has_no_half_precision(folder, tmp_path):
     message = refusal(f"bfloat16:{tmp_path}/int8")
     assert "dtype is 'bfloat16': choose float32 (its weights are int8)" in message
     assert "nowhere is no export" in refusal("float16:nowhere")
+    assert "encoder is 'bfloat16:': choose" in refusal("bfloat16:")
 
 
 @pytest.mark.parametrize("pooling, width", [("mean", 16), ("mean_std", 32)])

@@ -269,6 +269,9 @@ FAULTS = spoil.faults("quantizer", DOWN) | {
     "contradiction": (in_quantizer(num_codebooks=2), "config.json"),
     "no size": (in_config(lambda c: c["quantizer"].pop("codebook_size")), "is not all of"),
     "words for a number": (in_quantizer(codebook_size="20"), "describes no quantizer"),
+    "no entries": (in_quantizer(codebook_size=0), "has a size that is no whole number above 0"),
+    "no width": (in_quantizer(codebook_dim=0), "has a size that is no whole number above 0"),
+    "no codebook": (in_quantizer(num_codebooks=0), "has a size that is no whole number above 0"),
 }
 SIZES = [{"codebook_size": size} for size in (10**9, 10**30, 0)] + [{"codebook_dim": 10**9}]
 SIZES += [{"num_codebooks": count} for count in (-1, 10**6)] + [{"levels": [5, 4, 3]}]
