@@ -138,19 +138,20 @@ def compare_layers(task, tested, resamples=1000):
 
 
 def read_layers(folder, fingerprint):
-    """Task -> `compare_layers` in a folder's newest results of an encoder, and their origin."""
+    """Task -> most of `compare_layers` in a folder's newest results of an encoder, their origin."""
     found = {}
     for path in sorted(Path(folder).rglob(RESULTS), key=os.path.getmtime):
         # Others are of one layer, of frames, or of another program.
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             results = json.loads(path.read_text(encoding="utf-8"))
             if fingerprint in [run["identity"] for run in results["encoder"]["runs"]]:
-                valid = {key: float(value) for key, value in results["layers"]["valid"].items()}
-                origin = {"path": path, "replica": results["data"]["replica"], "valid": valid}
-                origin["best"] = int(results["layers"]["best"])
-                found[str(results["task"])] = (
-                    {"text": "", "tracks": "?"} | results["layers"] | origin
-                )
+                layers = results["layers"]
+                found[str(results["task"])] = {
+                    "valid": {key: float(value) for key, value in layers["valid"].items()},
+                    "text": str(layers["text"]),
+                    **{key: int(layers[key]) for key in ("best", "tracks")},
+                    **{"path": path, "replica": results["data"]["replica"]},
+                }
     return found
 
 
