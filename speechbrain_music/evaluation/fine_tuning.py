@@ -30,8 +30,8 @@ def fine_tune(brain_class, best, probes, features, run):
     has int8 weights or half precision, or the effective batch does not divide.
     """
     encoder, hparams, splits = features.encoder, run.hparams, features.splits
-    is_export = isinstance(encoder, ExportEncoder) and not encoder.model.encoder.int8
-    if not is_export or {p.dtype for p in encoder.model.parameters()} != {torch.float32}:
+    values = encoder.model.state_dict().values() if isinstance(encoder, ExportEncoder) else ()
+    if {value.dtype for value in values} != {torch.float32}:
         raise UserError(
             f"{encoder.name} cannot be fine-tuned here: pass an export, not of int8 weights nor in "
             "half precision, or random: of one, or leave --freeze_encoder True"
