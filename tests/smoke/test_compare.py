@@ -130,7 +130,7 @@ def test_options_of_every_variant(name, tmp_path, monkeypatch):
     folders = [
         folder for options in comparison["variants"].values() for folder in runs.folders(options)
     ]
-    names, fewest = comparison["variants"], 1000 if name in ("demo", "masked") else 4000
+    names, fewest = comparison["variants"], 1000 if name in ("demo", "masked", "steps") else 4000
     assert len(set(folders)) == len(args.seeds) * len(comparison["variants"])
     assert args.seeds == ([1] if name == "demo" else [1, 2, 3])
     for options in comparison["variants"].values():
@@ -167,7 +167,7 @@ def test_differences_by_hand():
         (
             ["mergers"],
             "no comparison 'mergers': choose demo, domains, frontend, masked, mixing, objectives, "
-            "rate, streaming, study, targets",
+            "rate, steps, streaming, study, targets",
         ),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),
