@@ -1,4 +1,4 @@
-"""Data sets of frame tasks, GuitarSet, Harmonix and RWC: pieces with annotation files, in folds.
+"""Data sets of frame tasks: pieces with annotation files, in folds.
 
 Their manifests have the same columns: `beats`, `chords` and `segments` name files (as `wav` does,
 "" for none) that `dataio.annotations` reads; `fold`; `artist`; and `has_downbeats`, 1 or 0, or ""
@@ -9,17 +9,44 @@ import re
 from collections import defaultdict
 from pathlib import PurePath
 
+import numpy as np
+
 from speechbrain_music.data_prep import data_set, files
 from speechbrain_music.data_prep.manifest import DATA_ROOT
 from speechbrain_music.dataio.annotations import read_beats, read_intervals
 
 COLUMNS = ("beats", "chords", "segments")
 KINDS = (".csv", ".txt", ".lab", ".jams")  # of annotation files
-FOLDS = {"guitarset": 6, "harmonix": 8, "rwc": 5}  # of GuitarSet the players
+FOLDS = {"chords1217": 5, "guitarset": 6, "harmonix": 8, "rwc": 5}  # of GuitarSet the players
 HARMONIX = {"segments": "segments", "beats": "beats_and_downbeats"}  # column -> folder
 HARMONIX_PLACES = ("", "dataset", "harmonixset/dataset")
 RWC = {"beats": "CGJPR", "chords": "P", "segments": "CGJPR"}  # task -> collections
 RWC_PLACES = ("", "annotations", "rwc_v2")
+
+
+def read_chords1217(data_folder, out=None, fold=0):
+    """The songs in the lists of Humphrey and Bello; of those that train a quarter validates.
+
+    It is the quarter of Jiang et al. (ISMIR 2019), who permute the lists of all folds in turn.
+    """
+    needs = (("train04.csv",), ("data", "")), (("*.lab",), ("chordlab", ""))
+    lists, labels = files.locate(data_folder, "Chords1217", *needs)
+    rng, fold_of, valid = np.random.RandomState(20190326), {}, set()
+    for number in range(FOLDS["chords1217"]):
+        train, test = (
+            [row["song"] for row in files.read_table(path, ["song"], header_rows=0)]
+            for path in (data_folder / lists / f"{s}{number:02d}.csv" for s in ("train", "test"))
+        )
+        order = rng.permutation(len(train))
+        fold_of |= dict.fromkeys(test, number)
+        if str(number) == str(fold):
+            valid = {train[place] for place in order[len(train) - len(train) // 4 :]}
+    found = {"chords": files.by_stem(data_folder, labels, (".lab",))}
+    artists = dict.fromkeys(fold_of, "")  # unknown
+    items = fold_items(data_folder, found, fold_of, fold, FOLDS["chords1217"], artists)
+    sides = {"test": "test"} | dict.fromkeys(valid, "valid")
+    items = [i._replace(split=sides.get(i.split, sides.get(i.id, "train"))) for i in items]
+    return data_set.Annotations(items, settings={"fold": fold})
 
 
 def read_guitarset(data_folder, out=None, player=0):

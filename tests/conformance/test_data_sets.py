@@ -51,6 +51,7 @@ CASES = [
     ("beats", {}, BEATS | {"fold": ("", *"01234567")}, "beats"),
     ("beats", {"split": "marble"}, BEATS, "beats"),
     ("rwc", {}, BEATS | {"fold": "01234"}, "artist"),
+    ("chords1217", {"fold": 3}, {"fold": "01234", "chords": bool, "beats": {""}}, "chords"),
     ("guitarset", {"player": 2}, BEATS | {"fold": "012345"}, "artist"),
     ("harmonix", {"fold": 5}, BEATS | {"fold": "01234567"}, "artist"),
     ("covers", {}, {"work": bool, "change": covers.CHANGES}, "work"),
@@ -60,6 +61,7 @@ CASES = [
 # Sample rate, channels and format, as the data sets have them.
 FILES = {
     "beats": (22050, 1, "WAV"),
+    "chords1217": (44100, 1, "MP3"),
     "covers": (24000, 1, "FLAC"),
     "emomusic": (44100, 1, "MP3"),
     "espeak": (16000, 1, "FLAC"),

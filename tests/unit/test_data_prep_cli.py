@@ -9,7 +9,7 @@ from speechbrain_music.data_prep.__main__ import main
 from speechbrain_music.data_prep.registry import DATA_SETS
 
 OWN = ("labelled_folder", "folder")
-FRAMES = ("beats", "rwc", "guitarset", "harmonix")  # test_data_prep_frames.py
+FRAMES = ("beats", "rwc", "chords1217", "guitarset", "harmonix")  # test_data_prep_frames.py
 
 
 @pytest.mark.parametrize("name", TEXTS)

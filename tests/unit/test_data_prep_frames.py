@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from small_trees import refused, tables, wav, write
@@ -211,6 +212,41 @@ def test_guitarset(tmp_path, out):
     [row] = tables(out, root)["test"].to_dict("records")
     assert row["beats"] == row["chords"] and read_intervals(row["chords"]).labels == ["C:maj"]
     assert row["wav"].endswith("00_BN1-129-Eb_comp_mic.wav") and row["has_downbeats"] == "0"
+
+
+def test_chords1217(tmp_path, out):
+    """1,217 songs in the published folds; those that validate by Jiang et al.'s rule."""
+    root, names = tmp_path / "data", [f"TR{n:04d}" for n in range(1217)]
+    tests = [names[fold::5] for fold in range(5)]
+    trains = [[name for name in names if name not in test] for test in map(set, tests)]
+    for fold, lists in enumerate(zip(trains, tests, strict=True)):
+        for side, part in zip(("train", "test"), lists, strict=True):
+            write(root / f"data/{side}{fold:02d}.csv", "\n".join(part))
+    for name in names:
+        write(root / f"chordlab/{name}.lab", "0.0\t0.2\tC:maj\n")
+    (root / "audio").mkdir()
+    sounds(root / "audio", names)
+    prepare("chords1217", root, out)
+    assert sizes(out) == [730, 243, 244]
+    np.random.seed(20190326)  # once, for the lists of all folds
+    for fold, train in enumerate(trains):
+        quarter = [train[place] for place in np.random.permutation(len(train))][
+            -(len(train) // 4) :
+        ]
+        found = read("chords1217", root, fold=str(fold)).groupby("split")["id"].agg(set)
+        assert found["valid"] == set(quarter) and found["test"] == set(tests[fold])
+        assert found["train"] == set(train) - set(quarter)
+    (root / "chordlab/TR0003.lab").rename(root / "chordlab/other.lab")
+    with refused("No table names the piece of chordlab/other.lab"):
+        prepare("chords1217", root, out)
+    (root / "chordlab/other.lab").unlink()
+    with refused("the data set has 1216 of 1217"):
+        prepare("chords1217", root, out)
+    with refused("the fold to test on is '5'; choose one of 0, 1, 2, 3, 4"):
+        prepare("chords1217", root, out, fold=5)
+    (root / "data/test02.csv").unlink()
+    with refused("test02.csv does not exist"):
+        prepare("chords1217", root, out)
 
 
 def test_folds_of_artists():

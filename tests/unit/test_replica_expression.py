@@ -102,7 +102,7 @@ def test_everything_occurs(pieces):
     assert not set(wanted.split()) - set(+seen)
 
 
-@pytest.mark.parametrize("name", ("beats", "rwc", "guitarset", "harmonix"))
+@pytest.mark.parametrize("name", ("beats", "rwc", "chords1217", "guitarset", "harmonix"))
 def test_annotation_files_agree_with_what_is_composed(name, tmp_path, monkeypatch):
     layout = importlib.import_module(f"speechbrain_music.data_prep.replica.layouts.{name}")
     tree = layout.plan(0.0001, 0)
@@ -119,9 +119,10 @@ def test_annotation_files_agree_with_what_is_composed(name, tmp_path, monkeypatc
         piece = draw(*keys[item.wav])[1]
         files = dict(zip(DATA_SETS[name].labels, item.labels, strict=True))
         files = {c: files[c].replace(DATA_ROOT, str(root)) for c in COLUMNS if files[c]}
-        beats = read_beats(files["beats"])
-        assert beats.times == pytest.approx(piece.beats, abs=1e-3)
-        assert beats.times[beats.positions == 1] == pytest.approx(piece.downbeats, abs=1e-3)
+        if name != "chords1217":  # which has chords only
+            beats = read_beats(files["beats"])
+            assert beats.times == pytest.approx(piece.beats, abs=1e-3)
+            assert beats.times[beats.positions == 1] == pytest.approx(piece.downbeats, abs=1e-3)
         for key, spans in (("chords", piece.chords), ("segments", piece.sections)):
             if key in files:
                 found, labels = read_intervals(files[key], piece.seconds), [s[2] for s in spans]
