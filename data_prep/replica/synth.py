@@ -120,3 +120,16 @@ def render(parts, seconds, bank):
         mono = soxr.resample(stereo @ np.float32([0.5, 0.5]), rate, RATE)[: len(wave)]
         wave[: len(mono)] = mono
     return wave
+
+
+def audible(program, pitches, bank):
+    """Those of some pitches that a program plays: another bank may lack some of its notes."""
+    slot, quiet = 3.0, 0.01  # seconds from note to note, so that each has died away; -40 dB
+    notes = [(slot * place, slot * place + 0.3, p, 100) for place, p in enumerate(pitches)]
+    wave = render([(program, np.array(notes, NOTE), 0.0, 0.0)], slot * len(notes), bank)
+    peaks = np.abs(wave).reshape(len(notes), -1).max(axis=1)
+    if not peaks.any():
+        raise UserError(
+            f"The sound bank has no program {program}; set {SOUNDFONT} to another file."
+        )
+    return [p for p, peak in zip(pitches, peaks, strict=True) if peak > quiet * peaks.max()]

@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 
 from speechbrain_music.data_prep.replica.genres import POOLS
+from speechbrain_music.data_prep.replica.layouts import nsynth
 from speechbrain_music.data_prep.replica.layouts.nsynth import (
     FAMILIES,
     VELOCITIES,
     make_note,
     playable,
 )
-from speechbrain_music.data_prep.replica.synth import RATE, load_bank
+from speechbrain_music.data_prep.replica.synth import DRUMS, RATE, SOUNDFONT, audible, load_bank
 from speechbrain_music.data_prep.replica.voice import VOWELS, make_singer, sing, speak
+from speechbrain_music.utils.errors import UserError
 
 BANK = load_bank()
 
@@ -41,6 +43,18 @@ def test_families_and_pools_hold_out_the_same_programs():
     assert not known & pools[1] and not held & pools[0]
     assert sum(len(a) + len(b) for a, b, _ in FAMILIES.values()) == len(known | held)
     assert 0.25 <= len(held) / len(known | held) <= 0.35
+
+
+def test_notes_that_another_bank_lacks_are_left_out(tmp_path, monkeypatch):
+    assert audible(DRUMS, [30, 38, 80, 90, 100], BANK) == [30, 38, 80]  # the kit ends at 87
+    with pytest.raises(UserError, match="The sound bank has no program 128; set SBMUSIC_SOUNDFONT"):
+        audible(DRUMS, [100, 101], BANK)
+    monkeypatch.setenv(SOUNDFONT, str(tmp_path / "copy.sf2"))
+    (tmp_path / "copy.sf2").write_bytes(BANK.content + bytes(2))  # a bank that was not scanned
+    monkeypatch.setattr(nsynth.synth, "audible", lambda _, pitches, bank: pitches[:9])
+    tree = nsynth.plan(0.0005, seed=0)
+    for _, (_, family, instrument, program, pitch, _) in tree.sounds:
+        assert pitch in playable(BANK, family, instrument % 3 > 0)[program][:9]
 
 
 def test_pitch_of_notes_agrees_with_the_label():

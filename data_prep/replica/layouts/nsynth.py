@@ -31,6 +31,9 @@ def plan(scale, seed):
     counts = published("nsynth", scale, least=len(FAMILIES))
     bank = synth.load_bank()
     able = {(f, h): playable(bank, f, h) for f in FAMILIES for h in (False, True)}
+    if not bank.loudness:  # it was not scanned
+        for programs in able.values():
+            programs |= {p: synth.audible(p, programs[p], bank) for p in programs}
     texts, sounds = {}, []
     for part, (split, count) in enumerate(counts.items()):
         lines = []
