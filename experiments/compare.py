@@ -30,7 +30,7 @@ from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.mixture import merged_data, prepare_mixture, prepare_speech
 from speechbrain_music.evaluation.frame_probe import CHORD, PITCH, FrameProbe
-from speechbrain_music.evaluation.tasks import TASKS
+from speechbrain_music.evaluation.tasks import TASKS, existing_tasks
 from speechbrain_music.metrics.comparison import LEVEL
 from speechbrain_music.metrics.pretraining import HELD_OUT
 from speechbrain_music.metrics.resampling import holm
@@ -253,6 +253,7 @@ def parse(argv):
     name = parser.parse_known_args(argv)[0].name
     parser.set_defaults(**{"tasks": list(TASKS)} | load(name)["arguments"])
     args, others = parser.parse_known_args(argv)
+    existing_tasks(args.tasks, ROOT)
     if len(set(args.seeds)) < len(args.seeds):
         raise UserError(f"seeds are {args.seeds}: give each once")
     if args.soundtracks and "--data_folder" in others:

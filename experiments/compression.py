@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode, mm_flop
 from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.dataio.audio import read_segment
+from speechbrain_music.evaluation.tasks import existing_tasks
 from speechbrain_music.metrics.resampling import holm
 from speechbrain_music.models.compression import compress
 from speechbrain_music.models.export import load_export, save_export
@@ -101,7 +102,9 @@ def draw(path, rows):
 def main(argv):
     """Measures, evaluates, and writes the table and the picture; see the head of this file."""
     args, others = make_parser(__file__, __doc__).parse_known_args(argv)
-    sys.path.insert(0, str(Path(__file__).parents[1]))  # for perf and recipes
+    root = Path(__file__).parents[1]
+    existing_tasks(args.tasks, root)
+    sys.path.insert(0, str(root))  # for perf and recipes
     model, specs = load_export(args.export), [f"original={args.export}"]
     for method in args.methods:
         folder = args.out / "exports" / method

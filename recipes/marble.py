@@ -28,7 +28,7 @@ import torch
 from speechbrain_music.evaluation.frame_results import scored_task
 from speechbrain_music.evaluation.protocol import RESULTS, load_task
 from speechbrain_music.evaluation.results import PREDICTIONS, resampled_figures
-from speechbrain_music.evaluation.tasks import ALL_TASKS, TASKS, find_task
+from speechbrain_music.evaluation.tasks import ALL_TASKS, TASKS, existing_tasks
 from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import interval, over_encoders, score
 from speechbrain_music.models.frozen import name_specs
@@ -99,16 +99,13 @@ def parse(argv):
     parser = make_parser(__file__, __doc__)
     parser.set_defaults(tasks=list(TASKS))
     args, others = parser.parse_known_args(argv)
-    for task in map(find_task, args.tasks):
-        if not (ROOT / task.yaml).exists() or not (ROOT / "recipes" / task.folder).is_dir():
-            names = ", ".join(ALL_TASKS)
-            raise UserError(f"there is no task {task.name!r}: choose from {names}")
+    args.tasks = existing_tasks(args.tasks, ROOT)
     if {"--output_folder", "--feature_folder", "--encoder", "--data_folder"} & {
         option.partition("=")[0] for option in others
     }:
         raise UserError("folders and encoders of all recipes are set by --out, --encoders, --data")
     data = dict(item.partition("=")[::2] for item in args.data)
-    used = dict.fromkeys(find_task(name).data_set for name in [*ALL_TASKS, *args.tasks])
+    used = dict.fromkeys(task.data_set for task in [*ALL_TASKS.values(), *args.tasks])
     for data_set in data:
         if data_set not in used:
             raise UserError(f"no task uses {data_set!r}: choose from {', '.join(used)}")
@@ -123,7 +120,7 @@ def main(argv):
     features = args.features or args.out / "features"
     trained = {name for name, spec in encoders.items() if isinstance(spec, list)}
     cells, scores, failed, tested = {}, {name: {} for name in encoders}, {}, {}
-    for task in map(find_task, args.tasks):
+    for task in args.tasks:
         root = data.get(task.data_set)
         if data and not root:
             failed[task.name] = f"no folder of {task.data_set} was given with --data"

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import yaml
 
+from speechbrain_music.utils.errors import UserError
+
 
 class TaskEntry(NamedTuple):
     """A task of `recipes/<folder>/train.py` and `hparams/<name>.yaml`."""
@@ -35,3 +37,12 @@ ALL_TASKS = TASKS | MTG_TASKS | FRAME_TASKS | VERSION_TASKS
 def find_task(name):
     """The entry of a task; a task of the user's own has its name as folder and data set."""
     return ALL_TASKS.get(name) or TaskEntry(name, name, name)
+
+
+def existing_tasks(names, root):
+    """The entries of tasks that the checkout `root` has; a UserError if one is not there."""
+    for task in (entries := [find_task(name) for name in names]):
+        if not (root / task.yaml).exists() or not (root / "recipes" / task.folder).is_dir():
+            known = ", ".join(ALL_TASKS)
+            raise UserError(f"there is no task {task.name!r}: choose from {known}")
+    return entries

@@ -172,6 +172,10 @@ def test_differences_by_hand():
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),
         (["domains", "--data_folder", "b"], "pass --train_csv, --valid_csv and --speech"),
+        (
+            ["study", "--tasks", "gtzan_genre", "gtzan"],
+            "there is no task .gtzan.: choose from",
+        ),
         (["mixing", "7", "--lr"], "7 --lr: options of the pre-training are --key value"),
     ],
 )

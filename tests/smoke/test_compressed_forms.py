@@ -89,9 +89,10 @@ def test_every_form_is_measured_and_evaluated(tmp_path, monkeypatch, replica, ti
     [
         ("--methods prune:2", "method is 'prune:2': choose int8"),
         ("--methods bf16 --encoders bf16=mel", "two encoders are named 'bf16'"),
+        ("--tasks gtzan", "there is no task 'gtzan': choose from"),
     ],
 )
 def test_bad_command_is_refused(tmp_path, tiny_export, words, message):
-    argv = [str(tiny_export), *words.split(), "--tasks", "nsynth_pitch", "--out", str(tmp_path)]
+    argv = [str(tiny_export), "--tasks", "nsynth_pitch", "--out", str(tmp_path), *words.split()]
     with pytest.raises(UserError, match=message):
         main(argv)
