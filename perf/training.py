@@ -42,14 +42,16 @@ def make_batch(waves, masked=None):
     )
 
 
-def make_brain(system, device="cpu", **overrides):
+def make_brain(system, device="cpu", compiled=False, **overrides):
     """The Brain that trains a system of hparams/; `overrides` are top-level keys of its yaml."""
     torch.manual_seed(0)
     with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
     hparams["checkpointer"] = lambda: None
     constant = {"learning_rate_factor": lambda step: 1.0, "statistics": None}
-    brain = BestRQBrain.of_run(hparams, {"device": device}, Plan(1, 1, 1), **constant)
+    options = {"device": device, "compile": compiled}
+    brain = BestRQBrain.of_run(hparams, options, Plan(1, 1, 1), **constant)
+    brain._compile()  # as SpeechBrain does at the start of `fit`
     brain.init_optimizers()
     brain.modules.train()
     return brain
@@ -62,7 +64,7 @@ def step(size, device, folder):
     (float32, on a GPU bfloat16). The recipe differs: relative attention only, a wider front-end
     with layer normalisation, a token head on all frames, its own quantizer, no mel head.
     """
-    items, seconds, options = size
+    items, seconds, options, variants = size
     waves = make_waves(items * gpu_batch(device), seconds, device)
     recipe_batch = [part.to(device) for part in speechbrain_recipe.collate(waves)]
     batch = make_batch(waves, masked=recipe_batch[-1][::STACK] // STACK)
@@ -73,7 +75,8 @@ def step(size, device, folder):
             candidates[system] = partial(ours.fit_batch, batch)
         theirs = speechbrain_recipe.make_brain(block, ours.hparams, device)
         candidates[f"SpeechBrain recipe, {block}"] = partial(theirs.fit_batch, recipe_batch)
-    with_cqt = make_brain("brn_sum", device, **options, cqt_weight=1.0)
-    candidates["brn_sum, constant-Q targets"] = partial(with_cqt.fit_batch, batch)
+    for name, more in variants.items():
+        brain = make_brain("brn_sum", device, **more, **options)
+        candidates[f"brn_sum, {name}"] = partial(brain.fit_batch, batch)
     label = f"training step, {len(waves)} x {seconds} s, {ours.hparams.num_layers} blocks"
     return Benchmark(label, candidates)

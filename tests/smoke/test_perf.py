@@ -39,6 +39,16 @@ def test_training_steps_train_everything_on_equal_tokens():
     assert len(candidates) == 7 and len(counts) == 1
 
 
+def test_a_compiled_step_is_one_of_the_candidates(monkeypatch):
+    compiled = Mock(side_effect=lambda module, **_: module)
+    monkeypatch.setattr(torch, "compile", compiled)
+    variants = SIZES["step"]["full"][-1]
+    size = [*SIZES["step"]["tiny"][:-1], variants]
+    brain = training.step(size, "cpu", None).candidates["brn_sum, compiled"].func.__self__
+    parts = [call.args[0] for call in compiled.call_args_list]
+    assert brain.modules.encoder in parts and all(p in brain.modules.values() for p in parts)
+
+
 @pytest.mark.parametrize(
     ("bound", "value", "targets"),
     [(">=", 0.5, {0.5: True, 0.6: False}), ("<=", 2, {2: True, 1.6: False, None: None})],
@@ -77,6 +87,9 @@ def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
     for result in found.values():
         assert f"## {result['label']}\n" in page
         for c in result["comparisons"]:
+            if c["candidate"] == "brn_sum, compiled":  # takes a minute, whatever the size
+                assert c["ratio"] is None
+                continue
             assert c["ratio"]["median"] > 0 and (c["met"] is None) == (c["target"] is None)
             assert f"| {c['sub_label']} | {c['candidate']}: " in page
         assert result["run"]["command"] == f"python -m perf --size tiny --out {tmp_path}"
