@@ -4,7 +4,6 @@ import torch
 from torch import nn
 
 from speechbrain_music.models.frontend import BANDS, STACK
-from speechbrain_music.nnet.masking import fill_masked
 
 MASK_FILL = ("noise", "embedding")
 MEL_RESIDUAL = ("none", "interpolation")
@@ -48,10 +47,14 @@ class MaskFill(nn.Module):
             self.embedding = nn.Parameter(EMBEDDING_STD * torch.randn(STACK, BANDS))
 
     def forward(self, mel, mask, noise):
-        """(B, 4 T, 128) log-mel, (B, T) mask (True = masked), (4 M, 128) noise to a mel like it."""
+        """(B, 4 T, 128) log-mel, (B, T) mask (True = masked), (4 M, 128) noise to a new mel.
+
+        The noise is in the order of the mask's True values.
+        """
         if self.embedding is not None:
             noise = self.embedding.repeat(int(mask.sum()), 1)
-        return fill_masked(mel, mask, noise)
+        frames = mask.repeat_interleave(STACK, dim=1).unsqueeze(-1)
+        return mel.masked_scatter(frames, noise.to(mel.dtype))
 
 
 class TokenHead(nn.Linear):

@@ -1,4 +1,4 @@
-"""Block masks on a fixed grid, their filling, and interpolation of masked frames."""
+"""Block masks on a fixed grid, and interpolation of masked frames."""
 
 import numpy as np
 import torch
@@ -23,18 +23,6 @@ def mask_blocks(tokens, block, probability, rng):
         flipped = rng.integers(blocks)
         masked[flipped] = ~masked[flipped]
     return np.repeat(masked, block)[:tokens]
-
-
-def fill_masked(mel, mask, noise):
-    """Puts noise in place of the mel frames of masked tokens, in a new tensor.
-
-    (B, T * stack, bands) mel, (B, T) mask, True = masked, and (masked tokens * stack, bands) noise
-    in the order of the mask's True values.
-    """
-    frames = mask.repeat_interleave(mel.shape[1] // mask.shape[1], dim=1)
-    filled = mel.clone()
-    filled[frames] = noise.to(mel.dtype)
-    return filled
 
 
 def nearest_visible(mask, lengths):

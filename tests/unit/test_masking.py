@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_music.nnet.masking import (
-    fill_masked,
-    interpolate_masked,
-    mask_blocks,
-    nearest_visible,
-)
+from speechbrain_music.models.ssl import MaskFill
+from speechbrain_music.nnet.masking import interpolate_masked, mask_blocks, nearest_visible
 
 
 @pytest.mark.parametrize("tokens, block", [(20, 10), (11, 10), (25, 10), (750, 10), (7, 3), (2, 1)])
@@ -39,12 +35,12 @@ def test_masked_share(blocks, probability):
             mask_blocks(tokens, 10, probability, rng)
 
 
-def test_fill_masked_keeps_order():
+def test_masks_are_filled_in_order():
     generator = torch.Generator().manual_seed(0)
     mel = torch.randn(3, 24, 5, generator=generator)
     mask = torch.rand(3, 6, generator=generator) < 0.5
     noise = torch.randn(4 * int(mask.sum()), 5, generator=generator)
-    filled = fill_masked(mel.clone(), mask, noise)
+    filled = MaskFill()(mel.clone(), mask, noise)
     left = iter(noise)
     for row, frame in np.ndindex(3, 24):
         expected = next(left) if mask[row, frame // 4] else mel[row, frame]
