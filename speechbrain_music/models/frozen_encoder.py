@@ -34,23 +34,14 @@ class FrozenEncoder(nn.Module):
     (torch.Size([2, 1, 1]), torch.Size([2, 9, 1, 1]))
     """
 
-    def __init__(
-        self,
-        name,
-        identity,
-        sample_rate,
-        layers,
-        width,
-        frame_rate,
-        pooling="mean",
-        padding_safe=True,
-    ):
+    padding_safe = True
+
+    def __init__(self, name, identity, sample_rate, layers, width, frame_rate, pooling="mean"):
         super().__init__()
         self.name, self.identity, self.sample_rate = name, identity, sample_rate
         self.layers, self.width, self.frame_rate = tuple(layers), width, frame_rate
         self.frame_width = width  # of `frames`
         self.pooling, self.dim = pooling, width * POOLINGS[pooling]
-        self.padding_safe = padding_safe
         self.train()
 
     def states(self, wave, samples):

@@ -61,6 +61,8 @@ class PeerEncoder(FrozenEncoder):
     frame. `kind` is one of `LOADERS`; other arguments, and errors, are those of `make_encoders`.
     """
 
+    padding_safe = False  # convolutions, norms and attention read the padding
+
     def __init__(self, kind, path, trust_remote_code=False, pooling="mean"):
         spec = f"{kind}:{path}"
         try:
@@ -85,7 +87,6 @@ class PeerEncoder(FrozenEncoder):
             width=states[0].shape[2],
             frame_rate=loaded.frame_rate,
             pooling=pooling,
-            padding_safe=False,  # convolutions, norms and attention read the padding
         )
         self.model, self.hidden_states = model, loaded.states
         self.shortest, self.normalize = loaded.shortest, loaded.normalize

@@ -49,8 +49,8 @@ class Level(FrozenEncoder):
     """Mean absolute value and length; may fail at a batch."""
 
     def __init__(self, fail_at=None, padding_safe=True, identity="ab"):
-        super().__init__("level", identity, 16000, ("0",), 2, 16000, padding_safe=padding_safe)
-        self.fail_at, self.seen = fail_at, []
+        super().__init__("level", identity, 16000, ("0",), 2, 16000)
+        self.fail_at, self.seen, self.padding_safe = fail_at, [], padding_safe
 
     def states(self, wave, samples):
         if len(self.seen) == self.fail_at:
