@@ -51,10 +51,7 @@ class RandomProjectionQuantizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        """(B, T, input_dim) to int64 tokens (B, T), of N > 1 codebooks (B, T, N).
-
-        In float32 whatever the autocast state.
-        """
+        """(B, T, input_dim) to tokens (B, T), of N > 1 codebooks (B, T, N); always in float32."""
         with full_float32(x.device):
             rows = x.flatten(0, -2).float()
             if self.config["center"]:

@@ -78,10 +78,7 @@ class ResidualQuantizer(nn.Module):
         return tokens.view(*latent.shape[:-1], tokens.shape[-1]), near
 
     def learn(self, x):
-        """Down, quantization and back, for training: (..., input_dim) to `Reconstruction`.
-
-        In float32 whatever the autocast state.
-        """
+        """(..., input_dim) to a `Reconstruction`, for training; always in float32."""
         with full_float32(x.device):
             latent = self.down(x.float())
             with torch.no_grad():
@@ -93,10 +90,7 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        """Tokens (B, T), or (B, T, num_codebooks), int64, as a random projection's.
-
-        In float32 whatever the autocast state.
-        """
+        """Tokens (B, T), or (B, T, num_codebooks), int64; always in float32."""
         with full_float32(x.device):
             tokens, _ = self.nearest(self.down(x.float()))
         return tokens.squeeze(-1)
