@@ -93,12 +93,6 @@ def _read(path, key, parts):
     return values
 
 
-def _count(tokens, quantizer):
-    """How often each code occurs, (codebooks, entries)."""
-    size = quantizer.config["num_codebooks"], quantizer.config["codebook_size"]
-    return pretraining.count_codes(tokens, size[1]).view(size).cpu().numpy()
-
-
 def _set_features(values, parts):
     for prefix, (features, quantizer) in parts.items():
         mean, std = (torch.from_numpy(values[prefix + name]) for name in ("mean", "std"))
@@ -168,11 +162,12 @@ def _token_statistics(batches, features, quantizer, cqt):
         mel, lengths = features(wave, samples)
         tokens = tokenize(quantizer, stack_frames(mel), lengths)
         valid = torch.arange(tokens.shape[1], device=mask.device) < lengths.unsqueeze(1)
-        unigram += _count(tokens[valid], quantizer)
         size = quantizer.config["codebook_size"]
+        unigram += pretraining.count_codes(tokens[valid], size).cpu().numpy()
         code, count = pretraining.count_pairs(tokens, mask, lengths, size)
         if cqt is not None:
-            cqt_unigram += _count(cqt(wave, samples, valid), cqt.quantizer)
+            cqt_tokens, size = cqt(wave, samples, valid), cqt.quantizer.config["codebook_size"]
+            cqt_unigram += pretraining.count_codes(cqt_tokens, size).cpu().numpy()
         codes.append(code)
         counts.append(count)
     pairs, place = np.unique(np.concatenate(codes), return_inverse=True)

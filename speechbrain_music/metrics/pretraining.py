@@ -69,10 +69,10 @@ def _pair_codes(visible, masked, entries):
 
 
 def count_codes(tokens, entries):
-    """Counts (N * K,) of each entry of N codebooks, from tokens (M, N) int64."""
+    """Counts (N, K) of each of K entries of N codebooks, from tokens (M, N) int64."""
     codebooks = tokens.shape[-1]
-    first = torch.arange(codebooks, device=tokens.device) * entries
-    return torch.bincount((tokens + first).flatten(), minlength=codebooks * entries)
+    codes = (tokens + torch.arange(codebooks, device=tokens.device) * entries).flatten()
+    return torch.bincount(codes, minlength=codebooks * entries).view(codebooks, entries)
 
 
 def perplexity(counts):
@@ -123,7 +123,7 @@ class MaskedPredictionMetrics:
             for values in (torch.ones_like(hits), hits, nearest_hits)
         ]
         valid = torch.arange(mask.shape[1], device=mask.device) < lengths.unsqueeze(1)
-        used = count_codes(tokens[valid], self.entries)
+        used = count_codes(tokens[valid], self.entries).flatten()
         baselines = self._baselines(visible, truth)
         scalars = [
             torch.tensor(float(len(truth)), device=mask.device),

@@ -24,7 +24,7 @@ class QuantizerMetrics:
     def update(self, rebuilt, vectors, tokens):
         """Adds M tokens: reconstructed and true vectors (M, d), and tokens (M, N)."""
         errors = [(guess - vectors).square().mean(dim=-1).double().sum() for guess in (rebuilt, 0)]
-        used = count_codes(tokens, self.entries)
+        used = count_codes(tokens, self.entries).flatten()
         count = torch.tensor(float(len(tokens)), device=tokens.device)
         self.sums += torch.cat([torch.stack([count.double(), *errors]), used])
 
