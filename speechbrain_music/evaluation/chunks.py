@@ -49,12 +49,13 @@ def cut_into_chunks(
 
 
 class LabelledChunks(NamedTuple):
-    """Chunks of all splits and the targets of their tracks."""
+    """Chunks of all splits and the labels of their tracks."""
 
-    table: pd.DataFrame  # one row per chunk, with its `split`
+    table: pd.DataFrame  # one row per chunk, with its `track` and `split`
     names: dict  # split -> its tracks, in order
-    labels: dict  # split -> targets of its tracks
+    labels: dict  # split -> targets of its tracks; by the frame, their Beats or LabelledIntervals
     absent: dict  # split -> classes that no track of it has
+    seconds: dict | None = None  # by the frame: split -> durations of its tracks
 
 
 def cut_splits(manifests, hparams):

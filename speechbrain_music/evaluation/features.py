@@ -17,7 +17,7 @@ from tqdm import tqdm
 from speechbrain_music.brains.base import among_processes
 from speechbrain_music.dataio.audio import file_stamp
 from speechbrain_music.dataio.loading import make_loader, to_device
-from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset
+from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset, LabelledChunks
 from speechbrain_music.nnet.probes import dropout_masks
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
@@ -209,7 +209,7 @@ class Features(NamedTuple):
     """An encoder's features of a task."""
 
     cache: FeatureCache
-    chunks: object  # LabelledChunks or AnnotatedTracks
+    chunks: LabelledChunks
     splits: dict  # split -> FeatureSplit or TrackSplit of what can be read
     reasons: dict  # row of the table of chunks -> why the chunk could not be read
 

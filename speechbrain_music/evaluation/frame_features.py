@@ -9,41 +9,28 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_music.dataio.overlap import plan_chunks
-from speechbrain_music.evaluation.chunks import SPLITS
+from speechbrain_music.evaluation.chunks import SPLITS, LabelledChunks
 from speechbrain_music.evaluation.features import FeatureCache, ShuffledBatches, wave_parts
 from speechbrain_music.metrics.base import read_column
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.errors import UserError
 
 
-class AnnotatedTracks(NamedTuple):
-    """Tracks of all splits, their annotations, and the chunks to encode."""
-
-    # One row per chunk: `start` and `stop` of what is encoded, and of its tokens of 40 ms the
-    # number to `skip` and to `keep`; with its `track` and `split`.
-    table: pd.DataFrame
-    names: dict  # split -> (M,) of the tracks
-    labels: dict  # split -> (M,) Beats or LabelledIntervals
-    seconds: dict  # split -> (M,) durations
-
-    absent = {}  # there are no classes that a track could lack
-
-
 def cut_tracks(manifests, hparams):
     """Reads the annotations of manifests (split -> table) and plans the chunks of their tracks.
 
-    Raises UserError for an annotation that is missing or cannot be read.
+    Returns LabelledChunks with the chunks of `plan_tracks`. Raises UserError for an annotation that
+    is missing or cannot be read.
     """
-    task, tables, columns = hparams["task"], [], [{}, {}, {}]
+    task, tables, names, labels, seconds = hparams["task"], [], {}, {}, {}
     for split in SPLITS:
         tracks = manifests[split]
         table = plan_tracks(tracks, hparams["chunk_seconds"], hparams["overlap_seconds"])
         tables.append(table.assign(split=split))
-        columns[0][split] = tracks["ID"].tolist()
-        paths = read_column(tracks, task.column)
-        seconds = columns[2][split] = tracks["duration"].tolist()
-        columns[1][split] = [_read(task, *place) for place in zip(paths, seconds, strict=True)]
-    return AnnotatedTracks(pd.concat(tables, ignore_index=True), *columns)
+        names[split], seconds[split] = tracks["ID"].tolist(), tracks["duration"].tolist()
+        pairs = zip(read_column(tracks, task.column), seconds[split], strict=True)
+        labels[split] = [_read(task, *pair) for pair in pairs]
+    return LabelledChunks(pd.concat(tables, ignore_index=True), names, labels, {}, seconds)
 
 
 def _read(task, path, seconds):
@@ -60,10 +47,12 @@ def _read(task, path, seconds):
 
 
 def plan_tracks(tracks, chunk_seconds=None, overlap_seconds=0.0):
-    """The chunks of a manifest's rows, as in `AnnotatedTracks.table`.
+    """The chunks of a manifest's rows, one row each, with the columns of `tracks` and `track`.
 
-    A track is encoded in chunks of `chunk_seconds`, of which neighbours share `overlap_seconds`, or
-    whole if that is None. Raises UserError if the overlap is not the shorter of both.
+    `start` and `stop` are of what is encoded; of its tokens of 40 ms the first `skip` are left out,
+    and the next `keep` are kept. A track is encoded in chunks of `chunk_seconds`, of which
+    neighbours share `overlap_seconds`, or whole if that is None. Raises UserError if the overlap is
+    not the shorter of both.
     """
     chunk = chunk_seconds and max(1, round(chunk_seconds * TOKEN_RATE))
     overlap, rows = round(overlap_seconds * TOKEN_RATE), []
@@ -87,7 +76,7 @@ def plan_tracks(tracks, chunk_seconds=None, overlap_seconds=0.0):
 class FrameCache(FeatureCache):
     """(frames, layers, dim) float16 features on disk, of the chosen layers (names, or None: all).
 
-    `chunks` is the table of `AnnotatedTracks`: the frames of a track lie one after the other.
+    `chunks` is the table of `plan_tracks`: the frames of a track lie one after the other.
     Raises UserError for a layer that there is not, or a frame rate that is no multiple of 25 Hz.
     """
 
@@ -123,7 +112,7 @@ class FrameCache(FeatureCache):
         return found
 
     def split(self, split, chunks, values, readable):
-        """The TrackSplit of the `AnnotatedTracks` that can be read whole."""
+        """The TrackSplit of the tracks of LabelledChunks that can be read whole."""
         table = chunks.table[chunks.table["split"] == split]
         rows = {
             name: slice(self.rows_of(part.index[0]).start, self.rows_of(part.index[-1]).stop)

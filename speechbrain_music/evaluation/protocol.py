@@ -147,7 +147,7 @@ def results_key(hparams, caches, labels):
 def begin(run, caches, chunks):
     """Makes the experiment directory; returns False if it has these results, which are reused.
 
-    `chunks` are LabelledChunks or AnnotatedTracks. Raises UserError if it has other results.
+    `chunks` are LabelledChunks. Raises UserError if it has other results.
     """
     try:
         stored = json.loads((run.output / RESULTS).read_text(encoding="utf-8"))

@@ -9,9 +9,9 @@ from tiny import untrained_model
 
 from speechbrain_music.dataio.annotations import Beats
 from speechbrain_music.dataio.audio import read_segment
+from speechbrain_music.evaluation.chunks import LabelledChunks
 from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.evaluation.frame_features import (
-    AnnotatedTracks,
     FrameCache,
     TrackSplit,
     TrainingWindows,
@@ -46,10 +46,9 @@ def frames_of(folder, encoder, table, layers=None):
     cache.extract(2, bar=False)
     values, readable, _ = cache.load()
     names = table["track"].unique().tolist()
-    parts = ({"test": x} for x in (names, [None] * len(names), [None] * len(names)))
-    found = cache.split(
-        "test", AnnotatedTracks(table.assign(split="test"), *parts), values, readable
-    )
+    nothing = {"test": [None] * len(names)}
+    chunks = table.assign(split="test"), {"test": names}, nothing, {}, nothing
+    found = cache.split("test", LabelledChunks(*chunks), values, readable)
     return {name: values[rows] for name, rows in zip(found.names, found.rows, strict=True)}
 
 
