@@ -146,8 +146,7 @@ class FrameBatch(NamedTuple):
 
     x: torch.Tensor  # (B, T, L, d) float32
     lengths: torch.Tensor  # (B,) int64 frames
-    targets: torch.Tensor  # (B, S, ...)
-    valid: torch.Tensor  # (B, S) bool: whether the logit belongs to the window
+    targets: torch.Tensor  # (B, S, ...), -1 after a window's end
 
 
 class TrainingWindows(ShuffledBatches):
@@ -166,12 +165,10 @@ class TrainingWindows(ShuffledBatches):
     def make_batch(self, items, rng):
         """Windows of some tracks."""
         xs, targets = zip(*(self._draw(track, rng) for track in items), strict=True)
-        steps = torch.tensor([len(part) for part in targets])
         return FrameBatch(
             pad_sequence(xs, batch_first=True),
             torch.tensor([len(x) for x in xs]),
-            pad_sequence(targets, batch_first=True),
-            torch.arange(steps.max()) < steps.unsqueeze(1),
+            pad_sequence(targets, batch_first=True, padding_value=-1),
         )
 
     def _draw(self, track, rng):

@@ -20,11 +20,11 @@ class FrameBrain(HeadBrain):
 
     def compute_objectives(self, logits, batch, stage):
         """The task's loss, summed over the logits that count."""
-        return self.task.loss(logits, batch.targets, batch.valid).sum()
+        return self.task.loss(logits, batch.targets).sum()
 
     def count(self, batch):
         """Logits."""
-        return batch.valid.sum()
+        return self.modules.head.steps(batch.lengths).sum()
 
     def validate(self):
         """The mean of the selected metrics over whole tracks, decoded."""

@@ -65,21 +65,20 @@ class FrameTask:
     def _split(self, logits):
         return logits.split((*self.groups, self.outputs - sum(self.groups)), dim=-1)
 
-    def loss(self, logits, targets, valid):
+    def loss(self, logits, targets):
         """Loss of each frame, summed over columns, (B, T) float32; 0 where it is ignored.
 
-        Logits (B, T, C), targets (B, T, columns), valid (B, T) bool: False for padding.
+        Logits (B, T, C), targets (B, T, columns), -1 after a track's end.
         """
-        valid = valid[..., None]
-        *classes, binary = self._split(logits.float().masked_fill(~valid, -1e4))
+        *classes, binary = self._split(logits.float())
         losses = [
             F.cross_entropy(part.mT, targets[..., i], ignore_index=-1, reduction="none")[..., None]
             for i, part in enumerate(classes)
         ]
-        counted, positive = valid & (targets >= 0), targets[..., len(classes) :] > 0
+        counted, positive = targets >= 0, targets[..., len(classes) :] > 0
         if self.shift_tolerant:
+            binary = _spread(binary.masked_fill(~counted, -1e4), self.reach)
             counted &= positive | (_spread(positive.float(), 2 * self.reach) == 0)
-            binary = _spread(binary, self.reach)
         weight = torch.as_tensor(self.positive_weight or 1.0).to(binary)
         loss = F.binary_cross_entropy_with_logits
         losses.append(loss(binary, positive.float(), pos_weight=weight, reduction="none"))

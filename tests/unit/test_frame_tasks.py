@@ -287,15 +287,15 @@ def test_beat_loss(tolerant, tolerance):
     beats[2] = Beats(beats[2].times, beats[2].positions * 0)
     targets = torch.stack([task.targets(track, 120) for track in beats])
     valid = torch.arange(120) < torch.tensor([[120], [100], [0]])
-    logits[1, 100:] = 50  # padding
-    found = task.loss(logits, targets, valid)
+    logits[1, 100:], targets[~valid] = 50, -1  # padding
+    found = task.loss(logits, targets)
     expected = [
         slow_loss(task, *rows, tolerance) for rows in zip(logits, targets, valid, strict=True)
     ]
     np.testing.assert_allclose(found, torch.stack(expected), rtol=1e-3, atol=1e-6)
     assert not found[2].any() and not found[1, 100:].any() and found[0].all() == (not tolerance)
     shifted = 40 * targets.roll(2, dims=1).float().clamp(min=0) - 20
-    low = task.loss(shifted, targets, torch.ones(3, 120, dtype=bool))[:2]
+    low = task.loss(shifted, targets)[:2]
     assert (low < 1e-3).all() == tolerant
 
 
@@ -304,7 +304,6 @@ def test_chord_loss(head):
     task = ChordRecognition(head=head)
     logits = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 500, task.outputs))).float()
     targets = task.targets(CHORDS, 500)
-    valid = torch.arange(500) < torch.tensor([[500], [0]])
     known = (targets[:, 0] >= 0).nonzero()[:, 0]
     assert 0 < len(known) < 500
     rows, truth = logits[0, known], targets[known]
@@ -315,7 +314,7 @@ def test_chord_loss(head):
         expected += binary(rows[:, 26:], truth[:, 2:].float(), reduction="sum")
     else:
         expected = F.cross_entropy(rows, truth[:, 0], reduction="sum")
-    found = task.loss(logits, targets.expand(2, -1, -1), valid)
+    found = task.loss(logits, torch.stack([targets, torch.full_like(targets, -1)]))
     np.testing.assert_allclose(found.sum(dim=1), [expected, 0], rtol=1e-5)
     assert not found[0, targets[:, 0] < 0].any()
 
@@ -332,7 +331,8 @@ def test_structure_targets_and_loss():
     expected += F.binary_cross_entropy_with_logits(
         logits[0, :600, 7], targets[:600, 1].float(), pos_weight=torch.tensor(4.0)
     )
-    found = task.loss(logits, targets[None], torch.arange(640)[None] < 600)
+    targets[600:] = -1  # padding
+    found = task.loss(logits, targets[None])
     assert found.sum().item() / 600 == pytest.approx(expected.item(), rel=1e-5)
     assert not found[0, 600:].any()
 
@@ -372,7 +372,7 @@ def test_degenerate_tracks(task, reference, estimate, expected):
         assert task.score(reference, estimate, 30.0) == scores
         task.score(reference, estimate, 0.0)
         targets = task.targets(reference, 200)
-        found = task.loss(task.oracle(targets)[None], targets[None], torch.ones(1, 200, dtype=bool))
+        found = task.loss(task.oracle(targets)[None], targets[None])
         assert found.isfinite().all() and targets.dtype == torch.int64
         for frames in (0, 1, 300):
             for value in (-10.0, 0.0, 10.0):
