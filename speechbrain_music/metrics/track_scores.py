@@ -28,9 +28,8 @@ class TrackScores(Task):
         corpus = [f"corpus_{m}" if m in task.metrics else m for m in task.corpus_metrics]
         self.metrics = tuple(f"{head} {m}" for head in heads for m in (*task.metrics, *corpus))
         super().__init__(self.metrics)
-        self.selected = tuple(f"{head} {metric}" for head in heads for metric in task.selected)
         self.scored = tuple(f"{head} {metric}" for head in heads for metric in task.scored)
-        self.task, self.note = task, task.note
+        self.task = task
 
     def of_tracks(self, annotations, predictions, seconds):
         """Scores and weights of one head's predictions, both (N, C / heads) float64."""

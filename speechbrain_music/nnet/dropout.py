@@ -26,10 +26,9 @@ class Dropout(nn.Dropout):
 
 
 def replace_dropout(module):
-    """Puts `Dropout` in place of every torch Dropout below a module, and returns the module."""
+    """Puts `Dropout` in place of every torch Dropout below a module."""
     for name, child in module.named_children():
         if type(child) is nn.Dropout:
             setattr(module, name, Dropout(child.p))
         else:
             replace_dropout(child)
-    return module

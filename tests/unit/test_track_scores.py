@@ -14,8 +14,7 @@ class Fake:
     """A task whose annotations are (score, weight) already; the second metric may be undefined."""
 
     metrics, corpus_metrics = ("f", "down"), ("f", "pooled")
-    selected = scored = ("f",)
-    note = "a note"
+    scored = ("f",)
 
     def weighted_scores(self, reference, estimate, duration):
         value = {"f": estimate, "down": reference, "pooled": 1 - estimate}
@@ -25,7 +24,7 @@ class Fake:
 def test_means():
     scores = TrackScores(Fake(), ["mlp", "tcn"])
     assert scores.metrics[:4] == ("mlp f", "mlp down", "mlp corpus_f", "mlp pooled")
-    assert scores.scored == ("mlp f", "tcn f") and scores.note == "a note"
+    assert scores.scored == ("mlp f", "tcn f")
     values, weights = scores.of_tracks([0.5, np.nan, 0.1], [0.2, 0.4, 0.9], [10.0, 30.0, 60.0])
     assert values.shape == weights.shape == (3, 4) and weights[1].tolist() == [1, 0, 30, 30]
     both = [part.repeat(1, 2) for part in (values, weights)]
