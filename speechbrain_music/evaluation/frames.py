@@ -72,9 +72,8 @@ def train_heads(brain_class, features, run):
     window, batch_size = round(hparams["window_seconds"] * rate), hparams["batch_size"]
     rows, brains = train_grid(
         brain_class,
-        task,
         features,
-        run,
+        run._replace(hparams=hparams | {"task": task}),
         hparams["heads"],
         lambda kind: FrameHead(kind, *shape),
         lambda head, seed: TrainingWindows(train, targets, head, window, batch_size, seed),

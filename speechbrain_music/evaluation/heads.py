@@ -23,17 +23,16 @@ class HeadBrain(MusicBrain):
 
     Arguments
     ---------
-    task : FrameTask or VersionIdentification
-        Its selected metrics are what validation maximises.
     split : TrackSplit or FeatureSplit
         To validate on.
     **brain
-        As `MusicBrain`. `modules` has a `head`; `hparams` has `lr`, its learning rate.
+        As `MusicBrain`. `modules` has a `head`; `hparams` has `lr`, its learning rate, and `task`,
+        a FrameTask or VersionIdentification, whose selected metrics are what validation maximises.
     """
 
-    def __init__(self, task, split, **brain):
+    def __init__(self, split, **brain):
         super().__init__(**brain)
-        self.task, self.split, self.best = task, split, None
+        self.task, self.split, self.best = self.hparams.task, split, None
         limits = self.hparams.plateau_patience, self.hparams.patience
         self.patience = PlateauEarlyStopping(1, *limits)
         self.distributed_launch, self.world_size = False, 1  # every process does the same
@@ -71,7 +70,7 @@ class HeadBrain(MusicBrain):
             self.hparams.epoch_counter.limit = epoch
 
 
-def train_grid(brain_class, task, features, run, kinds, make_head, make_batches):
+def train_grid(brain_class, features, run, kinds, make_head, make_batches):
     """Trains a head of each kind for each learning rate and seed.
 
     make_head: kind -> a new head; make_batches: (head, seed) -> `ShuffledBatches`. Returns, for
@@ -84,7 +83,6 @@ def train_grid(brain_class, task, features, run, kinds, make_head, make_batches)
             head = make_head(kind)
         batches = make_batches(head=head, seed=seed)
         brain = brain_class(
-            task,
             features.splits["valid"],
             modules={"head": head},
             **on_frozen_features(hparams, run.run_opts, len(batches), lr=lr, seed=seed),

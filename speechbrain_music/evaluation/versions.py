@@ -183,7 +183,6 @@ def rank_versions(brain_class, features, run):
         mean, std = map(torch.from_numpy, mean_and_std(pitches[0], train.rows))
         trained, brains = train_grid(
             brain_class,
-            task,
             features,
             run,
             [ATTENTION],
