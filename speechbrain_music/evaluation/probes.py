@@ -43,10 +43,10 @@ class ProbeBrain(MusicBrain):
 
     Arguments
     ---------
-    patience : PlateauEarlyStopping
-        Of the P probes.
     splits : dict
         Split -> `FeatureSplit`, of which the tracks' targets are used.
+    patience : PlateauEarlyStopping
+        Of the P probes, if they are trained.
     groups : list of dict
         Parameters and learning rates for the optimiser.
     stages : tuple of int
@@ -58,7 +58,7 @@ class ProbeBrain(MusicBrain):
         is the task.
     """
 
-    def __init__(self, patience, splits, groups, stages=(), **brain):
+    def __init__(self, splits, patience=None, groups=(), stages=(), **brain):
         self.groups = groups
         self.first_rates = [torch.as_tensor(group["lr"]) for group in groups]
         super().__init__(**brain)
@@ -253,12 +253,11 @@ def train_probes(brain_class, features, run):
     stages = STAGES if len(train.rows) > hparams["successive_halving_above"] else ()
     steps = -(-len(train.rows) // hparams["batch_size"])
 
-    def make_brain(standardize, stack, rates, **options):
+    def make_brain(standardize, stack, **options):
         return brain_class(
             **on_frozen_features(hparams, run.run_opts, steps),
             modules={"probes": stack, "standardize": standardize},
             splits=splits,
-            groups=[{"params": list(stack.parameters()), "lr": rates}],
             **options,
         )
 
@@ -275,7 +274,8 @@ def train_probes(brain_class, features, run):
         limits = hparams["plateau_patience"], hparams["patience"]
         patience = PlateauEarlyStopping(len(probes), *limits)
         rates = torch.tensor([lr for *_, lr in probes], dtype=torch.float64)
-        brain = make_brain(standardize[kind], stack, rates, patience=patience, stages=stages)
+        training = {"groups": [{"params": list(stack.parameters()), "lr": rates}], "stages": stages}
+        brain = make_brain(standardize[kind], stack, patience=patience, **training)
         which = "the mix of all layers" if "all" in names else f"{len(names)} layers"
         logger.info(
             f"{len(probes)} probes on {which}, {kind}: at most {hparams['number_of_epochs']} epochs"
@@ -309,8 +309,7 @@ def choose_on_validation(probes, layer=None):
             f"be {'higher' if lr == rates.max() else 'lower'}"
         )
     stack = probes.best_weights(list(rows))
-    patience = PlateauEarlyStopping(len(rows), 1, 1)
-    brain = probes.make_brain(probes.standardize[kind], stack, torch.tensor(0.0), patience=patience)
+    brain = probes.make_brain(probes.standardize[kind], stack)
     chosen = {"standardize": kind, "layer": layer, "lr": float(lr)}
     chosen |= {"valid": table["valid"][rows].mean(), "fine_tuned": None}
     return Candidate(brain, probes.test_set, chosen)
