@@ -8,8 +8,6 @@ from speechbrain_music.evaluation.probe_files import save_probe
 from speechbrain_music.evaluation.probes import STANDARDIZE
 from speechbrain_music.metrics.track_scores import TrackScores
 
-PROBE = "probe_{}.safetensors"
-
 
 def write_frame_results(run, data_report, tested):
     """Writes results.json, scores of tracks, the report and the heads; returns the output folder.
@@ -48,7 +46,7 @@ def write_frame_results(run, data_report, tested):
     described = results.describe(run, data_report, tested, runs, summary)
     for kind, rows in first.chosen.items():
         head = first.brains[rows[0]].modules.head
-        save_probe(run.output / PROBE.format(kind), task, head, features.cache, hparams)
+        save_probe(run.output / f"probe_{kind}.safetensors", task, head, features.cache, hparams)
     arrays, shown = (figures, weights, test.names), {"metrics": task.metrics, "rate": task.rate}
     results.write_files(run.output, described, "frames.md", tested, *arrays, **shown)
     return run.output
