@@ -1,7 +1,6 @@
 """Trained heads of frame tasks on disk, and their predictions for audio files."""
 
 import json
-import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -16,9 +15,9 @@ from speechbrain_music.evaluation.frame_features import FrameCache, plan_tracks
 from speechbrain_music.evaluation.frames import predict_track
 from speechbrain_music.evaluation.protocol import OPTIONS
 from speechbrain_music.metrics.frame_tasks import BeatTracking, ChordRecognition, StructureAnalysis
-from speechbrain_music.models.encoder import DTYPES
 from speechbrain_music.models.frozen import make_encoders
 from speechbrain_music.models.frozen_encoder import fingerprint
+from speechbrain_music.models.peers import LOADERS
 from speechbrain_music.nnet.frame_heads import FrameHead
 from speechbrain_music.utils.atomic import atomic_file
 from speechbrain_music.utils.errors import UserError
@@ -84,7 +83,7 @@ def load_probe(path, encoder=None, trust_remote_code=False):
             f"{path} is no trained probe ({error!s:.200}): pass a probe_*.safetensors of a recipe "
             "of beats, chords or structure"
         ) from error
-    if encoder is None and re.match(rf"(?!(random|{'|'.join(DTYPES)}):)\w+:", str(spec)):
+    if encoder is None and str(spec).partition(":")[0] in LOADERS:
         raise UserError(f"{path} is for {spec}: pass that as --encoder to load it")
     frozen = make_encoders(encoder or spec, trust_remote_code)[0]
     if frozen.identity != identity:
