@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from speechbrain_music.dataio.overlap import plan_chunks
 from speechbrain_music.evaluation.chunks import SPLITS, LabelledChunks
 from speechbrain_music.evaluation.features import FeatureCache, ShuffledBatches, wave_parts
+from speechbrain_music.evaluation.heads import HeadBatch
 from speechbrain_music.metrics.base import read_column
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.errors import UserError
@@ -141,16 +142,8 @@ class TrackSplit(NamedTuple):
         return torch.from_numpy(self.values[self.rows[track]].astype(np.float32))
 
 
-class FrameBatch(NamedTuple):
-    """B windows of at most T frames, with S logits each."""
-
-    x: torch.Tensor  # (B, T, L, d) float32
-    lengths: torch.Tensor  # (B,) int64 frames
-    targets: torch.Tensor  # (B, S, ...), -1 after a window's end
-
-
 class TrainingWindows(ShuffledBatches):
-    """One epoch of `FrameBatch`es: each track in windows of `window` frames, placed at random.
+    """One epoch of `HeadBatch`es: each track in windows of `window` frames, placed at random.
 
     A window begins at a multiple of `head.down` frames. `targets` are (steps, ...) of each track.
     """
@@ -165,7 +158,7 @@ class TrainingWindows(ShuffledBatches):
     def make_batch(self, items, rng):
         """Windows of some tracks."""
         xs, targets = zip(*(self._draw(track, rng) for track in items), strict=True)
-        return FrameBatch(
+        return HeadBatch(
             pad_sequence(xs, batch_first=True),
             torch.tensor([len(x) for x in xs]),
             pad_sequence(targets, batch_first=True, padding_value=-1),

@@ -15,8 +15,7 @@ STATISTICS = 20_000  # frames, evenly spaced, from which features are standardis
 
 
 class FrameBrain(HeadBrain):
-    """Trains one head, a FrameHead, on a frame task at the rate of its logits; a recipe subclasses
-    it. Batches are `FrameBatch`es."""
+    """Trains one FrameHead on a frame task at the rate of its logits; a recipe subclasses it."""
 
     def compute_objectives(self, logits, batch, stage):
         """The task's loss, summed over the logits that count."""

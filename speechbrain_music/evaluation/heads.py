@@ -3,6 +3,7 @@
 import copy
 import logging
 from itertools import product
+from typing import NamedTuple
 
 import speechbrain as sb
 import torch
@@ -15,11 +16,19 @@ from speechbrain_music.optim.patience import PlateauEarlyStopping
 logger = logging.getLogger(__name__)
 
 
+class HeadBatch(NamedTuple):
+    """B sequences for a head: windows of T frames, or tracks of T chunks, at most."""
+
+    x: torch.Tensor  # (B, T, L, d) float32
+    lengths: torch.Tensor  # (B,) int64
+    targets: torch.Tensor  # (B, S, ...) int64, -1 after a window's end; of tracks (B,), their works
+
+
 class HeadBrain(MusicBrain):
     """Trains one head; after each epoch `validate` decides which weights are kept, when the
     learning rate is halved and when training ends.
 
-    A subclass has `compute_objectives`, `count` and `validate`.
+    A subclass has `compute_objectives`, `count` and `validate`. Batches are `HeadBatch`es.
 
     Arguments
     ---------

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from speechbrain_music.dataio.loading import to_device
 from speechbrain_music.dataio.transposition import SEMITONES, transpose
 from speechbrain_music.evaluation.features import FeatureCache, ShuffledBatches
-from speechbrain_music.evaluation.heads import HeadBrain, best_rate, train_grid
+from speechbrain_music.evaluation.heads import HeadBatch, HeadBrain, best_rate, train_grid
 from speechbrain_music.metrics.feature_statistics import make_standardizations, mean_and_std
 from speechbrain_music.metrics.retrieval import FEATURES, unit_vectors
 from speechbrain_music.nnet.version_head import VersionHead, contrastive_loss
@@ -37,26 +37,18 @@ class TransposedCache(FeatureCache):
         return np.stack([encode(batch._replace(wave=wave)) for wave in waves], axis=2)
 
 
-class VersionBatch(NamedTuple):
-    """B tracks with K chunks at most."""
-
-    x: torch.Tensor  # (B, K, L, d) float32
-    lengths: torch.Tensor  # (B,) int64 chunks
-    works: torch.Tensor  # (B,) int64
-
-
 def take_tracks(split, tracks, transposed=0):
-    """The `VersionBatch` of some tracks of a `FeatureSplit`; one transposition, or one of each."""
+    """The `HeadBatch` of some tracks of a `FeatureSplit`; one transposition, or one of each."""
     bounds = (np.searchsorted(split.tracks.numpy(), tracks, side) for side in ("left", "right"))
     rows = [split.rows[begin:end] for begin, end in zip(*bounds, strict=True)]
     each = zip(rows, np.broadcast_to(transposed, len(rows)), strict=True)
     parts = [torch.from_numpy(np.asarray(split.values[part])) for part in each]
     lengths = torch.tensor([len(part) for part in parts])
-    return VersionBatch(pad_sequence(parts, batch_first=True), lengths, split.targets[tracks])
+    return HeadBatch(pad_sequence(parts, batch_first=True), lengths, split.targets[tracks])
 
 
 class TrainingVersions(ShuffledBatches):
-    """One epoch of `VersionBatch`es: each work once, two of its tracks in a random transposition.
+    """One epoch of `HeadBatch`es: each work once, two of its tracks in a random transposition.
 
     Works with one track are left out.
     """
@@ -81,15 +73,15 @@ class TrainingVersions(ShuffledBatches):
 
 class VersionBrain(HeadBrain):
     """Trains one head, a VersionHead, whose embeddings of a work's tracks are similar; a recipe
-    subclasses it. Batches are `VersionBatch`es; `hparams` has the loss's `temperature`."""
+    subclasses it. `hparams` has the loss's `temperature`."""
 
     def compute_objectives(self, embeddings, batch, stage):
         """The contrastive loss, summed over tracks."""
-        return contrastive_loss(embeddings, batch.works, self.hparams.temperature).sum()
+        return contrastive_loss(embeddings, batch.targets, self.hparams.temperature).sum()
 
     def count(self, batch):
         """Tracks."""
-        return len(batch.works)
+        return len(batch.targets)
 
     def validate(self):
         """The mean average precision of the validation tracks."""
