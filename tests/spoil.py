@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from speechbrain_music.models.safe_folder import ExportError
+from speechbrain_music.utils.errors import UserError
 
 
 def in_config(change):
@@ -124,7 +124,7 @@ def faults(part, weight):
 
 def refused(load, folder, words):
     """Check that loading fails with one sentence, little memory, and no code of the folder run."""
-    with pytest.raises(ExportError) as caught, little_memory():
+    with pytest.raises(UserError) as caught, little_memory():
         load(folder)
     message = str(caught.value)
     assert str(folder) in message and words in message and "\n" not in message

@@ -5,7 +5,8 @@ from pathlib import Path
 from textwrap import shorten
 
 from speechbrain_music.models.export import SHIPPED
-from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS, ExportError
+from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS
+from speechbrain_music.utils.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -20,10 +21,10 @@ def find_export(source=None, revision=None):
     folder = SHIPPED if source is None else Path(source)
     if folder.exists():
         if revision is not None:
-            raise ExportError(f"revision is {revision!r}, but {source} is a folder: leave it out")
+            raise UserError(f"revision is {revision!r}, but {source} is a folder: leave it out")
         return folder
     if isinstance(source, Path) or not HUB_ID.fullmatch(source):
-        raise ExportError(
+        raise UserError(
             f"{source} is neither the folder of an export nor a hub id such as user/name: check "
             "the name"
         )
@@ -33,7 +34,7 @@ def find_export(source=None, revision=None):
         return Path(snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
     except Exception as error:  # the hub's, its HTTP library's or the network's
         fault = shorten(f"{type(error).__name__}: {error}", 300)
-        raise ExportError(
+        raise UserError(
             f"{source} is no folder, and could not be downloaded from the Hugging Face hub "
             f"({fault}): check the name, the revision, the network, and for a private model your "
             "login"

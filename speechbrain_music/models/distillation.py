@@ -12,7 +12,7 @@ from speechbrain_music.utils.errors import UserError
 
 
 def load_teacher(folder):
-    """The `ExportEncoder` of a folder, or "shipped". ExportError as of `load_export`."""
+    """The `ExportEncoder` of a folder, or "shipped". UserError as of `load_export`."""
     if folder is None:
         raise UserError("teacher is not set: pass --teacher with the folder of an export")
     return ExportEncoder(load_export(NAMED.get(folder, folder)), str(folder))
@@ -22,7 +22,7 @@ def make_student(folder, features, encoder):
     """The `WaveEncoder` to train: that of an export, or of new parts if the folder is None.
 
     The encoder of an export takes `gradient_checkpointing` from the new one.
-    Raises UserError for int8 weights, and ExportError as `load_export`.
+    Raises UserError for int8 weights, and as `load_export`.
     """
     if folder is None:
         return WaveEncoder(features, encoder, {})

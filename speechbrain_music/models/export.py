@@ -8,13 +8,8 @@ from torch import nn
 from speechbrain_music.dataio.audio import SAMPLE_RATE
 from speechbrain_music.models.encoder import Encoder
 from speechbrain_music.models.parts import import_class
-from speechbrain_music.models.safe_folder import (
-    ExportError,
-    check_keys,
-    check_whole,
-    read_folder,
-    write_folder,
-)
+from speechbrain_music.models.safe_folder import check_keys, check_whole, read_folder, write_folder
+from speechbrain_music.utils.errors import UserError
 
 SHIPPED = Path(__file__).parent / "shipped"  # the export of a small encoder; README.md is its card
 NAMED = {"shipped": SHIPPED}  # exports that options name in place of a folder
@@ -79,7 +74,7 @@ def load_export(folder, device="cpu", classes=()):
     (types, or full names to import) are those outside this package that it may use, such as a token
     mixer of one's own.
 
-    Raises ExportError if a file is missing or damaged, of another format version, made with other
+    Raises UserError if a file is missing or damaged, of another format version, made with other
     features, names a class that is neither shipped nor passed, if names, shapes or types of weights
     do not fit the configuration, if a value is not finite, a std of the features not above 0, or if
     a test tone gives hidden states that are not finite.
@@ -115,6 +110,6 @@ def _check_output(model, folder):
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         fault = str(error).partition("\n")[0]
     if fault:
-        raise ExportError(
+        raise UserError(
             f"{folder} gives no hidden states of a test tone ({fault:.200}): export it again"
         )

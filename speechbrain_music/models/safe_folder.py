@@ -33,10 +33,6 @@ FEATURES = {
 }
 
 
-class ExportError(UserError):
-    """A folder that cannot be loaded; the message names it, the fault and the remedy."""
-
-
 def features_config(features):
     """All that the values of a `LogMel` depend on except its statistics, as plain values."""
     return FEATURES | {"normalization": features.normalize.kind}
@@ -78,7 +74,7 @@ def write_folder(folder, features, part, config, modules, **metadata):
     if {path: path.read_bytes() for path in files if path.is_file()} == files:
         return
     if any(path.exists() for path in files) and not _is_ours(Path(folder, CONFIG)):
-        raise ExportError(f"{folder} holds files that are no {part}'s: choose a new folder")
+        raise UserError(f"{folder} holds files that are no {part}'s: choose a new folder")
     write_together(files)
 
 
@@ -98,7 +94,7 @@ def read_folder(folder, part, build):
 
     `build` makes the modules, a dict by name, from the part's config, on the device "meta"; what it
     raises says why the config is wrong. Returns config.json's dict, the modules with their weights
-    and a `LogMel` with the features' statistics. Raises ExportError for everything else than a
+    and a `LogMel` with the features' statistics. Raises UserError for everything else than a
     whole folder of this format.
     """
     folder = Path(folder)
@@ -113,7 +109,7 @@ def read_folder(folder, part, build):
             fault = f"it is the folder of a run: make one with `sbmusic export {folder}`"
         elif not folder.exists():
             fault = f"it does not exist: {did_you_mean(folder, 'check the path')}"
-        raise ExportError(f"{folder} is no {what}, {fault}")
+        raise UserError(f"{folder} is no {what}, {fault}")
     try:
         with open(path, encoding="utf-8") as file:
             config = json.loads(file.read(MAX_CONFIG))
@@ -122,25 +118,25 @@ def read_folder(folder, part, build):
         )
         normalization = features["normalization"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ExportError(f"{path} is damaged ({error!r:.200}): {remedy}") from None
+        raise UserError(f"{path} is damaged ({error!r:.200}): {remedy}") from None
     if version != FORMAT_VERSION:
-        raise ExportError(
+        raise UserError(
             f"{folder} has format {version!r:.100}, this version reads {FORMAT_VERSION}: install "
             "the matching version of speechbrain_music"
         )
     if features != FEATURES | {"normalization": normalization}:
-        raise ExportError(f"{folder} was made with features {features!r:.200}, not {FEATURES}")
+        raise UserError(f"{folder} was made with features {features!r:.200}, not {FEATURES}")
     try:
         check_keys(config, ("format_version", "features", part, "training", "weights"))
         log_mel, modules = frontend.LogMel(normalization), build(described)
     except (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         fault = str(error).partition("\n")[0]  # torch adds its stack
-        raise ExportError(f"{path} describes no {part} ({fault:.300})") from None
+        raise UserError(f"{path} describes no {part} ({fault:.300})") from None
     joined, fits_not = _joined(modules, log_mel), f"the weights in {folder} do not fit its {CONFIG}"
     try:  # copies: mapped tensors would change with the file
         weights = {name: value.clone() for name, value in load_file(weights_path).items()}
     except (OSError, SafetensorError) as error:
-        raise ExportError(f"{weights_path} cannot be read ({error!s:.300}): {remedy}") from None
+        raise UserError(f"{weights_path} cannot be read ({error!s:.300}): {remedy}") from None
     # bfloat16 is computed in float32.
     values = {k: v.float() if v.dtype == torch.bfloat16 else v for k, v in weights.items()}
     wanted = {name: value.dtype for name, value in joined.state_dict().items()}
@@ -148,18 +144,18 @@ def read_folder(folder, part, build):
         joined.load_state_dict(values, assign=True)
     except RuntimeError as error:
         fault = " ".join(str(error).split()).partition(": ")[2]
-        raise ExportError(f"{fits_not}: {fault:.300}") from None
+        raise UserError(f"{fits_not}: {fault:.300}") from None
     for name, value in values.items():
         if value.dtype != wanted[name]:
-            raise ExportError(f"{fits_not}: {name} is {weights[name].dtype}, not {wanted[name]}")
+            raise UserError(f"{fits_not}: {name} is {weights[name].dtype}, not {wanted[name]}")
         if not value.isfinite().all():
-            raise ExportError(f"{weights_path} has non-finite values in {name}: {remedy}")
+            raise UserError(f"{weights_path} has non-finite values in {name}: {remedy}")
     if not (log_mel.normalize.std > 0).all():
-        raise ExportError(f"{weights_path} has a feature std that is not above 0: {remedy}")
+        raise UserError(f"{weights_path} has a feature std that is not above 0: {remedy}")
     model = {"features": features, part: described}
     # Older ones have no hash, or one of the weights alone.
     if config.get("weights") not in (None, *(fingerprint(c, weights) for c in ({}, model))):
-        raise ExportError(
+        raise UserError(
             f"{weights_path} is not the file that {CONFIG} was written with, is damaged, or was "
             f"being replaced: run the same command again, or {remedy}"
         )

@@ -48,7 +48,7 @@ class Teacher(nn.Module):
 
 
 def load_teacher(source):
-    """The `Teacher` that "EXPORT:LAYER" names; None for None. ExportError as of `load_export`."""
+    """The `Teacher` that "EXPORT:LAYER" names; None for None. UserError as of `load_export`."""
     if source is None:
         return None
     folder, _, layer = str(source).rpartition(":")
@@ -133,7 +133,7 @@ def _config(quantizer, teacher):
 def load_targets(folder):
     """Reads a trained quantizer as `TrainedTargets`; no code runs from it.
 
-    Raises ExportError for the folder of a run, and if a file is missing or damaged, of another
+    Raises UserError for the folder of a run, and if a file is missing or damaged, of another
     format version, made with other features, or with weights that do not fit the config.
     """
     config, modules, features = read_folder(folder, QUANTIZER, _build)

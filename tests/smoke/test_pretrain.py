@@ -19,7 +19,6 @@ from speechbrain_music.dataio import segments
 from speechbrain_music.dataio.audio import read_segment
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.parts import import_class
-from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.utils.errors import UserError
 
 SYSTEMS = ("brn_sum", "brn_att", "cnf_sum", "cnf_att")
@@ -113,7 +112,7 @@ def test_custom_mixer(tone_folder, tmp_path, monkeypatch):
     weights = [tiny.exported(tmp_path / name) for name in ("yaml", "option")]
     torch.testing.assert_close(*weights, rtol=0, atol=0)
     assert "!name:my_mixers.Shift" in (tmp_path / "option" / "hyperparams.yaml").read_text()
-    with pytest.raises(ExportError, match="'my_mixers.Shift' is not of this package"):
+    with pytest.raises(UserError, match="'my_mixers.Shift' is not of this package"):
         load_export(tmp_path / "yaml" / "export")
     shift = import_class("my_mixers.Shift")
     model = load_export(tmp_path / "yaml" / "export", classes=[shift])

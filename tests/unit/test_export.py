@@ -11,7 +11,7 @@ from spoil import in_config, in_weights, with_header
 from speechbrain_music.models.encoder import MIXERS, make_encoder
 from speechbrain_music.models.export import WaveEncoder, load_export, save_export
 from speechbrain_music.models.frontend import LogMel
-from speechbrain_music.models.safe_folder import ExportError
+from speechbrain_music.utils.errors import UserError
 
 
 def make_parts(block="branchformer", mixer="summary", seed=0, normalization="band", **choice):
@@ -145,7 +145,7 @@ def test_damaged_export_is_exported_over_but_no_other_folder(folder, damage, is_
     damage(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     if is_refused:
-        with pytest.raises(ExportError, match="holds files that are no encoder's"):
+        with pytest.raises(UserError, match="holds files that are no encoder's"):
             save_export(folder, *make_parts())
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     else:

@@ -18,7 +18,6 @@ from speechbrain_music.dataio.overlap import plan_chunks
 from speechbrain_music.inference import MusicEncoder, long_audio
 from speechbrain_music.models.frontend import LogMel, token_count
 from speechbrain_music.models.frozen_encoder import pool_states
-from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.utils.errors import UserError
 
 EXACT = {"rtol": 0, "atol": 1e-5}
@@ -273,13 +272,13 @@ def test_hub_download_is_two_files_of_a_revision(tiny_export, monkeypatch):
 def test_other_names_are_not_downloaded(monkeypatch, source):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: 1 / 0)
     monkeypatch.chdir(os.path.dirname(__file__))
-    with pytest.raises(ExportError, match="neither the folder of an export|no export"):
+    with pytest.raises(UserError, match="neither the folder of an export|no export"):
         MusicEncoder.from_export(source, device="cpu")
 
 
 def test_unreachable_hub_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ExportError, match="some-user/model is no folder, and could not") as caught:
+    with pytest.raises(UserError, match="some-user/model is no folder, and could not") as caught:
         MusicEncoder.from_export("some-user/model", device="cpu")
     assert "\n" not in str(caught.value)

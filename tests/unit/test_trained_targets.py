@@ -8,7 +8,6 @@ from spoil import in_config
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
-from speechbrain_music.models.safe_folder import ExportError
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.models.targets import load_targets, load_teacher, save_targets, vector_size
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
@@ -236,7 +235,7 @@ TEACHER_FAULTS = {
 def test_damaged_teacher_is_one_sentence(taught, name):
     spoil_folder, words = TEACHER_FAULTS[name]
     spoil_folder(taught[1])
-    with pytest.raises(ExportError, match=words) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         load_targets(taught[1])
     assert "\n" not in str(caught.value)
 
