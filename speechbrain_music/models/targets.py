@@ -11,6 +11,7 @@ from speechbrain_music.models.frontend import BANDS, STACK
 from speechbrain_music.models.frozen_encoder import fingerprint
 from speechbrain_music.models.safe_folder import check_keys, check_whole, read_folder, write_folder
 from speechbrain_music.nnet.precision import full_float32
+from speechbrain_music.nnet.quantizer import check_width
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 from speechbrain_music.utils.errors import UserError
 
@@ -100,6 +101,7 @@ class TrainedTargets(nn.Module):
 
         `lengths` are (B,) tokens of each item, for a teacher.
         """
+        check_width(x, len(self.scale))  # a width of 1 would be broadcast
         x = x.float() * self.scale + self.shift
         return self.quantizer(x if self.teacher is None else self.teacher(x, lengths))
 

@@ -51,7 +51,11 @@ class RandomProjectionQuantizer(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        """(B, T, input_dim) to tokens (B, T), of N > 1 codebooks (B, T, N); always in float32."""
+        """(B, T, input_dim) to tokens (B, T), of N > 1 codebooks (B, T, N); always in float32.
+
+        Raises ValueError for vectors of another width.
+        """
+        check_width(x, self.config["input_dim"])
         with full_float32(x.device):
             rows = x.flatten(0, -2).float()
             if self.config["center"]:
@@ -90,6 +94,15 @@ class RandomFiniteScalarQuantizer(RandomProjectionQuantizer):
         levels = self.config["levels"]
         digits = ((latent.tanh() + 1) / 2 * (levels - 1)).round().long()
         return (digits * levels ** torch.arange(latent.shape[1], device=latent.device)).sum(dim=1)
+
+
+def check_width(x, width):
+    """Raises ValueError unless the last axis of `x` has `width` values."""
+    if x.shape[-1] != width:
+        raise ValueError(
+            f"the quantizer was built for vectors of {width} values, "
+            f"this input has {x.shape[-1]}: pass (B, T, {width})"
+        )
 
 
 def most_similar(rows, codebook):

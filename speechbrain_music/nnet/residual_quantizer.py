@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from speechbrain_music.nnet.precision import full_float32
-from speechbrain_music.nnet.quantizer import most_similar
+from speechbrain_music.nnet.quantizer import check_width, most_similar
 
 # An entry with less average weight has not been used for long: its mean is meaningless.
 FORGOTTEN = 1e-12
@@ -31,7 +31,8 @@ class ResidualQuantizer(nn.Module):
 
     A linear map to `codebook_dim` values; the nearest entry of the first codebook, then of each
     further one the nearest to the residual; the sum of these entries and a linear map back.
-    Gradients pass straight through the quantization. `config` holds the arguments.
+    Gradients pass straight through the quantization. Vectors have `input_dim` values, else
+    ValueError; `config` holds the arguments.
 
     Entries are standard normal until a `CodebookLearner` has moved them.
 
@@ -79,6 +80,7 @@ class ResidualQuantizer(nn.Module):
 
     def learn(self, x):
         """(..., input_dim) to a `Reconstruction`, for training; always in float32."""
+        check_width(x, self.config["input_dim"])
         with full_float32(x.device):
             latent = self.down(x.float())
             with torch.no_grad():
@@ -91,6 +93,7 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def forward(self, x):
         """Tokens (B, T), or (B, T, num_codebooks), int64; always in float32."""
+        check_width(x, self.config["input_dim"])
         with full_float32(x.device):
             tokens, _ = self.nearest(self.down(x.float()))
         return tokens.squeeze(-1)
@@ -105,12 +108,15 @@ class CodebookLearner(nn.Module):
     the start.
 
     `decay` is the weight of the past at each step: 0.99 averages over about 100 steps. An entry is
-    dead below `dead_code_threshold` of the mean weight. Both are between 0 and 1.
+    dead below `dead_code_threshold` of the mean weight. Both are between 0 and 1, else ValueError.
     """
 
     def __init__(self, quantizer, decay=0.99, dead_code_threshold=0.01):
         super().__init__()
         self.quantizer = quantizer
+        for name, value in (("decay", decay), ("dead_code_threshold", dead_code_threshold)):
+            if not 0 < value < 1:
+                raise ValueError(f"{name} is {value!r}: it must be between 0 and 1")
         self.decay = decay
         self.dead_code_threshold = dead_code_threshold
         books, entries, width = quantizer.codebook.shape

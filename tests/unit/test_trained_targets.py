@@ -108,7 +108,7 @@ def test_token_shape_is_that_of_random_projection():
     assert torch.equal(back.tokens.squeeze(-1), tokens) and back.tokens.shape == (2, 7, books)
     assert quantizer(torch.zeros(1, 0, 512)).numel() == 0
     for call in (quantizer, quantizer.learn):
-        with pytest.raises(RuntimeError, match="2x15 and 512x"):
+        with pytest.raises(ValueError, match=r"512 values.*has 15.*\(B, T, 512\)"):
             call(torch.zeros(1, 2, 15))
 
 
@@ -119,6 +119,12 @@ def test_float32_under_autocast():
         coarse = quantizer.nearest(quantizer.down(x).float())[0].squeeze(-1)
     assert torch.equal(inside, quantizer(x)) and torch.equal(back, quantizer.learn(x).vectors)
     assert not torch.equal(inside, coarse)  # so it would have shown
+
+
+@pytest.mark.parametrize("name", ["decay", "dead_code_threshold"])
+def test_values_out_of_range(name):
+    with pytest.raises(ValueError, match=f"{name} is 1.0: it must be between 0 and 1"):
+        CodebookLearner(make(), **{name: 1.0})
 
 
 # ---- as targets ----
@@ -146,6 +152,9 @@ def test_saved_and_loaded_targets_are_equal(folder):
     assert not any(p.requires_grad for p in targets.parameters())
     assert targets.config.items() >= ({"kind": "rvq"} | quantizer.config).items()
     torch.testing.assert_close(targets.mean, features_of().normalize.mean)
+    for width in (1, 15):
+        with pytest.raises(ValueError, match=rf"512 values.*has {width}: pass"):
+            targets(torch.zeros(1, 2, width))
 
 
 def test_config_hash_depends_on_weights_and_statistics(folder):
