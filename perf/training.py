@@ -47,10 +47,9 @@ def make_brain(system, device="cpu", compiled=False, **overrides):
     torch.manual_seed(0)
     with open(HPARAMS / f"{system}.yaml", encoding="utf-8") as file:
         hparams = load_hyperpyyaml(file, overrides)
-    hparams["checkpointer"] = lambda: None
-    constant = {"learning_rate_factor": lambda step: 1.0, "statistics": None}
+    hparams |= {"checkpointer": lambda: None, "learning_rate_factor": lambda step, total: 1.0}
     options = {"device": device, "compile": compiled}
-    brain = BestRQBrain.of_run(hparams, options, Plan(1, 1, 1), **constant)
+    brain = BestRQBrain.of_run(hparams, options, Plan(1, 1, 1), statistics=None)
     brain._compile()  # as SpeechBrain does at the start of `fit`
     brain.init_optimizers()
     brain.modules.train()

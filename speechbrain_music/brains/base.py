@@ -129,17 +129,15 @@ class MusicBrain(sb.Brain):
     `count` counts) and `count`. A step's gradient is that sum over all micro-batches and processes,
     divided by the count over all of them.
 
-    The arguments are those of `speechbrain.Brain`, with `BRAIN_OPTIONS` and `epoch_counter` in
-    `hparams`; a `Plan`; and `learning_rate_factor`, steps done before this one -> factor on every
-    group's learning rate (by default that of `hparams`, with the plan's total). `fit` raises
-    UserError when more than `nonfinite_patience` steps in a row were not finite.
+    The arguments are those of `speechbrain.Brain`, and a `Plan`. `hparams` has `BRAIN_OPTIONS`,
+    `epoch_counter` and `learning_rate_factor`: steps done before this one, and the plan's `total`
+    -> factor on every group's learning rate. `fit` raises UserError when more than
+    `nonfinite_patience` steps in a row were not finite.
     """
 
     kept = ("optimizer_step", "skipped_steps", "skipped_in_a_row")  # in checkpoints
 
-    def __init__(
-        self, modules, opt_class, hparams, run_opts, checkpointer, plan, learning_rate_factor=None
-    ):
+    def __init__(self, modules, opt_class, hparams, run_opts, checkpointer, plan):
         device = getattr(run_opts, "device", None) or sb.utils.distributed.infer_device()
         if device == "cpu" and hparams["precision"] == "bf16":
             logger.info("bf16 is for GPUs: this run on a CPU computes in fp32")
@@ -156,9 +154,8 @@ class MusicBrain(sb.Brain):
         if self.device_type == "cpu":
             keep_freed_memory()
         self.plan = plan
-        self.learning_rate_factor = learning_rate_factor or partial(
-            hparams["learning_rate_factor"], total=plan.total_steps
-        )
+        factor = hparams["learning_rate_factor"]
+        self.learning_rate_factor = partial(factor, total=plan.total_steps)
         self.grad_accumulation_factor = plan.accumulation
         self.optimizer_step_limit = plan.total_steps
         self.rank, self.world_size = among_processes()

@@ -62,19 +62,18 @@ def fine_tune(brain_class, best, probes, features, run):
     rates = hparams["lr_encoder"], hparams["layer_decay"]
     groups = layer_decay_groups(model.encoder, *rates, decay)
     groups += [group | {"lr": hparams["lr_probe"]} for group in decay_groups(probe, decay)]
+    factor = partial(warmup_cosine, warmup=hparams["warmup_steps"], floor=1.0)
+    own = {"epoch_counter": EpochCounter(epochs), "learning_rate_factor": factor}
     brain = brain_class(
         modules={"encoder": model, "probes": probe, "standardize": standardize},
         opt_class=hparams["fine_tune_opt_class"],
-        hparams=hparams | {"epoch_counter": EpochCounter(epochs)},
+        hparams=hparams | own,
         run_opts=run.run_opts,
         checkpointer=AtomicCheckpointer(
             run.output / f"save-{key[:16]}",
             {"encoder": model, "probes": probe, "patience": patience},
         ),
         plan=plan,
-        learning_rate_factor=partial(
-            warmup_cosine, warmup=hparams["warmup_steps"], total=plan.total_steps, floor=1.0
-        ),
         patience=patience,
         splits=splits,
         groups=groups,

@@ -329,11 +329,11 @@ def on_frozen_features(hparams, run_opts, steps, **own):
     for name in ("core", "utils.epoch_loop"):
         logging.getLogger(f"speechbrain.{name}").setLevel(logging.WARNING)
     epochs = hparams["number_of_epochs"]
+    constant = {"learning_rate_factor": lambda step, total: 1.0, "precision": "fp32"}
     return {
         "opt_class": hparams["opt_class"],
-        "hparams": hparams | {"epoch_counter": EpochCounter(epochs), "precision": "fp32"} | own,
+        "hparams": hparams | {"epoch_counter": EpochCounter(epochs)} | constant | own,
         "run_opts": run_opts,
         "checkpointer": None,
         "plan": Plan(1, steps, steps * epochs),
-        "learning_rate_factor": lambda step: 1.0,
     }
