@@ -153,10 +153,8 @@ def _nearest_option(key, written, run_options):
     if SYNONYMS.get(key) in written:
         return SYNONYMS[key]
     plain = [name for name, node in written.items() if not str(node.tag).startswith("!n")]
-    return [
-        *difflib.get_close_matches(key, plain, n=1),
-        *difflib.get_close_matches(key, [*written, *run_options], n=1, cutoff=0),
-    ][0]
+    near = difflib.get_close_matches(key, plain, n=1)
+    return (near or difflib.get_close_matches(key, [*written, *run_options], n=1, cutoff=0))[0]
 
 
 def _parse(key, value, schema):
