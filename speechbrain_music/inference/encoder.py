@@ -224,9 +224,7 @@ class MusicEncoder(Pretrained):
             return long_audio.PoolAggregator(pool)
 
         files = (SimpleNamespace(path=path, aggregator=None, finite=True) for path in paths)
-        chunks = chain.from_iterable(
-            long_audio.read_chunks(f, f.path, chunk, overlap) for f in files
-        )
+        chunks = chain.from_iterable(long_audio.read_chunks(f, chunk, overlap) for f in files)
         with closing(long_audio.prefetch(long_audio.group_chunks(chunks, budget))) as groups:
             for group in groups:
                 for batch in long_audio.batch_chunks(group, budget):

@@ -18,7 +18,7 @@ FLOAT32 = np.dtype("<f4")
 class Chunk(NamedTuple):
     """A span of a file and its wave, (n,) float32; or the error that ends the file."""
 
-    file: object  # the caller's record of the file
+    file: object  # the caller's record of the file, with its `path`
     file_tokens: int = 0  # by the file's header
     span: ChunkSpan = None
     wave: np.ndarray = None
@@ -31,19 +31,19 @@ class Chunk(NamedTuple):
         return len(self.span.context) if self.span else 0
 
 
-def read_chunks(file, path, chunk=None, overlap=0):
+def read_chunks(file, chunk=None, overlap=0):
     """Read a file's chunks in order; a file that cannot be read ends with a chunk of the error.
 
-    A file that ends before its header says has fewer chunks. `file` is passed to each chunk.
+    A file that ends before its header says has fewer chunks. `file`, with its `path`, is in each.
     """
     try:
-        info = audio_info(path)
+        info = audio_info(file.path)
         tokens = token_count(resampled_length(info.frames, info.sample_rate))
         plan = plan_chunks(max(tokens, 1), chunk, overlap)
         contexts = (span.context for span in plan)
         parts = [(c.start * SAMPLES_PER_TOKEN, len(c) * SAMPLES_PER_TOKEN) for c in contexts]
         pending = None
-        for (context, keep), wave in zip(plan, read_segments(path, parts), strict=True):
+        for (context, keep), wave in zip(plan, read_segments(file.path, parts), strict=True):
             stop = context.start + token_count(len(wave))
             if stop > keep.start:
                 if pending:
@@ -52,7 +52,7 @@ def read_chunks(file, path, chunk=None, overlap=0):
                 span = ChunkSpan(range(context.start, stop), kept)
                 pending = Chunk(file, tokens, span, wave, is_last=False)
         if pending is None:
-            raise AudioError(f"{path}: is too short for one sample at 24 kHz; remove it.")
+            raise AudioError(f"{file.path}: is too short for one sample at 24 kHz; remove it.")
         yield pending._replace(is_last=True)
     except AudioError as error:
         yield Chunk(file, error=error)
