@@ -267,7 +267,6 @@ class MusicBrain(sb.Brain):
     def init_optimizers(self):
         """One optimiser for the `parameter_groups`."""
         self.optimizer = self.opt_class(self.parameter_groups())
-        self.optimizers_dict = {"optimizer": self.optimizer}
         self.learning_rates = [group["lr"] for group in self.optimizer.param_groups]
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
