@@ -42,7 +42,11 @@ def run(args):
         table = [(place, f"{s:.4f}", *both) for place, (s, *both) in enumerate(pairs, start=1)]
         shape = "{:>6}  {:>10}  {}  {}"
     else:
-        query, values = _find_query(args, paths, values, settings)
+        query = find_row(paths, printable(args.query))
+        if query is None:
+            query, values = len(paths), np.vstack([values, _embed(args, paths, settings)[None]])
+        elif args.model:
+            print("the query is among the embeddings: --model is not used", file=sys.stderr)
         title = f"Most similar to {paths[query] if query < len(paths) else args.query}"
         ranked = rank(unit_layers(values, args.features), query, args.top)
         columns = ("rank", "similarity", "seconds", "path")
@@ -59,16 +63,6 @@ def run(args):
     if args.page:
         write_together({args.page: pairs_page(title, pairs)})
         print(f"wrote {escaped(args.page)}")
-
-
-def _find_query(args, paths, values, settings):
-    """The query's row, and the embeddings, which then have it."""
-    row = find_row(paths, printable(args.query))
-    if row is None:
-        return len(paths), np.concatenate([values, _embed(args, paths, settings)[None]])
-    if args.model:
-        print("the query is among the embeddings: --model is not used", file=sys.stderr)
-    return row, values
 
 
 def unit_layers(values, features):
