@@ -199,7 +199,6 @@ def prepare_items(
             logger.warning("All pieces have the same artist: single files are held out.")
         rows = hold_out(rows[None], valid_share, seed, artists)
     splits = {split: rows[split] for split in SPLITS if rows.get(split) or split in (counts or {})}
-    used = Counter(item.split for item in usable)
     reasons = Counter(reason for _, reason in skipped)
     unlisted = [name for name in audio if name not in headers]
     report = {
@@ -210,7 +209,7 @@ def prepare_items(
         "counts": counts,
         "deviations": deviations,
         "splits": {
-            split: output.split_counts(part, used[split] or len(part))
+            split: output.split_counts(part)
             | {"classes": {name: _class_counts(part, name) for name in data_set.classes}}
             for split, part in splits.items()
         },

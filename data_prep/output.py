@@ -10,10 +10,10 @@ from speechbrain_music.utils.atomic import write_together
 logger = logging.getLogger(__name__)
 
 
-def split_counts(rows, files=None):
+def split_counts(rows):
     """The report on a split: `files`, `rows` and `hours`."""
     hours = round(sum(row["duration"] for row in rows) / 3600, 6)
-    return {"files": len(rows) if files is None else files, "rows": len(rows), "hours": hours}
+    return {"files": len({row["wav"] for row in rows}), "rows": len(rows), "hours": hours}
 
 
 def read_json(path):
