@@ -1,7 +1,7 @@
 """Samplers: which segments make up which batch, on every rank and after every restart."""
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, Sampler
 
 from speechbrain_music.dataio.segments import TRAIN, SegmentIndex
 
@@ -40,12 +40,9 @@ class WeightedSegmentSampler(_BatchSampler):
     def __iter__(self):
         rng = np.random.default_rng([self.seed, TRAIN, self.epoch])
         rows = np.searchsorted(self.edges, rng.random(self.draws) * self.edges[-1], side="right")
-        for batch in range(self.first, len(self)):
-            begin = (batch * self.world_size + self.rank) * self.batch_size
-            yield [
-                SegmentIndex(self.epoch, index, int(rows[index]))
-                for index in range(begin, begin + self.batch_size)
-            ]
+        order = np.arange(self.draws).reshape(-1, self.world_size, self.batch_size)
+        for batch in order[self.first :, self.rank].tolist():
+            yield [SegmentIndex(self.epoch, index, int(rows[index])) for index in batch]
 
 
 class ShuffleSampler(_BatchSampler):
@@ -69,5 +66,4 @@ class ShuffleSampler(_BatchSampler):
 def every_row(count, batch_size, rank=0, world_size=1):
     """Batches of draws that visit each row once, in order, taking turns between the ranks."""
     draws = [SegmentIndex(0, row, row) for row in range(count)]
-    batches = [draws[i : i + batch_size] for i in range(0, count, batch_size)]
-    return batches[rank::world_size]
+    return [*BatchSampler(draws, batch_size, drop_last=False)][rank::world_size]
