@@ -24,9 +24,6 @@ RUN_OPTIONS = kinds.named(TABLES["kinds"])
 OBJECT_TAG = re.compile(r"!(name|new):")
 
 
-# ---- loading ----
-
-
 class Hparams(dict):
     """What a yaml gives; a key that it lacks is a `UserError`."""
 
