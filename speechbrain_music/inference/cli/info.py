@@ -12,7 +12,17 @@ from speechbrain_music.utils.errors import escaped
 def run(args):
     """Print the metadata of `args.source`."""
     if (path := Path(args.source or "")).is_file():
-        metadata = _of_embeddings(*read_embeddings(path, unpooled=True))
+        paths, durations, values, settings = read_embeddings(path, unpooled=True)
+        metadata = {
+            "embeddings": f"{len(paths)} files, {durations.sum() / 3600:.2f} h",
+            "shape": " x ".join(map(str, values.shape)),
+            "first": paths[0],
+            "last": paths[-1],
+            "model": f"{settings['source']} ({settings['model']})",
+            "layers": f"{settings['layers']} (0 is the front-end)",
+            "pool": settings["pool"],
+            "chunk": f"{settings['chunk']} s, overlap {settings['overlap']} s",
+        }
     else:
         encoder = MusicEncoder.from_export(args.source, device="cpu", classes=args.classes)
         metadata = encoder_metadata(encoder.model) | {"fingerprint": encoder.fingerprint}
@@ -22,16 +32,3 @@ def run(args):
             metadata[task] = f"{layers['text']} on {layers['tracks']} {kind}tracks ({scores})"
     for title, text in metadata.items():
         print(f"{escaped(title):14} {escaped(text)}")
-
-
-def _of_embeddings(paths, durations, values, settings):
-    return {
-        "embeddings": f"{len(paths)} files, {durations.sum() / 3600:.2f} h",
-        "shape": " x ".join(map(str, values.shape)),
-        "first": paths[0],
-        "last": paths[-1],
-        "model": f"{settings['source']} ({settings['model']})",
-        "layers": f"{settings['layers']} (0 is the front-end)",
-        "pool": settings["pool"],
-        "chunk": f"{settings['chunk']} s, overlap {settings['overlap']} s",
-    }
