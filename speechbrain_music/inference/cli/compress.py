@@ -3,19 +3,18 @@
 import shlex
 from pathlib import Path
 
+from speechbrain_music.data_prep.files import check_output
+from speechbrain_music.inference.hub import find_export
+from speechbrain_music.models.compression import compress
+from speechbrain_music.models.export import load_export, save_export
+from speechbrain_music.models.frozen import ExportEncoder
+from speechbrain_music.reporting.model_card import model_card
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, escaped
 
 
 def run(args):
     """Write the compressed export and its card."""
-    from speechbrain_music.data_prep.files import check_output
-    from speechbrain_music.inference.hub import find_export
-    from speechbrain_music.models.compression import compress
-    from speechbrain_music.models.export import load_export, save_export
-    from speechbrain_music.models.frozen import ExportEncoder
-    from speechbrain_music.reporting.model_card import model_card
-
     if args.out.exists():
         raise UserError(f"out is {args.out}, which exists: choose a new folder")
     check_output(args.out)
