@@ -79,8 +79,7 @@ def _read(path, key, parts):
     try:
         with np.load(path, allow_pickle=False) as stored:
             values = dict(stored)
-        is_right = str(values["key"]) == key
-        if is_right:
+        if is_right := str(values["key"]) == key:
             _set_features(values, parts)
     except Exception as error:  # whatever a damaged file makes numpy raise
         logger.warning(f"{path} is damaged and is made again ({error!r:.200})")
