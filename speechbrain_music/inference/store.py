@@ -14,22 +14,13 @@ from tqdm import tqdm
 
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import AudioError, audio_info, file_stamp
-from speechbrain_music.inference.embeddings import (
-    KINDS,
-    OPTIONS,
-    Embeddings,
-    check_out,
-    damage_explained,
-    read_embeddings,
-    read_folder,
-    write_embeddings,
-    write_folder,
-)
+from speechbrain_music.inference import embeddings
 from speechbrain_music.models.frontend import TOKEN_RATE
 from speechbrain_music.utils.atomic import LOCK, locked_folder, write_together
 from speechbrain_music.utils.errors import UserError
 
 PARTIAL, UNREADABLE = ".partial", ".unreadable.csv"
+SAME = ("model", *embeddings.OPTIONS)  # settings that must be equal to reuse embeddings
 MAX_NAME = 255  # bytes that file systems allow
 # In the folder of a `PartialStore`: hash and duration; and what a kill has left.
 STORED = re.compile(r"([0-9a-f]{32})_(\d+\.\d{3})\.npy")
@@ -53,7 +44,7 @@ def embed_collection(
     """
     options = {"pool": "mean", "layers": -1, "chunk": 30.0, "overlap": 0.0} | options
     out, paths, unreadable = Path(out), list(map(os.fspath, paths)), dict(unreadable or {})
-    check_out(out, options["pool"], len(paths))
+    embeddings.check_out(out, options["pool"], len(paths))
     if options["layers"] != "all":  # negative ones are counted from the front
         chosen, single = encoder.choose_layers(options["layers"], options["pool"])
         options["layers"] = chosen[0] if single else chosen
@@ -78,16 +69,16 @@ def embed_collection(
             raise UserError(f"none of {len(unreadable)} files could be read; {path}: {reason}")
         stamps, durations, stored = zip(*(store.rows[path] for path in done), strict=True)
         settings["stamps"] = list(stamps)
-        if out.suffix in KINDS:
-            with damage_explained(partial, "delete it to start again"):
+        found = embeddings.Embeddings(done, np.array(durations), stored, settings)
+        if out.suffix in embeddings.KINDS:
+            with embeddings.damage_explained(partial, "delete it to start again"):
                 mode = "r" if options["pool"] == "none" else None  # one file, perhaps of gigabytes
                 arrays = [np.load(x, mmap_mode=mode) if isinstance(x, Path) else x for x in stored]
                 values = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
-            write_embeddings(out, Embeddings(done, np.array(durations), values, settings))
+            embeddings.write_embeddings(out, found._replace(values=values))
         else:
             names = _relative_names(paths)
-            embeddings = Embeddings(done, durations, stored, settings)
-            write_folder(out, embeddings, [names[path] for path in done], partial / WHOLE)
+            embeddings.write_folder(out, found, [names[path] for path in done], partial / WHOLE)
         shutil.rmtree(partial, ignore_errors=True)
     return unreadable
 
@@ -119,7 +110,7 @@ class PartialStore:
     """
 
     def __init__(self, folder, settings, paths):
-        self.folder, self.settings = folder, [settings[name] for name in ("model", *OPTIONS)]
+        self.folder, self.settings = folder, [settings[name] for name in SAME]
         stored = {}
         for name in filter(None, map(STORED.fullmatch, os.listdir(folder))):
             with suppress(Exception):  # cut by a power failure, or damaged: it is embedded again
@@ -152,7 +143,10 @@ def _finished(out, paths, settings, overwrite, resumed):
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return {}
     try:
-        before = read_folder(out) if out.is_dir() else read_embeddings(out, unpooled=True)
+        if out.is_dir():
+            before = embeddings.read_folder(out)
+        else:
+            before = embeddings.read_embeddings(out, unpooled=True)
     except UserError as error:
         if out.is_file() and (overwrite or resumed):
             return {}
@@ -160,7 +154,7 @@ def _finished(out, paths, settings, overwrite, resumed):
         raise UserError(f"{error}, or {remedy}") from error
     given = {_key(path) for path in paths}
     lost = sum(_key(path) not in given for path in before.paths)
-    names = [name for name in ("model", *OPTIONS) if before.settings[name] != settings[name]]
+    names = [name for name in SAME if before.settings[name] != settings[name]]
     changed = [f"{name} {before.settings[name]!s:.99}, now {settings[name]}" for name in names]
     if (lost or changed) and not overwrite:
         faults = [f"{lost} of its {len(before.paths)} files are not among the {len(paths)} given"]
