@@ -143,9 +143,6 @@ def _command(recipe, name, folder, options):
     return [*train, *pairs, "--output_folder", folder]
 
 
-# ---- figures ----
-
-
 def probe_all(runs, variants):
     """Name -> one dict of figures per seed, of the variants and of untrained encoders."""
     folder = runs.args.work / "probed"
