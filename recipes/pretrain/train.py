@@ -31,11 +31,7 @@ from speechbrain_music.brains.segments import (
 from speechbrain_music.dataio.audio import AudioError
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
 from speechbrain_music.evaluation.frame_probe import FrameProbe
-from speechbrain_music.metrics.pretraining import (
-    BlockShares,
-    MaskedPredictionMetrics,
-    sum_cross_entropy,
-)
+from speechbrain_music.metrics import pretraining
 from speechbrain_music.models.initialisation import LOADED, PARTS, describe, initialise
 from speechbrain_music.models.ssl import stack_frames, tokenize
 from speechbrain_music.nnet.masking import interpolate_masked
@@ -104,7 +100,7 @@ class BestRQBrain(SegmentBrain):
     def compute_objectives(self, predictions, batch, stage):
         """Return cross-entropies plus weighted mel MSE, summed over masked tokens."""
         logits, tokens, rebuilt, _, mel, lengths, cqt = predictions
-        cross_entropy = sum_cross_entropy(logits, tokens)
+        cross_entropy = pretraining.sum_cross_entropy(logits, tokens)
         target = stack_frames(mel)[batch.mask]
         mel_mse = (rebuilt - target).square().mean(dim=-1).sum()
         self.losses = {"cross_entropy": cross_entropy.detach(), "mel_mse": mel_mse.detach()}
@@ -115,7 +111,7 @@ class BestRQBrain(SegmentBrain):
             self.metrics.update(logits, rebuilt, mel, all_tokens, batch.mask, lengths, cqt)
         loss = cross_entropy + self.hparams.reconstruction_weight * mel_mse
         if cqt is not None:
-            entropy = sum_cross_entropy(*cqt)
+            entropy = pretraining.sum_cross_entropy(*cqt)
             self.losses["cqt_cross_entropy"] = entropy.detach()
             loss = loss + self.hparams.cqt_weight * entropy
         return loss
@@ -163,8 +159,9 @@ class BestRQBrain(SegmentBrain):
 
     def make_metrics(self):
         """Watch masked prediction, and what each block adds."""
-        self.block_shares = BlockShares(self.hparams.encoder.layers, self.device)
-        return MaskedPredictionMetrics(self.statistics, self.hparams.mask_block, self.device)
+        layers, block = self.hparams.encoder.layers, self.hparams.mask_block
+        self.block_shares = pretraining.BlockShares(layers, self.device)
+        return pretraining.MaskedPredictionMetrics(self.statistics, block, self.device)
 
     def report(self, figures):
         """Add the loss, the shares of blocks and the probes of frames."""
