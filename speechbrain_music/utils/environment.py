@@ -9,9 +9,7 @@ from platform import machine, python_version
 
 import torch
 
-PACKAGES = (
-    "speechbrain-music torch torchaudio speechbrain numpy mir_eval soxr transformers"
-).split()
+PACKAGES = "speechbrain-music torch torchaudio speechbrain numpy mir_eval soxr transformers".split()
 
 
 def versions():
