@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from contextlib import suppress
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -41,12 +42,10 @@ def _read_log(log):
     if log.exists():
         with open(log, encoding="utf-8", errors="replace") as file:
             for line in file:
-                try:
+                with suppress(ValueError, TypeError, RecursionError):
                     *state, frames, rate = json.loads(line)
                     if type(frames) is int and 0 < frames < 2**63 and rate in audio.SAMPLE_RATES:
                         known[tuple(state)] = audio.AudioInfo(frames, rate)
-                except (ValueError, TypeError, RecursionError):
-                    continue
     return known
 
 
