@@ -71,11 +71,9 @@ def _read_table(path):
             raise files.PreparationError(
                 f"{path} has a row without a work or a track ({','.join(row.values())}); fix it."
             )
-        if "split" in row and split not in data_set.SPLITS:
-            raise files.PreparationError(
-                f"{path} has the split {split!r} at {row[track]}: write "
-                f"{', '.join(data_set.SPLITS)}, or remove the column."
-            )
+        if "split" in row:
+            what = f"the split of {row[track]} in the optional column of {path}"
+            data_set.check_option(what, split, data_set.SPLITS)
         yield _item(row[track], audio(row[track]), row[work], artist, change, split)
 
 

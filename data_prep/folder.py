@@ -35,11 +35,8 @@ def read_labelled_folder(data_folder, out, labels, table="labels.csv"):
         )
     items, remedy = [], "fix the table or pass another as --table"
     for row in files.read_table(path, ["file", "split", *labels], remedy=remedy):
-        if row["split"] not in data_set.SPLITS:
-            raise files.PreparationError(
-                f"{path} has the split {row['split']!r} at {row['file']}: "
-                f"write {', '.join(data_set.SPLITS)}."
-            )
+        what = f"the split of {row['file']} in {path}"
+        data_set.check_option(what, row["split"], data_set.SPLITS)
         name = os.path.normpath(row["file"])  # ./a.wav is a.wav
         values = tuple(row[label] for label in labels)
         items.append(data_set.Item(name, name, row["split"], values))

@@ -133,7 +133,7 @@ def test_splits_of_a_table(root, out):
     for rows_, *fragments in (
         ([*rows, ("train", rows[-1][1], "x")], f"work {rows[-1][1]} is in", "into one split"),
         ([*rows, ("train", "other", rows[0][2])], "two different pieces with the ID"),
-        ([*rows, ("dev", "other", "x")], path, "the split 'dev' at x", "train, valid, test"),
+        ([*rows, ("dev", "other", "x")], path, "split of x in", "is 'dev'; choose one of train, v"),
         ([*rows, ("train", "", "x")], path, "a row without a work or a track"),
     ):
         write_table(root, "split,work_id,track_id", rows_)

@@ -69,7 +69,7 @@ def test_a_recording_that_cannot_be_read(folder, tmp_path, capsys):
     [
         (["c.flac,train,", "c.flac,test,", "d/e.mp3,valid,"], "two different pieces with the ID c"),
         (["c.flac,train,", "d/e.mp3,test,"], "no recording of valid: add some"),
-        (["c.flac,training,"], "the split 'training' at c.flac: write train, valid, test"),
+        (["c.flac,training,"], "split of c.flac in .* is 'training'; choose one of train, v"),
         (
             ["c.flac,train,", "./c.flac,test,", "d/e.mp3,valid,"],
             "two different pieces with the ID c",
