@@ -68,9 +68,8 @@ def _read_table(path):
     for row in files.read_table(path, (work, track), remedy=remedy):
         artist, change, split = (row.get(name, "") for name in ("artist", "change", "split"))
         if not (row[work] and row[track]):
-            raise files.PreparationError(
-                f"{path} has a row without a work or a track ({','.join(row.values())}); fix it."
-            )
+            what = f"has a row without a work or a track ({','.join(row.values())})"
+            raise files.damaged(path, what, "fix it")
         if "split" in row:
             what = f"the split of {row[track]} in the optional column of {path}"
             data_set.check_option(what, split, data_set.SPLITS)

@@ -239,9 +239,8 @@ def _unique(data_set, items):
     for key, count in Counter(item.id for item in counts).items():
         if count > 1:
             remedy = "keep one of its rows" if data_set.own else "fix its annotations"
-            raise files.PreparationError(
-                f"{data_set.title} has two different pieces with the ID {key}; {remedy}."
-            )
+            what = f"has two different pieces with the ID {key}"
+            raise files.damaged(data_set.title, what, remedy)
     return list(counts), [item.id for item, count in counts.items() if count > 1]
 
 

@@ -270,10 +270,8 @@ def read_table(
                         f"double quotes, or {remedy}."
                     )
                 if delimiter == "\t" and any("\t" in cell and "\n" in cell for cell in row):
-                    raise PreparationError(
-                        f"{path} has an unclosed quotation mark some lines before "
-                        f"{rows.line_num}; fix it or {remedy}."
-                    )
+                    what = f"has an unclosed quotation mark some lines before {rows.line_num}"
+                    raise damaged(path, what, f"fix it or {remedy}")
                 if quoting == csv.QUOTE_NONE:
                     row[len(header) - 1 :] = [delimiter.join(row[len(header) - 1 :])]
                 yield {name: cell.strip() for name, cell in zip(header, row, strict=False)}
