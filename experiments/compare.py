@@ -16,6 +16,7 @@ import json
 import logging
 import shlex
 import shutil
+import sys
 from hashlib import blake2b
 from itertools import zip_longest
 from pathlib import Path
@@ -44,7 +45,7 @@ from speechbrain_music.reporting.run_log import read_rows
 from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.environment import where_it_ran
-from speechbrain_music.utils.errors import UserError, run_recipe
+from speechbrain_music.utils.errors import UserError, run_command
 from speechbrain_music.utils.processes import run_recipes
 
 HERE = Path(__file__).parent / "compare"
@@ -306,4 +307,4 @@ def main(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run_recipe(main)
+    sys.exit(run_command(lambda: main(sys.argv[1:])))

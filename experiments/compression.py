@@ -32,7 +32,7 @@ from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.pictures import picture
 from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.atomic import write_together
-from speechbrain_music.utils.errors import run_recipe
+from speechbrain_music.utils.errors import run_command
 
 CLIPS, SECONDS = 8, 30  # composed clips; times are measured for as long as a clip
 AXES = {"bytes": "bytes of weights", "macs": "MACs per second of audio"}  # of the picture
@@ -139,4 +139,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(lambda: main(sys.argv[1:])))

@@ -11,6 +11,7 @@ protocol.
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.reporting.pages import by_encoder, render
 from speechbrain_music.utils.arguments import make_parser
 from speechbrain_music.utils.atomic import write_together
-from speechbrain_music.utils.errors import UserError, run_recipe
+from speechbrain_music.utils.errors import UserError, run_command
 
 TITLES = {"top1": "top-1 accuracy", "map": "mean average precision"}
 CHOSEN_BY = "map"
@@ -184,4 +185,4 @@ def main(argv):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run_recipe(main)
+    sys.exit(run_command(lambda: main(sys.argv[1:])))

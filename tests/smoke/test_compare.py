@@ -182,3 +182,12 @@ def test_differences_by_hand():
 def test_bad_command_is_refused(argv, words):
     with pytest.raises(UserError, match=words):
         main(argv)
+
+
+@pytest.mark.parametrize("script", ["compare", "retrieval", "compression"])
+def test_help_lists_the_options(script, monkeypatch, capsys):
+    path = str(tiny.ROOT / f"experiments/{script}.py")
+    monkeypatch.setattr("sys.argv", [path, "--help"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(path, run_name="__main__")
+    assert left.value.code == 0 and "--out OUT" in capsys.readouterr().out
