@@ -71,7 +71,7 @@ def _read_table(path):
             what = f"has a row without a work or a track ({','.join(row.values())})"
             raise files.damaged(path, what, "fix it")
         if "split" in row:
-            what = f"the split of {row[track]} in the optional column of {path}"
+            what = f"the split of {row[track]} in {path} (the column may be left out)"
             data_set.check_option(what, split, data_set.SPLITS)
         yield _item(row[track], audio(row[track]), row[work], artist, change, split)
 

@@ -31,19 +31,23 @@ def read_chords1217(data_folder, out=None, fold=0):
     """
     needs = (("train04.csv",), ("data", "")), (("*.lab",), ("chordlab", ""))
     lists, labels = files.locate(data_folder, "Chords1217", *needs)
-    rng, fold_of, valid = np.random.RandomState(20190326), {}, set()
-    for number in range(FOLDS["chords1217"]):
-        train, test = (
-            [row["song"] for row in files.read_table(path, ["song"], header_rows=0)]
-            for path in (data_folder / lists / f"{s}{number:02d}.csv" for s in ("train", "test"))
-        )
+    folds = range(FOLDS["chords1217"])
+    paths = [[data_folder / lists / f"{s}{n:02d}.csv" for n in folds] for s in ("test", "train")]
+    tests, trains = (
+        [[row["song"] for row in files.read_table(path, ["song"], header_rows=0)] for path in part]
+        for part in paths
+    )
+    fold_of = {song: number for number in folds for song in tests[number]}
+    rng, valid = np.random.RandomState(20190326), set()
+    for number, train in enumerate(trains):
+        if set(train) != fold_of.keys() - set(tests[number]):
+            raise files.damaged(paths[1][number], "does not have the songs of the other folds")
         order = rng.permutation(len(train))
-        fold_of |= dict.fromkeys(test, number)
         if str(number) == str(fold):
             valid = {train[place] for place in order[len(train) - len(train) // 4 :]}
     found = {"chords": files.by_stem(data_folder, labels, (".lab",))}
     artists = dict.fromkeys(fold_of, "")  # unknown
-    items = fold_items(data_folder, found, fold_of, fold, FOLDS["chords1217"], artists)
+    items = fold_items(data_folder, found, fold_of, fold, len(folds), artists)
     sides = {"test": "test"} | dict.fromkeys(valid, "valid")
     items = [i._replace(split=sides.get(i.split, sides.get(i.id, "train"))) for i in items]
     return data_set.Annotations(items, settings={"fold": fold})

@@ -123,13 +123,17 @@ def render(parts, seconds, bank):
 
 
 def audible(program, pitches, bank):
-    """Those of some pitches that a program plays: another bank may lack some of its notes."""
-    slot, quiet = 3.0, 0.01  # seconds from note to note, so that each has died away; -40 dB
-    notes = [(slot * place, slot * place + 0.3, p, 100) for place, p in enumerate(pitches)]
+    """Those of some pitches that a program plays: another bank may lack some of its notes.
+
+    Each must be louder than what is left of the one before, and than -40 dB of the loudest.
+    """
+    slot = 0.5  # seconds from note to note
+    notes = [(slot * place, slot * place + 0.2, p, 100) for place, p in enumerate(pitches)]
     wave = render([(program, np.array(notes, NOTE), 0.0, 0.0)], slot * len(notes), bank)
-    peaks = np.abs(wave).reshape(len(notes), -1).max(axis=1)
+    waves = np.abs(wave).reshape(len(notes), -1)
+    peaks, left = waves.max(axis=1), waves[:, -RATE // 20 :].max(axis=1)
     if not peaks.any():
-        raise UserError(
-            f"The sound bank has no program {program}; set {SOUNDFONT} to another file."
-        )
-    return [p for p, peak in zip(pitches, peaks, strict=True) if peak > quiet * peaks.max()]
+        text = f"The sound bank has no program {program}; set {SOUNDFONT} to another file."
+        raise UserError(text)
+    floor = np.maximum(0.01 * peaks.max(), 1.1 * np.append(0, left[:-1]))
+    return [p for p, sounds in zip(pitches, peaks > floor, strict=True) if sounds]

@@ -244,6 +244,9 @@ def test_chords1217(tmp_path, out):
         prepare("chords1217", root, out)
     with refused("the fold to test on is '5'; choose one of 0, 1, 2, 3, 4"):
         prepare("chords1217", root, out, fold=5)
+    write(root / "data/train04.csv", "\n".join(trains[4][1:]))
+    with refused("train04.csv does not have the songs of the other folds"):
+        prepare("chords1217", root, out)
     (root / "data/test02.csv").unlink()
     with refused("test02.csv does not exist"):
         prepare("chords1217", root, out)

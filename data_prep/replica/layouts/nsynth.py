@@ -6,6 +6,7 @@ which 3 s are held) are those of Engel et al. (ICML 2017).
 """
 
 import json
+import logging
 from itertools import product
 
 import numpy as np
@@ -14,6 +15,8 @@ from speechbrain_music.data_prep.data_set import SPLITS
 from speechbrain_music.data_prep.replica import mix, synth
 from speechbrain_music.data_prep.replica.draws import FIRST, PLAN, STYLE, keyed, read_yaml
 from speechbrain_music.data_prep.replica.trees import Tree, published
+
+logger = logging.getLogger(__name__)
 
 PARTS = len(SPLITS)
 NOTES = 300  # per instrument, at most: about 1,000 instruments, as in the original
@@ -31,7 +34,8 @@ def plan(scale, seed):
     counts = published("nsynth", scale, least=len(FAMILIES))
     bank = synth.load_bank()
     able = {(f, h): playable(bank, f, h) for f in FAMILIES for h in (False, True)}
-    if not bank.loudness:  # it was not scanned
+    if not bank.loudness:
+        logger.info("looking for notes that the sound bank lacks, in less than two minutes")
         for programs in able.values():
             programs |= {p: synth.audible(p, programs[p], bank) for p in programs}
     texts, sounds = {}, []
