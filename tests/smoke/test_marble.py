@@ -166,7 +166,11 @@ def test_encoders_and_their_names():
     args, encoders, data, others = parse(line.split())
     named = {"mel": "mel", "random": "random:x/export", "mine": ["a", "b"], "hf": "hf:me/model"}
     assert encoders == named | {"d": "c/d"}
-    assert (args.tasks, data, others) == (["mtt_tagging"], {}, ["--quick", "True"])
+    assert ([task.name for task in args.tasks], data, others) == (
+        ["mtt_tagging"],
+        {},
+        ["--quick", "True"],
+    )
 
 
 def test_a_score_is_at_most_perfect():
