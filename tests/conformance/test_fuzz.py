@@ -202,7 +202,7 @@ def make_partial(folder):
     """What `embed` has stored when it is killed before its last step."""
     make_export(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "write_embeddings", Mock(side_effect=UserError("stopped")))
+        patch.setattr(store.embeddings, "write_embeddings", Mock(side_effect=UserError("stopped")))
         with pytest.raises(UserError):
             embed(folder, folder / "e.npz")
 
