@@ -95,8 +95,8 @@ def test_every_benchmark_is_measured_and_written(tmp_path, capsys):
         assert result["run"]["command"] == f"python -m perf --size tiny --out {tmp_path}"
         assert "torch threads " in result["run"]["machine"]
     extra = found["quantizer"]["extra_bytes"]
-    # All differences, in float32; a few pages of 4 KB may have been in memory before.
-    assert 8192 * 4 * 16 * 4 - 8 * 4096 < extra["SpeechBrain"] < 2**23
+    # All differences, in float32: 8 MiB. The kernel counts pages in batches: some 100 KB are noise.
+    assert 7 * 2**20 < extra["SpeechBrain"] < 2**24
     assert extra["ours"] < extra["SpeechBrain"]
     assert set(found["growth"]["outcomes"].values()) == {growth.MEASURED}
     assert len(found["growth"]["seconds"]) == 2 * 6 + 1
