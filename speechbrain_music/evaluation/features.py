@@ -209,10 +209,14 @@ class Features(NamedTuple):
     """An encoder's features of a task."""
 
     cache: FeatureCache
-    encoder: object  # FrozenEncoder, that computed them
     chunks: LabelledChunks
     splits: dict  # split -> FeatureSplit or TrackSplit of what can be read
     reasons: dict  # row of the table of chunks -> why the chunk could not be read
+
+    @property
+    def encoder(self):
+        """The encoder that computed them."""
+        return self.cache.encoder
 
 
 def make_caches(run, chunks, cache=FeatureCache):
@@ -238,8 +242,7 @@ def extract_features(run, caches, chunks):
             torch.distributed.all_gather_object(each, cache.reasons)  # waits for all
             cache.reasons = dict(item for reasons in each for item in reasons.items())
         values, readable, reasons = cache.load()
-        splits = cache.splits(chunks, values, readable)
-        yield Features(cache, cache.encoder, chunks, splits, reasons)
+        yield Features(cache, chunks, cache.splits(chunks, values, readable), reasons)
 
 
 # ---- batches ----
