@@ -32,24 +32,24 @@ def read_chords1217(data_folder, out=None, fold=0):
     needs = (("train04.csv",), ("data", "")), (("*.lab",), ("chordlab", ""))
     lists, labels = files.locate(data_folder, "Chords1217", *needs)
     folds = range(FOLDS["chords1217"])
-    paths = [[data_folder / lists / f"{s}{n:02d}.csv" for n in folds] for s in ("test", "train")]
-    tests, trains = (
-        [[row["song"] for row in files.read_table(path, ["song"], header_rows=0)] for path in part]
-        for part in paths
-    )
+
+    def songs(path):
+        return [row["song"] for row in files.read_table(path, ["song"], header_rows=0)]
+
+    tests = [songs(data_folder / lists / f"test{number:02d}.csv") for number in folds]
     fold_of = {song: number for number in folds for song in tests[number]}
     rng, valid = np.random.RandomState(20190326), set()
-    for number, train in enumerate(trains):
+    for number in folds:
+        path = data_folder / lists / f"train{number:02d}.csv"
+        train = songs(path)
         if set(train) != fold_of.keys() - set(tests[number]):
-            raise files.damaged(paths[1][number], "does not have the songs of the other folds")
+            raise files.damaged(path, "does not have the songs of the other folds")
         order = rng.permutation(len(train))
         if str(number) == str(fold):
             valid = {train[place] for place in order[len(train) - len(train) // 4 :]}
     found = {"chords": files.by_stem(data_folder, labels, (".lab",))}
     artists = dict.fromkeys(fold_of, "")  # unknown
-    items = fold_items(data_folder, found, fold_of, fold, len(folds), artists)
-    sides = {"test": "test"} | dict.fromkeys(valid, "valid")
-    items = [i._replace(split=sides.get(i.split, sides.get(i.id, "train"))) for i in items]
+    items = fold_items(data_folder, found, fold_of, fold, len(folds), artists, valid=valid)
     return data_set.Annotations(items, settings={"fold": fold})
 
 
@@ -126,10 +126,11 @@ def make_item(root, key, wav, split, fold, artist, annotations):
     return data_set.Item(key, wav, split, (*paths, fold, artist, downbeats))
 
 
-def fold_items(root, found, fold_of, test, folds, artists, stem="{}"):
+def fold_items(root, found, fold_of, test, folds, artists, stem="{}", valid=None):
     """Pieces of the first of the annotations `found` (column -> piece -> path), split by folds.
 
-    `stem` is that of a piece's audio, with the piece's name in braces.
+    `stem` is that of a piece's audio, with the piece's name in braces. `valid` are the pieces that
+    validate, of those that do not test; None: the fold after the one to test on.
     """
     audio, items = audio_finder(root), []
     for key, path in next(iter(found.values())).items():
@@ -138,6 +139,8 @@ def fold_items(root, found, fold_of, test, folds, artists, stem="{}"):
         fold, wav = fold_of[key], audio(stem.format(key))
         paths = {column: paths[key] for column, paths in found.items() if key in paths}
         split = split_of(fold, test, folds)
+        if valid is not None and split != "test":
+            split = "valid" if key in valid else "train"
         items.append(make_item(root, key, wav, split, fold, artists[key], paths))
     return items
 
