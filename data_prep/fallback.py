@@ -19,7 +19,7 @@ REPLICA_FOLDER = "data/replica/{}_{:g}"  # data set, scale
 MUSIC_FOLDER = "data/replica/corpus_{:g}h"  # hours
 
 
-def prepare_or_synthesize(data_set, data_folder, out, replica_scale, **options):
+def prepare_or_synthesize(data_set, data_folder, out, replica_scale=None, **options):
     """Prepare a task's data set, or its replica of that scale if there is no data folder.
 
     `data_set` is a name in `registry.DATA_SETS`, or a function `prepare(data_folder, out,

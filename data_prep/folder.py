@@ -7,6 +7,7 @@ from speechbrain_music.data_prep import data_set, files
 from speechbrain_music.data_prep.manifest import COLUMNS
 
 RESERVED = (*COLUMNS, "track", "weight", "corpus", "generator")
+_REMEDY = "fix the table or pass another as --table"
 _SHOWN = 20  # extensions in the report
 
 
@@ -33,8 +34,8 @@ def read_labelled_folder(data_folder, out, labels, table="labels.csv"):
             f"labels has {wrong[0]!r}, a column of every manifest or given twice: rename the "
             "column of the table."
         )
-    items, remedy = [], "fix the table or pass another as --table"
-    for row in files.read_table(path, ["file", "split", *labels], remedy=remedy):
+    items = []
+    for row in files.read_table(path, ["file", "split", *labels], remedy=_REMEDY):
         what = f"the split of {row['file']} in {path}"
         data_set.check_option(what, row["split"], data_set.SPLITS)
         name = os.path.normpath(row["file"])  # ./a.wav is a.wav
@@ -46,3 +47,16 @@ def read_labelled_folder(data_folder, out, labels, table="labels.csv"):
     record = {"title": data_folder.name, "reference": str(path), "labels": tuple(labels)}
     record |= {"classes": tuple(labels), "counts": {"published": dict(counts)}}
     return data_set.Annotations(items, record=record)
+
+
+def label_values(data_folder, label, table="labels.csv"):
+    """All values of a column of a folder's table, sorted; of "a|b" each."""
+    for name, value in (("data_folder", data_folder), ("label", label)):
+        if value is None:
+            raise files.PreparationError(
+                f"{name} is not set: pass --data_folder with a folder that has {table}, and "
+                "--label with a column of it"
+            )
+    rows = files.read_table(files.existing_folder(data_folder) / table, [label], remedy=_REMEDY)
+    values = {value for row in rows for value in row[label].split(data_set.SEVERAL)}
+    return sorted(values - {""})

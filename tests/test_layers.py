@@ -161,10 +161,10 @@ def test_yaml_keys_and_options_agree(system):
     assert blocks(system)["system"].strip() == system
 
 
-CLIPS = TASKS | MTG_TASKS
+CLIPS = TASKS | MTG_TASKS | {"labels": find_task("labels")}
 # What the tasks differ in; all else is one protocol.
 OWN = set("name task prepare number_of_epochs patience plateau_patience replica_scale".split())
-OWN |= set("chunk_seconds max_seconds excerpt split tagged_only marble".split())
+OWN |= set("chunk_seconds max_seconds excerpt split tagged_only marble label table".split())
 
 
 OWN |= set("batch_size window_seconds fold player chord_head functions".split())  # by the frame
@@ -176,7 +176,7 @@ def test_tasks_share_one_protocol(tasks):
     first = yamls[next(name for name in yamls if name.startswith("gtzan"))]
     for task, keys in yamls.items():
         assert keys["name"].strip() == task
-        assert first.keys() - keys.keys() <= {"split", "fold"}
+        assert first.keys() - keys.keys() <= {"split", "fold", "replica_scale"}
         differing = {key for key in keys if keys[key] != first.get(key)}
         assert differing <= OWN, task
 
@@ -197,6 +197,6 @@ def test_registry_agrees_with_yaml(task):
     entry = find_task(task)
     _, hparams, _, _ = load_task([str(ROOT / entry.yaml), "--encoder", "mel"])
     assert hparams["prepare"].keywords["data_set"] == entry.data_set
-    options = {**PROTOCOL, **FINE_TUNING} if task in CLIPS else FRAMES
+    options = {*PROTOCOL, *FINE_TUNING} - {"label"} if task in CLIPS else FRAMES
     assert set(VERSIONS if task in VERSION_TASKS else options) <= set(blocks(task))
     assert (ROOT / entry.recipe.replace(".", "/")).with_suffix(".py").exists()

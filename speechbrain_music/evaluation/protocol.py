@@ -116,10 +116,10 @@ def load_task(argv):
 
 
 def output_folder(hparams, encoder):
-    """The yaml's output_folder, else results/<task>/<encoder and short forms>."""
+    """The yaml's output_folder, else results/<task>/<encoder, label and short forms>."""
     if hparams["output_folder"]:
         return Path(hparams["output_folder"])
-    parts = [re.sub(r"[^\w.-]+", "_", encoder)]
+    parts = [re.sub(r"[^\w.-]+", "_", part) for part in (encoder, hparams.get("label")) if part]
     parts += [word for word in ("quick", "marble_compat") if hparams.get(word)]
     parts += [] if hparams.get("freeze_encoder", True) else ["fine_tuned"]
     return Path("results") / hparams["name"] / "-".join(parts)

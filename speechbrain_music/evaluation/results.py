@@ -221,7 +221,7 @@ def describe(run, data_report, tested, runs, summary):
         path, metrics = run.recipe.with_name("published.csv"), hparams["task"].metrics
         published = read_published(path, hparams["name"], metrics)
     return {
-        "task": hparams["name"],
+        "task": ":".join(filter(None, [hparams["name"], hparams.get("label")])),
         "command": [str(part) for part in run.argv],
         "key": results_key(hparams, [part[0].cache for part in tested], features.chunks.labels),
         "encoder": {"spec": hparams["encoder"], "name": run.encoders[0].name, "runs": runs},
