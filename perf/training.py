@@ -37,7 +37,6 @@ def make_batch(waves, masked=None):
         samples=torch.full((items,), samples, device=waves.device),
         mask=mask,
         noise=0.1 * torch.randn(int(mask.sum()) * STACK, BANDS, device=waves.device),
-        rows=torch.arange(items),
         errors=[],
     )
 

@@ -38,16 +38,15 @@ class SegmentIndex(NamedTuple):
 class SegmentBatch(NamedTuple):
     """A batch of B items, with T tokens in the longest and M masked tokens in all.
 
-    wave (B, N) float32, samples (B,) int64, mask (B, T) bool, noise (4 M, 128) float32, rows (B,)
-    int64; errors: one (path, reason) for each item that could not be read, which then has no
-    masked token and does not count.
+    wave (B, N) float32, samples (B,) int64, mask (B, T) bool, noise (4 M, 128) float32; errors: one
+    (path, reason) for each item that could not be read, which then has no masked token and does not
+    count.
     """
 
     wave: torch.Tensor
     samples: torch.Tensor
     mask: torch.Tensor
     noise: torch.Tensor
-    rows: torch.Tensor
     errors: list
 
 
@@ -112,7 +111,6 @@ class SegmentDataset(Dataset):
             "wave": torch.from_numpy(wave),
             "mask": torch.from_numpy(mask),
             "noise": torch.from_numpy(noise.astype(np.float32)),
-            "row": draw.row,
             "error": error,
         }
 
@@ -139,7 +137,6 @@ def collate(items):
         samples=torch.tensor([len(item["wave"]) for item in items]),
         mask=pad_sequence([item["mask"] for item in items], batch_first=True),
         noise=torch.cat([item["noise"] for item in items]),
-        rows=torch.tensor([item["row"] for item in items]),
         errors=[item["error"] for item in items if item["error"]],
     )
 

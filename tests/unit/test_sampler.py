@@ -111,7 +111,7 @@ def test_workers_change_nothing(tracks, augment):
     assert any(batch.errors for batch in runs[0])
     for one, two in zip(*runs, strict=True):
         assert one.errors == two.errors
-        for name in ("wave", "samples", "mask", "noise", "rows"):
+        for name in ("wave", "samples", "mask", "noise"):
             assert torch.equal(getattr(one, name), getattr(two, name))
 
 
@@ -136,7 +136,6 @@ def test_an_unreadable_file_gives_an_item_that_counts_for_nothing(tracks):
     assert path == "gone.wav" and "gone.wav: does not exist" in reason
     assert not batch.mask[0].any() and not batch.wave[0].any()
     assert batch.mask[1].any() and len(batch.noise) == 4 * batch.mask.sum()
-    assert batch.rows.tolist() == [0, 1]
     assert batch.noise.std() == pytest.approx(0.1, rel=0.1)
 
 
