@@ -245,10 +245,6 @@ class MusicBrain(sb.Brain):
                 f"{self.nonfinite_patience}): check the skipped files, lower lr, or raise it"
             )
 
-    def evaluate_batch(self, batch, stage):
-        """As SpeechBrain's, on a batch that is a NamedTuple."""
-        return super().evaluate_batch(to_device(batch, self.device), stage)
-
     # ---- position and checkpoints ----
 
     def parameter_groups(self):

@@ -315,7 +315,8 @@ class SegmentBrain(MusicBrain):
     def evaluate_batch(self, batch, stage):
         """Loss of a held-out batch per counted item; `compute_objectives` updates the metrics."""
         self.note_unreadable(batch)
-        return super().evaluate_batch(batch, stage) / self.count(batch).clamp(min=1).cpu()
+        loss = super().evaluate_batch(to_device(batch, self.device), stage)
+        return loss / self.count(batch).clamp(min=1).cpu()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Prints and logs held-out figures, draws curves, saves a checkpoint by the figure "loss".
