@@ -33,16 +33,12 @@ def write(folder, device, name, result, order):
     Returns the page's text.
     """
     path = Path(folder, f"{device}.json")
-    merged = read(path) | {name: result}
+    merged = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    merged[name] = result
     found = {name: merged[name] for name in order if name in merged}
     text, dump = page(device, found), json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     write_together({path: dump, path.with_suffix(".md"): text})
     return text
-
-
-def read(path):
-    """The results in a JSON file; none if it is missing."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def page(device, found):

@@ -105,9 +105,8 @@ def load_probe(path, encoder=None, trust_remote_code=False):
 def predict_file(probe, path, device="cpu", batch_size=4):
     """The annotation of an audio file, Beats or LabelledIntervals; AudioError if it is none."""
     info = audio_info(path)
-    seconds = info.frames / info.sample_rate
     track = {"ID": Path(path).name, "wav": str(path), "start": 0, "stop": info.frames}
-    table = plan_tracks(pd.DataFrame([track | {"duration": seconds}]), **probe.context)
+    table = plan_tracks(pd.DataFrame([track | {"duration": info.seconds}]), **probe.context)
     with TemporaryDirectory() as folder:
         cache = FrameCache(folder, probe.encoder, table, probe.layers).open()
         cache.extract(batch_size, device=device, bar=False)
