@@ -32,9 +32,8 @@ from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus
 from speechbrain_music.data_prep.replica.mixture import merged_data, prepare_mixture, prepare_speech
 from speechbrain_music.evaluation.frame_probe import CHORD, PITCH, FrameProbe
 from speechbrain_music.evaluation.tasks import TASKS, existing_tasks
-from speechbrain_music.metrics.comparison import LEVEL
 from speechbrain_music.metrics.pretraining import HELD_OUT
-from speechbrain_music.metrics.resampling import holm
+from speechbrain_music.metrics.resampling import LEVEL, holm
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.frozen import untrained
 from speechbrain_music.models.safe_folder import RUN_RESULT

@@ -23,8 +23,7 @@ from speechbrain_music.data_prep.manifest import read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.evaluation.chunks import cut_into_chunks
 from speechbrain_music.evaluation.features import FeatureCache
-from speechbrain_music.metrics.comparison import compare
-from speechbrain_music.metrics.resampling import draw_counts, interval, over_encoders
+from speechbrain_music.metrics.resampling import compare, draw_counts, interval, over_encoders
 from speechbrain_music.metrics.retrieval import chance_level, layer_vectors, retrieve
 from speechbrain_music.models.frozen import make_encoders, name_specs
 from speechbrain_music.reporting.pages import by_encoder, render
@@ -89,7 +88,7 @@ def by_recording(found, recordings):
 
 
 def summarise(systems, chances, resamples):
-    """Rows of the table, and differences between systems as `metrics.comparison.compare`.
+    """Rows of the table, and differences between systems as `metrics.resampling.compare`.
 
     systems: name -> its encoders' scores, as `evaluate` gives them.
     """

@@ -29,8 +29,7 @@ from speechbrain_music.evaluation.frame_results import scored_task
 from speechbrain_music.evaluation.protocol import RESULTS, load_task
 from speechbrain_music.evaluation.results import PREDICTIONS, resampled_figures
 from speechbrain_music.evaluation.tasks import ALL_TASKS, TASKS, existing_tasks
-from speechbrain_music.metrics.comparison import compare
-from speechbrain_music.metrics.resampling import interval, over_encoders, score
+from speechbrain_music.metrics.resampling import compare, interval, over_encoders, score
 from speechbrain_music.models.frozen import name_specs
 from speechbrain_music.reporting.marble_table import write_suite
 from speechbrain_music.utils.arguments import make_parser

@@ -15,8 +15,8 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_music.evaluation.probes import AUTO, STANDARDIZE, choose_on_validation
 from speechbrain_music.evaluation.protocol import RESULTS, protocol_of, results_key
-from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import (
+    compare,
     draw_counts,
     interval,
     over_encoders,
@@ -109,7 +109,7 @@ def compare_layers(task, tested, resamples=1000):
     """Validation scores of single layers by their best probes, and which layers suffice.
 
     tested: as `write_results`. valid: layer -> mean of the selected metrics. best: a layer. less:
-    layer -> how much it is below the best, as `metrics.comparison.compare`, with Holm's correction
+    layer -> how much it is below the best, as `metrics.resampling.compare`, with Holm's correction
     over layers. text: a clause that names the layers that do not differ from the best. None for a
     single layer, and where a metric is not defined.
     """

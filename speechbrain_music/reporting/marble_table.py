@@ -15,7 +15,7 @@ def write_suite(folder, cells, overall, pairs, failed):
     """Writes marble.md, marble.csv and marble.json.
 
     cells: (task, encoder) -> a recipe's results. overall: encoder -> mean, low, high of its score,
-    and number of tasks. pairs: from `metrics.comparison.compare`. failed: what is missing -> why.
+    and number of tasks. pairs: from `metrics.resampling.compare`. failed: what is missing -> why.
     """
     rows = [
         {"task": task, "encoder": encoder, "metric": metric, **figure}

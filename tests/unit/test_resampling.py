@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_music.metrics.comparison import compare
 from speechbrain_music.metrics.resampling import (
+    compare,
     draw_counts,
     holm,
     interval,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from speechbrain_music.evaluation.protocol import QUICK
 from speechbrain_music.evaluation.results import REPORTS, _confusion, resampled_figures, summarise
-from speechbrain_music.metrics.comparison import compare
+from speechbrain_music.metrics.resampling import compare
 from speechbrain_music.metrics.tasks import MultiLabel, Regression, SingleLabel
 from speechbrain_music.reporting.pages import render
 from speechbrain_music.reporting.pictures import draw_layers
