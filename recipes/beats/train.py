@@ -1,9 +1,6 @@
 """Beats and downbeats: their times in whole tracks.
 
 python recipes/beats/train.py hparams/gtzan_beats.yaml --encoder EXPORT
-
---data_folder is the data set's folder; without it a replica is made once and used. Any top-level
-key of the yaml is an option. README.md describes the protocol.
 """
 
 from speechbrain_music import evaluation

@@ -1,9 +1,6 @@
 """Chords: their spans and names in whole tracks.
 
 python recipes/chords/train.py hparams/rwc_chords.yaml --encoder EXPORT
-
---data_folder is the data set's folder; without it a replica is made once and used. Any top-level
-key of the yaml is an option. README.md describes the protocol.
 """
 
 from speechbrain_music import evaluation

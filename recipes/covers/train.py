@@ -2,9 +2,7 @@
 
 python recipes/covers/train.py hparams/covers.yaml --encoder EXPORT
 
---data_folder is a folder of music with a table of works, or with a folder per work; without it a
-replica is made once and used. Any top-level key of the yaml is an option. README.md describes the
-protocol.
+--data_folder is a folder of music with a table of works, or with a folder per work.
 """
 
 from speechbrain_music import evaluation

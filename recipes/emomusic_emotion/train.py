@@ -1,9 +1,6 @@
 """EmoMusic emotion: arousal and valence of a clip of 45 s.
 
 python recipes/emomusic_emotion/train.py hparams/emomusic_emotion.yaml --encoder EXPORT
-
---data_folder is the data set's folder; without it a replica is made once and used. Any top-level
-key of the yaml is an option. README.md describes the protocol.
 """
 
 from speechbrain_music import evaluation

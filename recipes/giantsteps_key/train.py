@@ -1,9 +1,6 @@
 """GiantSteps key: which of 24 keys a track of electronic dance music has.
 
 python recipes/giantsteps_key/train.py hparams/giantsteps_key.yaml --encoder EXPORT
-
---data_folder is the data set's folder; without it a replica is made once and used. Any top-level
-key of the yaml is an option. README.md describes the protocol.
 """
 
 from speechbrain_music import evaluation

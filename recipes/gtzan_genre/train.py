@@ -1,9 +1,6 @@
 """GTZAN genre: which of ten genres a clip of 30 s has.
 
 python recipes/gtzan_genre/train.py hparams/gtzan_genre.yaml --encoder EXPORT
-
---data_folder is the data set's folder; without it a replica is made once and used. Any top-level
-key of the yaml is an option. README.md describes the protocol.
 """
 
 from speechbrain_music import evaluation

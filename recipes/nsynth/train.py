@@ -2,9 +2,6 @@
 
 python recipes/nsynth/train.py hparams/nsynth_pitch.yaml --encoder EXPORT
 python recipes/nsynth/train.py hparams/nsynth_instrument.yaml --encoder EXPORT
-
---data_folder is the data set's folder; without it a replica is made once and used. Any top-level
-key of the yaml is an option. README.md describes the protocol.
 """
 
 from speechbrain_music import evaluation

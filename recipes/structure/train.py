@@ -1,9 +1,6 @@
 """Structure: sections of whole tracks, their boundaries and functions.
 
 python recipes/structure/train.py hparams/harmonix_structure.yaml --encoder EXPORT
-
---data_folder is the data set's folder; without it a replica is made once and used. Any top-level
-key of the yaml is an option. README.md describes the protocol.
 """
 
 from speechbrain_music import evaluation

@@ -2,9 +2,7 @@
 
 python recipes/tagging/train.py hparams/mtt_tagging.yaml --encoder EXPORT
 
-Other yamls: mtg_genre, mtg_instrument, mtg_mood, mtg_top50. --data_folder is the data set's folder;
-without it a replica is made once and used. Any top-level key of the yaml is an option. README.md
-describes the protocol.
+Other yamls: mtg_genre, mtg_instrument, mtg_mood, mtg_top50.
 """
 
 from speechbrain_music import evaluation

@@ -8,6 +8,11 @@ import re
 import sys
 from importlib import import_module
 
+# What the help of each recipe ends in.
+COMMON = """--data_folder is the data's folder; without it composed music is made once and used. Any
+top-level key of the yaml is an option. The recipe's README.md describes the protocol.
+"""
+
 
 class UserError(ValueError):
     """An error that the user can fix; the message is one sentence: value, allowed, remedy."""
@@ -53,11 +58,11 @@ def run_command(command):
 def run_recipe(main):
     """Runs a recipe's `main(argv)` as `run_command` does, and exits unless it succeeds.
 
-    `--help` prints the docstring of main's module, and the options of a yaml on the command line.
-    Under torchrun the error is recorded for its summary.
+    `--help` prints the docstring of main's module, `COMMON`, and the options of a yaml on the
+    command line. Under torchrun the error is recorded for its summary.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(sys.modules[main.__module__].__doc__)
+        print(sys.modules[main.__module__].__doc__, COMMON, sep="\n")
         yamls = [name for name in sys.argv[1:] if name.endswith(".yaml") and os.path.isfile(name)]
         for yaml in yamls:
             with open(yaml, encoding="utf-8", errors="replace") as file:
