@@ -1,8 +1,7 @@
 """LibriSpeech: `train-clean-100/1/100/1-100-0000.flac`, 16 kHz: random phones, three subsets."""
 
-from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.draws import FIRST, PIECE, STYLE, keyed
-from speechbrain_music.data_prep.replica.trees import Tree, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, published
 from speechbrain_music.data_prep.replica.voice import make_singer, speak
 
 SUBSETS = ("train-clean-100", "dev-clean", "test-clean")
@@ -12,7 +11,7 @@ SHORTEST, LONGEST = 4.0, 21.0  # seconds; the mean is about that of train-clean-
 
 def plan(scale, seed):
     """The tree at a share of the published counts; two utterances per subset or more."""
-    counts = {name: scaled(DATA_SETS["librispeech"].counts[name], scale, 2) for name in SUBSETS}
+    counts = {name: published("librispeech", scale, 2, name) for name in SUBSETS}
     sounds = []
     for part, (subset, split) in enumerate(counts.items()):
         for index in range(sum(split.values())):

@@ -8,11 +8,10 @@ from collections import Counter, defaultdict
 from functools import partial
 
 from speechbrain_music.data_prep.mtg_jamendo import COLUMNS, LISTS, PARTS, TAGS
-from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.draws import PLAN, keyed, read_yaml
 from speechbrain_music.data_prep.replica.genres import GENRES
 from speechbrain_music.data_prep.replica.layouts.emomusic import SECONDS, draw_clip
-from speechbrain_music.data_prep.replica.trees import Tree, lines, render_drawn, scaled
+from speechbrain_music.data_prep.replica.trees import Tree, lines, published, render_drawn
 
 PER_ARTIST, NAMED = 3, 0.6  # tracks, share of the tags
 _TABLES = read_yaml("tables.yaml")["mtg_tagging"]
@@ -30,7 +29,7 @@ def tags_of(piece, rng):
 
 def plan(scale, seed):
     """The tree at a share of the published tracks with genres; four or more per split."""
-    wanted = scaled(DATA_SETS["mtg_tagging"].counts["genre"], scale, least=4)
+    wanted = published("mtg_tagging", scale, 4, "genre")
     counts, tables, sounds = defaultdict(Counter), defaultdict(lambda: [COLUMNS]), []
     for part, split in enumerate(PARTS):
         for index in range(wanted[split]):
