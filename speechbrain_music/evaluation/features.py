@@ -18,7 +18,6 @@ from speechbrain_music.brains.base import among_processes
 from speechbrain_music.dataio.audio import file_stamp
 from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset, LabelledChunks
-from speechbrain_music.nnet.probes import dropout_masks
 from speechbrain_music.utils.atomic import atomic_file, write_together
 from speechbrain_music.utils.errors import UserError
 
@@ -285,7 +284,7 @@ class ShuffledBatches(IterableDataset):
 class TrainingBatches(ShuffledBatches):
     """One epoch of a split in FeatureBatches, shuffled for each of several seeds.
 
-    Its chunks are independent examples; `hidden` and `dropout` are those of `dropout_masks`.
+    Its chunks are independent examples; `hidden` values are dropped with the probability `dropout`.
     """
 
     def __init__(self, split, batch_size, seeds, hidden, dropout):
@@ -300,9 +299,9 @@ class TrainingBatches(ShuffledBatches):
         orders = np.stack([rng.permutation(len(self.items)) for rng in orders])
         for begin in range(0, len(self.items), self.batch_size):
             chunks = orders[:, begin : begin + self.batch_size]
-            shape = chunks.shape[1], self.hidden
-            masks = [dropout_masks(shape, self.dropout, rng) for rng in noise]
-            yield self.split.batch(chunks, torch.stack(masks))
+            drawn = [rng.random((chunks.shape[1], self.hidden), "f4") for rng in noise]
+            kept = torch.from_numpy(np.stack(drawn)) >= self.dropout
+            yield self.split.batch(chunks, kept.float() / (1 - self.dropout))
 
 
 def load_in_order(split, batch_size=256):

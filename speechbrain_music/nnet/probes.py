@@ -77,7 +77,7 @@ class ProbeStack(nn.Module):
         """Logits of all probes: (S, B, L, d) to (P, B, C).
 
         S is the number of `seeds`, in whose order they are, or 1: one batch for all. The optional
-        `dropout` is (S, B, hidden), factors of the hidden values; see `dropout_masks`.
+        `dropout` is (S, B, hidden), factors of the hidden values: 0, or 1 / (1 - probability).
         """
         weighting, batch = self.weighting(), self.batch_of(len(x))
         seen = torch.cat(
@@ -118,9 +118,3 @@ class ProbeStack(nn.Module):
             for name, value in stack.named_parameters():
                 value.copy_(self.best[name][rows])
         return stack
-
-
-def dropout_masks(shape, probability, rng):
-    """Dropout as a factor: 0 with this probability, else 1 / (1 - probability); float32."""
-    kept = torch.from_numpy(rng.random(shape, "f4")) >= probability
-    return kept.float() / (1 - probability)
