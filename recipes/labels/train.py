@@ -4,8 +4,7 @@ python recipes/labels/train.py hparams/labels.yaml --data_folder FOLDER --label 
     --encoder EXPORT
 
 The table is in the folder and has the columns `file` (relative to the folder), `split` (train,
-valid or test) and the labels. Any top-level key of the yaml is an option. README.md describes the
-protocol.
+valid or test) and the labels.
 """
 
 from speechbrain_music import evaluation

@@ -9,8 +9,8 @@ import sys
 from importlib import import_module
 
 # What the help of each recipe ends in.
-COMMON = """--data_folder is the data's folder; without it composed music is made once and used. Any
-top-level key of the yaml is an option. The recipe's README.md describes the protocol.
+COMMON = """Any top-level key of the yaml is an option; --data_folder is the folder of the data.
+README.md beside the recipe describes it.
 """
 
 
