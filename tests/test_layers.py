@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "dataio": {"nnet", "models", "metrics"},
     "optim": {"nnet"},
     "metrics": {"nnet"},
-    "reporting": {"metrics", "models", "dataio", "data_prep", "nnet"},
+    "reporting": {"metrics", "models", "dataio", "nnet"},
     "utils": set(),
     "nnet": set(),
     "data_prep": set(),

@@ -1,10 +1,9 @@
 """What a run has trained on, for its export: options, steps, hours of audio."""
 
+import json
 from pathlib import Path
 
-from speechbrain_music.data_prep.manifest import read_manifest
-from speechbrain_music.data_prep.output import read_json
-from speechbrain_music.utils.errors import UserError
+import pandas as pd
 
 # At the root of composed music, see data_prep.replica.
 COMPOSED = ("corpus.json", "replica.json")
@@ -33,19 +32,26 @@ def describe_corpora(train_csv, valid_csv, data_folder):
     the first manifest, else `data_folder`, names the folder of the music. `composed` of a corpus:
     whether a program made it (None if the music is gone).
     """
-    root, stored = data_folder or "unknown", read_json(Path(train_csv).with_name("report.json"))
-    if isinstance(stored.get("data_folder"), str):
-        root = Path(train_csv).absolute().parent / stored["data_folder"]
     try:
-        train, valid = (read_manifest(path, root) for path in (train_csv, valid_csv))
-    except UserError:
+        train, valid = (
+            pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            for path in (train_csv, valid_csv)
+        )
+        for table in (train, valid):
+            table["hours"] = table["duration"].astype(float) / 3600
+    except (OSError, ValueError, LookupError):
         return {}
-    names, corpora = train.get("corpus", train["wav"].str[:0]).replace("", Path(root).name), []
+    try:
+        report = json.loads(Path(train_csv).with_name("report.json").read_text(encoding="utf-8"))
+        root = Path(train_csv).absolute().parent / report["data_folder"]
+    except (OSError, ValueError, LookupError, TypeError):
+        root = Path(data_folder or "unknown")
+    names, corpora = train.get("corpus", train["wav"].str[:0]).replace("", root.name), []
     for name, part in train.groupby(names, sort=False):
-        wav, hours = Path(part["wav"].iloc[0]), float(part["duration"].sum() / 3600)
+        wav = Path(part["wav"].iloc[0].replace("$data_root", str(root), 1))
+        hours = float(part["hours"].sum())
         marks = (folder / mark for folder in wav.parents for mark in COMPOSED)
         composed = any(mark.exists() for mark in marks) if wav.exists() else None
         corpora.append({"name": name, "hours": hours, "composed": composed})
-    tables = {"train": train, "valid": valid}
-    hours = {split: float(table["duration"].sum() / 3600) for split, table in tables.items()}
-    return {"hours": hours, "corpora": corpora}
+    total = {"train": float(train["hours"].sum()), "valid": float(valid["hours"].sum())}
+    return {"hours": total, "corpora": corpora}
