@@ -327,5 +327,10 @@ def _read_replica(data_folder):
 
 def _class_counts(rows, column):
     """Value of a label -> rows."""
-    values = Counter(value for row in rows for value in str(row[column]).split(SEVERAL) if value)
+    values = Counter(value for row in rows for value in values_of(str(row[column])))
     return dict(sorted(values.items()))
+
+
+def values_of(text):
+    """The values of a label, of "a|b" each."""
+    return filter(None, map(str.strip, text.split(SEVERAL)))

@@ -6,7 +6,7 @@ from collections import Counter
 from speechbrain_music.data_prep import data_set, files
 from speechbrain_music.data_prep.manifest import COLUMNS
 
-RESERVED = (*COLUMNS, "track", "weight", "corpus", "generator")
+RESERVED = (*COLUMNS, "file", "split", "track", "weight", "corpus", "generator")
 _REMEDY = "fix the table or pass another as --table"
 _SHOWN = 20  # extensions in the report
 
@@ -31,8 +31,8 @@ def read_labelled_folder(data_folder, out, labels, table="labels.csv"):
     wrong = [name for name in labels if name in RESERVED or labels.count(name) > 1]
     if wrong:
         raise files.PreparationError(
-            f"labels has {wrong[0]!r}, a column of every manifest or given twice: rename the "
-            "column of the table."
+            f"labels has {wrong[0]!r}, a column of every table or manifest or given twice: choose "
+            "another, or rename the column of the table."
         )
     items = []
     for row in files.read_table(path, ["file", "split", *labels], remedy=_REMEDY):
@@ -51,12 +51,14 @@ def read_labelled_folder(data_folder, out, labels, table="labels.csv"):
 
 def label_values(data_folder, label, table="labels.csv"):
     """All values of a column of a folder's table, sorted; of "a|b" each."""
-    for name, value in (("data_folder", data_folder), ("label", label)):
-        if value is None:
-            raise files.PreparationError(
-                f"{name} is not set: pass --data_folder with a folder that has {table}, and "
-                "--label with a column of it"
-            )
-    rows = files.read_table(files.existing_folder(data_folder) / table, [label], remedy=_REMEDY)
-    values = {value for row in rows for value in row[label].split(data_set.SEVERAL)}
-    return sorted(values - {""})
+    if not (data_folder and label):
+        raise files.PreparationError(
+            f"data_folder or label is not set: pass --data_folder (to marble.py --data "
+            f"labels=FOLDER) with a folder that has {table}, and --label with a column of it"
+        )
+    path = files.existing_folder(data_folder) / table
+    rows = files.read_table(path, [label], remedy=_REMEDY)
+    values = {value for row in rows for value in data_set.values_of(row[label])}
+    if not values:
+        raise files.PreparationError(f"{path} has no value in the column {label}: {_REMEDY}")
+    return sorted(values)

@@ -10,8 +10,8 @@ one system) are separated by commas. Without --tasks the eight of the paper run,
 Without --data all run on replicas; with it, tasks without a data set are left out and listed.
 Finished results are reused. Further options (--quick True ...) go to every recipe.
 
-A recipe of your own, recipes/NAME/ with hparams/NAME.yaml, runs with --tasks NAME --data
-NAME=FOLDER.
+Labels of your own run by themselves, with --tasks labels --data labels=FOLDER --label COLUMN, and
+a recipe of your own, recipes/NAME/ with hparams/NAME.yaml, with --tasks NAME --data NAME=FOLDER.
 """
 
 import json
@@ -140,7 +140,8 @@ def main(argv):
                 failed[f"{task.name}, {name}"] = " ".join(str(error).split())
                 logger.error(failed[f"{task.name}, {name}"])
         for name, scored in resampled_scores(made, found, drawn, trained).items():
-            cells[task.name, name], scores[name][task.name] = found[name], scored
+            shown = found[name]["task"]  # with the label, if it is the user's
+            cells[shown, name], scores[name][shown] = found[name], scored
     if not cells:
         raise UserError(f"nothing could be evaluated: {'; '.join(failed.values())}")
     if not args.no_table:

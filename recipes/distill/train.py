@@ -4,7 +4,7 @@ python recipes/distill/train.py hparams/distill_tiny.yaml --teacher EXPORT --dat
 python recipes/distill/train.py hparams/distill_tiny.yaml --teacher EXPORT --student PRUNED_EXPORT
 python recipes/distill/train.py hparams/transplant.yaml --teacher EXPORT  # of self-attention
 
-Any top-level key of the yaml can be set on the command line. The same command resumes.
+The same command resumes.
 """
 
 from pathlib import Path

@@ -4,8 +4,7 @@ python recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/music
 python recipes/pretrain/train.py hparams/brn_sum_tiny.yaml  # on composed music, made once
 torchrun --nproc_per_node=8 recipes/pretrain/train.py hparams/brn_sum.yaml --data_folder /my/music
 
-Any top-level key of the yaml can be set on the command line, several at once by --preset NAME (of
-hparams/presets). The same command resumes.
+--preset NAME (of hparams/presets) sets several options at once. The same command resumes.
 """
 
 import json

@@ -5,7 +5,7 @@ python recipes/tokenizer/train.py hparams/rvq.yaml  # on composed music, made on
 python recipes/tokenizer/train.py hparams/rvq.yaml --features_from EXPORT:3  # iterated targets
 python recipes/pretrain/train.py hparams/brn_sum_tiny.yaml --targets results/rvq/1234/quantizer
 
-Any top-level key of the yaml can be set on the command line. The same command resumes.
+The same command resumes.
 """
 
 import logging

@@ -126,8 +126,9 @@ def output_folder(hparams, encoder):
 
 
 def protocol_of(hparams):
-    """The options that the results depend on, of those that the task has."""
-    return {name: hparams[name] for name in (PROTOCOL | FRAMES | VERSIONS) if name in hparams}
+    """The options that the results depend on, of those that the task has, and the task's class."""
+    options = {name: hparams[name] for name in (PROTOCOL | FRAMES | VERSIONS) if name in hparams}
+    return {"task": type(hparams["task"]).__name__} | options
 
 
 def results_key(hparams, caches, labels):
@@ -135,7 +136,7 @@ def results_key(hparams, caches, labels):
     parts = protocol_of(hparams)
     if not hparams.get("freeze_encoder", True):
         parts |= {name: hparams[name] for name in FINE_TUNING}
-    parts["task"] = hparams["name"]
+    parts |= {"name": hparams["name"], "outputs": getattr(hparams["task"], "names", ())}
     parts["features"] = [cache.metadata for cache in caches]
     parts["targets"] = labels
     parts["versions"] = versions()
@@ -164,6 +165,6 @@ def begin(run, caches, chunks):
     if identities != [each.identity for each in run.encoders]:
         differing.insert(0, "encoder")
     raise UserError(
-        f"{run.output} has results of another {', '.join(differing) or 'data set or installation'}:"
+        f"{run.output} has results of another {', '.join(differing) or 'labels, audio or installation'}:"
         f" choose another output_folder, or delete its {RESULTS} to replace them"
     )

@@ -43,6 +43,6 @@ def existing_tasks(names, root):
     """The entries of tasks that the checkout `root` has; a UserError if one is not there."""
     for task in (entries := [find_task(name) for name in names]):
         if not (root / task.yaml).exists() or not (root / "recipes" / task.folder).is_dir():
-            known = ", ".join(ALL_TASKS)
+            known = ", ".join([*ALL_TASKS, "labels"])
             raise UserError(f"there is no task {task.name!r}: choose from {known}")
     return entries

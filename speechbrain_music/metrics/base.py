@@ -131,8 +131,8 @@ def refused(table, row, column, value, allowed):
     track = table["ID"].iloc[row] if "ID" in table else f"in row {row}"
     known = ", ".join(allowed[:12]) + (f" ... ({len(allowed)} in all)" if allowed[12:] else "")
     return UserError(
-        f"track {track} has {column} {value!r}, allowed are {known}: correct the label, "
-        "or the classes of the yaml, and prepare the data set again"
+        f"track {track} has {column} {value!r}, allowed are {known}: correct the label (several "
+        "values are for the task MultiLabel), or the classes of the yaml, and run again"
     )
 
 

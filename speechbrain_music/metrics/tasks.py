@@ -111,7 +111,10 @@ class MusicalKey(SingleLabel):
             raise UserError(
                 f"{column} cannot be scored ({error}): write keys as 'Eb minor'"
             ) from None
-        self.score_matrix["weighted_score"] = torch.tensor(scores, dtype=torch.float64)
+        matrix = self.score_matrix["weighted_score"] = torch.tensor(scores, dtype=torch.float64)
+        if (same := (matrix == 1).triu(1).nonzero()).numel():
+            one, two = (self.names[place] for place in same[0])
+            raise UserError(f"{column} has {one!r} and {two!r}, the same key: write it in one way")
 
 
 class MultiLabel(Task):
@@ -133,7 +136,7 @@ class MultiLabel(Task):
     def encode(self, table):
         targets = torch.zeros(len(table), self.outputs)
         for row, cell in enumerate(read_column(table, self.column)):
-            for tag in cell.split(self.separator) if cell else ():
+            for tag in filter(None, map(str.strip, cell.split(self.separator))):
                 targets[row, self._place(table, row, tag)] = 1
         return targets
 

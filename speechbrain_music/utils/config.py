@@ -94,7 +94,8 @@ def load_experiment(argv, options, model_options=None):
         ) from error
     except (ValueError, TypeError, ArithmeticError, RuntimeError, YAMLError) as error:
         # HyperPyYAML puts what it says before the error's own arguments.
-        raise UserError(f"{file}: {': '.join(map(str, error.args)) or error}") from error
+        fault = ": ".join(map(str, error.args)) or error
+        raise UserError(fault if isinstance(error, UserError) else f"{file}: {fault}") from error
     check_values(hparams, schema)
     return _file_of(source, file), hparams, run_opts, overrides
 

@@ -85,6 +85,7 @@ def built(fits, what):
 module = built(lambda x: isinstance(x, torch.nn.Module), "a torch module")
 factory = built(callable, "a class or function")
 yaml_object = built(lambda x: x is not None and not isinstance(x, (str, float, int)), "an object")
+task = built(lambda x: hasattr(x, "metrics"), "a task (of speechbrain_music.metrics.tasks)")
 mapping = built(lambda x: isinstance(x, dict), "a mapping")
 
 

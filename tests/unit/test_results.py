@@ -189,8 +189,8 @@ def test_report_says_everything():
     paragraphs = render(REPORTS / "probes.md", standardize="whitened", **results).split("\n\n")
     assert paragraphs[:3] == [
         "# letters: mine",
-        "**Not the published data**: a has 3.",
-        "**Not the published data**: b has 4.",
+        "**Not the expected recordings**: a has 3.",
+        "**Not the expected recordings**: b has 4.",
     ]
     assert paragraphs[4:-2] == [
         "4 test tracks, 9 training, 5 validation tracks. Encoder 1: layer 2, whitened, learning "
