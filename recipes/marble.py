@@ -23,6 +23,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+import pandas as pd
 import torch
 
 from speechbrain_music.evaluation.frame_results import scored_task
@@ -31,13 +32,15 @@ from speechbrain_music.evaluation.results import PREDICTIONS, resampled_figures
 from speechbrain_music.evaluation.tasks import ALL_TASKS, TASKS, existing_tasks
 from speechbrain_music.metrics.resampling import compare, interval, over_encoders, score
 from speechbrain_music.models.frozen import name_specs
-from speechbrain_music.reporting.marble_table import write_suite
+from speechbrain_music.reporting.pages import TEMPLATES, by_encoder, render
 from speechbrain_music.utils.arguments import make_parser
+from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError, run_command
 
 logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[1]
+COLUMNS = "task encoder metric mean sd low high chance layer lr".split()
 
 
 def recipe_arguments(task, encoder, folder, features, data, others):
@@ -91,6 +94,38 @@ def mean_score(by_task):
     """The mean score of an encoder over its tasks, with its interval."""
     values, drawn = (np.mean(part, axis=0) for part in zip(*by_task.values(), strict=True))
     return {"mean": float(values), **interval(drawn.clip(max=1)), "tasks": len(by_task)}
+
+
+def write_suite(folder, cells, overall, pairs, failed):
+    """Writes marble.md, marble.csv and marble.json.
+
+    cells: (task, encoder) -> a recipe's results. overall: encoder -> mean, low, high of its score,
+    and number of tasks. pairs: from `metrics.resampling.compare`. failed: what is missing -> why.
+    """
+    rows = [
+        {"task": task, "encoder": encoder, "metric": metric, **figure}
+        | {key: [run[key] for run in results["encoder"]["runs"]] for key in ("layer", "lr")}
+        for (task, encoder), results in cells.items()
+        for metric, figure in results["figures"].items()
+    ]
+    lines = [row | {key: " ".join(map(str, row[key])) for key in ("layer", "lr")} for row in rows]
+    table = pd.DataFrame(lines, columns=COLUMNS).to_csv(index=False, lineterminator="\n")
+    stored = {"rows": rows, "overall": overall, "pairs": pairs, "failed": failed}
+    stored["scores"] = [
+        {"task": task, "encoder": encoder, **results["score"]}
+        | {"each": results["each"], "runs": results["encoder"]["runs"]}
+        for (task, encoder), results in cells.items()
+    ]
+    page = render(
+        TEMPLATES / "marble.md",
+        cells=cells,
+        encoders=list(dict.fromkeys(row["encoder"] for row in rows)),
+        figures=by_encoder(rows, "task", "metric"),
+        **stored,
+    )
+    dump = json.dumps(stored, indent=2) + "\n"
+    texts = {"marble.csv": table, "marble.md": page, "marble.json": dump}
+    write_together({Path(folder, name): text for name, text in texts.items()})
 
 
 def parse(argv):
