@@ -1,4 +1,4 @@
-"""Labels of your own: what a column of the table labels.csv says of each recording.
+"""Labels of your own: a column of the table labels.csv is predicted from each recording.
 
 python recipes/labels/train.py hparams/labels.yaml --data_folder FOLDER --label COLUMN \\
     --encoder EXPORT

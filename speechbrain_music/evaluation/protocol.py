@@ -165,6 +165,6 @@ def begin(run, caches, chunks):
     if identities != [each.identity for each in run.encoders]:
         differing.insert(0, "encoder")
     raise UserError(
-        f"{run.output} has results of another {', '.join(differing) or 'labels, audio or installation'}:"
-        f" choose another output_folder, or delete its {RESULTS} to replace them"
+        f"{run.output} has results of another {', '.join(differing) or 'data or versions'}: "
+        f"choose another output_folder, or delete its {RESULTS} to replace them"
     )

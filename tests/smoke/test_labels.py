@@ -1,6 +1,7 @@
 """The recipe `labels`: classes, keys and tags of a user's table."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ SPLITS = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
 LABELS = {
     "quality": ["major", "minor", "dim"],
     "key": ["C major", "A minor", "G major"],
-    "tags": ["slow|solo", "solo", "fast|slow"],
+    "tags": ["slow | solo", "solo", "fast||slow"],
     "wrong": ["C major", "A minor", "nonsense"],
+    "twice": ["D# minor", "Eb minor", "G major"],
     "one": ["a", "a", "a"],
-    "": ["", "", ""],
+    "empty": ["", "", ""],
 }
 
 
@@ -53,8 +55,21 @@ def test_a_column_is_a_task(label, kind, classes, metric, folder, tmp_path):
     assert list(results["by_class"]) == classes and metric in results["figures"]
     assert results["task"] == f"labels:{label}" and results["protocol"]["label"] == label
     assert (out / "report.md").read_text().startswith(f"# labels:{label}: mel\n")
-    with pytest.raises(UserError, match="has results of another label: choose another output_fol"):
+    with pytest.raises(UserError, match="has results of another (task, )?label: choose another"):
         run(folder, tmp_path, "one" if label == "quality" else "quality")
+
+
+def test_results_are_those_of_the_class_and_of_the_names(folder, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    out = run(data, tmp_path, "key")
+    with pytest.raises(UserError, match="has results of another task: choose another output_fold"):
+        run(data, tmp_path, "key", "MusicalKey")
+    table, written = data / "my labels.csv", (out / "results.json").read_bytes()
+    table.write_text(table.read_text().replace("C major", "Db major"))
+    with pytest.raises(UserError, match="has results of another data or versions: choose another"):
+        run(data, tmp_path, "key")
+    assert (out / "results.json").read_bytes() == written
 
 
 @pytest.mark.parametrize(
@@ -64,9 +79,12 @@ def test_a_column_is_a_task(label, kind, classes, metric, folder, tmp_path):
         ("quality", "SingleLabel", {"data_folder": "/no"}, "There is no folder /no"),
         ("quality", "SingleLabel", {"table": "a.csv"}, "a.csv does not exist.*another as --table"),
         ("wrong", "MusicalKey", {}, "wrong cannot be scored .*: write keys as 'Eb minor'"),
-        ("tags", "SingleLabel", {}, "has tags 'slow.solo', allowed are fast, slow, solo: correct"),
+        ("twice", "MusicalKey", {}, "twice has 'D# minor' and 'Eb minor', the same key: write it"),
+        ("tags", "SingleLabel", {}, "has tags 'slow . solo', allowed are fast, slow, solo: corr"),
         ("one", "SingleLabel", {}, "chance is 1.0; it must be below 1"),
-        ("", "SingleLabel", {}, "must be one or more, none twice"),
+        ("empty", "SingleLabel", {}, "my labels.csv has no value in the column empty: fix the ta"),
+        ("split", "SingleLabel", {}, "labels has 'split', a column of every table"),
+        ("quality", "Regression", {}, "unexpected keyword argument 'column'"),
     ],
 )
 def test_labels_that_are_no_task(label, kind, options, message, folder, tmp_path):
@@ -78,8 +96,8 @@ def test_labels_that_are_no_task(label, kind, options, message, folder, tmp_path
 @pytest.mark.parametrize(
     "pair, message",
     [
-        (["--label=a"], "data_folder is not set: pass --data_folder with a folder that has labels"),
-        (["--data_folder=a"], "label is not set: .* and --label with a column of it"),
+        (["--label=a"], "data_folder or label is not set: pass --data_folder .to marble.py"),
+        (["--data_folder=a"], "data_folder or label is not set: .* and --label with a column"),
     ],
 )
 def test_what_must_be_given(pair, message):

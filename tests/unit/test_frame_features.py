@@ -172,8 +172,9 @@ def test_labels_tell_long_annotations_apart():
     """One of 2,000 beats moves by a microsecond: the results are others."""
     times = np.arange(2000) / 2
     moved = times + 1e-6 * (np.arange(2000) == 1000)
+    hparams, places = {"name": "beats", "task": None}, np.arange(2000) % 4 + 1
     found = [
-        results_key({"name": "beats"}, [], {"test": [Beats(each, np.arange(2000) % 4 + 1)]})
+        results_key(hparams, [], {"test": [Beats(each, places)]})
         for each in (times, times.copy(), moved)
     ]
     assert found[0] == found[1] != found[2]

@@ -88,7 +88,7 @@ def test_tables_that_are_refused(rows, message, folder, tmp_path):
         LABELLED.prepare(folder, tmp_path / "out", labels=["tags"])
     with pytest.raises(UserError, match=r"lacks the column\(s\) mood"):
         LABELLED.prepare(folder, tmp_path / "out", labels=["mood"])
-    with pytest.raises(UserError, match="labels has 'start', a column of every manifest"):
+    with pytest.raises(UserError, match="labels has 'start', a column of every table or manifest"):
         LABELLED.prepare(folder, tmp_path / "out", labels=["start"])
     write(folder, [f"{name},{rest}," for name, rest in ROWS.items()], "file,split,tags,tags")
     with pytest.raises(UserError, match="labels.csv has two columns 'tags'; fix the table"):
