@@ -120,8 +120,8 @@ def read_column(table, column):
     """The texts of a manifest's column, "" for an empty cell; UserError if there is no column."""
     if column not in table:
         raise UserError(
-            f"the manifest has no column {column}, only {', '.join(table)}: prepare the data set "
-            "again"
+            f"the manifest has no column {column}, only {', '.join(table)}: add it to the labels "
+            "that the yaml's `prepare` reads, and run the same command again"
         )
     return table[column].fillna("").tolist()
 
@@ -131,8 +131,8 @@ def refused(table, row, column, value, allowed):
     track = table["ID"].iloc[row] if "ID" in table else f"in row {row}"
     known = ", ".join(allowed[:12]) + (f" ... ({len(allowed)} in all)" if allowed[12:] else "")
     return UserError(
-        f"track {track} has {column} {value!r}, allowed are {known}: correct the label (several "
-        "values are for the task MultiLabel), or the classes of the yaml, and run again"
+        f"track {track} has {column} {value!r}, allowed are {known}: correct the label, "
+        "or the classes of the yaml, and run the same command again"
     )
 
 

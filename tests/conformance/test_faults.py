@@ -93,7 +93,7 @@ def test_a_huge_sample_is_named_and_the_rest_goes_on(copy):
 
 TABLES = {
     "labels-extra-comma": (["genre"], "too many cells at line 2"),
-    "labels-reserved-column": (["duration"], "'duration', a column of every manifest"),
+    "labels-reserved-column": (["duration"], "'duration', a column of every table or manifest"),
     "labels-same-file-twice": (["genre"], "a.wav"),
 }
 

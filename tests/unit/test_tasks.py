@@ -207,7 +207,7 @@ def test_bad_label_is_refused(task, cells, words):
     with pytest.raises(UserError) as error:
         task.encode(table(**cells))
     assert [word for word in words if word not in str(error.value)] == []
-    assert "prepare the data set again" in str(error.value)
+    assert "run the same command again" in str(error.value)
 
 
 def test_bad_names_are_refused():
