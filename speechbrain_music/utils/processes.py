@@ -26,7 +26,8 @@ def run_recipes(commands, folders=None):
     pairs = zip(commands, marks, strict=True)
     waiting = [(command, mark) for command, mark in pairs if not (mark and mark.exists())]
     at_once = 1 if torch.accelerator.is_available() else min(len(waiting), os.cpu_count())
-    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // max(1, at_once)))}
+    threads = str(max(1, os.cpu_count() // max(1, at_once)))
+    environment = {"OMP_NUM_THREADS": threads} | os.environ  # the user's, if it is set
     quiet = ["--noprogressbar"] * (at_once > 1)  # bars would write over each other
     running = {}  # process -> mark
     # By default SIGTERM ends this process at once, and the recipes would go on by themselves.

@@ -23,6 +23,18 @@ def test_finished_run_is_not_run_again(tmp_path):
     assert (tmp_path / "a").read_text() == "ran" and (tmp_path / FINISHED).exists()
 
 
+@pytest.mark.parametrize("given", [None, "3"])
+def test_recipes_share_the_cores_unless_told_otherwise(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    write = "import os; open({!r}, 'w').write(os.environ['OMP_NUM_THREADS'])"
+    paths = [tmp_path / name for name in "ab"]
+    run_recipes([["-c", write.format(str(path))] for path in paths])
+    assert [path.read_text() for path in paths] == [given or "4"] * 2
+
+
 def test_failure_ends_other_recipes(tmp_path):
     started = ["-c", f"import time; open({str(tmp_path / 'a')!r}, 'w'); time.sleep(60)"]
     fails = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'a')!r}): time.sleep(0.1)"
