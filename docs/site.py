@@ -45,12 +45,21 @@ def on_config(config):
     for title, patterns in SECTIONS.items():
         paths = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
         pages = dict.fromkeys(site_path(path.relative_to(ROOT).as_posix()) for path in paths)
-        config.nav.append({title: list(pages)})
+        config.nav.append({title: [in_navigation(page) for page in pages]})
     config.nav.append({"API reference": [f"api/{name}.md" for name in subpackages()]})
     guides = next(entry["Guides"] for entry in config.nav if "Guides" in entry)
     others = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in guides)
     config.nav.append({"Project": [*others, "CONTRIBUTING.md", "CHANGELOG.md"]})
     return config
+
+
+def in_navigation(page):
+    """A page of a folder of results by its path: titles of tables are alike. Others by title."""
+    path = Path(page)
+    if len(path.parts) < 3 or path.parts[0] != "results":
+        return page
+    name = path.stem.removeprefix(path.parent.name).strip("-").replace("-", " ")
+    return {(path.parent.name.capitalize() + f": {name}" * bool(name)): page}
 
 
 def on_files(files, config):
