@@ -1,7 +1,6 @@
 """Labels of your own: a column of the table labels.csv is predicted from each recording.
 
-python recipes/labels/train.py hparams/labels.yaml --data_folder FOLDER --label COLUMN \\
-    --encoder EXPORT
+python recipes/labels/train.py hparams/labels.yaml --data_folder FOLDER --label COLUMN --encoder mel
 
 The table is in the folder and has the columns `file` (relative to the folder), `split` (train,
 valid or test) and the labels.

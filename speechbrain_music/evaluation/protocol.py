@@ -132,16 +132,19 @@ def protocol_of(hparams):
 
 
 def results_key(hparams, caches, labels):
-    """A hash of all that the results depend on: options, features, labels, versions."""
+    """A hash of all that the results depend on: options, the task, features, labels, versions."""
     parts = protocol_of(hparams)
     if not hparams.get("freeze_encoder", True):
         parts |= {name: hparams[name] for name in FINE_TUNING}
-    parts |= {"name": hparams["name"], "outputs": getattr(hparams["task"], "names", ())}
-    parts["features"] = [cache.metadata for cache in caches]
-    parts["targets"] = labels
-    parts["versions"] = versions()
-    text = json.dumps(parts, sort_keys=True, default=lambda array: array.tolist())
+    parts |= {"name": hparams["name"], "settings": vars(hparams["task"]), "versions": versions()}
+    parts |= {"features": [cache.metadata for cache in caches], "targets": labels}
+    text = json.dumps(parts, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value):
+    """An array by its values; another object, of a task of the user's own, by its class."""
+    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
 
 
 @main_process_only

@@ -18,6 +18,7 @@ from speechbrain_music.evaluation.frame_features import (
     plan_tracks,
 )
 from speechbrain_music.evaluation.protocol import results_key
+from speechbrain_music.metrics.frame_tasks import BeatTracking, ChordRecognition
 from speechbrain_music.models.export import WaveEncoder
 from speechbrain_music.models.frozen import ExportEncoder, MelEncoder, make_encoders
 from speechbrain_music.models.frozen_encoder import FrozenEncoder
@@ -172,12 +173,23 @@ def test_labels_tell_long_annotations_apart():
     """One of 2,000 beats moves by a microsecond: the results are others."""
     times = np.arange(2000) / 2
     moved = times + 1e-6 * (np.arange(2000) == 1000)
-    hparams, places = {"name": "beats", "task": None}, np.arange(2000) % 4 + 1
+    hparams, places = {"name": "beats", "task": BeatTracking()}, np.arange(2000) % 4 + 1
     found = [
         results_key(hparams, [], {"test": [Beats(each, places)]})
         for each in (times, times.copy(), moved)
     ]
     assert found[0] == found[1] != found[2]
+
+
+def test_results_are_those_of_the_task_as_it_is_set():
+    """Of two heads with the same classes, too; objects of a user's own task are no obstacle."""
+    heads = "majmin", "majmin", "marble", "decomposed"
+    tasks = [*(ChordRecognition(head=head) for head in heads), ChordRecognition(change=4.0)]
+    keys = [results_key({"name": "chords", "task": task}, [], {}) for task in tasks]
+    assert keys[0] == keys[1] and len(set(keys)) == 4
+    own = BeatTracking()
+    own.words, own.decoder = {"a"}, len
+    assert results_key({"name": "own", "task": own}, [], {})
 
 
 def test_windows():
