@@ -53,7 +53,7 @@ def label_values(data_folder, label, table="labels.csv"):
     """All values of a column of a folder's table, sorted; of "a|b" each."""
     if not (data_folder and label):
         raise files.PreparationError(
-            f"data_folder or label is not set: pass --data_folder (to marble.py --data "
+            "data_folder or label is not set: pass --data_folder (to marble.py --data "
             f"labels=FOLDER) with a folder that has {table}, and --label with a column of it"
         )
     path = files.existing_folder(data_folder) / table

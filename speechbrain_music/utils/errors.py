@@ -9,8 +9,8 @@ import sys
 from importlib import import_module
 
 # What the help of each recipe ends in.
-COMMON = """Any top-level key of the yaml is an option. Without --data_folder music is composed
-once and used (not for labels of your own). README.md beside the recipe describes it.
+COMMON = """Any top-level key of the yaml is an option. Without --data_folder most recipes compose
+music once and use it. README.md beside the recipe describes it.
 """
 
 
