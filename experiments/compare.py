@@ -80,6 +80,11 @@ class Runs:
     def __init__(self, args, common):
         self.args, self.common = args, common
 
+    def system(self, options):
+        """The yaml of a variant, of the size of `--system`."""
+        name = options.get("system", self.args.system)
+        return name if self.args.system.endswith("_tiny") else name.removesuffix("_tiny")
+
     def folders(self, options):
         """A variant's folders, one per seed."""
         everything = {key: str(value) for key, value in (self.common | options).items()}
@@ -87,7 +92,7 @@ class Runs:
             everything["tokenizer_options"] = self.args.tokenizer
         if self.args.speech:
             everything["speech_corpus"] = str(self.args.speech)
-        name = f"{options.get('system', self.args.system)}-{_digest(everything)}"
+        name = f"{self.system(options)}-{_digest(everything)}"
         return [self.args.work / f"{name}-{seed}" for seed in self.args.seeds]
 
     def exports(self, options):
@@ -111,7 +116,7 @@ class Runs:
         Before it come the variants of `teacher` and `init_from`, and between them the `tokenizer`.
         """
         chain, own = [], self.common | options | {"seed": self.args.seeds[place]}
-        system, tokenizer, teacher = (own.pop(k, None) for k in ("system", "tokenizer", "teacher"))
+        _, tokenizer, teacher = (own.pop(k, None) for k in ("system", "tokenizer", "teacher"))
         if share := own.pop("speech", None):
             corpora = {self.args.speech: share, Path(own["train_csv"]).parent: 100 - share}
             own |= merged_data(corpora, self.args.work / "manifests" / f"speech_{share}")
@@ -129,7 +134,7 @@ class Runs:
             chain += self.chain(variants[own["init_from"]], variants, place)
             own["init_from"] = chain[-1][0] / RUN_RESULT
         folder = self.folders(options)[place]
-        return [*chain, (folder, _command("pretrain", system or self.args.system, folder, own))]
+        return [*chain, (folder, _command("pretrain", self.system(options), folder, own))]
 
 
 def _digest(options):
@@ -235,6 +240,8 @@ def evaluate(args, exports, music):
             command += ["--features", args.work / "features/retrieval"]
             run_recipes([command + (["--same", same] if same == "album" else [])])
             publish(f"excerpts of the same {same}, on recordings", out, "retrieval")
+    if not args.tasks:
+        return pages
     command = [ROOT / "recipes/marble.py", "--out", folder / "tasks", *encoders]
     command += ["--features", args.work / "features", *shlex.split(args.evaluate)]
     command += ["--data", *args.data] if args.data else []
@@ -278,16 +285,11 @@ def main(argv):
     folders = {name: runs.folders(each) for name, each in variants.items()}
     found = probe_all(runs, variants)
     differences = {kind: compare(found, kind) for kind in (PITCH, CHORD, *comparison["also"])}
-    corpus = f"Trained on {args.hours:g} hours of composed music, and voices and notes"
-    if not music:
-        corpus = f"Trained on {others['data_folder']}"
-    corpus += f", and speech of {args.speech}" if mixes else ""
-    stored = comparison | {
-        "name": args.name,
+    stored = comparison | vars(args)
+    stored |= {
         "command": shlex.join(["python", "experiments/compare.py", *argv]),
         "machine": where_it_ran(),
-        "corpus": corpus + (", and soundtracks." if args.soundtracks else "."),
-        "seeds": args.seeds,
+        "data_folder": others.get("data_folder"),
         "runs": {name: list(map(str, each)) for name, each in folders.items()},
         "figures": found,
         "differences": {kind: pair[0] for kind, pair in differences.items()},

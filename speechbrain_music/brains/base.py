@@ -23,7 +23,6 @@ from speechbrain.utils.distributed import ddp_init_group
 from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_music.dataio.loading import to_device
-from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError
@@ -70,6 +69,19 @@ def plan_steps(effective_batch, batch_size, world_size, per_epoch, number_of_epo
     steps = per_epoch // effective_batch
     total = min(steps * number_of_epochs, max_steps or math.inf)
     return Plan(effective_batch // at_once, steps, total)
+
+
+@torch.no_grad()
+def scale_and_clip(parameters, scale, max_norm):
+    """Multiplies all gradients by `scale`, then bounds their common l2 norm by `max_norm`.
+
+    Returns the norm after scaling and before clipping, not finite if any gradient is not.
+    SpeechBrain 1.1.2 clips its optimiser's first parameter group only.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = scale * torch.nn.utils.get_total_norm(gradients).item()
+    torch._foreach_mul_(gradients, scale * min(1.0, max_norm / (norm + 1e-6)))
+    return norm
 
 
 def key_seed(*key):

@@ -26,6 +26,7 @@ from speechbrain_music.utils.memory import keep_freed_memory
 logger = logging.getLogger(__name__)
 
 RESULTS = "results.json"
+OTHERS = "other data, versions or settings of the task"  # on which results depend besides options
 # The short forms of an evaluation. A task's yaml may add to the second under `marble`; of frame
 # tasks, which have one learning rate, the first has no rates.
 QUICK = {"learning_rates": [1e-3, 1e-2, 1e-1], "probe_seeds": [0], "number_of_epochs": 30}
@@ -168,6 +169,6 @@ def begin(run, caches, chunks):
     if identities != [each.identity for each in run.encoders]:
         differing.insert(0, "encoder")
     raise UserError(
-        f"{run.output} has results of another {', '.join(differing) or 'data or versions'}: "
-        f"choose another output_folder, or delete its {RESULTS} to replace them"
+        f"{run.output} has results of {'another ' + ', '.join(differing) if differing else OTHERS}"
+        f": choose another output_folder, or delete its {RESULTS} to replace them"
     )

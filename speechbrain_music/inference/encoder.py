@@ -166,10 +166,10 @@ class MusicEncoder(Pretrained):
     def encode_file(self, path, layers=-1, pool="none", chunk=30.0, overlap=0.0, batch_size=8):
         """Encode a file of any length, rate and format.
 
-        Memory does not grow with the file's length (unless `chunk` is None, or the file is mp3
-        without a true Xing header, which is held as it is stored): with the defaults, on a CPU, the
-        whole process stays below 2 GiB for a tiny encoder and below 2.5 GiB for `brn_sum`. Results
-        above 512 MB are memory-mapped from a temporary file.
+        Memory does not grow with the file's length (unless `chunk` is None; mp3 without a true Xing
+        header, and other formats behind an ID3v2 tag, are held as they are stored): with the
+        defaults, on a CPU, the process stays below 2 GiB for a tiny encoder and below 2.5 GiB for
+        `brn_sum`. Results above 512 MB are memory-mapped from a temporary file.
 
         Arguments
         ---------
@@ -253,7 +253,7 @@ class MusicEncoder(Pretrained):
     def stream(self, layer=-1, sample_rate=SAMPLE_RATE):
         """A `Stream`: hidden states of one layer of audio while it arrives, mono, at `sample_rate`.
 
-        Raises UserError if the encoder was not trained with a `lookahead`, or for other values.
+        Raises UserError if blocks were not trained with a `lookahead`, or for other values.
 
         Example
         -------

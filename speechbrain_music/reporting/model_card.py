@@ -90,7 +90,7 @@ def _read_results(path, identity):
         data, system = results["data"], results["encoder"]["name"]
         kind = "composed" if data["replica"] else "recorded" if data["deviations"] else "published"
         evaluated = [run["identity"] for run in results["encoder"]["runs"]]
-        is_same = identity(results["protocol"]["pooling"]) in evaluated
+        is_same = identity(results["protocol"].get("pooling", "mean")) in evaluated
         rows = render(TEMPLATES / "card_results.md", **results)
     except (OSError, *DAMAGED, RecursionError) as error:
         raise UserError(

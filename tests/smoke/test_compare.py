@@ -114,7 +114,8 @@ def test_a_comparison(tmp_path, monkeypatch):
         assert f"`{run_folder}`" in page and (tmp_path / run_folder / "curves.png").exists()
     names = ("results.json", "corpus.json", "model.safetensors")
     kept = {path: path.stat() for name in names for path in tmp_path.rglob(name)}
-    main(argv)  # finished work is reused
+    main([*argv, "--tasks"])  # finished work is reused; no task is asked for
+    assert "(all-tasks.md)" not in (results / "all.md").read_text()
     assert kept and all(path.stat().st_mtime_ns == at.st_mtime_ns for path, at in kept.items())
 
 
@@ -148,6 +149,15 @@ def test_options_of_every_variant(name, tmp_path, monkeypatch):
         assert plan_run(hparams, world_size=1).total_steps >= fewest
 
 
+def test_variants_have_the_size_of_the_system(tmp_path):
+    args, _ = parse(["mixing", "--system", "brn_sum", "--work", str(tmp_path)])
+    runs, variants = run.Runs(args, {}), load("mixing")["variants"]
+    names = {name: runs.folders(options)[0].name for name, options in variants.items()}
+    assert all(folder.startswith(f"{name}-") for name, folder in names.items())
+    for name, options in variants.items():
+        assert f"{name}.yaml" in str(runs.chain(options, variants, 0)[-1][1][1])
+
+
 def test_differences_by_hand():
     """Two groups of three: Student's t with the pooled deviation."""
     values = {"first": [0.1, 0.2, 0.3], "second": [0.6, 0.7, 0.8], UNTRAINED: [0.0, 5.0, 9.0]}
@@ -167,7 +177,7 @@ def test_differences_by_hand():
         (
             ["mergers"],
             "no comparison 'mergers': choose demo, domains, frontend, masked, mixing, objectives, "
-            "rate, steps, streaming, study, targets",
+            "rate, recordings, steps, streaming, study, targets",
         ),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),

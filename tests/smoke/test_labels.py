@@ -67,7 +67,9 @@ def test_results_are_those_of_the_class_and_of_the_names(folder, tmp_path):
         run(data, tmp_path, "key", "MusicalKey")
     table, written = data / "my labels.csv", (out / "results.json").read_bytes()
     table.write_text(table.read_text().replace("C major", "Db major"))
-    with pytest.raises(UserError, match="has results of another data or versions: choose another"):
+    with pytest.raises(
+        UserError, match="has results of other data, versions or settings of the task: c"
+    ):
         run(data, tmp_path, "key")
     assert (out / "results.json").read_bytes() == written
 

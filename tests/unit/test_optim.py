@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from speechbrain_music.brains.base import scale_and_clip
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.ssl import TokenHead
 from speechbrain_music.nnet.quantizer import RandomProjectionQuantizer
-from speechbrain_music.optim.clipping import scale_and_clip
 from speechbrain_music.optim.groups import decay_groups
 from speechbrain_music.optim.schedules import warmup_cosine
 
