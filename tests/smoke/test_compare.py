@@ -133,7 +133,7 @@ def test_options_of_every_variant(name, tmp_path, monkeypatch):
     ]
     names, fewest = comparison["variants"], 1000 if name in ("demo", "masked", "steps") else 4000
     assert len(set(folders)) == len(args.seeds) * len(comparison["variants"])
-    assert args.seeds == ([1] if name == "demo" else [1, 2, 3])
+    assert args.seeds == {"demo": [1], "finalists": [*range(1, 6)]}.get(name, [1, 2, 3])
     for options in comparison["variants"].values():
         assert (tiny.ROOT / f"hparams/{options.get('tokenizer', 'rvq')}.yaml").exists()
         assert options.get("teacher", folders[0].name).partition(":")[0] in {
@@ -176,8 +176,8 @@ def test_differences_by_hand():
     [
         (
             ["mergers"],
-            "no comparison 'mergers': choose demo, domains, frontend, masked, mixing, objectives, "
-            "rate, recordings, steps, streaming, study, targets",
+            "no comparison 'mergers': choose demo, domains, finalists, frontend, masked, mixing, "
+            "objectives, rate, recordings, steps, streaming, study, targets",
         ),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),
