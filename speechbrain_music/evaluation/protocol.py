@@ -168,7 +168,8 @@ def begin(run, caches, chunks):
     differing = [k for k, value in protocol_of(run.hparams).items() if protocol.get(k) != value]
     if identities != [each.identity for each in run.encoders]:
         differing.insert(0, "encoder")
+    what = f"another {', '.join(differing)}" if differing else OTHERS
     raise UserError(
-        f"{run.output} has results of {'another ' + ', '.join(differing) if differing else OTHERS}"
-        f": choose another output_folder, or delete its {RESULTS} to replace them"
+        f"{run.output} has results of {what}: choose another output_folder, or delete its "
+        f"{RESULTS} to replace them"
     )
