@@ -177,7 +177,8 @@ def test_differences_by_hand():
         (
             ["mergers"],
             "no comparison 'mergers': choose demo, domains, finalists, frontend, masked, mixing, "
-            "objectives, rate, recordings, steps, streaming, study, targets",
+            "mixing_recordings, objectives, rate, recordings, steps, steps_recordings, streaming, "
+            "study, targets",
         ),
         (["mixing", "--lr"], "--lr: options of the pre-training are --key value"),
         (["study", "--soundtracks", "a", "--data_folder", "b"], "leave out --data_folder"),
