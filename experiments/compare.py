@@ -88,7 +88,7 @@ class Runs:
     def folders(self, options):
         """A variant's folders, one per seed."""
         everything = {key: str(value) for key, value in (self.common | options).items()}
-        if "tokenizer" in options:
+        if "tokenizer" in everything:
             everything["tokenizer_options"] = self.args.tokenizer
         if self.args.speech:
             everything["speech_corpus"] = str(self.args.speech)
