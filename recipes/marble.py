@@ -62,11 +62,11 @@ def collect(folder, task, name):
         with np.load(folder / PREDICTIONS) as stored:
             logits, targets = (torch.from_numpy(stored[key]) for key in ("logits", "targets"))
             tracks = stored["tracks"].tolist()
+        # The same resamples of tracks for all encoders of a task.
+        resamples, seed = results["protocol"]["resamples"], zlib.crc32(name.encode())
+        return results, resampled_figures(task, logits, targets, resamples, seed), tracks
     except (OSError, ValueError, LookupError, EOFError, BadZipFile) as error:
         raise UserError(f"{folder} is damaged ({error}): delete it and run again") from error
-    # The same resamples of tracks for all encoders of a task.
-    resamples, seed = results["protocol"]["resamples"], zlib.crc32(name.encode())
-    return results, resampled_figures(task, logits, targets, resamples, seed), tracks
 
 
 def resampled_scores(task, cells, drawn, trained):

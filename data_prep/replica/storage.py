@@ -26,6 +26,8 @@ def claim(path, metadata, may_change=()):
     Returns whether keys of `may_change` differ, which leaves the existing files valid.
     """
     out, differing = path.parent, []
+    # Looked at before the file, which another process that begins may write first.
+    others = out.exists() and any(path.name not in entry.name for entry in out.iterdir())
     if path.exists():
         found = read_json(path)
         differing = [key for key in metadata if found.get(key) != metadata[key]]
@@ -36,7 +38,7 @@ def claim(path, metadata, may_change=()):
                 f"{out} was made with another {', '.join(differing)}; delete it or choose "
                 "another folder."
             )
-    elif out.exists() and any(out.iterdir()):
+    elif others:
         raise UserError(
             f"{out} is not empty and was not made by this command; choose another folder."
         )

@@ -22,7 +22,7 @@ from speechbrain_music.brains.segments import (
     valid_tokens,
 )
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
-from speechbrain_music.metrics.regression import RegressionMetrics
+from speechbrain_music.metrics.held_out import RegressionMetrics
 from speechbrain_music.reporting.curves import OPTIMIZER, with_baselines
 from speechbrain_music.utils import kinds
 from speechbrain_music.utils.errors import UserError, run_recipe

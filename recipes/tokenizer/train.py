@@ -23,7 +23,7 @@ from speechbrain_music.brains.segments import (
     valid_tokens,
 )
 from speechbrain_music.dataio.corpus_statistics import corpus_statistics
-from speechbrain_music.metrics.quantization import QuantizerMetrics
+from speechbrain_music.metrics.held_out import QuantizerMetrics
 from speechbrain_music.models.ssl import stack_frames
 from speechbrain_music.models.targets import QUANTIZER, save_targets
 from speechbrain_music.reporting.curves import CODES, OPTIMIZER, with_baselines

@@ -18,7 +18,7 @@ from speechbrain_music.brains.base import among_processes
 from speechbrain_music.dataio.audio import file_stamp
 from speechbrain_music.dataio.loading import make_loader, to_device
 from speechbrain_music.evaluation.chunks import SPLITS, ChunkDataset, LabelledChunks
-from speechbrain_music.utils.atomic import atomic_file, write_together
+from speechbrain_music.utils.atomic import atomic_file, one_at_a_time, write_together
 from speechbrain_music.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -72,12 +72,15 @@ class FeatureCache:
 
         Raises UserError if the files cannot be written or used.
         """
+        metadata = self.folder / METADATA
         try:
-            if not (self.folder / METADATA).exists():
+            if not metadata.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                shape = tuple(self.metadata["shape"])
-                _write_missing(self.folder / VALUES, np.dtype(self.kind).str, shape)
-                write_together({self.folder / METADATA: json.dumps(self.metadata, indent=2) + "\n"})
+                with one_at_a_time(metadata):
+                    if not metadata.exists():  # no other process has made them meanwhile
+                        kind, shape = np.dtype(self.kind).str, tuple(self.metadata["shape"])
+                        _write_missing(self.folder / VALUES, kind, shape)
+                        write_together({metadata: json.dumps(self.metadata, indent=2) + "\n"})
         except OSError as error:
             raise UserError(
                 f"{self.folder} cannot be written ({error.strerror}): choose another "

@@ -25,29 +25,25 @@ def write_frame_results(run, data_report, tested):
     def of_tracks(predictions):
         return scores.of_tracks(test.annotations, predictions, test.seconds)
 
-    # Encoders x seeds x tracks x (heads x metrics).
-    figures = torch.stack(
-        [
-            torch.cat([torch.stack([of_tracks(seed)[0] for seed in found[h]]) for h in heads], 2)
-            for _, _, found in tested
-        ]
-    )
+    # Encoders x seeds x tracks x (heads x metrics x 2).
+    by_head = [[torch.stack([*map(of_tracks, found[h])]) for h in heads] for *_, found in tested]
+    figures = torch.stack([torch.cat(of_encoder, 2) for of_encoder in by_head])
     task = first.task
     perfect = [
         task.decode(task.oracle(task.targets(annotation, round(seconds * task.rate))))
         for annotation, seconds in zip(test.annotations, test.seconds, strict=True)
     ]
     constants = [task.constant(train.annotations, seconds) for seconds in test.seconds]
-    chance, weights = (part.repeat(1, len(heads)) for part in of_tracks(constants))
-    summary = results.summarise(scores, figures, weights, chance, hparams["resamples"])
-    summary["perfect"] = scores.figures(*(x.repeat(1, len(heads)) for x in of_tracks(perfect)))
+    chance, perfect = (of_tracks(each).repeat(1, len(heads)) for each in (constants, perfect))
+    summary = results.summarise(scores, figures, chance, chance, hparams["resamples"])
+    summary["perfect"] = scores.figures(perfect, chance)
     whole = {"layer": "all", "standardize": STANDARDIZE[True]}
     runs = [results.describe_heads(*x[:2]) | {"layers": x[0].cache.layers} | whole for x in tested]
     described = results.describe(run, data_report, tested, runs, summary)
     for kind, rows in first.chosen.items():
         head = first.brains[rows[0]].modules.head
         save_probe(run.output / f"probe_{kind}.safetensors", task, head, features.cache, hparams)
-    arrays, shown = (figures, weights, test.names), {"metrics": task.metrics, "rate": task.rate}
+    arrays, shown = (figures, chance, test.names), {"metrics": task.metrics, "rate": task.rate}
     results.write_files(run.output, described, "frames.md", tested, *arrays, **shown)
     return run.output
 

@@ -165,6 +165,8 @@ def rank_versions(brain_class, features, run):
     for kind in kinds:
         each = compare(kind, valid, range(len(layers)))
         values = [mean_precision(task, similar, valid) for similar in each]
+        if np.isnan(values).all():
+            raise UserError("no validation work has two versions that can be read: use more works")
         best = int(np.nanargmax(values))
         chosen[kind] = [len(rows) + best]
         similarities[kind] = list(compare(kind, splits["test"], [best]))

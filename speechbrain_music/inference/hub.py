@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from textwrap import shorten
 
-from speechbrain_music.models.export import SHIPPED
+from speechbrain_music.models.export import NAMED, SHIPPED
 from speechbrain_music.models.safe_folder import CONFIG, WEIGHTS
 from speechbrain_music.utils.errors import UserError
 
@@ -14,11 +14,11 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 def find_export(source=None, revision=None):
     """Return the folder of an export: `source` itself, or the hub's cache after a download.
 
-    None is the small encoder that this package ships. Only if no such path exists is `source` a
-    hub id such as "user/name", with a branch, tag or commit as `revision`; the configuration and
-    the weights alone are downloaded.
+    None, or "shipped", is the small encoder that this package ships. Only if no such path exists is
+    `source` a hub id such as "user/name", with a branch, tag or commit as `revision`; the
+    configuration and the weights alone are downloaded.
     """
-    folder = SHIPPED if source is None else Path(source)
+    folder = SHIPPED if source is None else Path(NAMED.get(str(source), source))
     if folder.exists():
         if revision is not None:
             raise UserError(f"revision is {revision!r}, but {source} is a folder: leave it out")

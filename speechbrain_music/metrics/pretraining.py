@@ -158,8 +158,7 @@ class MaskedPredictionMetrics:
     def figures(self, sums):
         """A dict of floats, from `sums` added over all processes; {} if no token was masked.
 
-        Cross-entropies in nats, accuracies as shares, mel MSEs over normalised values. collisions:
-        the share of tokens that occur more than once, of mel stacks that have the same.
+        Cross-entropies in nats, accuracies as shares, mel MSEs over normalised values.
         """
         totals, bigrams, by_place, used = sums.cpu().split(self.sizes)
         if not (count := totals[0].item()):
@@ -172,8 +171,6 @@ class MaskedPredictionMetrics:
         used = used.view(self.codebooks, -1).numpy()
         figures["codes_used"] = float(np.mean((used > 0).sum(axis=1)))
         figures["perplexity"] = float(np.mean([perplexity(counts) for counts in used]))
-        shared = [counts[counts > 1].sum() / counts.sum() for counts in used]
-        figures["collisions"] = float(np.mean(shared))
         figures["masked_tokens"] = count
         return figures
 

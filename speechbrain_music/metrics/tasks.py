@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from speechbrain_music.metrics import ranking
 from speechbrain_music.metrics.base import Task, ratio, read_column, refused
 from speechbrain_music.utils.errors import UserError
 
@@ -158,7 +157,7 @@ class MultiLabel(Task):
         step = max(1, AT_A_TIME // len(scores))
         parts = np.split(counts, range(step, len(counts), step))
         found = [
-            np.concatenate([ranking.in_resamples(*tag, part) for part in parts], axis=1)
+            np.concatenate([_in_resamples(*tag, part) for part in parts], axis=1)
             for tag in zip(scores.T, truth.T, strict=True)
         ]
         return dict(zip(self.metrics, np.stack(found, axis=1), strict=True))
@@ -168,7 +167,7 @@ class MultiLabel(Task):
         positives = targets.sum(dim=0)
         tags = ((positives > 0) & (positives < len(targets))).nonzero().flatten().tolist()
         if not tags:
-            raise ValueError(
+            raise UserError(
                 "no tag is on some tracks and not on others, so none can be scored: use more"
             )
         return tags
@@ -227,7 +226,7 @@ class Regression(Task):
     def _resampled(self, logits, targets, counts):
         for name, column in zip(self.names, targets.T, strict=True):
             if (column == column[0]).all():
-                raise ValueError(
+                raise UserError(
                     f"R2 of {name} is not defined, all {len(column)} targets are {column[0]:g}: "
                     "use more tracks"
                 )
@@ -244,3 +243,37 @@ class Regression(Task):
     def by_class(self, logits, targets):
         found = self.figures(logits, targets)
         return {name: {"r2": found[f"r2_{name}"]} for name in self.names}
+
+
+def _in_resamples(scores, positive, counts):
+    """ROC-AUC and average precision (R,) of one tag in R resamples of N items.
+
+    counts (R, N) int: how often an item is in a resample. Scores (N,) are sorted once, a resample
+    only changes these. nan where a resample holds no positive or no negative item.
+    """
+    order = np.argsort(-scores)  # the best score first
+    ranked, hits = scores[order], order[positive[order]]
+    # Thresholds at which positive items lie; each with all items above it, and with its ties.
+    thresholds = np.unique(scores[positive])[::-1]
+    above, through = (np.searchsorted(-ranked, -thresholds, side) for side in ("left", "right"))
+    last_hit = np.searchsorted(-scores[hits], -thresholds, "right")
+
+    items = _cumulated(counts[:, order])
+    items_above, items_through = items[:, above], items[:, through]
+    true_through = _cumulated(counts[:, hits])[:, np.append(0, last_hit)]
+    true_above, true_through = true_through[:, :-1], true_through[:, 1:]
+    drawn = true_through - true_above
+    positives = drawn.sum(axis=1)
+    negatives = items[:, -1] - positives
+
+    # An item beats the negatives under its threshold, and half of those on it.
+    false_alarms = (items_above - true_above + items_through - true_through) / 2
+    beaten = (drawn * (negatives[:, None] - false_alarms)).sum(axis=1)
+    precision = (drawn * (true_through / np.maximum(items_through, 1))).sum(axis=1)
+    pairs = positives * negatives
+    return ratio(beaten, pairs), ratio(precision, np.where(pairs > 0, positives, 0))
+
+
+def _cumulated(counts):
+    """(R, N) -> (R, N + 1) int64 sums of the first 0, 1 ... N items."""
+    return np.pad(counts, ((0, 0), (1, 0))).cumsum(axis=1, dtype=np.int64)

@@ -14,7 +14,7 @@ class VersionIdentification:
     """The task: each track is a query, and all others of its split are ranked by similarity.
 
     Relevant are those of the same work. A query is not ranked itself; one without another version
-    is ranked, and asks nothing. `metrics` are means over queries: map (mean average precision), p10
+    is ranked but is no query. `metrics` are means over queries: map (mean average precision), p10
     (precision at 10: with fewer than ten versions it is below 1), mr1 (mean rank of the first
     version) and rank_percentile (of all versions, 0 is best). Attributes as of `Task`.
 

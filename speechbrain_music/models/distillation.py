@@ -5,7 +5,7 @@ from copy import deepcopy
 from torch import nn
 
 from speechbrain_music.models.encoder import Encoder
-from speechbrain_music.models.export import NAMED, WaveEncoder, load_export
+from speechbrain_music.models.export import WaveEncoder, load_export
 from speechbrain_music.models.frozen import ExportEncoder
 from speechbrain_music.nnet.summary_mixing import SummaryMixing
 from speechbrain_music.utils.errors import UserError
@@ -15,7 +15,7 @@ def load_teacher(folder):
     """The `ExportEncoder` of a folder, or "shipped". UserError as of `load_export`."""
     if folder is None:
         raise UserError("teacher is not set: pass --teacher with the folder of an export")
-    return ExportEncoder(load_export(NAMED.get(folder, folder)), str(folder))
+    return ExportEncoder(load_export(folder), str(folder))
 
 
 def make_student(folder, features, encoder):

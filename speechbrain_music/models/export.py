@@ -70,9 +70,9 @@ def save_export(folder, encoder, features, **metadata):
 def load_export(folder, device="cpu", classes=()):
     """Reads an export; no code runs from it, and memory is taken only for what the file holds.
 
-    Returns a `WaveEncoder` in eval mode. `folder` is what `save_export` wrote, of anyone; `classes`
-    (types, or full names to import) are those outside this package that it may use, such as a token
-    mixer of one's own.
+    Returns a `WaveEncoder` in eval mode. `folder` is what `save_export` wrote, of anyone, or
+    "shipped" (this package's); `classes` (types, or full names to import) are those outside this
+    package that it may use, such as a mixer of one's own.
 
     Raises UserError if a file is missing or damaged, of another format version, made with other
     features, names a class that is neither shipped nor passed, if names, shapes or types of weights
@@ -80,6 +80,7 @@ def load_export(folder, device="cpu", classes=()):
     a test tone gives hidden states that are not finite.
     """
     classes = [import_class(name) if isinstance(name, str) else name for name in classes]
+    folder = NAMED.get(str(folder), folder)
     config, modules, features = read_folder(
         folder, "encoder", lambda described: {"encoder": build_encoder(described, classes)}
     )

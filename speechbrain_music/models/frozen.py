@@ -106,9 +106,9 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
         if str(spec) == "mel":
             return [MelEncoder()]
         if str(spec) in NAMED:
-            return [ExportEncoder(load_export(NAMED[str(spec)]), str(spec), pooling)]
+            return [ExportEncoder(load_export(spec), str(spec), pooling)]
         if kind == "random" and rest:
-            model = load_export(NAMED.get(rest, rest), classes=classes)
+            model = load_export(rest, classes=classes)
             return [untrained(model, seed, pooling) for seed in UNTRAINED_SEEDS]
         if kind in LOADERS and rest:
             return [PeerEncoder(kind, rest, trust_remote_code, pooling)]
@@ -138,7 +138,7 @@ def _from_export(folder, pooling, classes):
         raise UserError(f"encoder has {folder!r} in its list: a list holds folders of exports")
     kind, _, rest = str(folder).partition(":")
     dtype, folder = (kind, rest) if kind in DTYPES and rest else ("float32", folder)
-    model = load_export(NAMED.get(folder, folder), classes=classes)
+    model = load_export(folder, classes=classes)
     model.encoder.compute_in(dtype)
     name, training = Path(folder).resolve().name, model.config.get("training")
     if isinstance(training, dict) and {"system", "seed"} <= training.keys():

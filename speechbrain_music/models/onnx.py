@@ -10,11 +10,11 @@ from torch import nn
 
 from speechbrain_music.models.frontend import BANDS, SAMPLES_PER_TOKEN, STACK, TOKEN_RATE
 from speechbrain_music.models.frozen_encoder import pool_states
+from speechbrain_music.models.parts import MIXERS
 from speechbrain_music.models.safe_folder import FORMAT_VERSION, features_config
 from speechbrain_music.utils.atomic import write_together
 from speechbrain_music.utils.errors import UserError
 
-MIXERS = ("SummaryMixing", "RotaryAttention", "RelativeAttention")
 TRACED_TOKENS = 24  # the graph holds for any number
 
 
@@ -60,10 +60,10 @@ def export_onnx(model, path, source="wave", layers=None, pool="none"):
     Raises UserError if the mixer is not one of this package, the weights are int8, or [onnx] is not
     installed.
     """
-    mixer = model.encoder.config["block"]["mixer"]["class"]
-    if mixer not in MIXERS:
+    mixer = model.encoder.config["block"].get("mixer", {}).get("class")
+    if mixer not in (known := [mixer_class.__name__ for mixer_class in MIXERS.values()]):
         raise UserError(
-            f"an encoder with the mixer {mixer} cannot become ONNX: use {', '.join(MIXERS)}"
+            f"an encoder with the mixer {mixer} cannot become ONNX: use {', '.join(known)}"
         )
     if model.encoder.int8:
         raise UserError(

@@ -197,7 +197,8 @@ def _load_muq(spec, path, trust):
     muq = import_module("muq")
     folder, name = _fetch(spec, path, "config.json", "model.safetensors")
     model = muq.MuQ.from_pretrained(str(folder))
-    missing = _copy_weights(model, load_file(folder / "model.safetensors"))
+    stored = load_file(folder / "model.safetensors")
+    missing = model.load_state_dict(stored, strict=False).missing_keys
     config, rate = {"muq": vars(model.config)}, model.config.label_rate
     return Loaded(model, lambda x: model(x).hidden_states, missing, config, name, frame_rate=rate)
 
@@ -214,7 +215,8 @@ def _load_omar_rq(spec, path, trust):
     gin.bind_parameter("build_module.ckpt_path", "")  # must be there, though it is not used
     model = omar_rq.get_model(config_file=folder / "config.gin", load_weights=False)
     stored = torch.load(folder / "model.ckpt", map_location="cpu", weights_only=True)
-    missing, config = _copy_weights(model, stored), {"omar_rq": gin.config_str()}
+    missing = model.load_state_dict(stored, strict=False).missing_keys
+    config = {"omar_rq": gin.config_str()}
     window, layers = getattr(model.input_rep, "win_len", 0), range(len(model.net.layers))
     shortest = max((model.patch_size[1] - 1) * model.hop_length, window // 2) + 1
     sizes = {"sample_rate": model.sr, "frame_rate": model.eps, "shortest": shortest}
@@ -237,14 +239,10 @@ def _load_musicfm(spec, path, trust):
     name = files[0].stem.removeprefix("pretrained_")
     model = code.MusicFM25Hz(stat_path=f"{clone}/data/{name}_stats.json", model_path=None)
     stored = torch.load(files[0], map_location="cpu", weights_only=True)["state_dict"]
-    missing = _copy_weights(model, {k.removeprefix("model."): v for k, v in stored.items()})
+    stored = {key.removeprefix("model."): value for key, value in stored.items()}
+    missing = model.load_state_dict(stored, strict=False).missing_keys
     config, name = {"musicfm": model.stat}, f"musicfm-{name}"
     return Loaded(model, lambda wave: model.get_predictions(wave)[1], missing, config, name)
-
-
-def _copy_weights(model, stored):
-    """Copy the weights that fit by name into a model; return the names of those it lacks."""
-    return model.load_state_dict(stored, strict=False).missing_keys
 
 
 def _fetch(spec, path, *files):

@@ -35,9 +35,8 @@ def nearest_visible(mask, lengths):
     steps = torch.arange(mask.shape[1], device=mask.device)
     visible = ~mask & (steps < lengths.unsqueeze(1))
     before = torch.where(visible, steps, -1).cummax(dim=1).values
-    far = mask.shape[1]
-    after = torch.where(visible, steps, far).flip(1).cummin(dim=1).values.flip(1)
-    before, after = before.where(before >= 0, after), after.where(after < far, before)
+    after = torch.where(visible, steps, len(steps)).flip(1).cummin(dim=1).values.flip(1)
+    before, after = before.where(before >= 0, after), after.where(after < len(steps), before)
     return before, after, torch.where(steps - before <= after - steps, before, after)
 
 

@@ -104,8 +104,8 @@ class CodebookLearner(nn.Module):
 
     Online k-means: sums and counts of each entry's vectors are averaged over steps with
     exponentially decaying weights. An entry with much less than its share is dead: it is
-    re-initialised to a vector of the batch and counted in `reinitialised`. So are all entries at
-    the start.
+    re-initialised to a vector of the batch and counted in `reinitialised`. So is, at the first
+    step, each that no vector chose.
 
     `decay` is the weight of the past at each step: 0.99 averages over about 100 steps. An entry is
     dead below `dead_code_threshold` of the mean weight. Both are between 0 and 1, else ValueError.

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -43,6 +44,20 @@ def locked_folder(folder, doing="writes to"):
             for path in made:
                 with suppress(OSError):  # it is not empty
                     path.rmdir()
+
+
+@contextmanager
+def one_at_a_time(path):
+    """Keeps other processes out of such a block for the path; waits for one that is in it."""
+    lock = path.with_name(f".{path.name}{LOCK}")
+    while True:
+        with _locked(lock) as mine:
+            if mine:
+                try:
+                    return (yield)
+                finally:
+                    lock.unlink(missing_ok=True)
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import tiny
 from experiments import compare as run
 from experiments.compare import NAMES, UNTRAINED, compare, load, main, parse
 from recipes.pretrain.train import OPTIONS
-from speechbrain_music.brains.segments import MODEL_OPTIONS, plan_run
+from speechbrain_music.brains.base import plan_steps
+from speechbrain_music.brains.segments import LENGTH, MODEL_OPTIONS
 from speechbrain_music.data_prep.manifest import manifest_text, read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.corpus import make_corpus
@@ -133,7 +134,8 @@ def test_options_of_every_variant(name, tmp_path, monkeypatch):
     ]
     names, fewest = comparison["variants"], 1000 if name in ("demo", "masked", "steps") else 4000
     assert len(set(folders)) == len(args.seeds) * len(comparison["variants"])
-    assert args.seeds == {"demo": [1], "finalists": [*range(1, 6)]}.get(name, [1, 2, 3])
+    five = dict.fromkeys(["finalists", "steps_recordings"], [*range(1, 6)])
+    assert args.seeds == ({"demo": [1]} | five).get(name, [1, 2, 3])
     for own in names.values():
         options = comparison["options"] | own
         assert (tiny.ROOT / f"hparams/{options.get('tokenizer', 'rvq')}.yaml").exists()
@@ -147,7 +149,8 @@ def test_options_of_every_variant(name, tmp_path, monkeypatch):
             assert mixed.call_args[0][0] == {Path("spoken"): share, Path("music"): 100 - share}
         _, (_, *argv) = runs.chain(options | {"tokenizer": None}, names, 0)[-1]
         hparams = load_experiment([*map(str, argv)], OPTIONS, MODEL_OPTIONS)[1]
-        assert plan_run(hparams, world_size=1).total_steps >= fewest
+        batches = hparams["effective_batch"], hparams["batch_size"], 1
+        assert plan_steps(*batches, *map(hparams.get, LENGTH)).total_steps >= fewest
 
 
 def test_variants_have_the_size_of_the_system(tmp_path):

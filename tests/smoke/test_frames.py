@@ -87,7 +87,7 @@ def test_results(trained):
         "Perfect logits at 50 Hz would score beat_f 1.0000" in (trained / "report.md").read_text()
     )
     with np.load(trained / "predictions.npz") as stored:
-        assert stored["logits"].shape == (1, 2, len(stored["tracks"]), 16)
+        assert stored["logits"].shape == (1, 2, len(stored["tracks"]), 32)
 
 
 def test_predictions(trained, clicks, tmp_path, capsys):

@@ -14,7 +14,7 @@ from recipes.tokenizer.train import MODEL_OPTIONS, OPTIONS, main
 from speechbrain_music.dataio.audio import AudioError
 from speechbrain_music.dataio.segments import TRAIN, SegmentDataset
 from speechbrain_music.inference.cli.export import export_best
-from speechbrain_music.metrics.quantization import QuantizerMetrics
+from speechbrain_music.metrics.held_out import QuantizerMetrics
 from speechbrain_music.models.export import load_export
 from speechbrain_music.models.targets import load_targets
 from speechbrain_music.reporting.model_card import model_card

@@ -67,7 +67,7 @@ def test_copies_are_found_and_others_are_not(songs, tmp_path):
     assert len(results["each"][0]) == 2  # seeds of the head
     with np.load(out / "predictions.npz") as stored:
         assert stored["tracks"].tolist() == sorted({*stored["tracks"].tolist()} - {"single"})
-        assert stored["logits"].shape == (1, 2, 6, 16) and (stored["targets"] == 3).all()
+        assert stored["logits"].shape == (1, 2, 6, 32) and (stored["targets"][:, 1::2] == 3).all()
     text = (out / "report.md").read_text()
     assert "19 test tracks (6 works with versions), 12 training, 6 validation" in text
     assert "| copy | 1.000 |" in text
@@ -87,6 +87,16 @@ def test_copies_are_found_and_others_are_not(songs, tmp_path):
     assert results["by_class"]["copy"]["raw map"] == 1
     assert "all of Covers80" in (closest / "report.md").read_text()
     assert "the 1 best matches" in (closest / "report.md").read_text()
+
+
+def test_validation_works_without_versions_are_refused(songs, tmp_path):
+    """All but one version of each have values that are not finite, and are left out."""
+    root = shutil.copytree(songs, tmp_path / "songs")
+    table = pd.read_csv(root / "songs.csv")
+    for name in table["track"][(table["split"] == "valid") & (table["change"] != "original")]:
+        soundfile.write(root / f"{name}.wav", np.full(2 * RATE, np.nan), RATE, "FLOAT")
+    with pytest.raises(UserError, match="no validation work has two versions"):
+        run(tmp_path / "out", data_folder=root, heads="[raw]")
 
 
 def test_transposed_queries(songs, tmp_path):

@@ -10,6 +10,7 @@ from speechbrain_music.utils import atomic
 from speechbrain_music.utils.atomic import (
     atomic_file,
     locked_folder,
+    one_at_a_time,
     replace_folder,
     write_together,
 )
@@ -119,6 +120,23 @@ def test_two_processes_write_one_path(tmp_path):
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt"}
+
+
+def test_one_at_a_time(tmp_path):
+    """Each of three processes reads a number and writes the next; none is lost."""
+
+    def count():
+        for _ in range(5):
+            with one_at_a_time(number):
+                number.write_text(str(int(number.read_text()) + 1))
+
+    (number := tmp_path / "number").write_text("0")
+    writers = [multiprocessing.get_context("fork").Process(target=count) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert number.read_text() == "15" and list(tmp_path.iterdir()) == [number]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "n" * 250])

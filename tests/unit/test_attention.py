@@ -1,5 +1,6 @@
 """RotaryAttention equals its equations; SpeechBrain's attention can be trained."""
 
+import pytest
 import torch
 
 from speechbrain_music.models.attention import RelativeAttention
@@ -29,6 +30,11 @@ def test_rotary_product_depends_on_signed_distance():
         assert torch.allclose(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-12)
     assert not torch.isclose(products[0, 3], products[3, 0])
     assert torch.isclose(products[0, 0], query @ key)
+
+
+def test_relative_attention_refuses_an_odd_width():
+    with pytest.raises(ValueError, match="d_model 9 is odd or no multiple of nhead 3"):
+        RelativeAttention(9, 3)
 
 
 def test_relative_attention_is_trained_after_inference_mode():

@@ -1,5 +1,6 @@
 """Feature cache: equal to the encoder's output, computed once, refused if not its own."""
 
+import multiprocessing
 import os
 import resource
 import shutil
@@ -17,6 +18,7 @@ from speechbrain_music.evaluation.features import FeatureCache
 from speechbrain_music.models.export import WaveEncoder
 from speechbrain_music.models.frozen import ExportEncoder, MelEncoder
 from speechbrain_music.models.frozen_encoder import FrozenEncoder
+from speechbrain_music.utils.atomic import one_at_a_time
 from speechbrain_music.utils.errors import UserError
 
 
@@ -122,6 +124,19 @@ def test_two_processes_fill_one_cache(tones, tmp_path):
         assert done == len(chunks[rank::2])
     one = filled(tmp_path / "one", Level(), chunks).load()
     np.testing.assert_array_equal(cache.load()[0], one[0])
+
+
+def test_one_process_makes_a_cache(tones, tmp_path):
+    """Another that begins meanwhile waits: the files that the first fills are not replaced."""
+    cache = FeatureCache(tmp_path, Level(), table(tones))
+    cache.folder.mkdir()
+    with one_at_a_time(cache.folder / "metadata.json"):
+        other = multiprocessing.get_context("fork").Process(target=cache.open)
+        other.start()
+        other.join(0.3)
+        assert other.is_alive() and not list(cache.folder.glob("*.npy"))
+    other.join()
+    assert other.exitcode == 0 and cache.check().folder.exists()
 
 
 def test_features_of_another_encoder_are_refused(tones, tmp_path):

@@ -13,10 +13,12 @@ from speechbrain.utils.checkpoints import Checkpointer
 from tiny import untrained_export, untrained_model
 from torch import nn
 
+from speechbrain_music.inference.hub import find_export
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import SHIPPED, load_export
 from speechbrain_music.models.initialisation import describe, initialise
 from speechbrain_music.models.ssl import MelHead
+from speechbrain_music.models.targets import load_teacher
 from speechbrain_music.utils.errors import UserError
 
 WIDTH, HEADS, UNITS, KERNEL, LAYERS = 32, 8, 48, 7, 3
@@ -326,3 +328,8 @@ def test_hostile_tensors(tmp_path):
         initialise({"encoder": encoder()}, tmp_path / "x.safetensors", ["blocks"])
     with pytest.raises(UserError, match="pass a file or a folder with model.safetensors or"):
         initialise({"encoder": encoder()}, tmp_path / "missing", ["blocks"])
+
+
+def test_the_shipped_encoder_by_name():
+    assert load_export("shipped").config == load_export(SHIPPED).config
+    assert load_teacher("shipped:1").dim == 160 and find_export("shipped") == SHIPPED

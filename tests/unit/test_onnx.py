@@ -19,6 +19,7 @@ from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import SHIPPED, WaveEncoder, load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.onnx import export_onnx
+from speechbrain_music.nnet.summary_mixing import SummaryMixing
 from speechbrain_music.utils.errors import UserError
 
 
@@ -254,7 +255,11 @@ def test_unsupported_encoders_are_refused(tmp_path, monkeypatch, capsys):
     words = [str(tmp_path.with_name("export")), "--onnx", str(tmp_path / "model.onnx")]
     assert main(["export", *words, "--layer", "0,2"]) == 2
     assert "layers is [0, 2]: choose one from -2 to 1" in capsys.readouterr().err
-    monkeypatch.setattr("speechbrain_music.models.onnx.MIXERS", ("SummaryMixing",))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.encoder), "config", {"block": {"class": "my.Block"}})
+        with pytest.raises(UserError, match="mixer None cannot become ONNX"):
+            export_onnx(model, tmp_path / "model.onnx")
+    monkeypatch.setattr("speechbrain_music.models.onnx.MIXERS", {"summary": SummaryMixing})
     with pytest.raises(UserError, match="RelativeAttention cannot become ONNX.* SummaryMixing"):
         export_onnx(make_model(mixer="attention", **small), tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)

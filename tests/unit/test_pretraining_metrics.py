@@ -118,8 +118,6 @@ def brute_force(batch, unigram, pairs):
     figures["codes_used"] = np.mean([len(counts) for counts in used])
     shares = [np.array(list(c.values())) / sum(c.values()) for c in used]
     figures["perplexity"] = np.mean([math.exp(-(p * np.log(p)).sum()) for p in shares])
-    shared = [sum(c for c in counts.values() if c > 1) / counts.total() for counts in used]
-    figures["collisions"] = np.mean(shared)
     return figures | {"masked_tokens": count}, bigrams
 
 

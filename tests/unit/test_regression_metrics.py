@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_music.metrics.regression import RegressionMetrics
+from speechbrain_music.metrics.held_out import RegressionMetrics
 
 
 def test_r2_over_batches_equals_that_of_all():

@@ -61,6 +61,15 @@ def test_manifest_agrees_with_files(corpus):
         assert (info.samplerate, info.frames, info.channels) == (RATE, row.stop, 1)
 
 
+def test_two_runs_begin_at_once(corpus, tmp_path):
+    """What the other has written so far is no reason to refuse the folder."""
+    out = tmp_path / "corpus"
+    out.mkdir()
+    (out / ".corpus.json.tmp").touch()
+    make_corpus(out, HOURS, SHORT, workers=1)
+    assert digests(out) == digests(corpus)
+
+
 def test_killed_run_is_continued(corpus, tmp_path):
     code = (
         "from speechbrain_music.data_prep.replica.corpus import CorpusPlan, make_corpus\n"

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from speechbrain_music.dataio.annotations import Beats
 from speechbrain_music.evaluation.results import summarise
+from speechbrain_music.metrics.frame_tasks import BeatTracking
 from speechbrain_music.metrics.track_scores import TrackScores
 
 
@@ -25,9 +27,9 @@ def test_means():
     scores = TrackScores(Fake(), ["mlp", "tcn"])
     assert scores.metrics[:4] == ("mlp f", "mlp down", "mlp corpus_f", "mlp pooled")
     assert scores.scored == ("mlp f", "tcn f")
-    values, weights = scores.of_tracks([0.5, np.nan, 0.1], [0.2, 0.4, 0.9], [10.0, 30.0, 60.0])
-    assert values.shape == weights.shape == (3, 4) and weights[1].tolist() == [1, 0, 30, 30]
-    both = [part.repeat(1, 2) for part in (values, weights)]
+    values = scores.of_tracks([0.5, np.nan, 0.1], [0.2, 0.4, 0.9], [10.0, 30.0, 60.0])
+    assert values.shape == (3, 8) and values[1, 1::2].tolist() == [1, 0, 30, 30]
+    both = [values.repeat(1, 2)] * 2
     figures = scores.figures(*both)
     assert figures["tcn f"] == pytest.approx(0.5)
     assert figures["tcn down"] == pytest.approx(0.3)  # of two tracks
@@ -38,13 +40,24 @@ def test_means():
     assert np.isnan(drawn["mlp down"][2]) and drawn["mlp down"][1] == pytest.approx(0.1)
 
 
+def test_pooled_beats():
+    """MARBLE's F of pooled hits: each prediction counts by its own number of beats."""
+    task, true = BeatTracking(), Beats(np.arange(3.0), np.ones(3, np.int64))
+    many = Beats(np.arange(0, 3, 0.25)[:9], np.ones(9, np.int64))  # all three, and six more
+    scores = TrackScores(task, ["mlp"])
+    found = scores.of_tracks([true, true], [true, many], [3.0, 3.0])
+    figures = scores.figures(found, scores.of_tracks([true, true], [true, true], [3.0, 3.0]))
+    assert figures["mlp marble_beat_f"] == pytest.approx(2 * 6 / (3 + 3 + 3 + 9))
+
+
 def test_summary():
     """Two encoders of three seeds: the figures of tasks on whole clips, from scores of tracks."""
     rng = np.random.default_rng(0)
     scores = TrackScores(SimpleNamespace(**vars(Fake), corpus=None), ["mlp"])
     values = torch.from_numpy(rng.uniform(0.5, 0.9, (2, 3, 50, 4)))
-    weights = torch.ones(50, 4, dtype=torch.float64)
-    found = summarise(scores, values, weights, torch.full((50, 4), 0.25).double(), 200)
+    values = torch.stack([values, torch.ones_like(values)], -1).flatten(-2)
+    chance = torch.tensor([0.25, 1.0], dtype=torch.float64).repeat(50, 4)
+    found = summarise(scores, values, chance, chance, 200)
     figure = found["figures"]["mlp f"]
     assert figure["mean"] == pytest.approx(values[..., 0].mean().item())
     assert figure["low"] < figure["mean"] < figure["high"] and figure["chance"] == 0.25
