@@ -207,7 +207,7 @@ class FeatureSplit(NamedTuple):
         return FeatureBatch(x, self.targets[tracks], tracks[0], dropout)
 
 
-class Features(NamedTuple):
+class TaskFeatures(NamedTuple):
     """An encoder's features of a task."""
 
     cache: FeatureCache
@@ -228,7 +228,7 @@ def make_caches(run, chunks, cache=FeatureCache):
 
 
 def extract_features(run, caches, chunks):
-    """Fills the caches, together with other processes; yields the `Features` of each encoder."""
+    """Fills the caches, with other processes; yields the `TaskFeatures` of each encoder."""
     rank, world = among_processes()
     options = run.hparams["extract_batch"], run.hparams["num_workers"], rank, world
     device, bar = run.run_opts.device or infer_device(), not run.run_opts.noprogressbar
@@ -244,7 +244,7 @@ def extract_features(run, caches, chunks):
             torch.distributed.all_gather_object(each, cache.reasons)  # waits for all
             cache.reasons = dict(item for reasons in each for item in reasons.items())
         values, readable, reasons = cache.load()
-        yield Features(cache, chunks, cache.splits(chunks, values, readable), reasons)
+        yield TaskFeatures(cache, chunks, cache.splits(chunks, values, readable), reasons)
 
 
 # ---- batches ----

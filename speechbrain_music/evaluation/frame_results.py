@@ -12,7 +12,7 @@ from speechbrain_music.metrics.track_scores import TrackScores
 def write_frame_results(run, data_report, tested):
     """Writes results.json, scores of tracks, the report and the heads; returns the output folder.
 
-    tested: for each encoder (Features, TrainedHeads, predictions of the test tracks). The
+    tested: for each encoder (TaskFeatures, TrainedHeads, predictions of the test tracks). The
     heads of the first encoder and probe seed are saved.
     """
     if not if_main_process():

@@ -170,7 +170,7 @@ def read_published(path, name, metrics=None):
 def write_results(run, data_report, tested):
     """Writes results.json, predictions, report and pictures of a run; returns the output folder.
 
-    tested: for each encoder (Features, TrainedProbes, Candidate, test logits). The recipe's
+    tested: for each encoder (TaskFeatures, TrainedProbes, Candidate, test logits). The recipe's
     published.csv is shown with results on the published data only.
     """
     if not if_main_process():

@@ -16,7 +16,7 @@ from speechbrain_music.reporting.pictures import draw_layers, picture
 def write_version_results(run, data_report, tested):
     """Writes results.json, scores of works, the report and a picture; returns the output folder.
 
-    tested: for each encoder (Features, RankedVersions).
+    tested: for each encoder (TaskFeatures, RankedVersions).
     """
     if not if_main_process():
         return run.output

@@ -23,13 +23,13 @@ from speechbrain_music.utils.errors import UserError
 # Blocks and mixers by the names that `make_encoder` takes.
 BLOCKS = {"branchformer": BranchformerLayer, "conformer": ConformerLayer}
 MIXERS = {"summary": SummaryMixing, "attention": RelativeAttention, "rope": RotaryAttention}
-SHIPPED = (ConvFrontEnd, *BLOCKS.values(), *MIXERS.values())
+OWN_PARTS = (ConvFrontEnd, *BLOCKS.values(), *MIXERS.values())
 CLASS = "class"  # the key of a part's name
 MAX_VALUES = 16  # of a list: widths of hidden layers
 
 
 def _name(part_class):
-    if part_class in SHIPPED:
+    if part_class in OWN_PARTS:
         return part_class.__name__
     return f"{part_class.__module__}.{part_class.__qualname__}"
 
@@ -71,7 +71,7 @@ def build_part(config, classes=()):
     if not isinstance(config, dict) or not isinstance(config.get(CLASS), str):
         raise TypeError(f"{config!r:.100} names no {CLASS}")
     name = config[CLASS]
-    known = {_name(part_class): part_class for part_class in (*SHIPPED, *classes)}
+    known = {_name(part_class): part_class for part_class in (*OWN_PARTS, *classes)}
     if name not in known:
         raise ValueError(
             f"{CLASS} {name!r:.200} is not of this package: pass that class if you trust its code "

@@ -72,9 +72,8 @@ class TokenHead(nn.Linear):
 class MelHead(nn.Linear):
     """The normalised log-mel of a token's four frames.
 
-    `residual` is what its output is added to in masked places. "none": nothing. "interpolation": a
-    straight line between the neighbouring visible frames; the head then starts at 0. Else
-    ValueError.
+    `residual` is what the caller adds its output to in masked places. "none": nothing.
+    "interpolation": `nnet.masking.interpolate_masked`; the head then starts at 0. Else ValueError.
     """
 
     def __init__(self, d_model, residual="none"):

@@ -48,7 +48,7 @@ class Teacher(nn.Module):
             return nn.functional.layer_norm(hidden, hidden.shape[-1:])
 
 
-def load_teacher(source):
+def load_layer(source):
     """The `Teacher` that "EXPORT:LAYER" names; None for None. UserError as of `load_export`."""
     if source is None:
         return None

@@ -1,1 +1,1 @@
-"""Optimisation: parameter groups, learning-rate schedule."""
+"""Optimisation: parameter groups, learning-rate schedules, early stopping."""

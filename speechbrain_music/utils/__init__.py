@@ -1,1 +1,1 @@
-"""Small tools: atomic files, checkpoints, reports."""
+"""Small tools: atomic files, checkpoints, options, errors."""

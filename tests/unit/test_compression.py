@@ -17,7 +17,7 @@ from speechbrain_music.models.encoder import BLOCKS, MIXERS, make_encoder
 from speechbrain_music.models.export import SHIPPED, WaveEncoder, load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.frozen import make_encoders
-from speechbrain_music.models.targets import load_targets, load_teacher, save_targets
+from speechbrain_music.models.targets import load_layer, load_targets, save_targets
 from speechbrain_music.nnet import int8
 from speechbrain_music.nnet.residual_quantizer import ResidualQuantizer
 from speechbrain_music.nnet.summary_mixing import GroupedLinear, MergeLinear
@@ -137,7 +137,7 @@ def test_commands_take_each_compressed_export(export, tmp_path, tone_folder, cap
         for state, expected in zip(found[:-1], states, strict=False):
             near = 0.9 if "prune" in method else 0.999
             assert cosine(state, expected) > near and state.dtype == torch.float32
-        teacher, quantizer = load_teacher(f"{out}:1"), ResidualQuantizer(64, 4, 8, 2)
+        teacher, quantizer = load_layer(f"{out}:1"), ResidualQuantizer(64, 4, 8, 2)
         folder = tmp_path / f"{out.name}-targets"
         save_targets(folder, quantizer, model.features, teacher)
         inputs = torch.randn(1, 4, 512), torch.tensor([4])

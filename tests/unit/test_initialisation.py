@@ -18,7 +18,7 @@ from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import SHIPPED, load_export
 from speechbrain_music.models.initialisation import describe, initialise
 from speechbrain_music.models.ssl import MelHead
-from speechbrain_music.models.targets import load_teacher
+from speechbrain_music.models.targets import load_layer
 from speechbrain_music.utils.errors import UserError
 
 WIDTH, HEADS, UNITS, KERNEL, LAYERS = 32, 8, 48, 7, 3
@@ -332,4 +332,4 @@ def test_hostile_tensors(tmp_path):
 
 def test_the_shipped_encoder_by_name():
     assert load_export("shipped").config == load_export(SHIPPED).config
-    assert load_teacher("shipped:1").dim == 160 and find_export("shipped") == SHIPPED
+    assert load_layer("shipped:1").dim == 160 and find_export("shipped") == SHIPPED

@@ -9,7 +9,7 @@ from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import load_export, save_export
 from speechbrain_music.models.frontend import LogMel
 from speechbrain_music.models.ssl import stack_frames, tokenize
-from speechbrain_music.models.targets import load_targets, load_teacher, save_targets, vector_size
+from speechbrain_music.models.targets import load_layer, load_targets, save_targets, vector_size
 from speechbrain_music.nnet.normalization import NORMALIZATIONS
 from speechbrain_music.nnet.residual_quantizer import CodebookLearner, ResidualQuantizer
 from speechbrain_music.utils.errors import UserError
@@ -199,7 +199,7 @@ def taught(tmp_path):
     torch.manual_seed(0)
     encoder = make_encoder(num_layers=2, d_model=8, nhead=2, frontend_channels=2).eval()
     save_export(tmp_path / "export", encoder, features_of())
-    teacher = load_teacher(f"{tmp_path / 'export'}:1")
+    teacher = load_layer(f"{tmp_path / 'export'}:1")
     assert vector_size(teacher) == 8 and vector_size(None) == 512
     save_targets(tmp_path / "quantizer", make(8), features_of(), teacher)
     return load_export(tmp_path / "export"), tmp_path / "quantizer"
@@ -253,7 +253,7 @@ def test_damaged_teacher_is_one_sentence(taught, name):
 def test_no_teacher_of_that_name(taught, source):
     folder = taught[1].parent
     with pytest.raises(UserError, match="features_from is .*(write EXPORT:LAYER|from 0 to 2)"):
-        load_teacher(source.replace("export", str(folder / "export")))
+        load_layer(source.replace("export", str(folder / "export")))
 
 
 # ---- files of strangers ----

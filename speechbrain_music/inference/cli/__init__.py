@@ -1,4 +1,4 @@
-"""Embeddings of music, similar tracks and exports.
+"""Embeddings of music, similar tracks, predictions of trained probes, and exports.
 
 `sbmusic COMMAND --help` lists a command's options. Exit codes: 0, success; 2, an error that
 the user can fix, in one line on stderr; 130, interrupted.

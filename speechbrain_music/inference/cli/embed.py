@@ -13,7 +13,7 @@ from speechbrain_music.utils.errors import UserError, escaped
 from speechbrain_music.utils.memory import keep_freed_memory
 
 LIST = "-"
-SHIPPED = "the shipped encoder"  # as embeddings name their source
+SHIPPED_NAME = "the shipped encoder"  # as embeddings name their source
 
 
 def run(args):
@@ -29,7 +29,7 @@ def run(args):
     options = {"pool": args.pool, "layers": find_layer(args), "chunk": args.chunk}
     options |= {"overlap": args.overlap, "batch_size": args.batch, "unreadable": unreadable}
     options["overwrite"] = args.overwrite
-    unreadable = embed_collection(encoder, args.model or SHIPPED, paths, args.out, **options)
+    unreadable = embed_collection(encoder, args.model or SHIPPED_NAME, paths, args.out, **options)
     good = len(paths) - len(set(unreadable) & set(paths))
     print(f"{args.out}: {good} of {len(paths)} files")
     if unreadable:

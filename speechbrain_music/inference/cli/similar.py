@@ -10,7 +10,7 @@ import numpy as np
 from speechbrain_music.data_prep.files import check_output
 from speechbrain_music.data_prep.manifest import csv_text, printable
 from speechbrain_music.dataio.audio import audio_info
-from speechbrain_music.inference.cli.embed import SHIPPED
+from speechbrain_music.inference.cli.embed import SHIPPED_NAME
 from speechbrain_music.inference.embeddings import OPTIONS, read_embeddings
 from speechbrain_music.inference.encoder import MusicEncoder
 from speechbrain_music.metrics.retrieval import layer_vectors
@@ -129,7 +129,7 @@ def _embed(args, paths, settings):
             f"{args.query} is neither a file nor among the {len(paths)} in {args.embeddings}"
             + (f": did you mean {meant}?" if meant else "")
         )
-    if args.model is None and settings["source"] != SHIPPED:
+    if args.model is None and settings["source"] != SHIPPED_NAME:
         raise UserError(
             f"{args.query} is not among the embeddings: pass --model {settings['source']}, with "
             "which they were made"
@@ -140,7 +140,7 @@ def _embed(args, paths, settings):
     )
     if encoder.fingerprint != settings["model"]:
         raise UserError(
-            f"{args.model or SHIPPED} is not the model that made {args.embeddings}: pass "
+            f"{args.model or SHIPPED_NAME} is not the model that made {args.embeddings}: pass "
             f"{settings['source']} ({settings['model']}) with its --dtype, or embed again"
         )
     return encoder.encode_file(args.query, **{name: settings[name] for name in OPTIONS}).values
