@@ -41,8 +41,8 @@ def test_held_out_figures_as_text():
     assert "by position in the block   0.250" in text and "codes used 9, perplexity 4" in text
     shares = {"block_share_1": 1.2, "block_share_2": 5.1}
     text = format_held_out(FIGURES | shares)
-    assert "its input   1.20 5.10\n  block 2 drowns what comes in: a lower --lr" in text
-    assert "drowns" not in format_held_out(FIGURES | shares | {"block_share_2": 4.9})
+    assert "its input   1.20 5.10\n  block 2 outweighs its input: a lower --lr" in text
+    assert "outweighs" not in format_held_out(FIGURES | shares | {"block_share_2": 4.9})
 
 
 def test_hours_of_corpora(tmp_path):
