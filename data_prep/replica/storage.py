@@ -27,7 +27,8 @@ def claim(path, metadata, may_change=()):
     """
     out, differing = path.parent, []
     # Looked at before the file, which another process that begins may write first.
-    others = out.exists() and any(path.name not in entry.name for entry in out.iterdir())
+    names = [entry.name.lstrip(".") for entry in out.iterdir()] if out.exists() else []
+    others = any(not name.startswith(path.name) for name in names)
     if path.exists():
         found = read_json(path)
         differing = [key for key in metadata if found.get(key) != metadata[key]]

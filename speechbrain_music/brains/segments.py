@@ -41,8 +41,8 @@ CURVES_SECONDS = 60  # between two drawings of curves.png, which takes seconds; 
 
 # Keys of yamls, see options.yaml: those that recipes read, and those of the yamls' own objects.
 SEGMENT_OPTIONS, MODEL_OPTIONS = KINDS["brain"] | KINDS["segments"], KINDS["model"]
+LENGTH = "segments_per_epoch", "number_of_epochs", "max_steps"
 # Keys whose values a run may change when it continues; the manifests tell other music.
-LENGTH = "segments_per_epoch", "number_of_epochs", "max_steps"  # of a run
 MAY_DIFFER = set(
     "max_steps number_of_epochs batch_size num_workers keep_in_memory gradient_checkpointing "
     "nonfinite_patience log_interval ckpt_interval_minutes keep_checkpoints "

@@ -60,7 +60,7 @@ def write_version_results(run, data_report, tested):
     described["data"]["works"] = len(chance)
     layers = first.table[first.table["head"].isin(FEATURES)]
     curves = layers.pivot(index="layer", columns="head", values="valid")
-    curves = curves.loc[features.encoder.layers, layers["head"].unique()]
+    curves = curves.reindex(index=features.encoder.layers, columns=layers["head"].unique())
     with picture(run.output / results.LAYERS) as figure:
         title = f"Versions: {features.encoder.name}"
         ylabel = "mean average precision of the validation works"

@@ -18,7 +18,7 @@ def find_export(source=None, revision=None):
     `source` a hub id such as "user/name", with a branch, tag or commit as `revision`; the
     configuration and the weights alone are downloaded.
     """
-    folder = SHIPPED if source is None else Path(NAMED.get(str(source), source))
+    folder = SHIPPED if source is None else Path(NAMED.get(source, source))
     if folder.exists():
         if revision is not None:
             raise UserError(f"revision is {revision!r}, but {source} is a folder: leave it out")

@@ -168,7 +168,7 @@ class MultiLabel(Task):
         tags = ((positives > 0) & (positives < len(targets))).nonzero().flatten().tolist()
         if not tags:
             raise UserError(
-                "no tag is on some tracks and not on others, so none can be scored: use more"
+                f"no tag is on some of {len(targets)} tracks and not on others: use more tracks"
             )
         return tags
 

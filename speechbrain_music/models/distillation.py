@@ -39,7 +39,7 @@ def make_transplant(teacher):
     Only the mixers require gradients. Raises UserError for an encoder of another mixer, or of int8.
     """
     config = teacher.model.encoder.config
-    block, mixer = config["block"], config["block"].get("mixer", {})
+    block, mixer = config["block"], config["block"].get("mixer") or {}
     is_attention = mixer.get("class") in ("RelativeAttention", "RotaryAttention")
     if not is_attention or teacher.model.encoder.int8:
         raise UserError(

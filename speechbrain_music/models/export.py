@@ -80,7 +80,7 @@ def load_export(folder, device="cpu", classes=()):
     a test tone gives hidden states that are not finite.
     """
     classes = [import_class(name) if isinstance(name, str) else name for name in classes]
-    folder = NAMED.get(str(folder), folder)
+    folder = NAMED.get(folder, folder)
     config, modules, features = read_folder(
         folder, "encoder", lambda described: {"encoder": build_encoder(described, classes)}
     )

@@ -105,7 +105,7 @@ def make_encoders(spec, trust_remote_code=False, pooling="mean", classes=()):
         kind, _, rest = str(spec).partition(":")
         if str(spec) == "mel":
             return [MelEncoder()]
-        if str(spec) in NAMED:
+        if spec in NAMED:
             return [ExportEncoder(load_export(spec), str(spec), pooling)]
         if kind == "random" and rest:
             model = load_export(rest, classes=classes)

@@ -60,7 +60,7 @@ def export_onnx(model, path, source="wave", layers=None, pool="none"):
     Raises UserError if the mixer is not one of this package, the weights are int8, or [onnx] is not
     installed.
     """
-    mixer = model.encoder.config["block"].get("mixer", {}).get("class")
+    mixer = (model.encoder.config["block"].get("mixer") or {}).get("class")
     if mixer not in (known := [mixer_class.__name__ for mixer_class in MIXERS.values()]):
         raise UserError(
             f"an encoder with the mixer {mixer} cannot become ONNX: use {', '.join(known)}"

@@ -67,7 +67,7 @@ def _values(model):
         "model": model,
         "config": config,
         "training": model.config.get("training", {}),
-        "mixer": config["block"].get("mixer", {}).get("class", "of its own"),
+        "mixer": (config["block"].get("mixer") or {}).get("class", "of its own"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "features": FEATURES,
         "token_rate": TOKEN_RATE,

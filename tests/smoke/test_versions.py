@@ -95,8 +95,15 @@ def test_validation_works_without_versions_are_refused(songs, tmp_path):
     table = pd.read_csv(root / "songs.csv")
     for name in table["track"][(table["split"] == "valid") & (table["change"] != "original")]:
         soundfile.write(root / f"{name}.wav", np.full(2 * RATE, np.nan), RATE, "FLOAT")
-    with pytest.raises(UserError, match="no validation work has two versions"):
-        run(tmp_path / "out", data_folder=root, heads="[raw]")
+    for heads in ("[raw]", "[attention]"):
+        with pytest.raises(UserError, match="no validation work has two versions"):
+            run(tmp_path / "out", data_folder=root, heads=heads)
+
+
+def test_the_head_alone(songs, tmp_path):
+    out = run(tmp_path / "out", data_folder=songs, heads="[attention]")
+    assert "attention map" in json.loads((out / "results.json").read_text())["figures"]
+    assert (out / "layers.png").exists()
 
 
 def test_transposed_queries(songs, tmp_path):

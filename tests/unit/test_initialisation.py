@@ -1,6 +1,7 @@
 """Initial weights from SpeechBrain, Hugging Face and our exports; what is refused."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from tiny import untrained_export, untrained_model
 from torch import nn
 
+from speechbrain_music.inference import MusicEncoder
 from speechbrain_music.inference.hub import find_export
 from speechbrain_music.models.encoder import make_encoder
 from speechbrain_music.models.export import SHIPPED, load_export
@@ -330,6 +332,11 @@ def test_hostile_tensors(tmp_path):
         initialise({"encoder": encoder()}, tmp_path / "missing", ["blocks"])
 
 
-def test_the_shipped_encoder_by_name():
+def test_the_shipped_encoder_by_name(tmp_path, monkeypatch):
+    """By the name alone: a folder of that name is one's own."""
+    monkeypatch.chdir(tmp_path)
+    untrained_export("shipped")
+    assert load_export(Path("shipped")).encoder.norm.norm.weight.shape == (16,)
+    assert MusicEncoder.from_export("./shipped", "cpu").dim == 16
     assert load_export("shipped").config == load_export(SHIPPED).config
     assert load_layer("shipped:1").dim == 160 and find_export("shipped") == SHIPPED

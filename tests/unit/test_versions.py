@@ -154,7 +154,7 @@ def test_features_of_transpositions(tmp_path):
 def test_bounds_of_means():
     """Of precision at 10, which few versions limit, and of the mean rank."""
     scores = TrackScores(TASK, ["raw"])
-    weights = torch.tensor([[3.0] * 4, [5.0] * 4])
+    weights = torch.tensor([[3.0] * 4, [5.0] * 4]).repeat_interleave(2, dim=1)  # and scores
     found = {metric: scores.bounds(metric, weights) for metric in scores.metrics}
     assert found == {
         "raw map": (0, 1),
@@ -166,8 +166,9 @@ def test_bounds_of_means():
     # Three encoders of which one fails: Student's t with two degrees of freedom is wide.
     perfect = torch.tensor([1, 0.4, 1, 0.0]).expand(2, 4)
     bad = torch.tensor([0.2, 0.1, 3, 0.5]).expand(2, 4)
-    figures = torch.stack([perfect, perfect, bad]).unsqueeze(1)
-    summary = summarise(scores, figures, weights, bad * 0.5, resamples=200)["figures"]
+    figures = torch.stack([perfect, perfect, bad, bad * 0.5]).unsqueeze(1)
+    figures = torch.stack([figures, weights[:, ::2].expand_as(figures)], -1).flatten(-2)
+    summary = summarise(scores, figures[:3], weights, figures[3, 0], resamples=200)["figures"]
     for metric, (least, greatest) in found.items():
         low, high = summary[metric]["low"], summary[metric]["high"]
         assert low >= least and (greatest is None or high <= greatest)

@@ -32,7 +32,7 @@ def run(args):
         step = export_best(args.source, folder)
         print(f"{folder}: the encoder of step {step}")
     if args.onnx:
-        encoder = MusicEncoder.from_export(str(folder), "cpu")
+        encoder = MusicEncoder.from_export(folder if folder.exists() else str(folder), "cpu")
         chosen, _ = encoder.choose_layers(args.layer, args.pool)
         export_onnx(encoder.model, args.onnx, args.input, chosen, args.pool)
         made = "hidden states" if args.pool == "none" else "embeddings"
