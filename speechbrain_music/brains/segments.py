@@ -41,7 +41,6 @@ CURVES_SECONDS = 60  # between two drawings of curves.png, which takes seconds; 
 
 # Keys of yamls, see options.yaml: those that recipes read, and those of the yamls' own objects.
 SEGMENT_OPTIONS, MODEL_OPTIONS = KINDS["brain"] | KINDS["segments"], KINDS["model"]
-LENGTH = "segments_per_epoch", "number_of_epochs", "max_steps"
 # Keys whose values a run may change when it continues; the manifests tell other music.
 MAY_DIFFER = set(
     "max_steps number_of_epochs batch_size num_workers keep_in_memory gradient_checkpointing "
@@ -68,8 +67,8 @@ def open_run(argv, options, model_options):
         stored = _stored_options(file, hparams, overrides)
         refuse_other_options(folder / "save", stored, MAY_DIFFER)
         hparams["checkpointer"] = partial(hparams["checkpointer"], options=stored)
-        batches = hparams["effective_batch"], hparams["batch_size"], join_processes(run_opts)[1]
-        yield file, hparams, run_opts, overrides, plan_steps(*batches, *map(hparams.get, LENGTH))
+        _, world_size = join_processes(run_opts)
+        yield file, hparams, run_opts, overrides, plan_run(hparams, world_size)
 
 
 def prepare_data(file, hparams, overrides, **masking):
@@ -96,6 +95,13 @@ def _stored_options(file, hparams, overrides):
     # Another encoder may be in the same folder by now.
     frozen = {k: v.identity for k, v in hparams.items() if isinstance(v, FrozenEncoder)}
     return options | frozen
+
+
+def plan_run(hparams, world_size):
+    """`plan_steps` with the values of a yaml."""
+    batches = hparams["effective_batch"], hparams["batch_size"], world_size
+    keys = "segments_per_epoch", "number_of_epochs", "max_steps"
+    return plan_steps(*batches, *(hparams[key] for key in keys))
 
 
 def valid_tokens(batch):

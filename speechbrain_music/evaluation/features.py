@@ -78,8 +78,7 @@ class FeatureCache:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with one_at_a_time(metadata):
                     if not metadata.exists():  # no other process has made them meanwhile
-                        kind, shape = np.dtype(self.kind).str, tuple(self.metadata["shape"])
-                        _write_missing(self.folder / VALUES, kind, shape)
+                        _write_missing(self.folder / VALUES, self.kind, self.metadata["shape"])
                         write_together({metadata: json.dumps(self.metadata, indent=2) + "\n"})
         except OSError as error:
             raise UserError(
@@ -167,7 +166,7 @@ class FeatureCache:
 def _write_missing(path, kind, shape):
     """Writes an array of nan: on a full disk, filling holes of a mapped file kills the process."""
     with atomic_file(path, "wb") as file:
-        header = {"descr": kind, "fortran_order": False, "shape": shape}
+        header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": tuple(shape)}
         np.lib.format.write_array_header_1_0(file, header)
         row = np.full(shape[1:], np.nan, kind).tobytes()
         for _ in range(shape[0]):

@@ -47,8 +47,8 @@ def write_version_results(run, data_report, tested):
     weights = torch.tensor(by_chance.count().loc[chance.index].to_numpy(float))
     figures = [[q.groupby(works).mean().dropna() for q in of_queries(found)] for _, found in tested]
     weighted = (torch.tensor(np.array(each)) for each in (figures, chance))
-    figures, by_chance = (torch.stack([x, weights.expand_as(x)], -1).flatten(-2) for x in weighted)
-    summary = results.summarise(scores, figures, by_chance, by_chance, hparams["resamples"])
+    figures, constant = (torch.stack([x, weights.expand_as(x)], -1).flatten(-2) for x in weighted)
+    summary = results.summarise(scores, figures, constant, constant, hparams["resamples"])
     for change in sorted(set(changes) - {"", ORIGINAL}):
         tracks = np.flatnonzero((changes == ORIGINAL) | (changes == change))
         mean = pd.concat([q for _, found in tested for q in of_queries(found, tracks)]).mean()
@@ -65,7 +65,7 @@ def write_version_results(run, data_report, tested):
         title = f"Versions: {features.encoder.name}"
         ylabel = "mean average precision of the validation works"
         draw_layers(figure, title, curves, ylabel)
-    arrays = figures, by_chance, chance.index.tolist()
+    arrays = figures, constant, chance.index.tolist()
     shown = {"features": FEATURES, "dim": features.encoder.dim}
     results.write_files(run.output, described, "versions.md", tested, *arrays, **shown)
     return run.output

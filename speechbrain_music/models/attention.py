@@ -32,8 +32,7 @@ class RelativeAttention(RelPosMHAXL):
     Properties of it in SpeechBrain 1.1.2 that are kept: it cannot tell past from future and scales
     by 1 / sqrt(d_model). Its softmax is float32, so it does not run in float64.
 
-    `dropout` is on the attention weights. Raises ValueError if d_model is odd or does not
-    divide by nhead.
+    `dropout` is on the attention weights. ValueError if d_model is odd or no multiple of nhead.
 
     Example
     -------
@@ -43,7 +42,7 @@ class RelativeAttention(RelPosMHAXL):
 
     def __init__(self, d_model: int, nhead: int = 4, dropout: float = 0.0):
         if nhead < 1 or d_model % nhead or d_model % 2:
-            raise ValueError(f"d_model {d_model} is odd or no multiple of nhead {nhead}: change it")
+            raise ValueError(f"d_model {d_model} must be even and a multiple of {nhead}, nhead")
         super().__init__(embed_dim=d_model, num_heads=nhead, dropout=dropout)
 
     def forward(self, x, padding_mask=None):

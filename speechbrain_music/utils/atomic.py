@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import shutil
-import time
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -50,14 +49,11 @@ def locked_folder(folder, doing="writes to"):
 def one_at_a_time(path):
     """Keeps other processes out of such a block for the path; waits for one that is in it."""
     lock = path.with_name(f".{path.name}{LOCK}")
-    while True:
-        with _locked(lock) as mine:
-            if mine:
-                try:
-                    return (yield)
-                finally:
-                    lock.unlink(missing_ok=True)
-        time.sleep(0.1)
+    with _locked(lock, wait=True):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -126,8 +122,8 @@ def sync_entries(folder):
 
 
 @contextmanager
-def _locked(path):
-    """Locks a file, made if missing; yields False if another process has it."""
+def _locked(path, wait=False):
+    """Locks a file, made if missing; yields False if another process has it, or waits for it."""
     mine, descriptor, patience = None, None, 100
     while mine is None:
         _close(descriptor)
@@ -138,7 +134,7 @@ def _locked(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             _held.add(descriptor)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:  # if it is not busy: a file system without locks
                 mine = False if error.errno == errno.EWOULDBLOCK else None
             if mine is None and os.path.samestat(os.fstat(descriptor), path.stat()):

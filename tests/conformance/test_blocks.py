@@ -216,7 +216,7 @@ def test_gradient_checkpointing_saves_memory():
         ({"block": "transformer"}, ["transformer", "branchformer", "conformer"]),
         ({"mixer": "sum"}, ["sum", "summary", "attention", "rope"]),
         ({"d_model": 30, "mixer": "summary"}, ["30", "multiple of 4"]),
-        ({"d_model": 30, "mixer": "attention"}, ["30", "multiple of nhead 4"]),
+        ({"d_model": 30, "mixer": "attention"}, ["30", "multiple of 4"]),
         ({"d_model": 36, "mixer": "rope"}, ["36", "multiple of 8"]),
         ({"frame_rate": 100}, ["100", "25 or 50"]),
     ],

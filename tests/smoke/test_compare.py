@@ -14,8 +14,7 @@ import tiny
 from experiments import compare as run
 from experiments.compare import NAMES, UNTRAINED, compare, load, main, parse
 from recipes.pretrain.train import OPTIONS
-from speechbrain_music.brains.base import plan_steps
-from speechbrain_music.brains.segments import LENGTH, MODEL_OPTIONS
+from speechbrain_music.brains.segments import MODEL_OPTIONS, plan_run
 from speechbrain_music.data_prep.manifest import manifest_text, read_manifest
 from speechbrain_music.data_prep.registry import DATA_SETS
 from speechbrain_music.data_prep.replica.corpus import make_corpus
@@ -149,8 +148,7 @@ def test_options_of_every_variant(name, tmp_path, monkeypatch):
             assert mixed.call_args[0][0] == {Path("spoken"): share, Path("music"): 100 - share}
         _, (_, *argv) = runs.chain(options | {"tokenizer": None}, names, 0)[-1]
         hparams = load_experiment([*map(str, argv)], OPTIONS, MODEL_OPTIONS)[1]
-        batches = hparams["effective_batch"], hparams["batch_size"], 1
-        assert plan_steps(*batches, *map(hparams.get, LENGTH)).total_steps >= fewest
+        assert plan_run(hparams, world_size=1).total_steps >= fewest
 
 
 def test_variants_have_the_size_of_the_system(tmp_path):

@@ -33,7 +33,7 @@ def test_rotary_product_depends_on_signed_distance():
 
 
 def test_relative_attention_refuses_an_odd_width():
-    with pytest.raises(ValueError, match="d_model 9 is odd or no multiple of nhead 3"):
+    with pytest.raises(ValueError, match="d_model 9 must be even and a multiple of 3, nhead"):
         RelativeAttention(9, 3)
 
 
